@@ -1,0 +1,59 @@
+"""What can go wrong by a user's hand: one line saying what is wrong, and what to do about it.
+
+The command line prints the line and leaves with exit code 2; ``--debug`` shows the traceback.
+Anything that is not a `DgmError` is a bug in dgm.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DgmError(Exception):
+    """A mistake that the user can mend.
+
+    Args:
+        wrong: What is wrong, with what was expected and what came instead.
+        remedy: What to do, in the imperative.
+    """
+
+    def __init__(self, wrong: str, remedy: str) -> None:
+        super().__init__(f"{wrong}; {remedy}")
+
+
+class UnknownName(DgmError):
+    """A model, data set, option or field that does not exist."""
+
+    @classmethod
+    def of(cls, what: str, name: str, known: Iterable[str]) -> UnknownName:
+        """The error for ``name``, with the nearest of the ``known`` names or all of them."""
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1)
+        return cls(
+            f"no {what} is called '{name}'", f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+        )
+
+
+class BadInput(DgmError):
+    """A value, a file or a tensor that is not what was asked for."""
+
+
+class Unsupported(DgmError):
+    """Something that this model, by its nature, cannot do."""
+
+
+class MissingExtra(DgmError):
+    """An optional part that is not installed."""
+
+    @classmethod
+    def of(cls, feature: str, extra: str) -> MissingExtra:
+        return cls(f"{feature} needs the extra '{extra}', which is not installed", f"run: pip install 'dgm[{extra}]'")
+
+
+class DamagedRun(DgmError):
+    """A run directory that is not one, or whose files do not match their checksums."""
+
+
+class TrainingStopped(DgmError):
+    """Training that could not go on: a non-finite loss, a full disk, a second trainer in one directory."""

@@ -1,0 +1,144 @@
+"""What a model can do. A capability is a Protocol of methods; a model has those whose methods it defines.
+
+Every model is an `torch.nn.Module` built as ``Model(space, config)`` that keeps both as ``self.space`` and
+``self.config``, and it takes and gives x in the data's own space. Class attributes that dgm reads where they exist:
+
+``spaces``
+    The kinds of space that the model takes, all four where absent. A model that takes only continuous x is
+    dequantised by `dgm.create` on a discrete space.
+``training``
+    The optimiser settings of the model's paper, defaults of `dgm.training.Settings` for this model.
+``likelihood_method``
+    How its likelihood is computed, in a few words for a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from dgm.seeds import Seed
+
+Batch: TypeAlias = Shaped[Tensor, "batch *shape"]
+PerExample: TypeAlias = Float[Tensor, "batch"]
+Labels: TypeAlias = Int[Tensor, "batch"]
+
+
+# An nn.Module that keeps ``space`` and ``config``. Python's types have no intersection, and nn.Module's own
+# __getattr__ makes every attribute a Tensor or a Module, so the checker is told nothing rather than a falsehood.
+Model: TypeAlias = Any
+
+
+class State(NamedTuple):
+    """One state of a sampler on its way: a batch in the data's own space, after ``step`` of ``steps`` steps."""
+
+    x: Batch
+    step: int
+    steps: int
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """Trained by descending the mean of a loss."""
+
+    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """One value an example; in nats where it is a likelihood or a bound of one."""
+        ...
+
+
+@runtime_checkable
+class MultiPlayer(Protocol):
+    """Trained as a game: each player is a submodule that descends its own loss."""
+
+    def losses(self, x: Batch, y: Labels | None = None) -> Iterator[tuple[str, PerExample]]:
+        """Yields (submodule's name, its loss); between two yields the loop steps that submodule's optimiser."""
+        ...
+
+
+@runtime_checkable
+class Fittable(Protocol):
+    """Fitted without gradients, by passes over the data."""
+
+    def fit(self, batches: Iterable[tuple[Batch, Labels | None]]) -> Iterator[float]:
+        """Yields the mean loss of each pass. ``batches`` can be gone through again and again.
+
+        All that a pass learns is in the module's buffers, so that training continues from a checkpoint: a model
+        whose buffers are already fitted goes on from them. It ends when it has converged.
+        """
+        ...
+
+
+@runtime_checkable
+class Samplable(Protocol):
+    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        """``n`` examples in the data's own space. Sample k depends on the seed and on k alone."""
+        ...
+
+
+@runtime_checkable
+class Progressive(Protocol):
+    """Samples in steps worth watching; `Samplable.sample` gives the last state's x."""
+
+    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]: ...
+
+
+@runtime_checkable
+class ExactLikelihood(Protocol):
+    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """log p(x) in nats, exact or exact up to a solver's stated tolerance."""
+        ...
+
+
+@runtime_checkable
+class BoundedLikelihood(Protocol):
+    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """One unbiased draw of a lower bound on log p(x), in nats."""
+        ...
+
+
+@runtime_checkable
+class ImportanceWeighted(Protocol):
+    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """log w in nats, where E[w] = p(x): the log of the mean of K draws is a bound that tightens with K."""
+        ...
+
+
+@runtime_checkable
+class EstimatedLikelihood(Protocol):
+    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """An estimate of log p(x) in nats that is neither exact nor a bound, such as a stochastic trace's."""
+        ...
+
+
+@runtime_checkable
+class Unnormalised(Protocol):
+    def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """E(x) in nats, where p(x) = exp(-E(x)) / Z and Z is unknown."""
+        ...
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """Has a code z, flat or shaped, for each x. ``decode(encode(x))`` is x or near it."""
+
+    def encode(self, x: Batch, y: Labels | None = None) -> Float[Tensor, "batch *latent"]: ...
+
+    def decode(self, z: Float[Tensor, "batch *latent"], y: Labels | None = None) -> Batch: ...
+
+
+CAPABILITIES: Sequence[type] = (
+    Trainable,
+    MultiPlayer,
+    Fittable,
+    Samplable,
+    Progressive,
+    ExactLikelihood,
+    BoundedLikelihood,
+    ImportanceWeighted,
+    EstimatedLikelihood,
+    Unnormalised,
+    Latent,
+)

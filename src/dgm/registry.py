@@ -1,0 +1,210 @@
+"""The table of models: name, where its class is, its family, its paper. Nothing is imported until it is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from dgm import settings
+from dgm.errors import BadInput, UnknownName
+from dgm.space import Space
+
+if TYPE_CHECKING:
+    from dgm.protocols import Model
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One model of the table.
+
+    Attributes:
+        target: ``package.module:Class``.
+        family: The family's name, as in the folder of the model's file.
+        paper: Authors and year, with the arXiv number where there is one.
+        summary: One line that says what it is.
+        likelihood: The kind it has of images: exact, lower_bound, estimate, unnormalised or none.
+    """
+
+    target: str
+    family: str
+    paper: str
+    summary: str
+    likelihood: str
+
+    def load(self) -> type[Model]:
+        return _class_at(self.target)
+
+
+MODELS: Mapping[str, Spec] = {
+    "gmm": Spec(
+        "dgm.models.mixture.gmm:GMM",
+        "mixture",
+        "Dempster, Laird & Rubin 1977",
+        "mixture of Gaussians, fitted by expectation maximisation",
+        "lower_bound",
+    ),
+    "made": Spec(
+        "dgm.models.autoregressive.made:MADE",
+        "autoregressive",
+        "Germain et al. 2015, arXiv:1502.03509",
+        "masked autoencoder: every conditional in one pass",
+        "exact",
+    ),
+    "autoencoder": Spec(
+        "dgm.models.autoencoder.autoencoder:Autoencoder",
+        "autoencoder",
+        "Hinton & Salakhutdinov 2006",
+        "code and reconstruction, sampled through a Gaussian fitted to the codes",
+        "none",
+    ),
+    "vae": Spec(
+        "dgm.models.vae.vae:VAE",
+        "vae",
+        "Kingma & Welling 2013, arXiv:1312.6114",
+        "variational autoencoder with a Gaussian posterior",
+        "lower_bound",
+    ),
+    "realnvp": Spec(
+        "dgm.models.flow.realnvp:RealNVP",
+        "flow",
+        "Dinh et al. 2016, arXiv:1605.08803",
+        "affine coupling layers, inverted in closed form",
+        "lower_bound",
+    ),
+    "gan": Spec(
+        "dgm.models.gan.gan:GAN",
+        "gan",
+        "Goodfellow et al. 2014, arXiv:1406.2661",
+        "generator against discriminator, non-saturating loss",
+        "none",
+    ),
+    "ebm": Spec(
+        "dgm.models.energy.ebm:EBM",
+        "energy",
+        "Du & Mordatch 2019, arXiv:1903.08689",
+        "energy network sampled by Langevin dynamics with a replay buffer",
+        "unnormalised",
+    ),
+    "ncsn": Spec(
+        "dgm.models.score.ncsn:NCSN",
+        "score",
+        "Song & Ermon 2019, arXiv:1907.05600",
+        "score at many noise levels, annealed Langevin dynamics",
+        "none",
+    ),
+    "ddpm": Spec(
+        "dgm.models.diffusion.ddpm:DDPM",
+        "diffusion",
+        "Ho et al. 2020, arXiv:2006.11239",
+        "denoising diffusion, ancestral and DDIM sampling",
+        "lower_bound",
+    ),
+    "flow_matching": Spec(
+        "dgm.models.flow_matching.flow_matching:FlowMatching",
+        "flow_matching",
+        "Lipman et al. 2022, arXiv:2210.02747",
+        "velocity of straight paths from noise to data, Euler and Heun",
+        "estimate",
+    ),
+    "masked_diffusion": Spec(
+        "dgm.models.discrete_diffusion.masked_diffusion:MaskedDiffusion",
+        "discrete_diffusion",
+        "Sahoo et al. 2024, arXiv:2406.07524",
+        "values masked at random and predicted all at once",
+        "lower_bound",
+    ),
+}
+
+
+@cache
+def entry_point_models() -> Mapping[str, str]:
+    """Others' models, by the entry points of the group ``dgm.models``: name to ``package.module:Class``."""
+    return {point.name: point.value for point in entry_points(group="dgm.models")}
+
+
+def model_class(name: str) -> type[Model]:
+    """The class of a model: a name of the table or of an entry point, or ``package.module:Class``.
+
+    Raises:
+        UnknownName: With the nearest name there is.
+        BadInput: For a class that cannot be imported, with the reason.
+    """
+    if name in MODELS:
+        return MODELS[name].load()
+    if name in entry_point_models():
+        return _class_at(entry_point_models()[name])
+    if ":" in name:
+        return _class_at(name)
+    raise UnknownName.of("model", name, [*MODELS, *entry_point_models()])
+
+
+def model_name(cls: type[Model]) -> str:
+    """The name by which `model_class` finds ``cls``."""
+    target = f"{cls.__module__}:{cls.__qualname__}"
+    named = {spec.target: name for name, spec in MODELS.items()} | {
+        value: name for name, value in entry_point_models().items()
+    }
+    return named.get(target, target)
+
+
+def create(name: str, space: Space, **config: Any) -> Model:
+    """A model of ``space``, untrained.
+
+    A model that takes only continuous x is wrapped on a discrete space: it is trained on x + u with u uniform on
+    [0, 1), and its likelihood becomes a lower bound on log P(x).
+
+    Args:
+        name: As in `model_class`.
+        config: The model's own settings; those not named keep their defaults.
+
+    Raises:
+        UnknownName: For a model or a setting that does not exist.
+        BadInput: For a setting out of range or a space that the model does not take.
+
+    Example:
+        >>> create("realnvp", Space.continuous((2,)), layers=2).config.layers
+        2
+    """
+    cls = model_class(name)
+    chosen = settings.build(cls.Config, config, what=name)
+    kinds = getattr(cls, "spaces", {space.kind})
+    if space.kind in kinds:
+        return cls(space, chosen)
+    if space.discrete and space.kind != "tokens" and "continuous" in kinds:
+        from dgm.distributions.dequantisation import dequantise
+
+        inner = Space.continuous(space.shape, low=0.0, high=float(space.values or 0))
+        return dequantise(cls(inner, chosen), space)
+    taken = " or ".join(sorted(kinds))
+    raise BadInput(f"{name} takes {taken} data, got a {space.kind} space", "choose another; `dgm models` lists them")
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """What `from_description` needs to make the model again, untrained; plain values, fit for JSON."""
+    bare: Any = getattr(model, "dequantised", model)
+    config = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(bare.config).items()
+    }
+    return {"name": model_name(type(bare)), "config": config, "space": model.space.to_json()}
+
+
+def from_description(description: Mapping[str, Any]) -> Model:
+    return create(description["name"], Space.from_json(description["space"]), **description["config"])
+
+
+def _class_at(target: str) -> type[Model]:
+    module, _, attribute = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        wrong = f"the model '{target}' cannot be imported: {error}"
+        raise BadInput(wrong, "give it as package.module:Class, from where Python finds it") from error
+    if not isinstance(found, type) or not hasattr(found, "Config"):
+        raise BadInput(f"'{target}' is no model: it needs to be a class with a Config", "see docs/own-model.md")
+    return found

@@ -1,0 +1,7 @@
+"""``python -m dgm``."""
+
+import sys
+
+from dgm.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,64 @@
+"""List the models by family, or show one model's settings. The papers are in --json.
+
+  dgm models
+  dgm models vae
+  dgm models --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dgm.registry import MODELS, entry_point_models, model_class
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="a model, whose settings are shown")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    rows = settings_of(args.name) if args.name else listed()
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    if args.name:
+        print(inspect.cleandoc(model_class(args.name).__doc__ or "").partition("\n")[0])
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("setting", "default", "range", "meaning") if args.name else ("name", "family", "likelihood", "summary"):
+        table.add_column(column, no_wrap=column in ("name", "setting", "family", "likelihood"))
+    for row in rows:
+        table.add_row(*(str(row[str(column.header)]) for column in table.columns))
+    Console().print(table)
+    return 0
+
+
+def listed() -> list[dict[str, Any]]:
+    """A row a model. ``likelihood`` is the kind that it has of images."""
+    ours = [
+        {"name": name, "family": s.family, "likelihood": s.likelihood, "summary": s.summary, "paper": s.paper}
+        for name, s in MODELS.items()
+    ]
+    others = [
+        {"name": name, "family": "", "likelihood": "", "summary": f"installed beside dgm: {target}", "paper": ""}
+        for name, target in entry_point_models().items()
+    ]
+    return ours + others
+
+
+def settings_of(name: str) -> list[dict[str, Any]]:
+    """A row a setting of the model's Config."""
+    rows = []
+    for field in dataclasses.fields(model_class(name).Config):
+        low, high = field.metadata.get("low"), field.metadata.get("high")
+        bounds = f"{'' if low is None else low} … {'' if high is None else high}" if (low, high) != (None, None) else ""
+        text = field.metadata.get("help", "")
+        rows.append({"setting": f"--model.{field.name}", "default": field.default, "range": bounds, "meaning": text})
+    return rows

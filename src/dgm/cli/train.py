@@ -1,0 +1,174 @@
+"""Train a model on data, or go on where a training stopped.
+
+  dgm train vae --data digits --out runs/vae
+  dgm train vae --data digits --out runs/vae --model.latent 32 --budget 60s
+  dgm train vae --print_config > recipe.yaml
+  dgm train --config recipe.yaml --out runs/recipe
+  dgm train --resume runs/vae
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
+
+import jsonargparse
+import yaml
+
+from dgm import settings
+from dgm.cli.terminal import Progress
+from dgm.errors import BadInput, UnknownName
+
+if TYPE_CHECKING:
+    from dgm.training import Step
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """Raises where jsonargparse would print its usage and leave."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        text = " ".join(str(message).split())
+        if unknown := re.match(r"unrecognized arguments: (\S+)|Option '(\S+)' is not accepted", text):
+            raise UnknownName.of("option of dgm train", (unknown[1] or f"--{unknown[2]}").split("=")[0], options_of(self))
+        wrong = text.replace('Parser key "', "--").replace('":', ":").replace("<class '", "").replace("'>", "")
+        raise BadInput(wrong, "see `dgm train --help`") from ex
+
+
+def options_of(parser: argparse.ArgumentParser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+
+
+def main(arguments: list[str]) -> int:
+    parser = Parser(prog="dgm train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, name_of_model(arguments))
+    chosen = parser.parse_args(arguments)
+    return resume(chosen) if chosen.resume else train(chosen)
+
+
+def name_of_model(arguments: list[str]) -> str | None:
+    """The model's name decides which options there are, so it is looked for first."""
+    early = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    early.add_argument("name", nargs="?")
+    early.add_argument("--config")
+    found, _ = early.parse_known_args(arguments[:1] if arguments[:1] and not arguments[0].startswith("-") else arguments)
+    if found.config is None or arguments[0] == found.name:
+        return found.name if arguments[:1] == [found.name] else None
+    try:
+        document = yaml.safe_load(Path(found.config).read_text())
+    except yaml.YAMLError as error:
+        raise BadInput(f"{found.config} is no YAML: {' '.join(str(error).split())}", "mend that line") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{found.config} holds no settings", "write lines such as 'name: vae'")
+    return document.get("name")
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None) -> None:
+    parser.add_argument("name", nargs="?", help="a model of `dgm models`, or package.module:Class")
+    parser.add_argument("--config", action="config", help="a recipe: a YAML file of these options")
+    parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or a file")
+    parser.add_argument("--size", type=int | None, default=None, help="a folder of images: side in pixels")
+    parser.add_argument("--grey", action="store_true", help="a folder of images: drop the colours")
+    parser.add_argument("--conditional", action="store_true", help="train on the labels, to sample by label")
+    parser.add_argument("--out", type=str | None, default=None, help="the run directory to write; must not exist")
+    parser.add_argument("--resume", type=str | None, default=None, help="a run directory to go on with")
+    from dgm.training.settings import Settings
+
+    overrides: dict[str, Any] = {}
+    if name is not None:
+        from dgm.registry import model_class
+
+        cls = model_class(name)
+        overrides = getattr(cls, "training", {})
+        add_settings(parser, cls.Config, "model.", {})
+    add_settings(parser, Settings, "", overrides)
+
+
+def add_settings(parser: jsonargparse.ArgumentParser, cls: type, prefix: str, overrides: dict[str, Any]) -> None:
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        default, text = overrides.get(field.name, field.default), field.metadata.get("help", "")
+        if hints[field.name] is bool and default is False:
+            parser.add_argument(f"--{prefix}{field.name}", action="store_true", help=text)
+        elif field.name == "budget":
+            parser.add_argument("--budget", type=str | None, default=default, help=f"{text}, such as 60s, 5m or 2h")
+        else:
+            parser.add_argument(f"--{prefix}{field.name}", type=hints[field.name], default=default, help=text)
+
+
+def train(chosen: jsonargparse.Namespace) -> int:
+    if chosen.name is None:
+        raise BadInput("no model is named", "write `dgm train vae`; `dgm models` lists them")
+    if chosen.out is None:
+        raise BadInput("no run directory is named", f"add --out runs/{chosen.name}")
+    from dgm import data
+    from dgm.registry import create
+    from dgm.training import fit
+
+    dataset = data.load(chosen.data, **data_options(chosen))
+    config = vars(chosen.get("model", jsonargparse.Namespace())).copy()
+    if chosen.conditional:
+        config["classes"] = classes(chosen.name, config, dataset.labels)
+    model = create(chosen.name, dataset.space, **config)
+    steps = fit(model, dataset, out=Path(chosen.out), **training_settings(chosen))
+    follow(steps, f"{chosen.name} on {dataset.name}")
+    say(f"trained; look at it with: dgm sample {chosen.out} -n 64 --out grid.png")
+    return 0
+
+
+def classes(name: str, config: dict[str, Any], labels: tuple[str, ...]) -> int:
+    if "classes" not in config:
+        raise BadInput(f"{name} cannot be trained on labels", "leave --conditional out")
+    if not labels:
+        raise BadInput("this data has no labels", "leave --conditional out, or put the images in a folder per label")
+    return len(labels)
+
+
+def data_options(chosen: jsonargparse.Namespace) -> dict[str, Any]:
+    return {name: value for name in ("size", "grey") if (value := chosen.get(name))}
+
+
+def training_settings(chosen: jsonargparse.Namespace) -> dict[str, Any]:
+    from dgm.training.settings import Settings
+
+    values = {field.name: chosen[field.name] for field in dataclasses.fields(Settings)}
+    if values["budget"] is not None:
+        values["budget"] = settings.seconds(str(values["budget"]))
+    return values
+
+
+def resume(chosen: jsonargparse.Namespace) -> int:
+    from dgm.registry import from_description
+    from dgm.runs import Run
+    from dgm.training import fit
+
+    run = Run(Path(chosen.resume))
+    kept = run.config["training"]
+    if chosen.steps is not None or chosen.budget is not None:
+        kept = kept | {name: training_settings(chosen)[name] for name in ("steps", "budget")}
+    model = from_description(run.config["model"])
+    follow(fit(model, run.dataset(), out=run.path, resume=True, **kept), f"{run.config['model']['name']}, resumed")
+    return 0
+
+
+def follow(steps: Iterable[Step], title: str) -> None:
+    """Runs the training, with a progress bar in the first process and silence in the others."""
+    with Progress(title, quiet=not first_process()) as progress:
+        for step in steps:
+            if progress.due():
+                losses = " ".join(f"{player} {value:.4g}" for player, value in step.losses.items())
+                rate = f"{step.step / max(step.seconds, 1e-9):.3g} steps/s"
+                progress.update(step.progress, f"step {step.step}  {losses}  {rate}")
+
+
+def first_process() -> bool:
+    return int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))) == 0
+
+
+def say(line: str) -> None:
+    if first_process():
+        print(line)

@@ -1,0 +1,1 @@
+"""Distributions and changes of variables that torch.distributions lacks."""

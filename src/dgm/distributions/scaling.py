@@ -1,0 +1,59 @@
+r"""The affine map between the data's own numbers and the numbers that a network likes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dgm.errors import BadInput
+from dgm.space import Space
+
+
+class Scaling(nn.Module):
+    r"""z = (x - loc) / scale, chosen by the space.
+
+    Ordered integers 0 … K - 1 and bounded numbers go to [-1, 1]; unbounded ones are standardised by the space's own
+    ``loc`` and ``scale``.
+
+    Args:
+        space: Any space of ordered values. Tokens have no order and are embedded instead.
+
+    Example:
+        >>> scaling = Scaling(Space.levels((2,), 3))
+        >>> scaling(torch.tensor([[0, 2]]))
+        tensor([[-1.,  1.]])
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        if space.kind == "tokens":
+            raise BadInput("tokens have no order and cannot be scaled", "choose a model that embeds them")
+        self.space = space
+        bounds = (0.0, float((space.values or 0) - 1)) if space.discrete else space.bounds
+        if bounds is not None:
+            loc, scale = torch.tensor(sum(bounds) / 2), torch.tensor((bounds[1] - bounds[0]) / 2)
+        else:
+            loc = torch.tensor(space.loc).reshape(space.shape) if space.loc else torch.tensor(0.0)
+            scale = torch.tensor(space.scale).reshape(space.shape) if space.scale else torch.tensor(1.0)
+        self.register_buffer("loc", loc, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+
+    @property
+    def ladj(self) -> Tensor:
+        """log |det dz/dx| of one example, a scalar; 0 where x is counted and not measured."""
+        if self.space.discrete:
+            return torch.zeros_like(self.loc)
+        return -self.scale.log().expand(self.space.shape).sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.to(self.loc) - self.loc) / self.scale
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """x in the data's own dtype: rounded and clamped to the levels, or clamped to the bounds."""
+        x = z * self.scale + self.loc
+        if self.space.discrete:
+            return x.round().clamp(0, (self.space.values or 0) - 1).to(self.space.dtype)
+        return x if self.space.bounds is None else x.clamp(*self.space.bounds)

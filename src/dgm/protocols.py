@@ -6,7 +6,7 @@ Every model is an `torch.nn.Module` built as ``Model(space, config)`` that keeps
 ``spaces``
     The kinds of space that the model takes, all four where absent. A model that takes only continuous x is
     dequantised by `dgm.create` on a discrete space.
-``training``
+``defaults``
     The optimiser settings of the model's paper, defaults of `dgm.training.Settings` for this model.
 ``likelihood_method``
     How its likelihood is computed, in a few words for a table.

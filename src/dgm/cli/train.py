@@ -83,7 +83,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None) -> None
         from dgm.registry import model_class
 
         cls = model_class(name)
-        overrides = getattr(cls, "training", {})
+        overrides = getattr(cls, "defaults", {})
         add_settings(parser, cls.Config, "model.", {})
     add_settings(parser, Settings, "", overrides)
 

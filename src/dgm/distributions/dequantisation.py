@@ -43,7 +43,7 @@ def dequantise(model: Model, space: Space) -> nn.Module:
     weights, an estimate stays an estimate.
     """
     parts = tuple(part for protocol, part in PARTS.items() if isinstance(model, protocol))
-    return type("Dequantised", (*parts, Dequantised), {"training": getattr(type(model), "training", {})})(model, space)
+    return type("Dequantised", (*parts, Dequantised), {"defaults": getattr(type(model), "defaults", {})})(model, space)
 
 
 class Dequantised(nn.Module):

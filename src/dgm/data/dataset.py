@@ -1,0 +1,109 @@
+"""A data set: three splits of one space, batched by index."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgm.seeds import mix
+from dgm.space import Space
+
+
+def order(n: int, seed: int, epoch: int) -> Tensor:
+    """The order of ``n`` examples in an epoch, (n,) int64: a pure function, so that no loader has state to save.
+
+    Example:
+        >>> bool((order(5, 0, 3) == order(5, 0, 3)).all())
+        True
+    """
+    return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, epoch) >> 1))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some examples, in memory or memory-mapped.
+
+    Attributes:
+        x: (N, *shape), in the data's own numbers.
+        y: (N,) int64 labels, or None.
+        visit: What happens to a batch each time it is visited, such as binarisation anew; None for nothing.
+    """
+
+    x: Tensor
+    y: Tensor | None = None
+    visit: Callable[[Tensor, torch.Generator | None], Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        """The examples at ``indices``; ``generator`` feeds what happens at each visit."""
+        x = self.x[indices]
+        if self.visit is not None:
+            x = self.visit(x, generator)
+        return x, None if self.y is None else self.y[indices]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set with its space.
+
+    Attributes:
+        name: What `dgm.data.load` finds it by.
+        split: How the splits were made, in words for a table's footnote.
+        labels: The names of the classes; empty where there are none.
+        options: The options that it was loaded with.
+        log_prob: The true log-density in nats, where it is known.
+    """
+
+    name: str
+    space: Space
+    train: Split
+    validation: Split
+    test: Split
+    split: str
+    labels: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    log_prob: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def describe(self) -> dict[str, Any]:
+        """Where the numbers come from, and what `dgm.data.load` needs to load the same again."""
+        return {
+            "name": self.name,
+            "options": dict(self.options),
+            "sizes": {name: len(split) for name, split in self.splits.items()},
+            "split": self.split,
+            "labels": list(self.labels),
+            "sha256": fingerprint(self.train.x),
+        }
+
+
+def fingerprint(x: Tensor, at_most: int = 1 << 26) -> str:
+    """sha256 of the tensor's shape and bytes; of its first 64 MiB where it is larger."""
+    rows = max(1, at_most // max(1, x[:1].nbytes))
+    content = x[:rows].contiguous().numpy().tobytes()
+    return hashlib.sha256(repr(tuple(x.shape)).encode() + content).hexdigest()
+
+
+def divided(x: Tensor, y: Tensor | None, parts: Mapping[str, Tensor]) -> dict[str, Split]:
+    """Splits by index."""
+    return {name: Split(x[rows], None if y is None else y[rows]) for name, rows in parts.items()}
+
+
+def shuffled_parts(n: int, seed: int) -> dict[str, Tensor]:
+    """80 % for training, 10 % for validation and the rest for the test, of a seeded permutation."""
+    rows, train, validation = order(n, seed, 0), round(0.8 * n), round(0.1 * n)
+    return {
+        "train": rows[:train],
+        "validation": rows[train : train + validation],
+        "test": rows[train + validation :],
+    }

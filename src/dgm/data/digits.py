@@ -1,0 +1,61 @@
+"""Scikit-learn's handwritten digits: the test set of the UCI Optical Recognition of Handwritten Digits, 8×8.
+
+Source: Combining Multiple Classifiers for Handwritten Digit Recognition (Kaynak, 1995); 17 levels a pixel, ten labels.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+
+from dgm.data.dataset import Dataset, divided
+from dgm.errors import MissingExtra
+from dgm.space import Space
+
+SPLIT_SEED = 1797
+SIZES = {"train": 1000, "validation": 300, "test": 497}
+
+
+def load(_: str = "") -> Dataset:
+    x, y = read()
+    parts = stratified(y, SIZES, SPLIT_SEED)
+    return Dataset(
+        name="digits",
+        space=Space.levels((1, 8, 8), 17),
+        split=f"1,000 / 300 / 497, stratified by label, seed {SPLIT_SEED}",
+        labels=tuple("0123456789"),
+        **divided(x, y, parts),
+    )
+
+
+def read() -> tuple[Tensor, Tensor]:
+    """All 1,797 images, uint8 (N, 1, 8, 8), and labels. Reads the file in scikit-learn, whose import costs a second."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise MissingExtra(
+            "the data set digits needs scikit-learn, which is not installed", "run: pip install scikit-learn"
+        )
+    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as file:
+        rows = numpy.loadtxt(file, delimiter=",", dtype=numpy.uint8)
+    return torch.from_numpy(rows[:, :64].reshape(-1, 1, 8, 8).copy()), torch.from_numpy(rows[:, 64].astype(numpy.int64))
+
+
+def stratified(y: Tensor, sizes: dict[str, int], seed: int) -> dict[str, Tensor]:
+    """Row numbers of each split, every label in every split in proportion, to within one.
+
+    Rows are shuffled, then sorted by their rank within their label: any run of that order holds the labels in
+    proportion.
+    """
+    shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    rank = torch.empty(len(y))
+    for label in y.unique():
+        mine = (y[shuffled] == label).nonzero().flatten()
+        rank[mine] = (torch.arange(len(mine)) + 0.5) / len(mine)
+    ordered = shuffled[rank.argsort(stable=True)]
+    # a run of that order is in proportion; the order within a split no longer matters
+    return dict(zip(sizes, ordered.split(list(sizes.values())), strict=True))

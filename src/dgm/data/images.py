@@ -1,0 +1,122 @@
+"""MNIST and its kin, and CIFAR-10, from the files in which they are published."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+
+from dgm.data.dataset import Dataset, Split
+from dgm.errors import BadInput
+from dgm.space import Space
+
+DIGITS = tuple("0123456789")
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+BINARISATION_SEED = 1
+
+
+def mnist(folder: Path) -> Dataset:
+    """MNIST or Fashion-MNIST, from their idx.gz files. The last 10,000 of the training images are the validation split."""
+    x, y = (read_idx(folder / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
+    test_x, test_y = (read_idx(folder / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
+    x, test_x, y, test_y = x[:, None], test_x[:, None], y.long(), test_y.long()
+    held_out = len(x) // 6
+    return Dataset(
+        name=folder.name,
+        space=Space.levels(tuple(x.shape[1:]), 256),
+        train=Split(x[:-held_out], y[:-held_out]),
+        validation=Split(x[-held_out:], y[-held_out:]),
+        test=Split(test_x, test_y),
+        split="as published; the last sixth of the training images is the validation split",
+        labels=CLOTHES if folder.name == "fashion_mnist" else DIGITS,
+    )
+
+
+def dynamic_mnist(folder: Path) -> Dataset:
+    """MNIST whose pixels are drawn from Bernoulli(x / 255): anew at each visit in training, once in held-out splits."""
+    grey = mnist(folder)
+    generator = torch.Generator().manual_seed(BINARISATION_SEED)
+    return Dataset(
+        name="dynamic_mnist",
+        space=Space.binary(grey.space.shape),
+        train=Split(grey.train.x, grey.train.y, visit=binarise),
+        validation=Split(binarise(grey.validation.x, generator), grey.validation.y),
+        test=Split(binarise(grey.test.x, generator), grey.test.y),
+        split=f"{grey.split}; held-out images binarised once, seed {BINARISATION_SEED}, validation first",
+        labels=DIGITS,
+    )
+
+
+def binarise(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Bernoulli(x / 255), uint8."""
+    return (torch.rand(x.shape, generator=generator) * 255 < x).to(torch.uint8)
+
+
+def binarized_mnist(folder: Path) -> Dataset:
+    """Larochelle & Murray's static binarisation (2011): 50,000 / 10,000 / 10,000, no labels."""
+    train, validation, test = (
+        read_amat(folder / f"binarized_mnist_{part}.amat") for part in ("train", "valid", "test")
+    )
+    return Dataset(
+        name="binarized_mnist",
+        space=Space.binary((1, 28, 28)),
+        train=Split(train),
+        validation=Split(validation),
+        test=Split(test),
+        split="as published by Larochelle & Murray 2011",
+    )
+
+
+def cifar10(folder: Path) -> Dataset:
+    """CIFAR-10's binary batches. The fifth training batch is the validation split."""
+    batches = folder / "cifar-10-batches-bin"
+    parts = [read_cifar(batches / f"data_batch_{k}.bin") for k in range(1, 6)]
+    train, validation, test = (
+        map(torch.cat, zip(*parts[:4], strict=True)),
+        parts[4],
+        read_cifar(batches / "test_batch.bin"),
+    )
+    return Dataset(
+        name="cifar10",
+        space=Space.levels((3, 32, 32), 256),
+        train=Split(*train),
+        validation=Split(*validation),
+        test=Split(*test),
+        split="as published; the fifth training batch is the validation split",
+        labels=THINGS,
+    )
+
+
+def read_idx(path: Path) -> Tensor:
+    """An idx.gz file of unsigned bytes: two zeros, the type 8, the number of sizes, the sizes, the values."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError) as error:
+        raise BadInput(f"{path} is no gzip file: {error}", "remove it, and it is downloaded again") from error
+    rank = content[3] if len(content) > 4 and content[:3] == b"\0\0\x08" else 0
+    sizes = tuple(int.from_bytes(content[4 + 4 * k : 8 + 4 * k], "big") for k in range(rank))
+    values = numpy.frombuffer(content, numpy.uint8)[4 + 4 * rank :]
+    if rank == 0 or len(values) != numpy.prod(sizes):
+        raise BadInput(f"{path} is no idx file of bytes", "remove it, and it is downloaded again")
+    return torch.from_numpy(values.reshape(sizes).copy())
+
+
+def read_amat(path: Path) -> Tensor:
+    """Rows of 784 zeros and ones, a space after each but the last; uint8 (N, 1, 28, 28)."""
+    content = numpy.frombuffer(path.read_bytes(), numpy.uint8)
+    if len(content) % 1568 or not numpy.isin(content[:1568:2], (48, 49)).all():
+        raise BadInput(f"{path} does not hold rows of 784 zeros and ones", "remove it, and it is downloaded again")
+    return torch.from_numpy(content[::2].reshape(-1, 1, 28, 28) - 48)
+
+
+def read_cifar(path: Path) -> tuple[Tensor, Tensor]:
+    """Rows of a label and 3,072 bytes, red before green before blue."""
+    content = numpy.frombuffer(path.read_bytes(), numpy.uint8)
+    if len(content) == 0 or len(content) % 3073:
+        raise BadInput(f"{path} does not hold rows of 3,073 bytes", "remove it, and it is downloaded again")
+    rows = content.reshape(-1, 3073)
+    return torch.from_numpy(rows[:, 1:].reshape(-1, 3, 32, 32).copy()), torch.from_numpy(rows[:, 0].astype(numpy.int64))

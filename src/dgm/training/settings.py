@@ -1,0 +1,49 @@
+"""How a model is trained: the same settings for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dgm import settings
+from dgm.errors import BadInput
+from dgm.settings import setting
+
+STEPS = 2000  # when neither steps nor a budget is given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of `dgm.fit` and the options of ``dgm train``."""
+
+    steps: int | None = setting(None, f"steps to train ({STEPS} if no budget is given)", low=1)
+    budget: float | None = setting(None, "seconds to train, in place of steps", low=0.001)
+    batch: int = setting(128, "examples a step, over all devices", low=1)
+    lr: float = setting(1e-3, "peak learning rate of AdamW", low=0.0)
+    betas: tuple[float, float] = setting((0.9, 0.999), "AdamW's averaging of the gradient and its square", low=0, high=1)
+    weight_decay: float = setting(0.0, "AdamW's decoupled weight decay", low=0.0)
+    warmup: int = setting(0, "steps over which the learning rate rises linearly", low=0)
+    schedule: Literal["cosine", "constant"] = setting("cosine", "what the learning rate does after the warm-up")
+    clip: float = setting(0.0, "largest norm of the gradient; 0 does not clip", low=0.0)
+    ema: float = setting(0.0, "decay of the weights' moving average; 0 keeps none", low=0.0, high=1.0)
+    select: Literal["best", "last"] = setting("best", "which weights to keep, by the loss on the validation split")
+    validate_every: int = setting(0, "steps between validations; 0 makes it a twentieth of the training", low=0)
+    checkpoint_every: float = setting(60.0, "seconds between checkpoints", low=0.0)
+    keep: int = setting(2, "checkpoints to keep", low=1)
+    precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "of the arithmetic")
+    compile: bool = setting(False, "compile the loss with torch.compile")
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "which kind of device")
+    devices: int = setting(1, "how many processes train together", low=1)
+    seed: int = setting(0, "of the initial weights, the order of the data and the noise", low=0)
+    tensorboard: bool = setting(False, "write TensorBoard files too")
+
+
+def settings_for(model: Any, chosen: dict[str, Any]) -> Settings:
+    """The chosen settings over those of the model's paper over the defaults."""
+    paper = getattr(type(model), "defaults", {})
+    result = settings.build(Settings, {**paper, **chosen}, what="training")
+    if result.steps is not None and result.budget is not None:
+        raise BadInput("both steps and a budget are given", "give one of the two")
+    if result.steps is None and result.budget is None:
+        result = settings.build(Settings, {**paper, **chosen, "steps": STEPS}, what="training")
+    return result

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from dgm.errors import BadInput, UnknownName
 
 T = TypeVar("T")
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -36,6 +37,20 @@ def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
             raise UnknownName.of(f"option of {what}", name, fields)
         chosen[name] = _checked(f"{what}'s {name}", value, hints[name], fields[name].metadata)
     return cls(**chosen)
+
+
+def seconds(text: str) -> float:
+    """A stretch of time such as ``60s``, ``5m``, ``2h`` or ``90``, in seconds.
+
+    Example:
+        >>> seconds("2m")
+        120.0
+    """
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    try:
+        return float(number) * UNITS[unit]
+    except ValueError as error:
+        raise BadInput(f"'{text}' is no stretch of time", "write it like 60s, 5m or 2h") from error
 
 
 def _checked(name: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:

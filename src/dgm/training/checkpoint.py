@@ -43,7 +43,11 @@ def sweep(folder: Path) -> None:
 def random_states() -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The states of every generator that a model may draw from, in this process."""
     tensors = {"torch": torch.get_rng_state()}
-    tensors |= {f"cuda{k}": state for k, state in enumerate(torch.cuda.get_rng_state_all())} if torch.cuda.is_available() else {}
+    tensors |= (
+        {f"cuda{k}": state for k, state in enumerate(torch.cuda.get_rng_state_all())}
+        if torch.cuda.is_available()
+        else {}
+    )
     name, keys, *rest = numpy.random.get_state()
     tensors["numpy"] = torch.from_numpy(numpy.asarray(keys).astype(numpy.int64))
     version, numbers, gauss = random.getstate()

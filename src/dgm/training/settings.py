@@ -20,7 +20,9 @@ class Settings:
     budget: float | None = setting(None, "seconds to train, in place of steps", low=0.001)
     batch: int = setting(128, "examples a step, over all devices", low=1)
     lr: float = setting(1e-3, "peak learning rate of AdamW", low=0.0)
-    betas: tuple[float, float] = setting((0.9, 0.999), "AdamW's averaging of the gradient and its square", low=0, high=1)
+    betas: tuple[float, float] = setting(
+        (0.9, 0.999), "AdamW's averaging of the gradient and its square", low=0, high=1
+    )
     weight_decay: float = setting(0.0, "AdamW's decoupled weight decay", low=0.0)
     warmup: int = setting(0, "steps over which the learning rate rises linearly", low=0)
     schedule: Literal["cosine", "constant"] = setting("cosine", "what the learning rate does after the warm-up")

@@ -1,0 +1,46 @@
+"""The exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from dgm.protocols import Model
+
+
+class Average:
+    r"""theta' ← d theta' + (1 - d) theta with d = min(decay, (1 + step) / (10 + step)), so that short runs forget too.
+
+    Args:
+        model: Whose parameters are averaged; buffers are not.
+        decay: 0 keeps no average.
+    """
+
+    def __init__(self, model: Model, decay: float) -> None:
+        self.decay = decay
+        self.live = dict(model.named_parameters()) if decay else {}
+        self.shadow = {name: parameter.detach().clone() for name, parameter in self.live.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        if self.live:
+            decay = min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(list(self.shadow.values()), list(self.live.values()), 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model has the averaged weights inside."""
+        kept = {name: parameter.detach().clone() for name, parameter in self.live.items()}
+        self.put(self.shadow)
+        try:
+            yield
+        finally:
+            self.put(kept)
+
+    @torch.no_grad()
+    def put(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in self.live.items():
+            parameter.copy_(weights[name])

@@ -1,0 +1,64 @@
+"""One trainer a run directory, and a way to stop that loses nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from dgm.errors import BadInput, TrainingStopped
+
+
+class Guard:
+    """Holds the lock of a run directory and catches the first SIGINT or SIGTERM; the second one ends the process.
+
+    Args:
+        out: The run directory, which is made; None guards nothing.
+        fresh: The directory must not exist.
+        writes: This process is the one that writes.
+    """
+
+    def __init__(self, out: Path | None, *, fresh: bool, writes: bool) -> None:
+        self.out, self.fresh, self.writes = out, fresh, writes
+        self.stopped = False
+        self._lock: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Guard:
+        if self.out is not None and self.writes:
+            self.lock(self.out)
+        if self.out is not None and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self.stop)
+        return self
+
+    def lock(self, out: Path) -> None:
+        """The kernel drops the lock with the process, so a killed trainer leaves none behind."""
+        if self.fresh and out.exists():
+            raise BadInput(f"{out} exists", f"choose another --out, or go on with: dgm train --resume {out}")
+        out.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise TrainingStopped(
+                f"another training is writing to {out}", "wait for it, or choose another --out"
+            ) from error
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopped = True
+        for caught, handler in self._handlers.items():
+            signal.signal(caught, handler)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if self._lock is not None:
+            os.close(self._lock)

@@ -1,0 +1,62 @@
+"""A player: the parameters that descend one loss, with their optimiser."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dgm.training.settings import Settings
+
+
+def factor(step: int, progress: float, settings: Settings) -> float:
+    """By what the peak learning rate is multiplied: a linear warm-up in steps, then half a cosine in progress."""
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    return warm * (0.5 * (1 + math.cos(math.pi * progress)) if settings.schedule == "cosine" else 1.0)
+
+
+class Player:
+    """Descends one loss with fused AdamW."""
+
+    def __init__(self, module: nn.Module, settings: Settings, fabric: Any) -> None:
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.settings, self.fabric = settings, fabric
+        self.optimiser = torch.optim.AdamW(
+            self.parameters,
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+
+    def descend(self, loss: Tensor, lr: float) -> None:
+        """One step down the mean loss, whose gradient is averaged over all processes."""
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss, inputs=self.parameters)
+        if self.fabric.world_size > 1:
+            self.share_gradients()
+        if self.settings.clip:
+            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip, foreach=True)
+        self.optimiser.param_groups[0]["lr"] = lr
+        self.optimiser.step()
+
+    def share_gradients(self) -> None:
+        """One all-reduce of one flat buffer: a game's losses do not fit DistributedDataParallel (docs/adr/0005)."""
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
+        flat = self.fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
+        for parameter, part in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def state(self) -> dict[str, Tensor]:
+        """The optimiser's tensors, by the parameter's number and their name."""
+        kept = self.optimiser.state_dict()["state"]
+        return {f"{number}/{key}": tensor for number, values in kept.items() for key, tensor in values.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        numbered: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in state.items():
+            number, _, key = name.partition("/")
+            numbered.setdefault(int(number), {})[key] = tensor
+        self.optimiser.load_state_dict({"state": numbered, "param_groups": self.optimiser.state_dict()["param_groups"]})

@@ -1,0 +1,143 @@
+r"""Denoising diffusion, a lower bound on the likelihood.
+
+.. math:: \log p(x_0) \ge E_q \Big[ \log p(x_0 | x_1) - \sum_{i=2}^T KL(q(x_{i-1} | x_i, x_0) \| p(x_{i-1} | x_i))
+    - KL(q(x_T | x_0) \| N(0, I)) \Big]
+
+The loss is the unweighted one, :math:`\| \epsilon - \hat\epsilon(x_t, t) \|^2 / D`, which gives better samples; the
+bound is there to measure. Probability of a discrete x, density of a continuous one with respect to Lebesgue measure, in
+nats.
+
+Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, equations 5, 8, 13 and 14.
+Differs from it: step i of T is at t = i / T of a continuous schedule, so that T may be any and fewer steps may be
+sampled; the reverse variance is the posterior's; x_0 as predicted is clamped to the data's range; a smaller U-Net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dgm.distributions import discretised_normal
+from dgm.distributions.scaling import Scaling
+from dgm.networks.denoiser import Denoiser
+from dgm.networks.embeddings import check_labels, sampled_labels
+from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP
+from dgm.processes.parameterisation import endpoints
+from dgm.protocols import Batch, Labels, PerExample, State
+from dgm.samplers.ancestral import ancestral
+from dgm.samplers.ddim import ddim
+from dgm.seeds import Seed, streams
+from dgm.settings import setting
+from dgm.space import Space
+
+PATHS: dict[str, Callable[[], GaussianPath]] = {"linear": LinearVP, "cosine": CosineVP}
+
+
+class DDPM(nn.Module):
+    """Predicts the noise in x_t.
+
+    Example:
+        >>> model = DDPM(Space.levels((1, 8, 8), 17), DDPM.Config())
+        >>> model.loss(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([3])
+    """
+
+    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    training: ClassVar[dict[str, Any]] = {
+        "lr": 2e-3,
+        "warmup": 50,
+        "clip": 1.0,
+        "ema": 0.995,
+        "batch": 128,
+    }  # type: ignore[assignment,misc]
+    likelihood_method = "variational bound, one step drawn of T"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        steps: int = setting(1000, "T, steps of the bound", low=2)
+        schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
+        width: int = setting(24, "channels of the network, a multiple of 8", low=8)
+        sampler: Literal["ancestral", "ddim"] = setting("ancestral", "with noise in each step, or without")
+        sampling_steps: int = setting(100, "steps of the sampler", low=1)
+        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.scaling = Scaling(space)
+        self.path = PATHS[config.schedule]()
+        self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
+
+    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """||eps - eps_theta(x_t, t)||² / D, 1 for an untrained network (equation 14)."""
+        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
+        i, eps = torch.randint(1, self.config.steps + 1, (len(x),), device=x.device), torch.randn_like(x_0)
+        t = i / self.config.steps
+        return (self.network(self.path.corrupt(x_0, eps, t), t, y) - eps).square().flatten(1).mean(1)
+
+    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """The bound with one step i drawn in place of the sum over T - 1 (equation 5)."""
+        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
+        transitions = self.config.steps - 1
+        i = 2 + (stratified(len(x), x.device) * transitions).long()
+        bound = self.reconstruction(x, x_0, y) - transitions * self.transition_kl(x_0, i, y) - self.prior_kl(x_0)
+        return bound + self.scaling.ladj
+
+    def prior_kl(self, x_0: Tensor) -> PerExample:
+        """L_T = KL(q(x_T | x_0) || N(0, I))."""
+        mean, std = self.path.marginal(x_0, x_0.new_ones(()))
+        return (mean.square() + std.square() - 1 - 2 * std.log()).flatten(1).sum(1) / 2
+
+    def transition_kl(self, x_0: Tensor, i: Tensor, y: Labels | None) -> PerExample:
+        """L_{i-1}, one draw of x_i: two normals of one variance, (SNR(s) - SNR(t)) ||x_0 - x̂_0||² / 2 (equation 8)."""
+        steps = self.config.steps
+        snr_s, snr_t = (self.path.snr(time) for time in ((i - 1).double() / steps, i.double() / steps))
+        t = (i / steps).to(x_0)
+        x_t = self.path.corrupt(x_0, torch.randn_like(x_0), t)
+        squares = (x_0 - self._predict_x_0(x_t, t, y)).square().flatten(1).sum(1)
+        return (snr_s - snr_t).to(x_0) / 2 * squares
+
+    def reconstruction(self, x: Batch, x_0: Tensor, y: Labels | None) -> PerExample:
+        """-L_0 = log p(x_0 | x_1), one draw of x_1: a normal about x̂_0, over cells if x is discrete (equation 13)."""
+        t = x_0.new_full((len(x_0),), 1 / self.config.steps)
+        x_1 = self.path.corrupt(x_0, torch.randn_like(x_0), t)
+        mean, std = self._predict_x_0(x_1, t, y), self.path.sigma(t[0])
+        if self.space.discrete:
+            nats = discretised_normal.log_prob(x, mean, std, self.space.values or 0).to(x_0)
+        else:
+            nats = torch.distributions.Normal(mean, std, validate_args=False).log_prob(x_0)
+        return nats.flatten(1).sum(1)
+
+    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        *_, last = self.trajectory(n, y, seed=seed)
+        return last.x
+
+    @torch.no_grad()
+    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+        draw = streams(n, seed, self.scaling.loc.device)
+        y = sampled_labels(y, self.config.classes, draw)
+
+        def noise() -> Tensor:
+            return draw.normal(self.space.shape).to(self.scaling.loc)
+
+        def predict_x_0(x_t: Tensor, t: Tensor) -> Tensor:
+            return self._predict_x_0(x_t, t.expand(n), y)
+
+        steps = self.config.sampling_steps
+        times = torch.linspace(1, 0, steps + 1).to(self.scaling.loc)
+        sampler = ancestral if self.config.sampler == "ancestral" else ddim
+        for step, x in enumerate(sampler(predict_x_0, self.path, noise(), times, noise), 1):
+            yield State(self.scaling.inverse(x), step, steps)
+
+    def _predict_x_0(self, x_t: Tensor, t: Tensor, y: Labels | None) -> Tensor:
+        x_0 = endpoints("eps", self.path, self.network(x_t, t, y), x_t, t).x_0
+        return x_0.clamp(-1, 1) if self.space.discrete or self.space.bounds else x_0
+
+
+def stratified(n: int, device: torch.device) -> Tensor:
+    """n numbers, each uniform on [0, 1) and together evenly spread (arXiv:2107.00630, appendix I.1)."""
+    return (torch.rand((), device=device) + torch.arange(n, device=device) / n) % 1

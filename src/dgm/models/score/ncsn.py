@@ -1,0 +1,109 @@
+r"""Noise-conditional score network; samples, no likelihood.
+
+Learns :math:`s(x, \sigma) = \nabla \log q_\sigma(x)` of the data perturbed by noise of many levels, by denoising score
+matching, and follows it from the strongest noise to the weakest.
+
+.. math:: \ell(\sigma) = \tfrac12 E \| \sigma s(x + \sigma\epsilon, \sigma) + \epsilon \|^2
+
+Source: Generative Modeling by Estimating Gradients of the Data Distribution (Song & Ermon, 2019), arXiv:1907.05600,
+equations 5 and 6 with lambda(sigma) = sigma², algorithm 1.
+Differs from it: the network's output is divided by sigma and the strongest noise spans the data, as techniques 1 and 3
+of arXiv:2006.09011; its input is divided by (1 + sigma²)^(1/2); a last step denoises, as arXiv:2006.09011, appendix B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dgm.distributions.scaling import Scaling
+from dgm.errors import BadInput
+from dgm.networks.denoiser import Denoiser
+from dgm.networks.embeddings import check_labels, sampled_labels
+from dgm.processes.gaussian import VarianceExploding, over
+from dgm.protocols import Batch, Labels, PerExample, State
+from dgm.samplers.annealed_langevin import annealed_langevin
+from dgm.seeds import Seed, streams
+from dgm.settings import setting
+from dgm.space import Space
+
+
+class NCSN(nn.Module):
+    """One network for the score at every level.
+
+    Example:
+        >>> model = NCSN(Space.continuous((2,)), NCSN.Config(levels=3, steps=1))
+        >>> model.sample(4, seed=0).shape
+        torch.Size([4, 2])
+    """
+
+    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    training: ClassVar[dict[str, Any]] = {
+        "lr": 2e-3,
+        "warmup": 50,
+        "clip": 1.0,
+        "ema": 0.995,
+        "batch": 128,
+    }  # type: ignore[assignment,misc]
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        sigma_max: float = setting(5.0, "the strongest noise, with data in [-1, 1]", low=1e-6)
+        sigma_min: float = setting(0.05, "the weakest noise", low=1e-6)
+        levels: int = setting(20, "noise levels, a geometric sequence", low=2)
+        steps: int = setting(5, "Langevin steps a level", low=1)
+        step_size: float = setting(0.2, "a step over the level's variance", low=1e-6)
+        width: int = setting(24, "channels of the network, a multiple of 8", low=8)
+        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        if config.sigma_min >= config.sigma_max:
+            wrong = f"ncsn's sigma_min must be below sigma_max, got {config.sigma_min} and {config.sigma_max}"
+            raise BadInput(wrong, "change one")
+        self.space, self.config = space, config
+        self.scaling = Scaling(space)
+        self.path = VarianceExploding(config.sigma_min, config.sigma_max)
+        self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
+
+    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """||sigma s(x_t, sigma) + eps||² / 2D at one level, 1/2 for an untrained network (equations 5 and 6)."""
+        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
+        levels = self.config.levels
+        t = torch.randint(levels, (len(x),), device=x.device) / (levels - 1)
+        eps = torch.randn_like(x_0)
+        score = self.score(self.path.corrupt(x_0, eps, t), t, y)
+        return (over(self.path.sigma(t), eps) * score + eps).square().flatten(1).mean(1) / 2
+
+    def score(self, x_t: Tensor, t: Tensor, y: Labels | None = None) -> Tensor:
+        """The gradient of log q_sigma at x_t, in scaled units; t is (B,) with sigma = sigma_t."""
+        sigma = over(self.path.sigma(t), x_t)
+        return -self.network(x_t / (1 + sigma.square()).sqrt(), t, y) / sigma
+
+    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        *_, last = self.trajectory(n, y, seed=seed)
+        return last.x
+
+    @torch.no_grad()
+    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+        draw, config = streams(n, seed, self.scaling.loc.device), self.config
+        y = sampled_labels(y, config.classes, draw)
+
+        def noise() -> Tensor:
+            return draw.normal(self.space.shape).to(self.scaling.loc)
+
+        def score(x: Tensor, sigma: Tensor) -> Tensor:
+            t = (sigma / config.sigma_min).log() / self.path.log_ratio
+            return self.score(x, t.expand(n), y)
+
+        sigmas = self.path.sigma(torch.linspace(1, 0, config.levels).to(self.scaling.loc))
+        x, total = sigmas[0] * noise(), config.levels * config.steps + 1
+        chain = annealed_langevin(score, x, sigmas, steps=config.steps, step_size=config.step_size, noise=noise)
+        for step, x in enumerate(chain, 1):
+            yield State(self.scaling.inverse(x), step, total)
+        denoised = x + sigmas[-1].square() * score(x, sigmas[-1])
+        yield State(self.scaling.inverse(denoised), total, total)

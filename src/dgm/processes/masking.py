@@ -1,0 +1,67 @@
+r"""Corruption by masking: each position keeps its value with probability alpha_t, and is a mask symbol otherwise.
+
+At t = 0 all is seen and at t = 1 all is masked. A masked position stays masked, so its value is revealed between t and
+s < t with probability :math:`(\alpha_s - \alpha_t) / (1 - \alpha_t)`.
+
+Source: Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024), arXiv:2406.07524, equations 3,
+6 and 9.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class MaskingSchedule(ABC):
+    """alpha_t, the probability that a position is seen, falling from 1 at t = 0 to 0 at t = 1."""
+
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def alpha_dot(self, t: Tensor) -> Tensor: ...
+
+    def weight(self, t: Tensor) -> Tensor:
+        """-alpha_t' / (1 - alpha_t), the weight of log p(x_0 | x_t) in the bound (equation 10)."""
+        return -self.alpha_dot(t) / (1 - self.alpha(t))
+
+    def reveals(self, s: Tensor, t: Tensor) -> Tensor:
+        """The probability that a position masked at t is seen at s < t (equation 6)."""
+        return (self.alpha(s) - self.alpha(t)) / (1 - self.alpha(t))
+
+
+class Linear(MaskingSchedule):
+    """alpha_t = 1 - t, which the paper calls log-linear after its -log alpha_t."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return -torch.ones_like(t)
+
+
+class Cosine(MaskingSchedule):
+    """alpha_t = 1 - cos(pi (1 - t) / 2): few positions are revealed while little is seen (arXiv:2202.04200, 3.3)."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - (math.pi / 2 * (1 - t)).cos()
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return -math.pi / 2 * (math.pi / 2 * (1 - t)).sin()
+
+
+def mask_positions(count: Tensor, positions: int) -> Tensor:
+    """A random set of ``count`` of the positions for each example, all sets of that size alike.
+
+    Args:
+        count: (B,) numbers of positions to mask.
+
+    Returns:
+        (B, positions), True where masked.
+    """
+    ranks = torch.rand(len(count), positions, device=count.device).argsort(-1).argsort(-1)
+    return ranks < count[:, None]

@@ -1,0 +1,61 @@
+r"""The density of what an ODE carries from noise to data.
+
+.. math:: \log p_0(x_0) = \log p_1(x_1) + \int_0^1 \operatorname{tr} \frac{\partial f}{\partial x}(x_t, t)\, dt,
+    \qquad \frac{dx_t}{dt} = f(x_t, t)
+
+Source: Neural Ordinary Differential Equations (Chen et al., 2018), arXiv:1806.07366, equation 8; the stochastic trace
+is that of FFJORD (Grathwohl et al., 2018), arXiv:1810.01367, equation 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dgm.samplers.ode import Solver, integrate
+
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+def integrated_divergence(
+    f: Field, x: Tensor, times: Tensor, solver: Solver, probe: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The state at the last time and the integral of f's divergence along the way, (B,).
+
+    Args:
+        f: Of a state (B, ...) and a time, a scalar.
+        x: (B, ...), the state at times[0].
+        probe: Of x's shape, independent entries of mean 0 and variance 1, kept for the whole way: the divergence is
+            then an unbiased estimate at the cost of one gradient. None takes the exact one, at that of D.
+    """
+
+    def slope(state: Tensor, t: Tensor) -> Tensor:
+        velocity, divergence = with_divergence(f, state[:, :-1].reshape(x.shape), t, probe)
+        return torch.cat([velocity.flatten(1), divergence[:, None]], dim=1)
+
+    start = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
+    *_, end = integrate(slope, start, times, solver)
+    return end[:, :-1].reshape(x.shape), end[:, -1]
+
+
+def with_divergence(f: Field, x: Tensor, t: Tensor, probe: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """f(x, t) and its divergence in x, (B,), exact or by the probe; no graph is kept."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        velocity = f(x, t)
+        if probe is None:
+            divergence = _trace(velocity, x)
+        else:
+            (row,) = torch.autograd.grad(velocity, x, probe)
+            divergence = (row * probe).flatten(1).sum(1)
+    return velocity.detach(), divergence.detach()
+
+
+def _trace(velocity: Tensor, x: Tensor) -> Tensor:
+    trace = x.new_zeros(len(x))
+    for d, component in enumerate(velocity.flatten(1).unbind(1)):
+        (row,) = torch.autograd.grad(component.sum(), x, retain_graph=True)
+        trace = trace + row.flatten(1)[:, d]
+    return trace

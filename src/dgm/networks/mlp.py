@@ -1,0 +1,18 @@
+"""Multilayer perceptrons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+
+def mlp(sizes: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers of these sizes, SiLU and dropout between them."""
+    layers: list[nn.Module] = []
+    for k, (before, after) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        layers.append(nn.Linear(before, after))
+        if k < len(sizes) - 2:
+            layers.append(nn.SiLU())
+            layers += [nn.Dropout(dropout)] if dropout else []
+    return nn.Sequential(*layers)

@@ -47,13 +47,13 @@ class DDPM(nn.Module):
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    training: ClassVar[dict[str, Any]] = {
+    training: ClassVar[dict[str, Any]] = {  # type: ignore[assignment,misc]
         "lr": 2e-3,
         "warmup": 50,
         "clip": 1.0,
         "ema": 0.995,
         "batch": 128,
-    }  # type: ignore[assignment,misc]
+    }
     likelihood_method = "variational bound, one step drawn of T"
 
     @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class DDPM(nn.Module):
         schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampler: Literal["ancestral", "ddim"] = setting("ancestral", "with noise in each step, or without")
-        sampling_steps: int = setting(100, "steps of the sampler", low=1)
+        sampling_steps: int = setting(64, "steps of the sampler", low=1)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     def __init__(self, space: Space, config: Config) -> None:
@@ -82,10 +82,17 @@ class DDPM(nn.Module):
     def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
         """The bound with one step i drawn in place of the sum over T - 1 (equation 5)."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        transitions = self.config.steps - 1
-        i = 2 + (stratified(len(x), x.device) * transitions).long()
-        bound = self.reconstruction(x, x_0, y) - transitions * self.transition_kl(x_0, i, y) - self.prior_kl(x_0)
-        return bound + self.scaling.ladj
+        probability = self.step_probabilities().to(x.device)
+        i = torch.searchsorted(probability.cumsum(0), stratified(len(x), x.device).double(), right=True)
+        i = i.clamp_max(self.config.steps)  # rounding can leave the last of the cumulative sums below 1
+        transitions = self.transition_kl(x_0, i, y) / probability[i].to(x_0)
+        return self.reconstruction(x, x_0, y) - transitions - self.prior_kl(x_0) + self.scaling.ladj
+
+    def step_probabilities(self) -> Tensor:
+        """(T + 1,) float64, how often `elbo` draws each i: as L_{i-1} would be if eps were as hard to tell at each."""
+        snr = self.path.snr(torch.arange(self.config.steps + 1, dtype=torch.float64) / self.config.steps)
+        weights = torch.cat([snr.new_zeros(2), snr[1:-1] / snr[2:] - 1])
+        return weights / weights.sum()
 
     def prior_kl(self, x_0: Tensor) -> PerExample:
         """L_T = KL(q(x_T | x_0) || N(0, I))."""

@@ -50,13 +50,13 @@ class MaskedDiffusion(nn.Module):
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "tokens"}
-    training: ClassVar[dict[str, Any]] = {
+    training: ClassVar[dict[str, Any]] = {  # type: ignore[assignment,misc]
         "lr": 2e-3,
         "warmup": 50,
         "clip": 1.0,
         "ema": 0.995,
         "batch": 128,
-    }  # type: ignore[assignment,misc]
+    }
     likelihood_method = "continuous-time bound, one mask drawn"
 
     @dataclass(frozen=True, kw_only=True)

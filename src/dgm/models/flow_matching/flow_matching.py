@@ -43,13 +43,13 @@ class FlowMatching(nn.Module):
     """
 
     spaces: ClassVar[set[str]] = {"continuous"}
-    training: ClassVar[dict[str, Any]] = {
+    training: ClassVar[dict[str, Any]] = {  # type: ignore[assignment,misc]
         "lr": 2e-3,
         "warmup": 50,
         "clip": 1.0,
         "ema": 0.995,
         "batch": 128,
-    }  # type: ignore[assignment,misc]
+    }
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -42,13 +42,13 @@ class NCSN(nn.Module):
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    training: ClassVar[dict[str, Any]] = {
+    training: ClassVar[dict[str, Any]] = {  # type: ignore[assignment,misc]
         "lr": 2e-3,
         "warmup": 50,
         "clip": 1.0,
         "ema": 0.995,
         "batch": 128,
-    }  # type: ignore[assignment,misc]
+    }
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -1,7 +1,7 @@
 r"""Distributions of one dimension given a network's outputs for it, for every kind of space.
 
-Each has ``outputs``, how many numbers a dimension it is given, ``log_prob(outputs, x)``, in nats for each dimension, and
-``sample(outputs, noise)``; ``outputs`` are (B, *shape, outputs) and x is (B, *shape), in the data's own numbers.
+Each has ``outputs``, how many numbers a dimension it is given, ``log_prob(outputs, x)``, in nats for each dimension,
+and ``sample(outputs, noise)``. Outputs are (B, *shape, outputs), x is (B, *shape) in the data's own numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dgm.distributions.scaling import Scaling
 from dgm.seeds import Streams
 from dgm.space import Space
 
-MOST_CATEGORIES = 64  # levels beyond this get a mixture of discretised logistics and not a table
 MIN_LOG_SCALE = -7.0
 
 
@@ -135,15 +134,10 @@ class Gaussians(nn.Module):
         return self.scaling.inverse(mu + log_std.clamp_min(MIN_LOG_SCALE).exp() * noise.normal(mu.shape[1:]))
 
 
-def elementwise(space: Space, *, components: int = 1, table: bool = False) -> Elementwise:
-    """The distribution that fits a space.
-
-    Args:
-        components: Of the mixtures.
-        table: Give few ordered levels a free table each, and not a distribution that knows their order.
-    """
+def elementwise(space: Space, components: int = 1) -> Elementwise:
+    """The distribution that fits a space; ``components`` of the mixtures."""
     if space.kind == "binary":
         return Bernoulli()
-    if space.kind == "tokens" or (table and space.kind == "levels" and (space.values or 0) <= MOST_CATEGORIES):
+    if space.kind == "tokens":
         return Categorical(space)
     return DiscretisedLogistics(space, components) if space.discrete else Gaussians(space, components)

@@ -1,0 +1,97 @@
+"""Convolutional networks for images of any size: a residual one, and the two halves of a DCGAN."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class ConvNet(nn.Module):
+    """Residual 3×3 convolutions at one resolution, (B, inputs, H, W) to (B, outputs, H, W)."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, *, blocks: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, hidden, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.SiLU(),
+                nn.Conv2d(hidden, hidden, 3, padding=1),
+                nn.SiLU(),
+                nn.Dropout(dropout),
+                nn.Conv2d(hidden, hidden, 3, padding=1),
+            )
+            for _ in range(blocks)
+        )
+        self.last = nn.Sequential(nn.SiLU(), nn.Conv2d(hidden, outputs, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        for block in self.blocks:
+            h = h + block(h)
+        return self.last(h)
+
+
+def sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """The sides of an image as both are halved, rounding up, until one is 4 or less; the smallest first.
+
+    Example:
+        >>> sizes(28, 32)
+        [(4, 4), (7, 8), (14, 16), (28, 32)]
+    """
+    found = [(height, width)]
+    while min(found[0]) > 4:
+        found.insert(0, (-(-found[0][0] // 2), -(-found[0][1] // 2)))
+    return found
+
+
+class Upward(nn.Module):
+    """From a vector to an image, doubling the side: nearest-neighbour upsampling, convolution, batch normalisation.
+
+    Source: the shape of DCGAN's generator (Radford et al., 2015), arXiv:1511.06434. Differs from it: upsampling and a
+    3×3 convolution in place of transposed convolutions, which leave checkerboards and fit only powers of two.
+    """
+
+    def __init__(self, inputs: int, width: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, height, across = shape
+        self.sizes = sizes(height, across)
+        widths = [width * 2**k for k in reversed(range(len(self.sizes)))]
+        self.first = nn.Linear(inputs, widths[0] * self.sizes[0][0] * self.sizes[0][1])
+        self.start = (widths[0], *self.sizes[0])
+        self.norms = nn.ModuleList(nn.BatchNorm2d(w) for w in widths)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, [*widths[1:], channels], strict=True)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.first(z).view(-1, *self.start)
+        for k, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
+            if k > 0:
+                h = interpolate(h, self.sizes[k])
+            h = conv(norm(h).relu())
+        return h
+
+
+class Downward(nn.Module):
+    """From an image to one number, halving the side, with spectrally normalised layers.
+
+    Source: the shape of DCGAN's discriminator, arXiv:1511.06434; spectral normalisation (Miyato et al., 2018),
+    arXiv:1802.05957, in place of batch normalisation, so that examples of a batch do not see one another.
+    """
+
+    def __init__(self, inputs: int, width: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        path = sizes(shape[1], shape[2])
+        widths = [width * 2**k for k in range(len(path))]
+        self.first = spectral_norm(nn.Conv2d(inputs, widths[0], 3, padding=1))
+        self.convs = nn.ModuleList(
+            spectral_norm(nn.Conv2d(a, b, 3, stride=2, padding=1)) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.last = spectral_norm(nn.Linear(widths[-1] * path[0][0] * path[0][1], 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = leaky_relu(self.first(x), 0.2)
+        for conv in self.convs:
+            h = leaky_relu(conv(h), 0.2)
+        return self.last(h.flatten(1))[:, 0]

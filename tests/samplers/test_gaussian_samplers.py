@@ -1,4 +1,4 @@
-"""Samplers where the best denoiser is known: data N(m, s²), of which every step is affine in the state and the noise."""
+"""Samplers where the best denoiser is known: data N(m, s²), and every step affine in the state and the noise."""
 
 from __future__ import annotations
 

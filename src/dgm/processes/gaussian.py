@@ -54,6 +54,12 @@ class GaussianPath(ABC):
         mean, std = self.marginal(x_0, t)
         return mean + std * eps
 
+    def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_{t|s} and sigma_{t|s}² of q(x_t | x_s) for s < t."""
+        alpha_ts = self.alpha(t) / self.alpha(s)
+        var_ts = self.sigma(t).square() - (alpha_ts * self.sigma(s)).square()
+        return alpha_ts, var_ts.clamp_min(0)  # rounding can leave it below 0 where s is near t
+
     def posterior(self, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Gaussian:
         r"""q(x_s | x_t, x_0) for s < t, by Bayes' rule.
 
@@ -65,9 +71,8 @@ class GaussianPath(ABC):
         Source: arXiv:2107.00630, equations 24-27; with DDPM's letters arXiv:2006.11239, equations 6 and 7.
         """
         s, t = over(s, x_t), over(t, x_t)
-        alpha_ts = self.alpha(t) / self.alpha(s)
+        alpha_ts, var_ts = self.transition(s, t)
         var_s, var_t = self.sigma(s).square(), self.sigma(t).square()
-        var_ts = (var_t - alpha_ts.square() * var_s).clamp_min(0)  # rounding can leave it below 0 where s is near t
         mean = alpha_ts * var_s / var_t * x_t + self.alpha(s) * var_ts / var_t * x_0
         return Gaussian(mean, (var_ts * var_s / var_t).sqrt())
 

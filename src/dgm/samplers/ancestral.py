@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Literal, TypeAlias
 
 from torch import Tensor
 
 from dgm.processes.gaussian import GaussianPath
+
+Variance: TypeAlias = Literal["posterior", "forward"]
 
 
 def ancestral(
@@ -16,17 +19,20 @@ def ancestral(
     x: Tensor,
     times: Tensor,
     noise: Callable[[], Tensor],
+    *,
+    variance: Variance = "posterior",
 ) -> Iterator[Tensor]:
-    r"""Draws :math:`x_s \sim q(x_s | x_t, \hat x_0(x_t, t))` from one time to the next; no noise in the last step.
+    r"""Draws x_s about the mean of :math:`q(x_s | x_t, \hat x_0(x_t, t))`; no noise in the last step.
 
-    Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, algorithm 2, with the smaller
-    of its two variances (section 3.2).
+    Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, algorithm 2.
 
     Args:
         predict_x_0: Of a state (n, ...) and its time, a scalar.
         x: State at times[0].
         times: (steps + 1,), falling.
         noise: Gives a standard normal of x's shape.
+        variance: The paper's two (section 3.2): the ``posterior``'s is best where x_0 is certain, that of the
+            ``forward`` transition from s to t where x_0 ~ N(0, I).
 
     Yields:
         The state at times[1], times[2], ...
@@ -34,5 +40,7 @@ def ancestral(
     last = len(times) - 2
     for step, (t, s) in enumerate(pairwise(times)):
         mean, std = path.posterior(predict_x_0(x, t), x, s, t)
+        if variance == "forward":
+            std = path.transition(s, t)[1].sqrt()
         x = mean if step == last else mean + std * noise()
         yield x

@@ -43,7 +43,7 @@ def ddim(
         x_0 = predict_x_0(x, t)
         eps = (x - path.alpha(t) * x_0) / path.sigma(t)
         var_s, var_t = path.sigma(s).square(), path.sigma(t).square()
-        added = eta**2 * var_s / var_t * (var_t - (path.alpha(t) / path.alpha(s)).square() * var_s).clamp_min(0)
+        added = eta**2 * var_s / var_t * path.transition(s, t)[1]
         x = path.alpha(s) * x_0 + (var_s - added).clamp_min(0).sqrt() * eps
         if eta > 0 and noise is not None and step != last:
             x = x + torch.sqrt(added) * noise()

@@ -9,7 +9,8 @@ nats.
 
 Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, equations 5, 8, 13 and 14.
 Differs from it: step i of T is at t = i / T of a continuous schedule, so that T may be any and fewer steps may be
-sampled; the reverse variance is the posterior's; x_0 as predicted is clamped to the data's range; a smaller U-Net.
+sampled; T is 100, because a first step whose noise is below the data's own rounding costs the bound more than it gives;
+x_0 as predicted is clamped to the data's range; a smaller U-Net.
 """
 
 from __future__ import annotations
@@ -58,11 +59,12 @@ class DDPM(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        steps: int = setting(1000, "T, steps of the bound", low=2)
+        steps: int = setting(100, "T, steps of the bound", low=2)
         schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
+        variance: Literal["forward", "posterior"] = setting("forward", "of each step back, the larger or the smaller")
         sampler: Literal["ancestral", "ddim"] = setting("ancestral", "with noise in each step, or without")
-        sampling_steps: int = setting(64, "steps of the sampler", low=1)
+        sampling_steps: int = setting(100, "steps of the sampler; the bound is that of T", low=1)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     def __init__(self, space: Space, config: Config) -> None:
@@ -90,8 +92,9 @@ class DDPM(nn.Module):
 
     def step_probabilities(self) -> Tensor:
         """(T + 1,) float64, how often `elbo` draws each i: as L_{i-1} would be if eps were as hard to tell at each."""
-        snr = self.path.snr(torch.arange(self.config.steps + 1, dtype=torch.float64) / self.config.steps)
-        weights = torch.cat([snr.new_zeros(2), snr[1:-1] / snr[2:] - 1])
+        i = torch.arange(2, self.config.steps + 1)
+        rho, snr_s, snr_t = self._step(i)
+        weights = torch.cat([rho.new_zeros(2), rho * (snr_s / snr_t - 1)])
         return weights / weights.sum()
 
     def prior_kl(self, x_0: Tensor) -> PerExample:
@@ -100,13 +103,21 @@ class DDPM(nn.Module):
         return (mean.square() + std.square() - 1 - 2 * std.log()).flatten(1).sum(1) / 2
 
     def transition_kl(self, x_0: Tensor, i: Tensor, y: Labels | None) -> PerExample:
-        """L_{i-1}, one draw of x_i: two normals of one variance, (SNR(s) - SNR(t)) ||x_0 - x̂_0||² / 2 (equation 8)."""
-        steps = self.config.steps
-        snr_s, snr_t = (self.path.snr(time) for time in ((i - 1).double() / steps, i.double() / steps))
-        t = (i / steps).to(x_0)
+        r"""L_{i-1}, one draw of x_i, with rho the ratio of q's variance to p's and D dimensions (equation 8).
+
+        .. math:: \tfrac{D}{2} (\rho - 1 - \log \rho) + \tfrac{\rho}{2} (SNR_s - SNR_t) \|x_0 - \hat x_0\|^2
+        """
+        rho, snr_s, snr_t = self._step(i)
+        t = (i / self.config.steps).to(x_0)
         x_t = self.path.corrupt(x_0, torch.randn_like(x_0), t)
         squares = (x_0 - self._predict_x_0(x_t, t, y)).square().flatten(1).sum(1)
-        return (snr_s - snr_t).to(x_0) / 2 * squares
+        return (self.space.dim * (rho - 1 - rho.log()) + rho * (snr_s - snr_t) * squares).to(x_0) / 2
+
+    def _step(self, i: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """rho, SNR_s and SNR_t of step i, from s = (i - 1) / T to t = i / T, in float64."""
+        s, t = (i - 1).double() / self.config.steps, i.double() / self.config.steps
+        rho = (self.path.sigma(s) / self.path.sigma(t)).square()
+        return rho if self.config.variance == "forward" else torch.ones_like(rho), self.path.snr(s), self.path.snr(t)
 
     def reconstruction(self, x: Batch, x_0: Tensor, y: Labels | None) -> PerExample:
         """-L_0 = log p(x_0 | x_1), one draw of x_1: a normal about x̂_0, over cells if x is discrete (equation 13)."""
@@ -136,8 +147,11 @@ class DDPM(nn.Module):
 
         steps = self.config.sampling_steps
         times = torch.linspace(1, 0, steps + 1).to(self.scaling.loc)
-        sampler = ancestral if self.config.sampler == "ancestral" else ddim
-        for step, x in enumerate(sampler(predict_x_0, self.path, noise(), times, noise), 1):
+        if self.config.sampler == "ddim":
+            states = ddim(predict_x_0, self.path, noise(), times)
+        else:
+            states = ancestral(predict_x_0, self.path, noise(), times, noise, variance=self.config.variance)
+        for step, x in enumerate(states, 1):
             yield State(self.scaling.inverse(x), step, steps)
 
     def _predict_x_0(self, x_t: Tensor, t: Tensor, y: Labels | None) -> Tensor:

@@ -1,0 +1,127 @@
+"""Masked diffusion on spaces so small that every mask, every order and every x can be gone through."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dgm.errors import BadInput, Unsupported
+from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
+from dgm.processes.masking import Cosine, Linear
+from dgm.space import Space
+
+BITS = Space.binary((1, 1, 3))
+ALL = torch.tensor(list(itertools.product((0, 1), repeat=3)))
+
+
+def random(space: Space, **config: object) -> MaskedDiffusion:
+    torch.manual_seed(0)
+    model = MaskedDiffusion(space, MaskedDiffusion.Config(width=8, **config))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.double()
+
+
+def conditionals(model: MaskedDiffusion, x: Tensor, masked: tuple[int, ...]) -> Tensor:
+    """(8, 3): log p(x^l | what is not masked)."""
+    mask = torch.zeros(3, dtype=torch.bool)
+    mask[list(masked)] = True
+    logits = model.network(torch.where(mask, model.mask, x), None)
+    return logits.log_softmax(-1).gather(-1, x[..., None])[..., 0]
+
+
+def subsets(k: int) -> list[tuple[int, ...]]:
+    return list(itertools.combinations(range(3), k))
+
+
+def bound_over_masks(model: MaskedDiffusion) -> Tensor:
+    """The expectation of `elbo` over k and M, for each of the 8 images."""
+    bound = torch.zeros(8, dtype=torch.float64)
+    for k in (1, 2, 3):
+        for masked in subsets(k):
+            bound += conditionals(model, ALL, masked)[:, masked].sum(1) / k / len(subsets(k))
+    return bound
+
+
+@pytest.fixture
+def model() -> MaskedDiffusion:
+    return random(BITS)
+
+
+@torch.no_grad()
+def test_elbo_averages_over_all_masks(model: MaskedDiffusion) -> None:
+    x = ALL.reshape(8, 1, 1, 3).to(torch.uint8)
+    draws = model.elbo(x.repeat(4000, 1, 1, 1)).reshape(4000, 8)
+    error = (draws.mean(0) - bound_over_masks(model)).abs() / (draws.std(0) / 4000**0.5)
+    assert error.max() < 4.5  # standard errors, 8 of them
+
+
+@torch.no_grad()
+def test_bound_is_that_over_all_orders(model: MaskedDiffusion) -> None:
+    """The mean over orders of the sum of log p(next | those before): an autoregressive model of no order."""
+    bound = torch.zeros(8, dtype=torch.float64)
+    for order in itertools.permutations(range(3)):
+        for place in range(3):
+            bound += conditionals(model, ALL, tuple(order[place:]))[:, order[place]] / 6
+    torch.testing.assert_close(bound_over_masks(model), bound)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
+def test_bound_is_the_papers_integral_over_time(model: MaskedDiffusion, schedule: Linear | Cosine) -> None:
+    """Equation 10 by quadrature in t, every mask weighted by its probability."""
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    t, w = torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
+    bound = torch.zeros(8, dtype=torch.float64)
+    for k in (1, 2, 3):
+        alpha = schedule.alpha(t)
+        share = (w * schedule.weight(t) * (1 - alpha) ** k * alpha ** (3 - k)).sum()
+        for masked in subsets(k):
+            bound += share * conditionals(model, ALL, masked)[:, masked].sum(1)
+    torch.testing.assert_close(bound_over_masks(model), bound)
+
+
+@torch.no_grad()
+def test_bounds_weigh_at_most_one(model: MaskedDiffusion) -> None:
+    total = bound_over_masks(model).logsumexp(0)
+    assert total < -1e-4  # strictly: the orders of a random network disagree
+
+
+@pytest.mark.parametrize("space", [Space.tokens(7, vocabulary=5), Space.levels((3, 8, 8), 17), Space.binary((1, 9, 5))])
+def test_untrained_says_d_log_k(space: Space) -> None:
+    model = MaskedDiffusion(space, MaskedDiffusion.Config(width=8))
+    x = torch.randint(space.values or 0, (3, *space.shape)).to(space.dtype)
+    expected = torch.full((3,), -space.dim * math.log(space.values or 0))
+    torch.testing.assert_close(model.elbo(x), expected)
+    torch.testing.assert_close(model.loss(x), -expected / space.dim)
+
+
+@torch.no_grad()
+def test_samples_follow_the_order_free_model_when_one_position_is_revealed_at_a_time() -> None:
+    """Many steps reveal one position a step, and then p(x) is the mean over orders of the products."""
+    model = random(Space.binary((1, 1, 3)), sampling_steps=100)
+    p = torch.zeros(8, dtype=torch.float64)
+    for order in itertools.permutations(range(3)):
+        p += sum(conditionals(model, ALL, tuple(order[place:]))[:, order[place]] for place in range(3)).exp() / 6  # type: ignore[union-attr]
+    n = 2000
+    x = model.sample(n, seed=0).reshape(n, 3).long()
+    counts = (x * torch.tensor([4, 2, 1])).sum(1).bincount(minlength=8).double()
+    assert p.sum().item() == pytest.approx(1)
+    assert ((counts - n * p) ** 2 / (n * p)).sum() < 26  # chi-square, 7 degrees of freedom, false alarm 0.05 %
+
+
+def test_transformer_and_labels() -> None:
+    model, x = random(Space.tokens(3, vocabulary=4), classes=2), torch.tensor([[0, 3, 1]])
+    z = torch.full((1, 3), model.mask)
+    one, other = (model.network(z, torch.tensor([y])) for y in (0, 1))
+    assert (one - other).abs().min() > 1e-9
+    with pytest.raises(Unsupported):
+        model.elbo(x)
+    with pytest.raises(BadInput):
+        model.elbo(x, torch.tensor([2]))

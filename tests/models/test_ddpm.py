@@ -149,7 +149,7 @@ def test_steps_are_drawn_as_their_weights() -> None:
     model = ddpm(steps=5, variance="posterior")
     probability = model.step_probabilities()
     snr = [model.path.snr(torch.tensor(i / 5, dtype=torch.float64)).item() for i in range(6)]
-    weights = [snr[i - 1] / snr[i] - 1 for i in range(2, 6)]
+    weights = [(snr[i - 1] - snr[i]) / (1 + snr[i]) for i in range(2, 6)]
     torch.testing.assert_close(probability[2:] / probability[2], torch.tensor(weights).double() / weights[0])
     assert probability[:2].sum() == 0
     assert probability.sum().item() == pytest.approx(1)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
 
+from dgm.errors import BadInput
+
 
 class UNet(nn.Module):
     """Residual blocks at each resolution, attention at the lowest, a skip from each way down to the way up.
@@ -26,6 +28,8 @@ class UNet(nn.Module):
 
     def __init__(self, size: tuple[int, int], inputs: int, outputs: int, *, width: int, condition: int) -> None:
         super().__init__()
+        if width % 8:
+            raise BadInput(f"the U-Net's width must be a multiple of 8, got {width}", "change it")
         levels = _levels(size)
         self.multiple = 2 ** (levels - 1)
         widths = [width] + [2 * width] * (levels - 1)

@@ -91,10 +91,10 @@ class DDPM(nn.Module):
         return self.reconstruction(x, x_0, y) - transitions - self.prior_kl(x_0) + self.scaling.ladj
 
     def step_probabilities(self) -> Tensor:
-        """(T + 1,) float64, how often `elbo` draws each i: as L_{i-1} would be if eps were as hard to tell at each."""
+        """(T + 1,) float64, how often `elbo` draws each i: in proportion to L_{i-1} of x_0 ~ N(0, I)."""
         i = torch.arange(2, self.config.steps + 1)
         rho, snr_s, snr_t = self._step(i)
-        weights = torch.cat([rho.new_zeros(2), rho * (snr_s / snr_t - 1)])
+        weights = torch.cat([rho.new_zeros(2), rho * (snr_s - snr_t) / (1 + snr_t)])
         return weights / weights.sum()
 
     def prior_kl(self, x_0: Tensor) -> PerExample:

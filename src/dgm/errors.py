@@ -57,3 +57,7 @@ class DamagedRun(DgmError):
 
 class TrainingStopped(DgmError):
     """Training that could not go on: a non-finite loss, a full disk, a second trainer in one directory."""
+
+
+class Interrupted(TrainingStopped):
+    """Training that was asked to stop and saved what it had."""

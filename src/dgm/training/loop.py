@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dgm import __version__, registry, runs
 from dgm.data import Dataset
-from dgm.errors import BadInput, TrainingStopped, Unsupported
+from dgm.errors import BadInput, Interrupted, TrainingStopped, Unsupported
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
 from dgm.seeds import mix
 from dgm.training import checkpoint
@@ -274,7 +274,7 @@ class Training:
             self.save()
         if guard.stopped:
             saved = f"stopped at step {self.step}, which is saved"
-            raise TrainingStopped(saved, f"go on with: dgm train --resume {self.out}")
+            raise Interrupted(saved, f"go on with: dgm train --resume {self.out}")
 
     def save(self) -> None:
         assert self.out is not None

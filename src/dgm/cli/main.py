@@ -102,7 +102,9 @@ def dispatch(arguments: list[str]) -> int:
     module = importlib.import_module(VERBS[verb][0])
     if hasattr(module, "main"):  # a verb whose options depend on its arguments
         return int(module.main(rest))
-    parser = Parser(prog=f"dgm {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog=f"dgm {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     module.add_arguments(parser)
     return int(module.run(parser.parse_args(rest)))
 

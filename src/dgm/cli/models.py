@@ -1,8 +1,8 @@
 """List the models by family, or show one model's settings. The papers are in --json.
 
-  dgm models
-  dgm models vae
-  dgm models --json
+dgm models
+dgm models vae
+dgm models --json
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
     if args.name:
         print(inspect.cleandoc(model_class(args.name).__doc__ or "").partition("\n")[0])
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("setting", "default", "range", "meaning") if args.name else ("name", "family", "likelihood", "summary"):
+    for column in (
+        ("setting", "default", "range", "meaning") if args.name else ("name", "family", "likelihood", "summary")
+    ):
         table.add_column(column, no_wrap=column in ("name", "setting", "family", "likelihood"))
     for row in rows:
         table.add_row(*(str(row[str(column.header)]) for column in table.columns))

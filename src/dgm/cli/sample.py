@@ -1,10 +1,10 @@
 """Draw samples from a trained model.
 
-  dgm sample runs/vae -n 64 --out grid.png       one picture
-  dgm sample runs/vae -n 1000 --out samples/     a folder of pictures
-  dgm sample runs/vae -n 1000 --out samples.npz  an array x, in the data's own values
-  dgm sample runs/table -n 1000 --out rows.csv   a table
-  dgm sample runs/ddpm --label 7 --out sevens.png
+dgm sample runs/vae -n 64 --out grid.png       one picture
+dgm sample runs/vae -n 1000 --out samples/     a folder of pictures
+dgm sample runs/vae -n 1000 --out samples.npz  an array x, in the data's own values
+dgm sample runs/table -n 1000 --out rows.csv   a table
+dgm sample runs/ddpm --label 7 --out sevens.png
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Train a model on data, or go on where a training stopped.
 
-  dgm train vae --data digits --out runs/vae
-  dgm train vae --data digits --out runs/vae --model.latent 32 --budget 60s
-  dgm train vae --print_config > recipe.yaml
-  dgm train --config recipe.yaml --out runs/recipe
-  dgm train --resume runs/vae
+dgm train vae --data digits --out runs/vae
+dgm train vae --data digits --out runs/vae --model.latent 32 --budget 60s
+dgm train vae --print_config > recipe.yaml
+dgm train --config recipe.yaml --out runs/recipe
+dgm train --resume runs/vae
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class Parser(jsonargparse.ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
         text = " ".join(str(message).split())
         if unknown := re.match(r"unrecognized arguments: (\S+)|Option '(\S+)' is not accepted", text):
-            raise UnknownName.of("option of dgm train", (unknown[1] or f"--{unknown[2]}").split("=")[0], options_of(self))
+            raise UnknownName.of(
+                "option of dgm train", (unknown[1] or f"--{unknown[2]}").split("=")[0], options_of(self)
+            )
         wrong = text.replace('Parser key "', "--").replace('":', ":").replace("<class '", "").replace("'>", "")
         raise BadInput(wrong, "see `dgm train --help`") from ex
 
@@ -55,7 +57,9 @@ def name_of_model(arguments: list[str]) -> str | None:
     early = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     early.add_argument("name", nargs="?")
     early.add_argument("--config")
-    found, _ = early.parse_known_args(arguments[:1] if arguments[:1] and not arguments[0].startswith("-") else arguments)
+    found, _ = early.parse_known_args(
+        arguments[:1] if arguments[:1] and not arguments[0].startswith("-") else arguments
+    )
     if found.config is None or arguments[0] == found.name:
         return found.name if arguments[:1] == [found.name] else None
     try:

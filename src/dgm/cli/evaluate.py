@@ -1,0 +1,80 @@
+"""Measure a trained model: likelihood, sample quality, coverage, copies. Writes evaluation.json into the run.
+
+dgm evaluate runs/vae
+dgm evaluate runs/vae --samples 5000 --draws 16 --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dgm.cli.terminal import Progress
+from dgm.errors import BadInput
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="a run directory, as `dgm train` writes it")
+    parser.add_argument("--samples", type=int, default=1000, help="how many to draw (1000)")
+    parser.add_argument("--split", choices=("validation", "test"), default="test", help="which split is real (test)")
+    parser.add_argument("--features", nargs="+", choices=("pixels", "pca", "classifier"), help="feature spaces (all)")
+    parser.add_argument("--draws", type=int, default=1, help="random draws an example, for bounds and estimates (1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples and the draws (0)")
+    parser.add_argument("--json", action="store_true", help="print the whole document")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.samples < 20:
+        raise BadInput(f"--samples must be at least 20, got {args.samples}", "ask for more")
+    from dgm.evaluation import evaluate
+    from dgm.runs import Run, load, write_json
+
+    model, trained = load(args.run), Run(args.run)
+    with Progress("evaluating", quiet=args.json) as progress:
+        document = evaluate(
+            model,
+            trained.dataset(),
+            samples=args.samples,
+            split=args.split,
+            spaces=args.features,
+            draws=args.draws,
+            seed=args.seed,
+            progress=progress.update,
+        )
+    write_json(document, trained.path / "evaluation.json")
+    if args.json:
+        print(json.dumps(document, indent=2))
+    else:
+        show(document)
+    return 0
+
+
+def show(document: dict[str, Any]) -> None:
+    table = Table(box=None, header_style="bold")
+    for column in ("what", "value", "95 % interval", "training data", "of"):
+        table.add_column(column)
+    for row in document["likelihood"]:
+        spread = 1.96 * row["bits_per_dim_se"]
+        low, high = row["bits_per_dim"] - spread, row["bits_per_dim"] + spread
+        what = f"bits/dim, {row['kind'].replace('_', ' ')}"
+        table.add_row(
+            what, f"{row['bits_per_dim']:.4g}", f"{low:.4g} … {high:.4g}", "", f"{row['split']}; {row['method']}"
+        )
+    for row in document["metrics"]:
+        numbers = (f"{row['value']:.4g}", f"{row['low']:.4g} … {row['high']:.4g}", f"{row['reference']:.4g}")
+        table.add_row(row["name"].replace("_", " "), *numbers, f"{row['features']}, N = {row['n_generated']}")
+    if copied := document.get("memorisation"):
+        table.add_row(
+            "copies", f"{copied['share']:.1%}", "", f"held out: {copied['held_out_share']:.1%}", copied["rule"]
+        )
+    if found := document.get("modes"):
+        table.add_row("labels found", f"{found['found']} of {found['of']}", "", "", found["rule"])
+    if made := document.get("samples"):
+        table.add_row(
+            "samples a second", f"{made['per_second']:.4g}", "", "", f"{made['threads']} threads, {made['device']}"
+        )
+    Console().print(table)

@@ -1,0 +1,176 @@
+"""The spaces in which samples are compared: pixels, principal components, a classifier's last layer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from dgm.data import Dataset, order
+from dgm.data.dataset import fingerprint
+from dgm.data.table import cache
+from dgm.distributions.scaling import Scaling
+from dgm.errors import BadInput
+from dgm.runs import read_weights, write_json, write_weights
+from dgm.space import Space
+
+COMPONENTS = 32
+CLASSIFIER = {
+    "version": 1,
+    "width": 32,
+    "features": 64,
+    "epochs": 30,
+    "batch": 64,
+    "lr": 2e-3,
+    "seed": 0,
+    "most_steps": 3000,
+}
+
+
+@dataclass(frozen=True)
+class Features:
+    """A map from the data's own numbers to feature vectors, and what a reader needs to know of it."""
+
+    name: str
+    of: Callable[[Tensor], Tensor]
+    about: dict[str, Any]
+    log_p: Callable[[Tensor], Tensor] | None = None  # log p(y|x) where a classifier is behind it
+
+
+def features(name: str, dataset: Dataset) -> Features:
+    """The feature space called ``name`` for a data set.
+
+    Raises:
+        BadInput: For a name that is none of them, or a classifier of data without labels.
+    """
+    makers = {"pixels": pixels, "pca": principal_components, "classifier": classifier}
+    if name not in makers:
+        raise BadInput(f"no feature space is called '{name}'", f"choose among {', '.join(makers)}")
+    return makers[name](dataset)
+
+
+def default_features(dataset: Dataset) -> list[str]:
+    labelled = ["classifier"] if dataset.labels and len(dataset.space.shape) == 3 else []
+    return [*labelled, "pca", "pixels"] if dataset.space.dim > COMPONENTS else [*labelled, "pixels"]
+
+
+def pixels(dataset: Dataset) -> Features:
+    """x itself, scaled: levels to [-1, 1], a table's columns standardised."""
+    return Features("pixels", flat(dataset.space), {"dim": dataset.space.dim})
+
+
+def flat(space: Space) -> Callable[[Tensor], Tensor]:
+    if space.kind == "tokens":
+        raise BadInput("tokens have no distance between them", "compare their likelihoods instead")
+    scaling = Scaling(space)
+    return lambda x: scaling(x).flatten(1).double()
+
+
+def principal_components(dataset: Dataset) -> Features:
+    """The leading principal components of the training split, not whitened."""
+    flatten = flat(dataset.space)
+    x = flatten(dataset.train.x[:10_000])
+    mean = x.mean(0)
+    values, vectors = torch.linalg.eigh((x - mean).mT @ (x - mean) / (len(x) - 1))
+    basis = vectors.flip(1)[:, :COMPONENTS]
+    kept = float(values.flip(0)[:COMPONENTS].sum() / values.sum())
+    about = {"dim": basis.shape[1], "variance_kept": round(kept, 4), "fitted_on": f"train, first {len(x)}"}
+    return Features("pca", lambda z: (flatten(z) - mean) @ basis, about)
+
+
+class Classifier(nn.Module):
+    """A small convolutional network, whose last hidden layer is the feature vector."""
+
+    def __init__(self, space: Space, classes: int) -> None:
+        super().__init__()
+        width, wide = int(CLASSIFIER["width"]), int(CLASSIFIER["features"])
+        self.scaling = Scaling(space)
+        self.body = nn.Sequential(
+            nn.Conv2d(space.shape[0], width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Linear(8 * width, wide),
+            nn.ReLU(),
+        )
+        self.last = nn.Linear(wide, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.body(self.scaling(x)))
+
+
+def classifier(dataset: Dataset) -> Features:
+    """A classifier trained once on the training split's labels, kept in the user's cache by the hash of all it depends on."""
+    if not dataset.labels or dataset.train.y is None or len(dataset.space.shape) != 3:
+        raise BadInput(f"{dataset.name} has no labelled images to train a classifier on", "choose pca or pixels")
+    recipe = {**CLASSIFIER, "data": fingerprint(dataset.train.x), "labels": fingerprint(dataset.train.y)}
+    name = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache() / "classifiers"
+    network = Classifier(dataset.space, len(dataset.labels))
+    weights = folder / f"{name}.safetensors"
+    if weights.is_file():
+        network.load_state_dict(read_weights(weights))
+    else:
+        train_classifier(network, dataset)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(recipe, folder / f"{name}.json")
+        write_weights(network.state_dict(), weights)
+    network.eval()
+    about = {"dim": int(CLASSIFIER["features"]), "hash": name, "test_accuracy": round(accuracy(network, dataset), 4)}
+    return Features(
+        "classifier",
+        in_blocks(lambda x: network.body(network.scaling(x)).double()),
+        about,
+        in_blocks(log_p_of(network)),
+    )
+
+
+def log_p_of(network: Classifier) -> Callable[[Tensor], Tensor]:
+    return lambda x: network(x).double().log_softmax(1)
+
+
+def in_blocks(function: Callable[[Tensor], Tensor], size: int = 1024) -> Callable[[Tensor], Tensor]:
+    @torch.no_grad()
+    def blocked(x: Tensor) -> Tensor:
+        return torch.cat([function(part) for part in x.split(size)])
+
+    return blocked
+
+
+def train_classifier(network: Classifier, dataset: Dataset) -> None:
+    """A fixed number of epochs, at most ``most_steps`` steps, under a fixed seed that leaves torch's own generator alone."""
+    batch, n = int(CLASSIFIER["batch"]), len(dataset.train)
+    total = min(int(CLASSIFIER["epochs"]) * (n // batch), int(CLASSIFIER["most_steps"]))
+    with torch.random.fork_rng(), torch.enable_grad():
+        torch.manual_seed(int(CLASSIFIER["seed"]))
+        for module in network.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.reset_parameters()
+        optimiser = torch.optim.AdamW(network.parameters(), lr=CLASSIFIER["lr"], fused=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
+        for step in range(total):
+            epoch, place = divmod(step, n // batch)
+            rows = order(n, int(CLASSIFIER["seed"]), epoch)[place * batch : (place + 1) * batch]
+            x, y = dataset.train.batch(rows)
+            optimiser.zero_grad()
+            cross_entropy(network(x), y).backward()
+            optimiser.step()
+            schedule.step()
+
+
+def accuracy(network: Classifier, dataset: Dataset) -> float:
+    x, y = dataset.test.x, dataset.test.y
+    if y is None or len(x) == 0:
+        return float("nan")
+    return float((in_blocks(network.forward)(x).argmax(1) == y).double().mean())

@@ -63,8 +63,8 @@ class DDPM(nn.Module):
         schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         variance: Literal["forward", "posterior"] = setting("forward", "of each step back, the larger or the smaller")
-        sampler: Literal["ancestral", "ddim"] = setting("ancestral", "with noise in each step, or without")
-        sampling_steps: int = setting(100, "steps of the sampler; the bound is that of T", low=1)
+        sampler: Literal["ddim", "ancestral"] = setting("ddim", "without noise in its steps, or with")
+        sampling_steps: int = setting(50, "steps of the sampler; the bound is that of T", low=1)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     def __init__(self, space: Space, config: Config) -> None:

@@ -1,0 +1,1 @@
+"""Run directories become one page: the table, the pictures, the figures, and where every number comes from."""

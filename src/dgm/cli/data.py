@@ -1,0 +1,62 @@
+"""List the data sets: what they are, where they are, what they take. Or show what one holds.
+
+dgm data
+dgm data digits
+dgm data pictures/ --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dgm.data.table import SETS, found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="a set, a folder of images or a file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    document: Any = held(args.name) if args.name else listed()
+    if args.json:
+        print(json.dumps(document, indent=2))
+        return 0
+    if args.name:
+        for key, value in document.items():
+            print(f"{key:>8}  {value}")
+        return 0
+    table = Table(box=None, header_style="bold")
+    for column in ("name", "what it is", "where"):
+        table.add_column(column, no_wrap=column == "name")
+    for row in document:
+        table.add_row(row["name"], row["summary"], row["where"])
+    Console().print(table)
+    print("Your own: a folder of images (labels from subfolders), .npy, .npz, .csv or .parquet.")
+    return 0
+
+
+def listed() -> list[dict[str, Any]]:
+    """A row a set. Folders are looked for in DGM_DATA and in the user's cache."""
+    rows = []
+    for name, spec in SETS.items():
+        folder = found(spec) if spec.files else None
+        missing = f"not here; downloads {spec.size / 1e6:.0f} MB when first used"
+        where = str(folder) if folder else missing if spec.files else "carried, no download"
+        rows.append({"name": name, "summary": spec.summary, "where": where, "bytes": spec.size})
+    return rows
+
+
+def held(name: str) -> dict[str, Any]:
+    from dgm import data
+
+    dataset = data.load(name)
+    described = dataset.describe()
+    sizes = ", ".join(f"{part} {size:,}" for part, size in described["sizes"].items())
+    shown = {"name": described["name"], "space": str(dataset.space), "sizes": sizes, "split": described["split"]}
+    return shown | {"labels": ", ".join(dataset.labels) or "none", "sha256": described["sha256"]}

@@ -1,0 +1,149 @@
+r"""Densities in the plane whose log-density is known, so that a model's can be held against it.
+
+Each is a mixture of Gaussians, or a curve with Gaussian noise: a mixture with so many close components that the sum is the
+integral along the curve to far more digits than float32 has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgm.data.dataset import Dataset, Split
+from dgm.space import Space
+
+SEED = 2026
+SIZES = {"train": 10_000, "validation": 2_000, "test": 2_000}
+POINTS = 2_000  # of the quadrature along a curve: the spacing is under a tenth of the noise
+
+
+@dataclass(frozen=True)
+class Density:
+    """A density in the plane.
+
+    Attributes:
+        sample: Draws (n, 2) float64 from a generator.
+        log_prob: log p in nats at (N, 2), float64.
+    """
+
+    sample: Callable[[int, torch.Generator], Tensor]
+    log_prob: Callable[[Tensor], Tensor]
+
+
+def load(name: str) -> Dataset:
+    density = TOYS[name]()
+    generator = torch.Generator().manual_seed(SEED)
+    splits = {part: Split(density.sample(n, generator).float()) for part, n in SIZES.items()}
+    return Dataset(
+        name=f"toy/{name}",
+        space=Space.continuous((2,)),
+        split=f"10,000 / 2,000 / 2,000 drawn in this order, seed {SEED}",
+        log_prob=lambda x: density.log_prob(x.double()),
+        **splits,
+    )
+
+
+def mixture(centres: Tensor, std: float) -> Density:
+    """Equal isotropic Gaussians."""
+
+    def sample(n: int, generator: torch.Generator) -> Tensor:
+        k = torch.randint(len(centres), (n,), generator=generator)
+        return centres[k] + std * torch.randn(n, 2, generator=generator, dtype=torch.float64)
+
+    def log_prob(x: Tensor) -> Tensor:
+        return torch.cat([block(part) for part in x.split(1024)])
+
+    def block(x: Tensor) -> Tensor:
+        squared = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist").square()
+        return (-squared / (2 * std**2)).logsumexp(1) - math.log(len(centres) * 2 * math.pi * std**2)
+
+    return Density(sample, log_prob)
+
+
+def eight_gaussians() -> Density:
+    angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
+    return mixture(2 * torch.stack([angle.cos(), angle.sin()], 1), 0.2)
+
+
+def grid() -> Density:
+    side = torch.arange(-2, 3, dtype=torch.float64)
+    return mixture(torch.cartesian_prod(side, side), 0.1)
+
+
+def moons() -> Density:
+    """Two half circles of radius 1, the second turned and moved by (1, 1/2)."""
+    t = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS * math.pi
+    upper, lower = torch.stack([t.cos(), t.sin()], 1), torch.stack([1 - t.cos(), 0.5 - t.sin()], 1)
+    return mixture(torch.cat([upper, lower]) - torch.tensor([0.5, 0.25], dtype=torch.float64), 0.1)
+
+
+def spiral() -> Density:
+    """Two arms r = 2 t along the angle 3 pi t, for t in [0.1, 1]."""
+    t = 0.1 + 0.9 * (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS
+    arm = 2 * t[:, None] * torch.stack([(3 * math.pi * t).cos(), (3 * math.pi * t).sin()], 1)
+    return mixture(torch.cat([arm, -arm]), 0.1)
+
+
+def checkerboard() -> Density:
+    """Uniform on the eight squares of [-2, 2]² whose row and column are both even or both odd: log p = -log 8."""
+
+    def sample(n: int, generator: torch.Generator) -> Tensor:
+        column = torch.randint(4, (n,), generator=generator)
+        row = 2 * torch.randint(2, (n,), generator=generator) + column % 2
+        return torch.stack([column, row], 1) - 2 + torch.rand(n, 2, generator=generator, dtype=torch.float64)
+
+    def log_prob(x: Tensor) -> Tensor:
+        square = x.floor()
+        inside = ((x >= -2) & (x < 2)).all(1) & (square.sum(1) % 2 == 0)
+        return torch.where(inside, -math.log(8), -math.inf).double()
+
+    return Density(sample, log_prob)
+
+
+def pinwheel() -> Density:
+    r"""Five Gaussian blades along the radius, each turned by an angle that falls with it.
+
+    With (r, v) ~ N((1, 0), diag(0.3², 0.1²)) in the frame of blade k, x is (r, v) turned by 2 pi k / 5 + exp(r) / 4. Turning by
+    an angle that depends on r alone has a Jacobian that is not 1, so the turn is by an angle of the radius |(r, v)|, which a
+    rotation keeps: then it is area-preserving and log p is that of the blades turned back.
+    """
+    radial, across, blades = 0.3, 0.1, 5
+
+    def angle(x: Tensor) -> Tensor:
+        return 0.25 * x.norm(dim=1).exp()
+
+    def turned(x: Tensor, by: Tensor) -> Tensor:
+        c, s = by.cos(), by.sin()
+        return torch.stack([c * x[:, 0] - s * x[:, 1], s * x[:, 0] + c * x[:, 1]], 1)
+
+    def sample(n: int, generator: torch.Generator) -> Tensor:
+        blade = torch.randint(blades, (n,), generator=generator)
+        scale = torch.tensor([radial, across], dtype=torch.float64)
+        start = torch.randn(n, 2, generator=generator, dtype=torch.float64) * scale
+        start[:, 0] += 1
+        return 1.5 * turned(start, 2 * math.pi * blade / blades + angle(start))
+
+    def log_prob(x: Tensor) -> Tensor:
+        x = x / 1.5
+        parts = []
+        for blade in range(blades):
+            back = turned(x, -(2 * math.pi * blade / blades + angle(x)))
+            parts.append(-0.5 * (((back[:, 0] - 1) / radial) ** 2 + (back[:, 1] / across) ** 2))
+        constant = math.log(blades * 2 * math.pi * radial * across * 1.5**2)
+        return torch.stack(parts).logsumexp(0) - constant
+
+    return Density(sample, log_prob)
+
+
+TOYS: dict[str, Callable[[], Density]] = {
+    "moons": moons,
+    "eight_gaussians": eight_gaussians,
+    "grid": grid,
+    "checkerboard": checkerboard,
+    "pinwheel": pinwheel,
+    "spiral": spiral,
+}

@@ -30,6 +30,13 @@ def test_every_output_hears_every_input_and_the_condition(size: tuple[int, int])
         assert all((gradient != 0).all() for gradient in heard)
 
 
+def test_skips_go_around_the_lower_resolutions() -> None:
+    net, condition = perturbed_unet((8, 8)), torch.zeros(1, 4, dtype=torch.float64)
+    net.up[0].register_forward_hook(lambda module, arguments, output: torch.zeros_like(output))
+    x = torch.randn(2, 1, 2, 8, 8, dtype=torch.float64)
+    assert (net(x[0], condition) - net(x[1], condition)).abs().min() > 0
+
+
 def test_an_example_does_not_hear_the_others() -> None:
     net, x, condition = perturbed_unet((8, 8)), torch.randn(4, 2, 8, 8).double(), torch.randn(4, 4).double()
     torch.testing.assert_close(net(x, condition)[2:3], net(x[2:3], condition[2:3]))

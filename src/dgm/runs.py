@@ -3,7 +3,8 @@
 ``config.json``
     The model, the data and the training settings, all that is needed to make them again.
 ``metrics.jsonl``
-    One JSON object a line: step, seconds, progress, losses by player, learning rate, validation where it was measured.
+    One JSON object a line: step, progress, seconds, examples, losses by player, learning rate, validation where it was
+    measured.
 ``weights.safetensors``, ``manifest.json``
     The weights to use, and their sha256. They are there once training has ended.
 ``checkpoints/step-00000100/``
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -31,27 +33,39 @@ from torch import Tensor
 
 from dgm import data, registry
 from dgm.data import Dataset
-from dgm.errors import DamagedRun, DgmError
+from dgm.errors import BadInput, DamagedRun, DgmError
 from dgm.protocols import Model
 
 FORMAT = 1
+log = logging.getLogger("dgm")
 
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """A temporary path beside ``out`` to write a file or a folder to; it takes the place of ``out`` once it is whole."""
+    """A temporary path beside ``out`` to write a file or a folder to; it becomes ``out`` once it is whole."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    with writable(out):
+        try:
+            yield temporary
+            for path in [*temporary.rglob("*"), temporary] if temporary.is_dir() else [temporary]:
+                flush(path)
+            temporary.replace(out)
+            flush(out.parent)
+        finally:
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """A full disk or a missing permission, met inside, is said in one line."""
     try:
-        yield temporary
-        for path in [*temporary.rglob("*"), temporary] if temporary.is_dir() else [temporary]:
-            flush(path)
-        temporary.replace(out)
-        flush(out.parent)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        yield
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise BadInput(f"{path} cannot be written: {reason}", "make room there or get permission") from error
 
 
 def flush(path: Path) -> None:
@@ -73,8 +87,17 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise DamagedRun(f"{path} is missing", "name a run directory as `dgm train` writes it") from error
+    except OSError as error:
+        raise DamagedRun(f"{path} cannot be read: {error.strerror}", "mend its permissions") from error
     except ValueError as error:
         raise DamagedRun(f"{path} is no JSON: {error}", "take the file from a copy, or train again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise DamagedRun(f"{path} holds no JSON object", "take the file from a copy, or train again")
+    return document
 
 
 def write_weights(weights: Mapping[str, Tensor], out: Path) -> None:
@@ -100,7 +123,7 @@ def check_manifest(folder: Path) -> None:
     Raises:
         DamagedRun: Naming the first file that is missing or differs.
     """
-    for name, expected in read_json(folder / "manifest.json").items():
+    for name, expected in read_object(folder / "manifest.json").items():
         if not (folder / name).is_file():
             raise DamagedRun(f"{folder / name} is missing", "take the file from a copy, or train again")
         if sha256(folder / name) != expected:
@@ -124,10 +147,13 @@ class Run:
         if not (self.path / "config.json").is_file():
             wrong = f"{path} is no run directory: it has no config.json"
             raise DamagedRun(wrong, "name a directory that `dgm train --out` wrote")
-        self.config: dict[str, Any] = read_json(self.path / "config.json")
+        self.config = read_object(self.path / "config.json")
         if self.config.get("format") != FORMAT:
             wrong = f"{path} has the run format {self.config.get('format')}, this dgm reads {FORMAT}"
             raise DamagedRun(wrong, "use the dgm that wrote it, or train again")
+        for part in ("model", "data", "training"):
+            if not isinstance(self.config.get(part), dict):
+                raise DamagedRun(f"{path}/config.json says nothing of the {part}", "take the file from a copy")
 
     @property
     def finished(self) -> bool:
@@ -145,7 +171,8 @@ class Run:
         if self.finished:
             check_manifest(self.path)
             return read_weights(self.path / "weights.safetensors")
-        state, _ = self.newest_checkpoint()
+        state, values = self.newest_checkpoint()
+        log.warning("the training in %s has not ended; these are its weights after step %s", self.path, values["step"])
         return weights_of(state)
 
     def checkpoints(self) -> list[Path]:
@@ -153,24 +180,33 @@ class Run:
         return sorted(self.path.glob("checkpoints/step-*"), reverse=True)
 
     def newest_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and plain values of the newest checkpoint that is not damaged; those that are get a warning."""
+        """Tensors and plain values of the newest checkpoint that is not damaged; those that are get a warning.
+
+        Raises:
+            DamagedRun: Where there is none.
+        """
         damages: list[DgmError] = []
         for folder in self.checkpoints():
             try:
                 check_manifest(folder)
-                state = read_weights(folder / "state.safetensors"), read_json(folder / "state.json")
+                state = read_weights(folder / "state.safetensors"), read_object(folder / "state.json")
             except DamagedRun as damage:
                 damages.append(damage)
                 continue
-            for damage in damages:
-                print(f"dgm: {damage}; using {folder} instead")
+            for past in damages:
+                log.warning("%s; using %s instead", past, folder)
             return state
         wrong = "; ".join(map(str, damages)) or f"{self.path} has no checkpoint yet"
         raise DamagedRun(wrong, "train again from the start")
 
     def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl. A last one without its end is of a training that was killed, and left out."""
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        try:
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError as error:
+            raise DamagedRun(f"{path} has a line that is no JSON: {error}", "take the file from a copy") from error
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

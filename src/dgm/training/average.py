@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -21,7 +21,8 @@ class Average:
 
     def __init__(self, model: Model, decay: float) -> None:
         self.decay = decay
-        self.live = dict(model.named_parameters()) if decay else {}
+        # a parameter with two names is here under both: a state_dict is written by name
+        self.live = dict(model.named_parameters(remove_duplicate=False)) if decay else {}
         self.shadow = {name: parameter.detach().clone() for name, parameter in self.live.items()}
 
     @torch.no_grad()
@@ -41,6 +42,11 @@ class Average:
             self.put(kept)
 
     @torch.no_grad()
-    def put(self, weights: dict[str, Tensor]) -> None:
+    def put(self, weights: Mapping[str, Tensor]) -> None:
         for name, parameter in self.live.items():
             parameter.copy_(weights[name])
+
+    @torch.no_grad()
+    def restore(self, shadow: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.shadow.items():
+            tensor.copy_(shadow[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,21 @@ import numpy
 import torch
 from torch import Tensor
 
-from dgm.runs import replacing, write_json, write_manifest, write_weights
+from dgm.runs import replacing, writable, write_json, write_manifest, write_weights
 
 NAMES = ["state.safetensors", "state.json"]
 
 
-def save(folder: Path, step: int, tensors: dict[str, Tensor], values: dict[str, Any], keep: int) -> None:
+def name_of(values: Mapping[str, Any]) -> str:
+    """Names sort as the states follow each other; that a fit has converged is known only after its last step."""
+    return f"step-{values['step']:08d}" + ("-converged" if values["converged"] else "")
+
+
+def save(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any], keep: int) -> None:
     """Writes ``folder/step-…`` and removes all but the ``keep`` newest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    out = folder / f"step-{step:08d}"
-    if out.exists():  # resumed, and stopped again before the first step
-        shutil.rmtree(out)
+    out = folder / name_of(values)
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         temporary.mkdir()
         write_weights(tensors, temporary / NAMES[0])
@@ -31,9 +36,20 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], values: dict[str, 
         shutil.rmtree(old)
 
 
-def sweep(folder: Path) -> None:
+def newest(folder: Path) -> Path | None:
+    return max(folder.glob("step-*"), default=None)
+
+
+def forget_later(folder: Path, values: Mapping[str, Any]) -> None:
+    """Removes the checkpoints after that of ``values``: they are damaged, or training would go on from them."""
+    for found in folder.glob("step-*"):
+        if found.name > name_of(values):
+            shutil.rmtree(found)
+
+
+def sweep(out: Path) -> None:
     """Removes what a killed process left half-written."""
-    for leftover in [*folder.glob(".*.tmp"), *folder.glob("checkpoints/.*.tmp")]:
+    for leftover in [*out.glob(".*.tmp"), *out.glob("checkpoints/.*.tmp")]:
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:
@@ -57,7 +73,8 @@ def random_states() -> tuple[dict[str, Tensor], dict[str, Any]]:
 def restore_random_states(tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
     torch.set_rng_state(tensors["torch"])
     for k in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        torch.cuda.set_rng_state(tensors[f"cuda{k}"], k)
+        if f"cuda{k}" in tensors:  # it may go on on a machine with more devices
+            torch.cuda.set_rng_state(tensors[f"cuda{k}"], k)
     name, *rest = values["numpy"]
     numpy.random.set_state((name, tensors["numpy"].numpy().astype(numpy.uint32), *rest))
     version, numbers, gauss = values["python"]

@@ -11,6 +11,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from dgm.errors import BadInput, TrainingStopped
+from dgm.runs import writable
+
+BEFORE_THE_START = (".lock", "checkpoints")  # what a training writes before its config.json
 
 
 class Guard:
@@ -18,7 +21,7 @@ class Guard:
 
     Args:
         out: The run directory, which is made; None guards nothing.
-        fresh: The directory must not exist.
+        fresh: The directory must not exist, or hold no more than a training that was killed before it began.
         writes: This process is the one that writes.
     """
 
@@ -38,17 +41,17 @@ class Guard:
 
     def lock(self, out: Path) -> None:
         """The kernel drops the lock with the process, so a killed trainer leaves none behind."""
-        if self.fresh and out.exists():
+        if self.fresh and out.exists() and not is_blank(out):
             raise BadInput(f"{out} exists", f"choose another --out, or go on with: dgm train --resume {out}")
-        out.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT)
+        with writable(out):
+            out.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._lock)
-            raise TrainingStopped(
-                f"another training is writing to {out}", "wait for it, or choose another --out"
-            ) from error
+            wrong = f"another training is writing to {out}"
+            raise TrainingStopped(wrong, "wait for it, or choose another --out") from error
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         self.stopped = True
@@ -62,3 +65,7 @@ class Guard:
             signal.signal(number, handler)
         if self._lock is not None:
             os.close(self._lock)
+
+
+def is_blank(out: Path) -> bool:
+    return out.is_dir() and all(e.name in BEFORE_THE_START or e.name.endswith(".tmp") for e in out.iterdir())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,53 +21,33 @@ from dgm.seeds import mix
 from dgm.training import checkpoint
 from dgm.training.average import Average
 from dgm.training.batches import Batches
+from dgm.training.devices import fabric_for, is_first_process, random_states, summed
 from dgm.training.guard import Guard
-from dgm.training.metrics import Metrics
+from dgm.training.metrics import Metrics, board_class
 from dgm.training.players import Player, factor
 from dgm.training.settings import Settings, settings_for
+from dgm.training.step import Losses, Step
+from dgm.training.validation import Validation
 
-LOGGED = 200  # lines of metrics.jsonl a training
-VALIDATIONS = 20  # a training, unless validate_every says otherwise
-VALIDATION_SEED = 0
-VALIDATION_BATCH = 512
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step of training did.
-
-    Attributes:
-        step: How many steps are done.
-        progress: How much of the training is done, in [0, 1].
-        losses: The loss of each player, or of ``"model"`` alone; nats where it is a likelihood.
-        lr: The learning rate that the step used.
-        seconds: Time trained so far, over all resumptions.
-        validation: The mean loss on the validation split, where this step measured it.
-    """
-
-    step: int
-    progress: float
-    losses: dict[str, float]
-    lr: float
-    seconds: float
-    validation: float | None = None
+LOGGED = 200  # lines of metrics.jsonl a training, beside those of the validations
 
 
 def fit(
     model: Model, dataset: Dataset, *, out: str | Path | None = None, resume: bool = False, **chosen: Any
 ) -> Iterator[Step]:
-    """Trains ``model`` and yields each step. Nothing happens until the steps are taken.
+    """Trains ``model`` and yields each step. Nothing is written until the first step is asked for.
 
     Args:
         model: Trained in place; it ends with the weights that were selected.
         dataset: Its training split is trained on, its validation split selects.
         out: The run directory to write; it must not exist. None writes nothing.
         resume: Go on from the newest good checkpoint in ``out``, on the CPU to the same bits.
-        chosen: Settings by name, over the model's own defaults; see `Settings`.
+        chosen: Settings by name, over the run's own when it goes on, over the model's own when it starts.
 
     Raises:
-        BadInput: For settings out of range, data of another space, or an ``out`` that exists.
-        TrainingStopped: When interrupted, or when a loss is no longer finite; the message says how to go on.
+        BadInput: For settings out of range, data of another space, an ``out`` that exists or cannot be written.
+        Interrupted: When stopped by SIGINT or SIGTERM; all is saved.
+        TrainingStopped: When a loss is no longer finite, or another process trains in ``out``.
 
     Example:
         >>> import dgm
@@ -76,132 +56,158 @@ def fit(
         >>> [step.step for step in dgm.fit(model, digits, steps=3, batch=32)]
         [1, 2, 3]
     """
-    settings = settings_for(model, chosen)
+    out = None if out is None else Path(out)
+    settings = settings_for(model, chosen, kept_settings(out, model, dataset) if resume else None)
+    check(model, dataset, settings)
+    return Training(model, dataset, settings, out).run(resume)
+
+
+def kept_settings(out: Path | None, model: Model, dataset: Dataset) -> Mapping[str, Any]:
+    """The settings of the run in ``out``, once it is known to be of this model and this data."""
+    if out is None:
+        raise BadInput("there is no run to resume", "give out, the run directory")
+    config = runs.Run(out).config
+    if config["model"] != as_json(registry.describe(model)):
+        raise BadInput(f"the model is not that of {out}", "make it with dgm.registry.from_description of its config")
+    if config["data"].get("sha256") != dataset.describe()["sha256"]:
+        raise BadInput(f"the data is not that of {out}: its sha256 differs", "give the same data, or train anew")
+    return config["training"]
+
+
+def as_json(document: Any) -> Any:
+    return json.loads(json.dumps(document))
+
+
+def check(model: Model, dataset: Dataset, settings: Settings) -> None:
     if model.space != dataset.space:
         raise BadInput(f"the model is of {model.space}, the data of {dataset.space}", "create it with the data's space")
     if not isinstance(model, (Trainable, MultiPlayer, Fittable)):
         raise Unsupported(f"{type(model).__name__} has no loss, losses or fit", "see docs/own-model.md")
-    if resume and out is not None:
-        runs.Run(out)  # says so if it is none
-    return Training(model, dataset, settings, None if out is None else Path(out)).run(resume)
+    if settings.compile and isinstance(model, (MultiPlayer, Fittable)):
+        raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
+    if settings.tensorboard:
+        board_class()  # says now what to install
 
 
 class Training:
     """The state of one training: how it moves, how it is saved, how it goes on."""
 
     def __init__(self, model: Model, dataset: Dataset, settings: Settings, out: Path | None) -> None:
-        from lightning_fabric import Fabric
-
         self.model, self.dataset, self.settings, self.out = model, dataset, settings, out
-        self.fabric = Fabric(
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            strategy="ddp" if settings.devices > 1 or "TORCHELASTIC_RUN_ID" in os.environ else "auto",
-            precision=settings.precision,
-        )
         self.players: dict[str, Player] = {}
         self.step = 0
         self.seconds = 0.0
-        self.best_loss = math.inf
-        self.best: dict[str, Tensor] = {}
+        self.converged = False
+        self.saved: tuple[int, bool] | None = None  # the step of the newest checkpoint, and whether it is the end
 
     # -- moving
 
     def run(self, resume: bool) -> Iterator[Step]:
-        self.fabric.launch()
-        with Guard(self.out, fresh=not resume, writes=self.fabric.is_global_zero) as guard:
-            self.prepare(resume)
+        self.fabric = fabric_for(self.settings)
+        # before the launch: a process that may not write ends here, with no others waiting for it
+        with Guard(self.out, fresh=not resume, writes=is_first_process()) as guard:
+            self.fabric.launch()
+            self.prepare()
+            self.begin(resume)
             out = self.out if self.fabric.is_global_zero else None
             with Metrics(out, self.step, self.settings.tensorboard) as metrics:
                 yield from self.steps(metrics, guard)
             self.finish()
 
-    def prepare(self, resume: bool) -> None:
-        settings, fabric = self.settings, self.fabric
-        if self.out is not None and fabric.is_global_zero:
-            checkpoint.sweep(self.out)
-            runs.write_json(self.document(), self.out / "config.json")
-        fabric.barrier()
+    def prepare(self) -> None:
+        settings, fabric, model = self.settings, self.fabric, self.model
         torch.manual_seed(mix(settings.seed, fabric.global_rank) >> 1)
-        self.model.to(fabric.device).train()
+        model.to(fabric.device).train()
         if fabric.world_size > 1:
-            self.model.load_state_dict({name: fabric.broadcast(t) for name, t in self.model.state_dict().items()})
-        self.average = Average(self.model, settings.ema)
+            model.load_state_dict({name: fabric.broadcast(tensor) for name, tensor in model.state_dict().items()})
+        self.average = Average(model, 0 if isinstance(model, Fittable) else settings.ema)
+        self.validation = Validation(model, self.average, self.dataset, settings, fabric)
         rank, world = fabric.global_rank, fabric.world_size
         self.batches = Batches(
             self.dataset.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device
         )
-        self.selects = (
-            settings.select == "best" and isinstance(self.model, Trainable) and len(self.dataset.validation) > 0
-        )
-        if isinstance(self.model, Trainable):
-            self.loss = torch.compile(self.model.loss) if settings.compile else self.model.loss
+        if isinstance(model, Trainable):
+            self.loss = torch.compile(model.loss) if settings.compile else model.loss
+
+    def begin(self, resume: bool) -> None:
+        """The first checkpoint comes before config.json: what can be resumed has one."""
+        if self.out is not None and self.fabric.is_global_zero:
+            checkpoint.sweep(self.out)
+            (self.out / "manifest.json").unlink(missing_ok=True)  # the weights there will not be the final ones
         if resume:
             self.restore()
         self.started = time.monotonic() - self.seconds
-        self.saved = time.monotonic()
+        if self.out is not None:
+            self.save()
+            if self.fabric.is_global_zero:
+                runs.write_json(self.document(), self.out / "config.json")
 
     @property
     def progress(self) -> float:
         if self.settings.steps is not None:
-            return self.step / self.settings.steps
+            return min(1.0, self.step / self.settings.steps)
         return min(1.0, self.seconds / (self.settings.budget or math.inf))
 
     def steps(self, metrics: Metrics, guard: Guard) -> Iterator[Step]:
-        one_step = self.passes() if isinstance(self.model, Fittable) else self.gradient_steps()
-        while self.progress < 1:
+        moves = self.passes() if isinstance(self.model, Fittable) else self.descents()
+        while self.progress < 1 and not self.converged:
             before = self.progress
             self.lr = self.settings.lr * factor(self.step, before, self.settings)
-            losses = next(one_step, None)
+            losses = next(moves, None)
             if losses is None:  # a model that is fitted by passes has converged
-                break
-            self.step += 1
-            self.seconds = self.elapsed()
-            due = self.selects and self.crosses(before, VALIDATIONS, self.settings.validate_every)
-            validation = self.validate() if due else None
-            step = Step(self.step, self.progress, losses, self.lr, self.seconds, validation)
-            if validation is not None or self.crosses(before, LOGGED, 0):
+                self.converged = True
+                return
+            step = self.moved(losses, before)
+            if step.validation is not None or int(before * LOGGED) < int(step.progress * LOGGED):
+                self.finite(step.step, losses)
                 metrics.write(step)
             yield step
             self.pause(guard)
 
-    def crosses(self, before: float, parts: int, every: int) -> bool:
-        """Whether this step ended one of so many equal parts of the training, or is a multiple of ``every``."""
-        if every:
-            return self.step % every == 0
-        return int(before * parts) < int(self.progress * parts)
+    def moved(self, losses: Losses, before: float) -> Step:
+        self.step += 1
+        self.seconds = time.monotonic() - self.started
+        if self.settings.budget is not None:  # all processes must end at one step
+            self.seconds = summed(self.fabric, self.seconds)[0] / self.fabric.world_size
+        due = self.validation.due(self.step, before, self.progress)
+        validation = self.validation.measure(self.step) if due else None
+        examples = self.step * (len(self.batches.split) if isinstance(self.model, Fittable) else self.batches.size)
+        return Step(self.step, self.progress, losses, self.lr, self.seconds, examples, validation)
 
-    def elapsed(self) -> float:
-        seconds = time.monotonic() - self.started
-        if self.settings.budget is not None and self.fabric.world_size > 1:  # all processes must end at one step
-            seconds = float(self.fabric.broadcast(seconds))
-        return seconds
-
-    def gradient_steps(self) -> Iterator[dict[str, float]]:
+    def descents(self) -> Iterator[Losses]:
+        at_once = self.fabric.device.type == "cpu"  # elsewhere a look at the loss makes the step wait
         while True:
             x, y = self.batches.at(self.step)
-            if not self.conditional:
-                y = None
             losses = {}
-            for name, loss in self.named_losses(x, y):
-                mean = loss.mean()
-                losses[name] = self.finite(name, mean.item())
-                self.player(name).descend(mean, self.lr)
+            for name, loss in self.turns(x, y if self.validation.conditional else None):
+                player = self.player(name)
+                losses[name] = player.gradient(loss.mean())
+                if at_once:
+                    self.finite(self.step + 1, losses)
+                player.step(self.lr)
             self.average.update(self.step)
-            yield losses
+            yield Losses(losses)
 
-    def named_losses(self, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:
-        if isinstance(self.model, MultiPlayer):
-            game = self.model.losses(x, y)
-            while True:
-                with self.fabric.autocast():
-                    turn = next(game, None)
-                if turn is None:
-                    return
-                yield turn
-        with self.fabric.autocast():
-            loss = self.loss(x, y)
-        yield "model", loss
+    def turns(self, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+        """Each player's name and loss, computed when its turn comes."""
+        if not isinstance(self.model, MultiPlayer):
+            with self.fabric.autocast():
+                loss = self.loss(x, y)
+            yield "model", loss
+            return
+        game = self.model.losses(x, y)
+        while True:
+            with self.fabric.autocast():
+                turn = next(game, None)
+            if turn is None:
+                return
+            yield turn
+
+    def passes(self) -> Iterator[Losses]:
+        for loss in self.model.fit(self.batches):
+            losses = Losses({"model": torch.as_tensor(loss, dtype=torch.float64)})
+            self.finite(self.step + 1, losses)
+            yield losses
 
     def player(self, name: str) -> Player:
         if name not in self.players:
@@ -209,43 +215,23 @@ class Training:
             self.players[name] = Player(module, self.settings, self.fabric)
         return self.players[name]
 
-    def passes(self) -> Iterator[dict[str, float]]:
-        for loss in self.model.fit(self.batches):
-            yield {"model": self.finite("model", float(loss))}
+    # -- going wrong
 
-    @property
-    def conditional(self) -> bool:
-        return bool(getattr(self.model.config, "classes", 0))
+    def finite(self, step: int, losses: Mapping[str, Any]) -> None:
+        for player, loss in losses.items():
+            if not math.isfinite(loss):
+                raise self.failed(f"the loss of '{player}' is {float(loss)} at step {step}")
 
-    def finite(self, player: str, loss: float) -> float:
-        if math.isfinite(loss):
-            return loss
-        wrong = f"the loss of '{player}' is {loss} at step {self.step + 1}"
-        if self.out is None or not runs.Run(self.out).checkpoints():
-            raise TrainingStopped(wrong, "try a lower --lr or a --clip of 1")
-        last = runs.Run(self.out).checkpoints()[0]
-        raise TrainingStopped(f"{wrong}; the last good checkpoint is {last}", "try a lower --lr or a --clip of 1")
+    def finite_weights(self) -> None:
+        for name, tensor in self.weights().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise self.failed(f"the weights '{name}' are not finite after step {self.step}")
 
-    @torch.no_grad()
-    def validate(self) -> float:
-        """The mean validation loss of the averaged weights, under noise that is the same each time."""
-        split, total = self.dataset.validation, 0.0
-        with torch.random.fork_rng(), self.average.applied():
-            torch.manual_seed(VALIDATION_SEED)
-            self.model.eval()
-            for rows in torch.arange(len(split)).split(VALIDATION_BATCH):
-                x, y = split.batch(rows)
-                x, y = (
-                    x.to(self.fabric.device),
-                    y.to(self.fabric.device) if y is not None and self.conditional else None,
-                )
-                total += self.model.loss(x, y).double().sum().item()
-            self.model.train()
-        loss = total / len(split)
-        if loss < self.best_loss:
-            self.best_loss = loss
-            self.best = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
-        return loss
+    def failed(self, wrong: str) -> TrainingStopped:
+        last = checkpoint.newest(self.out / "checkpoints") if self.out is not None else None
+        if last is not None:
+            wrong += f"; the last good checkpoint is {last}"
+        return TrainingStopped(wrong, "train again with a lower --lr or with --clip 1")
 
     # -- saving and going on
 
@@ -265,62 +251,68 @@ class Training:
         """Between two steps: saves when it is time, and leaves when asked to."""
         if self.out is None:
             return
-        if self.fabric.world_size > 1:
-            guard.stopped = bool(self.fabric.all_reduce(torch.tensor(float(guard.stopped)), reduce_op="sum"))
-        late = time.monotonic() - self.saved >= self.settings.checkpoint_every
-        if self.fabric.world_size > 1:
-            late = bool(self.fabric.broadcast(late))
-        if guard.stopped or late:
+        late = time.monotonic() - self.saved_at >= self.settings.checkpoint_every
+        stopped, late_somewhere = summed(self.fabric, guard.stopped, late)
+        if stopped or late_somewhere:
             self.save()
-        if guard.stopped:
+        if stopped:
             saved = f"stopped at step {self.step}, which is saved"
             raise Interrupted(saved, f"go on with: dgm train --resume {self.out}")
 
     def save(self) -> None:
+        """Writes a checkpoint, unless it is there."""
         assert self.out is not None
-        mine, values = checkpoint.random_states()
-        tensors = {f"random/0/{name}": state for name, state in mine.items()}
-        if self.fabric.world_size > 1:
-            gathered = {name: self.fabric.all_gather(state) for name, state in mine.items()}
-            ranks = range(self.fabric.world_size)
-            tensors = {f"random/{rank}/{name}": states[rank] for name, states in gathered.items() for rank in ranks}
+        self.saved_at = time.monotonic()
+        if self.saved == (self.step, self.converged):
+            return
+        self.finite_weights()
+        random, values = random_states(self.fabric)
         if self.fabric.is_global_zero:
-            tensors |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-            tensors |= {f"ema/{name}": tensor for name, tensor in self.average.shadow.items()}
-            tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
-            for player_name, player in self.players.items():
-                tensors |= {f"optimiser/{player_name}/{name}": tensor for name, tensor in player.state().items()}
-            values |= {"step": self.step, "seconds": self.seconds, "players": list(self.players)}
-            values["best_loss"] = self.best_loss if self.best else None
-            checkpoint.save(self.out / "checkpoints", self.step, tensors, values, self.settings.keep)
-        self.saved = time.monotonic()
+            tensors = labelled("random", random)
+            tensors |= labelled("model", self.model.state_dict()) | labelled("ema", self.average.shadow)
+            tensors |= labelled("best", self.validation.best)
+            for name, player in self.players.items():
+                tensors |= labelled(f"optimiser/{name}", player.state())
+            values |= {"step": self.step, "seconds": self.seconds, "converged": self.converged}
+            values |= {"players": list(self.players)} | self.validation.state()
+            checkpoint.save(self.out / "checkpoints", tensors, values, self.settings.keep)
+        self.saved = (self.step, self.converged)
 
     def restore(self) -> None:
         assert self.out is not None
-        if not runs.Run(self.out).checkpoints():
-            return  # killed before the first checkpoint: it starts again
         tensors, values = runs.Run(self.out).newest_checkpoint()
-        self.model.load_state_dict(part(tensors, "model/"))
-        self.average.shadow = {name: tensor.to(self.fabric.device) for name, tensor in part(tensors, "ema/").items()}
-        self.best = part(tensors, "best/")
-        self.best_loss = math.inf if values["best_loss"] is None else values["best_loss"]
-        self.step, self.seconds = values["step"], values["seconds"]
+        self.model.load_state_dict(part(tensors, "model"))
+        self.average.restore(part(tensors, "ema"))
+        self.validation.restore(part(tensors, "best"), values)
+        self.step, self.seconds, self.converged = values["step"], values["seconds"], values["converged"]
         for name in values["players"]:
-            self.player(name).restore(part(tensors, f"optimiser/{name}/"))
-        checkpoint.restore_random_states(part(tensors, f"random/{self.fabric.global_rank}/"), values)
+            self.player(name).restore(part(tensors, f"optimiser/{name}"))
+        if states := part(tensors, f"random/{self.fabric.global_rank}"):
+            checkpoint.restore_random_states(states, values)
+        self.saved = (self.step, self.converged)
+        self.fabric.barrier()  # all have read before one of them deletes
+        if self.fabric.is_global_zero:
+            checkpoint.forget_later(self.out / "checkpoints", values)
 
     def finish(self) -> None:
         """Leaves the selected weights in the model and in the run directory."""
-        weights = self.best or {name: tensor.detach().clone() for name, tensor in self.weights().items()}
+        self.finite_weights()
         if self.out is not None:
             self.save()
+        weights = self.validation.best or {name: tensor.detach().clone() for name, tensor in self.weights().items()}
         self.model.load_state_dict(weights)
         self.model.eval()
-        if self.out is None or not self.fabric.is_global_zero:
-            return
-        runs.write_weights(weights, self.out / "weights.safetensors")
-        runs.write_manifest(self.out, ["weights.safetensors"])
+        if self.out is not None and self.fabric.is_global_zero:
+            runs.write_weights(weights, self.out / "weights.safetensors")
+            runs.write_manifest(self.out, ["weights.safetensors"])
 
 
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def labelled(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """What `labelled` was given."""
+    return {
+        name.removeprefix(f"{prefix}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")
+    }

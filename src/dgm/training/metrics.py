@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from dgm.errors import MissingExtra
-
-if TYPE_CHECKING:
-    from dgm.training.loop import Step
+from dgm.runs import replacing, writable
+from dgm.training.step import Step
 
 
 class Metrics:
@@ -27,22 +26,26 @@ class Metrics:
         self.board: Any = None
         if out is None:
             return
-        path = out / "metrics.jsonl"
-        kept = [line for line in path.read_text().splitlines() if is_up_to(line, step)] if path.is_file() else []
-        path.write_text("".join(f"{line}\n" for line in kept))
-        self.file = path.open("a")
+        self.path = out / "metrics.jsonl"
+        if self.path.is_file():
+            kept = [line for line in self.path.read_text().splitlines() if is_up_to(line, step)]
+            with replacing(self.path) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in kept))
+        with writable(self.path):
+            self.file = self.path.open("a")
         if tensorboard:
-            self.board = board(out)
+            self.board = board_class()(str(out / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: Step) -> None:
         if self.file is None:
             return
         line: dict[str, Any] = {"step": step.step, "progress": step.progress, "seconds": step.seconds}
-        line |= {"losses": step.losses, "lr": step.lr}
+        line |= {"examples": step.examples, "losses": dict(step.losses), "lr": step.lr}
         if step.validation is not None:
             line["validation"] = step.validation
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        with writable(self.path):
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
         if self.board is not None:
             for player, loss in step.losses.items():
                 self.board.add_scalar(f"loss/{player}", loss, step.step)
@@ -68,9 +71,9 @@ def is_up_to(line: str, step: int) -> bool:
         return False
 
 
-def board(out: Path) -> Any:
+def board_class() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtra.of("--tensorboard", "tensorboard") from error
-    return SummaryWriter(str(out / "tensorboard"))
+    return SummaryWriter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ def factor(step: int, progress: float, settings: Settings) -> float:
 
 
 class Player:
-    """Descends one loss with fused AdamW."""
+    """Descends one loss with fused AdamW: first `gradient`, then `step`."""
 
     def __init__(self, module: nn.Module, settings: Settings, fabric: Any) -> None:
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -31,30 +32,33 @@ class Player:
             fused=True,
         )
 
-    def descend(self, loss: Tensor, lr: float) -> None:
-        """One step down the mean loss, whose gradient is averaged over all processes."""
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Leaves a mean loss's gradient on the parameters and gives the loss, both averaged over all processes."""
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss, inputs=self.parameters)
-        if self.fabric.world_size > 1:
-            self.share_gradients()
+        return self.shared(loss.detach()) if self.fabric.world_size > 1 else loss.detach()
+
+    def shared(self, loss: Tensor) -> Tensor:
+        """One all-reduce of one flat buffer: a game's losses do not fit DistributedDataParallel (docs/adr/0005)."""
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
+        flat = torch.cat([loss.float().view(1), *(gradient.flatten() for gradient in gradients)])
+        mean, *parts = self.fabric.all_reduce(flat).split([1, *(p.numel() for p in self.parameters)])
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+        return mean[0]
+
+    def step(self, lr: float) -> None:
         if self.settings.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip, foreach=True)
         self.optimiser.param_groups[0]["lr"] = lr
         self.optimiser.step()
-
-    def share_gradients(self) -> None:
-        """One all-reduce of one flat buffer: a game's losses do not fit DistributedDataParallel (docs/adr/0005)."""
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        flat = self.fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
-        for parameter, part in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
-            parameter.grad = part.view_as(parameter)
 
     def state(self) -> dict[str, Tensor]:
         """The optimiser's tensors, by the parameter's number and their name."""
         kept = self.optimiser.state_dict()["state"]
         return {f"{number}/{key}": tensor for number, values in kept.items() for key, tensor in values.items()}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         numbered: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.items():
             number, _, key = name.partition("/")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dgm import settings
@@ -29,7 +30,9 @@ class Settings:
     clip: float = setting(0.0, "largest norm of the gradient; 0 does not clip", low=0.0)
     ema: float = setting(0.0, "decay of the weights' moving average; 0 keeps none", low=0.0, high=1.0)
     select: Literal["best", "last"] = setting("best", "which weights to keep, by the loss on the validation split")
-    validate_every: int = setting(0, "steps between validations; 0 makes it a twentieth of the training", low=0)
+    validate_every: int = setting(
+        0, "steps between validations; 0 validates up to 20 times, in a tenth of the time", low=0
+    )
     checkpoint_every: float = setting(60.0, "seconds between checkpoints", low=0.0)
     keep: int = setting(2, "checkpoints to keep", low=1)
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "of the arithmetic")
@@ -40,12 +43,18 @@ class Settings:
     tensorboard: bool = setting(False, "write TensorBoard files too")
 
 
-def settings_for(model: Any, chosen: dict[str, Any]) -> Settings:
-    """The chosen settings over those of the model's paper over the defaults."""
-    paper = getattr(type(model), "defaults", {})
-    result = settings.build(Settings, {**paper, **chosen}, what="training")
+def settings_for(model: Any, chosen: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> Settings:
+    """The chosen settings over those of the model's paper over the defaults.
+
+    Args:
+        kept: The settings of the run that goes on, in place of the paper's.
+    """
+    values = dict(getattr(type(model), "defaults", {}) if kept is None else kept)
+    if chosen.get("steps") is not None or chosen.get("budget") is not None:
+        values |= {"steps": None, "budget": None}
+    result = settings.build(Settings, values | dict(chosen), what="training")
     if result.steps is not None and result.budget is not None:
         raise BadInput("both steps and a budget are given", "give one of the two")
     if result.steps is None and result.budget is None:
-        result = settings.build(Settings, {**paper, **chosen, "steps": STEPS}, what="training")
+        return replace(result, steps=STEPS)
     return result

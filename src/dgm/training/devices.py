@@ -1,0 +1,54 @@
+"""Which devices train, in which precision, as how many processes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgm.training import checkpoint
+from dgm.training.settings import Settings
+
+
+def fabric_for(settings: Settings) -> Any:
+    """A lightning_fabric.Fabric; under torchrun, of as many processes as it started."""
+    from lightning_fabric import Fabric
+
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    here, everywhere = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    devices = here if by_torchrun else settings.devices
+    return Fabric(
+        accelerator=settings.accelerator,
+        devices=devices,
+        num_nodes=everywhere // here if by_torchrun else 1,
+        strategy="ddp" if by_torchrun or devices > 1 else "auto",
+        precision=settings.precision,
+    )
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes; known before the others are there."""
+    from lightning_fabric.utilities import rank_zero
+
+    rank: int = rank_zero.rank_zero_only.rank  # type: ignore[attr-defined]
+    return rank == 0
+
+
+def summed(fabric: Any, *values: float) -> list[float]:
+    """Sums over all processes."""
+    if fabric.world_size == 1:
+        return list(values)
+    total: Tensor = fabric.all_reduce(torch.tensor(values, dtype=torch.float64), reduce_op="sum")
+    return total.tolist()
+
+
+def random_states(fabric: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Those of every process, named ``rank/generator``; of Python's and NumPy's values the first process's."""
+    mine, values = checkpoint.random_states()
+    if fabric.world_size == 1:
+        return {f"0/{name}": state for name, state in mine.items()}, values
+    gathered = {name: fabric.all_gather(state) for name, state in mine.items()}
+    ranks = range(fabric.world_size)
+    return {f"{rank}/{name}": states[rank] for name, states in gathered.items() for rank in ranks}, values

@@ -1,8 +1,8 @@
 """Train one model of each family on the same data within the same budget, measure them and write one report.
 
-  dgm compare
-  dgm compare --data mnist --models vae,ddpm --budget 120s
-  dgm compare --seeds 3 --out compare/digits
+dgm compare
+dgm compare --data mnist --models vae,ddpm --budget 120s
+dgm compare --seeds 3 --out compare/digits
 
 Interrupted, the same command goes on where it was.
 """
@@ -14,15 +14,22 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from dgm.cli.terminal import Progress
-from dgm.errors import BadInput, DgmError, TrainingStopped, UnknownName
+from dgm.errors import BadInput, DgmError, Interrupted, UnknownName, Unsupported
 from dgm.registry import MODELS, create, entry_point_models
 from dgm.settings import seconds
+
+if TYPE_CHECKING:
+    from dgm.data import Dataset
+    from dgm.report.table import Row
+
+CHECKPOINT_EVERY = 10.0  # seconds: what a kill costs at most
+MAIN_COLUMNS = ("frechet", "coverage", "copies", "per_second")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,50 +44,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     names, budget = args.models.split(","), seconds(args.budget)
-    known = [*MODELS, *entry_point_models()]
-    for name in names:
-        if name not in known and ":" not in name:
-            raise UnknownName.of("model", name, known)
-    if args.seeds < 1 or args.samples < 20:
-        wrong = f"compare needs at least 1 seed and 20 samples, got {args.seeds} and {args.samples}"
-        raise BadInput(wrong, "ask for more")
+    refuse_bad(names, budget, args.seeds, args.samples)
     from dgm import data
 
     dataset = data.load(args.data)
     out = Path(args.out or f"compare/{Path(args.data).stem}")
     refuse_another_comparison(out, {"data": dataset.describe(), "budget": budget, "samples": args.samples})
-    done, left_out = [], []
+    done: list[Path] = []
+    left_out: list[dict[str, str]] = []
     for name in names:
         for seed in range(args.seeds):
             folder = out / name.replace(":", ".") / f"seed-{seed}"
             try:
                 make(name, dataset, folder, budget=budget, seed=seed, samples=args.samples, quiet=args.json)
-            except TrainingStopped as stop:
-                if "stopped at step" in str(stop):
-                    raise TrainingStopped("stopped; what is trained is kept", "run the same command to go on") from None
-                left_out.append((name, str(stop)))
-            except DgmError as error:
-                left_out.append((name, str(error)))
-                break
-            else:
                 done.append(folder)
-    return finish(done, left_out, out, args.json)
+            except Interrupted:
+                raise Interrupted("stopped; what is trained is kept", "run the same command to go on") from None
+            except Unfit as reason:
+                left_out.append({"model": name, "why": "is skipped", "reason": str(reason)})
+                break
+            except OSError:
+                raise  # a full disk or a missing permission is no model's fault
+            except Exception as error:  # one model's failure, whatever it is, must not cost the others' work
+                left_out.append({"model": name, "why": f"failed under seed {seed}", "reason": one_line(error)})
+    return finish(done, left_out, dataset, out, args.json)
 
 
-def finish(done: list[Path], left_out: list[tuple[str, str]], out: Path, as_json: bool) -> int:
-    from dgm.report.render import write_report
-    from dgm.report.table import flat
+class Unfit(DgmError):
+    """A model that does not take this data, by its nature."""
 
-    for name, reason in left_out:
-        print(f"dgm: {name} is left out: {reason}", file=sys.stderr)
-    command = shlex.join(["dgm", *sys.argv[1:]])
-    table = write_report(done, out / "report.html", command=command, left_out=left_out)
-    if as_json:
-        print(json.dumps(flat(table), indent=2))
-    else:
-        show(table)
-        print(f"report: {out / 'report.html'}")
-    return 1 if left_out else 0
+    def __init__(self, reason: DgmError) -> None:
+        Exception.__init__(self, str(reason))
+
+
+def refuse_bad(names: list[str], budget: float, seeds: int, samples: int) -> None:
+    known = [*MODELS, *entry_point_models()]
+    for name in names:
+        if name not in known and ":" not in name:
+            raise UnknownName.of("model", name, known)
+    if seeds < 1 or samples < 20 or not budget > 0:
+        wrong = f"compare needs at least 1 seed, 20 samples and some time, got {seeds}, {samples} and {budget:g} s"
+        raise BadInput(wrong, "ask for more")
 
 
 def refuse_another_comparison(out: Path, wanted: dict[str, Any]) -> None:
@@ -93,44 +97,90 @@ def refuse_another_comparison(out: Path, wanted: dict[str, Any]) -> None:
             raise BadInput(f"{out} holds something else", "choose another --out")
         out.mkdir(parents=True, exist_ok=True)
         write_json(wanted, path)
-    elif read_json(path) != wanted:
-        wrong = f"{out} holds a comparison on other data, with another budget or another number of samples"
-        raise BadInput(wrong, "choose another --out, or repeat that command")
+        return
+    held = read_json(path)
+    different = [name for name in wanted if held.get(name) != wanted[name]]
+    if different:
+        wrong = f"{out} holds a comparison with other {' and '.join(different)}"
+        raise BadInput(wrong, "choose another --out, or repeat its command")
 
 
-def make(name: str, dataset: Any, folder: Path, *, budget: float, seed: int, samples: int, quiet: bool) -> None:
+def make(name: str, dataset: Dataset, folder: Path, *, budget: float, seed: int, samples: int, quiet: bool) -> None:
     """Trains and evaluates one model, or what of that is missing."""
+    from dgm.evaluation import evaluate
+    from dgm.report.collect import is_newer
+    from dgm.runs import Run, load, write_json
+
+    with Progress(f"{name:>16}, seed {seed}", quiet=quiet) as progress:
+        if not (folder / "manifest.json").is_file():
+            train(name, dataset, folder, budget, seed, progress)
+        trained = Run(folder)
+        if is_newer(folder / "evaluation.json", trained):
+            return progress.update(1.0, "done before")
+        progress.update(1.0, f"trained {trained.metrics()[-1]['step']} steps, measuring")
+        document = evaluate(load(folder), dataset, samples=samples, seed=seed)
+        write_json(document, folder / "evaluation.json")
+        return progress.update(1.0, f"trained {trained.metrics()[-1]['step']} steps, measured")
+
+
+def train(name: str, dataset: Dataset, folder: Path, budget: float, seed: int, progress: Progress) -> None:
     import torch
 
-    from dgm.evaluation import evaluate
-    from dgm.runs import load, write_json
     from dgm.training import fit
 
-    if not (folder / "manifest.json").is_file():
-        torch.manual_seed(seed)
+    torch.manual_seed(seed)
+    try:
         model = create(name, dataset.space)
-        begun = (folder / "config.json").is_file()
-        with Progress(f"{name:>16}", quiet=quiet) as progress:
-            for step in fit(model, dataset, out=folder, resume=begun, budget=budget, seed=seed):
-                if progress.due():
-                    losses = " ".join(f"{player[:8]} {value:.4g}" for player, value in step.losses.items())
-                    progress.update(step.progress, f"step {step.step}  {losses}")
-    if not (folder / "evaluation.json").is_file():
-        with Progress(f"{name:>16}", quiet=quiet) as progress:
-            document = evaluate(load(folder), dataset, samples=samples, seed=seed, progress=progress.update)
-        write_json(document, folder / "evaluation.json")
+    except (BadInput, Unsupported) as reason:
+        raise Unfit(reason) from reason
+    begun = (folder / "config.json").is_file()
+    if folder.exists() and not begun:  # killed before its first file: only the lock is there
+        (folder / ".lock").unlink(missing_ok=True)
+        folder.rmdir()
+    chosen = {"budget": budget, "seed": seed, "checkpoint_every": CHECKPOINT_EVERY}
+    for step in fit(model, dataset, out=folder, resume=begun, **chosen):
+        if progress.due():
+            losses = "  ".join(f"{player} {value:.4g}" for player, value in step.losses.items())
+            progress.update(step.progress, f"step {step.step}  {losses}")
 
 
-def show(table: list[Any]) -> None:
+def one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, DgmError) else f"{type(error).__name__}: {text}"
+
+
+def finish(done: list[Path], left_out: list[dict[str, str]], dataset: Dataset, out: Path, as_json: bool) -> int:
+    for left in left_out:
+        print(f"dgm: {left['model']} {left['why']}: {left['reason']}", file=sys.stderr)
+    failed = any(left["why"].startswith("failed") for left in left_out)
+    if not done:
+        raise BadInput("no model could be trained on this data", "the lines above say why")
+    from dgm.report.render import write_report
+    from dgm.report.table import flat
+
+    command = shlex.join(["dgm", *sys.argv[1:]])
+    table = write_report(done, out / "report.html", dataset=dataset, command=command, left_out=left_out)
+    if as_json:
+        print(json.dumps(flat(table), indent=2))
+    else:
+        show(table)
+        print(f"report: {out / 'report.html'}")
+    return 1 if failed else 0
+
+
+def show(table: list[Row]) -> None:
     """The main numbers, for the terminal; the report has them all."""
-    from dgm.report.table import KINDS, mean_of, number
+    from dgm.report.table import KINDS, columns_of
 
-    console = Table(box=None, header_style="bold")
-    metrics = {"frechet": "Fréchet", "coverage": "coverage"}
-    for heading in ("model", *(f"bits/dim, {kind}" for kind in KINDS.values()), *metrics.values(), "samples/s"):
-        console.add_column(heading, justify="left" if heading == "model" else "right")
+    shown = [column for column in columns_of(table) if column.key in (*KINDS, *MAIN_COLUMNS)]
+    console = Table(box=None, header_style="bold", pad_edge=False)
+    console.add_column("model", no_wrap=True)
+    for column in shown:
+        console.add_column(f"{column.heading} {column.arrow}", justify="right")
     for row in table:
-        likelihoods = [number(row.likelihood[kind].value) if kind in row.likelihood else "" for kind in KINDS]
-        measured = [number(row.metrics[name].value) if name in row.metrics else "" for name in metrics]
-        console.add_row(row.model, *likelihoods, *measured, number(mean_of(row.runs, "samples", "per_second") or 0))
+        console.add_row(
+            row.model,
+            *(column.show(row.cells[column.key].value) if column.key in row.cells else "" for column in shown),
+        )
     Console().print(console)
+    print("likelihoods in bits per dimension; kinds must not be ranked against one another")

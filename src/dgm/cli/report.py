@@ -1,6 +1,7 @@
 """Write the report of runs that are trained and evaluated already.
 
 dgm report runs/vae runs/ddpm --out report.html
+dgm report compare/digits
 """
 
 from __future__ import annotations
@@ -10,22 +11,32 @@ import shlex
 import sys
 from pathlib import Path
 
-from dgm.errors import BadInput
+from dgm.errors import BadInput, DamagedRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", help="run directories of one data set, evaluated")
-    parser.add_argument(
-        "--out", default="report.html", help="the page to write; .json and .csv come beside it (report.html)"
-    )
+    parser.add_argument("runs", nargs="+", help="run directories of one data set, evaluated, or folders of such")
+    out = "the page to write; .json and .csv come beside it (report.html)"
+    parser.add_argument("--out", default="report.html", help=out)
 
 
 def run(args: argparse.Namespace) -> int:
-    from dgm.report.render import write_report
-
     out = Path(args.out)
     if out.suffix != ".html":
         raise BadInput(f"--out must end in .html, got {out}", "choose another name")
-    write_report([Path(path) for path in args.runs], out, command=shlex.join(["dgm", *sys.argv[1:]]))
+    from dgm.report.render import write_report
+
+    paths = [path for given in args.runs for path in runs_in(Path(given))]
+    write_report(paths, out, command=shlex.join(["dgm", *sys.argv[1:]]))
     print(f"report: {out}")
     return 0
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """``folder`` itself if it is a run, else the runs anywhere below it."""
+    if (folder / "config.json").is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.rglob("config.json"))
+    if not found:
+        raise DamagedRun(f"{folder} is no run directory and holds none", "name one that `dgm train --out` wrote")
+    return found

@@ -1,98 +1,161 @@
-"""The report's plots, as SVG that takes the page's own colours."""
+"""The report's plots, as SVG in the page's own colours and type."""
 
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-from dgm.report.table import Row, mean_of
+from dgm.report.table import Row, Trained
 
-INK = "#64748b"  # reads on a light and on a dark page
-COLOURS = (
-    "#2563eb",
-    "#ea580c",
-    "#16a34a",
-    "#9333ea",
-    "#dc2626",
-    "#0891b2",
-    "#ca8a04",
-    "#db2777",
-    "#4d7c0f",
-    "#7c3aed",
-    "#0f766e",
-)
+# matplotlib writes these, the page reads those: a plot follows the page from light to dark
+COLOURS = {"#010101": "ink", "#020202": "soft", "#030303": "line", "#040404": "first", "#050505": "second"}
+INK, SOFT, LINE, FIRST, SECOND = COLOURS
+STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
+TAIL = 0.97  # of the values of a loss that set its axis: the first steps would flatten the rest
 
 
-def svg(figure: Figure) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+@dataclass(frozen=True)
+class Goal:
+    """One corner of the trilemma: a column, and how its axis runs so that up and right are better."""
+
+    key: str
+    label: str
+    log: bool
+    inverted: bool = False
 
 
-def plain(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
+QUALITY = Goal("frechet", "quality: Fréchet distance, less is better", log=True, inverted=True)
+COVERAGE = Goal("coverage", "coverage of the data", log=False)
+SPEED = Goal("per_second", "speed: samples a second", log=True)
 
 
-def triangle(table: list[Row]) -> str:
-    """Quality, coverage and speed, which no family has all of: two panels that share the quality axis."""
-    points = [
-        (row.model, row.metrics["frechet"].value, row.metrics["coverage"].value, speed)
-        for row in table
-        if "frechet" in row.metrics and (speed := mean_of(row.runs, "samples", "per_second"))
-    ]
-    figure = Figure(figsize=(10, 4.2))
-    left, right = figure.subplots(1, 2, sharey=True)
-    for k, (name, distance, coverage, speed) in enumerate(points):
-        colour = COLOURS[k % len(COLOURS)]
-        for axes, x in ((left, coverage), (right, speed)):
-            axes.scatter(x, distance, s=60, color=colour, zorder=3)
-            axes.annotate(name, (x, distance), xytext=(6, 4), textcoords="offset points", fontsize=8, color=colour)
-    left.set(xlabel="coverage → more of the data", ylabel="Fréchet distance → worse", yscale="log")
-    right.set(xlabel="samples a second → faster", xscale="log")
-    for axes in (left, right):
-        axes.grid(color=INK, alpha=0.2)
-        plain(axes)
-    left.invert_yaxis()
-    return svg(figure)
+def trilemma(table: Sequence[Row]) -> list[tuple[str, str]]:
+    """Quality, coverage and speed, two at a time: a plot for each pair with what it says in words.
+
+    A model up and to the right in all three would have solved the generative learning trilemma.
+
+    Source: Tackling the Generative Learning Trilemma with Denoising Diffusion GANs (Xiao et al., 2021),
+    arXiv:2112.07804, figure 1. Differs from it: measured, and in three planes.
+    """
+    pairs = ((COVERAGE, QUALITY), (SPEED, QUALITY), (SPEED, COVERAGE))
+    found = []
+    for x, y in pairs:
+        points = {
+            row.model: (row.cells[x.key].value, row.cells[y.key].value)
+            for row in table
+            if x.key in row.cells and y.key in row.cells
+        }
+        if points:
+            words = "; ".join(f"{name} {a:.3g}, {b:.3g}" for name, (a, b) in points.items())
+            found.append((plane(points, x, y), f"{y.label} against {x.label}: {words}"))
+    return found
 
 
-def curves(table: list[Row]) -> str:
-    """A small plot a model: its losses, each in its own unit, against the seconds of training."""
-    columns = 4
-    lines = -(-len(table) // columns)
-    figure = Figure(figsize=(11, 2.3 * lines), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).flatten()
-    for axes, row in zip(panels, table, strict=False):
-        metrics = row.runs[0].metrics
-        seconds = [line["seconds"] for line in metrics]
-        for k, player in enumerate(metrics[0]["losses"] if metrics else ()):
-            axes.plot(seconds, [line["losses"].get(player) for line in metrics], lw=1, color=COLOURS[k], label=player)
-        held = [(line["seconds"], line["validation"]) for line in metrics if "validation" in line]
-        if held:
-            axes.plot(*zip(*held, strict=True), "o-", ms=2.5, lw=1, color=COLOURS[1], label="validation")
-        values = sorted(
-            value
-            for line in metrics
-            for value in [*line["losses"].values(), line.get("validation")]
-            if value is not None
-        )
-        if values:  # the first steps would flatten the rest
-            low, high = values[0], values[int(0.97 * (len(values) - 1))]
-            margin = 0.05 * (high - low) + 1e-9
-            axes.set_ylim(low - margin, high + margin)
-        axes.set_title(row.model, fontsize=9, color=INK)
-        if len(axes.get_lines()) > 1:
-            axes.legend(fontsize=6, frameon=False, labelcolor=INK)
-        plain(axes)
-    for axes in panels[len(table) :]:
-        axes.set_visible(False)
-    return svg(figure)
+def plane(points: dict[str, tuple[float, float]], x: Goal, y: Goal) -> str:
+    def draw(axes: Axes) -> None:
+        axes.grid(color=LINE, linewidth=0.8)
+        axes.set_axisbelow(True)
+        across, up = zip(*points.values(), strict=True)
+        axes.scatter(across, up, s=34, color=FIRST, linewidths=0)
+        axes.set(xlabel=x.label + " →", ylabel=y.label + " →")
+        axes.set(xscale="log" if x.log else "linear", yscale="log" if y.log else "linear")
+        axes.margins(0.12)
+        for axis, goal in ((axes.xaxis, x), (axes.yaxis, y)):
+            lay_out(axis, goal)
+        name_points(axes, points)
+
+    return svg(f"{x.key}-{y.key}", (4.2, 3.8), draw)
+
+
+def lay_out(axis: Axis, goal: Goal) -> None:
+    if goal.log:
+        low, high = sorted(axis.get_data_interval())
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    axis.set_inverted(goal.inverted)
+
+
+def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
+    """Writes each name at the first place around its point where it covers neither a point nor a name."""
+    scale = 72 / axes.figure.dpi
+    width, height = (side * scale for side in axes.bbox.size)
+    places = {name: axes.transData.transform(point) * scale - axes.bbox.p0 * scale for name, point in points.items()}
+    taken = [(px - 3, py - 3, px + 3, py + 3) for px, py in places.values()]
+    for name, (px, py) in sorted(places.items(), key=lambda item: -item[1][1]):
+        long = 4.6 * len(name)
+        tries = [(dx, dy) for dy in (-3, 5, -11, 13, -19, 21) for dx in (6, -6 - long)]
+        boxes = [(px + dx, py + dy, px + dx + long, py + dy + 8) for dx, dy in tries]
+        inside = [box for box in boxes if box[0] > 0 and box[2] < width and box[1] > 0 and box[3] < height] or boxes
+        box = min(inside, key=lambda box: sum(overlap(box, other) for other in taken))
+        taken.append(box)
+        offset = (box[0] - px, box[1] - py)
+        axes.annotate(name, points[name], xytext=offset, textcoords="offset points", fontsize=8, color=INK)
+
+
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """The area that two boxes (left, bottom, right, top) share."""
+    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def curves(table: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """(model, plot): its losses against the seconds of training, each model in its own unit."""
+    for row in table:
+        if row.runs[0].metrics:
+            yield row.model, svg(f"curve-{row.model}", (3.4, 2.1), partial(draw_losses, row.runs[0]))
+
+
+def draw_losses(run: Trained, axes: Axes) -> None:
+    seconds = [line["seconds"] for line in run.metrics]
+    for player, colour in zip(run.metrics[0]["losses"], (FIRST, SECOND, SOFT), strict=False):
+        values = [line["losses"].get(player) for line in run.metrics]
+        axes.plot(seconds, values, linewidth=1, color=colour, label="training" if player == "model" else player)
+    held_out = {line["seconds"]: line["validation"] for line in run.metrics if "validation" in line}
+    if held_out:
+        points = (list(held_out), list(held_out.values()))
+        axes.plot(*points, "o-", markersize=2.5, linewidth=1, color=SECOND, label="validation")
+    values = sorted([*held_out.values(), *(value for line in run.metrics for value in line["losses"].values())])
+    low, high = values[0], values[int(TAIL * (len(values) - 1))]
+    if high > low:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    axes.set_xlabel("seconds", fontsize=8)
+    if len(axes.get_lines()) > 1:
+        axes.legend(fontsize=7.5, frameon=False, labelcolor=INK, loc="upper right")
+
+
+def svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
+    """One plot. ``name`` keeps its ids apart from those of the page's other plots."""
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size)
+        figure.subplots_adjust(left=0.15, right=0.98, top=0.97, bottom=0.14 if size[1] > 3 else 0.2)
+        axes = figure.subplots()
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(SOFT)
+        axes.tick_params(colors=SOFT, labelcolor=SOFT, labelsize=8, which="both")
+        axes.xaxis.label.set_color(SOFT)
+        axes.yaxis.label.set_color(SOFT)
+        draw(axes)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return in_page(name, out.getvalue())
+
+
+def in_page(name: str, document: str) -> str:
+    """The <svg> element alone, with colours that are the page's variables and ids that are its own."""
+    text = document[document.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for colour, variable in COLOURS.items():
+        text = text.replace(colour, f"var(--{variable})")
+    text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{re.sub('[^a-z0-9_-]', '-', name.lower())}-", text)
+    return re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)

@@ -1,13 +1,14 @@
-"""report.html, report.json and report.csv of a set of runs."""
+"""report.html, report.json and report.csv of a set of evaluated runs."""
 
 from __future__ import annotations
 
 import base64
 import io
-import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,131 +18,144 @@ from PIL import Image
 
 from dgm import __version__
 from dgm.data import Dataset
-from dgm.errors import BadInput, DamagedRun
-from dgm.report import figures
+from dgm.errors import BadInput
+from dgm.protocols import Batch
+from dgm.report import collect, figures
 from dgm.report.pictures import grid, scatter
-from dgm.report.table import KINDS, QUALITY, Row, Trained, as_csv, flat, mean_of, number, reference, rows
-from dgm.runs import Run, load, read_json, replacing, write_json
+from dgm.report.table import Column, Row, Trained, as_csv, columns_of, flat, interval, leaders, reference, rows
+from dgm.runs import replacing, write_json
 from dgm.space import Space
 
-SHOWN = 49
-NEIGHBOURS = 10
-
-
-def read(path: Path) -> Trained:
-    """One evaluated run.
-
-    Raises:
-        DamagedRun: Where it has not been evaluated.
-    """
-    run = Run(path)
-    if not (path / "evaluation.json").is_file():
-        raise DamagedRun(f"{path} has not been evaluated", f"run: dgm evaluate {path}")
-    metrics = run.metrics()
-    return Trained(
-        model=run.config["model"]["name"],
-        seed=run.config["training"]["seed"],
-        path=str(path),
-        evaluation=read_json(path / "evaluation.json"),
-        steps=metrics[-1]["step"] if metrics else 0,
-        seconds=metrics[-1]["seconds"] if metrics else 0.0,
-        parameters=sum(p.numel() for p in run.untrained().parameters()),
-        metrics=metrics,
-    )
+SPACES = ("classifier", "pca", "pixels")  # the first that was measured is that of the table
+DISTANCES = ("frechet", "kernel", "precision", "density", "recall", "coverage")
+PAIRS = 6  # samples beside their nearest training examples
+PAIR_SCALE = 48  # pixels of their longer side
 
 
 def write_report(
-    paths: Sequence[Path], out: Path, *, command: str = "", left_out: Sequence[tuple[str, str]] = ()
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    dataset: Dataset | None = None,
+    command: str = "",
+    left_out: Sequence[Mapping[str, str]] = (),
 ) -> list[Row]:
     """Writes ``out`` (.html) with a .json and a .csv beside it.
 
     Args:
         paths: Evaluated runs, all of one data set.
+        dataset: That data set, where it is loaded already.
         command: What was typed, for the provenance.
-        left_out: Models that are not in the table, with the reason.
+        left_out: Models that are not in the table: ``model``, ``why`` (skipped or failed) and ``reason``.
+
+    Returns:
+        The rows of the table.
     """
-    runs = [read(path) for path in paths]
-    if not runs:
+    if not paths:
         raise BadInput("there is no evaluated run to report", "train and evaluate one first")
-    dataset = one_dataset(paths)
-    features = runs[0].evaluation["metrics"][0]["features"] if runs[0].evaluation["metrics"] else "pixels"
-    table = rows(runs, features)
-    document = {
-        "format": 1,
-        "dgm": __version__,
-        "command": command,
-        "data": dataset.describe(),
-        "features": features,
-        "reference": reference(runs, features),
-        "table": flat(table),
-        "left_out": [{"model": model, "reason": reason} for model, reason in left_out],
-        "runs": [{key: value for key, value in asdict(run).items() if key != "metrics"} for run in runs],
-    }
+    runs = [collect.trained(path) for path in paths]
+    collect.refuse_different_data(runs)
+    dataset = dataset or collect.one_dataset(runs)
+    spaces = [name for name in SPACES if any(name in run.evaluation.get("features", {}) for run in runs)]
+    tables = {name: rows(runs, name) for name in spaces or ["none"]}
+    table = next(iter(tables.values()))
+    document = summary(runs, tables, dataset, command, left_out)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(document, out.with_suffix(".json"))
-    for path, text in ((out.with_suffix(".csv"), as_csv(table)), (out, page(table, dataset, document))):
+    for path, text in ((out.with_suffix(".csv"), as_csv(table)), (out, page(tables, dataset, document))):
         with replacing(path) as temporary:
             temporary.write_text(text)
     return table
 
 
-def one_dataset(paths: Sequence[Path]) -> Dataset:
-    hashes = {Run(path).config["data"]["sha256"]: path for path in paths}
-    if len(hashes) > 1:
-        named = ", ".join(map(str, hashes.values()))
-        raise BadInput(f"the runs were trained on different data: {named}", "report runs of one data set together")
-    return Run(paths[0]).dataset()
+def summary(
+    runs: Sequence[Trained],
+    tables: Mapping[str, list[Row]],
+    dataset: Dataset,
+    command: str,
+    left_out: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
+    """report.json: every number, with the runs that it comes from."""
+    return {
+        "format": 1,
+        "dgm": __version__,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": command,
+        "data": dataset.describe() | {"space": dataset.space.to_json()},
+        "truth": truth(dataset, runs),
+        "tables": {name: {"rows": flat(table), "reference": reference(runs, name)} for name, table in tables.items()},
+        "left_out": [dict(left) for left in left_out],
+        "runs": [{key: value for key, value in asdict(run).items() if key != "metrics"} for run in runs],
+    }
 
 
-def page(table: list[Row], dataset: Dataset, document: dict[str, Any]) -> str:
-    template = resources.files("dgm.report").joinpath("report.html").read_text()
+def truth(dataset: Dataset, runs: Sequence[Trained]) -> float | None:
+    """Bits a dimension of the true density, where it is known: what a perfect model gets."""
+    if dataset.log_prob is None:
+        return None
+    split = next((entry["split"] for run in runs for entry in run.evaluation["likelihood"]), "test")
+    nats = dataset.log_prob(dataset.splits[split].x).double().mean()
+    return float(-nats / (dataset.space.dim * torch.log(torch.tensor(2.0))))
+
+
+def page(tables: Mapping[str, list[Row]], dataset: Dataset, document: Mapping[str, Any]) -> str:
+    files = resources.files("dgm.report")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = lambda value: "" if value is None else number(float(value))
-    environment.globals |= {"mean_of": mean_of, "best": best(table)}
-    return environment.from_string(template).render(
+    environment.globals |= {"interval": interval, "leaders": leaders}
+    first, table = next(iter(tables.items()))
+    return environment.from_string(files.joinpath("report.html").read_text()).render(
+        css=files.joinpath("report.css").read_text(),
+        tables=tables,
         table=table,
+        groups={name: by_group(columns_of(rows), name == first) for name, rows in tables.items()},
         dataset=dataset,
         document=document,
-        kinds=KINDS,
-        quality={name: heading for name, (heading, _) in QUALITY.items() if any(name in row.metrics for row in table)},
-        triangle=figures.triangle(table),
-        curves=figures.curves(table),
-        real=picture(dataset.test.x[:SHOWN], dataset.space),
-        panels=[panel(row, dataset) for row in table],
-        machine=table[0].runs[0].evaluation["provenance"],
-        cores=os.cpu_count(),
+        runs=[run for row in table for run in row.runs],
+        budgets=sorted({budget(run) for row in table for run in row.runs}),
+        cards=cards(table, dataset),
+        trilemma=figures.trilemma(table),
+        curves=dict(figures.curves(table)),
     )
 
 
-def best(table: list[Row]) -> set[tuple[str, str]]:
-    """(column, model) of the best number of each column. Kinds of likelihood are columns of their own."""
-    found = set()
-    for name, (_, more) in QUALITY.items():
-        values = {row.model: row.metrics[name].value for row in table if name in row.metrics}
-        if values:
-            found.add((name, (max if more else min)(values, key=lambda model: values[model])))
-    for kind in KINDS:
-        bits = {row.model: row.likelihood[kind].value for row in table if kind in row.likelihood}
-        if len(bits) > 1:
-            found.add((kind, min(bits, key=lambda model: bits[model])))
+def by_group(columns: Sequence[Column], main: bool) -> dict[str, list[Column]]:
+    """Columns under their groups; beside the main table, only those that depend on the feature space."""
+    kept = [column for column in columns if main or column.key in DISTANCES]
+    return {group: list(members) for group, members in groupby(kept, lambda column: column.group)}
+
+
+def budget(run: Trained) -> str:
+    training = run.config["training"]
+    return f"{training['budget']:g} s" if training["budget"] else f"{training['steps']:,} steps"
+
+
+def cards(table: Sequence[Row], dataset: Dataset) -> list[dict[str, str]]:
+    """Real data, then each model: a picture of its samples, and of some beside their nearest training examples."""
+    split = next((m["split"] for row in table for m in row.runs[0].evaluation["metrics"]), "test")
+    real = collect.real(dataset, split)
+    found = [{"name": "real data", "family": f"{split} split", "samples": picture(real, dataset.space, real)}]
+    for row in table:
+        x = collect.samples(row.runs[0], dataset)
+        if x is None:
+            continue
+        card = {"name": row.model, "family": row.family, "samples": picture(x, dataset.space, real)}
+        if len(dataset.space.shape) == 3:
+            card["neighbours"] = encoded(pairs(x, collect.nearest(row.runs[0], dataset), dataset.space))
+        found.append(card)
     return found
 
 
-def panel(row: Row, dataset: Dataset) -> dict[str, Any]:
-    """A model's samples, and some of them above their nearest training examples."""
-    x = load(row.runs[0].path).sample(SHOWN, seed=0)
-    shown = {"model": row.model, "family": row.family, "samples": picture(x, dataset.space), "neighbours": ""}
-    nearest = row.runs[0].evaluation["memorisation"]["nearest"][:NEIGHBOURS]
-    if len(dataset.space.shape) == 3:
-        pairs = torch.cat([x[: len(nearest)], dataset.train.x[torch.tensor(nearest)]])
-        shown["neighbours"] = encoded(grid(pairs, dataset.space, columns=len(nearest)))
-    return shown
+def pairs(x: Batch, nearest: Batch, space: Space) -> Image.Image:
+    """Two rows: samples, and below each the training example nearest to it."""
+    n = min(PAIRS, len(nearest))
+    scale = max(1, round(PAIR_SCALE / max(space.shape[1:])))
+    return grid(torch.cat([x[:n], nearest[:n]]), space, columns=n, scale=scale)
 
 
-def picture(x: torch.Tensor, space: Space) -> str:
-    return encoded(grid(x, space) if len(space.shape) == 3 else scatter(x, space))
+def picture(x: Batch, space: Space, beside: Batch) -> str:
+    return encoded(grid(x, space) if len(space.shape) == 3 else scatter(x, space, beside))
 
 
 def encoded(image: Image.Image) -> str:

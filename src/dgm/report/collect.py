@@ -1,0 +1,100 @@
+"""What the report needs of run directories: their documents, and samples under equal seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dgm.data import Dataset
+from dgm.errors import BadInput, DamagedRun
+from dgm.protocols import Samplable
+from dgm.report.table import Trained
+from dgm.runs import Run, load, read_json, read_weights, write_weights
+from dgm.seeds import Streams
+
+SHOWN = 36  # images a grid
+POINTS = 500  # points or rows of a table a plot
+
+
+def trained(path: Path) -> Trained:
+    """One evaluated run.
+
+    Raises:
+        DamagedRun: Where it has not been trained to its end, or not been evaluated.
+    """
+    run = Run(path)
+    if not run.finished:
+        raise DamagedRun(f"{path} has not been trained to its end", f"run: dgm train --resume {path}")
+    if not is_newer(path / "evaluation.json", run):
+        raise DamagedRun(f"{path} has not been evaluated since it was trained", f"run: dgm evaluate {path}")
+    metrics = run.metrics()
+    model = run.untrained()
+    parameters = sum(p.numel() for p in model.parameters()) or sum(b.numel() for b in model.buffers())
+    return Trained(
+        model=run.config["model"]["name"],
+        seed=run.config["training"]["seed"],
+        path=str(path),
+        evaluation=read_json(path / "evaluation.json"),
+        steps=metrics[-1]["step"] if metrics else 0,
+        seconds=metrics[-1]["seconds"] if metrics else 0.0,
+        parameters=parameters,
+        config=run.config,
+        weights=read_json(path / "manifest.json")["weights.safetensors"],
+        metrics=metrics,
+    )
+
+
+def is_newer(path: Path, run: Run) -> bool:
+    """Whether a file is there and was made from the weights that are there now."""
+    return path.is_file() and path.stat().st_mtime_ns >= (run.path / "weights.safetensors").stat().st_mtime_ns
+
+
+def one_dataset(runs: Sequence[Trained]) -> Dataset:
+    """The data that all runs were trained on.
+
+    Raises:
+        BadInput: Where they are of different data.
+    """
+    refuse_different_data(runs)
+    return Run(runs[0].path).dataset()
+
+
+def refuse_different_data(runs: Sequence[Trained]) -> None:
+    named = {run.config["data"]["sha256"]: f"{run.path} ({run.config['data']['name']})" for run in runs}
+    if len(named) > 1:
+        wrong = f"the runs were trained on different data: {', '.join(named.values())}"
+        raise BadInput(wrong, "report runs of one data set together")
+
+
+def samples(run: Trained, dataset: Dataset) -> Tensor | None:
+    """The first of the samples that were measured; drawn once and kept in the run. None where the model has none."""
+    n = SHOWN if len(dataset.space.shape) == 3 else POINTS
+    directory = Run(run.path)
+    model = directory.untrained()
+    if not isinstance(model, Samplable):
+        return None
+    seed = run.evaluation["samples"]["seed"]
+    kept = directory.path / "samples" / f"report-seed-{seed}-{n}.safetensors"
+    if not is_newer(kept, directory):
+        kept.parent.mkdir(exist_ok=True)
+        x = load(run.path).sample(n, seed=Streams(seed, range(n)))
+        write_weights({"x": x}, kept)
+    return read_weights(kept)["x"]
+
+
+def nearest(run: Trained, dataset: Dataset) -> Tensor:
+    """The training examples that are nearest to the first of the samples."""
+    rows = torch.tensor(run.evaluation["memorisation"]["nearest"], dtype=torch.int64)
+    x, _ = dataset.train.batch(rows, torch.Generator().manual_seed(0))
+    return x
+
+
+def real(dataset: Dataset, split: str) -> Tensor:
+    """As many real examples as there are samples."""
+    part = dataset.splits[split]
+    n = min(len(part), SHOWN if len(dataset.space.shape) == 3 else POINTS)
+    x, _ = part.batch(torch.arange(n), torch.Generator().manual_seed(0))
+    return x

@@ -152,4 +152,5 @@ class Space:
 
     def __str__(self) -> str:
         size = "×".join(map(str, self.shape))
-        return f"{self.kind} {size}" + (f", {self.values} values" if self.kind in ("levels", "tokens") else "")
+        held = f", {self.values} values" if self.kind in ("levels", "tokens") else ""
+        return f"{self.kind} {size}{held}" + (f" in [{self.low:g}, {self.high:g}]" if self.bounds else "")

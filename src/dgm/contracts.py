@@ -1,0 +1,415 @@
+"""The mathematical contract of a model, as laws that run.
+
+A law holds of every model that has the capability it is about, on every small space that the model takes: a sum over all
+images is 1, samples have the frequencies that the density gives them, no dimension sees its future.
+
+>>> from dgm.registry import create
+>>> from dgm.space import Space
+>>> made = create("made", Space.binary((1, 2, 2)), hidden=16)
+>>> print(next(result for result in check(made) if "sums to one" in result.law).passed)
+True
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgm import registry
+from dgm.errors import BadInput, DgmError
+from dgm.likelihood import kind_of, log_likelihood
+from dgm.protocols import (
+    BoundedLikelihood,
+    ExactLikelihood,
+    Fittable,
+    ImportanceWeighted,
+    Latent,
+    Model,
+    MultiPlayer,
+    Progressive,
+    Samplable,
+    Trainable,
+    Unnormalised,
+)
+from dgm.seeds import Streams
+from dgm.space import Space
+
+DRAWS = 4000  # of stochastic weights, a whole table of examples each
+FALSE_ALARMS = 5.0  # standard errors that a statistic may be off: a false alarm in a million
+SMALL: tuple[Space, ...] = (
+    Space.binary((1, 3, 3)),
+    Space.levels((1, 2, 2), 3),
+    Space.tokens(3, 3),
+    Space.continuous((2,)),
+    Space.continuous((2,), low=0.0, high=4.0),
+)
+
+
+class Broken(Exception):  # noqa: N818, a law is broken
+    """What a law found, with the numbers."""
+
+
+@dataclass(frozen=True)
+class Result:
+    law: str
+    passed: bool
+    detail: str
+    seconds: float
+
+
+def check(model: Model) -> Iterator[Result]:
+    """Runs every law that is about the capabilities of ``model``."""
+    for law, about in LAWS.items():
+        if all(isinstance(model, capability) for capability in about):
+            yield run(law, model)
+
+
+def run(law: Callable[[Model], str], model: Model) -> Result:
+    started = time.perf_counter()
+    name = (law.__doc__ or law.__name__).splitlines()[0].rstrip(".")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        try:
+            passed, detail = True, law(model)
+        except Broken as broken:
+            passed, detail = False, str(broken)
+        except Exception as error:  # a law that a model crashes on is broken, and the others still run
+            passed, detail = False, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Result(name, passed, detail, time.perf_counter() - started)
+
+
+def small_models(name: str, **config: Any) -> Iterator[tuple[Space, Model]]:
+    """A model on each small space that it takes, its parameters moved off their start, where zeros hide mistakes."""
+    for space in SMALL:
+        try:
+            torch.manual_seed(0)
+            model = registry.create(name, space, **config)
+        except BadInput:
+            continue
+        yield space, jolted(model)
+
+
+@torch.no_grad()
+def jolted(model: Model) -> Model:
+    for parameter in model.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def require(holds: bool, detail: str) -> str:
+    if not holds:
+        raise Broken(detail)
+    return detail
+
+
+def everything(space: Space) -> Tensor:
+    """All examples of a small discrete space."""
+    values = range(space.values or 0)
+    rows = torch.tensor(list(itertools.product(values, repeat=space.dim)))
+    return rows.reshape(-1, *space.shape).to(space.dtype)
+
+
+def some(space: Space, n: int = 8) -> Tensor:
+    """Examples spread over a space."""
+    if space.discrete:
+        return torch.randint(space.values or 2, (n, *space.shape)).to(space.dtype)
+    x = torch.randn(n, *space.shape)
+    if space.bounds is not None:
+        low, high = space.bounds
+        return low + (high - low) * (x / 2).sigmoid()
+    return x
+
+
+def plane() -> tuple[Tensor, float]:
+    """The midpoints of a grid on [-12, 12]², and the area of a cell."""
+    side = torch.linspace(-12, 12, 401)
+    middle = (side[1:] + side[:-1]) / 2
+    return torch.cartesian_prod(middle, middle), float(side[1] - side[0]) ** 2
+
+
+def is_small(space: Space) -> bool:
+    return space.discrete and (space.values or 0) ** space.dim <= 4096
+
+
+# -- likelihood
+
+
+@torch.no_grad()
+def density_sums_to_one(model: Model) -> str:
+    """The density sums to one."""
+    if is_small(model.space):
+        total = float(model.log_prob(everything(model.space)).double().exp().sum())
+        return require(abs(total - 1) < 1e-4, f"sum of p(x) over all x = {total:.6f}")
+    if model.space.bounds is not None:
+        return "the law is looked at where x is not bounded"
+    if model.space.shape == (2,):
+        points, area = plane()
+        total = float(model.log_prob(points).double().exp().sum() * area)
+        return require(abs(total - 1) < 1e-2, f"integral of p(x) over a grid = {total:.4f}")
+    return "the space is too large to sum over"
+
+
+@torch.no_grad()
+def weights_sum_to_one(model: Model) -> str:
+    """The importance weights of all x sum to one on average."""
+    if not is_small(model.space):
+        return "the space is too large to sum over"
+    x = everything(model.space)
+    repeats = max(4, DRAWS // len(x))
+    totals = torch.stack([model.log_weight(x).double().exp().sum() for _ in range(repeats)])
+    mean, error = float(totals.mean()), float(totals.std() / math.sqrt(repeats))
+    # a density on real numbers may leave mass outside the box of the levels, from where samples are clamped into it
+    least = 0.0 if hasattr(model, "dequantised") else 1 - FALSE_ALARMS * error - 1e-3
+    return require(least <= mean <= 1 + FALSE_ALARMS * error + 1e-3, f"sum of E[w(x)] = {mean:.4f} ± {error:.4f}")
+
+
+@torch.no_grad()
+def bound_is_below(model: Model) -> str:
+    """The exponentials of the bound sum to at most one."""
+    if not is_small(model.space):
+        return "the space is too large to sum over"
+    x = everything(model.space)
+    repeats = max(8, DRAWS // len(x))
+    draws = torch.stack([model.elbo(x).double() for _ in range(repeats)])
+    # exp of a mean of draws is above the mean's own exp by half the variance of that mean
+    total = float((draws.mean(0) - draws.var(0) / (2 * repeats)).exp().sum())
+    return require(total <= 1.02, f"sum of exp(E elbo(x)) = {total:.4f}")
+
+
+@torch.no_grad()
+def samples_follow_density(model: Model) -> str:
+    """Samples have the frequencies, or the mean log-density, of the density."""
+    n = 4000
+    x = model.sample(n, seed=1)
+    if is_small(model.space):
+        place = (model.space.values or 0) ** torch.arange(model.space.dim - 1, -1, -1)
+        seen = (x.flatten(1).long() * place).sum(1).bincount(minlength=len(everything(model.space))).double()
+        expected = n * model.log_prob(everything(model.space)).double().exp()
+        frequent = expected >= 5
+        seen, expected = pooled(seen, frequent), pooled(expected, frequent)
+        squares = float(((seen - expected).square() / expected.clamp_min(1e-9)).sum())
+        free = len(expected) - 1
+        limit = free + FALSE_ALARMS * math.sqrt(2 * max(free, 1)) + 10
+        return require(squares <= limit, f"chi-square of {n} samples = {squares:.1f} on {free} degrees of freedom")
+    if model.space.shape == (2,) and model.space.bounds is None:
+        points, area = plane()
+        log_p = model.log_prob(points).double()
+        expected_mean = float((log_p.exp() * log_p.clamp_min(-1e3)).sum() * area)
+        found = model.log_prob(x).double()
+        error = float(found.std() / math.sqrt(n))
+        off = float(found.mean()) - expected_mean
+        return require(
+            abs(off) < FALSE_ALARMS * error + 0.02, f"mean log p of samples is off by {off:+.4f} ± {error:.4f}"
+        )
+    return "the space is too large to compare"
+
+
+def pooled(counts: Tensor, kept: Tensor) -> Tensor:
+    """The kept cells, and all others as one."""
+    return torch.cat([counts[kept], counts[~kept].sum()[None]]) if (~kept).any() else counts[kept]
+
+
+@torch.no_grad()
+def refuses_other_data(model: Model) -> str:
+    """A batch that is not of the space is refused with one line."""
+    if kind_of(model) is None:
+        return "the model has no likelihood"
+    x = some(model.space)
+    wrong = {"another shape": x[..., None], "another type": x.float() if model.space.discrete else x.long()}
+    if model.space.discrete:
+        wrong["a value too large"] = torch.full_like(x, model.space.values or 0)
+    else:
+        wrong["NaN"] = x * math.nan
+    for what, batch in wrong.items():
+        try:
+            log_likelihood(model, batch)
+        except BadInput:
+            continue
+        raise Broken(f"{what} was taken")
+    return ", ".join(wrong)
+
+
+@torch.no_grad()
+def no_dimension_sees_its_future(model: Model) -> str:
+    """Changing a dimension leaves the conditionals of it and of those before it as they were."""
+    if not hasattr(model, "conditionals"):
+        return "the model does not show its conditionals"
+    x = some(model.space, 4)
+    before = model.conditionals(x).flatten(1, len(model.space.shape))
+    moved_later = 0.0
+    for d in range(model.space.dim):
+        other = x.clone().flatten(1)
+        other[:, d] = (other[:, d] + 1) % (model.space.values or 10**9)
+        change = (model.conditionals(other.view_as(x)).flatten(1, len(model.space.shape)) - before).abs().amax((0, 2))
+        if change[: d + 1].any():
+            raise Broken(f"dimension {int(change[: d + 1].argmax())} sees dimension {d}")
+        moved_later = max(moved_later, float(change.max()))
+    return require(moved_later > 0 or model.space.dim == 1, f"later conditionals move by up to {moved_later:.3g}")
+
+
+def energy_is_smooth(model: Model) -> str:
+    """The energy is finite and follows x."""
+    with torch.no_grad():
+        x = some(model.space, 16)
+        energy = model.energy(x)
+        require(bool(energy.isfinite().all()) and energy.shape == (16,), f"energies {energy.tolist()[:3]}")
+        return require(float(energy.std()) > 0, f"standard deviation of the energy = {float(energy.std()):.3g}")
+
+
+# -- codes and flows
+
+
+def code_inverts(model: Model) -> str:
+    """decode(encode(x)) is x for a model with an exact density."""
+    with torch.no_grad():
+        x = some(model.space, 16)
+        error = float((model.decode(model.encode(x)).double() - x.double()).abs().max())
+    return require(error < 1e-3, f"largest error {error:.2g}")
+
+
+def log_determinant_is_the_jacobians(model: Model) -> str:
+    """log p(x) is log N(z; 0, I) plus the log-determinant of z's Jacobian by autodiff."""
+    x = some(model.space, 4)
+    jacobian = torch.stack([torch.autograd.functional.jacobian(lambda v: model.encode(v[None])[0], row) for row in x])
+    with torch.no_grad():
+        z, d = model.encode(x).flatten(1).double(), model.space.dim
+        expected = -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
+        expected += torch.linalg.slogdet(jacobian.reshape(4, d, d).double())[1]
+        error = float((model.log_prob(x).double() - expected).abs().max())
+    return require(error < 1e-3, f"largest difference {error:.2g} nats")
+
+
+# -- samples
+
+
+@torch.no_grad()
+def samples_lie_in_the_space(model: Model) -> str:
+    """Samples lie in the space."""
+    x = model.space.check(model.sample(16, seed=0))
+    return require(x.dtype == model.space.dtype and len(x) == 16, f"16 of {x.dtype}")
+
+
+@torch.no_grad()
+def sample_depends_on_its_number_alone(model: Model) -> str:
+    """Sample k depends on the seed and on k alone."""
+    together, other = model.sample(12, seed=3), model.sample(12, seed=4)
+    apart = torch.cat([model.sample(5, seed=Streams(3, range(5))), model.sample(7, seed=Streams(3, range(5, 12)))])
+    # networks round differently in batches of different size, and a rounded level can tip over
+    same = (together.double() - apart.double()).abs() < 1e-3
+    share = float(same.double().mean())
+    require(share > 0.97, f"{1 - share:.1%} of the values change with the batch")
+    return require(bool((together != other).any()), "batches of 12 and of 5 + 7 agree, and another seed differs")
+
+
+@torch.no_grad()
+def trajectory_ends_in_the_sample(model: Model) -> str:
+    """The trajectory's last state is the sample."""
+    states = list(model.trajectory(4, seed=5))
+    x = model.sample(4, seed=5)
+    require(states[-1].step == states[-1].steps, f"the last state is step {states[-1].step} of {states[-1].steps}")
+    return require(bool(torch.equal(states[-1].x, x)), f"{len(states)} states")
+
+
+# -- training
+
+
+def loss_reaches_every_parameter(model: Model) -> str:
+    """The loss is one finite value an example, and every parameter has a gradient."""
+    model.train()
+    x, y = some(model.space, 64), labels(model, 64)
+    loss = model.loss(x, y)
+    require(loss.shape == (64,) and bool(loss.isfinite().all()), f"a loss of shape {tuple(loss.shape)}")
+    model.zero_grad()
+    loss.mean().backward()
+    missing = [name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    model.zero_grad()
+    model.eval()
+    return require(not missing, f"no gradient for {', '.join(missing)}" if missing else "all have one")
+
+
+def players_descend_their_own(model: Model) -> str:
+    """Each player's loss reaches its own parameters, and the discriminator's no one else's."""
+    model.train()
+    seen = []
+    for player, loss in model.losses(some(model.space, 16), labels(model, 16)):
+        require(
+            loss.shape == (16,) and bool(loss.isfinite().all()), f"{player} has a loss of shape {tuple(loss.shape)}"
+        )
+        parameters = [p for p in model.get_submodule(player).parameters() if p.requires_grad]
+        others = [p for p in model.parameters() if all(p is not q for q in parameters)] if not seen else []
+        gradients = torch.autograd.grad(loss.mean(), parameters + others, retain_graph=True, allow_unused=True)
+        require(
+            all(g is not None for g in gradients[: len(parameters)]), f"{player}'s loss misses some of its parameters"
+        )
+        require(all(g is None for g in gradients[len(parameters) :]), f"{player}'s loss reaches another player")
+        seen.append(player)
+    model.eval()
+    return require(len(seen) > 1, f"players {', '.join(seen)}")
+
+
+def passes_gain(model: Model) -> str:
+    """Each pass over the data gains likelihood."""
+    batches = [(some(model.space, 64), None) for _ in range(2)]
+    losses = [loss for loss, _ in zip(model.fit(batches), range(6), strict=False)]
+    # dequantising noise is drawn anew at each pass, and a regularised M-step may lose a little
+    slack = 0.5 * model.space.dim if hasattr(model, "dequantised") else 0.05
+    worst = max((b - a for a, b in itertools.pairwise(losses)), default=0.0)
+    return require(worst < slack and losses[-1] <= losses[0] + slack, f"losses {', '.join(f'{v:.3f}' for v in losses)}")
+
+
+def labels_are_checked(model: Model) -> str:
+    """A label where none were trained, or one out of range, is refused with one line."""
+    classes = getattr(model.config, "classes", None)
+    if classes is None or isinstance(model, Fittable):
+        return "the model takes no labels"
+    x, y = some(model.space, 2), torch.tensor([0, classes])
+    try:
+        list(model.losses(x, y) if isinstance(model, MultiPlayer) else model.loss(x, y))
+    except DgmError as error:
+        return str(error)
+    raise Broken(f"label {classes} was taken by a model of {classes} labels")
+
+
+@torch.no_grad()
+def description_makes_it_again(model: Model) -> str:
+    """Its description and its weights make the same model again."""
+    again = registry.from_description(registry.describe(model))
+    again.load_state_dict(model.state_dict())
+    again.eval()
+    if isinstance(model, Samplable):
+        return require(bool(torch.equal(model.sample(4, seed=2), again.sample(4, seed=2))), "the same samples")
+    return "the weights fit"
+
+
+def labels(model: Model, n: int) -> Tensor | None:
+    classes = getattr(model.config, "classes", 0)
+    return torch.randint(classes, (n,)) if classes else None
+
+
+# law -> the capabilities that a model must have for it
+LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
+    density_sums_to_one: (ExactLikelihood,),
+    weights_sum_to_one: (ImportanceWeighted,),
+    bound_is_below: (BoundedLikelihood,),
+    samples_follow_density: (ExactLikelihood, Samplable),
+    no_dimension_sees_its_future: (ExactLikelihood,),
+    code_inverts: (ExactLikelihood, Latent),
+    log_determinant_is_the_jacobians: (ExactLikelihood, Latent),
+    energy_is_smooth: (Unnormalised,),
+    refuses_other_data: (),
+    samples_lie_in_the_space: (Samplable,),
+    sample_depends_on_its_number_alone: (Samplable,),
+    trajectory_ends_in_the_sample: (Samplable, Progressive),
+    loss_reaches_every_parameter: (Trainable,),
+    players_descend_their_own: (MultiPlayer,),
+    passes_gain: (Fittable,),
+    labels_are_checked: (),
+    description_makes_it_again: (),
+}

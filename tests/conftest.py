@@ -1,0 +1,31 @@
+"""Shared by all tests: one thread a process, a cache of their own, real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is downloaded or computed once goes where nothing of the user's lies."""
+    os.environ["DGM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets."""
+    root = os.environ.get("DGM_DATA")
+    if not root:
+        pytest.skip("DGM_DATA is not set: real data sets are not at hand")
+    return Path(root)

@@ -1,0 +1,168 @@
+"""The contract over the registry, and models broken on purpose, which it must catch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dgm import contracts
+from dgm.registry import MODELS, create
+from dgm.settings import setting
+from dgm.space import Space
+
+CONDITIONAL = ("made", "vae", "realnvp", "gan", "ddpm", "flow_matching", "masked_diffusion")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_law_holds_of(name: str) -> None:
+    results = [(str(space), r) for space, model in contracts.small_models(name) for r in contracts.check(model)]
+    broken = [f"{space}: {r.law}: {r.detail}" for space, r in results if not r.passed]
+    assert results
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_registry_states_the_likelihood_that_images_get(name: str) -> None:
+    from dgm.likelihood import kind_of
+
+    assert (str(kind_of(create(name, Space.levels((1, 8, 8), 17))) or "none")) == MODELS[name].likelihood
+
+
+@pytest.mark.parametrize("y", [0, 2])
+@pytest.mark.parametrize("name", ["made", "realnvp"])
+def test_a_conditional_density_sums_to_one_for_each_label(name: str, y: int) -> None:
+    if name == "made":
+        space = Space.binary((1, 3, 3))
+        points, area = contracts.everything(space), 1.0
+    else:
+        space = Space.continuous((2,))
+        points, area = contracts.plane()
+    model = contracts.jolted(create(name, space, classes=3))
+    with torch.no_grad():
+        log_p = [model.log_prob(points, torch.full((len(points),), label)) for label in (y, 1)]
+    assert log_p[0].double().exp().sum().item() * area == pytest.approx(1, abs=1e-2)
+    assert not torch.allclose(log_p[0], log_p[1])
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_a_conditional_model_samples_the_label_it_is_given(name: str) -> None:
+    model = contracts.jolted(create(name, Space.levels((1, 4, 4), 5), classes=3))
+    with torch.no_grad():
+        zeros, twos, any_label = (
+            model.sample(32, y, seed=1) for y in (torch.zeros(32).long(), torch.full((32,), 2), None)
+        )
+    assert (zeros != twos).any()
+    assert len(any_label) == 32
+
+
+class Coin(nn.Module):
+    """Independent pixels with their own probabilities: the smallest exact model, and the base of broken ones."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        start: float = setting(0.3, "the first logit")
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.logits = nn.Parameter(torch.linspace(config.start, 1, space.dim).reshape(space.shape))
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return (x * self.logits - nn.functional.softplus(self.logits)).flatten(1).sum(1)
+
+    def loss(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return -self.log_prob(x)
+
+    @torch.no_grad()
+    def sample(self, n: int, y: Tensor | None = None, *, seed: object = None) -> Tensor:
+        from dgm.seeds import streams
+
+        u = streams(n, seed).uniform(self.space.shape)  # type: ignore[arg-type]
+        return (u < self.logits.sigmoid()).to(torch.uint8)
+
+
+class Unnormalised(Coin):
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return (x * self.logits).flatten(1).sum(1)
+
+
+class Upside(Coin):
+    def sample(self, n: int, y: Tensor | None = None, *, seed: object = None) -> Tensor:
+        return 1 - super().sample(n, y, seed=seed)
+
+
+class Unseeded(Coin):
+    def sample(self, n: int, y: Tensor | None = None, *, seed: object = None) -> Tensor:
+        return torch.randint(2, (n, *self.space.shape), dtype=torch.uint8)
+
+
+class Leaky(Coin):
+    def conditionals(self, x: Tensor) -> Tensor:
+        return (x.flip(-1) * self.logits)[..., None]
+
+
+class Unused(Coin):
+    def __init__(self, space: Space, config: Coin.Config) -> None:
+        super().__init__(space, config)
+        self.spare = nn.Parameter(torch.ones(3))
+
+
+class Heavy(Coin):
+    def log_weight(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.log_prob(x) + torch.randn(len(x))  # E[e^N(0,1)] = e^(1/2), not 1
+
+
+class Loose(Coin):
+    def elbo(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.log_prob(x) + 0.5
+
+
+class Wide(Coin):
+    def sample(self, n: int, y: Tensor | None = None, *, seed: object = None) -> Tensor:
+        return super().sample(n, y, seed=seed) * 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "law"),
+    [
+        (Unnormalised, contracts.density_sums_to_one),
+        (Upside, contracts.samples_follow_density),
+        (Unseeded, contracts.sample_depends_on_its_number_alone),
+        (Leaky, contracts.no_dimension_sees_its_future),
+        (Unused, contracts.loss_reaches_every_parameter),
+        (Heavy, contracts.weights_sum_to_one),
+        (Loose, contracts.bound_is_below),
+        (Wide, contracts.samples_lie_in_the_space),
+    ],
+)
+def test_a_broken_model_is_caught(broken: type[Coin], law: object) -> None:
+    model = broken(Space.binary((1, 2, 3)), Coin.Config())
+    assert not contracts.run(law, model).passed  # type: ignore[arg-type]
+
+
+def test_a_sound_model_is_not() -> None:
+    coin = Coin(Space.binary((1, 2, 3)), Coin.Config())
+    coin.__class__ = type("Coin", (Coin,), {"elbo": Coin.log_prob, "log_weight": Coin.log_prob})
+    results = [r for r in contracts.check(coin) if "description" not in r.law]
+    assert len(results) >= 9
+    assert all(r.passed for r in results), [r for r in results if not r.passed]
+
+
+def test_a_wrong_log_determinant_is_caught() -> None:
+    flow = contracts.jolted(create("realnvp", Space.continuous((2,)), layers=2))
+    right = flow.log_prob
+    assert contracts.run(contracts.log_determinant_is_the_jacobians, flow).passed
+    flow.log_prob = lambda x, y=None: right(x) + 0.1 * x[:, 0]
+    assert not contracts.run(contracts.log_determinant_is_the_jacobians, flow).passed
+    assert not contracts.run(contracts.density_sums_to_one, flow).passed
+
+
+def test_a_law_that_crashes_is_broken_and_says_how() -> None:
+    coin = Coin(Space.binary((4,)), Coin.Config())
+    coin.log_prob = lambda x, y=None: 1 / 0  # type: ignore[assignment, method-assign]
+    result = contracts.run(contracts.density_sums_to_one, coin)
+    assert not result.passed
+    assert "ZeroDivisionError" in result.detail

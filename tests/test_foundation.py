@@ -1,0 +1,178 @@
+"""Spaces, likelihoods, seeds, settings, the registry: what everything else leans on."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dgm.contracts import everything
+from dgm.errors import BadInput, UnknownName, Unsupported
+from dgm.likelihood import Kind, Likelihood, log_likelihood
+from dgm.registry import MODELS, create, describe, from_description, model_class
+from dgm.seeds import Streams, mix, streams
+from dgm.settings import build, seconds
+from dgm.space import Space
+
+
+class TestSpace:
+    def test_json_round_trip(self) -> None:
+        for space in (
+            Space.binary((1, 4, 4)),
+            Space.tokens(5, 7),
+            Space.continuous((2,), loc=(1.0, 2.0), scale=(0.5, 3.0)),
+            Space.continuous((3,), low=-1.0, high=2.0),
+        ):
+            assert Space.from_json(space.to_json()) == space
+
+    @pytest.mark.parametrize(
+        ("x", "said"),
+        [
+            (torch.zeros(2, 3), "expected examples of shape"),
+            (torch.zeros(2, 2), "expected integers"),
+            (torch.tensor([[0, 3]]), "from 0 to 2, got 0 to 3"),
+            (torch.tensor([[-1, 0]]), "got -1 to 0"),
+        ],
+    )
+    def test_a_batch_of_another_space_is_refused(self, x: torch.Tensor, said: str) -> None:
+        with pytest.raises(BadInput, match=said):
+            Space.levels((2,), 3).check(x)
+
+    def test_nan_and_bounds(self) -> None:
+        with pytest.raises(BadInput, match="NaN"):
+            Space.continuous((1,)).check(torch.tensor([[math.nan]]))
+        with pytest.raises(BadInput, match="from 0.0 to 1.0"):
+            Space.continuous((1,), low=0.0, high=1.0).check(torch.tensor([[1.5]]))
+
+    def test_nonsense_is_refused(self) -> None:
+        for make in (
+            lambda: Space.levels((2,), 1),
+            lambda: Space.continuous((0,)),
+            lambda: Space.continuous((2,), low=1.0, high=0.0),
+            lambda: Space.continuous((2,), scale=(1.0,)),
+            lambda: Space.continuous((1,), scale=(0.0,)),
+        ):
+            with pytest.raises(BadInput):
+                make()
+
+
+class TestLikelihood:
+    def test_units(self) -> None:
+        """A fair choice among 256 values is 8 bits a dimension and a perplexity of 256."""
+        fair = Likelihood(torch.full((3,), -12 * math.log(256)), Kind.EXACT, "", dim=12)
+        assert fair.bits_per_dim.tolist() == pytest.approx([8, 8, 8])
+        assert fair.perplexity.item() == pytest.approx(256, rel=1e-5)
+
+    def test_one_without_a_likelihood_says_who_has_one(self) -> None:
+        space = Space.levels((1, 8, 8), 17)
+        with pytest.raises(Unsupported, match=r"GAN has no likelihood.*made, vae"):
+            log_likelihood(create("gan", space), everything(Space.levels((1, 1, 1), 2)).expand(-1, 1, 8, 8))
+
+    def test_draws_tighten_importance_weights_and_average_bounds(self) -> None:
+        space = Space.binary((1, 4, 4))
+        x = torch.zeros(256, 1, 4, 4, dtype=torch.uint8)
+        vae = create("vae", space, latent=2)
+        one, many = log_likelihood(vae, x), log_likelihood(vae, x, draws=50)
+        assert one.kind is many.kind is Kind.LOWER_BOUND
+        assert "K = 50" in many.method
+        assert many.nats.mean() > one.nats.mean()
+        weights = torch.stack([vae.log_weight(x[:1]) for _ in range(4000)]).detach()
+        assert many.nats.mean().item() == pytest.approx((weights.logsumexp(0) - math.log(4000)).item(), abs=0.05)
+
+    def test_unnormalised_is_minus_the_energy(self) -> None:
+        ebm = create("ebm", Space.continuous((2,)))
+        x = torch.randn(5, 2)
+        found = log_likelihood(ebm, x)
+        assert found.kind is Kind.UNNORMALISED
+        assert torch.allclose(found.nats, -ebm.energy(x))
+
+
+class TestSeeds:
+    def test_a_stream_is_its_own(self) -> None:
+        together = Streams(7, range(10))
+        assert torch.equal(together.normal((3,))[4:6], Streams(7, [4, 5]).normal((3,)))
+        assert torch.equal(together.uniform((2,))[9], (s := Streams(7, [9]), s.normal((3,)), s.uniform((2,)))[2][0])
+
+    def test_neighbouring_seeds_are_independent(self) -> None:
+        drawn = torch.stack([Streams(seed, [0]).normal((2000,))[0] for seed in range(4)])
+        correlation = torch.corrcoef(drawn) - torch.eye(4)
+        assert correlation.abs().max() < 5 / math.sqrt(2000)
+        assert len({mix(a, b) for a in range(50) for b in range(50)}) == 2500
+
+    def test_categorical_has_the_frequencies_of_its_logits(self) -> None:
+        p = torch.tensor([0.1, 0.0, 0.6, 0.3])
+        seen = streams(20_000, 3).categorical(p.log().expand(20_000, 4)).bincount(minlength=4) / 20_000
+        assert (seen - p).abs().max() < 5 * math.sqrt(0.25 / 20_000)
+        assert seen[1] == 0
+
+
+class TestSettings:
+    def test_errors_teach(self) -> None:
+        config = model_class("vae").Config
+        with pytest.raises(UnknownName, match="did you mean 'latent'"):
+            build(config, {"latnt": 3}, what="vae")
+        with pytest.raises(BadInput, match="latent must be at least 1, got 0"):
+            build(config, {"latent": 0}, what="vae")
+        with pytest.raises(BadInput, match="latent must be int, got 'x'"):
+            build(config, {"latent": "x"}, what="vae")
+        with pytest.raises(BadInput, match="latent must be int, got True"):
+            build(config, {"latent": True}, what="vae")
+
+    @pytest.mark.parametrize(("text", "value"), [("60s", 60), ("2m", 120), ("1h", 3600), ("1.5", 1.5)])
+    def test_seconds(self, text: str, value: float) -> None:
+        assert seconds(text) == value
+
+    def test_seconds_refuses(self) -> None:
+        with pytest.raises(BadInput, match="60s, 5m or 2h"):
+            seconds("soon")
+
+
+class TestRegistry:
+    def test_unknown_model(self) -> None:
+        with pytest.raises(UnknownName, match="did you mean 'realnvp'"):
+            create("realnpv", Space.binary((2,)))
+
+    def test_a_space_that_a_model_does_not_take(self) -> None:
+        with pytest.raises(BadInput, match="tokens"):
+            create("vae", Space.tokens(4, 5))
+
+    @pytest.mark.parametrize("name", MODELS)
+    def test_description_round_trip(self, name: str) -> None:
+        model = create(name, Space.levels((1, 8, 8), 17))
+        described = describe(model)
+        assert describe(from_description(described)) == described
+        assert described["name"] == name
+
+    def test_a_class_by_its_path(self) -> None:
+        by_path = create("dgm.models.vae.vae:VAE", Space.binary((4,)), latent=2)
+        assert describe(by_path)["name"] == "vae"
+        with pytest.raises(BadInput, match="cannot be imported"):
+            create("nowhere.at:All", Space.binary((4,)))
+        with pytest.raises(BadInput, match="needs to be a class with a Config"):
+            create("dgm.space:Space", Space.binary((4,)))
+
+    def test_others_models_join_by_entry_point(self, tmp_path: Path) -> None:
+        """A package with an entry point, installed beside dgm, which knows nothing of it."""
+        package = Path(__file__).parent / "plugin_package"
+        info = tmp_path / "uniform_model-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: uniform-model\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[dgm.models]\nuniform = uniform_model:Uniform\n")
+        environment = os.environ | {"PYTHONPATH": f"{package}{os.pathsep}{tmp_path}"}
+        for command in (["models"], ["check", "uniform"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "dgm", *command], env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "uniform" in done.stdout or "0 are broken" in done.stdout
+
+
+@pytest.mark.parametrize("module", ["dgm", "dgm.registry", "dgm.cli.main", "dgm.cli.models"])
+def test_no_torch_is_imported_by(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

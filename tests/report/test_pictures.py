@@ -14,12 +14,12 @@ def test_each_image_is_in_its_place():
     picture = numpy.asarray(grid(x, Space.levels((1, 4, 6), 17), columns=3, scale=2))
     for k in range(5):
         row, column = divmod(k, 3)
-        block = picture[9 * row : 9 * row + 8, 13 * column : 13 * column + 12]
+        block = picture[10 * row : 10 * row + 8, 14 * column : 14 * column + 12]
         for shift in range(2):  # every pixel is a square of 2 × 2 equal ones
             assert (block[shift::2, shift::2, 0] == numpy.round(x[k, 0].numpy() * (255 / 16))).all()
 
 
-def test_lines_of_one_pixel_part_the_images():
+def test_lines_part_the_images():
     picture = numpy.asarray(grid(torch.ones(4, 1, 3, 3, dtype=torch.uint8), Space.binary((1, 3, 3)), scale=1))
     assert picture.shape == (7, 7, 3)
     assert (picture[3] == SEPARATOR).all()

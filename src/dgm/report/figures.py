@@ -21,6 +21,7 @@ from dgm.report.table import Row, Trained
 COLOURS = {"#010101": "ink", "#020202": "soft", "#030303": "line", "#040404": "first", "#050505": "second"}
 INK, SOFT, LINE, FIRST, SECOND = COLOURS
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
+LETTER = 5.2  # points, the width of a letter of a point's name
 TAIL = 0.97  # of the values of a loss that set its axis: the first steps would flatten the rest
 
 
@@ -34,9 +35,9 @@ class Goal:
     inverted: bool = False
 
 
-QUALITY = Goal("frechet", "quality: Fréchet distance, less is better", log=True, inverted=True)
-COVERAGE = Goal("coverage", "coverage of the data", log=False)
-SPEED = Goal("per_second", "speed: samples a second", log=True)
+QUALITY = Goal("frechet", "quality → (Fréchet distance)", log=True, inverted=True)
+COVERAGE = Goal("coverage", "coverage of the data →", log=False)
+SPEED = Goal("per_second", "speed → (samples a second)", log=True)
 
 
 def trilemma(table: Sequence[Row]) -> list[tuple[str, str]]:
@@ -67,7 +68,7 @@ def plane(points: dict[str, tuple[float, float]], x: Goal, y: Goal) -> str:
         axes.set_axisbelow(True)
         across, up = zip(*points.values(), strict=True)
         axes.scatter(across, up, s=34, color=FIRST, linewidths=0)
-        axes.set(xlabel=x.label + " →", ylabel=y.label + " →")
+        axes.set(xlabel=x.label, ylabel=y.label)
         axes.set(xscale="log" if x.log else "linear", yscale="log" if y.log else "linear")
         axes.margins(0.12)
         for axis, goal in ((axes.xaxis, x), (axes.yaxis, y)):
@@ -93,7 +94,7 @@ def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
     places = {name: axes.transData.transform(point) * scale - axes.bbox.p0 * scale for name, point in points.items()}
     taken = [(px - 3, py - 3, px + 3, py + 3) for px, py in places.values()]
     for name, (px, py) in sorted(places.items(), key=lambda item: -item[1][1]):
-        long = 4.6 * len(name)
+        long = LETTER * len(name)
         tries = [(dx, dy) for dy in (-3, 5, -11, 13, -19, 21) for dx in (6, -6 - long)]
         boxes = [(px + dx, py + dy, px + dx + long, py + dy + 8) for dx, dy in tries]
         inside = [box for box in boxes if box[0] > 0 and box[2] < width and box[1] > 0 and box[3] < height] or boxes

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 VISIBLE = 40  # pixels that an example's longer side is enlarged to, if it is smaller
-SEPARATOR = 128
+SEPARATOR = 112
 HISTOGRAMS = 9  # columns of a table that are shown
 BINS = 24
 POINTS, BEHIND = "#3057a8", "#c9c9c9"
 
 
 def grid(x: Batch, space: Space, columns: int | None = None, scale: int | None = None) -> Image.Image:
-    """Images (B, C, H, W) in rows, parted by lines of one pixel; a single image has none.
+    """Images (B, C, H, W) in rows, parted by grey lines as wide as a pixel of theirs; a single image has none.
 
     Args:
         columns: A square grid where none are given.
@@ -37,19 +37,19 @@ def grid(x: Batch, space: Space, columns: int | None = None, scale: int | None =
 
     Example:
         >>> grid(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), Space.levels((1, 8, 8), 17), scale=2).size
-        (33, 33)
+        (34, 34)
     """
     if len(space.shape) != 3 or space.shape[0] not in (1, 3):
         raise Unsupported(f"a grid needs images of 1 or 3 channels, got {space}", "write them to a .csv or .npz file")
     _, height, width = space.shape
     scale = scale or max(1, round(VISIBLE / max(height, width)))
     columns = columns or math.ceil(math.sqrt(len(x)))
-    height, width = scale * height + 1, scale * width + 1
+    height, width = scale * (height + 1), scale * (width + 1)
     canvas = numpy.full((math.ceil(len(x) / columns) * height, columns * width, 3), SEPARATOR, dtype=numpy.uint8)
     for k, image in enumerate(shades(x, space)):
         top, left = k // columns * height, k % columns * width
-        canvas[top : top + height - 1, left : left + width - 1] = image.repeat(scale, 0).repeat(scale, 1)
-    return Image.fromarray(canvas[:-1, :-1])
+        canvas[top : top + height - scale, left : left + width - scale] = image.repeat(scale, 0).repeat(scale, 1)
+    return Image.fromarray(canvas[:-scale, :-scale])
 
 
 def shades(x: Batch, space: Space) -> numpy.ndarray:

@@ -29,7 +29,7 @@ from dgm.space import Space
 SPACES = ("classifier", "pca", "pixels")  # the first that was measured is that of the table
 DISTANCES = ("frechet", "kernel", "precision", "density", "recall", "coverage")
 PAIRS = 6  # samples beside their nearest training examples
-PAIR_SCALE = 48  # pixels of their longer side
+PAIR_SCALE = 40  # pixels of their longer side
 
 
 def write_report(

@@ -123,6 +123,10 @@ def whole(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def count(value: float) -> str:
+    return f"{value:.3g}"
+
+
 def unknown(value: float) -> str:
     return "log Z unknown"
 
@@ -188,7 +192,7 @@ COLUMNS: Sequence[Column] = (
     Column("density", "quality", "density", 1, metric("density"), number),
     Column("recall", "coverage", "recall", 1, metric("recall"), number),
     Column("coverage", "coverage", "coverage", 1, metric("coverage"), number),
-    Column("labels", "coverage", "labels found", 1, part("modes", "found"), number),
+    Column("labels", "coverage", "labels found", 1, part("modes", "found"), count),
     Column("inception_score", "score", "score", 1, metric("inception_score"), number),
     Column("sharpness", "score", "sharpness", 1, metric("sharpness"), number),
     Column("diversity", "score", "diversity", 1, metric("diversity"), number),
@@ -215,7 +219,7 @@ def row(model: str, runs: list[Trained], features: str) -> Row:
     cells = {column.key: across([column.read(run, features) for run in runs]) for column in COLUMNS}
     return Row(
         model=model,
-        family=spec.family.replace("_", " ") if spec else "",
+        family=spec.family.replace("_", " ") if spec and spec.family != model else "",
         paper=spec.paper if spec else "",
         cells={key: cell for key, cell in cells.items() if cell is not None},
         runs=runs,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dgm.contracts import everything
+from dgm.contracts import everything, jolted
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.likelihood import Kind, Likelihood, log_likelihood
 from dgm.registry import MODELS, create, describe, from_description, model_class
@@ -76,7 +76,7 @@ class TestLikelihood:
     def test_draws_tighten_importance_weights_and_average_bounds(self) -> None:
         space = Space.binary((1, 4, 4))
         x = torch.zeros(256, 1, 4, 4, dtype=torch.uint8)
-        vae = create("vae", space, latent=2)
+        vae = jolted(create("vae", space, latent=2))
         one, many = log_likelihood(vae, x), log_likelihood(vae, x, draws=50)
         assert one.kind is many.kind is Kind.LOWER_BOUND
         assert "K = 50" in many.method

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dgm.report.table import Row
 
 CHECKPOINT_EVERY = 10.0  # seconds: what a kill costs at most
-MAIN_COLUMNS = ("frechet", "coverage", "copies", "per_second")
+MAIN_COLUMNS = ("frechet", "coverage", "per_second")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

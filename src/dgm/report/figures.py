@@ -89,6 +89,7 @@ def lay_out(axis: Axis, goal: Goal) -> None:
 
 def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
     """Writes each name at the first place around its point where it covers neither a point nor a name."""
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # so that the points' places are known
     scale = 72 / axes.figure.dpi
     width, height = (side * scale for side in axes.bbox.size)
     places = {name: axes.transData.transform(point) * scale - axes.bbox.p0 * scale for name, point in points.items()}
@@ -101,7 +102,8 @@ def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
         box = min(inside, key=lambda box: sum(overlap(box, other) for other in taken))
         taken.append(box)
         offset = (box[0] - px, box[1] - py)
-        axes.annotate(name, points[name], xytext=offset, textcoords="offset points", fontsize=8, color=INK)
+        text = axes.annotate(name, points[name], xytext=offset, textcoords="offset points", fontsize=8, color=INK)
+        text.set_in_layout(False)
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
@@ -137,8 +139,7 @@ def draw_losses(run: Trained, axes: Axes) -> None:
 def svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
     """One plot. ``name`` keeps its ids apart from those of the page's other plots."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=size)
-        figure.subplots_adjust(left=0.15, right=0.98, top=0.97, bottom=0.14 if size[1] > 3 else 0.2)
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         for side, spine in axes.spines.items():
             spine.set_visible(side in ("left", "bottom"))

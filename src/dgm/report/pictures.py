@@ -82,9 +82,8 @@ def scatter(x: Batch, space: Space, beside: Batch | None = None) -> Image.Image:
 
 def draw_plane(axes: Axes, points: Tensor, limits: Tensor) -> None:
     low, high = limits.double().amin(0), limits.double().amax(0)
-    margin = 0.15 * (high - low).clamp_min(1e-6)
-    (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
-    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
+    (x, y), half = ((low + high) / 2).tolist(), 0.6 * max(float((high - low).max()), 1e-6)
+    axes.set(xlim=(x - half, x + half), ylim=(y - half, y + half), xticks=[], yticks=[], aspect="equal")
     first, second = points.double().T.numpy()
     axes.scatter(first, second, s=4, linewidths=0, color=POINTS, alpha=0.7)
 

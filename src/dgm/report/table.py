@@ -196,7 +196,7 @@ COLUMNS: Sequence[Column] = (
     Column("inception_score", "score", "score", 1, metric("inception_score"), number),
     Column("sharpness", "score", "sharpness", 1, metric("sharpness"), number),
     Column("diversity", "score", "diversity", 1, metric("diversity"), number),
-    Column("copies", "copies", "copies", -1, part("memorisation", "share"), share),
+    Column("copies", "copies", "copies", 0, part("memorisation", "share"), share),
     Column("per_second", "cost", "samples/s", 1, part("samples", "per_second", "threads"), number),
     Column("seconds", "cost", "training, s", 0, lambda run, _: Cell.plain(run.seconds), whole),
     Column("steps", "cost", "steps", 0, lambda run, _: Cell.plain(run.steps), whole),

@@ -1,0 +1,146 @@
+"""The table against evaluations made by hand."""
+
+import csv
+import io
+import math
+
+import pytest
+
+from dgm.report.table import (
+    COLUMNS,
+    KINDS,
+    Cell,
+    across,
+    as_csv,
+    columns_of,
+    fixed,
+    flat,
+    interval,
+    leaders,
+    number,
+    reference,
+    rows,
+)
+
+from .conftest import evaluation, likelihood, metric, trained
+
+BY_KEY = {column.key: column for column in COLUMNS}
+
+
+def test_kinds_of_likelihood_never_share_a_column(runs):
+    for row in rows(runs, "classifier"):
+        kinds = {entry["kind"] for run in row.runs for entry in run.evaluation["likelihood"]}
+        assert set(row.cells) & set(KINDS) == kinds
+
+
+def test_a_bound_of_more_draws_has_a_column_of_its_own():
+    both = [likelihood("lower_bound", 2.0), likelihood("lower_bound", 1.9, draws=16)]
+    (row,) = rows([trained("vae", evaluation(both))], "classifier")
+    assert row.cells["lower_bound"].value == 2.0
+    assert row.cells["tighter_bound"].value == 1.9
+
+
+def test_an_exact_likelihood_is_exact_however_many_draws_were_asked_for():
+    (row,) = rows([trained("made", evaluation([likelihood("exact", 2.0, draws=16)]))], "classifier")
+    assert row.cells["exact"].value == 2.0
+    assert not set(row.cells) & {"lower_bound", "tighter_bound"}
+
+
+def test_the_interval_of_a_likelihood_is_that_of_95_percent():
+    (row,) = rows([trained("made", evaluation([likelihood("exact", 2.0, se=0.1)]))], "classifier")
+    assert (row.cells["exact"].low, row.cells["exact"].high) == pytest.approx((2 - 0.196, 2 + 0.196))
+    assert "nats" in row.cells["exact"].note
+    assert "N = 497" in row.cells["exact"].note
+
+
+def test_seeds_are_averaged_with_their_standard_deviation():
+    values = (1.0, 2.0, 6.0)
+    seeds = [trained("vae", evaluation([likelihood("lower_bound", v)]), seed=k) for k, v in enumerate(values)]
+    (row,) = rows(seeds, "classifier")
+    cell = row.cells["lower_bound"]
+    assert cell.value == pytest.approx(3.0)
+    assert cell.high - cell.value == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
+    assert cell.value - cell.low == pytest.approx(cell.high - cell.value)
+    assert interval(cell, fixed) == "± 2.646"
+
+
+def test_seeds_that_lack_a_number_do_not_count():
+    assert across([None, Cell(1, 0, 2), None]) == Cell(1, 0, 2)
+    assert across([None, None]) is None
+    assert across([Cell.plain(1), None, Cell.plain(3)]).seeds == 2
+
+
+def test_a_number_is_of_its_feature_space():
+    both = [metric("frechet", 5.0, 1.0, "classifier"), metric("frechet", 50.0, 2.0, "pixels")]
+    run = trained("vae", evaluation(metrics=both))
+    for features, value in (("classifier", 5.0), ("pixels", 50.0)):
+        (row,) = rows([run], features)
+        assert row.cells["frechet"].value == value
+        assert row.cells["frechet"].note.startswith(f"{features} features")
+
+
+def test_rows_come_in_the_order_of_the_registry_and_others_models_last(runs):
+    others = trained("package.module:Mine", evaluation())
+    names = [row.model for row in rows([others, *reversed(runs)], "classifier")]
+    assert names == ["made", "vae", "gan", "ebm", "flow_matching", "package.module:Mine"]
+
+
+def test_the_reference_is_that_of_training_examples(runs):
+    found = reference(runs, "classifier")
+    assert found["frechet"] == 0.5
+    assert found["copies"] == 0.002
+    assert reference(runs, "no such space") == {}
+
+
+def table_of(name: str, **cells: Cell):
+    runs = [trained(model, evaluation()) for model in cells]
+    found = rows(runs, "classifier")
+    return [type(row)(row.model, "", "", {name: cells[row.model]}, row.runs) for row in found]
+
+
+def test_leaders_are_all_whose_intervals_meet_that_of_the_best():
+    cells = {"made": Cell(5, 4, 6), "vae": Cell(7, 5.5, 8.5), "gan": Cell(9, 7, 11)}
+    assert leaders(table_of("frechet", **cells), BY_KEY["frechet"]) == {"made", "vae"}
+    assert leaders(table_of("coverage", **cells), BY_KEY["coverage"]) == {"vae", "gan"}
+
+
+def test_no_model_leads_alone_in_a_column_nor_in_one_that_has_no_better(runs):
+    assert leaders(table_of("exact", made=Cell(2, 1.9, 2.1)), BY_KEY["exact"]) == set()
+    assert leaders(table_of("copies", made=Cell.plain(0), vae=Cell.plain(1)), BY_KEY["copies"]) == set()
+
+
+def test_only_columns_with_a_number_are_shown(runs):
+    shown = {column.key for column in columns_of(rows(runs[:1], "classifier"))}
+    assert "exact" in shown
+    assert not shown & {"lower_bound", "estimate", "unnormalised", "precision"}
+
+
+def test_the_csv_holds_what_the_table_shows(runs):
+    table = rows(runs, "classifier")
+    lines = {line["model"]: line for line in csv.DictReader(io.StringIO(as_csv(table)))}
+    assert float(lines["vae"]["lower_bound"]) == 3.0
+    assert lines["vae"]["exact"] == ""
+    assert float(lines["gan"]["frechet_low"]) == pytest.approx(49.99)
+    for line, row in zip(flat(table), table, strict=True):
+        for column in COLUMNS:
+            if column.key != "unnormalised":
+                assert (line[column.key] is None) == (column.key not in row.cells)
+
+
+def test_an_energy_is_no_number_to_compare(runs):
+    (row,) = [row for row in rows(runs, "classifier") if row.model == "ebm"]
+    assert BY_KEY["unnormalised"].show(row.cells["unnormalised"].value) == "log Z unknown"
+    assert all(line["unnormalised"] is None for line in flat([row]))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234567, "1,234,567"), (99.96, "100.0"), (1.2345, "1.23"), (-0.0456, "-0.0456"), (3e-6, "3.0e-06"), (1e999, "–")],
+)
+def test_numbers_have_three_digits(value, text):
+    assert number(value) == text
+
+
+def test_an_interval_is_in_brackets():
+    assert interval(Cell(1.234, 1.1, 1.38), number) == "[1.10, 1.38]"
+    assert interval(Cell.plain(3), number) == ""

@@ -1,0 +1,189 @@
+"""The page: what it shows, that it opens offline, and that nothing in it is taken for markup."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+import dgm
+from dgm.errors import BadInput, DamagedRun
+from dgm.report import collect
+from dgm.report.render import write_report
+from dgm.runs import Run, write_json
+
+from .conftest import evaluation, likelihood, metric
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NASTY = "<script>alert('1')</script> & \"quotes\""
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the first table's cells by row."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self.rows and self.open and {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data + " "
+
+
+def trained_run(folder: Path, name: str, dataset: dgm.data.Dataset, document: dict, **settings) -> Path:
+    torch.manual_seed(0)
+    for _ in dgm.fit(dgm.create(name, dataset.space), dataset, out=folder, steps=2, **settings):
+        pass
+    write_json(document, folder / "evaluation.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report of two models on digits, whose numbers were written by hand."""
+    torch.set_num_threads(1)
+    folder, digits = tmp_path_factory.mktemp("report"), dgm.data.load("digits")
+    metrics = [
+        metric(name, value, 0.25, space)
+        for space in ("classifier", "pixels")
+        for name, value in (("frechet", 12.5), ("coverage", 0.875))
+    ]
+    bound = evaluation([likelihood("lower_bound", 2.125), likelihood("lower_bound", 2.0, draws=16)], metrics)
+    exact = evaluation([likelihood("exact", 1.75)], metrics, per_second=9.0)
+    paths = [
+        trained_run(folder / "vae", "vae", digits, bound),
+        trained_run(folder / "made", "made", digits, exact),
+    ]
+    left_out = [{"model": "mine<b>", "why": "failed", "reason": NASTY}]
+    write_report(paths, folder / "out" / "report.html", dataset=digits, command="dgm compare", left_out=left_out)
+    return folder / "out" / "report.html"
+
+
+def test_every_row_has_a_cell_a_column(report):
+    rows = Page(report.read_text()).rows
+    headings, *body = rows[1:5]
+    assert [row[0].split()[0] for row in body] == ["made", "vae", "real"]
+    assert {len(row) for row in body} == {len(headings)}
+
+
+def test_numbers_stand_under_their_heading(report):
+    headings, made, vae, real = Page(report.read_text()).rows[1:5]
+    place = {heading.strip(): k for k, heading in enumerate(headings)}
+    assert made[place["exact ↓"]].split() == ["1.750", "[1.730,", "1.770]"]
+    assert made[place["lower bound ↓"]].strip() == "–"
+    assert vae[place["exact ↓"]].strip() == "–"
+    assert vae[place["lower bound ↓"]].split()[0] == "2.125"
+    assert vae[place["bound, K draws ↓"]].split()[0] == "2.000"
+    assert vae[place["Fréchet ↓"]].split() == ["12.5", "[12.2,", "12.8]"]
+    assert real[place["Fréchet ↓"]].split() == ["0.500"]
+    assert real[place["copies"]].split() == ["0.2", "%"]
+
+
+def test_what_comes_from_outside_is_no_markup(report):
+    page = Page(report.read_text())
+    assert not any(tag == "script" for tag, _ in page.elements)
+    assert "mine&lt;b&gt;" in report.read_text()
+    assert "&lt;script&gt;" in report.read_text()
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(report):
+    for _, attributes in Page(report.read_text()).elements:
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "data:").startswith(("data:", "#"))
+    assert not re.search(r"url\((?!#)|@import", report.read_text())
+
+
+def test_everything_has_words(report):
+    elements = Page(report.read_text()).elements
+    assert all(attributes.get("alt") for tag, attributes in elements if tag == "img")
+    assert all(attributes.get("scope") for tag, attributes in elements if tag == "th")
+    assert all(attributes.get("aria-hidden") for tag, attributes in elements if tag == "svg")
+
+
+def test_ids_are_unique_and_references_are_to_them(report):
+    text = report.read_text()
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(#|href="#|labelledby=")([^")]+)', text)) <= set(ids)
+
+
+def test_json_and_csv_hold_the_same_numbers(report):
+    document = json.loads(report.with_suffix(".json").read_text())
+    rows = list(csv.DictReader(report.with_suffix(".csv").read_text().splitlines()))
+    for row, line in zip(document["tables"]["classifier"]["rows"], rows, strict=True):
+        assert {key: "" if value is None else str(value) for key, value in row.items()}.items() <= line.items()
+    (run,) = [run for run in document["runs"] if run["model"] == "vae"]
+    assert run["evaluation"]["likelihood"][0]["method"] == "method of lower_bound"
+    assert run["weights"] == json.loads((Path(run["path"]) / "manifest.json").read_text())["weights.safetensors"]
+
+
+def test_samples_are_those_that_were_measured_and_are_drawn_once(report):
+    run, digits = collect.trained(report.parents[1] / "vae"), dgm.data.load("digits")
+    x = collect.samples(run, digits)
+    assert (x == dgm.load(run.path).sample(collect.SHOWN, seed=run.evaluation["samples"]["seed"])).all()
+    (kept,) = (Path(run.path) / "samples").iterdir()
+    before = kept.stat().st_mtime_ns
+    collect.samples(run, digits)
+    assert kept.stat().st_mtime_ns == before
+    assert (collect.nearest(run, digits) == digits.train.x[[1, 2, 3]]).all()
+
+
+def test_an_evaluation_of_earlier_weights_is_refused(report, tmp_path):
+    shutil.copytree(report.parents[1] / "vae", tmp_path / "vae")
+    (tmp_path / "vae" / "weights.safetensors").touch()
+    assert not collect.is_newer(tmp_path / "vae" / "evaluation.json", Run(tmp_path / "vae"))
+    with pytest.raises(DamagedRun, match=r"not been evaluated since it was trained; run: dgm evaluate"):
+        collect.trained(tmp_path / "vae")
+
+
+def test_runs_of_different_data_are_refused(report, tmp_path):
+    shutil.copytree(report.parents[1] / "vae", tmp_path / "vae", copy_function=shutil.copy2)
+    config = json.loads((tmp_path / "vae" / "config.json").read_text())
+    config["data"]["sha256"] = "another"
+    write_json(config, tmp_path / "vae" / "config.json")
+    with pytest.raises(BadInput, match="trained on different data"):
+        write_report([report.parents[1] / "made", tmp_path / "vae"], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_points_have_plots_and_the_true_density_a_place_in_the_last_row(tmp_path):
+    moons = dgm.data.load("toy/moons")
+    document = evaluation([likelihood("exact", 1.0)], [metric("frechet", 1.0, 0.1, "pixels")])
+    document |= {"features": {"pixels": {"dim": 2}}, "modes": None}
+    run = trained_run(tmp_path / "gmm", "gmm", moons, document)
+    write_report([run], tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text())
+    real = page.rows[3]
+    nats = moons.log_prob(moons.test.x).double().mean().item()
+    assert float(real[1]) == pytest.approx(-nats / (2 * 0.693147), abs=1e-3)
+    assert len([tag for tag, _ in page.elements if tag == "img"]) == 2  # real and drawn, no neighbours
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_chromium_opens_it_without_a_word(report, tmp_path):
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", f"--user-data-dir={tmp_path}"]
+    done = subprocess.run([*command, "--dump-dom", report.as_uri()], capture_output=True, text=True, timeout=60)
+    assert "2 generative models on digits" in done.stdout
+    assert "CONSOLE" not in done.stderr
+    assert "ERR_" not in done.stderr

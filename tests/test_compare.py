@@ -1,0 +1,175 @@
+"""``dgm compare`` from the command line: what is done stays done, one model's failure is its own."""
+
+import csv
+import json
+import signal
+
+import pytest
+import torch
+
+import dgm.cli.compare
+from dgm.cli.main import main
+from dgm.runs import Run, read_json
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """The path of a table of 300 rows, with one thread and a cache of the test's own."""
+    monkeypatch.setenv("DGM_CACHE", str(tmp_path / "cache"))
+    torch.set_num_threads(1)
+    rows = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    path = tmp_path / "table.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["a", "b"], *rows.tolist()])
+    return path
+
+
+def compare(table, *options):
+    out = table.parent / "out"
+    settings = ["--budget", "0.3s", "--samples", "30", "--out", str(out)]
+    return main(["compare", "--data", str(table), *settings, *options]), out
+
+
+def test_it_trains_measures_and_reports_and_does_nothing_twice(table, capsys):
+    code, out = compare(table, "--models", "gmm,vae", "--json")
+    assert code == 0
+    rows = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["gmm"]["exact"] is not None
+    assert rows["vae"]["exact"] is None
+    assert rows["vae"]["lower_bound"] is not None
+    assert {"report.html", "report.json", "report.csv"} <= {path.name for path in out.iterdir()}
+    made = sorted([*out.rglob("weights.safetensors"), *out.rglob("evaluation.json")])
+    before = [path.stat().st_mtime_ns for path in made]
+    code, _ = compare(table, "--models", "gmm,vae,gan")
+    assert code == 0
+    assert [path.stat().st_mtime_ns for path in made] == before
+    assert "gan" in (out / "report.csv").read_text()
+
+
+def test_interrupted_it_goes_on_from_the_step_where_it_was(table, monkeypatch, capsys):
+    class Impatient(dgm.cli.compare.Progress):
+        asked = 0
+
+        def due(self):
+            Impatient.asked += 1
+            if Impatient.asked == 5:
+                signal.raise_signal(signal.SIGINT)
+            return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dgm.cli.compare, "Progress", Impatient)
+        code, out = compare(table, "--models", "vae,gan")
+    assert code == 2
+    assert "run the same command to go on" in capsys.readouterr().err
+    stopped = Run(out / "vae" / "seed-0").newest_checkpoint()[1]["step"]
+    assert stopped == 5
+    assert not (out / "report.html").exists()
+    assert not (out / "gan").exists()
+
+    resumed = []
+
+    class Watching(dgm.cli.compare.Progress):
+        def due(self):
+            return True
+
+        def update(self, fraction, text=""):
+            resumed.append((self.title.strip(), text))
+
+    monkeypatch.setattr(dgm.cli.compare, "Progress", Watching)
+    code, _ = compare(table, "--models", "vae,gan")
+    assert code == 0
+    assert resumed[0][0] == "vae, seed 0"
+    assert resumed[0][1].startswith(f"step {stopped + 1} ")
+
+
+def test_killed_before_the_first_file_it_starts_again(table):
+    _, out = compare(table, "--models", "gmm")
+    (out / "vae" / "seed-0").mkdir(parents=True)
+    (out / "vae" / "seed-0" / ".lock").touch()
+    code, _ = compare(table, "--models", "vae")
+    assert code == 0
+
+
+def test_a_model_that_does_not_take_the_data_is_skipped(table, capsys):
+    code, out = compare(table, "--models", "masked_diffusion,gmm")
+    assert code == 0
+    assert "masked_diffusion is skipped: masked_diffusion takes" in capsys.readouterr().err
+    assert "masked_diffusion" in (out / "report.html").read_text()
+
+
+def test_a_model_that_fails_costs_no_other_its_work(table, monkeypatch, capsys):
+    import dgm.evaluation
+
+    whole = dgm.evaluation.evaluate
+
+    def failing(model, *arguments, **options):
+        if type(model).__name__ == "VAE":
+            raise RuntimeError("no such\nluck")
+        return whole(model, *arguments, **options)
+
+    monkeypatch.setattr(dgm.evaluation, "evaluate", failing)
+    code, out = compare(table, "--models", "vae,gmm")
+    assert code == 1
+    assert "vae failed under seed 0: RuntimeError: no such luck" in capsys.readouterr().err
+    (left,) = read_json(out / "report.json")["left_out"]
+    assert left == {"model": "vae", "why": "failed under seed 0", "reason": "RuntimeError: no such luck"}
+    assert [row["model"] for row in read_json(out / "report.json")["tables"]["pixels"]["rows"]] == ["gmm"]
+    monkeypatch.setattr(dgm.evaluation, "evaluate", whole)
+    assert compare(table, "--models", "vae,gmm")[0] == 0
+
+
+def test_equal_seeds_give_equal_weights_at_the_start(table, monkeypatch):
+    started = []
+
+    def caught(model, *arguments, **options):
+        started.append([p.clone() for p in model.parameters()])
+        raise KeyError("enough")
+
+    monkeypatch.setattr("dgm.training.fit", caught)
+    for _ in range(2):
+        assert compare(table, "--models", "vae", "--seeds", "2")[0] == 2
+    first, second, again, _ = started
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert any((a != b).any() for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--models", "vea"], "no model is called 'vea'; did you mean 'vae'?"),
+        (["--budget", "fast"], "'fast' is no stretch of time; write it like 60s, 5m or 2h"),
+        (["--budget", "0s"], "compare needs at least 1 seed, 20 samples and some time"),
+        (["--seeds", "0"], "compare needs at least 1 seed"),
+        (["--samples", "3"], "compare needs at least 1 seed, 20 samples"),
+        (
+            ["--model", "vae", "--bugdet", "3s"],
+            "no option of dgm compare is called '--bugdet'; did you mean '--budget'?",
+        ),
+    ],
+)
+def test_bad_input_gets_a_line_and_leaves_nothing(table, capsys, options, line):
+    code, out = compare(table, *options)
+    assert code == 2
+    assert line in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_another_comparison_in_the_same_folder_is_refused(table, capsys):
+    assert compare(table, "--models", "gmm")[0] == 0
+    assert compare(table, "--models", "gmm", "--samples", "40")[0] == 2
+    assert "holds a comparison with other samples; choose another --out" in capsys.readouterr().err
+    (table.parent / "full").mkdir()
+    (table.parent / "full" / "thesis.tex").touch()
+    assert main(["compare", "--data", str(table), "--out", str(table.parent / "full")]) == 2
+    assert "holds something else" in capsys.readouterr().err
+
+
+def test_report_renders_what_is_there_without_training(table, capsys):
+    _, out = compare(table, "--models", "gmm,vae")
+    page = table.parent / "again" / "page.html"
+    assert main(["report", str(out), "--out", str(page)]) == 0
+    assert (page.with_suffix(".csv")).read_text() == (out / "report.csv").read_text()
+    assert main(["report", str(table.parent), "--out", "page.pdf"]) == 2
+    (table.parent / "empty").mkdir()
+    assert main(["report", str(table.parent / "empty"), "--out", str(page)]) == 2
+    assert "is no run directory and holds none" in capsys.readouterr().err

@@ -1,0 +1,159 @@
+"""The user's own data: read right, refused right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+from dgm import data
+from dgm.errors import BadInput, UnknownName
+
+
+def write_images(folder: Path, n: int = 20, size: tuple[int, int] = (8, 8), mode: str = "L") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(n):
+        values = numpy.random.default_rng(k).integers(0, 256, (*size, 3) if mode == "RGB" else size).astype(numpy.uint8)
+        Image.fromarray(values).save(folder / f"{k:03d}.png")
+
+
+def everything(dataset: data.Dataset) -> torch.Tensor:
+    return torch.cat([split.x for split in dataset.splits.values()])
+
+
+class TestFolder:
+    def test_pixels_are_the_files(self, tmp_path: Path) -> None:
+        write_images(tmp_path / "a")
+        write_images(tmp_path / "b", 10)
+        found = data.load(str(tmp_path))
+        assert found.space == data.load(str(tmp_path)).space
+        assert str(found.space) == "levels 1×8×8, 256 values"
+        assert found.labels == ("a", "b")
+        assert (len(found.train), len(found.validation), len(found.test)) == (24, 3, 3)
+        wanted = {numpy.asarray(Image.open(f)).tobytes() for f in tmp_path.rglob("*.png")}
+        assert {image.numpy().tobytes() for image in everything(found)} == wanted
+
+    def test_colour_any_size_and_grey(self, tmp_path: Path) -> None:
+        write_images(tmp_path, 10, (40, 64), "RGB")
+        write_images(tmp_path / "more", 10, (90, 33), "L")
+        assert data.load(str(tmp_path)).space.shape == (3, 32, 32)
+        assert data.load(str(tmp_path), size=16, grey=True).space.shape == (1, 16, 16)
+
+    def test_a_crop_is_from_the_centre(self, tmp_path: Path) -> None:
+        wide = numpy.zeros((8, 24), numpy.uint8)
+        wide[:, 8:16] = 200
+        for k in range(10):
+            Image.fromarray(wide).save(tmp_path / f"{k}.png")
+        assert (everything(data.load(str(tmp_path), size=8)) == 200).all()
+
+    def test_an_image_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        write_images(tmp_path)
+        (tmp_path / "torn.png").write_bytes((tmp_path / "000.png").read_bytes()[:30])
+        with pytest.raises(BadInput, match=r"torn\.png cannot be read"):
+            data.load(str(tmp_path))
+
+    def test_too_large_for_memory_is_mapped(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_images(tmp_path)
+        whole = everything(data.load(str(tmp_path)))
+        monkeypatch.setattr("dgm.data.folder.SHARE_OF_MEMORY", 0.0)
+        assert torch.equal(everything(data.load(str(tmp_path))), whole)
+
+    def test_empty_and_unknown_options(self, tmp_path: Path) -> None:
+        with pytest.raises(BadInput, match="holds 0 images"):
+            data.load(str(tmp_path))
+        write_images(tmp_path)
+        with pytest.raises(UnknownName, match="did you mean 'size'"):
+            data.load(str(tmp_path), sise=3)
+
+
+class TestTables:
+    def test_raw_values_and_the_spaces_moments(self, tmp_path: Path) -> None:
+        rows = numpy.random.default_rng(0).normal([100, -3], [20, 0.1], (50, 2))
+        path = tmp_path / "t.csv"
+        numpy.savetxt(path, rows, delimiter=",", header="height,tilt", comments="")
+        found = data.load(str(path))
+        assert torch.allclose(torch.tensor(found.space.loc).double(), found.train.x.double().mean(0), atol=1e-4)
+        assert sorted(everything(found)[:, 0].tolist()) == pytest.approx(sorted(rows[:, 0]), rel=1e-5)
+        table = pyarrow.table({"height": rows[:, 0], "tilt": rows[:, 1]})
+        pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+        assert torch.equal(data.load(str(tmp_path / "t.parquet")).train.x, found.train.x)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("a,b\n1,2\n3,x\n", "row 3, column 'b' holds 'x'"),
+            ("a,b\n1,2\n3,\n", "row 3, column 'b' is empty"),
+            ("a,b\n1,2\n3\n", "row 3 has 1 fields, expected 2"),
+            ("a,b\n1,nan\n", "row 2, column 'b' holds 'nan'"),
+            ("", "is empty"),
+            ("a,b\n" + "1,2\n" * 20, "column 'a' never changes"),
+            ("a\n1\n2\n", "has 2 rows, expected at least 10"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, tmp_path: Path, text: str, said: str) -> None:
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(BadInput, match=said):
+            data.load(str(tmp_path / "t.csv"))
+
+    def test_parquet_with_gaps(self, tmp_path: Path) -> None:
+        pyarrow.parquet.write_table(pyarrow.table({"a": [1.0, None] * 10}), tmp_path / "t.parquet")
+        with pytest.raises(BadInput, match="row 2, column 'a' holds None"):
+            data.load(str(tmp_path / "t.parquet"))
+        pyarrow.parquet.write_table(pyarrow.table({"a": ["x"] * 10}), tmp_path / "t.parquet")
+        with pytest.raises(BadInput, match="column 'a' holds string"):
+            data.load(str(tmp_path / "t.parquet"))
+
+
+class TestArrays:
+    def test_kinds_of_space(self, tmp_path: Path) -> None:
+        generator = numpy.random.default_rng(0)
+        for array, kind in (
+            (generator.integers(0, 2, (30, 4)), "binary 4"),
+            (generator.integers(0, 256, (30, 1, 4, 4)).astype(numpy.uint8), "levels 1×4×4, 256 values"),
+            (generator.normal(size=(30, 3)), "continuous 3"),
+        ):
+            numpy.save(tmp_path / "a.npy", array)
+            assert str(data.load(str(tmp_path / "a.npy")).space) == kind
+        numpy.savez(tmp_path / "a.npz", x=array, y=numpy.arange(30) % 3)
+        assert data.load(str(tmp_path / "a.npz")).labels == ("0", "1", "2")
+
+    def test_no_pickle_is_read(self, tmp_path: Path) -> None:
+        numpy.save(tmp_path / "a.npy", numpy.array([{}] * 20, dtype=object))
+        with pytest.raises(BadInput, match="cannot be read as an array"):
+            data.load(str(tmp_path / "a.npy"))
+
+    def test_nan_and_nonsense(self, tmp_path: Path) -> None:
+        bad = numpy.zeros((20, 2))
+        bad[3, 1] = numpy.nan
+        numpy.save(tmp_path / "a.npy", bad)
+        with pytest.raises(BadInput, match=r"NaN or infinity at \(3, 1\)"):
+            data.load(str(tmp_path / "a.npy"))
+        numpy.savez(tmp_path / "a.npz", z=bad)
+        with pytest.raises(BadInput, match="no array called 'x'"):
+            data.load(str(tmp_path / "a.npz"))
+        (tmp_path / "t.npy").write_text("no array")
+        with pytest.raises(BadInput, match="cannot be read"):
+            data.load(str(tmp_path / "t.npy"))
+
+
+def test_names_and_paths_that_are_not() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'mnist'"):
+        data.load("mnits")
+    with pytest.raises(BadInput, match="no file or folder"):
+        data.load("./nowhere.csv")
+    with pytest.raises(UnknownName, match="option of the data set digits"):
+        data.load("digits", size=3)
+
+
+def test_own_data_is_loaded_again_from_its_description(tmp_path: Path) -> None:
+    write_images(tmp_path, 12, (9, 9), "RGB")
+    found = data.load(str(tmp_path), size=8, grey=True, seed=5)
+    described = found.describe()
+    again = data.load(described["name"], **described["options"])
+    assert again.describe() == described
+    assert torch.equal(again.test.x, found.test.x)

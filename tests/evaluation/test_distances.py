@@ -1,0 +1,117 @@
+"""Distances and counts against closed forms, scipy, torchmetrics and prdc."""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+import pytest
+import scipy.linalg
+import torch
+from prdc import compute_prdc
+from torchmetrics.image.kid import poly_mmd
+
+from dgm.evaluation.frechet import frechet_distance
+from dgm.evaluation.kernel import kernel_distance
+from dgm.evaluation.neighbours import copies, nearest, precision_recall_density_coverage
+from dgm.evaluation.score import inception_score
+
+
+def by_scipy(x: torch.Tensor, y: torch.Tensor) -> float:
+    a, b = (numpy.cov(v.double().numpy(), rowvar=False) for v in (x, y))
+    root = scipy.linalg.sqrtm(a @ b).real
+    return float(((x.mean(0) - y.mean(0)) ** 2).sum() + numpy.trace(a + b - 2 * root))
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(500, 700, 8), (60, 50, 40), (20, 25, 64)])
+def test_frechet_is_scipys(n: int, m: int, d: int) -> None:
+    mix = torch.randn(d, d, dtype=torch.float64)
+    x, y = torch.randn(n, d, dtype=torch.float64) @ mix, torch.randn(m, d, dtype=torch.float64) * 2 + 1
+    expected = by_scipy(x, y)
+    # below D rows sqrtm works on a singular product, and its own error is the larger
+    assert frechet_distance(x, y).item() == pytest.approx(expected, rel=1e-6 if min(n, m) > d else 1e-4)
+
+
+def test_frechet_of_covariances_that_do_not_commute() -> None:
+    """Whitened samples have exactly these moments; the distance is the closed form of the two normals."""
+    raw = torch.randn(2000, 2, dtype=torch.float64)
+    white = (raw - raw.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(raw.T.cov())).T
+    a = torch.tensor([[2.0, 0.0], [1.5, 1.0]], dtype=torch.float64)
+    b = torch.tensor([[1.0, 0.0], [-0.7, 0.5]], dtype=torch.float64)
+    root = scipy.linalg.sqrtm((a @ a.T @ b @ b.T).numpy()).real
+    expected = 9 + numpy.trace((a @ a.T + b @ b.T).numpy() - 2 * root)
+    x, y = white @ a.T, white @ b.T + torch.tensor([3.0, 0.0], dtype=torch.float64)
+    assert frechet_distance(x, y).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_laws() -> None:
+    x, y = torch.randn(300, 6, dtype=torch.float64), torch.randn(300, 6, dtype=torch.float64) * 1.5
+    turn = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))[0]
+    assert frechet_distance(x, x).item() == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(x, y).item() == pytest.approx(frechet_distance(y, x).item(), rel=1e-9)
+    assert frechet_distance(x @ turn, y @ turn).item() == pytest.approx(frechet_distance(x, y).item(), rel=1e-9)
+    constant = torch.cat([x, torch.ones(300, 1)], 1)  # a feature that never changes makes the covariance singular
+    moved = torch.cat([y, torch.ones(300, 1)], 1)
+    assert frechet_distance(constant, moved).item() == pytest.approx(frechet_distance(x, y).item(), rel=1e-7)
+
+
+def test_kernel_is_torchmetrics() -> None:
+    x, y = torch.randn(120, 5, dtype=torch.float64), torch.randn(120, 5, dtype=torch.float64) + 0.3
+    kernels = [(a @ b.T / 5 + 1) ** 3 for a, b in ((x, x), (x, y), (y, y))]
+    from torchmetrics.image.kid import maximum_mean_discrepancy
+
+    assert kernel_distance(x, y).item() == pytest.approx(maximum_mean_discrepancy(*kernels).item(), rel=1e-9)
+    assert poly_mmd(x, y).item() == pytest.approx(kernel_distance(x, y).item(), rel=1e-6)
+
+
+def test_kernel_is_unbiased_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = torch.stack([kernel_distance(torch.randn(40, 3), torch.randn(30, 3)) for _ in range(300)])
+    assert abs(draws.mean()) < 4 * draws.std() / math.sqrt(300)
+    x, y = torch.randn(50, 3), torch.randn(41, 3)
+    whole = kernel_distance(x, y).item()
+    monkeypatch.setattr("dgm.evaluation.kernel.BLOCK", 7)
+    assert kernel_distance(x, y).item() == pytest.approx(whole, rel=1e-9)
+
+
+def test_prdc_is_prdcs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dgm.evaluation.neighbours.BLOCK", 33)
+    x, y = torch.randn(150, 4), torch.randn(170, 4) * 0.8 + 0.4
+    expected = compute_prdc(x.double().numpy(), y.double().numpy(), nearest_k=5)
+    found = precision_recall_density_coverage(x, y, 5)._asdict()
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, abs=1e-12)
+
+
+def test_score_is_the_product_of_its_factors() -> None:
+    log_p = torch.randn(400, 10).log_softmax(1)
+    found = inception_score(log_p)
+    p = log_p.double().exp()
+    direct = (p * (log_p - p.mean(0).log())).sum(1).mean().exp()
+    assert found.score.item() == pytest.approx(direct.item(), rel=1e-6)
+    assert found.score.item() == pytest.approx((found.sharpness * found.diversity).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(10, 10), (1, 1), (4, 4)])
+def test_score_of_a_sure_classifier_counts_the_classes(classes: int, expected: float) -> None:
+    certain = torch.full((200, 10), -1e4)
+    certain[torch.arange(200), torch.arange(200) % classes] = 0
+    found = inception_score(certain)
+    assert found.score.item() == pytest.approx(expected)
+    assert found.sharpness.item() == pytest.approx(1)
+
+
+def test_planted_copies_are_found_and_nothing_else() -> None:
+    training = torch.randn(300, 6)
+    fresh = torch.randn(50, 6)
+    near = training[5:15] + 1e-3
+    found = copies(training, torch.cat([fresh, training[20:30], near]))
+    assert found.exact == pytest.approx(10 / 70)
+    assert found.share == pytest.approx(20 / 70)
+    assert found.index[50:].tolist() == [*range(20, 30), *range(5, 15)]
+
+
+def test_nearest_is_the_brute_force() -> None:
+    a, b = torch.randn(20, 3, dtype=torch.float64), torch.randn(30, 3, dtype=torch.float64)
+    squared, index = nearest(a, b, 3)
+    expected = torch.cdist(a, b).sort(1)
+    assert torch.allclose(squared.sqrt(), expected.values[:, :3], atol=1e-7)
+    assert torch.equal(index, expected.indices[:, :3])

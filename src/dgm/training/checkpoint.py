@@ -47,9 +47,9 @@ def forget_later(folder: Path, values: Mapping[str, Any]) -> None:
             shutil.rmtree(found)
 
 
-def sweep(out: Path) -> None:
-    """Removes what a killed process left half-written."""
-    for leftover in [*out.glob(".*.tmp"), *out.glob("checkpoints/.*.tmp")]:
+def sweep(out: Path, *, everything: bool) -> None:
+    """Removes what a killed process left half-written; ``everything``, if it was killed before there was a run."""
+    for leftover in [*out.glob(".*.tmp"), *out.glob("checkpoints/*" if everything else "checkpoints/.*.tmp")]:
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:

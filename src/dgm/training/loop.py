@@ -132,7 +132,7 @@ class Training:
     def begin(self, resume: bool) -> None:
         """The first checkpoint comes before config.json: what can be resumed has one."""
         if self.out is not None and self.fabric.is_global_zero:
-            checkpoint.sweep(self.out)
+            checkpoint.sweep(self.out, everything=not resume)
             (self.out / "manifest.json").unlink(missing_ok=True)  # the weights there will not be the final ones
         if resume:
             self.restore()
@@ -223,8 +223,9 @@ class Training:
                 raise self.failed(f"the loss of '{player}' is {float(loss)} at step {step}")
 
     def finite_weights(self) -> None:
-        for name, tensor in self.weights().items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
+        """Looks at the parameters; a buffer may hold an infinity, such as a mask's."""
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
                 raise self.failed(f"the weights '{name}' are not finite after step {self.step}")
 
     def failed(self, wrong: str) -> TrainingStopped:

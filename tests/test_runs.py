@@ -1,0 +1,132 @@
+"""The run directory: whole files or none, and one line for whatever is not as it was written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dgm
+from dgm import registry, runs
+from dgm.errors import BadInput, DamagedRun
+from dgm.space import Space
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run of a VAE on digits, put together by hand."""
+    model = dgm.create("vae", Space.levels((1, 8, 8), 17), latent=2)
+    config = {"format": runs.FORMAT, "model": registry.describe(model), "training": {}}
+    runs.write_json(config | {"data": {"name": "digits", "options": {}}}, tmp_path / "config.json")
+    runs.write_weights(model.state_dict(), tmp_path / "weights.safetensors")
+    runs.write_manifest(tmp_path, ["weights.safetensors"])
+    return tmp_path
+
+
+def test_a_file_is_flushed_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[str, str]] = []
+
+    def fsync(descriptor: int) -> None:
+        done.append(("flush", Path(f"/proc/self/fd/{descriptor}").resolve().name))
+
+    rename = Path.replace
+
+    def replace(path: Path, target: Path) -> None:
+        done.append(("rename", target.name))
+        rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    runs.write_json({}, tmp_path / "a.json")
+    temporary = f".a.json.{os.getpid()}.tmp"
+    assert done == [("flush", temporary), ("rename", "a.json"), ("flush", tmp_path.name)]
+
+
+def test_what_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
+    runs.write_json("old", tmp_path / "a.json")
+    with pytest.raises(TypeError):
+        runs.write_json(["half", object()], tmp_path / "a.json")
+    with pytest.raises(ZeroDivisionError), runs.replacing(tmp_path / "a.json") as temporary:
+        temporary.write_text(f"half {1 / 0}")
+    assert runs.read_json(tmp_path / "a.json") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_weights_that_share_memory_come_back_as_they_were(tmp_path: Path) -> None:
+    x = torch.arange(6.0).view(2, 3)
+    weights = {"x": x, "view": x.mT, "half": x.half(), "flag": torch.tensor(True), "none": torch.empty(0, 2)}
+    runs.write_weights(weights, tmp_path / "w.safetensors")
+    found = runs.read_weights(tmp_path / "w.safetensors")
+    torch.testing.assert_close(found, weights, rtol=0, atol=0)
+
+
+def test_loads_the_model_and_the_data_that_the_run_names(run: Path) -> None:
+    model = dgm.load(run)
+    assert model.config.latent == 2
+    torch.testing.assert_close(model.state_dict(), runs.read_weights(run / "weights.safetensors"), rtol=0, atol=0)
+    assert runs.Run(run).dataset().space == model.space
+
+
+def test_an_unfinished_run_has_the_best_weights_so_far() -> None:
+    state = {"model/a": 1, "model/b": 2, "ema/a": 3, "best/a": 5, "best/b": 6, "optimiser/model/0/exp_avg": 7}
+    assert runs.weights_of(state) == {"a": 5, "b": 6}
+    del state["best/a"], state["best/b"]
+    assert runs.weights_of(state) == {"a": 3, "b": 2}
+
+
+def edited(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_bit_of_the_weights_flipped(run: Path) -> None:
+    content = bytearray((run / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (run / "weights.safetensors").write_bytes(content)
+    with pytest.raises(DamagedRun, match=r"weights.safetensors is damaged: its sha256"):
+        dgm.load(run)
+
+
+def test_the_weights_of_another_model(run: Path) -> None:
+    other = dgm.create("vae", Space.levels((1, 8, 8), 17), latent=3)
+    runs.write_weights(other.state_dict(), run / "weights.safetensors")
+    runs.write_manifest(run, ["weights.safetensors"])
+    with pytest.raises(DamagedRun, match=r"do not fit its config.json: .* size mismatch"):
+        dgm.load(run)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda run: (run / "config.json").unlink(), "is no run directory: it has no config.json"),
+        (lambda run: (run / "config.json").write_text('{"format": 1'), "config.json is no JSON"),
+        (lambda run: (run / "config.json").write_bytes(b"\xff\xfe"), "config.json is no JSON"),
+        (lambda run: (run / "config.json").write_text("[]"), "config.json holds no JSON object"),
+        (lambda run: edited(run / "config.json", format=2), "has the run format 2, this dgm reads 1"),
+        (lambda run: edited(run / "config.json", model=None), "says nothing of the model"),
+        (lambda run: (run / "weights.safetensors").unlink(), "weights.safetensors is missing"),
+        (lambda run: (run / "manifest.json").write_text("null"), "manifest.json holds no JSON object"),
+        (lambda run: (run / "manifest.json").unlink(), "has no checkpoint yet"),
+    ],
+)
+def test_what_is_not_as_it_was_written_is_named(harm: Any, said: str, run: Path) -> None:
+    harm(run)
+    with pytest.raises(DamagedRun, match=said):
+        dgm.load(run)
+
+
+def test_metrics_without_the_line_that_a_kill_cut(run: Path) -> None:
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert runs.Run(run).metrics() == [{"step": 1}, {"step": 2}]
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 2}\n')
+    with pytest.raises(DamagedRun, match="a line that is no JSON"):
+        runs.Run(run).metrics()
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    said = "a cannot be written: No space left on device; make room there"
+    with pytest.raises(BadInput, match=said), runs.replacing(tmp_path / "a"):
+        Path("/dev/full").write_text("x")

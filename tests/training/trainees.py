@@ -1,0 +1,118 @@
+"""Small models of every kind that the loop trains, and data for them; importable, so that a run can name them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dgm.data import Dataset, Split
+from dgm.settings import setting
+from dgm.space import Space
+
+SPACE = Space.continuous((4,))
+
+
+def points(n: int = 64) -> Dataset:
+    x = torch.randn(2 * n, 4, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 2.0, 0.5, 1.0]) + 1
+    y = torch.arange(2 * n) % 3
+    splits = (Split(x[rows], y[rows]) for rows in (slice(n), slice(n, n + n // 2), slice(n + n // 2, 2 * n)))
+    train, validation, test = splits
+    return Dataset(name="points", space=SPACE, train=train, validation=validation, test=test, split="by position")
+
+
+class Normal(nn.Module):
+    """A diagonal Gaussian, fitted by gradients. It draws nothing."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        classes: int = setting(0, "labels to condition on", low=0)
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.mean = nn.Parameter(torch.zeros(space.dim))
+        self.log_scale = nn.Parameter(torch.zeros(space.dim))
+        self.seen: list[tuple[Tensor, Tensor | None]] = []
+
+    def loss(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.training:
+            self.seen.append((x, y))
+        z = (x - self.mean) * (-self.log_scale).exp()
+        return (0.5 * z.square() + self.log_scale + 0.5 * math.log(2 * math.pi)).sum(1)
+
+
+class Noisy(nn.Module):
+    """Draws from torch's generator in every step, by dropout and by itself, and counts in a buffer."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config: ...
+
+    defaults: ClassVar[dict[str, Any]] = {"ema": 0.9, "clip": 1.0, "batch": 16}
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.network = nn.Sequential(nn.Linear(space.dim, 16), nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, space.dim))
+        self.register_buffer("visited", torch.tensor(0))
+
+    def loss(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.training:
+            self.visited += len(x)
+        return (self.network(x + torch.randn_like(x)) - x).square().sum(1)
+
+
+class Duel(nn.Module):
+    """A game: the critic tells x from noise, and the forger sees the critic as it is after its step."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config: ...
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.critic = nn.Linear(space.dim, 1)
+        self.forger = nn.Linear(2, space.dim)
+
+    def losses(self, x: Tensor, y: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+        forged = self.forger(torch.randn(len(x), 2))
+        yield "critic", (self.critic(forged.detach()) - self.critic(x))[:, 0] + self.critic.weight.square().sum()
+        yield "forger", -self.critic(forged)[:, 0] + forged.square().sum(1)
+
+
+class Creeping(nn.Module):
+    """Fitted by passes: its mean goes half of the way to the data's in each, and noise is added to the loss."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        tolerance: float = setting(1e-6, "stop when the mean moves less", low=0.0)
+
+    mean: Tensor
+    moved: Tensor
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.register_buffer("mean", torch.zeros(space.dim, dtype=torch.float64))
+        self.register_buffer("moved", torch.tensor(math.inf, dtype=torch.float64))
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
+        while self.moved > self.config.tolerance:
+            x = torch.cat([x for x, _ in batches]).double()
+            step = 0.5 * (x.mean(0) - self.mean) * (1 + 0.1 * torch.rand(()))
+            self.mean += step
+            self.moved.copy_(step.norm())
+            yield float((x - self.mean).square().sum(1).mean())
+
+
+MODELS = {"noisy": Noisy, "duel": Duel, "creeping": Creeping}
+
+
+def made(name: str) -> Any:
+    torch.manual_seed(7)
+    cls = MODELS[name]
+    return cls(SPACE, cls.Config())

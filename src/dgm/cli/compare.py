@@ -117,10 +117,15 @@ def make(name: str, dataset: Dataset, folder: Path, *, budget: float, seed: int,
         trained = Run(folder)
         if is_newer(folder / "evaluation.json", trained):
             return progress.update(1.0, "done before")
-        progress.update(1.0, f"trained {trained.metrics()[-1]['step']} steps, measuring")
-        document = evaluate(load(folder), dataset, samples=samples, seed=seed)
+        steps = f"{trained.metrics()[-1]['step']} steps"
+
+        def tell(fraction: float, what: str) -> None:
+            if progress.due():
+                progress.update(1.0, f"{steps}, measuring: {what}")
+
+        document = evaluate(load(folder), dataset, samples=samples, seed=seed, progress=tell)
         write_json(document, folder / "evaluation.json")
-        return progress.update(1.0, f"trained {trained.metrics()[-1]['step']} steps, measured")
+        return progress.update(1.0, f"{steps}, measured")
 
 
 def train(name: str, dataset: Dataset, folder: Path, budget: float, seed: int, progress: Progress) -> None:

@@ -42,7 +42,8 @@ def main() -> None:
 
     scripts = sorted(path for path in HERE.glob("*.py") if path.name != "run.py")
     rows = [row for script in scripts for row in figures(script)]
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}"
     RESULTS.write_text(json.dumps({"machine": machine, "command": "make bench", "figures": rows}, indent=2) + "\n")
     TABLE.write_text(render(rows, machine))
 

@@ -41,7 +41,8 @@ def main() -> None:
             (seconds(until_training(Path(folder) / str(k))), seconds([sys.executable, "-c", "import lightning_fabric"]))
             for k in range(TRAINING_ROUNDS + 1)
         ][1:]
-    report("digits loaded, one step trained, run written; peer: import lightning_fabric", *map(list, zip(*pairs, strict=True)))
+    name = "digits loaded, one step trained, run written; peer: import lightning_fabric"
+    report(name, *map(list, zip(*pairs, strict=True)))
 
 
 if __name__ == "__main__":

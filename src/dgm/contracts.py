@@ -1,7 +1,7 @@
 """The mathematical contract of a model, as laws that run.
 
-A law holds of every model that has the capability it is about, on every small space that the model takes: a sum over all
-images is 1, samples have the frequencies that the density gives them, no dimension sees its future.
+A law holds of every model that has the capability it is about, on every small space that the model takes: a sum over
+all images is 1, samples have the frequencies that the density gives them, no dimension sees its future.
 
 >>> from dgm.registry import create
 >>> from dgm.space import Space
@@ -52,7 +52,7 @@ SMALL: tuple[Space, ...] = (
 )
 
 
-class Broken(Exception):  # noqa: N818, a law is broken
+class Broken(Exception):
     """What a law found, with the numbers."""
 
 
@@ -74,6 +74,7 @@ def check(model: Model) -> Iterator[Result]:
 def run(law: Callable[[Model], str], model: Model) -> Result:
     started = time.perf_counter()
     name = (law.__doc__ or law.__name__).splitlines()[0].rstrip(".")
+    model.eval()
     with torch.random.fork_rng():
         torch.manual_seed(0)
         try:
@@ -337,7 +338,7 @@ def loss_reaches_every_parameter(model: Model) -> str:
 def players_descend_their_own(model: Model) -> str:
     """Each player's loss reaches its own parameters, and the discriminator's no one else's."""
     model.train()
-    seen = []
+    seen: list[str] = []
     for player, loss in model.losses(some(model.space, 16), labels(model, 16)):
         require(
             loss.shape == (16,) and bool(loss.isfinite().all()), f"{player} has a loss of shape {tuple(loss.shape)}"

@@ -121,7 +121,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, list[str | Non
     behaviour, asked = getattr(request, "param", ""), []
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             span = self.headers["Range"]
             asked.append(span)
             start = int(span.removeprefix("bytes=").rstrip("-")) if span and behaviour != "rangeless" else 0

@@ -106,7 +106,7 @@ def test_planted_copies_are_found_and_nothing_else() -> None:
     found = copies(training, torch.cat([fresh, training[20:30], near]))
     assert found.exact == pytest.approx(10 / 70)
     assert found.share == pytest.approx(20 / 70)
-    assert found.index[50:].tolist() == [*range(20, 30), *range(5, 15)]
+    assert found.nearest[50:].tolist() == [*range(20, 30), *range(5, 15)]
 
 
 def test_nearest_is_the_brute_force() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy
 import pytest
@@ -41,7 +42,7 @@ def test_expectation_maximisation_reaches_scikit_learns_optimum() -> None:
     model, losses = fitted(x)
     theirs = GaussianMixture(3, n_init=5, tol=1e-6, random_state=0).fit(x.double().numpy())
     assert -losses[-1] == pytest.approx(theirs.score(x.double().numpy()), abs=5e-3)
-    assert all(b <= a + 1e-9 for a, b in zip(losses, losses[1:], strict=False)), "a pass lost likelihood"
+    assert all(b <= a + 1e-9 for a, b in pairwise(losses)), "a pass lost likelihood"
     assert float(-model.log_prob(x).mean()) <= losses[-1] + 1e-4
 
 

@@ -14,7 +14,7 @@ from dgm.space import Space
 
 
 def linear() -> tuple[VAE, MultivariateNormal]:
-    """p(x|z) = N(W z + b, s² I): q is set to the exact posterior, which has a diagonal covariance if W's columns are orthogonal."""
+    """p(x|z) = N(W z + b, s² I), with q the exact posterior, which is diagonal for orthogonal columns of W."""
     vae = VAE(Space.continuous((3,)), VAE.Config(latent=2, layers=1)).double()
     w = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
     b, s = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64), 0.7
@@ -65,7 +65,7 @@ def test_samples_have_the_moments_of_the_model() -> None:
 
 
 def test_a_decoder_without_z_is_its_distribution_alone() -> None:
-    """With the decoder's weights at 0 the bound minus the posterior's cost is log p(x), which sums to one over levels."""
+    """p(x|z) sums to one over the levels."""
     vae = VAE(Space.levels((1,), 5), VAE.Config(latent=1, layers=1))
     for parameter in vae.decoder.parameters():
         nn.init.constant_(parameter, 0.1)

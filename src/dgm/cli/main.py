@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return dispatch(arguments)
     except KeyboardInterrupt:
-        code, line = 130, "interrupted"
+        print("dgm: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # the reader has gone (`dgm models | head`): keep Python from complaining as it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -84,9 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         line = one_line(error)
         if debug or line is None:
             raise
-        code = 2
-    print(f"dgm: {line}", file=sys.stderr)
-    return code
+        print(f"dgm: {line}", file=sys.stderr)
+        return 2
 
 
 def dispatch(arguments: list[str]) -> int:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Parser(jsonargparse.ArgumentParser):
     """Raises where jsonargparse would print its usage and leave."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = " ".join(str(message).split())
         if unknown := re.match(r"unrecognized arguments: (\S+)|Option '(\S+)' is not accepted", text):
             raise UnknownName.of(

@@ -8,7 +8,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from dgm.data.dataset import Dataset, Split, divided, shuffled_parts
+from dgm.data.dataset import Dataset, divided, shuffled_parts
 from dgm.errors import BadInput
 from dgm.space import Space
 

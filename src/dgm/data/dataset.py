@@ -94,7 +94,7 @@ def fingerprint(x: Tensor, at_most: int = 1 << 26) -> str:
     return hashlib.sha256(repr(tuple(x.shape)).encode() + content).hexdigest()
 
 
-def divided(x: Tensor, y: Tensor | None, parts: Mapping[str, Tensor]) -> dict[str, Split]:
+def divided(x: Tensor, y: Tensor | None, parts: Mapping[str, Tensor]) -> dict[str, Any]:
     """Splits by index."""
     return {name: Split(x[rows], None if y is None else y[rows]) for name, rows in parts.items()}
 

@@ -1,4 +1,4 @@
-"""Named sets that are not here are downloaded once: resumed if cut, checked by hash, put in place whole or not at all."""
+"""Named sets that are not here are downloaded once: resumed if cut, checked by hash, put in place whole."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def download(file: RemoteFile, out: Path, advanced: Callable[[int], None] = lamb
             part.unlink()
         wrong = f"{file.name} came with {file.algorithm} {got}, the published file has {file.digest}"
         raise BadInput(wrong, "run it again to go on" if cut else "run it again; if it stays so, tell dgm's authors")
-    os.replace(part, out)
+    part.replace(out)
 
 
 def receive(file: RemoteFile, part: Path, advanced: Callable[[int], None]) -> None:

@@ -23,8 +23,8 @@ SHARE_OF_MEMORY = 0.25  # a folder that decodes to more is kept in a file and me
 def load(path: Path, *, size: int | None = None, grey: bool = False, seed: int = 0) -> Dataset:
     """Images as 256 levels, (C, size, size), or at their own size where all have one and ``size`` is None.
 
-    Others are resized by their shorter side and cropped at the centre, to 32 pixels where no size is given. They are grey if
-    all of them are, or if asked. Labels are the names of the subfolders that hold the images.
+    Others are resized by their shorter side and cropped at the centre, to 32 pixels where no size is given. They are
+    grey if all of them are, or if asked. Labels are the names of the subfolders that hold the images.
 
     Raises:
         BadInput: Naming the image that cannot be read, or a folder that has none.

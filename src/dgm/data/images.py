@@ -20,7 +20,7 @@ BINARISATION_SEED = 1
 
 
 def mnist(folder: Path) -> Dataset:
-    """MNIST or Fashion-MNIST, from their idx.gz files. The last 10,000 of the training images are the validation split."""
+    """MNIST or Fashion-MNIST, from their idx.gz files; the last 10,000 training images are the validation split."""
     x, y = (read_idx(folder / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
     test_x, test_y = (read_idx(folder / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
     x, test_x, y, test_y = x[:, None], test_x[:, None], y.long(), test_y.long()
@@ -75,17 +75,13 @@ def cifar10(folder: Path) -> Dataset:
     """CIFAR-10's binary batches. The fifth training batch is the validation split."""
     batches = folder / "cifar-10-batches-bin"
     parts = [read_cifar(batches / f"data_batch_{k}.bin") for k in range(1, 6)]
-    train, validation, test = (
-        map(torch.cat, zip(*parts[:4], strict=True)),
-        parts[4],
-        read_cifar(batches / "test_batch.bin"),
-    )
+    x, y = (torch.cat(columns) for columns in zip(*parts[:4], strict=True))
     return Dataset(
         name="cifar10",
         space=Space.levels((3, 32, 32), 256),
-        train=Split(*train),
-        validation=Split(*validation),
-        test=Split(*test),
+        train=Split(x, y),
+        validation=Split(*parts[4]),
+        test=Split(*read_cifar(batches / "test_batch.bin")),
         split="as published; the fifth training batch is the validation split",
         labels=THINGS,
     )

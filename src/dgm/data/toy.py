@@ -1,7 +1,7 @@
 r"""Densities in the plane whose log-density is known, so that a model's can be held against it.
 
-Each is a mixture of Gaussians, or a curve with Gaussian noise: a mixture with so many close components that the sum is the
-integral along the curve to far more digits than float32 has.
+Each is a mixture of Gaussians, or a curve with Gaussian noise: a mixture with so many close components that the sum is
+the integral along the curve to far more digits than float32 has.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class Density:
 def load(name: str) -> Dataset:
     density = TOYS[name]()
     generator = torch.Generator().manual_seed(SEED)
-    splits = {part: Split(density.sample(n, generator).float()) for part, n in SIZES.items()}
+    splits: dict[str, Any] = {part: Split(density.sample(n, generator).float()) for part, n in SIZES.items()}
     return Dataset(
         name=f"toy/{name}",
         space=Space.continuous((2,)),
@@ -107,9 +108,9 @@ def checkerboard() -> Density:
 def pinwheel() -> Density:
     r"""Five Gaussian blades along the radius, each turned by an angle that falls with it.
 
-    With (r, v) ~ N((1, 0), diag(0.3², 0.1²)) in the frame of blade k, x is (r, v) turned by 2 pi k / 5 + exp(r) / 4. Turning by
-    an angle that depends on r alone has a Jacobian that is not 1, so the turn is by an angle of the radius |(r, v)|, which a
-    rotation keeps: then it is area-preserving and log p is that of the blades turned back.
+    With (r, v) ~ N((1, 0), diag(0.3², 0.1²)) in the frame of blade k, x is (r, v) turned by 2 pi k / 5 + exp(r) / 4.
+    Turning by an angle that depends on r alone has a Jacobian that is not 1, so the turn is by an angle of the radius
+    |(r, v)|, which a rotation keeps: then it is area-preserving and log p is that of the blades turned back.
     """
     radial, across, blades = 0.3, 0.1, 5
 

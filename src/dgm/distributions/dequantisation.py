@@ -2,8 +2,8 @@ r"""Continuous densities of discrete data.
 
 .. math:: P(x) = \int_{[0,1)^D} p(x + u) \, du \ge \exp E_u[\log p(x + u)]
 
-A density p on the box [0, K)^D is a model of the integers 0 … K - 1: each is the cell above it. p(x + u) at one uniform u
-is an importance weight of P(x), and its logarithm a lower bound in expectation.
+A density p on the box [0, K)^D is a model of the integers 0 … K - 1: each is the cell above it. p(x + u) at one uniform
+u is an importance weight of P(x), and its logarithm a lower bound in expectation.
 
 Source: A note on the evaluation of generative models (Theis et al., 2016), arXiv:1511.01844, section 3.1.
 """

@@ -68,7 +68,8 @@ class DiscretisedLogistics(nn.Module):
 
     .. math:: P(x) = \sum_m \pi_m [F((x + \tfrac12 - \mu_m)/s_m) - F((x - \tfrac12 - \mu_m)/s_m)]
 
-    F is the logistic sigmoid; the first and the last cell reach to infinity. On the scale where the levels span [-1, 1].
+    F is the logistic sigmoid; the first and the last cell reach to infinity. On the scale where the levels span [-1,
+    1].
 
     Source: PixelCNN++ (Salimans et al., 2017), arXiv:1701.05517, equation 2; with one component, arXiv:1606.04934.
     Outputs: M logits, M means, M log-scales.
@@ -79,13 +80,13 @@ class DiscretisedLogistics(nn.Module):
         self.space, self.components = space, components
         self.outputs = 3 * components
         self.scaling = Scaling(space)
-        self.half = 1 / ((space.values or 2) - 1)
+        self.half_cell = 1 / ((space.values or 2) - 1)
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         logits, mu, log_scale = outputs.chunk(3, -1)
         z = self.scaling(x)[..., None]
         inverse_scale = (-log_scale.clamp_min(MIN_LOG_SCALE)).exp()
-        upper, lower = (z + self.half - mu) * inverse_scale, (z - self.half - mu) * inverse_scale
+        upper, lower = (z + self.half_cell - mu) * inverse_scale, (z - self.half_cell - mu) * inverse_scale
         # log(F(a) - F(b)) = log F(a) + log F(-b) + log(1 - e^(b - a)), which holds its digits in both tails
         inner = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(lower - upper))
         first, last = (x == 0)[..., None], (x == (self.space.values or 0) - 1)[..., None]

@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,6 +31,17 @@ IMPORTANCE_DRAWS = 16
 MODE_SHARE = 0.1  # of a class's share in the training data, from which on it counts as found
 SHOWN = 10  # samples whose nearest training examples are named
 
+Measure = Callable[[Tensor, Tensor], list[float]]
+# the names of what each measure of two sets of features gives
+DISTANCES: list[tuple[list[str], Measure]] = [
+    (["frechet"], lambda real, generated: [float(frechet_distance(real, generated))]),
+    (["kernel"], lambda real, generated: [float(kernel_distance(real, generated))]),
+    (
+        ["precision", "recall", "density", "coverage"],
+        lambda real, generated: list(map(float, precision_recall_density_coverage(real, generated, NEIGHBOURS))),
+    ),
+]
+
 
 def evaluate(
     model: Model,
@@ -52,9 +64,9 @@ def evaluate(
         progress: Called with the share done and what comes next.
 
     Returns:
-        Plain values, fit for JSON: ``likelihood``, ``samples``, ``metrics``, ``memorisation``, ``modes``, ``features`` and
-        ``provenance``. Every metric has its value, a 95 % interval and how it was made, N, split, feature space, and the
-        same number for training examples in the samples' place: what a perfect sampler gets.
+        Plain values, fit for JSON: ``likelihood``, ``samples``, ``metrics``, ``memorisation``, ``modes``, ``features``
+        and ``provenance``. Every metric has its value, a 95 % interval and how it was made, N, split, feature space,
+        and the same number for training examples in the samples' place: what a perfect sampler gets.
     """
     started = time.perf_counter()
     real = dataset.splits[split]
@@ -98,9 +110,18 @@ def likelihood(model: Model, x: Tensor, y: Tensor | None, split: str, draws: int
         parts.append(log_likelihood(model, x[rows], None if y is None else y[rows], draws=draws))
     nats = torch.cat([part.nats for part in parts]).double()
     error, bits = float(nats.std() / math.sqrt(len(nats))), 1 / (parts[0].dim * math.log(2))
-    found = {"kind": str(parts[0].kind), "method": parts[0].method, "nats": float(nats.mean()), "nats_se": error}
-    found |= {"bits_per_dim": -found["nats"] * bits, "bits_per_dim_se": error * bits}
-    return found | {"n": len(nats), "split": split, "draws": draws}
+    mean = float(nats.mean())
+    return {
+        "kind": str(parts[0].kind),
+        "method": parts[0].method,
+        "nats": mean,
+        "nats_se": error,
+        "bits_per_dim": -mean * bits,
+        "bits_per_dim_se": error * bits,
+        "n": len(nats),
+        "split": split,
+        "draws": draws,
+    }
 
 
 def drawn(model: Model, n: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
@@ -117,17 +138,9 @@ def drawn(model: Model, n: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
 def metrics(space: Features, real: Tensor, generated: Tensor, pretend: Tensor, split: str) -> list[dict[str, Any]]:
     """Each metric with its interval, beside what training examples get in the samples' place."""
     a, b, c = (space.of(x) for x in (real, generated, pretend))
-    rows = {
-        "frechet": (lambda p, q: [float(frechet_distance(p, q))], ["frechet"]),
-        "kernel": (lambda p, q: [float(kernel_distance(p, q))], ["kernel"]),
-        "neighbours": (
-            lambda p, q: list(map(float, precision_recall_density_coverage(p, q, NEIGHBOURS))),
-            ["precision", "recall", "density", "coverage"],
-        ),
-    }
     found = []
-    for measure, names in rows.values():
-        found += with_intervals(names, lambda keep, m=measure: m(a[: len(a)], b[keep]), len(b), measure(a, c))
+    for names, measure in DISTANCES:
+        found += with_intervals(names, partial(compared, measure, a, b), len(b), measure(a, c))
     if space.log_p is not None:
         log_p = space.log_p(generated)
         names = ["inception_score", "sharpness", "diversity"]
@@ -135,6 +148,10 @@ def metrics(space: Features, real: Tensor, generated: Tensor, pretend: Tensor, s
         found += with_intervals(names, lambda keep: list(map(float, inception_score(log_p[keep]))), len(b), reference)
     common = {"features": space.name, "n_real": len(a), "n_generated": len(b), "split": split, "k": NEIGHBOURS}
     return [row | common for row in found]
+
+
+def compared(measure: Measure, real: Tensor, generated: Tensor, kept: Tensor) -> list[float]:
+    return measure(real, generated[kept])
 
 
 def with_intervals(
@@ -168,7 +185,7 @@ def memorisation(dataset: Dataset, samples: Tensor, held_out: Tensor) -> dict[st
         "held_out_share": level.share,
         "held_out_exact": level.exact,
         "rule": rule,
-        "nearest": found.index[:SHOWN].tolist(),
+        "nearest": found.nearest[:SHOWN].tolist(),
         "distance": found.distance[:SHOWN].tolist(),
         "median_distance": float(found.distance.median()),
         "held_out_median_distance": float(level.distance.median()),

@@ -111,7 +111,7 @@ class Classifier(nn.Module):
 
 
 def classifier(dataset: Dataset) -> Features:
-    """A classifier trained once on the training split's labels, kept in the user's cache by the hash of all it depends on."""
+    """A classifier trained once on the training labels, kept in the user's cache by the hash of all it depends on."""
     if not dataset.labels or dataset.train.y is None or len(dataset.space.shape) != 3:
         raise BadInput(f"{dataset.name} has no labelled images to train a classifier on", "choose pca or pixels")
     recipe = {**CLASSIFIER, "data": fingerprint(dataset.train.x), "labels": fingerprint(dataset.train.y)}
@@ -149,7 +149,7 @@ def in_blocks(function: Callable[[Tensor], Tensor], size: int = 1024) -> Callabl
 
 
 def train_classifier(network: Classifier, dataset: Dataset) -> None:
-    """A fixed number of epochs, at most ``most_steps`` steps, under a fixed seed that leaves torch's own generator alone."""
+    """A fixed number of epochs, at most ``most_steps`` steps, under a seed that leaves torch's own generator alone."""
     batch, n = int(CLASSIFIER["batch"]), len(dataset.train)
     total = min(int(CLASSIFIER["epochs"]) * (n // batch), int(CLASSIFIER["most_steps"]))
     with torch.random.fork_rng(), torch.enable_grad():
@@ -164,6 +164,7 @@ def train_classifier(network: Classifier, dataset: Dataset) -> None:
             rows = order(n, int(CLASSIFIER["seed"]), epoch)[place * batch : (place + 1) * batch]
             x, y = dataset.train.batch(rows)
             optimiser.zero_grad()
+            assert y is not None  # `classifier` has looked
             cross_entropy(network(x), y).backward()
             optimiser.step()
             schedule.step()

@@ -14,8 +14,8 @@ def frechet_distance(real: Tensor, generated: Tensor) -> Tensor:
     .. math:: \|\mu_1 - \mu_2\|^2 + tr \Sigma_1 + tr \Sigma_2 - 2 \, tr (\Sigma_1 \Sigma_2)^{1/2}
 
     With N below D the last trace is the nuclear norm of X Y^T / sqrt((n - 1)(m - 1)) over centred rows; otherwise it is
-    the sum of the singular values' kin: with Sigma_1 = L L^T, of the roots of the eigenvalues of L^T Sigma_2 L, which is
-    symmetric. No matrix square root is taken. The distance of finite sets is biased upwards, by about 1 / N: compare
+    the sum of the roots of the eigenvalues of L^T Sigma_2 L with Sigma_1 = L L^T, which
+    is symmetric. No matrix square root is taken. The distance of finite sets is biased upwards, by about 1 / N: compare
     only at equal N.
 
     Source: GANs Trained by a Two Time-Scale Update Rule (Heusel et al., 2017), arXiv:1706.08500, equation 6.
@@ -30,7 +30,8 @@ def frechet_distance(real: Tensor, generated: Tensor) -> Tensor:
         12.0
     """
     if real.shape[1:] != generated.shape[1:] or min(len(real), len(generated)) < 2:
-        wrong = f"expected two sets of at least 2 feature vectors of one length, got {(*real.shape,)} and {(*generated.shape,)}"
+        shapes = f"{tuple(real.shape)} and {tuple(generated.shape)}"
+        wrong = f"expected two sets of at least 2 feature vectors of one length, got {shapes}"
         raise BadInput(wrong, "draw more samples")
     x, y = real.double(), generated.double()
     difference = x.mean(0) - y.mean(0)

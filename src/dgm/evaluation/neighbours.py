@@ -73,21 +73,22 @@ class Copies(NamedTuple):
     Attributes:
         share: Share of samples that are copies.
         exact: Share of samples equal to a training example.
-        index: (M,) the nearest training example of each sample.
+        nearest: (M,) the nearest training example of each sample.
         distance: (M,) Euclidean distance to it.
     """
 
     share: float
     exact: float
-    index: Tensor
+    nearest: Tensor
     distance: Tensor
 
 
 def copies(training: Tensor, samples: Tensor, threshold: float = 1 / 3) -> Copies:
-    """A sample is a copy if it is nearer to a training example than ``threshold`` times that example's distance to the next.
+    """Samples nearer to a training example than ``threshold`` times that example's distance to the next one.
 
-    Source: the ratio test of On the De-duplication of LAION-2B and Diffusion memorisation (Yoon et al., 2023) with its
-    threshold of 1/3, here against the training example's own nearest neighbour.
+    Source: Diffusion Probabilistic Models Generalize when They Fail to Memorize (Yoon et al., 2023), whose ratio test
+    this is, with its threshold of 1/3. Differs from it: the sample's distance to its nearest training example is held
+    against that example's own distance to its nearest neighbour, and not against the sample's second nearest.
 
     Args:
         training: (N, D).

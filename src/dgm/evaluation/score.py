@@ -24,8 +24,8 @@ class Score(NamedTuple):
 def inception_score(log_p: Tensor) -> Score:
     r"""exp(E KL(p(y|x) || p(y))) from log p(y|x), (N, classes).
 
-    Source: Improved Techniques for Training GANs (Salimans et al., 2016), arXiv:1606.03498, section 4. It never looks at
-    real data; the number depends on the classifier, so only scores of one classifier compare.
+    Source: Improved Techniques for Training GANs (Salimans et al., 2016), arXiv:1606.03498, section 4. It never looks
+    at real data; the number depends on the classifier, so only scores of one classifier compare.
     """
     log_p = log_p.double()
     p = log_p.exp()

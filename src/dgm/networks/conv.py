@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 from torch.nn.utils.parametrizations import spectral_norm
@@ -85,9 +87,7 @@ class Downward(nn.Module):
         path = sizes(shape[1], shape[2])
         widths = [width * 2**k for k in range(len(path))]
         self.first = spectral_norm(nn.Conv2d(inputs, widths[0], 3, padding=1))
-        self.convs = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 3, stride=2, padding=1)) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.convs = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 3, stride=2, padding=1)) for a, b in pairwise(widths))
         self.last = spectral_norm(nn.Linear(widths[-1] * path[0][0] * path[0][1], 1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -49,6 +49,16 @@ def random_states(fabric: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     mine, values = checkpoint.random_states()
     if fabric.world_size == 1:
         return {f"0/{name}": state for name, state in mine.items()}, values
-    gathered = {name: fabric.all_gather(state) for name, state in mine.items()}
-    ranks = range(fabric.world_size)
-    return {f"{rank}/{name}": states[rank] for name, states in gathered.items() for rank in ranks}, values
+    gathered = {}
+    for name, state in mine.items():
+        states = [torch.empty_like(state, device=fabric.device) for _ in range(fabric.world_size)]
+        torch.distributed.all_gather(states, state.to(fabric.device))
+        gathered |= {f"{rank}/{name}": state for rank, state in enumerate(states)}
+    return gathered, values
+
+
+def leave(fabric: Any) -> None:
+    """The last to leave is the one that the others talk through: a process that still listens to it would be aborted."""
+    if fabric.world_size > 1:
+        fabric.barrier()
+        torch.distributed.destroy_process_group()

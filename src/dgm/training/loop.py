@@ -21,7 +21,7 @@ from dgm.seeds import mix
 from dgm.training import checkpoint
 from dgm.training.average import Average
 from dgm.training.batches import Batches
-from dgm.training.devices import fabric_for, is_first_process, random_states, summed
+from dgm.training.devices import fabric_for, is_first_process, leave, random_states, summed
 from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics, board_class
 from dgm.training.players import Player, factor
@@ -95,6 +95,8 @@ class Training:
     def __init__(self, model: Model, dataset: Dataset, settings: Settings, out: Path | None) -> None:
         self.model, self.dataset, self.settings, self.out = model, dataset, settings, out
         self.players: dict[str, Player] = {}
+        # asked once: a Protocol looks for each of its methods anew, and a Module is slow to say that it has none
+        self.by_passes, self.is_game = isinstance(model, Fittable), isinstance(model, MultiPlayer)
         self.step = 0
         self.seconds = 0.0
         self.converged = False
@@ -113,6 +115,7 @@ class Training:
             with Metrics(out, self.step, self.settings.tensorboard) as metrics:
                 yield from self.steps(metrics, guard)
             self.finish()
+            leave(self.fabric)
 
     def prepare(self) -> None:
         settings, fabric, model = self.settings, self.fabric, self.model
@@ -120,7 +123,7 @@ class Training:
         model.to(fabric.device).train()
         if fabric.world_size > 1:
             model.load_state_dict({name: fabric.broadcast(tensor) for name, tensor in model.state_dict().items()})
-        self.average = Average(model, 0 if isinstance(model, Fittable) else settings.ema)
+        self.average = Average(model, 0 if self.by_passes else settings.ema)
         self.validation = Validation(model, self.average, self.dataset, settings, fabric)
         rank, world = fabric.global_rank, fabric.world_size
         self.batches = Batches(
@@ -149,7 +152,7 @@ class Training:
         return min(1.0, self.seconds / (self.settings.budget or math.inf))
 
     def steps(self, metrics: Metrics, guard: Guard) -> Iterator[Step]:
-        moves = self.passes() if isinstance(self.model, Fittable) else self.descents()
+        moves = self.passes() if self.by_passes else self.descents()
         while self.progress < 1 and not self.converged:
             before = self.progress
             self.lr = self.settings.lr * factor(self.step, before, self.settings)
@@ -171,7 +174,7 @@ class Training:
             self.seconds = summed(self.fabric, self.seconds)[0] / self.fabric.world_size
         due = self.validation.due(self.step, before, self.progress)
         validation = self.validation.measure(self.step) if due else None
-        examples = self.step * (len(self.batches.split) if isinstance(self.model, Fittable) else self.batches.size)
+        examples = self.step * (len(self.batches.split) if self.by_passes else self.batches.size)
         return Step(self.step, self.progress, losses, self.lr, self.seconds, examples, validation)
 
     def descents(self) -> Iterator[Losses]:
@@ -190,7 +193,7 @@ class Training:
 
     def turns(self, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:
         """Each player's name and loss, computed when its turn comes."""
-        if not isinstance(self.model, MultiPlayer):
+        if not self.is_game:
             with self.fabric.autocast():
                 loss = self.loss(x, y)
             yield "model", loss

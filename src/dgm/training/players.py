@@ -34,7 +34,8 @@ class Player:
 
     def gradient(self, loss: Tensor) -> Tensor:
         """Leaves a mean loss's gradient on the parameters and gives the loss, both averaged over all processes."""
-        self.optimiser.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None  # zero_grad says the same to a profiler, at a tenth of a small model's step
         torch.autograd.backward(loss, inputs=self.parameters)
         return self.shared(loss.detach()) if self.fabric.world_size > 1 else loss.detach()
 

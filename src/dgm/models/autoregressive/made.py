@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -45,8 +46,9 @@ class MADE(nn.Module):
         M^{W}_{kk'} = 1[m(k) \ge m(k')], \quad M^{V}_{dk} = 1[d > m(k)]
 
     Hidden unit k may see the first m(k) dimensions, and output d only hidden units with m(k) < d, in raster order.
-    log p is in nats: of a probability on discrete data, of a density in the data's units otherwise. The conditionals are
-    Bernoulli on binary data, a table on tokens, a mixture of discretised logistics on levels or of normals otherwise.
+    log p is in nats: of a probability on discrete data, of a density in the data's units otherwise. The conditionals
+    are Bernoulli on binary data, a table on tokens, a mixture of discretised logistics on levels or of normals
+    otherwise.
 
     Source: MADE (Germain et al., 2015), arXiv:1502.03509, equations 8, 9, 12 and 13.
     Differs from it: one order and one set of masks, with m(k) spread evenly and not drawn, from 0 on, where a unit sees
@@ -83,9 +85,7 @@ class MADE(nn.Module):
         # m(k) from 0, which sees nothing but a label, to D - 1
         m = torch.arange(config.hidden) * space.dim // config.hidden
         widths = [inputs, *[m] * config.layers]
-        self.hidden = nn.ModuleList(
-            MaskedLinear(after[:, None] >= before[None]) for before, after in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.hidden = nn.ModuleList(MaskedLinear(after[:, None] >= before[None]) for before, after in pairwise(widths))
         self.output = MaskedLinear(outputs[:, None] > m[None])
         self.label = nn.Embedding(config.classes, config.hidden) if config.classes else None
         self.dropout = nn.Dropout(config.dropout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -28,12 +29,12 @@ class EBM(nn.Module):
     .. math::
         p(z) = e^{-E(z)} / Z, \qquad L = E(z^+) - E(z^-) + \alpha (E(z^+)^2 + E(z^-)^2)
 
-    z is x scaled; z+ are data with a little noise, z- the ends of Langevin chains that go on from a buffer of earlier ends.
-    On levels E is that of the level's own point, and a sampled z is rounded to the nearest one; then exp(-E) over all x is
-    normalised by a sum, on continuous spaces by an integral. Energies are in nats.
+    z is x scaled; z+ are data with a little noise, z- the ends of Langevin chains that go on from a buffer of earlier
+    ends. On levels E is that of the level's own point, and a sampled z is rounded to the nearest one; then exp(-E) over
+    all x is normalised by a sum, on continuous spaces by an integral. Energies are in nats.
 
-    Source: Implicit Generation and Modeling with Energy-Based Models (Du & Mordatch, 2019), arXiv:1903.08689, equation 2
-    and algorithm 1. Differs from it: the noise of the chains is smaller than their step asks for (the practice of its
+    Source: Implicit Generation and Modeling with Energy-Based Models (Du & Mordatch, 2019), arXiv:1903.08689, equation
+    2 and algorithm 1. Differs from it: the noise of the chains is smaller than their step asks for (the practice of its
     code, a temperature below 1), and the gradient is clipped.
 
     Args:
@@ -109,15 +110,14 @@ class EBM(nn.Module):
     def chain(self, z: Tensor, steps: int, noise: Any) -> Iterator[Tensor]:
         eta = self.config.step_size
         temperature = self.config.noise**2 / eta
-        for z in langevin(self.score, z, steps=steps, step_size=eta, noise=noise, temperature=temperature):
-            yield z.detach()
+        yield from langevin(self.score, z, steps=steps, step_size=eta, noise=noise, temperature=temperature)
 
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         """A chain from uniform noise."""
         noise = streams(n, seed, self.replay.device)
-        z = noise.uniform(self.space.shape) * 2 - 1
+        start = noise.uniform(self.space.shape) * 2 - 1
         steps = self.config.sampling_steps
-        for k, z in enumerate(self.chain(z, steps, lambda: noise.normal(self.space.shape)), 1):
+        for k, z in enumerate(self.chain(start, steps, lambda: noise.normal(self.space.shape)), 1):
             yield State(self.scaling.inverse(z), k, steps)
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
@@ -141,9 +141,7 @@ class EnergyNet(nn.Module):
         path = sizes(shape[1], shape[2])
         widths = [width * 2**k for k in range(len(path))]
         self.first = nn.Conv2d(shape[0], width, 3, padding=1)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
         self.hidden = nn.Linear(widths[-1] * path[0][0] * path[0][1], 4 * width)
         self.last = nn.Linear(4 * width, 1)
 

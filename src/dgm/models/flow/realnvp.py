@@ -146,7 +146,8 @@ class AffineCoupling(nn.Module):
 
     Args:
         mask: b, true where x is kept; broadcast against one example.
-        network: From b x, with the label's planes behind it, to s and t, twice the channels. Its last layer starts at 0.
+        network: From b x, with the label's planes behind it, to s and t, twice the channels. Its last layer starts at
+        0.
     """
 
     mask: Tensor

@@ -24,9 +24,9 @@ class GMM(nn.Module):
 
     .. math:: \log p(x) = \log \sum_k \pi_k N(x; \mu_k, \Sigma_k)
 
-    Expectation maximisation in passes over the data. E-step: r_ik is proportional to pi_k N(x_i; mu_k, Sigma_k). M-step, with
-    N_k = sum_i r_ik: pi_k = N_k / N, mu_k = sum_i r_ik x_i / N_k, Sigma_k = sum_i r_ik x_i x_i^T / N_k - mu_k mu_k^T.
-    The density is with respect to Lebesgue measure in the data's own units, in nats.
+    Expectation maximisation in passes over the data. E-step: r_ik is proportional to pi_k N(x_i; mu_k, Sigma_k).
+    M-step, with N_k = sum_i r_ik: pi_k = N_k / N, mu_k = sum_i r_ik x_i / N_k, Sigma_k = sum_i r_ik x_i x_i^T / N_k -
+    mu_k mu_k^T. The density is with respect to Lebesgue measure in the data's own units, in nats.
 
     Source: Maximum Likelihood from Incomplete Data via the EM Algorithm (Dempster, Laird & Rubin, 1977), section 4.3;
     k-means++ start: Arthur & Vassilvitskii, 2007.
@@ -104,7 +104,7 @@ class GMM(nn.Module):
             last = loss
 
     def start(self, batches: Iterable[tuple[Batch, Labels | None]]) -> None:
-        """k-means++: each centre an example, chosen with probability proportional to its squared distance to the nearest."""
+        """k-means++: each centre an example, drawn in proportion to its squared distance to the centres so far."""
         z = torch.cat([self.scaled(x) for x, _ in batches])
         chosen = [int(torch.randint(len(z), ()))]
         distance = torch.full((len(z),), math.inf, dtype=z.dtype)
@@ -117,7 +117,7 @@ class GMM(nn.Module):
         self.fitted.fill_(True)
 
     def expect(self, batches: Iterable[tuple[Batch, Labels | None]]) -> tuple[Tensor, Tensor, Tensor, float, Tensor]:
-        """N_k, sum_i r_ik x_i, sum_i r_ik x_i x_i^T, the mean negative log-likelihood, and the worst explained example."""
+        """N_k, sum_i r_ik x_i, sum_i r_ik x_i x_i^T, the mean negative log-likelihood, the worst explained example."""
         mass, first, second = (
             torch.zeros_like(self.weights),
             torch.zeros_like(self.means),

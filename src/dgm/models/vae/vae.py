@@ -28,8 +28,8 @@ class VAE(nn.Module):
     The decoder p(x|z) is Bernoulli on binary data, a discretised logistic on levels and a normal on real numbers.
     Bounds are in nats about x in the data's own numbers. `log_weight` is one term of the importance-weighted bound.
 
-    Source: Auto-Encoding Variational Bayes (Kingma & Welling, 2013), arXiv:1312.6114, equations 7 and 10 and appendix B;
-    Importance Weighted Autoencoders (Burda et al., 2015), arXiv:1509.00519, equation 8.
+    Source: Auto-Encoding Variational Bayes (Kingma & Welling, 2013), arXiv:1312.6114, equations 7 and 10 and appendix
+    B; Importance Weighted Autoencoders (Burda et al., 2015), arXiv:1509.00519, equation 8.
     Differs from them: SiLU where they have tanh; the scale of levels and real numbers is one learnt number a dimension.
 
     Args:

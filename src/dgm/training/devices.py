@@ -49,7 +49,7 @@ def random_states(fabric: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     mine, values = checkpoint.random_states()
     if fabric.world_size == 1:
         return {f"0/{name}": state for name, state in mine.items()}, values
-    gathered = {}
+    gathered: dict[str, Tensor] = {}
     for name, state in mine.items():
         states = [torch.empty_like(state, device=fabric.device) for _ in range(fabric.world_size)]
         torch.distributed.all_gather(states, state.to(fabric.device))
@@ -58,7 +58,7 @@ def random_states(fabric: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def leave(fabric: Any) -> None:
-    """The last to leave is the one that the others talk through: a process that still listens to it would be aborted."""
+    """The first process is the one that the others talk through: who still listens when it leaves is aborted."""
     if fabric.world_size > 1:
         fabric.barrier()
         torch.distributed.destroy_process_group()

@@ -1,0 +1,167 @@
+"""The real command, as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+
+def dgm(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dgm", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs/vae in it."""
+    folder = tmp_path_factory.mktemp("user")
+    done = dgm("train", "vae", "--steps", "150", "--model.latent", "8", "--out", "runs/vae", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_help_names_every_verb(tmp_path: Path) -> None:
+    from dgm.cli.main import VERBS
+
+    done = dgm("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert all(f"  {verb} " in done.stdout for verb in VERBS)
+    for verb in VERBS:
+        shown = dgm(verb, "--help", cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+        assert f"dgm {verb}" in shown.stdout
+
+
+def test_models_and_data_are_listed(tmp_path: Path) -> None:
+    from dgm.data.table import SETS
+    from dgm.registry import MODELS
+
+    assert [row["name"] for row in json.loads(dgm("models", "--json", cwd=tmp_path).stdout)][: len(MODELS)] == list(
+        MODELS
+    )
+    assert [row["name"] for row in json.loads(dgm("data", "--json", cwd=tmp_path).stdout)] == list(SETS)
+    assert "latent" in dgm("models", "vae", cwd=tmp_path).stdout
+    assert "1,000 / 300 / 497" in dgm("data", "digits", cwd=tmp_path).stdout
+
+
+def test_samples_are_the_same_in_every_form(trained: Path) -> None:
+    for out in ("a.npz", "a.csv", "a", "a.png"):
+        assert dgm("sample", "runs/vae", "-n", "9", "--out", out, cwd=trained).returncode == 0
+    x = numpy.load(trained / "a.npz")["x"]
+    assert x.shape == (9, 1, 8, 8)
+    with (trained / "a.csv").open() as file:
+        rows = list(csv.reader(file))[1:]
+    assert numpy.array_equal(numpy.array(rows, float), x.reshape(9, 64))
+    pictures = numpy.stack([numpy.asarray(Image.open(path)) for path in sorted((trained / "a").iterdir())])
+    assert numpy.array_equal(pictures, numpy.round(x[:, 0] / 16 * 255).astype(numpy.uint8))
+    assert Image.open(trained / "a.png").width >= 400
+
+
+def test_training_goes_on_for_longer(trained: Path) -> None:
+    done = dgm("train", "vae", "--steps", "30", "--out", "runs/short", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert dgm("train", "--resume", "runs/short", "--steps", "40", cwd=trained).returncode == 0
+    lines = (trained / "runs/short/metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 40
+
+
+def test_a_printed_recipe_trains_the_same(trained: Path) -> None:
+    printed = dgm("train", "vae", "--model.latent", "3", "--steps", "7", "--print_config", cwd=trained)
+    assert printed.returncode == 0, printed.stderr
+    (trained / "recipe.yaml").write_text(printed.stdout)
+    done = dgm("train", "--config", "recipe.yaml", "--out", "runs/recipe", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((trained / "runs/recipe/config.json").read_text())
+    assert config["model"]["config"]["latent"] == 3
+    assert config["training"]["steps"] == 7
+
+
+def test_evaluate_and_report(trained: Path) -> None:
+    done = dgm("evaluate", "runs/vae", "--samples", "60", "--features", "pixels", "--json", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document == json.loads((trained / "runs/vae/evaluation.json").read_text())
+    assert {entry["kind"] for entry in document["likelihood"]} == {"lower_bound"}
+    assert dgm("report", "runs/vae", "--out", "page.html", cwd=trained).returncode == 0
+    assert "vae" in (trained / "page.html").read_text()
+
+
+def test_check_a_run_and_a_class_of_ones_own(trained: Path) -> None:
+    assert dgm("check", "runs/vae", cwd=trained).returncode == 0
+    source = (Path(__file__).parent / "plugin_package" / "uniform_model" / "__init__.py").read_text()
+    (trained / "mine.py").write_text(source)
+    assert dgm("check", "mine:Uniform", cwd=trained).returncode == 0
+    broken = source.replace("-self.space.dim * math.log", "-0.9 * self.space.dim * math.log")
+    (trained / "broken.py").write_text(broken)
+    done = dgm("check", "broken:Uniform", cwd=trained)
+    assert done.returncode == 1
+    assert "✗" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("frobnicate", "no verb of dgm is called 'frobnicate'"),
+        ("train vaee --out new", "did you mean 'vae'?"),
+        ("train vae", "no run directory is named"),
+        ("train vae --out new --model.latnt 3", "did you mean '--model.latent'?"),
+        ("train vae --out new --model.latent 0", "must be at least 1, got 0"),
+        ("train vae --out new --model.latent many", "--model.latent"),
+        ("train vae --out new --data mnits", "did you mean 'mnist'?"),
+        ("train vae --out new --steps 5 --budget 5s", "give one of the two"),
+        ("train vae --out new --budget soon", "60s, 5m or 2h"),
+        ("train vae --out runs/vae", "exists"),
+        ("train --config missing.yaml", "missing.yaml"),
+        ("train --resume nowhere", "no run directory"),
+        ("train gmm --conditional --out new", "cannot be trained on labels"),
+        ("train vae --conditional --data toy/moons --out new", "no labels"),
+        ("sample nowhere --out new.png", "no run directory"),
+        ("sample runs/vae --out new.gif", "end it in .png, .npz or .csv"),
+        ("sample runs/vae --out new.png --label 3", "trained without labels"),
+        ("sample runs/vae --out new.png -n 0", "at least 1"),
+        ("sample runs/vae --out new.png -n 99999999999", "GiB of memory"),
+        ("sample runs/vae --out runs", "exists"),
+        ("evaluate runs/vae --samples 3", "at least 20"),
+        ("check nobody", "no model is called 'nobody'"),
+        ("compare --models vae,nobody", "no model is called 'nobody'"),
+        ("models --jsn", "did you mean '--json'?"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_nothing(trained: Path, command: str, said: str) -> None:
+    before = sorted(path.name for path in trained.iterdir())
+    done = dgm(*command.split(), cwd=trained)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr
+    assert done.stderr.startswith("dgm: ")
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in trained.iterdir()) == before
+
+
+def test_a_damaged_run_is_named(trained: Path, tmp_path: Path) -> None:
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(trained / "runs" / "vae", run)
+    weights = bytearray((run / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (run / "weights.safetensors").write_bytes(weights)
+    done = dgm("sample", run, "--out", tmp_path / "a.png", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "weights.safetensors is damaged" in done.stderr
+    (run / "config.json").write_text("{")
+    assert "no JSON" in dgm("sample", run, "--out", tmp_path / "a.png", cwd=tmp_path).stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    assert "Traceback" in dgm("check", "nobody", "--debug", cwd=tmp_path).stderr

@@ -203,12 +203,14 @@ def test_a_signal_saves_and_says_how_to_go_on(number: int, tmp_path: Path, unint
 
 
 def test_the_second_interrupt_leaves_at_once(tmp_path: Path) -> None:
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     steps = training("noisy", tmp_path / "run")
     next(steps)
     signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     steps.close()
+    signal.signal(signal.SIGINT, inherited)
 
 
 # -- damaged, locked, full

@@ -52,6 +52,8 @@ class GMM(nn.Module):
     means: Tensor
     covariances: Tensor
     fitted: Tensor
+    last_loss: Tensor
+    gain: Tensor
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
@@ -64,6 +66,9 @@ class GMM(nn.Module):
         self.register_buffer("means", torch.randn(k, d, generator=generator, dtype=torch.float64) / 3)
         self.register_buffer("covariances", torch.eye(d, dtype=torch.float64).repeat(k, 1, 1) / 9)
         self.register_buffer("fitted", torch.tensor(False))
+        # of the last pass: a fit that was killed after it ends where it would have ended
+        self.register_buffer("last_loss", torch.tensor(math.inf, dtype=torch.float64))
+        self.register_buffer("gain", torch.tensor(math.inf, dtype=torch.float64))
 
     def log_joint(self, z: Tensor) -> Tensor:
         """log pi_k + log N(z; mu_k, Sigma_k) of scaled points (B, D), as (B, K)."""
@@ -95,13 +100,11 @@ class GMM(nn.Module):
         """Passes of expectation maximisation, each yielding the mean negative log-likelihood before its M-step."""
         if not self.fitted:
             self.start(batches)
-        last = math.inf
-        while True:
+        while self.gain >= self.config.tolerance:
             loss = self.maximise(*self.expect(batches))
+            self.gain.copy_(self.last_loss - loss)
+            self.last_loss.fill_(loss)
             yield loss
-            if last - loss < self.config.tolerance:
-                return
-            last = loss
 
     def start(self, batches: Iterable[tuple[Batch, Labels | None]]) -> None:
         """k-means++: each centre an example, drawn in proportion to its squared distance to the centres so far."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dgm.report.table import Row
 
 CHECKPOINT_EVERY = 10.0  # seconds: what a kill costs at most
-MAIN_COLUMNS = ("frechet", "coverage", "per_second")
+MAIN_COLUMNS = ("exact", "lower_bound", "estimate", "frechet", "coverage", "per_second")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,9 +175,9 @@ def finish(done: list[Path], left_out: list[dict[str, str]], dataset: Dataset, o
 
 def show(table: list[Row]) -> None:
     """The main numbers, for the terminal; the report has them all."""
-    from dgm.report.table import KINDS, columns_of
+    from dgm.report.table import columns_of
 
-    shown = [column for column in columns_of(table) if column.key in (*KINDS, *MAIN_COLUMNS)]
+    shown = [column for column in columns_of(table) if column.key in MAIN_COLUMNS]
     console = Table(box=None, header_style="bold", pad_edge=False)
     console.add_column("model", no_wrap=True)
     for column in shown:

@@ -22,7 +22,7 @@ COLOURS = {"#010101": "ink", "#020202": "soft", "#030303": "line", "#040404": "f
 INK, SOFT, LINE, FIRST, SECOND = COLOURS
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
 LETTER = 5.2  # points, the width of a letter of a point's name
-TAIL = 0.97  # of the values of a loss that set its axis: the first steps would flatten the rest
+MANY, TAIL = 50, 0.97  # of many values of a loss, the share that sets its axis: the first steps would flatten the rest
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
     taken = [(px - 3, py - 3, px + 3, py + 3) for px, py in places.values()]
     for name, (px, py) in sorted(places.items(), key=lambda item: -item[1][1]):
         long = LETTER * len(name)
-        tries = [(dx, dy) for dy in (-3, 5, -11, 13, -19, 21) for dx in (6, -6 - long)]
+        tries = [(dx, dy) for dy in (-3, 5, -11, 13, -19, 21, -27, 29) for dx in (6, -6 - long)]
         boxes = [(px + dx, py + dy, px + dx + long, py + dy + 8) for dx, dy in tries]
         inside = [box for box in boxes if box[0] > 0 and box[2] < width and box[1] > 0 and box[3] < height] or boxes
         box = min(inside, key=lambda box: sum(overlap(box, other) for other in taken))
@@ -107,7 +107,12 @@ def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """The area that two boxes (left, bottom, right, top) share."""
+    """The area that two boxes (left, bottom, right, top) share.
+
+    Example:
+        >>> overlap((0, 0, 2, 2), (1, 1, 3, 4)), overlap((0, 0, 1, 1), (1, 0, 2, 1))
+        (1, 0)
+    """
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
@@ -128,12 +133,20 @@ def draw_losses(run: Trained, axes: Axes) -> None:
         points = (list(held_out), list(held_out.values()))
         axes.plot(*points, "o-", markersize=2.5, linewidth=1, color=SECOND, label="validation")
     values = sorted([*held_out.values(), *(value for line in run.metrics for value in line["losses"].values())])
-    low, high = values[0], values[int(TAIL * (len(values) - 1))]
+    low, high = values[0], values[int(TAIL * (len(values) - 1)) if len(values) > MANY else -1]
     if high > low:
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     axes.set_xlabel("seconds", fontsize=8)
     if len(axes.get_lines()) > 1:
-        axes.legend(fontsize=7.5, frameon=False, labelcolor=INK, loc="upper right")
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            borderaxespad=0,
+            ncols=3,
+            fontsize=7.5,
+            frameon=False,
+            labelcolor=INK,
+        )
 
 
 def svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:

@@ -1,0 +1,76 @@
+"""Plots say what the numbers say: up and to the right is better, and names can be told apart."""
+
+import itertools
+import re
+
+import pytest
+
+from dgm.report import figures
+from dgm.report.table import rows
+
+from .conftest import evaluation, metric, trained
+
+
+def places(svg: str) -> list[tuple[float, float]]:
+    """Where the points of a scatter plot are in the picture, in their order; y runs down."""
+    points = svg[svg.index("PathCollection") :]
+    return [(float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', points)]
+
+
+@pytest.fixture
+def table():
+    """Each model is better than the one before in all three."""
+    numbers = {"made": (300.0, 0.1, 10.0), "vae": (30.0, 0.5, 100.0), "gan": (3.0, 0.9, 5000.0)}
+    runs = [
+        trained(name, evaluation(metrics=[metric("frechet", f, 0), metric("coverage", c, 0)], per_second=s))
+        for name, (f, c, s) in numbers.items()
+    ]
+    return rows(runs, "classifier")
+
+
+def test_up_and_to_the_right_is_better_in_every_plane(table):
+    planes = figures.trilemma(table)
+    assert len(planes) == 3
+    for svg, _ in planes:
+        found = places(svg)[:3]
+        assert [x for x, _ in found] == sorted(x for x, _ in found)
+        assert [y for _, y in found] == sorted((y for _, y in found), reverse=True)
+
+
+def test_the_words_have_the_numbers(table):
+    (_, words), *_ = figures.trilemma(table)
+    assert "vae 0.5, 30" in words
+
+
+def test_a_plane_without_points_is_left_out():
+    assert figures.trilemma(rows([trained("vae", evaluation())], "classifier")) == []
+
+
+def test_names_of_near_points_do_not_cover_each_other():
+    points = {f"model-{k}": (1 + 0.01 * k, 1 + 0.01 * (k % 2)) for k in range(6)} | {"far": (5.0, 5.0)}
+    svg = figures.plane(points, figures.COVERAGE, figures.SPEED)
+    names = re.findall(r'<text style="font-size: 8px[^"]*" transform="translate\(([\d.]+) ([\d.]+)\)">(\w+-\d)<', svg)
+    names = names or re.findall(r'<text style="font-size: 8px[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>(\w+-\d)<', svg)
+    assert len(names) == 6
+    boxes = [(float(x), float(y), float(x) + 5 * len(name), float(y) + 7) for x, y, name in names]
+    assert all(figures.overlap(a, b) == 0 for a, b in itertools.combinations(boxes, 2))
+
+
+def test_a_plot_takes_the_colours_of_the_page(table):
+    (svg, _), *_ = figures.trilemma(table)
+    assert "var(--first)" in svg
+    assert "var(--ink)" in svg
+    assert not re.search(r"#0[1-5]0[1-5]0[1-5]", svg)
+
+
+def test_the_same_numbers_give_the_same_bytes(table):
+    assert figures.trilemma(table) == figures.trilemma(table)
+    assert dict(figures.curves(table)) == dict(figures.curves(table))
+
+
+def test_every_player_and_the_validation_have_a_line():
+    run = trained("gan", evaluation())
+    lines = [{"seconds": float(k), "losses": {"discriminator": 1.0, "generator": 2.0 + k}} for k in range(5)]
+    run.metrics[:] = [*lines, lines[-1] | {"validation": 3.0}]
+    ((_, svg),) = figures.curves(rows([run], "classifier"))
+    assert {"discriminator", "generator", "validation"} <= set(re.findall(r">(\w+)</text>", svg))

@@ -109,6 +109,8 @@ def train(chosen: jsonargparse.Namespace) -> int:
         raise BadInput("no model is named", "write `dgm train vae`; `dgm models` lists them")
     if chosen.out is None:
         raise BadInput("no run directory is named", f"add --out runs/{chosen.name}")
+    import torch
+
     from dgm import data
     from dgm.registry import create
     from dgm.training import fit
@@ -117,6 +119,7 @@ def train(chosen: jsonargparse.Namespace) -> int:
     config = vars(chosen.get("model", jsonargparse.Namespace())).copy()
     if chosen.conditional:
         config["classes"] = classes(chosen.name, config, dataset.labels)
+    torch.manual_seed(chosen.seed)
     model = create(chosen.name, dataset.space, **config)
     steps = fit(model, dataset, out=Path(chosen.out), **training_settings(chosen))
     follow(steps, f"{chosen.name} on {dataset.name}")

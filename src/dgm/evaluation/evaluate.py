@@ -168,9 +168,15 @@ def with_intervals(
     error = ((FOLDS - 1) / FOLDS * (left_out - left_out.mean(0)).square().sum(0)).sqrt()
     interval = f"jackknife over samples, {FOLDS} groups, 95 %"
     return [
-        {"name": name, "value": v, "low": v - 1.96 * e, "high": v + 1.96 * e, "interval": interval, "reference": r}
+        {"name": name, "value": v, **clipped(name, v, 1.96 * e), "interval": interval, "reference": r}
         for name, v, e, r in zip(names, values.tolist(), error.tolist(), reference, strict=True)
     ]
+
+
+def clipped(name: str, value: float, half: float) -> dict[str, float]:
+    """The interval's ends, which a share cannot have outside [0, 1]."""
+    least, most = (0.0, 1.0) if name in ("precision", "recall", "coverage") else (-math.inf, math.inf)
+    return {"low": max(least, value - half), "high": min(most, value + half)}
 
 
 def memorisation(dataset: Dataset, samples: Tensor, held_out: Tensor) -> dict[str, Any]:
@@ -212,7 +218,7 @@ def provenance(seed: int) -> dict[str, Any]:
         "dgm": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s)",
         "seed": seed,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

@@ -50,7 +50,7 @@ class MaskedDiffusion(nn.Module):
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "tokens"}
-    training: ClassVar[dict[str, Any]] = {  # type: ignore[assignment,misc]
+    defaults: ClassVar[dict[str, Any]] = {
         "lr": 2e-3,
         "warmup": 50,
         "clip": 1.0,

@@ -43,7 +43,7 @@ class NCSN(nn.Module):
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    training: ClassVar[dict[str, Any]] = {  # type: ignore[assignment,misc]
+    defaults: ClassVar[dict[str, Any]] = {
         "lr": 2e-3,
         "warmup": 50,
         "clip": 1.0,

@@ -62,7 +62,7 @@ def test_samples_are_the_same_in_every_form(trained: Path) -> None:
         rows = list(csv.reader(file))[1:]
     assert numpy.array_equal(numpy.array(rows, float), x.reshape(9, 64))
     pictures = numpy.stack([numpy.asarray(Image.open(path)) for path in sorted((trained / "a").iterdir())])
-    assert numpy.array_equal(pictures, numpy.round(x[:, 0] / 16 * 255).astype(numpy.uint8))
+    assert numpy.abs(pictures - x[:, 0] / 16 * 255).max() <= 0.5
     assert Image.open(trained / "a.png").width >= 400
 
 

@@ -47,21 +47,22 @@ def options_of(parser: argparse.ArgumentParser) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     parser = Parser(prog="dgm train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, name_of_model(arguments))
+    name = name_of_model(arguments)
+    add_arguments(parser, name)
     chosen = parser.parse_args(arguments)
+    chosen.name = name  # an absent positional would hide the recipe's
     return resume(chosen) if chosen.resume else train(chosen)
 
 
 def name_of_model(arguments: list[str]) -> str | None:
     """The model's name decides which options there are, so it is looked for first."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0]
     early = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
-    early.add_argument("name", nargs="?")
     early.add_argument("--config")
-    found, _ = early.parse_known_args(
-        arguments[:1] if arguments[:1] and not arguments[0].startswith("-") else arguments
-    )
-    if found.config is None or arguments[0] == found.name:
-        return found.name if arguments[:1] == [found.name] else None
+    found, _ = early.parse_known_args(arguments)
+    if found.config is None:
+        return None
     try:
         document = yaml.safe_load(Path(found.config).read_text())
     except yaml.YAMLError as error:

@@ -1,0 +1,30 @@
+"""Makes the README's picture: `python docs/figure.py demo`, the folder of a comparison. The first samples, none picked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from dgm import data, runs
+from dgm.registry import MODELS
+from dgm.report.pictures import grid
+
+SHOWN = 25
+
+
+def main(folder: Path) -> None:
+    digits = data.load("digits")
+    panels = {"real digits": digits.test.x[:SHOWN]}
+    panels |= {name: runs.load(folder / name / "seed-0").sample(SHOWN, seed=0) for name in MODELS}
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    for axes, (name, x) in zip(figure.subplots(2, 6).flatten(), panels.items(), strict=True):
+        axes.imshow(grid(x, digits.space), cmap="grey")
+        axes.set_title(name, fontsize=9)
+        axes.axis("off")
+    figure.savefig(Path(__file__).parent / "digits.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

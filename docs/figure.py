@@ -1,4 +1,4 @@
-"""Makes the README's picture: `python docs/figure.py demo`, the folder of a comparison. The first samples, none picked."""
+"""Makes the README's picture from a comparison: `python docs/figure.py FOLDER`. The first samples, none picked."""
 
 from __future__ import annotations
 

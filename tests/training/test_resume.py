@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from trainees import MODELS, made, points
+from trainees import MODELS, SPACE, Normal, made, points
 
 from dgm import runs
 from dgm.errors import BadInput, DamagedRun, Interrupted, TrainingStopped
@@ -66,6 +66,28 @@ def test_goes_on_to_the_same_bits(name: str, at: int, tmp_path: Path, uninterrup
     steps.close()  # as a kill after the checkpoint of step `at`, with a line of the next step
     assert finish(name, tmp_path / "run") == expected
     assert numbers(tmp_path / "run") == numbers(whole)
+
+
+def test_the_best_weights_of_before_the_stop_are_kept(tmp_path: Path) -> None:
+    """Too large a step: the last validation is not the best. Kills: the best weights or their loss not restored."""
+    settings = {
+        "steps": 40,
+        "batch": 8,
+        "lr": 1.0,
+        "schedule": "constant",
+        "validate_every": 1,
+        "checkpoint_every": 0.0,
+    }
+    model = Normal(SPACE, Normal.Config())
+    losses = [step.validation for step in fit(model, points(), out=tmp_path / "whole", **settings)]
+    assert losses[38] > min(losses[:38])
+    assert losses[39] > min(losses[:38])
+    steps = fit(Normal(SPACE, Normal.Config()), points(), out=tmp_path / "cut", **settings)
+    assert [next(steps).step for _ in range(39)][-1] == 39
+    steps.close()
+    resumed = Normal(SPACE, Normal.Config())
+    assert len(list(fit(resumed, points(), out=tmp_path / "cut", resume=True))) == 2
+    torch.testing.assert_close(resumed.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
 def test_another_noise_gives_other_bits(tmp_path: Path, uninterrupted: Any) -> None:

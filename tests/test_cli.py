@@ -66,6 +66,22 @@ def test_samples_are_the_same_in_every_form(trained: Path) -> None:
     assert Image.open(trained / "a.png").width >= 400
 
 
+def test_a_model_that_knows_no_labels_refuses_one(trained: Path) -> None:
+    assert dgm("train", "gmm", "--steps", "3", "--out", "runs/gmm", cwd=trained).returncode == 0
+    done = dgm("sample", "runs/gmm", "--label", "3", "--out", "three.png", cwd=trained)
+    assert done.returncode == 2
+    assert "trained without labels" in done.stderr
+
+
+def test_a_label_is_sampled_where_it_was_trained(trained: Path) -> None:
+    train = dgm("train", "made", "--conditional", "--steps", "5", "--out", "runs/made", cwd=trained)
+    assert train.returncode == 0, train.stderr
+    assert dgm("sample", "runs/made", "-n", "2", "--label", "3", "--out", "three.npz", cwd=trained).returncode == 0
+    done = dgm("sample", "runs/made", "--label", "10", "--out", "ten.npz", cwd=trained)
+    assert done.returncode == 2
+    assert "labels go from 0 to 9" in done.stderr
+
+
 def test_training_goes_on_for_longer(trained: Path) -> None:
     done = dgm("train", "vae", "--steps", "30", "--out", "runs/short", cwd=trained)
     assert done.returncode == 0, done.stderr

@@ -58,8 +58,11 @@ def draw(model: Model, n: int, seed: int, label: int | None) -> Tensor:
     """(n, *shape) samples, chunk by chunk under a progress bar; each depends on its own number alone."""
     import torch
 
+    from dgm.networks.embeddings import check_labels
     from dgm.seeds import Streams
 
+    if label is not None:  # a model that knows no labels may not look at them
+        check_labels(torch.tensor([label]), getattr(model.config, "classes", 0))
     device = next(model.parameters(), torch.empty(0)).device
     chunks = []
     with Progress(f"sampling {n}") as progress:

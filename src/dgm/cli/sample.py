@@ -108,8 +108,9 @@ def write_folder(x: Tensor, space: Space, out: Path) -> None:
         raise BadInput(f"a folder of pictures needs images, got {space}", "write a .csv or .npz")
     with replacing(out) as temporary:
         temporary.mkdir()
+        mode = "L" if space.shape[0] == 1 else "RGB"  # so that the folder, read as data, has the space that was sampled
         for k, example in enumerate(x):
-            grid(example[None], space, columns=1, scale=1).save(temporary / f"{k:06d}.png")
+            grid(example[None], space, columns=1, scale=1).convert(mode).save(temporary / f"{k:06d}.png")
 
 
 def write_array(x: Tensor, space: Space, out: Path) -> None:

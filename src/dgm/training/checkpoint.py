@@ -17,14 +17,9 @@ from dgm.runs import replacing, writable, write_json, write_manifest, write_weig
 NAMES = ["state.safetensors", "state.json"]
 
 
-def name_of(values: Mapping[str, Any]) -> str:
-    """Names sort as the states follow each other; that a fit has converged is known only after its last step."""
-    return f"step-{values['step']:08d}" + ("-converged" if values["converged"] else "")
-
-
 def save(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any], keep: int) -> None:
     """Writes ``folder/step-…`` and removes all but the ``keep`` newest."""
-    out = folder / name_of(values)
+    out = folder / f"step-{values['step']:08d}"
     with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
@@ -40,10 +35,10 @@ def newest(folder: Path) -> Path | None:
     return max(folder.glob("step-*"), default=None)
 
 
-def forget_later(folder: Path, values: Mapping[str, Any]) -> None:
-    """Removes the checkpoints after that of ``values``: they are damaged, or training would go on from them."""
+def forget_after(folder: Path, step: int) -> None:
+    """Removes the checkpoints of later steps: they are damaged, or training would go on from them."""
     for found in folder.glob("step-*"):
-        if found.name > name_of(values):
+        if found.name > f"step-{step:08d}":
             shutil.rmtree(found)
 
 

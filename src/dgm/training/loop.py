@@ -99,8 +99,7 @@ class Training:
         self.by_passes, self.is_game = isinstance(model, Fittable), isinstance(model, MultiPlayer)
         self.step = 0
         self.seconds = 0.0
-        self.converged = False
-        self.saved: tuple[int, bool] | None = None  # the step of the newest checkpoint, and whether it is the end
+        self.saved: int | None = None  # the step of the newest checkpoint
 
     # -- moving
 
@@ -153,12 +152,11 @@ class Training:
 
     def steps(self, metrics: Metrics, guard: Guard) -> Iterator[Step]:
         moves = self.passes() if self.by_passes else self.descents()
-        while self.progress < 1 and not self.converged:
+        while self.progress < 1:
             before = self.progress
             self.lr = self.settings.lr * factor(self.step, before, self.settings)
             losses = next(moves, None)
             if losses is None:  # a model that is fitted by passes has converged
-                self.converged = True
                 return
             step = self.moved(losses, before)
             if step.validation is not None or int(before * LOGGED) < int(step.progress * LOGGED):
@@ -267,7 +265,7 @@ class Training:
         """Writes a checkpoint, unless it is there."""
         assert self.out is not None
         self.saved_at = time.monotonic()
-        if self.saved == (self.step, self.converged):
+        if self.saved == self.step:
             return
         self.finite_weights()
         random, values = random_states(self.fabric)
@@ -277,10 +275,10 @@ class Training:
             tensors |= labelled("best", self.validation.best)
             for name, player in self.players.items():
                 tensors |= labelled(f"optimiser/{name}", player.state())
-            values |= {"step": self.step, "seconds": self.seconds, "converged": self.converged}
-            values |= {"players": list(self.players)} | self.validation.state()
+            values |= {"step": self.step, "seconds": self.seconds, "players": list(self.players)}
+            values |= self.validation.state()
             checkpoint.save(self.out / "checkpoints", tensors, values, self.settings.keep)
-        self.saved = (self.step, self.converged)
+        self.saved = self.step
 
     def restore(self) -> None:
         assert self.out is not None
@@ -288,15 +286,15 @@ class Training:
         self.model.load_state_dict(part(tensors, "model"))
         self.average.restore(part(tensors, "ema"))
         self.validation.restore(part(tensors, "best"), values)
-        self.step, self.seconds, self.converged = values["step"], values["seconds"], values["converged"]
+        self.step, self.seconds = values["step"], values["seconds"]
         for name in values["players"]:
             self.player(name).restore(part(tensors, f"optimiser/{name}"))
         if states := part(tensors, f"random/{self.fabric.global_rank}"):
             checkpoint.restore_random_states(states, values)
-        self.saved = (self.step, self.converged)
+        self.saved = self.step
         self.fabric.barrier()  # all have read before one of them deletes
         if self.fabric.is_global_zero:
-            checkpoint.forget_later(self.out / "checkpoints", values)
+            checkpoint.forget_after(self.out / "checkpoints", self.step)
 
     def finish(self) -> None:
         """Leaves the selected weights in the model and in the run directory."""

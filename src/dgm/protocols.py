@@ -66,7 +66,8 @@ class Fittable(Protocol):
         """Yields the mean loss of each pass. ``batches`` can be gone through again and again.
 
         All that a pass learns is in the module's buffers, so that training continues from a checkpoint: a model
-        whose buffers are already fitted goes on from them. It ends when it has converged, and one that has yields nothing.
+        whose buffers are already fitted goes on from them. It ends when it has converged; one that has
+        yields nothing.
         """
         ...
 

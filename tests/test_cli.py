@@ -63,7 +63,8 @@ def test_samples_are_the_same_in_every_form(trained: Path) -> None:
     assert numpy.array_equal(numpy.array(rows, float), x.reshape(9, 64))
     pictures = numpy.stack([numpy.asarray(Image.open(path)) for path in sorted((trained / "a").iterdir())])
     assert numpy.abs(pictures - x[:, 0] / 16 * 255).max() <= 0.5
-    assert Image.open(trained / "a.png").width >= 400
+    with Image.open(trained / "a.png") as picture:
+        assert picture.width >= 400
 
 
 def test_a_model_that_knows_no_labels_refuses_one(trained: Path) -> None:

@@ -1,81 +1,166 @@
-"""The user's own arrays: .npy, or .npz with x, optional labels y, optional splits x_train, x_validation, x_test."""
+"""The user's own arrays: .npy, or .npz with x and optional labels y, or with x_train, x_validation, x_test."""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
 import torch
 from torch import Tensor
 
-from dgm.data.dataset import Dataset, divided, shuffled_parts
+from dgm.data.dataset import Dataset, consecutive, order, shuffled
+from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
 from dgm.space import Space
+
+PARTS = ("train", "validation", "test")
+MOST_LEVELS = 65_536
+BLOCK_BYTES = 1 << 26
 
 
 def load(path: Path, *, seed: int = 0) -> Dataset:
     """Bytes become grey levels, or binary where there are only 0 and 1; other integers levels; floats real numbers.
 
+    Arrays (N, H, W) and (N, H, W, 3) become images (1, H, W) and (3, H, W). Where x_validation is missing beside
+    x_train and x_test, a seeded tenth of x_train stands for it.
+
     Raises:
         BadInput: For what is no such file, objects, missing keys, or NaN.
     """
     arrays = read(path)
-    x = checked(path, arrays["x"])
-    y = None if "y" not in arrays else torch.from_numpy(arrays["y"].astype(numpy.int64))
-    if y is not None and len(y) != len(x):
-        raise BadInput(f"{path} has {len(x)} examples and {len(y)} labels", "give one label an example")
-    labels = () if y is None else tuple(map(str, range(int(y.max()) + 1)))
-    parts = divided(x, y, shuffled_parts(len(x), seed))
-    return Dataset(name=str(path), space=space_of(x), split=f"80 / 10 / 10 %, seed {seed}", labels=labels, **parts)
+    source = channels_first(joined(path, arrays, "x"))
+    low, high = limits(path, source)
+    rows, sizes, split = arrangement(path, arrays, seed)
+    dtype = "float32" if source.dtype.kind == "f" else "uint8" if high < 256 else "int64"
+
+    def fill(out: numpy.ndarray) -> None:
+        for run in runs(out):
+            out[run] = source[rows[run].numpy()]
+
+    x = stored(source.shape, dtype, fill, stamp(path, [path], seed))
+    y, labels = labelled(path, arrays, len(x))
+    parts = consecutive(x, None if y is None else y[rows], sizes)
+    space = continuous(parts["train"].x, low, high) if dtype == "float32" else discrete(source, int(high))
+    return Dataset(name=str(path), space=space, split=split, labels=labels, **parts)
 
 
 def read(path: Path) -> dict[str, numpy.ndarray]:
     """The arrays, memory-mapped where the format allows it; objects, which would be pickles, are refused."""
     try:
-        found = numpy.load(path, mmap_mode="c", allow_pickle=False)
-        arrays = {"x": found} if isinstance(found, numpy.ndarray) else dict(found.items())
-    except (ValueError, OSError, EOFError) as error:
-        raise BadInput(
-            f"{path} cannot be read as an array: {error}", "save numbers with numpy.save or numpy.savez"
-        ) from error
-    if "x" not in arrays:
-        raise BadInput(f"{path} has no array called 'x', only {', '.join(arrays)}", "save it as numpy.savez(file, x=…)")
+        found = numpy.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(found, numpy.ndarray):
+            return {"x": found}
+        with found:
+            arrays = dict(found.items())
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        wrong = f"{path} cannot be read as an array: {error}"
+        raise BadInput(wrong, "save numbers with numpy.save or numpy.savez") from error
+    if "x" not in arrays and not {"x_train", "x_test"} <= arrays.keys():
+        wrong = f"{path} has neither 'x' nor 'x_train' and 'x_test', only {', '.join(arrays) or 'nothing'}"
+        raise BadInput(wrong, "save it as numpy.savez(file, x=…)")
     return arrays
 
 
-def checked(path: Path, array: numpy.ndarray) -> Tensor:
-    if array.ndim < 2 or len(array) < 10:
-        wrong = f"{path} holds an array of shape {array.shape}, expected at least 10 examples of one dimension or more"
+def given(arrays: dict[str, numpy.ndarray], letter: str) -> list[str]:
+    """The keys that make up all x, or all y, in the splits' order."""
+    split = [f"{letter}_{part}" for part in PARTS if f"{letter}_{part}" in arrays]
+    return [letter] if "x" in arrays and letter in arrays else [] if "x" in arrays else split
+
+
+def joined(path: Path, arrays: dict[str, numpy.ndarray], letter: str) -> numpy.ndarray:
+    names = given(arrays, letter)
+    shapes = {arrays[name].shape[1:] for name in names}
+    if len(shapes) > 1:
+        raise BadInput(f"{path}: {', '.join(names)} differ in shape", "give examples of one shape")
+    whole = arrays[names[0]] if len(names) == 1 else numpy.concatenate([arrays[name] for name in names])
+    if letter == "x" and (whole.ndim < 2 or len(whole) < 10):
+        wrong = f"{path} holds an array of shape {whole.shape}, expected at least 10 examples of one dimension or more"
         raise BadInput(wrong, "put the examples along the first axis")
+    return whole
+
+
+def channels_first(array: numpy.ndarray) -> numpy.ndarray:
+    if array.ndim == 3:
+        return array[:, None]
+    last = array.ndim == 4 and array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3)
+    return numpy.moveaxis(array, -1, 1) if last else array
+
+
+def runs(array: numpy.ndarray) -> Iterator[slice]:
+    """Slices of the first axis that hold about 64 MiB each."""
+    step = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
+    return (slice(start, start + step) for start in range(0, len(array), step))
+
+
+def limits(path: Path, array: numpy.ndarray) -> tuple[float, float]:
+    """The least and the largest value, once all are known to be numbers that dgm can hold."""
     if array.dtype.kind not in "buif":
         raise BadInput(f"{path} holds {array.dtype}, expected numbers", "convert it before saving")
-    if array.dtype.kind == "f":
-        bad = numpy.argwhere(~numpy.isfinite(array))
-        if len(bad):
-            raise BadInput(f"{path} holds NaN or infinity at {tuple(map(int, bad[0]))}", "fill or drop those examples")
-        return torch.from_numpy(array.astype(numpy.float32, copy=False))
-    if array.dtype.kind in "iu" and array.dtype != numpy.uint8:
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high > 65_535:
-            raise BadInput(
-                f"{path} holds integers from {low} to {high}, expected levels from 0", "shift them, or save floats"
-            )
-        return torch.from_numpy(array.astype(numpy.uint8 if high < 256 else numpy.int64))
-    return torch.from_numpy(array.astype(numpy.uint8, copy=False))
+    low, high = numpy.inf, -numpy.inf
+    for run in runs(array):
+        block = array[run]
+        if array.dtype.kind == "f":
+            refuse_gaps(path, block, run.start)
+        low, high = min(low, float(block.min())), max(high, float(block.max()))
+    if array.dtype.kind in "iu" and (low < 0 or high >= MOST_LEVELS):
+        wrong = f"{path} holds integers from {low:.0f} to {high:.0f}, expected levels from 0 to {MOST_LEVELS - 1}"
+        raise BadInput(wrong, "shift them, or save floats")
+    return low, high
 
 
-def space_of(x: Tensor) -> Space:
-    shape = tuple(x.shape[1:])
-    if x.is_floating_point():
-        rows = x.flatten(1).double()
-        loc, scale = rows.mean(0), rows.std(0)
-        scale[scale < 1e-12] = 1.0
-        if len(shape) == 1:
-            return Space.continuous(shape, loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
-        return Space.continuous(shape, low=float(x.min()), high=float(x.max()))
-    most = int(x.max())
-    return (
-        Space.binary(shape)
-        if most <= 1
-        else Space.levels(shape, 256 if most < 256 and x.dtype == torch.uint8 else most + 1)
-    )
+def refuse_gaps(path: Path, block: numpy.ndarray, start: int) -> None:
+    with numpy.errstate(over="ignore"):
+        bad = numpy.argwhere(~numpy.isfinite(block.astype(numpy.float32, copy=False)))
+    if len(bad):
+        place = tuple(int(k) for k in (bad[0][0] + start, *bad[0][1:]))
+        raise BadInput(f"{path} holds NaN or infinity at {place}", "fill or drop those examples")
+
+
+def arrangement(path: Path, arrays: dict[str, numpy.ndarray], seed: int) -> tuple[Tensor, dict[str, int], str]:
+    """The order of all examples, the sizes of the splits that follow one another in it, and how they came about."""
+    if "x" in arrays:
+        return *shuffled(len(arrays["x"]), seed), f"80 / 10 / 10 %, seed {seed}"
+    sizes = {part: len(arrays[f"x_{part}"]) for part in PARTS if f"x_{part}" in arrays}
+    rows = torch.arange(sum(sizes.values()))
+    if min(sizes.values()) == 0 or sizes["train"] < 10:
+        raise BadInput(f"{path} has splits of {sizes}", "give at least 10 examples to train on and no empty split")
+    if "validation" in sizes:
+        return rows, sizes, "as given in the file"
+    rows[: sizes["train"]] = order(sizes["train"], seed, 0)
+    held_out = sizes["train"] // 10
+    sizes = {"train": sizes["train"] - held_out, "validation": held_out, "test": sizes["test"]}
+    return rows, sizes, f"as given in the file; a tenth of x_train is the validation split, seed {seed}"
+
+
+def labelled(path: Path, arrays: dict[str, numpy.ndarray], n: int) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Labels as numbers from 0, and their names: the sorted values that stand in the file."""
+    if not given(arrays, "y"):
+        return None, ()
+    y = joined(path, arrays, "y")
+    if y.size != n:
+        raise BadInput(f"{path} has {n} examples and {y.size} labels", "give one label an example")
+    if y.dtype.kind not in "buiU":
+        raise BadInput(f"{path} has labels of type {y.dtype}, expected integers or text", "convert them before saving")
+    names, numbers = numpy.unique(y.ravel(), return_inverse=True)
+    return torch.from_numpy(numbers.astype(numpy.int64)), tuple(map(str, names))
+
+
+def discrete(source: numpy.ndarray, high: int) -> Space:
+    shape = source.shape[1:]
+    if high <= 1:
+        return Space.binary(shape)
+    return Space.levels(shape, 256 if source.dtype == numpy.uint8 else high + 1)
+
+
+def continuous(train: Tensor, low: float, high: float) -> Space:
+    """Vectors are standardised by the training split's moments, images lie within bounds."""
+    if train.ndim > 2:
+        return Space.continuous(tuple(train.shape[1:]), low=low, high=high)
+    loc = train.mean(0, dtype=torch.float64)
+    squared = sum((part.double() - loc).square().sum(0) for part in train.split(1 << 16))
+    scale = (squared / (len(train) - 1)) ** 0.5
+    scale = torch.where(scale > 1e-12 * loc.abs(), scale, 1.0)
+    return Space.continuous(tuple(train.shape[1:]), loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))

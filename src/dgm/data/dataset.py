@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -94,16 +95,14 @@ def fingerprint(x: Tensor, at_most: int = 1 << 26) -> str:
     return hashlib.sha256(repr(tuple(x.shape)).encode() + content).hexdigest()
 
 
-def divided(x: Tensor, y: Tensor | None, parts: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Splits by index."""
-    return {name: Split(x[rows], None if y is None else y[rows]) for name, rows in parts.items()}
+def consecutive(x: Tensor, y: Tensor | None, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Splits that follow one another in ``x``: views, so that what is memory-mapped stays so."""
+    ends = list(accumulate(sizes.values()))
+    runs = {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+    return {name: Split(x[rows], None if y is None else y[rows]) for name, rows in runs.items()}
 
 
-def shuffled_parts(n: int, seed: int) -> dict[str, Tensor]:
-    """80 % for training, 10 % for validation and the rest for the test, of a seeded permutation."""
-    rows, train, validation = order(n, seed, 0), round(0.8 * n), round(0.1 * n)
-    return {
-        "train": rows[:train],
-        "validation": rows[train : train + validation],
-        "test": rows[train + validation :],
-    }
+def shuffled(n: int, seed: int) -> tuple[Tensor, dict[str, int]]:
+    """A seeded permutation of ``n`` rows, and the sizes of its runs: 80 %, 10 % and the rest for the test."""
+    train, validation = round(0.8 * n), round(0.1 * n)
+    return order(n, seed, 0), {"train": train, "validation": validation, "test": n - train - validation}

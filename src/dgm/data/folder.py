@@ -4,47 +4,64 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
+from rich.console import Console
+from rich.progress import track
 
-from dgm.data.dataset import Dataset, divided, fingerprint, shuffled_parts
-from dgm.data.table import cache
+from dgm.data.dataset import Dataset, consecutive, shuffled
+from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
 from dgm.space import Space
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 DEFAULT_SIZE = 32
-SHARE_OF_MEMORY = 0.25  # a folder that decodes to more is kept in a file and memory-mapped
+GREY = ("1", "L", "LA")
+GREY_16_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+# what Pillow raises for a file that is torn, is something else, or would not fit into memory
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+WORTH_A_BAR = 1000
 
 
 def load(path: Path, *, size: int | None = None, grey: bool = False, seed: int = 0) -> Dataset:
     """Images as 256 levels, (C, size, size), or at their own size where all have one and ``size`` is None.
 
     Others are resized by their shorter side and cropped at the centre, to 32 pixels where no size is given. They are
-    grey if all of them are, or if asked. Labels are the names of the subfolders that hold the images.
+    grey if all of them are, or if asked. Labels are the names of the subfolders that hold the images. Cameras'
+    orientation is applied, transparency is dropped, sixteen bits become eight, hidden files are left out.
 
     Raises:
         BadInput: Naming the image that cannot be read, or a folder that has none.
     """
     if size is not None and size < 4:
         raise BadInput(f"--size must be at least 4, got {size}", "give the side in pixels")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    files = images(path)
     if len(files) < 10:
         raise BadInput(
             f"{path} holds {len(files)} images, expected at least 10", f"put {', '.join(sorted(SUFFIXES))} files there"
         )
     shape = common_shape(files, size, grey)
-    x = torch.from_numpy(decode(files, shape, stamp(path, files, shape)))
+    rows, sizes = shuffled(len(files), seed)
+    files = [files[row] for row in rows.tolist()]  # in the splits' order, so that a split is a run of the array
+    x = stored((len(files), *shape), "uint8", lambda out: fill(out, files), stamp(path, files, shape))
     names = [str(file.parent.relative_to(path)) for file in files]
     labels = tuple(sorted(set(names))) if len(set(names)) > 1 else ()
-    y = torch.tensor([labels.index(name) for name in names]) if labels else None
-    parts = divided(x, y, shuffled_parts(len(x), seed))
+    number = {label: k for k, label in enumerate(labels)}
+    y = torch.tensor([number[name] for name in names]) if labels else None
+    parts = consecutive(x, y, sizes)
     return Dataset(
         name=str(path), space=Space.levels(shape, 256), split=f"80 / 10 / 10 %, seed {seed}", labels=labels, **parts
     )
+
+
+def images(path: Path) -> list[Path]:
+    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    return sorted(file for file in found if not any(part[0] == "." for part in file.relative_to(path).parts))
 
 
 def common_shape(files: list[Path], size: int | None, grey: bool) -> tuple[int, int, int]:
@@ -54,35 +71,27 @@ def common_shape(files: list[Path], size: int | None, grey: bool) -> tuple[int, 
     for file in files:
         try:
             with Image.open(file) as image:
-                seen[image.size] += 1
-                colour |= image.mode not in ("1", "L", "I", "I;16", "LA")
-        except (UnidentifiedImageError, OSError) as error:
+                seen[image.size[::-1] if lies_on_its_side(image) else image.size] += 1
+                colour |= image.mode not in (*GREY, *GREY_16_BIT)
+        except UNREADABLE as error:
             raise BadInput(f"{file} cannot be read as an image", "remove or replace it") from error
     width, height = next(iter(seen)) if len(seen) == 1 and size is None else (size or DEFAULT_SIZE,) * 2
     return (1 if grey or not colour else 3, height, width)
 
 
-def decode(files: list[Path], shape: tuple[int, int, int], name: str) -> numpy.ndarray:
-    """uint8 (N, C, H, W): in memory where it fits, else in the user's cache and memory-mapped."""
-    whole = (len(files), *shape)
-    if numpy.prod(whole) <= SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-        out = numpy.empty(whole, numpy.uint8)
-        fill(out, files)
-        return out
-    kept = cache() / "folders" / f"{name}.npy"
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-        mapped = numpy.lib.format.open_memmap(temporary, mode="w+", dtype=numpy.uint8, shape=whole)
-        fill(mapped, files)
-        mapped.flush()
-        temporary.replace(kept)
-    return numpy.load(kept, mmap_mode="c", allow_pickle=False)
+def lies_on_its_side(image: Image.Image) -> bool:
+    """Whether a camera says so. A PNG file keeps that behind its pixels, which would have to be decoded first."""
+    return image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
 
 
-def fill(out: numpy.ndarray, files: list[Path]) -> None:
-    for k, file in enumerate(files):
-        out[k] = pixels(file, out.shape[1:])
+def fill(out: numpy.ndarray, files: Sequence[Path]) -> None:
+    console, shape = Console(stderr=True), out.shape[1:]
+    quiet = len(files) < WORTH_A_BAR or not console.is_terminal
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = pool.map(lambda file: pixels(file, shape), files)
+        bar = track(decoded, "reading images", len(files), console=console, transient=True, disable=quiet)
+        for k, image in enumerate(bar):
+            out[k] = image
 
 
 def pixels(file: Path, shape: tuple[int, ...]) -> numpy.ndarray:
@@ -90,8 +99,9 @@ def pixels(file: Path, shape: tuple[int, ...]) -> numpy.ndarray:
     channels, height, width = shape
     try:
         with Image.open(file) as opened:
-            image = opened.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError) as error:
+            opened.draft(None, (2 * max(shape),) * 2)  # a JPEG file far larger than that is decoded at less
+            image = eight_bits(ImageOps.exif_transpose(opened)).convert("L" if channels == 1 else "RGB")
+    except UNREADABLE as error:
         raise BadInput(f"{file} cannot be read as an image", "remove or replace it") from error
     factor = max(width / image.width, height / image.height)
     if factor != 1:
@@ -104,7 +114,8 @@ def pixels(file: Path, shape: tuple[int, ...]) -> numpy.ndarray:
     return array[None] if channels == 1 else array.transpose(2, 0, 1)
 
 
-def stamp(path: Path, files: list[Path], shape: tuple[int, int, int]) -> str:
-    """A name for the decoded folder that changes when a file does."""
-    stats = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return f"{path.name}-{fingerprint(torch.tensor([*map(list, stats), [hash(shape) % 2**31, len(files)]]))[:16]}"
+def eight_bits(image: Image.Image) -> Image.Image:
+    """65,535 becomes 255; Pillow's own conversion would clip at 255."""
+    if image.mode not in GREY_16_BIT:
+        return image
+    return Image.fromarray((numpy.asarray(image).clip(0, 65_535) / 257).round().astype(numpy.uint8))

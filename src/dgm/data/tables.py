@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dgm.data.dataset import Dataset, divided, shuffled_parts
+from dgm.data.dataset import Dataset, consecutive, shuffled
 from dgm.errors import BadInput, MissingExtra
 from dgm.space import Space
 
@@ -23,14 +23,15 @@ def load(path: Path, *, seed: int = 0) -> Dataset:
     x = torch.tensor(rows, dtype=torch.float64)
     if len(x) < 10:
         raise BadInput(f"{path} has {len(x)} rows, expected at least 10", "give more data")
-    parts = shuffled_parts(len(x), seed)
-    train = x[parts["train"]]
+    rows, sizes = shuffled(len(x), seed)
+    x = x[rows]
+    train = x[: sizes["train"]]
     scale = train.std(0)
     for name, spread in zip(names, scale.tolist(), strict=True):
         if spread == 0:
             raise BadInput(f"{path}: column '{name}' never changes", "drop it")
     space = Space.continuous((x.shape[1],), loc=tuple(train.mean(0).tolist()), scale=tuple(scale.tolist()))
-    splits = divided(x.float(), None, parts)
+    splits = consecutive(x.float(), None, sizes)
     return Dataset(name=str(path), space=space, split=f"80 / 10 / 10 %, seed {seed}", **splits)
 
 

@@ -66,8 +66,8 @@ def read(path: Path) -> dict[str, numpy.ndarray]:
 
 def given(arrays: dict[str, numpy.ndarray], letter: str) -> list[str]:
     """The keys that make up all x, or all y, in the splits' order."""
-    split = [f"{letter}_{part}" for part in PARTS if f"{letter}_{part}" in arrays]
-    return [letter] if "x" in arrays and letter in arrays else [] if "x" in arrays else split
+    names = [letter] if "x" in arrays else [f"{letter}_{part}" for part in PARTS]
+    return [name for name in names if name in arrays]
 
 
 def joined(path: Path, arrays: dict[str, numpy.ndarray], letter: str) -> numpy.ndarray:
@@ -101,9 +101,7 @@ def limits(path: Path, array: numpy.ndarray) -> tuple[float, float]:
         raise BadInput(f"{path} holds {array.dtype}, expected numbers", "convert it before saving")
     low, high = numpy.inf, -numpy.inf
     for run in runs(array):
-        block = array[run]
-        if array.dtype.kind == "f":
-            refuse_gaps(path, block, run.start)
+        block = array[run] if array.dtype.kind != "f" else singles(path, array[run], run.start)
         low, high = min(low, float(block.min())), max(high, float(block.max()))
     if array.dtype.kind in "iu" and (low < 0 or high >= MOST_LEVELS):
         wrong = f"{path} holds integers from {low:.0f} to {high:.0f}, expected levels from 0 to {MOST_LEVELS - 1}"
@@ -111,12 +109,15 @@ def limits(path: Path, array: numpy.ndarray) -> tuple[float, float]:
     return low, high
 
 
-def refuse_gaps(path: Path, block: numpy.ndarray, start: int) -> None:
+def singles(path: Path, block: numpy.ndarray, start: int) -> numpy.ndarray:
+    """float32, as which the data is kept, so that its limits are those of what is kept."""
     with numpy.errstate(over="ignore"):
-        bad = numpy.argwhere(~numpy.isfinite(block.astype(numpy.float32, copy=False)))
+        block = block.astype(numpy.float32, copy=False)
+    bad = numpy.argwhere(~numpy.isfinite(block))
     if len(bad):
         place = tuple(int(k) for k in (bad[0][0] + start, *bad[0][1:]))
         raise BadInput(f"{path} holds NaN or infinity at {place}", "fill or drop those examples")
+    return block
 
 
 def arrangement(path: Path, arrays: dict[str, numpy.ndarray], seed: int) -> tuple[Tensor, dict[str, int], str]:

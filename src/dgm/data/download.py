@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import http.client
 import os
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from dgm.data.table import RemoteFile, Spec, found, roots
@@ -30,22 +35,48 @@ def fetch(name: str, spec: Spec, root: str | Path | None = None) -> Path:
         return folder
     folder = roots(root)[0 if root is not None else -1] / spec.folder
     folder.mkdir(parents=True, exist_ok=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
-        for file in spec.files:
-            if not (folder / file.name).is_file():
-                task = progress.add_task(f"{name}: {file.name}", total=file.size)
-                download(file, folder / file.name, lambda done, task=task: progress.update(task, completed=done))  # type: ignore[misc]
+    with alone(folder):
+        # another process may have brought it while this one waited
+        for file in spec.files if found(spec, folder.parent) is None else ():
+            archive = folder / file.name
+            if not archive.is_file():
+                with progress(f"{name}: {file.name}", file.size) as advanced:
+                    download(file, archive, advanced)
             if file.unpacks_to:
-                with tarfile.open(folder / file.name) as archive:
-                    archive.extractall(folder, filter="data")
+                unpack(archive, file.unpacks_to)
     return folder
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time. The kernel drops the lock with the process."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def progress(what: str, size: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, as stdout may be read by a program; yields what tells it how many bytes are there."""
+    text, bar, console = TextColumn("{task.description}"), BarColumn(), Console(stderr=True)
+    with Progress(text, bar, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=console) as shown:
+        task = shown.add_task(what, total=size)
+        yield lambda done: shown.update(task, completed=done)
+
+
+def unpack(archive: Path, names: Sequence[str]) -> None:
+    """Puts the named files beside the archive, each of them whole, and removes the archive."""
+    folder = archive.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch, tarfile.open(archive) as content:
+            content.extractall(scratch, filter="data")
+            for name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (Path(scratch) / name).replace(folder / name)
+    except (tarfile.TarError, EOFError, FileNotFoundError) as error:
+        wrong = f"{archive} is not the published archive: {error}"
+        raise BadInput(wrong, "remove it, and it is downloaded again") from error
+    archive.unlink()
 
 
 def download(file: RemoteFile, out: Path, advanced: Callable[[int], None] = lambda done: None) -> None:
@@ -53,16 +84,17 @@ def download(file: RemoteFile, out: Path, advanced: Callable[[int], None] = lamb
     part = out.with_name(out.name + ".part")
     try:
         receive(file, part, advanced)
-    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         wrong = f"{file.name} could not be downloaded from {file.address}: {getattr(error, 'reason', error)}"
         raise BadInput(wrong, f"run it again to go on, or put the file into {out.parent} yourself") from error
+    have = part.stat().st_size
+    if have < file.size:
+        raise BadInput(f"{file.name} was cut after {have:,} of {file.size:,} bytes", "run it again to go on")
     got = digest(part, file.algorithm)
     if got != file.digest:
-        cut = part.stat().st_size < file.size
-        if not cut:
-            part.unlink()
+        part.unlink()
         wrong = f"{file.name} came with {file.algorithm} {got}, the published file has {file.digest}"
-        raise BadInput(wrong, "run it again to go on" if cut else "run it again; if it stays so, tell dgm's authors")
+        raise BadInput(wrong, "run it again; if it stays so, tell dgm's authors")
     part.replace(out)
 
 

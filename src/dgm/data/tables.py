@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+from itertools import chain, islice
 from pathlib import Path
 
+import numpy
 import torch
 
 from dgm.data.dataset import Dataset, consecutive, shuffled
 from dgm.errors import BadInput, MissingExtra
 from dgm.space import Space
+
+LARGEST = float(numpy.finfo(numpy.float32).max)
 
 
 def load(path: Path, *, seed: int = 0) -> Dataset:
@@ -19,12 +23,11 @@ def load(path: Path, *, seed: int = 0) -> Dataset:
         BadInput: For text or gaps, with the row and the column; for a column that never changes.
         MissingExtra: For Parquet without pyarrow.
     """
-    names, rows = read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
-    x = torch.tensor(rows, dtype=torch.float64)
-    if len(x) < 10:
-        raise BadInput(f"{path} has {len(x)} rows, expected at least 10", "give more data")
-    rows, sizes = shuffled(len(x), seed)
-    x = x[rows]
+    names, values = read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
+    if len(values) < 10:
+        raise BadInput(f"{path} has {len(values)} rows, expected at least 10", "give more data")
+    rows, sizes = shuffled(len(values), seed)
+    x = torch.from_numpy(values)[rows]
     train = x[: sizes["train"]]
     scale = train.std(0)
     for name, spread in zip(names, scale.tolist(), strict=True):
@@ -35,37 +38,64 @@ def load(path: Path, *, seed: int = 0) -> Dataset:
     return Dataset(name=str(path), space=space, split=f"80 / 10 / 10 %, seed {seed}", **splits)
 
 
-def read_csv(path: Path) -> tuple[list[str], list[list[float]]]:
-    """Column names and rows. The first line is a header unless all of it is numbers."""
+def read_csv(path: Path) -> tuple[list[str], numpy.ndarray]:
+    """Column names and rows. The first line is a header if it holds any text that is no number."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in csv.reader(file) if line]
+            first = next((line for line in csv.reader(file) if line), None)
+        if first is None:
+            raise BadInput(f"{path} is empty", "give rows of numbers")
+        headed = any(cell.strip() and not is_number(cell) for cell in first)
+        names = [cell.strip() for cell in first] if headed else [f"x{k}" for k in range(len(first))]
+        values = parsed(path, headed)
+        return names, slowly_parsed(path, names, headed) if values is None else values
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is no text: {error.reason} at byte {error.start}", "save it as UTF-8") from error
-    if not lines:
-        raise BadInput(f"{path} is empty", "give rows of numbers")
-    headed = not all(map(is_number, lines[0]))
-    names = [name.strip() for name in lines[0]] if headed else [f"x{k}" for k in range(len(lines[0]))]
+    except csv.Error as error:
+        raise BadInput(f"{path} cannot be read as a table: {error}", "save it as comma-separated numbers") from error
+
+
+def parsed(path: Path, headed: bool) -> numpy.ndarray | None:
+    """All rows at numpy's speed; None where one of them has text or a gap."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = (line for line in file if line.strip())
+        if headed:
+            next(lines)
+        try:
+            # of no row at all numpy warns
+            values = numpy.loadtxt(chain([next(lines)], lines), delimiter=",", quotechar='"', comments=None, ndmin=2)
+        except (ValueError, StopIteration):
+            return None
+    return values if (numpy.abs(values) < LARGEST).all() else None
+
+
+def slowly_parsed(path: Path, names: list[str], headed: bool) -> numpy.ndarray:
+    """All rows, one cell after the other, so that the first that is wrong can be named by its line and column."""
     rows = []
-    for number, line in enumerate(lines[headed:], 1 + headed):
-        if len(line) != len(names):
-            raise BadInput(f"{path}: row {number} has {len(line)} fields, expected {len(names)}", "mend that row")
-        for name, cell in zip(names, line, strict=True):
-            if not is_number(cell):
-                held = f"holds '{cell}'" if cell.strip() else "is empty"
-                raise BadInput(f"{path}: row {number}, column '{name}' {held}, expected a number", "fill or drop it")
-        rows.append([float(cell) for cell in line])
-    return names, rows
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        lines = ((reader.line_num, line) for line in reader if line)
+        for number, line in islice(lines, int(headed), None):
+            if len(line) != len(names):
+                raise BadInput(f"{path}: row {number} has {len(line)} fields, expected {len(names)}", "mend that row")
+            for name, cell in zip(names, line, strict=True):
+                if not is_number(cell):
+                    held = f"holds '{cell}'" if cell.strip() else "is empty"
+                    wrong = f"{path}: row {number}, column '{name}' {held}, expected a number"
+                    raise BadInput(wrong, "fill or drop it")
+            rows.append([float(cell) for cell in line])
+    return numpy.array(rows).reshape(len(rows), len(names))
 
 
 def is_number(cell: str) -> bool:
+    """Whether it is a finite number that float32 can hold, as which x is kept."""
     try:
-        return abs(float(cell)) < float("inf")
+        return abs(float(cell)) < LARGEST
     except ValueError:
         return False
 
 
-def read_parquet(path: Path) -> tuple[list[str], list[list[float]]]:
+def read_parquet(path: Path) -> tuple[list[str], numpy.ndarray]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -79,11 +109,10 @@ def read_parquet(path: Path) -> tuple[list[str], list[list[float]]]:
     for name, column in zip(table.column_names, table.columns, strict=True):
         if not (pyarrow.types.is_floating(column.type) or pyarrow.types.is_integer(column.type)):
             raise BadInput(f"{path}: column '{name}' holds {column.type}, expected numbers", "drop or encode it")
-        values = column.to_pylist()
-        for row, value in enumerate(values, 1):
-            if value is None or not is_number(str(value)):
-                raise BadInput(
-                    f"{path}: row {row}, column '{name}' holds {value}, expected a number", "fill or drop it"
-                )
+        values = column.to_numpy().astype(numpy.float64)  # a gap becomes NaN
+        bad = numpy.flatnonzero(~(numpy.abs(values) < LARGEST))
+        if len(bad):
+            held = f"row {bad[0] + 1}, column '{name}' holds {column[int(bad[0])]}"
+            raise BadInput(f"{path}: {held}, expected a number", "fill or drop it")
         columns.append(values)
-    return list(table.column_names), [list(map(float, row)) for row in zip(*columns, strict=True)]
+    return list(table.column_names), numpy.stack(columns, 1) if columns else numpy.empty((0, 0))

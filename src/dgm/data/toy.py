@@ -1,7 +1,9 @@
 r"""Densities in the plane whose log-density is known, so that a model's can be held against it.
 
-Each is a mixture of Gaussians, or a curve with Gaussian noise: a mixture with so many close components that the sum is
-the integral along the curve to far more digits than float32 has.
+Each is in closed form: a mixture of Gaussians, a change of variables, a board. A curve with Gaussian noise is a mixture
+of 400 components a curve, less than half the noise apart, and samples come from that very mixture, so that their
+log-density is exact. It is also the midpoint rule of the integral along the curve, to 1e-4 nats on average and to 0.03
+nats far out at a curve's end.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dgm.space import Space
 
 SEED = 2026
 SIZES = {"train": 10_000, "validation": 2_000, "test": 2_000}
-POINTS = 400  # of the quadrature along a curve: at half the noise apart the error is below e^-70, by Poisson summation
+POINTS = 400
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from dgm.protocols import (
     Batch,
+    BoundedLikelihood,
     EstimatedLikelihood,
     ExactLikelihood,
     Fittable,
+    ImportanceWeighted,
     Labels,
     Latent,
     Model,
@@ -40,7 +42,7 @@ def dequantise(model: Model, space: Space) -> nn.Module:
     """``model``, a continuous one of the box [0, K)^D, as a model of the discrete ``space``.
 
     The wrapper has the methods that the model's own give it: an exact log-density becomes a bound with importance
-    weights, an estimate stays an estimate.
+    weights, bounds and estimates stay what they are.
     """
     parts = tuple(part for protocol, part in PARTS.items() if isinstance(model, protocol))
     return type("Dequantised", (*parts, Dequantised), {"defaults": getattr(type(model), "defaults", {})})(model, space)
@@ -113,6 +115,18 @@ class _Bound(Dequantised):
         return self.log_weight(x, y)
 
 
+class _InnerBound(Dequantised):
+    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """The model's own bound on log p(x + u): one on log P(x) too, by Jensen's inequality twice."""
+        return self.dequantised.elbo(self.lift(x), y)
+
+
+class _InnerWeight(Dequantised):
+    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """The model's own weight of p(x + u): E over u and the model's draws is P(x)."""
+        return self.dequantised.log_weight(self.lift(x), y)
+
+
 class _Estimate(Dequantised):
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         """An estimate of the bound E[log p(x + u)], at one uniform u."""
@@ -134,7 +148,7 @@ class _Code(Dequantised):
         return self.floor(self.dequantised.decode(z, y))
 
 
-# what the continuous model has -> what the dequantised one has for it
+# what the continuous model has -> what the dequantised one has for it; of two that give the same, the first counts
 PARTS: dict[Any, type[Dequantised]] = {
     Trainable: _Loss,
     MultiPlayer: _Losses,
@@ -142,6 +156,8 @@ PARTS: dict[Any, type[Dequantised]] = {
     Samplable: _Sample,
     Progressive: _Trajectory,
     ExactLikelihood: _Bound,
+    BoundedLikelihood: _InnerBound,
+    ImportanceWeighted: _InnerWeight,
     EstimatedLikelihood: _Estimate,
     Unnormalised: _Energy,
     Latent: _Code,

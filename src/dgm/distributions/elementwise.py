@@ -16,7 +16,20 @@ from dgm.distributions.scaling import Scaling
 from dgm.seeds import Streams
 from dgm.space import Space
 
-MIN_LOG_SCALE = -7.0
+LOG_SCALES = (-7.0, 7.0)  # bounds of every scale, on the scaled axis: beyond them float32 loses a cell or overflows
+
+
+def mixture(outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """log pi, mu and the bounded log s of M components, from 3 M outputs: M logits, M locations, M log-scales."""
+    logits, mu, log_s = outputs.chunk(3, -1)
+    return logits.log_softmax(-1), mu, log_s.clamp(*LOG_SCALES)
+
+
+def component(outputs: Tensor, noise: Streams) -> tuple[Tensor, Tensor]:
+    """mu and s of one component of the mixture, drawn by its weight."""
+    log_pi, mu, log_s = mixture(outputs)
+    drawn = noise.categorical(log_pi)[..., None]
+    return mu.gather(-1, drawn)[..., 0], log_s.gather(-1, drawn)[..., 0].exp()
 
 
 class Elementwise(Protocol):
@@ -83,26 +96,25 @@ class DiscretisedLogistics(nn.Module):
         self.half_cell = 1 / ((space.values or 2) - 1)
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        logits, mu, log_scale = outputs.chunk(3, -1)
+        log_pi, mu, log_s = mixture(outputs)
         z = self.scaling(x)[..., None]
-        inverse_scale = (-log_scale.clamp_min(MIN_LOG_SCALE)).exp()
-        upper, lower = (z + self.half_cell - mu) * inverse_scale, (z - self.half_cell - mu) * inverse_scale
-        # log(F(a) - F(b)) = log F(a) + log F(-b) + log(1 - e^(b - a)), which holds its digits in both tails
-        inner = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(lower - upper))
+        upper, lower = (z + self.half_cell - mu) / log_s.exp(), (z - self.half_cell - mu) / log_s.exp()
+        # log(F(a) - F(b)) = log F(a) + log F(-b) + log(1 - e^(b - a)) holds its digits in both tails, and the cell's
+        # width a - b is known without subtracting
+        width = 2 * self.half_cell / log_s.exp()
+        inner = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-width))
         first, last = (x == 0)[..., None], (x == (self.space.values or 0) - 1)[..., None]
         cell = torch.where(first, logsigmoid(upper), torch.where(last, logsigmoid(-lower), inner))
-        return (logits.log_softmax(-1) + cell).logsumexp(-1)
+        return (log_pi + cell).logsumexp(-1)
 
     def forward(self, outputs: Tensor) -> Tensor:
-        logits, mu, _ = outputs.chunk(3, -1)
-        return self.scaling.inverse((logits.softmax(-1) * mu).sum(-1))
+        log_pi, mu, _ = mixture(outputs)
+        return self.scaling.inverse((log_pi.exp() * mu).sum(-1))
 
     def sample(self, outputs: Tensor, noise: Streams) -> Tensor:
-        logits, mu, log_scale = outputs.chunk(3, -1)
-        component = noise.categorical(logits)[..., None]
-        mu, log_scale = mu.gather(-1, component)[..., 0], log_scale.gather(-1, component)[..., 0]
+        mu, s = component(outputs, noise)
         u = noise.uniform(mu.shape[1:]).clamp(1e-6, 1 - 1e-6)
-        return self.scaling.inverse(mu + log_scale.clamp_min(MIN_LOG_SCALE).exp() * u.logit())
+        return self.scaling.inverse(mu + s * u.logit())
 
 
 class Gaussians(nn.Module):
@@ -118,21 +130,18 @@ class Gaussians(nn.Module):
         self.scaling = Scaling(space)
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        logits, mu, log_std = outputs.chunk(3, -1)
-        log_std = log_std.clamp_min(MIN_LOG_SCALE)
-        normal = torch.distributions.Normal(mu, log_std.exp(), validate_args=False)
-        mixed = (logits.log_softmax(-1) + normal.log_prob(self.scaling(x)[..., None])).logsumexp(-1)
+        log_pi, mu, log_s = mixture(outputs)
+        normal = torch.distributions.Normal(mu, log_s.exp(), validate_args=False)
+        mixed = (log_pi + normal.log_prob(self.scaling(x)[..., None])).logsumexp(-1)
         return mixed - self.scaling.scale.log()
 
     def forward(self, outputs: Tensor) -> Tensor:
-        logits, mu, _ = outputs.chunk(3, -1)
-        return self.scaling.inverse((logits.softmax(-1) * mu).sum(-1))
+        log_pi, mu, _ = mixture(outputs)
+        return self.scaling.inverse((log_pi.exp() * mu).sum(-1))
 
     def sample(self, outputs: Tensor, noise: Streams) -> Tensor:
-        logits, mu, log_std = outputs.chunk(3, -1)
-        component = noise.categorical(logits)[..., None]
-        mu, log_std = mu.gather(-1, component)[..., 0], log_std.gather(-1, component)[..., 0]
-        return self.scaling.inverse(mu + log_std.clamp_min(MIN_LOG_SCALE).exp() * noise.normal(mu.shape[1:]))
+        mu, s = component(outputs, noise)
+        return self.scaling.inverse(mu + s * noise.normal(mu.shape[1:]))
 
 
 def elementwise(space: Space, components: int = 1) -> Elementwise:

@@ -1,0 +1,197 @@
+"""Dequantisation against densities whose cells have known masses, and the capabilities that the wrapper passes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.distributions import Beta
+
+from dgm import contracts, protocols
+from dgm.distributions.dequantisation import dequantise
+from dgm.likelihood import Kind, kind_of, log_likelihood
+from dgm.space import Space
+
+LEVELS = Space.levels((2,), 3)
+BOX = Space.continuous((2,), low=0.0, high=3.0)
+PLAYERS = ("generator", "discriminator")
+
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+
+class Bare(nn.Module):
+    """A model of the box that can do nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space, self.config = BOX, Config()
+
+
+def beta(x: Tensor) -> Tensor:
+    """log-density of x with x / 3 ~ Beta(2, 3) in each dimension: supported on the cells and nowhere else."""
+    return (Beta(2.0, 3.0, validate_args=False).log_prob(x / 3) - math.log(3)).sum(1)
+
+
+class Exact(Bare):
+    likelihood_method = "closed form"
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return beta(x)
+
+
+class Weighted(Bare):
+    """Weights of the same density, each off by a factor of mean 1; its bound is below it by 1/8."""
+
+    def log_weight(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return beta(x) + 0.5 * torch.randn(len(x)) - 0.125
+
+    def elbo(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return beta(x) - 0.125
+
+
+class Tilted(Bare):
+    """log p(x) = a x + c, of which the mean over a cell is the value at its centre."""
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return (0.7 * x - math.log(math.expm1(2.1) / 0.7)).sum(1)
+
+
+class Game(Bare):
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator, self.discriminator = nn.Linear(2, 2), nn.Linear(2, 1)
+
+    def losses(self, x: Tensor, y: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+        for player in PLAYERS:
+            yield player, self.get_submodule(player)(x).sum(1)
+
+
+class Recorder(Bare):
+    """What every other method of the protocols is given comes back."""
+
+    def loss(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x[:, 0]
+
+    def fit(self, batches: Any) -> Iterator[Any]:
+        for _ in range(2):
+            yield [x for x, _ in batches]
+
+    def sample(self, n: int, y: Tensor | None = None, *, seed: Any = None) -> Tensor:
+        return torch.tensor([[-0.5, 0.0], [0.999, 1.0], [2.999, 3.0]])[:n]
+
+    def trajectory(self, n: int, y: Tensor | None = None, *, seed: Any = None) -> Iterator[protocols.State]:
+        yield protocols.State(self.sample(n), 1, 1)
+
+    def log_prob_estimate(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x[:, 0]
+
+    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x.sum(1)
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return z
+
+
+def capabilities(model: Any) -> set[str]:
+    return {capability.__name__ for capability in protocols.CAPABILITIES if isinstance(model, capability)}
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [
+        (Bare, set()),
+        (Exact, {"BoundedLikelihood", "ImportanceWeighted"}),
+        (Weighted, {"BoundedLikelihood", "ImportanceWeighted"}),
+        (Game, {"MultiPlayer"}),
+        (
+            Recorder,
+            {"Trainable", "Fittable", "Samplable", "Progressive", "EstimatedLikelihood", "Unnormalised", "Latent"},
+        ),
+    ],
+)
+def test_the_wrapper_can_do_what_the_model_within_allows(inner: type[Bare], expected: set[str]) -> None:
+    assert capabilities(dequantise(inner(), LEVELS)) == expected
+
+
+@pytest.mark.parametrize("inner", [Exact, Weighted])
+def test_weights_average_to_the_masses_of_the_cells(inner: type[Bare]) -> None:
+    model, x, repeats = dequantise(inner(), LEVELS), contracts.everything(LEVELS), 20_000
+    w = torch.stack([model.log_weight(x) for _ in range(repeats)]).exp()
+    cdf = torch.from_numpy(stats.beta(2, 3).cdf([0, 1 / 3, 2 / 3, 1])).float()
+    mass = cdf.diff()[x.long()].prod(1)
+    error = w.std(0) / math.sqrt(repeats)
+    assert ((w.mean(0) - mass).abs() < 5 * error).all()
+    assert abs(w.sum(1).mean() - 1) < 5 * w.sum(1).std() / math.sqrt(repeats)
+
+
+def test_the_bound_is_the_mean_over_the_cell() -> None:
+    model, x, repeats = dequantise(Tilted(), LEVELS), contracts.everything(LEVELS), 4000
+    draws = torch.stack([model.elbo(x) for _ in range(repeats)])
+    expected = Tilted().log_prob(x + 0.5)
+    assert ((draws.mean(0) - expected).abs() < 5 * draws.std(0) / math.sqrt(repeats)).all()
+
+
+def test_a_model_with_a_bound_alone_keeps_its_gap() -> None:
+    x = contracts.everything(LEVELS)
+    bound, exact = (
+        torch.stack([dequantise(inner, LEVELS).elbo(x) for _ in range(4000)]) for inner in (Weighted(), Exact())
+    )
+    error = math.hypot(float(bound.std(0).max()), float(exact.std(0).max())) / math.sqrt(4000)
+    assert ((exact.mean(0) - bound.mean(0) - 0.125).abs() < 5 * error).all()
+
+
+def test_its_likelihood_says_what_it_is() -> None:
+    model = dequantise(Exact(), LEVELS)
+    likelihood = log_likelihood(model, contracts.everything(LEVELS))
+    assert likelihood.kind is Kind.LOWER_BOUND
+    assert likelihood.method == "closed form, uniform dequantisation, 1 draw"
+    assert kind_of(dequantise(Recorder(), LEVELS)) is Kind.ESTIMATE
+
+
+def test_noise_never_leaves_its_cell() -> None:
+    """In float32 65535 + u rounds to 65536 for one u in 512."""
+    space = Space.levels((2,), 65536)
+    x = torch.full((20_000, 2), 65535)
+    lifted = dequantise(Recorder(), space).lift(x)
+    assert torch.equal(lifted.floor().long(), x)
+
+
+def test_samples_are_floored_and_clamped() -> None:
+    model = dequantise(Recorder(), LEVELS)
+    expected = torch.tensor([[0, 0], [0, 1], [2, 2]], dtype=torch.uint8)
+    assert torch.equal(model.sample(3), expected)
+    assert torch.equal(next(model.trajectory(3)).x, expected)
+
+
+def test_codes_and_energies_are_the_centres() -> None:
+    model, x = dequantise(Recorder(), LEVELS), contracts.everything(LEVELS)
+    assert torch.equal(model.decode(model.encode(x)), x)
+    assert torch.equal(model.encode(x), x + 0.5)
+    assert torch.equal(model.energy(x), x.sum(1) + 1.0)
+
+
+def test_training_sees_new_noise_each_time() -> None:
+    model, x = dequantise(Recorder(), LEVELS), torch.ones(500, 2, dtype=torch.uint8)
+    for first, second in ((model.loss(x), model.loss(x)), next(zip(*model.fit([(x, None)]), strict=True))):
+        assert (first.floor() == 1).all()
+        assert (second.floor() == 1).all()
+        assert not torch.equal(first, second)
+
+
+def test_players_are_found_in_the_wrapper() -> None:
+    model = dequantise(Game(), LEVELS)
+    for (player, loss), own in zip(model.losses(contracts.everything(LEVELS)), PLAYERS, strict=True):
+        assert model.get_submodule(player) is model.dequantised.get_submodule(own)
+        assert torch.autograd.grad(loss.sum(), model.get_submodule(player).weight)[0].any()

@@ -1,0 +1,113 @@
+"""One-dimensional distributions: masses that sum to one, parity with torch and scipy, samples that follow them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+from torch.distributions import Categorical, MixtureSameFamily, Normal
+
+from dgm.distributions import discretised_normal
+from dgm.distributions.elementwise import DiscretisedLogistics, elementwise
+from dgm.seeds import streams
+from dgm.space import Space
+
+DISCRETE = [Space.binary((1,)), Space.tokens(1, 6), Space.levels((1,), 17)]
+N = 20_000
+
+
+def all_values(space: Space) -> Tensor:
+    return torch.arange(space.values or 0).to(space.dtype)[:, None]
+
+
+@pytest.mark.parametrize("space", DISCRETE, ids=str)
+def test_masses_sum_to_one_and_samples_have_them(space: Space) -> None:
+    observed = elementwise(space, 3)
+    outputs = torch.randn(1, 1, observed.outputs)
+    x = all_values(space)
+    p = observed.log_prob(outputs.expand(len(x), -1, -1), x)[:, 0].exp().double()
+    assert p.sum().item() == pytest.approx(1, abs=1e-5)
+    drawn = observed.sample(outputs.expand(N, -1, -1), streams(N, 0))
+    assert drawn.dtype == space.dtype
+    seen = drawn[:, 0].long().bincount(minlength=len(p))
+    rare = p * N < 5  # a chi-square needs at least some five expected in each cell
+    assert stats.chisquare(seen[~rare], p[~rare] / p[~rare].sum() * seen[~rare].sum()).pvalue > 1e-6
+    assert seen[rare].sum() < 5 * int(rare.sum()) + 20
+
+
+def test_logistic_cells_are_differences_of_the_sigmoid() -> None:
+    space = Space.levels((1,), 17)
+    observed, x = DiscretisedLogistics(space, 2), all_values(space)
+    outputs = torch.tensor([0.3, -0.4, 0.2, -0.9, -1.5, 0.4], dtype=torch.float64)
+    edges = torch.linspace(-1 - 1 / 16, 1 + 1 / 16, 18, dtype=torch.float64)
+    edges[0], edges[-1] = -math.inf, math.inf
+    logits, mu, log_s = outputs.chunk(2 + 1)
+    masses = torch.sigmoid((edges[:, None] - mu) / log_s.exp()).diff(dim=0)
+    expected = (logits.softmax(0) * masses).sum(1).log()
+    assert torch.allclose(observed.log_prob(outputs.expand(17, 1, 6), x)[:, 0], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("mu", [0.0, 1.0, -3.0, 1e4])
+@pytest.mark.parametrize("log_s", [-100.0, -7.0, 0.0, 20.0, 100.0])
+@pytest.mark.parametrize("values", [2, 256, 65536])
+def test_logistic_cells_hold_in_float32(mu: float, log_s: float, values: int) -> None:
+    """Whatever a network puts out, in training too: masses sum to one and gradients are finite."""
+    space = Space.levels((1,), values)
+    x = all_values(space)
+    outputs = torch.tensor([0.0, mu, log_s]).expand(values, 1, 3).clone().requires_grad_()
+    log_p = DiscretisedLogistics(space).log_prob(outputs, x)
+    (gradient,) = torch.autograd.grad(log_p.sum(), outputs)
+    assert log_p.isfinite().all()
+    assert gradient.isfinite().all()
+    assert log_p.detach().double().exp().sum().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_normals_are_torchs_mixture_in_the_datas_units() -> None:
+    space = Space.continuous((2,), loc=(5.0, -1.0), scale=(10.0, 0.1))
+    observed = elementwise(space, 3)
+    outputs = torch.randn(1, 2, 9)
+    logits, mu, log_s = outputs[0].chunk(3, -1)
+    loc, scale = torch.tensor(space.loc)[:, None], torch.tensor(space.scale)[:, None]
+    theirs = MixtureSameFamily(Categorical(logits=logits), Normal(mu * scale + loc, log_s.exp() * scale))
+    x = torch.tensor([[5.0, -1.0], [20.0, -1.1], [-3.0, -0.7]])
+    assert torch.allclose(observed.log_prob(outputs.expand(3, -1, -1), x), theirs.log_prob(x), atol=1e-4)
+    drawn = observed.sample(outputs.expand(N, -1, -1), streams(N, 0))
+    assert ((drawn.mean(0) - theirs.mean).abs() < 5 * theirs.stddev / math.sqrt(N)).all()
+    assert torch.allclose(observed(outputs), theirs.mean[None], atol=1e-4)
+    for d in range(2):
+        u = theirs.cdf(drawn)[:, d]
+        assert stats.kstest(u.numpy(), "uniform").pvalue > 1e-6
+
+
+@pytest.mark.parametrize("logit", [-200.0, -1.0, 0.5, 200.0])
+def test_bernoulli_is_torchs(logit: float) -> None:
+    observed, x = elementwise(Space.binary((1,))), torch.tensor([[0], [1]], dtype=torch.uint8)
+    expected = torch.distributions.Bernoulli(logits=torch.tensor(logit)).log_prob(x.float())
+    assert torch.allclose(observed.log_prob(torch.full((2, 1, 1), logit), x), expected)
+    assert observed(torch.full((1, 1, 1), logit)).item() == (logit > 0)
+
+
+def test_normal_cells_are_scipys() -> None:
+    """Masses on both sides of the mean, where differences of the distribution function lose their digits, too."""
+    x = torch.arange(17)
+    edges = torch.linspace(-1 - 1 / 16, 1 + 1 / 16, 18, dtype=torch.float64)
+    edges[0], edges[-1] = -math.inf, math.inf
+    for mean, std in ((0.1, 0.3), (-0.9, 0.05), (2.0, 1.0)):
+        masses = stats.norm(mean, std).cdf(edges.numpy())
+        found = discretised_normal.log_prob(x, torch.tensor(mean), torch.tensor(std), 17).exp()
+        assert torch.allclose(found, torch.from_numpy(masses).diff(), atol=1e-7)
+        assert found.sum().item() == pytest.approx(1, abs=1e-9)
+
+
+def test_normal_cells_hold_far_from_the_mean() -> None:
+    mean, std = torch.tensor([-1.0, 1.0, 0.0, 5.0, -5.0]), torch.tensor(1e-3)
+    mean.requires_grad_()
+    x = torch.arange(256)[:, None]
+    log_p = discretised_normal.log_prob(x, mean, std, 256)
+    assert log_p.isfinite().all()
+    assert torch.autograd.grad(log_p.sum(), mean)[0].isfinite().all()
+    assert torch.allclose(log_p.exp().sum(0), torch.ones(5, dtype=torch.float64), atol=1e-9)
+    assert torch.allclose(log_p[:, 0], log_p[:, 1].flip(0)), "one tail is not the other's mirror image"

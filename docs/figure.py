@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from dgm import data, runs
-from dgm.registry import MODELS
+from dgm.registry import ONE_OF_EACH_FAMILY
 from dgm.report.pictures import grid
 
 SHOWN = 25
@@ -17,7 +17,7 @@ SHOWN = 25
 def main(folder: Path) -> None:
     digits = data.load("digits")
     panels = {"real digits": digits.test.x[:SHOWN]}
-    panels |= {name: runs.load(folder / name / "seed-0").sample(SHOWN, seed=0) for name in MODELS}
+    panels |= {name: runs.load(folder / name / "seed-0").sample(SHOWN, seed=0) for name in ONE_OF_EACH_FAMILY}
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axes, (name, x) in zip(figure.subplots(2, 6).flatten(), panels.items(), strict=True):
         axes.imshow(grid(x, digits.space), cmap="grey")

@@ -25,7 +25,9 @@ from torch import Tensor
 from dgm import registry
 from dgm.errors import BadInput, DgmError
 from dgm.likelihood import kind_of, log_likelihood
+from dgm.networks.raster import reading_order, to_sequence
 from dgm.protocols import (
+    Autoregressive,
     BoundedLikelihood,
     ExactLikelihood,
     Fittable,
@@ -240,19 +242,40 @@ def refuses_other_data(model: Model) -> str:
 @torch.no_grad()
 def no_dimension_sees_its_future(model: Model) -> str:
     """Changing a dimension leaves the conditionals of it and of those before it as they were."""
-    if not hasattr(model, "conditionals"):
-        return "the model does not show its conditionals"
     x = some(model.space, 4)
-    before = model.conditionals(x).flatten(1, len(model.space.shape))
+    before = to_sequence(model.conditionals(x), model.space)
     moved_later = 0.0
-    for d in range(model.space.dim):
-        other = x.clone().flatten(1)
-        other[:, d] = (other[:, d] + 1) % (model.space.values or 10**9)
-        change = (model.conditionals(other.view_as(x)).flatten(1, len(model.space.shape)) - before).abs().amax((0, 2))
-        if change[: d + 1].any():
-            raise Broken(f"dimension {int(change[: d + 1].argmax())} sees dimension {d}")
+    for i, dim in enumerate(reading_order(model.space)):
+        other = x.clone()
+        flat = other.view(len(x), -1)
+        flat[:, dim] = (flat[:, dim] + 1) % (model.space.values or 10**9)
+        change = (to_sequence(model.conditionals(other), model.space) - before).abs().amax((0, 2))
+        if change[: i + 1].any():
+            raise Broken(f"dimension {int(change[: i + 1].argmax())} sees dimension {i}")
         moved_later = max(moved_later, float(change.max()))
     return require(moved_later > 0 or model.space.dim == 1, f"later conditionals move by up to {moved_later:.3g}")
+
+
+@torch.no_grad()
+def conditionals_make_the_density(model: Model) -> str:
+    """log p(x) is the sum of the conditionals' log-probabilities."""
+    x = some(model.space)
+    total = model.observed.log_prob(model.conditionals(x), x).flatten(1).sum(1)
+    error = float((model.log_prob(x) - total).abs().max())
+    return require(error < 1e-4, f"largest difference {error:.2g} nats")
+
+
+@torch.no_grad()
+def steps_are_the_conditionals(model: Model) -> str:
+    """What is computed one dimension at a time equals what is computed at once."""
+    x = some(model.space)
+    at_once = to_sequence(model.conditionals(x), model.space)
+    seen = torch.zeros_like(x)
+    worst, steps = 0.0, model.steps(seen)
+    for i, (dim, outputs) in enumerate(zip(reading_order(model.space), steps, strict=True)):
+        worst = max(worst, float((outputs - at_once[:, i]).abs().max()))
+        seen.view(len(x), -1)[:, dim] = x.flatten(1)[:, dim]
+    return require(worst < 1e-4, f"largest difference {worst:.2g}")
 
 
 def energy_is_smooth(model: Model) -> str:
@@ -400,7 +423,9 @@ LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
     weights_sum_to_one: (ImportanceWeighted,),
     bound_is_below: (BoundedLikelihood,),
     samples_follow_density: (ExactLikelihood, Samplable),
-    no_dimension_sees_its_future: (ExactLikelihood,),
+    no_dimension_sees_its_future: (Autoregressive,),
+    conditionals_make_the_density: (Autoregressive, ExactLikelihood),
+    steps_are_the_conditionals: (Autoregressive,),
     code_inverts: (ExactLikelihood, Latent),
     log_determinant_is_the_jacobians: (ExactLikelihood, Latent),
     energy_is_smooth: (Unnormalised,),

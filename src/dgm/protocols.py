@@ -94,6 +94,25 @@ class ExactLikelihood(Protocol):
 
 
 @runtime_checkable
+class Autoregressive(Protocol):
+    r"""p(x) is the product of p(x_i | x_<i), in the order of `dgm.networks.raster`.
+
+    ``observed``, a `dgm.distributions.elementwise.Elementwise`, turns outputs into the conditionals' distributions.
+    """
+
+    def conditionals(self, x: Batch, y: Labels | None = None) -> Float[Tensor, "batch *shape outputs"]:
+        """The outputs of every p(x_i | x_<i), given all of x."""
+        ...
+
+    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Float[Tensor, "batch outputs"]]:
+        """The same outputs one dimension at a time, in order, at the cost of that dimension alone.
+
+        ``x`` is a buffer that the caller fills: its i-th dimension is read once the iterator is asked for the next.
+        """
+        ...
+
+
+@runtime_checkable
 class BoundedLikelihood(Protocol):
     def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
         """One unbiased draw of a lower bound on log p(x), in nats."""
@@ -137,6 +156,7 @@ CAPABILITIES: Sequence[type] = (
     Samplable,
     Progressive,
     ExactLikelihood,
+    Autoregressive,
     BoundedLikelihood,
     ImportanceWeighted,
     EstimatedLikelihood,

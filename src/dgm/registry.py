@@ -48,11 +48,25 @@ MODELS: Mapping[str, Spec] = {
         "mixture of Gaussians, fitted by expectation maximisation",
         "lower_bound",
     ),
+    "fvsbn": Spec(
+        "dgm.models.autoregressive.fvsbn:FVSBN",
+        "autoregressive",
+        "Neal 1992; Frey, Hinton & Dayan 1996",
+        "logistic regression of each dimension on all before it",
+        "exact",
+    ),
     "made": Spec(
         "dgm.models.autoregressive.made:MADE",
         "autoregressive",
         "Germain et al. 2015, arXiv:1502.03509",
         "masked autoencoder: every conditional in one pass",
+        "exact",
+    ),
+    "pixelcnn": Spec(
+        "dgm.models.autoregressive.pixelcnn:PixelCNN",
+        "autoregressive",
+        "van den Oord et al. 2016, arXiv:1601.06759",
+        "masked convolutions over the pixels above and to the left",
         "exact",
     ),
     "autoencoder": Spec(
@@ -119,6 +133,22 @@ MODELS: Mapping[str, Spec] = {
         "lower_bound",
     ),
 }
+
+
+# what `dgm compare` compares unless told otherwise
+ONE_OF_EACH_FAMILY = (
+    "gmm",
+    "made",
+    "autoencoder",
+    "vae",
+    "realnvp",
+    "gan",
+    "ebm",
+    "ncsn",
+    "ddpm",
+    "flow_matching",
+    "masked_diffusion",
+)
 
 
 @cache

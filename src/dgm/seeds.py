@@ -64,14 +64,18 @@ class Streams:
         return drawn.to(self.device)
 
     def categorical(self, logits: Tensor) -> Tensor:
-        """One index a position from ``logits`` (n, *shape, values), by inversion of the distribution function.
+        """One index a position from ``logits`` (n, *shape, values); int64 (n, *shape)."""
+        return categorical(logits, self.uniform(logits.shape[1:-1]).to(logits.device))
 
-        Returns:
-            int64 (n, *shape).
-        """
-        cumulative = logits.double().softmax(-1).cumsum(-1)
-        u = self.uniform(logits.shape[1:-1]).to(cumulative)[..., None]
-        return (cumulative < u * cumulative[..., -1:]).sum(-1).clamp_max(logits.shape[-1] - 1)
+
+def categorical(logits: Tensor, u: Tensor) -> Tensor:
+    """The index at which the distribution function passes ``u``: of ``logits`` (*shape, values) where u is uniform.
+
+    Returns:
+        int64 (*shape).
+    """
+    cumulative = logits.double().softmax(-1).cumsum(-1)
+    return (cumulative < u[..., None] * cumulative[..., -1:]).sum(-1).clamp_max(logits.shape[-1] - 1)
 
 
 Seed: TypeAlias = Union[int, Streams, None]

@@ -30,7 +30,7 @@ def test_masses_sum_to_one_and_samples_have_them(space: Space) -> None:
     x = all_values(space)
     p = observed.log_prob(outputs.expand(len(x), -1, -1), x)[:, 0].exp().double()
     assert p.sum().item() == pytest.approx(1, abs=1e-5)
-    drawn = observed.sample(outputs.expand(N, -1, -1), streams(N, 0))
+    drawn = observed.sample(outputs.expand(N, -1, -1), streams(N, 0).uniform((*space.shape, 2)))
     assert drawn.dtype == space.dtype
     seen = drawn[:, 0].long().bincount(minlength=len(p))
     rare = p * N < 5  # a chi-square needs at least some five expected in each cell
@@ -74,7 +74,7 @@ def test_normals_are_torchs_mixture_in_the_datas_units() -> None:
     theirs = MixtureSameFamily(Categorical(logits=logits), Normal(mu * scale + loc, log_s.exp() * scale))
     x = torch.tensor([[5.0, -1.0], [20.0, -1.1], [-3.0, -0.7]])
     assert torch.allclose(observed.log_prob(outputs.expand(3, -1, -1), x), theirs.log_prob(x), atol=1e-4)
-    drawn = observed.sample(outputs.expand(N, -1, -1), streams(N, 0))
+    drawn = observed.sample(outputs.expand(N, -1, -1), streams(N, 0).uniform((*space.shape, 2)))
     assert ((drawn.mean(0) - theirs.mean).abs() < 5 * theirs.stddev / math.sqrt(N)).all()
     assert torch.allclose(observed(outputs), theirs.mean[None], atol=1e-4)
     for d in range(2):

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from dgm.cli.terminal import Progress
 from dgm.errors import BadInput, DgmError, Interrupted, UnknownName, Unsupported
-from dgm.registry import MODELS, create, entry_point_models
+from dgm.registry import MODELS, ONE_OF_EACH_FAMILY, create, entry_point_models
 from dgm.settings import seconds
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ MAIN_COLUMNS = ("exact", "lower_bound", "estimate", "frechet", "coverage", "per_
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--models", default=",".join(MODELS), help="names with commas between (one of each family)")
+    parser.add_argument(
+        "--models", default=",".join(ONE_OF_EACH_FAMILY), help="names with commas between (one of each family)"
+    )
     parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or a file (digits)")
     parser.add_argument("--budget", default="25s", help="time to train each model, such as 25s or 5m (25s)")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each model (1)")

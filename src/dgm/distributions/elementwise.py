@@ -1,11 +1,14 @@
 r"""Distributions of one dimension given a network's outputs for it, for every kind of space.
 
 Each has ``outputs``, how many numbers a dimension it is given, ``log_prob(outputs, x)``, in nats for each dimension,
-and ``sample(outputs, noise)``. Outputs are (B, *shape, outputs), x is (B, *shape) in the data's own numbers.
+and ``sample(outputs, u)``, which inverts two uniform numbers a dimension, so that the draw is a plain function of them.
+Outputs are (B, *shape, outputs), x is (B, *shape) in the data's own numbers, u is (B, *shape, 2) in [0, 1). For one
+dimension alone, as an autoregressive model draws it, outputs are (B, outputs), u is (B, 2), and ``dim`` says which.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from dgm.distributions.scaling import Scaling
-from dgm.seeds import Streams
+from dgm.seeds import categorical
 from dgm.space import Space
 
 LOG_SCALES = (-7.0, 7.0)  # bounds of every scale, on the scaled axis: beyond them float32 loses a cell or overflows
@@ -25,11 +28,17 @@ def mixture(outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return logits.log_softmax(-1), mu, log_s.clamp(*LOG_SCALES)
 
 
-def component(outputs: Tensor, noise: Streams) -> tuple[Tensor, Tensor]:
+def component(outputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """mu and s of one component of the mixture, drawn by its weight."""
     log_pi, mu, log_s = mixture(outputs)
-    drawn = noise.categorical(log_pi)[..., None]
+    drawn = categorical(log_pi, u[..., 0])[..., None]
     return mu.gather(-1, drawn)[..., 0], log_s.gather(-1, drawn)[..., 0].exp()
+
+
+def cooled(outputs: Tensor, temperature: float) -> Tensor:
+    """Mixture weights to the power 1 / T and scales times T: p(x)^(1/T) only where the components lie far apart."""
+    logits, mu, log_s = outputs.chunk(3, -1)
+    return torch.cat([logits / temperature, mu, log_s.clamp(*LOG_SCALES) + math.log(temperature)], -1)
 
 
 class Elementwise(Protocol):
@@ -39,7 +48,9 @@ class Elementwise(Protocol):
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor: ...
 
-    def sample(self, outputs: Tensor, noise: Streams) -> Tensor: ...
+    def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor: ...
+
+    def tempered(self, outputs: Tensor, temperature: float) -> Tensor: ...
 
 
 class Bernoulli(nn.Module):
@@ -54,8 +65,12 @@ class Bernoulli(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         return (outputs[..., 0] > 0).to(torch.uint8)
 
-    def sample(self, outputs: Tensor, noise: Streams) -> Tensor:
-        return (noise.uniform(outputs.shape[1:-1]) < outputs[..., 0].sigmoid()).to(torch.uint8)
+    def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
+        return (u[..., 0] < outputs[..., 0].sigmoid()).to(torch.uint8)
+
+    def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
+        """The outputs of P(x)^(1/T), normalised."""
+        return outputs / temperature
 
 
 class Categorical(nn.Module):
@@ -72,8 +87,12 @@ class Categorical(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(-1).to(self.space.dtype)
 
-    def sample(self, outputs: Tensor, noise: Streams) -> Tensor:
-        return noise.categorical(outputs).to(self.space.dtype)
+    def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
+        return categorical(outputs, u[..., 0]).to(self.space.dtype)
+
+    def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
+        """The outputs of P(x)^(1/T), normalised."""
+        return outputs / temperature
 
 
 class DiscretisedLogistics(nn.Module):
@@ -111,10 +130,12 @@ class DiscretisedLogistics(nn.Module):
         log_pi, mu, _ = mixture(outputs)
         return self.scaling.inverse((log_pi.exp() * mu).sum(-1))
 
-    def sample(self, outputs: Tensor, noise: Streams) -> Tensor:
-        mu, s = component(outputs, noise)
-        u = noise.uniform(mu.shape[1:]).clamp(1e-6, 1 - 1e-6)
-        return self.scaling.inverse(mu + s * u.logit())
+    def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
+        mu, s = component(outputs, u)
+        return self.scaling.inverse(mu + s * u[..., 1].clamp(1e-6, 1 - 1e-6).logit(), dim)
+
+    def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
+        return cooled(outputs, temperature)
 
 
 class Gaussians(nn.Module):
@@ -139,15 +160,18 @@ class Gaussians(nn.Module):
         log_pi, mu, _ = mixture(outputs)
         return self.scaling.inverse((log_pi.exp() * mu).sum(-1))
 
-    def sample(self, outputs: Tensor, noise: Streams) -> Tensor:
-        mu, s = component(outputs, noise)
-        return self.scaling.inverse(mu + s * noise.normal(mu.shape[1:]))
+    def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
+        mu, s = component(outputs, u)
+        return self.scaling.inverse(mu + s * torch.special.ndtri(u[..., 1].clamp(1e-7, 1 - 1e-7)), dim)
+
+    def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
+        return cooled(outputs, temperature)
 
 
 def elementwise(space: Space, components: int = 1) -> Elementwise:
-    """The distribution that fits a space; ``components`` of the mixtures."""
+    """The distribution that fits a space; ``components`` of the mixtures, 0 for a table of all levels."""
     if space.kind == "binary":
         return Bernoulli()
-    if space.kind == "tokens":
+    if space.kind == "tokens" or (space.discrete and components == 0):
         return Categorical(space)
-    return DiscretisedLogistics(space, components) if space.discrete else Gaussians(space, components)
+    return DiscretisedLogistics(space, components) if space.discrete else Gaussians(space, max(components, 1))

@@ -48,12 +48,21 @@ class Scaling(nn.Module):
             return torch.zeros_like(self.loc)
         return -self.scale.log().expand(self.space.shape).sum()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.to(self.loc) - self.loc) / self.scale
+    def forward(self, x: Tensor, dim: int | None = None) -> Tensor:
+        """z of (B, *shape) values, or of (B,) values of the one flattened dimension ``dim``."""
+        loc, scale = self.at(dim)
+        return (x.to(loc) - loc) / scale
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, dim: int | None = None) -> Tensor:
         """x in the data's own dtype: rounded and clamped to the levels, or clamped to the bounds."""
-        x = z * self.scale + self.loc
+        loc, scale = self.at(dim)
+        x = z * scale + loc
         if self.space.discrete:
             return x.round().clamp(0, (self.space.values or 0) - 1).to(self.space.dtype)
         return x if self.space.bounds is None else x.clamp(*self.space.bounds)
+
+    def at(self, dim: int | None) -> tuple[Tensor, Tensor]:
+        if dim is None or self.loc.ndim == self.scale.ndim == 0:
+            return self.loc, self.scale
+        loc, scale = (v.expand(self.space.shape).flatten()[dim] for v in (self.loc, self.scale))
+        return loc, scale

@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, one_hot
+from torch.nn.functional import linear
 
 from dgm.distributions.elementwise import elementwise
-from dgm.distributions.scaling import Scaling
-from dgm.networks.embeddings import check_labels, sampled_labels
+from dgm.distributions.features import Features
+from dgm.networks.embeddings import check_labels
+from dgm.networks.raster import from_sequence, to_sequence
 from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.seeds import Seed, streams
+from dgm.samplers import sequential
+from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -55,7 +57,7 @@ class MADE(nn.Module):
     only the label; no direct connections from inputs to outputs; more than binary data.
 
     Args:
-        space: Any; images are read in raster order, channels first.
+        space: Any; images are read row by row, a pixel's channels together.
 
     Example:
         >>> made = MADE(Space.binary((4,)), MADE.Config(hidden=8))
@@ -78,9 +80,9 @@ class MADE(nn.Module):
         super().__init__()
         self.space, self.config = space, config
         self.observed = elementwise(space, config.components)
-        self.scaling = None if space.kind == "tokens" else Scaling(space)  # tokens have no order and go in one-hot
+        self.features = Features(space)
         degrees = torch.arange(1, space.dim + 1)
-        inputs = degrees.repeat_interleave((space.values or 1) if self.scaling is None else 1)
+        inputs = degrees.repeat_interleave(self.features.width)
         outputs = degrees.repeat_interleave(self.observed.outputs)
         # m(k) from 0, which sees nothing but a label, to D - 1
         m = torch.arange(config.hidden) * space.dim // config.hidden
@@ -99,36 +101,19 @@ class MADE(nn.Module):
     def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
         """The parameters of every p(x_d | x_<d), (B, *shape, outputs)."""
         y = check_labels(y, self.config.classes)
-        h = self.hidden[0](self.inputs(x))
+        h = self.hidden[0](to_sequence(self.features(x), self.space).flatten(1))
         if self.label is not None:
             h = h + self.label(y)
         for layer in self.hidden[1:]:
             h = layer(self.dropout(h.relu()))
         outputs = self.output(self.dropout(h.relu()))
-        return outputs.unflatten(1, (*self.space.shape, self.observed.outputs))
+        return from_sequence(outputs.unflatten(1, (self.space.dim, -1)), self.space)
 
-    def inputs(self, x: Batch) -> Tensor:
-        if self.scaling is None:
-            return one_hot(x.flatten(1).long(), self.space.values or 0).flatten(1).to(self.output.weight)
-        return self.scaling(x).flatten(1)
+    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+        return sequential.naive_steps(self, x, y)
 
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        """A dimension a step, each drawn given those before it."""
-        noise = streams(n, seed, self.output.weight.device)
-        y = sampled_labels(y, self.config.classes, noise)
-        x = torch.zeros(n, *self.space.shape, dtype=self.space.dtype, device=self.output.weight.device)
-        for d in range(self.space.dim):
-            with torch.no_grad():
-                outputs = self.conditionals(x, y).flatten(1, -2)[:, d]
-            x.view(n, -1)[:, d] = self.drawn(outputs, d, noise)
-            yield State(x, d + 1, self.space.dim)
-
-    def drawn(self, outputs: Tensor, d: int, noise: Any) -> Tensor:
-        """x_d of each sample. A dimension has its own place on the scaled axis, so all are given and one is read."""
-        everywhere = outputs[:, None].expand(-1, self.space.dim, -1).unflatten(1, self.space.shape)
-        return self.observed.sample(everywhere, noise).flatten(1)[:, d]
+        return sequential.trajectory(self, n, y, seed=seed)
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        for state in self.trajectory(n, y, seed=seed):
-            x = state.x
-        return x
+        return sequential.sample(self, n, y, seed=seed)

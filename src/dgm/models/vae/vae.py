@@ -94,7 +94,7 @@ class VAE(nn.Module):
         y = sampled_labels(y, self.config.classes, noise)
         with torch.no_grad():
             outputs = self.outputs(noise.normal((self.config.latent,)), y)
-        return self.observed.sample(outputs, noise)
+        return self.observed.sample(outputs, noise.uniform((*self.space.shape, 2)))
 
     def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
         """The posterior's mean, (B, latent)."""

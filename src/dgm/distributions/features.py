@@ -1,0 +1,34 @@
+"""x as a linear layer reads it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from dgm.distributions.scaling import Scaling
+from dgm.space import Space
+
+
+class Features(nn.Module):
+    """Ordered values as one scaled number each, unordered ones as one of K ones and zeros.
+
+    Attributes:
+        width: How many numbers a value becomes.
+
+    Example:
+        >>> Features(Space.tokens(2, 3))(torch.tensor([[2, 0]]))
+        tensor([[[0., 0., 1.],
+                 [1., 0., 0.]]])
+    """
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.scaling = None if space.kind == "tokens" else Scaling(space)
+        self.width = (space.values or 0) if self.scaling is None else 1
+
+    def forward(self, x: Tensor, dim: int | None = None) -> Tensor:
+        """(B, *shape) to (B, *shape, width); (B,) values of the one flattened dimension ``dim`` to (B, width)."""
+        if self.scaling is None:
+            return one_hot(x.long(), self.width).to(torch.get_default_dtype())
+        return self.scaling(x, dim)[..., None]

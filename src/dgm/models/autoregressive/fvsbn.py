@@ -1,0 +1,98 @@
+r"""Fully visible sigmoid belief network, exact log-likelihood.
+
+.. math:: \log p(x) = \sum_d \log p(x_d | x_{<d}), \qquad p(x_d = 1 | x_{<d}) = \sigma(b_d + \sum_{j<d} W_{dj} x_j)
+
+A logistic regression of each dimension on all before it, in reading order; the first has a bias alone.
+
+Source: Connectionist learning of belief networks (Neal, 1992); Does the wake-sleep algorithm produce good density
+estimators? (Frey, Hinton & Dayan, 1996), equations 1 and 2.
+Differs from it: unordered values take a softmax, levels a mixture of discretised logistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from dgm.distributions.elementwise import elementwise
+from dgm.distributions.features import Features
+from dgm.networks.embeddings import check_labels
+from dgm.networks.raster import from_sequence, reading_order, to_sequence
+from dgm.protocols import Batch, Labels, PerExample, State
+from dgm.samplers import sequential
+from dgm.seeds import Seed
+from dgm.settings import setting
+from dgm.space import Space
+
+
+class FVSBN(nn.Module):
+    """log P(x) in nats.
+
+    Args:
+        space: Any of discrete values.
+
+    Example:
+        >>> fvsbn = FVSBN(Space.binary((4,)), FVSBN.Config())
+        >>> fvsbn.log_prob(torch.zeros(2, 4, dtype=torch.uint8)).exp()  # all weights start at zero: 1 / 2^4
+        tensor([0.0625, 0.0625], grad_fn=<ExpBackward0>)
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
+        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
+
+    spaces: ClassVar[set[str]] = {"binary", "levels", "tokens"}
+    defaults: ClassVar[dict[str, Any]] = {"batch": 100, "lr": 1e-3, "ema": 0.999}
+    likelihood_method = "chain rule, one pass"
+
+    mask: Tensor
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.observed = elementwise(space, config.components)
+        self.features = Features(space)
+        k, d, v = self.observed.outputs, space.dim, self.features.width
+        self.weight = nn.Parameter(torch.zeros(d * k, d * v))
+        # the components of a mixture must not start alike: nothing else tells them apart
+        self.bias = nn.Parameter(torch.zeros(d * k) if space.kind in ("binary", "tokens") else torch.randn(d * k))
+        self.label = nn.Embedding(config.classes, d * k) if config.classes else None
+        earlier = torch.ones(d, d, dtype=torch.bool).tril(-1)
+        self.register_buffer("mask", earlier.repeat_interleave(k, 0).repeat_interleave(v, 1), persistent=False)
+
+    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
+        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
+
+    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+        return -self.log_prob(x, y)
+
+    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
+        seen = to_sequence(self.features(x), self.space).flatten(1)
+        outputs = linear(seen, self.weight * self.mask) + self.first(len(x), y)
+        return from_sequence(outputs.unflatten(1, (self.space.dim, -1)), self.space)
+
+    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+        """Keeps every dimension's sum so far, and adds to it what each new value weighs."""
+        k, v, weight = self.observed.outputs, self.features.width, self.weight.mT.contiguous()
+        sums, flat = self.first(len(x), y).contiguous(), x.view(len(x), -1)
+        for i, dim in enumerate(reading_order(self.space)):
+            yield sums[:, i * k : (i + 1) * k]
+            rest = (i + 1) * k
+            sums[:, rest:].addmm_(self.features(flat[:, dim], dim), weight[i * v : (i + 1) * v, rest:])
+
+    def first(self, n: int, y: Labels | None) -> Tensor:
+        """What the outputs are before anything is seen, (n, D * outputs)."""
+        y = check_labels(y, self.config.classes)
+        return self.bias.expand(n, -1) if self.label is None else self.bias + self.label(y)
+
+    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+        return sequential.trajectory(self, n, y, seed=seed)
+
+    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        return sequential.sample(self, n, y, seed=seed)

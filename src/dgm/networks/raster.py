@@ -1,0 +1,33 @@
+"""The order in which autoregressive models read an image: row by row, a pixel's channels together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dgm.space import Space
+
+
+def to_sequence(x: Tensor, space: Space) -> Tensor:
+    """(B, *shape, ...) to (B, D, ...), in reading order: images by row, column, channel, all else as it lies.
+
+    Example:
+        >>> to_sequence(torch.arange(8).reshape(1, 2, 2, 2), Space.binary((2, 2, 2)))
+        tensor([[0, 4, 1, 5, 2, 6, 3, 7]])
+    """
+    if len(space.shape) == 3:
+        x = x.movedim(1, 3)
+    return x.flatten(1, len(space.shape))
+
+
+def from_sequence(s: Tensor, space: Space) -> Tensor:
+    """(B, D, ...) in reading order back to (B, *shape, ...)."""
+    if len(space.shape) == 3:
+        channels, height, width = space.shape
+        return s.unflatten(1, (height, width, channels)).movedim(3, 1)
+    return s.unflatten(1, space.shape)
+
+
+def reading_order(space: Space) -> list[int]:
+    """The place of each flattened dimension of x, in reading order."""
+    return to_sequence(torch.arange(space.dim).reshape(1, *space.shape), space)[0].tolist()

@@ -30,17 +30,16 @@ def section(document: dict[str, Any]) -> str:
     lines = [
         f"## {data['name']}",
         "",
-        f"`{document['command']}` on {run['provenance']['machine']}, torch {run['provenance']['torch']}; "
-        "other work ran on the machine at the time. "
+        f"`{document['command']}` on {run['provenance']['machine']}, torch {run['provenance']['torch']}. "
         f"Split: {data['split']}. {run['samples']['n']} samples; distances in {features} features. "
         "Likelihoods in bits per dimension on the test split, a column a kind: never rank across those columns.",
         "",
         "| model | " + " | ".join(COLUMNS.values()) + " |",
         "|---" * (len(COLUMNS) + 1) + "|",
     ]
-    for row in table["rows"]:
+    for name, row in [(row["model"], row) for row in table["rows"]] + [("*training data*", table["reference"])]:
         cells = [number(float(row[key])) if row.get(key) is not None else "–" for key in COLUMNS]
-        lines.append(f"| {row['model']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,18 @@ from dgm.registry import MODELS, create
 from dgm.settings import setting
 from dgm.space import Space
 
-CONDITIONAL = ("made", "fvsbn", "pixelcnn", "vae", "realnvp", "gan", "ddpm", "flow_matching", "masked_diffusion")
+CONDITIONAL = (
+    "made",
+    "fvsbn",
+    "pixelcnn",
+    "gated_pixelcnn",
+    "vae",
+    "realnvp",
+    "gan",
+    "ddpm",
+    "flow_matching",
+    "masked_diffusion",
+)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -69,6 +69,13 @@ MODELS: Mapping[str, Spec] = {
         "masked convolutions over the pixels above and to the left",
         "exact",
     ),
+    "gated_pixelcnn": Spec(
+        "dgm.models.autoregressive.gated_pixelcnn:GatedPixelCNN",
+        "autoregressive",
+        "van den Oord et al. 2016, arXiv:1606.05328",
+        "gated convolutions in two stacks that see every earlier pixel",
+        "exact",
+    ),
     "autoencoder": Spec(
         "dgm.models.autoencoder.autoencoder:Autoencoder",
         "autoencoder",

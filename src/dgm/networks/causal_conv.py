@@ -13,16 +13,18 @@ from torch.nn.functional import conv2d, pad
 class CausalConv2d(nn.Module):
     """A convolution of which a pixel's outputs see the rows above it and the pixels to its left.
 
-    The kernel has only the rows that may be seen. With ``channels`` of more than 1, features are dealt in turn to the
-    image's channels, and those of channel c see, at their own pixel, the features of channels before c, and of c
-    itself unless ``mask`` is "A".
+    The kernel has only the rows and columns that may be seen. With ``channels`` of more than 1, features are dealt in
+    turn to the image's channels, and those of channel c see, at their own pixel, the features of channels before c, and
+    of c itself unless ``mask`` is "A".
 
     Source: Pixel recurrent neural networks (van den Oord et al., 2016), arXiv:1601.06759, section 3.4 and figure 4.
 
     Args:
         inputs, outputs: Features, of which feature f belongs to channel f * channels // features.
-        size: Side of the paper's square kernel, odd.
-        mask: "A" hides the pixel itself, "B" shows it, "rows" shows the rows above alone.
+        size: Columns of the kernel, odd: a pixel's own and as many to the left as to the right.
+        mask: "A" hides the pixel itself, "B" shows it, "above" shows the rows above alone, and "row" the pixel's whole
+            row too, which no pixel of that row may have shaped.
+        above: Rows above that are seen, half the size where not given.
         channels: Of the image; 1 lets every feature see every other.
         gates: How many times ``outputs`` features come out, one after the other, for a gated unit.
     """
@@ -36,33 +38,36 @@ class CausalConv2d(nn.Module):
         outputs: int,
         size: int,
         *,
-        mask: Literal["A", "B", "rows"],
+        mask: Literal["A", "B", "above", "row"],
+        above: int | None = None,
         channels: int = 1,
         gates: int = 1,
     ) -> None:
         super().__init__()
         self.side = size // 2
-        conv = nn.Conv2d(inputs, gates * outputs, (self.side + 1, size))
+        self.above = self.side if above is None else above
+        self.right = self.side if self.above else 0
+        conv = nn.Conv2d(inputs, gates * outputs, (self.above + 1, self.side + 1 + self.right))
         self.weight, self.bias = conv.weight, conv.bias  # type: ignore[assignment]
         seen = torch.ones(self.weight.shape, dtype=torch.bool)
-        seen[:, :, -1, self.side + (0 if mask == "rows" else 1) :] = False
-        if mask == "rows":
+        if mask == "above":
             seen[:, :, -1] = False
-        else:
+        elif mask != "row":
+            seen[:, :, -1, self.side + 1 :] = False
             after, before = (torch.arange(features) * channels // features for features in (outputs, inputs))
             after = after.repeat(gates)[:, None]
             seen[:, :, -1, self.side] = before < after if mask == "A" else before <= after
+        self.free = bool(seen.all())
         self.register_buffer("mask", seen, persistent=False)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
-        return conv2d(self.padded(h), self.masked(), self.bias)
+        if self.side or self.above:
+            h = pad(h, (self.side, self.right, self.above, 0))
+        return conv2d(h, self.masked(), self.bias)
 
     def masked(self) -> Tensor:
-        return self.weight * self.mask
-
-    def padded(self, h: Tensor) -> Tensor:
-        return pad(h, (self.side, self.side, self.side, 0)) if self.side else h
+        return self.weight if self.free else self.weight * self.mask
 
 
 class Cursor:
@@ -77,24 +82,26 @@ class PixelConv(nn.Module):
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
         super().__init__()
-        self.side, self.cursor, self.bias = conv.side, cursor, conv.bias
-        outputs, inputs, rows, columns = conv.weight.shape
-        taps = conv.masked().permute(2, 3, 1, 0).reshape(rows * columns, inputs, outputs)
+        self.side, self.right, self.above = conv.side, conv.right, conv.above
+        self.cursor, self.bias = cursor, conv.bias
+        inputs = conv.weight.shape[1]
+        taps = conv.masked().permute(2, 3, 1, 0).flatten(0, 1)
         # what is right of the pixel in its own row is not there yet
-        self.taps = taps[: len(taps) - self.side].flatten(0, 1)
-        self.past = taps.new_zeros(n, size[0] + self.side, size[1] + 2 * self.side, inputs)
+        self.taps = taps[: len(taps) - self.right].flatten(0, 1)
+        self.past = taps.new_zeros(n, size[0] + self.above, size[1] + self.side + self.right, inputs)
 
     def forward(self, h: Tensor) -> Tensor:
-        if self.side == 0:
+        if self.side == self.above == 0:
             return torch.addmm(self.bias, h, self.taps)
         self.remember(h)
-        i, j, side = self.cursor.row, self.cursor.column, self.side
-        above = self.past[:, i : i + side, j : j + 2 * side + 1].flatten(1)
-        beside = self.past[:, i + side, j : j + side + 1].flatten(1)
-        return torch.addmm(self.bias, torch.cat([above, beside], 1), self.taps)
+        i, j = self.cursor.row, self.cursor.column
+        seen = self.past[:, i + self.above, j : j + self.side + 1].flatten(1)
+        if self.above:
+            seen = torch.cat([self.past[:, i : i + self.above, j : j + self.side + 1 + self.right].flatten(1), seen], 1)
+        return torch.addmm(self.bias, seen, self.taps)
 
     def remember(self, h: Tensor) -> None:
-        self.past[:, self.cursor.row + self.side, self.cursor.column + self.side] = h
+        self.past[:, self.cursor.row + self.above, self.cursor.column + self.side] = h
 
 
 class RowConv(nn.Module):
@@ -102,13 +109,21 @@ class RowConv(nn.Module):
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
         super().__init__()
-        self.side, self.cursor, self.bias, self.weight = conv.side, cursor, conv.bias, conv.masked()
-        self.past = self.weight.new_zeros(n, self.weight.shape[1], size[0] + self.side, size[1] + 2 * self.side)
+        self.side, self.above, self.cursor, self.bias, self.weight = (
+            conv.side,
+            conv.above,
+            cursor,
+            conv.bias,
+            conv.masked(),
+        )
+        self.past = self.weight.new_zeros(n, self.weight.shape[1], size[0] + self.above, size[1] + 2 * self.side)
 
     def forward(self, h: Tensor) -> Tensor:
-        i, side = self.cursor.row, self.side
-        self.past[:, :, i + side, side : side + h.shape[-1]] = h[:, :, 0]
-        return conv2d(self.past[:, :, i : i + side + 1], self.weight, self.bias)
+        self.remember(h)
+        return conv2d(self.past[:, :, self.cursor.row : self.cursor.row + self.above + 1], self.weight, self.bias)
+
+    def remember(self, h: Tensor) -> None:
+        self.past[:, :, self.cursor.row + self.above, self.side : self.side + h.shape[-1]] = h[:, :, 0]
 
 
 def cached(

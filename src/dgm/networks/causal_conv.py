@@ -64,7 +64,8 @@ class CausalConv2d(nn.Module):
         """(B, inputs, H, W) to (B, outputs, H, W)."""
         if self.side or self.above:
             h = pad(h, (self.side, self.right, self.above, 0))
-        return conv2d(h, self.masked(), self.bias)
+        # channels last halves the time of convolutions of few features, and one channel alone hides its layout
+        return conv2d(h, self.masked(), self.bias).contiguous(memory_format=torch.channels_last)
 
     def masked(self) -> Tensor:
         return self.weight if self.free else self.weight * self.mask

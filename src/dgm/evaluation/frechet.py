@@ -35,9 +35,18 @@ def frechet_distance(real: Tensor, generated: Tensor) -> Tensor:
         raise BadInput(wrong, "draw more samples")
     x, y = real.double(), generated.double()
     difference = x.mean(0) - y.mean(0)
-    x, y = (x - x.mean(0)) / (len(x) - 1) ** 0.5, (y - y.mean(0)) / (len(y) - 1) ** 0.5
-    root = nuclear_norm(x, y) if max(len(x), len(y)) < x.shape[1] else root_trace(x.mT @ x, y.mT @ y)
-    return difference.square().sum() + x.square().sum() + y.square().sum() - 2 * root
+    x, y = x - x.mean(0), y - y.mean(0)
+    if max(len(x), len(y)) < x.shape[1]:
+        x, y = x / (len(x) - 1) ** 0.5, y / (len(y) - 1) ** 0.5
+        return difference.square().sum() + x.square().sum() + y.square().sum() - 2 * nuclear_norm(x, y)
+    a, b = covariance(x), covariance(y)
+    return difference.square().sum() + a.trace() + b.trace() - 2 * root_trace(a, b)
+
+
+def covariance(centred: Tensor) -> Tensor:
+    """(D, D) of centred rows, by numpy, which sees that x^T x is symmetric and computes one half of it."""
+    x = centred.numpy(force=True)
+    return torch.from_numpy(x.T @ x) / (len(x) - 1)
 
 
 def nuclear_norm(x: Tensor, y: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ dgm train vae --data digits --out runs/vae
 dgm train vae --data digits --out runs/vae --model.latent 32 --budget 60s
 dgm train vae --print_config > recipe.yaml
 dgm train --config recipe.yaml --out runs/recipe
+dgm train --config binarized_mnist/made --out runs/made   a recipe that comes with dgm
 dgm train --resume runs/vae
 """
 
@@ -27,6 +28,8 @@ from dgm.errors import BadInput, UnknownName
 if TYPE_CHECKING:
     from dgm.training import Step
 
+RECIPES = Path(__file__).parents[1] / "recipes"
+
 
 class Parser(jsonargparse.ArgumentParser):
     """Raises where jsonargparse would print its usage and leave."""
@@ -47,11 +50,28 @@ def options_of(parser: argparse.ArgumentParser) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     parser = Parser(prog="dgm train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = with_bundled_recipe(arguments)
     name = name_of_model(arguments)
     add_arguments(parser, name)
     chosen = parser.parse_args(arguments)
     chosen.name = name  # an absent positional would hide the recipe's
     return resume(chosen) if chosen.resume else train(chosen)
+
+
+def with_bundled_recipe(arguments: list[str]) -> list[str]:
+    """The arguments, with ``--config DATASET/MODEL`` as the path of that recipe where there is no such file.
+
+    Raises:
+        UnknownName: For neither a file nor a recipe, with the nearest recipe.
+    """
+    place = next((k for k, word in enumerate(arguments[:-1]) if word == "--config"), None)
+    if place is None or Path(arguments[place + 1]).exists():
+        return arguments
+    wanted = arguments[place + 1]
+    bundled = {str(path.relative_to(RECIPES).with_suffix("")): path for path in RECIPES.glob("*/*.yaml")}
+    if wanted not in bundled:
+        raise UnknownName.of("recipe or file", wanted, bundled)
+    return [*arguments[: place + 1], str(bundled[wanted]), *arguments[place + 2 :]]
 
 
 def name_of_model(arguments: list[str]) -> str | None:

@@ -1,0 +1,84 @@
+"""Trains a bundled recipe and keeps what it measured beside the published figure, in results/DATASET-MODEL.json.
+
+python results/reproduce.py binarized_mnist/fvsbn                    trains the recipe
+python results/reproduce.py binarized_mnist/fvsbn --run runs/fvsbn   takes a run that was trained by it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dgm import runs
+from dgm.cli import train
+from dgm.evaluation.evaluate import likelihoods
+
+HERE = Path(__file__).parent
+MADE = "MADE, arXiv:1502.03509, table 6"
+PIXELRNN = "Pixel recurrent neural networks, arXiv:1601.06759, table 4"
+# recipe -> the published figure, its unit and its source; None where nobody published one
+PUBLISHED: dict[str, tuple[float, str, str] | None] = {
+    "binarized_mnist/fvsbn": (97.45, "nats", MADE),
+    "binarized_mnist/nade": (88.33, "nats", MADE),
+    "binarized_mnist/made": (88.04, "nats", MADE),
+    "binarized_mnist/pixelcnn": (81.30, "nats", PIXELRNN),
+    "binarized_mnist/gated_pixelcnn": None,
+    "binarized_mnist/pixelrnn": (79.20, "nats", PIXELRNN),
+    "tinyshakespeare/char_gpt": (1.88, "nats a character", "nanoGPT's character-level CPU run, validation loss"),
+    "fsdd/wavenet": None,
+}
+
+
+def progress_of(run: runs.Run) -> dict[str, Any]:
+    """How long it trained, where the kept weights were, and what the last tenth of the time still gained."""
+    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    held_out = [(row["progress"], row["validation"], row["step"]) for row in rows if "validation" in row]
+    best = min(held_out, key=lambda row: row[1])
+    before = min((loss for progress, loss, _ in held_out if progress < 0.9), default=best[1])
+    return {
+        "steps": rows[-1]["step"],
+        "seconds": rows[-1]["seconds"],
+        "epochs": rows[-1]["examples"] / run.config["data"]["sizes"]["train"],
+        "best_step": best[2],
+        "gained_in_the_last_tenth": before - best[1],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", choices=PUBLISHED)
+    parser.add_argument("--run", help="a finished run of the recipe; trained anew without")
+    chosen = parser.parse_args()
+    command = f"dgm train --config {chosen.recipe} --out runs/{chosen.recipe}"
+    path = chosen.run or f"runs/{chosen.recipe}"
+    if chosen.run is None and train.main(command.split()[2:]):
+        sys.exit(2)
+    run, published = runs.Run(Path(path)), PUBLISHED[chosen.recipe]
+    dataset = run.dataset()
+    model = runs.load(path)
+    document = {
+        "recipe": chosen.recipe,
+        "command": command,
+        "published": published and dict(zip(("value", "unit", "source"), published, strict=True)),
+        "likelihood": {
+            name: likelihoods(model, split.x, split.y, name, 1)[0]
+            for name, split in dataset.splits.items()
+            if name != "train"
+        },
+        "training": progress_of(run),
+        "settings": {"model": run.config["model"]["config"], "training": run.config["training"]},
+        "dim": dataset.space.dim,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+    }
+    runs.write_json(document, HERE / f"{chosen.recipe.replace('/', '-')}.json")
+    print(json.dumps(document, indent=2))
+
+
+if __name__ == "__main__":
+    main()

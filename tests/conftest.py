@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+# from here on every call of these packages checks shapes and types against its annotations
+install_import_hook(
+    ["dgm.models", "dgm.likelihood", "dgm.distributions", "dgm.networks", "dgm.samplers"], "beartype.beartype"
+)
 
 torch.set_num_threads(1)
 

@@ -126,6 +126,17 @@ def test_check_a_run_and_a_class_of_ones_own(trained: Path) -> None:
     assert "✗" in done.stdout
 
 
+def test_samples_of_a_table_have_its_columns(tmp_path: Path) -> None:
+    rows = "\n".join(f"{k},{k * k % 7}" for k in range(40))
+    (tmp_path / "table.csv").write_text(f"height,width\n{rows}\n")
+    trained = dgm("train", "gmm", "--data", "table.csv", "--out", "run", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert dgm("sample", "run", "-n", "5", "--out", "rows.csv", cwd=tmp_path).returncode == 0
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert lines[0] == "height,width"
+    assert len(lines) == 6
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

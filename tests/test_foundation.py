@@ -177,3 +177,9 @@ class TestRegistry:
 def test_no_torch_is_imported_by(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_there_are_as_many_labels_as_samples() -> None:
+    model = create("made", Space.binary((4,)), classes=3, hidden=8)
+    with pytest.raises(BadInput, match="expected 5 labels, one a sample, got 2"):
+        model.sample(5, torch.tensor([0, 1]), seed=0)

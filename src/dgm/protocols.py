@@ -62,7 +62,7 @@ class MultiPlayer(Protocol):
 class Fittable(Protocol):
     """Fitted without gradients, by passes over the data."""
 
-    def fit(self, batches: Iterable[tuple[Batch, Labels | None]]) -> Iterator[float]:
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
         """Yields the mean loss of each pass. ``batches`` can be gone through again and again.
 
         All that a pass learns is in the module's buffers, so that training continues from a checkpoint: a model

@@ -125,7 +125,7 @@ def test_temperature_zero_is_the_likeliest_and_top_one_too() -> None:
     greedy = torch.zeros(1, 4, dtype=torch.long)
     for d in range(4):
         greedy[:, d] = model.conditionals(greedy)[:, d].argmax(-1)
-    for choice in (sequential.Choice(temperature=0), sequential.Choice(top_k=1), sequential.Choice(top_p=1e-9)):
+    for choice in (sequential.Choice(temperature=0.0), sequential.Choice(top_k=1), sequential.Choice(top_p=1e-9)):
         x = list(sequential.trajectory(model, 3, seed=0, choice=choice))[-1].x
         assert torch.equal(x, greedy.expand(3, -1))
 

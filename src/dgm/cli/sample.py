@@ -14,7 +14,7 @@ import csv
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dgm.cli.terminal import Progress
 from dgm.errors import BadInput
@@ -44,12 +44,13 @@ def run(args: argparse.Namespace) -> int:
     if out.exists():
         raise BadInput(f"{out} exists", "choose another --out, or remove it first")
     import dgm
+    from dgm.runs import Run
 
-    model = dgm.load(args.run)
+    model, about = dgm.load(args.run), Run(args.run).config["data"]
     refuse_what_memory_cannot_hold(args.n, model.space)
     x = draw(model, args.n, args.seed, args.label)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write(x, model.space, out)
+    write(x, model.space, out, about)
     print(f"{args.n} samples in {out}")
     return 0
 
@@ -83,15 +84,15 @@ def refuse_what_memory_cannot_hold(n: int, space: Space) -> None:
         raise BadInput(wrong, f"ask for at most {most}")
 
 
-def writer(out: Path) -> Callable[[Tensor, Space, Path], None]:
-    """How ``out`` is written, by its suffix."""
+def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
+    """How ``out`` is written, by its suffix; the last argument is what the run says about its data."""
     known = {".png": write_grid, ".npz": write_array, ".csv": write_table, "": write_folder}
     if out.suffix not in known:
         raise BadInput(f"--out cannot be a '{out.suffix}' file", "end it in .png, .npz or .csv, or name a folder")
     return known[out.suffix]
 
 
-def write_grid(x: Tensor, space: Space, out: Path) -> None:
+def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     from dgm.report.pictures import grid, scatter
     from dgm.runs import replacing
 
@@ -100,7 +101,7 @@ def write_grid(x: Tensor, space: Space, out: Path) -> None:
         picture.save(temporary, format="PNG")
 
 
-def write_folder(x: Tensor, space: Space, out: Path) -> None:
+def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     from dgm.report.pictures import grid
     from dgm.runs import replacing
 
@@ -113,7 +114,7 @@ def write_folder(x: Tensor, space: Space, out: Path) -> None:
             grid(example[None], space, columns=1, scale=1).convert(mode).save(temporary / f"{k:06d}.png")
 
 
-def write_array(x: Tensor, space: Space, out: Path) -> None:
+def write_array(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     import numpy
 
     from dgm.runs import replacing
@@ -122,10 +123,10 @@ def write_array(x: Tensor, space: Space, out: Path) -> None:
         numpy.savez_compressed(file, x=x.numpy())
 
 
-def write_table(x: Tensor, space: Space, out: Path) -> None:
+def write_table(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     from dgm.runs import replacing
 
-    names = [f"x{k}" for k in range(space.dim)]
+    names = about.get("columns") or [f"x{k}" for k in range(space.dim)]
     with replacing(out) as temporary, temporary.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(names)

@@ -58,6 +58,7 @@ class Dataset:
         name: What `dgm.data.load` finds it by.
         split: How the splits were made, in words for a table's footnote.
         labels: The names of the classes; empty where there are none.
+        columns: The names of a table's columns; empty for anything else.
         options: The options that it was loaded with.
         log_prob: The true log-density in nats, where it is known.
     """
@@ -69,6 +70,7 @@ class Dataset:
     test: Split
     split: str
     labels: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     log_prob: Callable[[Tensor], Tensor] | None = None
 
@@ -84,6 +86,7 @@ class Dataset:
             "sizes": {name: len(split) for name, split in self.splits.items()},
             "split": self.split,
             "labels": list(self.labels),
+            "columns": list(self.columns),
             "sha256": fingerprint(self.train.x),
         }
 

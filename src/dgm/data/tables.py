@@ -35,7 +35,8 @@ def load(path: Path, *, seed: int = 0) -> Dataset:
             raise BadInput(f"{path}: column '{name}' never changes", "drop it")
     space = Space.continuous((x.shape[1],), loc=tuple(train.mean(0).tolist()), scale=tuple(scale.tolist()))
     splits = consecutive(x.float(), None, sizes)
-    return Dataset(name=str(path), space=space, split=f"80 / 10 / 10 %, seed {seed}", **splits)
+    split = f"80 / 10 / 10 %, seed {seed}"
+    return Dataset(name=str(path), space=space, split=split, columns=tuple(names), **splits)
 
 
 def read_csv(path: Path) -> tuple[list[str], numpy.ndarray]:

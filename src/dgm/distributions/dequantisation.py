@@ -81,14 +81,14 @@ class _Losses(Dequantised):
 
 
 class _Fit(Dequantised):
-    def fit(self, batches: Iterable[tuple[Batch, Labels | None]]) -> Iterator[float]:
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
         return self.dequantised.fit(_Lifted(self, batches))
 
 
 class _Lifted:
     """The batches of each pass, with noise drawn anew."""
 
-    def __init__(self, model: Dequantised, batches: Iterable[tuple[Batch, Labels | None]]) -> None:
+    def __init__(self, model: Dequantised, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
         self.model, self.batches = model, batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Labels | None]]:

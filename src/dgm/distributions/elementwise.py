@@ -9,7 +9,7 @@ dimension alone, as an autoregressive model draws it, outputs are (B, outputs), 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ def cooled(outputs: Tensor, temperature: float) -> Tensor:
     return torch.cat([logits / temperature, mu, log_s.clamp(*LOG_SCALES) + math.log(temperature)], -1)
 
 
+@runtime_checkable
 class Elementwise(Protocol):
     outputs: int
 

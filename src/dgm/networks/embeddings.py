@@ -53,7 +53,13 @@ def check_labels(y: Tensor | None, classes: int) -> Tensor | None:
 
 
 def sampled_labels(y: Tensor | None, classes: int, noise: Streams) -> Tensor | None:
-    """The labels to sample: those given, else uniform ones from the samples' own streams."""
+    """The labels to sample: those given, one a sample, else uniform ones from the samples' own streams.
+
+    Raises:
+        BadInput: For another number of labels than of samples.
+    """
+    if y is not None and len(y) != len(noise):
+        raise BadInput(f"expected {len(noise)} labels, one a sample, got {len(y)}", "give as many as samples")
     if classes and y is None:
         y = (noise.uniform(()) * classes).long()
     return check_labels(y, classes)

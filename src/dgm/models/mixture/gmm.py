@@ -96,7 +96,7 @@ class GMM(nn.Module):
     # -- expectation maximisation
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[tuple[Batch, Labels | None]]) -> Iterator[float]:
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
         """Passes of expectation maximisation, each yielding the mean negative log-likelihood before its M-step."""
         if not self.fitted:
             self.start(batches)
@@ -106,7 +106,7 @@ class GMM(nn.Module):
             self.last_loss.fill_(loss)
             yield loss
 
-    def start(self, batches: Iterable[tuple[Batch, Labels | None]]) -> None:
+    def start(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
         """k-means++: each centre an example, drawn in proportion to its squared distance to the centres so far."""
         z = torch.cat([self.scaled(x) for x, _ in batches])
         chosen = [int(torch.randint(len(z), ()))]
@@ -119,7 +119,7 @@ class GMM(nn.Module):
         self.covariances.copy_(self.regular(z.mT.cov(correction=0).expand_as(self.covariances)))
         self.fitted.fill_(True)
 
-    def expect(self, batches: Iterable[tuple[Batch, Labels | None]]) -> tuple[Tensor, Tensor, Tensor, float, Tensor]:
+    def expect(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor, Tensor, float, Tensor]:
         """N_k, sum_i r_ik x_i, sum_i r_ik x_i x_i^T, the mean negative log-likelihood, the worst explained example."""
         mass, first, second = (
             torch.zeros_like(self.weights),

@@ -102,7 +102,8 @@ def small_models(name: str, **config: Any) -> Iterator[tuple[Space, Model]]:
 @torch.no_grad()
 def jolted(model: Model) -> Model:
     for parameter in model.parameters():
-        parameter.add_(0.1 * torch.randn_like(parameter))
+        # wide layers sum many of these: as much as moves them, and not so much that scales overflow
+        parameter.add_(torch.randn_like(parameter) * min(0.1, 2 / math.sqrt(parameter[0].numel() or 1)))
     return model.eval()
 
 

@@ -55,6 +55,13 @@ MODELS: Mapping[str, Spec] = {
         "logistic regression of each dimension on all before it",
         "exact",
     ),
+    "nade": Spec(
+        "dgm.models.autoregressive.nade:NADE",
+        "autoregressive",
+        "Larochelle & Murray 2011; Uria et al. 2013, arXiv:1306.0186",
+        "one hidden layer a dimension, its weights shared by all",
+        "exact",
+    ),
     "made": Spec(
         "dgm.models.autoregressive.made:MADE",
         "autoregressive",

@@ -22,6 +22,8 @@ CONDITIONAL = (
     "fvsbn",
     "pixelcnn",
     "gated_pixelcnn",
+    "image_gpt",
+    "nade",
     "vae",
     "realnvp",
     "gan",

@@ -83,6 +83,20 @@ MODELS: Mapping[str, Spec] = {
         "gated convolutions in two stacks that see every earlier pixel",
         "exact",
     ),
+    "image_gpt": Spec(
+        "dgm.models.autoregressive.image_gpt:ImageGPT",
+        "autoregressive",
+        "Chen et al. 2020",
+        "causal transformer over pixels in reading order",
+        "exact",
+    ),
+    "char_gpt": Spec(
+        "dgm.models.autoregressive.char_gpt:CharGPT",
+        "autoregressive",
+        "Radford et al. 2019",
+        "causal transformer over the characters of a text",
+        "exact",
+    ),
     "autoencoder": Spec(
         "dgm.models.autoencoder.autoencoder:Autoencoder",
         "autoencoder",

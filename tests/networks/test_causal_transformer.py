@@ -1,0 +1,64 @@
+"""The causal transformer: relative positions, no view of what comes later, the same a position at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dgm.errors import BadInput
+from dgm.networks.causal_transformer import CausalTransformer, turned
+
+
+def network(positions: int = 12) -> CausalTransformer:
+    model = CausalTransformer(positions, width=16, layers=3, heads=2)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def test_products_of_turned_vectors_depend_on_the_distance_alone() -> None:
+    """Kills: a sign of the sine, the roll left out, queries turned and keys not."""
+    model = network(40)
+    q, k = torch.randn(2, 8)
+    at = [turned(v.expand(40, 8), model.cos, model.sin) for v in (q, k)]
+    products = at[0] @ at[1].mT
+    for distance in (-7, 0, 1, 5):
+        diagonal = products.diagonal(distance)
+        assert torch.allclose(diagonal, diagonal[0].expand_as(diagonal), atol=1e-4)
+    assert torch.allclose(products.diagonal(0), (q @ k).expand(40), atol=1e-4)
+    assert (products[0] - products[0, 0]).abs()[1:].min() > 1e-4, "another distance makes no difference"
+
+
+def test_turning_is_the_complex_exponential() -> None:
+    model = network(9)
+    x = torch.randn(9, 8)
+    angles = torch.arange(9)[:, None] * 10_000.0 ** (-torch.arange(4) / 4)
+    z = torch.complex(x[:, :4], x[:, 4:]) * torch.polar(torch.ones(9, 4), angles)
+    assert torch.allclose(turned(x, model.cos, model.sin), torch.cat([z.real, z.imag], 1), atol=1e-5)
+
+
+def test_the_jacobian_is_lower_triangular_and_full() -> None:
+    model = network(6)
+    jacobian = torch.autograd.functional.jacobian(lambda h: model(h[None])[0].square().sum(-1), torch.randn(6, 16))
+    seen = jacobian.abs().amax(-1) > 0
+    assert torch.equal(seen, torch.ones(6, 6).tril().bool())
+
+
+def test_steps_with_their_cache_are_the_whole() -> None:
+    model, h = network(), torch.randn(4, 12, 16)
+    with torch.no_grad():
+        at_once, cache = model(h), model.cache(4)
+        one_by_one = torch.stack([model.step(h[:, t], cache) for t in range(12)], 1)
+    assert torch.allclose(one_by_one, at_once, atol=1e-5)
+    assert cache.length == 12
+
+
+def test_dropout_is_for_training_alone() -> None:
+    model, h = CausalTransformer(5, width=8, layers=1, heads=2, dropout=0.5), torch.randn(1, 5, 8)
+    assert not torch.equal(model(h), model(h))
+    assert torch.equal(model.eval()(h), model(h))
+
+
+def test_a_width_that_the_heads_do_not_divide() -> None:
+    with pytest.raises(BadInput, match="multiple of twice the heads, got 10 and 4"):
+        CausalTransformer(5, width=10, layers=1, heads=4)

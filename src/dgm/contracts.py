@@ -249,7 +249,8 @@ def no_dimension_sees_its_future(model: Model) -> str:
     for i, dim in enumerate(reading_order(model.space)):
         other = x.clone()
         flat = other.view(len(x), -1)
-        flat[:, dim] = (flat[:, dim] + 1) % (model.space.values or 10**9)
+        other_value = flat[:, dim].double() + 1  # in double, since 256 is no uint8
+        flat[:, dim] = (other_value % model.space.values if model.space.values else other_value).to(x.dtype)
         change = (to_sequence(model.conditionals(other), model.space) - before).abs().amax((0, 2))
         if change[: i + 1].any():
             raise Broken(f"dimension {int(change[: i + 1].argmax())} sees dimension {i}")

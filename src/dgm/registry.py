@@ -97,6 +97,13 @@ MODELS: Mapping[str, Spec] = {
         "causal transformer over the characters of a text",
         "exact",
     ),
+    "wavenet": Spec(
+        "dgm.models.autoregressive.wavenet:WaveNet",
+        "autoregressive",
+        "van den Oord et al. 2016, arXiv:1609.03499",
+        "dilated causal convolutions over sound",
+        "exact",
+    ),
     "autoencoder": Spec(
         "dgm.models.autoencoder.autoencoder:Autoencoder",
         "autoencoder",

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     for row in document:
         table.add_row(row["name"], row["summary"], row["where"])
     Console().print(table)
-    print("Your own: a folder of images (labels from subfolders), .npy, .npz, .csv or .parquet.")
+    print("Your own: a folder of images or of .wav files (labels from subfolders), .npy, .npz, .csv, .parquet or .txt.")
     return 0
 
 
@@ -45,9 +45,11 @@ def listed() -> list[dict[str, Any]]:
     """A row a set. Folders are looked for in DGM_DATA and in the user's cache."""
     rows = []
     for name, spec in SETS.items():
-        folder = found(spec) if spec.files else None
+        folder = found(spec) if spec.folder else None
         missing = f"not here; downloads {spec.size / 1e6:.0f} MB when first used"
-        where = str(folder) if folder else missing if spec.files else "carried, no download"
+        if spec.source:
+            missing = f"not here; copy it from {spec.source}"
+        where = str(folder) if folder else missing if spec.folder else "carried, no download"
         rows.append({"name": name, "summary": spec.summary, "where": where, "bytes": spec.size})
     return rows
 

@@ -1,10 +1,15 @@
 """Draw samples from a trained model.
 
 dgm sample runs/vae -n 64 --out grid.png       one picture
-dgm sample runs/vae -n 1000 --out samples/     a folder of pictures
+dgm sample runs/vae -n 1000 --out samples/     a folder of pictures, or of .wav files
 dgm sample runs/vae -n 1000 --out samples.npz  an array x, in the data's own values
 dgm sample runs/table -n 1000 --out rows.csv   a table
 dgm sample runs/ddpm --label 7 --out sevens.png
+
+An autoregressive model goes on from what it is given, the first part of a picture, a text or a sound:
+
+dgm sample runs/pixelcnn --given half.png --observed 0.5 --out completions.png
+dgm sample runs/shakespeare -n 1 --prompt "ROMEO:" --length 500 --temperature 0.8 --out -
 """
 
 from __future__ import annotations
@@ -12,20 +17,23 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgm.cli.terminal import Progress
-from dgm.errors import BadInput
+from dgm.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dgm.protocols import Model
+    from dgm.samplers.sequential import Choice
     from dgm.space import Space
 
 CHUNK = 250  # samples drawn at once
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=int, default=64, help="how many (64)")
     parser.add_argument("--seed", type=int, default=0, help="sample k depends on this and on k alone (0)")
     parser.add_argument("--label", type=int, help="the label to sample, for a model trained with --conditional")
-    parser.add_argument("--out", required=True, help="a .png, .npz or .csv file, or a folder; must not exist")
+    parser.add_argument(
+        "--out", required=True, help="a .png, .npz, .csv, .txt or .wav file, or a folder; - prints text"
+    )
+    group = parser.add_argument_group("autoregressive models")
+    group.add_argument("--temperature", type=float, default=1.0, help="below 1 keeps to what is likely (1)")
+    group.add_argument("--top-k", type=int, default=0, help="keep the k likeliest values of a table (0: all)")
+    group.add_argument("--top-p", type=float, default=1.0, help="keep the likeliest values of this probability (1)")
+    group.add_argument("--given", help="a picture, .npz, .txt or .wav file whose first part is kept")
+    group.add_argument("--observed", type=float, help="which part of it, in reading order (0.5; of text and sound all)")
+    group.add_argument("--prompt", help="a text that is gone on with")
+    group.add_argument("--length", type=int, help="characters of a text (as many as the model's context)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,21 +59,128 @@ def run(args: argparse.Namespace) -> int:
     write = writer(out)
     if args.n < 1:
         raise BadInput(f"-n must be at least 1, got {args.n}", "ask for one sample or more")
-    if out.exists():
+    if args.out != "-" and out.exists():
         raise BadInput(f"{out} exists", "choose another --out, or remove it first")
     import dgm
     from dgm.runs import Run
+    from dgm.samplers.sequential import Choice
 
     model, about = dgm.load(args.run), Run(args.run).config["data"]
+    choice = Choice(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+    given, observed = start(args, model, about)
+    if not continues(model) and (given is not None or choice != Choice()):
+        wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing and has no temperature"
+        raise Unsupported(wrong, "leave those options out, or sample an autoregressive model of `dgm models`")
     refuse_what_memory_cannot_hold(args.n, model.space)
-    x = draw(model, args.n, args.seed, args.label)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if args.length is not None:
+        x = long_text(model, args, given, observed, choice)
+    else:
+        x = draw(model, args.n, args.seed, args.label, given=given, observed=observed, choice=choice)
+    if args.out != "-":
+        out.parent.mkdir(parents=True, exist_ok=True)
     write(x, model.space, out, about)
-    print(f"{args.n} samples in {out}")
+    if args.out != "-":
+        print(f"{args.n} samples in {out}")
     return 0
 
 
-def draw(model: Model, n: int, seed: int, label: int | None) -> Tensor:
+def continues(model: Model) -> bool:
+    from dgm.protocols import Autoregressive
+
+    return isinstance(model, Autoregressive)
+
+
+def start(args: argparse.Namespace, model: Model, about: dict[str, Any]) -> tuple[Tensor | None, int]:
+    """What is given, (1 or n, *shape), and how many of its dimensions are kept."""
+    import torch
+
+    from dgm.data import text
+
+    if args.given and args.prompt is not None:
+        raise BadInput("both --given and --prompt", "give one of the two")
+    if args.observed is not None and not 0 <= args.observed <= 1:
+        raise BadInput(f"--observed must be from 0 to 1, got {args.observed}", "give the share that is kept")
+    space = model.space
+    if args.prompt is None and args.given is None:
+        return None, 0
+    path = Path(args.given or "")
+    if args.given and not path.is_file():
+        raise BadInput(f"there is no file {path}", "look at the path")
+    suffix = path.suffix.lower()
+    if args.prompt is not None or suffix == ".txt":
+        words = args.prompt if args.prompt is not None else path.read_text(encoding="utf-8")
+        tokens = text.encode(words, about)[-(space.dim - 1) :]
+        given = torch.zeros(1, space.dim, dtype=torch.int64)
+        given[0, : len(tokens)] = tokens
+        return given, len(tokens)
+    if suffix in PICTURES:
+        return picture(path, space, args.observed)
+    if suffix == ".wav":
+        return heard(path, space, about)
+    if suffix == ".npz":
+        return array(path, space, args.n), round((0.5 if args.observed is None else args.observed) * space.dim)
+    raise BadInput(f"--given cannot be a '{suffix}' file", "give a picture, .npz, .txt or .wav file")
+
+
+def picture(path: Path, space: Space, share: float | None) -> tuple[Tensor, int]:
+    """An image at the run's size. One of the run's width with fewer rows is the upper part, and all of it is kept."""
+    import torch
+    from PIL import Image
+
+    from dgm.data.folder import UNREADABLE, pixels
+
+    if len(space.shape) != 3 or not space.discrete:
+        raise BadInput(f"a picture cannot be given to a model of {space}", "give what the model was trained on")
+    channels, height, width = space.shape
+    try:
+        with Image.open(path) as image:
+            rows = image.height if image.width == width and image.height < height else height
+    except UNREADABLE as error:
+        raise BadInput(f"{path} cannot be read as an image", "give another") from error
+    shades = torch.from_numpy(pixels(path, (channels, rows, width)).copy())
+    given = torch.zeros(1, *space.shape, dtype=space.dtype)
+    given[0, :, :rows] = (shades.double() / 255 * ((space.values or 0) - 1)).round().to(space.dtype)
+    if share is None:
+        share = rows / height if rows < height else 0.5
+    return given, round(share * height * width) * channels
+
+
+def heard(path: Path, space: Space, about: dict[str, Any]) -> tuple[Tensor, int]:
+    import torch
+
+    from dgm.data import sound
+
+    if not about.get("rate"):
+        raise BadInput(f"a sound cannot be given to a model of {space}", "give what the model was trained on")
+    levels = sound.compress(sound.read(path, about["rate"]))[: space.dim]
+    given = torch.full((1, *space.shape), sound.LEVELS // 2, dtype=space.dtype)
+    given[0, 0, : len(levels)] = torch.from_numpy(levels)
+    return given, len(levels)
+
+
+def array(path: Path, space: Space, n: int) -> Tensor:
+    import numpy
+    import torch
+
+    try:
+        x = torch.from_numpy(numpy.load(path, allow_pickle=False)["x"])
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{path} holds no array x", "write it as `dgm sample --out x.npz` does") from error
+    if len(x) not in (1, n):
+        raise BadInput(f"{path} holds {len(x)} examples, expected 1 or {n}", "give -n as many")
+    return space.check(x)
+
+
+def draw(
+    model: Model,
+    n: int,
+    seed: int,
+    label: int | None,
+    *,
+    given: Tensor | None = None,
+    observed: int = 0,
+    choice: Choice | None = None,
+) -> Tensor:
     """(n, *shape) samples, chunk by chunk under a progress bar; each depends on its own number alone."""
     import torch
 
@@ -67,12 +192,55 @@ def draw(model: Model, n: int, seed: int, label: int | None) -> Tensor:
     device = next(model.parameters(), torch.empty(0)).device
     chunks = []
     with Progress(f"sampling {n}") as progress:
-        for start in range(0, n, CHUNK):
-            keys = range(start, min(start + CHUNK, n))
+        for first in range(0, n, CHUNK):
+            keys = range(first, min(first + CHUNK, n))
             y = None if label is None else torch.full((len(keys),), label, device=device)
-            chunks.append(model.sample(len(keys), y, seed=Streams(seed, keys, device)).cpu())
+            noise = Streams(seed, keys, device)
+            if continues(model):
+                part = given if given is None or len(given) == 1 else given[keys.start : keys.stop]
+                options = {"given": part, "observed": observed} | ({"choice": choice} if choice else {})
+                chunks.append(one_by_one(model, y, noise, options, progress, first / n, len(keys) / n))
+            else:
+                chunks.append(model.sample(len(keys), y, seed=noise).cpu())
             progress.update(keys.stop / n, f"{keys.stop} of {n}")
     return torch.cat(chunks)
+
+
+def one_by_one(
+    model: Model, y: Tensor | None, noise: Any, options: dict[str, Any], progress: Progress, done: float, share: float
+) -> Tensor:
+    """A chunk of an autoregressive model's samples, with its speed on the bar."""
+    import time
+
+    from dgm.samplers import sequential
+
+    began = time.perf_counter()
+    for state in sequential.trajectory(model, len(noise), y, seed=noise, **options):
+        if progress.due():
+            rate = state.step * len(noise) / (time.perf_counter() - began)
+            progress.update(done + share * state.step / state.steps, f"{rate:,.0f} values/s")
+    return state.x.cpu()
+
+
+def long_text(model: Model, args: argparse.Namespace, given: Tensor | None, observed: int, choice: Choice) -> Tensor:
+    """(n, length) tokens: window after window, each going on from the second half of the one before."""
+    import torch
+
+    from dgm.seeds import mix
+
+    if model.space.kind != "tokens":
+        raise BadInput(f"--length is for text, this run is of {model.space}", "leave it out")
+    if args.length < 1:
+        raise BadInput(f"--length must be at least 1, got {args.length}", "ask for one character or more")
+    context, window = model.space.dim, 0
+    text = torch.zeros(args.n, 0, dtype=torch.int64) if given is None else given[:, :observed].expand(args.n, -1)
+    while text.shape[1] < args.length:
+        seed = args.seed if window == 0 else mix(args.seed, window)
+        x = draw(model, args.n, seed, args.label, given=given, observed=observed, choice=choice)
+        text, window = torch.cat([text, x[:, observed:]], 1), window + 1
+        given, observed = torch.zeros_like(x), context // 2
+        given[:, :observed] = x[:, context - observed :]
+    return text[:, : args.length]
 
 
 def refuse_what_memory_cannot_hold(n: int, space: Space) -> None:
@@ -86,9 +254,18 @@ def refuse_what_memory_cannot_hold(n: int, space: Space) -> None:
 
 def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
     """How ``out`` is written, by its suffix; the last argument is what the run says about its data."""
-    known = {".png": write_grid, ".npz": write_array, ".csv": write_table, "": write_folder}
+    known = {
+        ".png": write_grid,
+        ".npz": write_array,
+        ".csv": write_table,
+        ".txt": write_text,
+        ".wav": write_sound,
+        "": write_folder,
+    }
+    if str(out) == "-":
+        return print_text
     if out.suffix not in known:
-        raise BadInput(f"--out cannot be a '{out.suffix}' file", "end it in .png, .npz or .csv, or name a folder")
+        raise BadInput(f"--out cannot be a '{out.suffix}' file", f"end it in {', '.join(known)[:-2]}, or name a folder")
     return known[out.suffix]
 
 
@@ -96,15 +273,27 @@ def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
     from dgm.report.pictures import grid, scatter
     from dgm.runs import replacing
 
-    picture = grid(x, space) if len(space.shape) == 3 else scatter(x, space)
+    if about.get("rate"):
+        from dgm.report.sound import spectrograms
+
+        drawn = spectrograms(x, about["rate"])
+    else:
+        drawn = grid(x, space) if len(space.shape) == 3 else scatter(x, space)
     with replacing(out) as temporary:
-        picture.save(temporary, format="PNG")
+        drawn.save(temporary, format="PNG")
 
 
 def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.data import sound
     from dgm.report.pictures import grid
     from dgm.runs import replacing
 
+    if about.get("rate"):
+        with replacing(out) as temporary:
+            temporary.mkdir()
+            for k, example in enumerate(x):
+                sound.write(example, about["rate"], temporary / f"{k:06d}.wav")
+        return
     if len(space.shape) != 3:
         raise BadInput(f"a folder of pictures needs images, got {space}", "write a .csv or .npz")
     with replacing(out) as temporary:
@@ -131,3 +320,33 @@ def write_table(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> No
         rows = csv.writer(file)
         rows.writerow(names)
         rows.writerows(x.flatten(1).tolist())
+
+
+def texts(x: Tensor, about: dict[str, Any]) -> Iterator[str]:
+    from dgm.data import text
+
+    return (text.decode(tokens, about) for tokens in x)
+
+
+def write_text(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    """Samples one after the other, a line of dashes between."""
+    from dgm.runs import replacing
+
+    content = "\n-----\n".join(texts(x, about))
+    with replacing(out) as temporary:
+        temporary.write_text(content + "\n", encoding="utf-8")
+
+
+def print_text(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    sys.stdout.write("\n-----\n".join(texts(x, about)) + "\n")
+
+
+def write_sound(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    """One .wav file, the samples one after the other."""
+    from dgm.data import sound
+    from dgm.runs import replacing
+
+    if not about.get("rate"):
+        raise BadInput(f"a .wav file needs sound, got {space}", "write a .png or .npz")
+    with replacing(out) as temporary:
+        sound.write(x.flatten(), about["rate"], temporary)

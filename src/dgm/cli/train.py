@@ -95,9 +95,13 @@ def name_of_model(arguments: list[str]) -> str | None:
 def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None) -> None:
     parser.add_argument("name", nargs="?", help="a model of `dgm models`, or package.module:Class")
     parser.add_argument("--config", action="config", help="a recipe: a YAML file of these options")
-    parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or a file")
+    parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or of sound, a file")
     parser.add_argument("--size", type=int | None, default=None, help="a folder of images: side in pixels")
     parser.add_argument("--grey", action="store_true", help="a folder of images: drop the colours")
+    parser.add_argument("--context", type=int | None, default=None, help="text: characters of a window (64)")
+    parser.add_argument("--bytes", action="store_true", help="text: read bytes in place of characters")
+    parser.add_argument("--seconds", type=float | None, default=None, help="sound: length of a piece (0.5)")
+    parser.add_argument("--rate", type=int | None, default=None, help="a folder of sound: samples a second (8000)")
     parser.add_argument("--conditional", action="store_true", help="train on the labels, to sample by label")
     parser.add_argument("--out", type=str | None, default=None, help="the run directory to write; must not exist")
     parser.add_argument("--resume", type=str | None, default=None, help="a run directory to go on with")
@@ -157,7 +161,9 @@ def classes(name: str, config: dict[str, Any], labels: tuple[str, ...]) -> int:
 
 
 def data_options(chosen: jsonargparse.Namespace) -> dict[str, Any]:
-    return {name: value for name in ("size", "grey") if (value := chosen.get(name))}
+    return {
+        name: value for name in ("size", "grey", "context", "bytes", "seconds", "rate") if (value := chosen.get(name))
+    }
 
 
 def training_settings(chosen: jsonargparse.Namespace) -> dict[str, Any]:

@@ -7,13 +7,23 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dgm.data.dataset import Dataset, Split, order
-from dgm.data.table import SETS, Spec
+from dgm.data.table import SETS, Spec, found, roots
 from dgm.errors import BadInput, UnknownName
+
+IMAGES, SOUND = ("seed", "size", "grey"), ("seed", "seconds", "rate")
+FILES = {
+    ".npy": ("arrays", ("seed",)),
+    ".npz": ("arrays", ("seed",)),
+    ".csv": ("tables", ("seed",)),
+    ".parquet": ("tables", ("seed",)),
+    ".txt": ("text", ("context", "bytes")),
+}
 
 __all__ = ["Dataset", "Split", "load", "order"]
 
@@ -22,10 +32,12 @@ def load(name: str, *, root: str | Path | None = None, **options: Any) -> Datase
     """A data set by name, or the user's own by path.
 
     Args:
-        name: One of `dgm data`, or the path of a folder of images, a .npy, .npz, .csv or .parquet file.
+        name: One of `dgm data`, or the path of a folder of images or of .wav files, or of a .npy, .npz, .csv, .parquet
+            or .txt file.
         root: Where named sets are looked for first; then come DGM_DATA and the user's cache, into which what is
             nowhere is downloaded.
-        options: ``size`` and ``grey`` for a folder of images; ``seed`` of the split for any data of one's own.
+        options: ``size`` and ``grey`` for images, ``seconds`` and ``rate`` for sound, ``context`` and ``bytes`` for
+            text; ``seed`` of the split for data of one's own.
 
     Raises:
         UnknownName: For neither a known name nor a path, with the nearest name.
@@ -33,8 +45,9 @@ def load(name: str, *, root: str | Path | None = None, **options: Any) -> Datase
     """
     if name in SETS:
         for option in options:
-            raise UnknownName.of(f"option of the data set {name}", option, ["root"])
-        return named(name, SETS[name], root)
+            if option not in SETS[name].options:
+                raise UnknownName.of(f"option of the data set {name}", option, ["root", *SETS[name].options])
+        return named(name, SETS[name], root, options)
     path = Path(name).expanduser()
     if not path.exists():
         if path.suffix or path.is_absolute() or name.startswith("."):
@@ -43,26 +56,36 @@ def load(name: str, *, root: str | Path | None = None, **options: Any) -> Datase
     return own(path.resolve(), options)
 
 
-def named(name: str, spec: Spec, root: str | Path | None) -> Dataset:
+def named(name: str, spec: Spec, root: str | Path | None, options: dict[str, Any]) -> Dataset:
     module, _, function = spec.target.partition(":")
-    make = getattr(importlib.import_module(module), function)
-    if not spec.files:
-        return replace(make(name.partition("/")[2]), name=name)
-    from dgm.data.download import fetch
+    make, (_, _, part) = getattr(importlib.import_module(module), function), name.partition("/")
+    if not spec.folder:
+        return replace(make(part), name=name)
+    if spec.source:
+        folder = found(spec, root)
+        if folder is None:
+            raise BadInput(f"{name} is not here", f"copy {spec.source} to {roots(root)[0] / spec.folder}")
+    else:
+        from dgm.data.download import fetch
 
-    return replace(make(fetch(name, spec, root)), name=name)
+        folder = fetch(name, spec, root)
+    return replace(make(folder, *([part] if part else []), **options), name=name, options=options)
 
 
 def own(path: Path, options: dict[str, Any]) -> Dataset:
     """The user's own data, by what the path is."""
-    from dgm.data import arrays, folder, tables
+    from dgm.data import folder, sound
 
-    loaders = {".npy": arrays.load, ".npz": arrays.load, ".csv": tables.load, ".parquet": tables.load}
-    make = folder.load if path.is_dir() else loaders.get(path.suffix.lower())
-    if make is None:
+    make: Callable[..., Dataset]
+    known: tuple[str, ...]
+    if path.is_dir():
+        make, known = (sound.load, SOUND) if sound.recordings(path) else (folder.load, IMAGES)
+    elif path.suffix.lower() not in FILES:
         wrong = f"{path.name}: data cannot be read from a '{path.suffix}' file"
-        raise BadInput(wrong, f"give a folder of images or a file ending in {', '.join(loaders)}")
-    known = ("seed", "size", "grey") if path.is_dir() else ("seed",)
+        raise BadInput(wrong, f"give a folder of images or of .wav files, or a file ending in {', '.join(FILES)}")
+    else:
+        module, known = FILES[path.suffix.lower()]
+        make = importlib.import_module(f"dgm.data.{module}").load
     for option in options:
         if option not in known:
             raise UnknownName.of(f"option of {path.name}", option, known)

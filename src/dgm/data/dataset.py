@@ -59,6 +59,8 @@ class Dataset:
         split: How the splits were made, in words for a table's footnote.
         labels: The names of the classes; empty where there are none.
         columns: The names of a table's columns; empty for anything else.
+        alphabet: The characters that a text's tokens stand for; empty for bytes and for anything but text.
+        rate: Samples a second of sound; 0 for anything else.
         options: The options that it was loaded with.
         log_prob: The true log-density in nats, where it is known.
     """
@@ -71,6 +73,8 @@ class Dataset:
     split: str
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    alphabet: str = ""
+    rate: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     log_prob: Callable[[Tensor], Tensor] | None = None
 
@@ -87,6 +91,8 @@ class Dataset:
             "split": self.split,
             "labels": list(self.labels),
             "columns": list(self.columns),
+            "alphabet": self.alphabet,
+            "rate": self.rate,
             "sha256": fingerprint(self.train.x),
         }
 

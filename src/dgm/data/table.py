@@ -34,12 +34,16 @@ class Spec:
         summary: One line that says what it is.
         files: What is downloaded; empty for a set that is made or carried.
         folder: The folder of the files, below the root.
+        source: Where a user gets the folder of a set that is published as no file with a checksum.
+        options: What `dgm.data.load` takes besides.
     """
 
     target: str
     summary: str
     files: tuple[RemoteFile, ...] = ()
     folder: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -82,6 +86,106 @@ CIFAR10 = (
     ),
 )
 
+# the sizes and hashes of NAME.train.data, NAME.valid.data and NAME.test.data
+DEBD: Mapping[str, tuple[int, tuple[tuple[int, str], ...]]] = {
+    "nltcs": (
+        16,
+        (
+            (517792, "e547a7aedad1dd2f7177030881ab1b92c7e24ae5464c71a0f1f89daecaf52b30"),
+            (69024, "93bbbf5c6febdc9bc6e5b5bfab636f4dc0685ab2896d24b23dd267794c3bfcf6"),
+            (103552, "f9ffa6b74b27dc03bee3203d157ee31079e80b13be40d0c0093d635c25aed523"),
+        ),
+    ),
+    "baudio": (
+        100,
+        (
+            (3000000, "b1ec73f4aa9d4ce48b465ded865cc3d22b3f68cf6258f9e15fbef8902138add1"),
+            (400000, "7164d8a4943f74953f0e982002d84693fdf483e17f69e7407dc939c5ce5622fe"),
+            (600000, "1474f3206f1f35e099803a0f40b0cd209bdc8d787825095ef6cb23fd87ed0d05"),
+        ),
+    ),
+    "bnetflix": (
+        100,
+        (
+            (3000000, "73c87cf0635ec734cc0726a5c644b904ff33e81ea51f1049db0e77b787ebad7c"),
+            (400000, "7f0a3e597c6f305f707f9ecd2b2aa523c576cdb17fdc5d902fc832ebea5163de"),
+            (600000, "af73990782fd2f146d96059855c4f3bbb6a7a7caefc417ff620a3ed1415a2395"),
+        ),
+    ),
+    "accidents": (
+        111,
+        (
+            (2832276, "a76648cf00772c275b4277b21d858e235e3c6d3c5ef30beeb4958189b6bed21c"),
+            (377400, "fd3a80a0f411f157cf3772a057d26980bb166cb89b10cafb818a53f1ec30d46d"),
+            (566322, "df3f1b6c035bf3e306a7d7127320e479d2546ce14a5d6d3043e6be0925b8b414"),
+        ),
+    ),
+    "mushrooms": (
+        112,
+        (
+            (448000, "465c712c066bbbee3ccceded24bbe42b4c379df67b524e28cce9bf3a8b83f27b"),
+            (112000, "5a067e6854df71623415e6adc8e913cbff766637a324788882ba800907aa5385"),
+            (1259776, "313c5f04b5d0a18bee2f2ffa264be265d09f5362aad6f714637acd9552f81aa0"),
+        ),
+    ),
+    "pumsb_star": (
+        163,
+        (
+            (3997412, "27e610b5f9f507f94ebf8a227f8b96cc59d7eed51e06ee5d2fe8353afbc1524c"),
+            (533010, "6a491d1ea64eb0249dddd168fdddeef88aa21001a933eb7309603b6466187af8"),
+            (799352, "b2da195314ac17f9d8d171743c5f98a28ea9583332a52d34aa228ff2e11aa8e7"),
+        ),
+    ),
+    "dna": (
+        180,
+        (
+            (576000, "bb8de0ca4b6ad9b610036b7a302962ebecd4b504354b14c02c7d0bee48d207d9"),
+            (144000, "4b0fc89cda5eaf5c75926e281afb6af99de194a546070d5b81b524ba251f4f3f"),
+            (426960, "fec3ae7b26804020a9c43c99828441c5e08bb76b23719368a74ad2b09af99100"),
+        ),
+    ),
+    "moviereview": (
+        1001,
+        (
+            (3203200, "195729f0d72e9707abb7a901b57193bd1b1c9108bb261202170eec6c7e5e2ed1"),
+            (300300, "d887c7726485ca46026c3c9ab511174679cd1c96443c5410ab24fb81c8be38e3"),
+            (500500, "9fea48ab7422d4a1c0b5d063311e6fd3104e59c11018276f7a9e909685a856d2"),
+        ),
+    ),
+    "bbc": (
+        1058,
+        (
+            (3533720, "a6f0ba467ebf502ba3b37caa1f20e43ff82664dcd580be92010106cf80fb0db1"),
+            (476100, "f6a37bd58cdb6745725628be19dfd3b9b795082faa8ca771b8f27dbf4a5ff46d"),
+            (698280, "7116fce92a1f3d610cee673a974c8c9895957ee07ce6f086b431ee296aa7734a"),
+        ),
+    ),
+    "voting": (
+        1359,
+        (
+            (3299652, "113c35bd468a0bb97772623634c1b729b76ba90674e62b68c38fe8d5ac08b341"),
+            (543600, "391bad94351ac4565e2f6628c917607b6e82b82ebdc52d64dd8bfbebcdae12b7"),
+            (951300, "c77c851edfc1fd5c275e961de3530ae406fc5c3446fa305959720273a5bbe9c8"),
+        ),
+    ),
+}
+
+
+def _debd(name: str) -> tuple[RemoteFile, ...]:
+    base = f"https://raw.githubusercontent.com/UCLA-StarAI/Density-Estimation-Datasets/master/datasets/{name}/"
+    parts = zip(("train", "valid", "test"), DEBD[name][1], strict=True)
+    return _files(base, *((f"{name}.{part}.data", size, digest) for part, (size, digest) in parts))
+
+
+TINYSHAKESPEARE = (
+    RemoteFile(
+        "tinyshakespeare.txt",
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        1115394,
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    ),
+)
+
 SETS: Mapping[str, Spec] = {
     "digits": Spec("dgm.data.digits:load", "1,797 handwritten digits, 8×8, 17 grey levels; carried by scikit-learn"),
     "toy/moons": Spec("dgm.data.toy:load", "two half circles with noise, in the plane"),
@@ -97,6 +201,31 @@ SETS: Mapping[str, Spec] = {
     ),
     "dynamic_mnist": Spec("dgm.data.images:dynamic_mnist", "MNIST binarised anew at each visit", MNIST, "mnist"),
     "cifar10": Spec("dgm.data.images:cifar10", "60,000 photographs, 32×32 in colour, 256 levels", CIFAR10, "cifar10"),
+    "tinyshakespeare": Spec(
+        "dgm.data.text:tinyshakespeare",
+        "1.1 million characters of Shakespeare's plays",
+        TINYSHAKESPEARE,
+        "text",
+        options=("context", "bytes"),
+    ),
+    "fsdd": Spec(
+        "dgm.data.sound:fsdd",
+        "3,000 spoken digits, 8 kHz, labelled by digit",
+        folder="fsdd",
+        source="https://github.com/Jakobovski/free-spoken-digit-dataset",
+        options=("seconds",),
+    ),
+    "fsdd_speakers": Spec(
+        "dgm.data.sound:fsdd_speakers",
+        "the same, labelled by speaker",
+        folder="fsdd",
+        source="https://github.com/Jakobovski/free-spoken-digit-dataset",
+        options=("seconds",),
+    ),
+    **{
+        f"debd/{name}": Spec("dgm.data.debd:load", f"binary density set of {width} variables", _debd(name), "debd")
+        for name, (width, _) in DEBD.items()
+    },
 }
 
 
@@ -119,6 +248,6 @@ def found(spec: Spec, root: str | Path | None = None) -> Path | None:
     for base in roots(root):
         folder = base / spec.folder
         names = [name for file in spec.files for name in file.unpacks_to or (file.name,)]
-        if all((folder / name).is_file() for name in names):
+        if folder.is_dir() and all((folder / name).is_file() for name in names):
             return folder
     return None

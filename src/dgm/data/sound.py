@@ -1,0 +1,184 @@
+r"""Sound as levels: the user's own folder of .wav files, and spoken digits.
+
+Samples in [-1, 1] are companded to 256 levels, as telephones do, so that quiet ones keep their detail:
+
+.. math:: f(x) = sign(x) \frac{\ln(1 + \mu |x|)}{\ln(1 + \mu)}, \quad \mu = 255
+
+Source: WaveNet (van den Oord et al., 2016), arXiv:1609.03499, section 2.2; ITU-T G.711.
+"""
+
+from __future__ import annotations
+
+import math
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy
+import torch
+from scipy.signal import resample_poly
+from torch import Tensor
+
+from dgm.data.dataset import Dataset, Split, consecutive, shuffled
+from dgm.data.storage import stamp, stored
+from dgm.errors import BadInput
+from dgm.space import Space
+
+MU = 255
+LEVELS = 256
+RATE = 8000
+SECONDS = 0.5
+DIGITS = tuple("0123456789")
+
+
+def compress(x: numpy.ndarray) -> numpy.ndarray:
+    """Samples in [-1, 1] to their levels, uint8."""
+    f = numpy.sign(x) * numpy.log1p(MU * numpy.abs(x)) / math.log1p(MU)
+    return numpy.floor((f + 1) / 2 * (LEVELS - 1) + 0.5).astype(numpy.uint8)
+
+
+def expand(levels: Tensor) -> numpy.ndarray:
+    """Levels back to samples in [-1, 1], float64."""
+    f = 2 * levels.double().numpy() / (LEVELS - 1) - 1
+    return numpy.sign(f) * numpy.expm1(numpy.abs(f) * math.log1p(MU)) / MU
+
+
+def load(path: Path, *, seconds: float = SECONDS, rate: int = RATE, seed: int = 0) -> Dataset:
+    """Pieces of ``seconds`` of a folder of .wav files, mono at ``rate``; labels are the names of subfolders.
+
+    A recording is cut into pieces, the last one filled up with silence. Pieces of one recording stay in one split.
+
+    Raises:
+        BadInput: Naming the file that cannot be read.
+    """
+    files = recordings(path)
+    length = length_of(seconds, rate)
+    if len(files) < 10:
+        raise BadInput(f"{path} holds {len(files)} .wav files, expected at least 10", "give more recordings")
+    rows, sizes = shuffled(len(files), seed)
+    files = [files[row] for row in rows.tolist()]
+    counts = [math.ceil(duration(file, rate) / length) for file in files]
+    x = stored(
+        (sum(counts), 1, length),
+        "uint8",
+        lambda out: fill(out, files, counts, rate),
+        stamp(path, files, (1, length, rate)),
+    )
+    names = [str(file.parent.relative_to(path)) for file in files]
+    labels = tuple(sorted(set(names))) if len(set(names)) > 1 else ()
+    y = torch.tensor([labels.index(name) for name in names]).repeat_interleave(torch.tensor(counts)) if labels else None
+    ends = numpy.cumsum([0, *counts])[numpy.cumsum([0, *sizes.values()])]
+    pieces = {name: int(b - a) for name, a, b in zip(sizes, ends, ends[1:], strict=False)}
+    split = f"recordings 80 / 10 / 10 %, seed {seed}"
+    return Dataset(
+        name=str(path),
+        space=Space.levels((1, length), LEVELS),
+        split=split,
+        labels=labels,
+        rate=rate,
+        **consecutive(x, y, pieces),
+    )
+
+
+def fsdd(folder: Path, *, seconds: float = SECONDS) -> Dataset:
+    """The free spoken digit dataset: the first ``seconds`` of each recording, filled up with silence.
+
+    Takes 0 to 4 of each speaker and digit are the test split, as its authors say, 5 to 9 the validation split.
+    """
+    return spoken(folder, seconds, by=0)
+
+
+def fsdd_speakers(folder: Path, *, seconds: float = SECONDS) -> Dataset:
+    return spoken(folder, seconds, by=1)
+
+
+def spoken(folder: Path, seconds: float, *, by: int) -> Dataset:
+    """``by`` is the part of a file's name, digit_speaker_take, that labels it."""
+    files = recordings(folder)
+    parts = [file.stem.split("_") for file in files]
+    if not files or any(len(part) != 3 or not part[2].isdigit() for part in parts):
+        wrong = f"{folder} does not hold recordings named digit_speaker_take.wav"
+        raise BadInput(wrong, "copy the published folder there")
+    length = length_of(seconds, RATE)
+    x = stored((len(files), 1, length), "uint8", lambda out: fill(out, files, None, RATE), stamp(folder, files, length))
+    labels = tuple(sorted({part[by] for part in parts}))
+    y = torch.tensor([labels.index(part[by]) for part in parts])
+    take = torch.tensor([int(part[2]) for part in parts])
+    return Dataset(
+        name="fsdd",
+        space=Space.levels((1, length), LEVELS),
+        train=Split(x[take >= 10], y[take >= 10]),
+        validation=Split(x[(take >= 5) & (take < 10)], y[(take >= 5) & (take < 10)]),
+        test=Split(x[take < 5], y[take < 5]),
+        split="by take: 10 to 49 train, 5 to 9 validate, 0 to 4 test",
+        labels=labels,
+        rate=RATE,
+    )
+
+
+def recordings(path: Path) -> list[Path]:
+    found = (file for file in path.rglob("*") if file.suffix.lower() == ".wav" and file.is_file())
+    return sorted(file for file in found if not any(part[0] == "." for part in file.relative_to(path).parts))
+
+
+def length_of(seconds: float, rate: int) -> int:
+    length = round(seconds * rate)
+    if rate < 1000 or length < 16:
+        wrong = f"pieces of {seconds} s at {rate} Hz are {length} samples, expected at least 16 at 1,000 Hz or more"
+        raise BadInput(wrong, "give longer --seconds or a higher --rate")
+    return length
+
+
+def fill(out: numpy.ndarray, files: Sequence[Path], counts: Sequence[int] | None, rate: int) -> None:
+    """The pieces of each file one after the other, or the first of each where no counts are given."""
+    length, row = out.shape[-1], 0
+    for k, file in enumerate(files):
+        pieces = 1 if counts is None else counts[k]
+        sound = numpy.zeros(pieces * length)
+        heard = read(file, rate)[: len(sound)]
+        sound[: len(heard)] = heard
+        out[row : row + pieces, 0] = compress(sound).reshape(pieces, length)
+        row += pieces
+
+
+def duration(file: Path, rate: int) -> int:
+    """Samples at ``rate``. Reads the header alone."""
+    with opened(file) as sound:
+        return max(1, math.ceil(sound.getnframes() * rate / sound.getframerate()))
+
+
+def read(file: Path, rate: int) -> numpy.ndarray:
+    """One recording as samples in [-1, 1] at ``rate``, its channels averaged."""
+    with opened(file) as sound:
+        width, channels, theirs = sound.getsampwidth(), sound.getnchannels(), sound.getframerate()
+        raw, expected = sound.readframes(sound.getnframes()), sound.getnframes() * width * channels
+    if len(raw) != expected:
+        raise BadInput(f"{file} ends after {len(raw)} of {expected} bytes", "replace or remove it")
+    if width == 1:  # the one width that has no sign
+        x = numpy.frombuffer(raw, numpy.uint8) / 128.0 - 1
+    else:
+        padded = numpy.zeros((len(raw) // width, 4), numpy.uint8)
+        padded[:, 4 - width :] = numpy.frombuffer(raw, numpy.uint8).reshape(-1, width)
+        x = padded.view("<i4")[:, 0] / 2.0**31
+    x = x.reshape(-1, channels).mean(1)
+    if theirs == rate or len(x) == 0:
+        return x
+    common = math.gcd(theirs, rate)
+    return resample_poly(x, rate // common, theirs // common).clip(-1, 1)
+
+
+def opened(file: Path) -> wave.Wave_read:
+    try:
+        return wave.open(str(file), "rb")
+    except (wave.Error, EOFError, OSError) as error:
+        wrong = f"{file} cannot be read as PCM sound: {error or 'it ends too early'}"
+        raise BadInput(wrong, "replace or remove it") from error
+
+
+def write(levels: Tensor, rate: int, out: Path) -> None:
+    """One sound of (1, L) or (L,) levels as a 16-bit .wav file."""
+    with wave.open(str(out), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((expand(levels.flatten()) * 32767).round().astype("<i2").tobytes())

@@ -1,0 +1,98 @@
+"""Text as sequences of characters or bytes: the user's own .txt files and named sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from dgm.data.dataset import Dataset, Split
+from dgm.errors import BadInput, Unsupported
+from dgm.space import Space
+
+CONTEXT = 64
+
+
+def load(path: Path, *, context: int = CONTEXT, bytes: bool = False) -> Dataset:
+    """Windows of ``context`` characters, or bytes, of one text.
+
+    The first 90 % train, the next 5 % validate, the last 5 % test. A training window starts anywhere, so an epoch
+    visits each character ``context`` times; held-out windows follow one another without overlap. The alphabet is that
+    of the whole text. All windows are views of one tensor.
+
+    Raises:
+        BadInput: For a text that is too short, or no UTF-8 where characters are asked for.
+    """
+    if context < 2:
+        raise BadInput(f"--context must be at least 2, got {context}", "give the characters of a window")
+    raw = path.read_bytes()
+    if bytes:
+        alphabet, codes = "", numpy.frombuffer(raw, numpy.uint8).copy()
+    else:
+        alphabet, codes = characters(raw, path)
+    text = torch.from_numpy(codes)
+    if len(text) < 40 * context:
+        wrong = f"{path} has {len(text)} characters, expected at least {40 * context}, 40 windows"
+        raise BadInput(wrong, "give a longer text or a shorter --context")
+    ends = [0, int(0.9 * len(text)), int(0.95 * len(text)), len(text)]
+    train, validation, test = (text[a:b] for a, b in pairwise(ends))
+    return Dataset(
+        name=str(path),
+        space=Space.tokens(context, 256 if bytes else max(2, len(alphabet))),
+        train=Split(train.unfold(0, context, 1)),
+        validation=Split(validation.unfold(0, context, context)),
+        test=Split(test.unfold(0, context, context)),
+        split="contiguous, 90 / 5 / 5 %; training windows start anywhere, held-out ones do not overlap",
+        alphabet=alphabet,
+    )
+
+
+def tinyshakespeare(folder: Path, *, context: int = CONTEXT, bytes: bool = False) -> Dataset:
+    return load(folder / "tinyshakespeare.txt", context=context, bytes=bytes)
+
+
+def characters(raw: bytes, path: Path) -> tuple[str, numpy.ndarray]:
+    """The alphabet, in order, and the place in it of each character: uint8 where that is enough, else int32."""
+    try:
+        points = numpy.frombuffer(raw.decode("utf-8").encode("utf-32-le"), numpy.uint32)
+    except UnicodeDecodeError as error:
+        wrong = f"{path} is no UTF-8 text: {error.reason} at byte {error.start}"
+        raise BadInput(wrong, "save it as UTF-8, or read it with --bytes") from error
+    letters, places = numpy.unique(points, return_inverse=True)
+    return "".join(map(chr, letters)), places.astype(numpy.uint8 if len(letters) <= 256 else numpy.int32)
+
+
+def encode(text: str, about: Mapping[str, Any]) -> Tensor:
+    """The tokens of a prompt, (L,) int64, in the alphabet that a run was trained on.
+
+    Args:
+        about: What the run's config.json says of its data.
+
+    Raises:
+        Unsupported: For a run whose data was no text.
+        BadInput: For a character that the alphabet does not have.
+    """
+    if about["options"].get("bytes"):
+        return torch.tensor(list(text.encode()), dtype=torch.int64)
+    alphabet = about.get("alphabet")
+    if not alphabet:
+        raise Unsupported("this run's data was no text", "give --prompt to a model of text")
+    unknown = next((letter for letter in text if letter not in alphabet), None)
+    if unknown is not None:
+        raise BadInput(f"the training text never had the character {unknown!r}", "write the prompt without it")
+    return torch.tensor([alphabet.index(letter) for letter in text], dtype=torch.int64)
+
+
+def decode(tokens: Tensor, about: Mapping[str, Any]) -> str:
+    """The text of (L,) tokens. Bytes that are no UTF-8 are shown as replacement characters."""
+    if about["options"].get("bytes"):
+        return bytes(tokens.tolist()).decode(errors="replace")
+    alphabet = about.get("alphabet")
+    if not alphabet:
+        raise Unsupported("this run's data was no text", "write the samples as .npz")
+    return "".join(alphabet[token] for token in tokens.tolist())

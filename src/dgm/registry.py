@@ -83,6 +83,13 @@ MODELS: Mapping[str, Spec] = {
         "gated convolutions in two stacks that see every earlier pixel",
         "exact",
     ),
+    "pixelcnn_pp": Spec(
+        "dgm.models.autoregressive.pixelcnn_pp:PixelCNNPP",
+        "autoregressive",
+        "Salimans et al. 2017, arXiv:1701.05517",
+        "whole pixels by a mixture of discretised logistics, at several resolutions",
+        "exact",
+    ),
     "image_gpt": Spec(
         "dgm.models.autoregressive.image_gpt:ImageGPT",
         "autoregressive",

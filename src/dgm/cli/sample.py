@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     if args.length is not None:
         x = long_text(model, args, given, observed, choice)
     else:
-        x = draw(model, args.n, args.seed, args.label, given=given, observed=observed, choice=choice)
+        quiet = args.out == "-"
+        x = draw(model, args.n, args.seed, args.label, given=given, observed=observed, choice=choice, quiet=quiet)
     if args.out != "-":
         out.parent.mkdir(parents=True, exist_ok=True)
     write(x, model.space, out, about)
@@ -180,6 +181,7 @@ def draw(
     given: Tensor | None = None,
     observed: int = 0,
     choice: Choice | None = None,
+    quiet: bool = False,
 ) -> Tensor:
     """(n, *shape) samples, chunk by chunk under a progress bar; each depends on its own number alone."""
     import torch
@@ -191,7 +193,7 @@ def draw(
         check_labels(torch.tensor([label]), getattr(model.config, "classes", 0))
     device = next(model.parameters(), torch.empty(0)).device
     chunks = []
-    with Progress(f"sampling {n}") as progress:
+    with Progress(f"sampling {n}", quiet=quiet) as progress:
         for first in range(0, n, CHUNK):
             keys = range(first, min(first + CHUNK, n))
             y = None if label is None else torch.full((len(keys),), label, device=device)
@@ -236,7 +238,7 @@ def long_text(model: Model, args: argparse.Namespace, given: Tensor | None, obse
     text = torch.zeros(args.n, 0, dtype=torch.int64) if given is None else given[:, :observed].expand(args.n, -1)
     while text.shape[1] < args.length:
         seed = args.seed if window == 0 else mix(args.seed, window)
-        x = draw(model, args.n, seed, args.label, given=given, observed=observed, choice=choice)
+        x = draw(model, args.n, seed, args.label, given=given, observed=observed, choice=choice, quiet=args.out == "-")
         text, window = torch.cat([text, x[:, observed:]], 1), window + 1
         given, observed = torch.zeros_like(x), context // 2
         given[:, :observed] = x[:, context - observed :]

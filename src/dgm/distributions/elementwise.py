@@ -116,7 +116,11 @@ class DiscretisedLogistics(nn.Module):
         self.half_cell = 1 / ((space.values or 2) - 1)
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        log_pi, mu, log_s = mixture(outputs)
+        return (mixture(outputs)[0] + self.log_components(outputs, x)).logsumexp(-1)
+
+    def log_components(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """log P_m(x) of each component, (B, *shape, M)."""
+        _, mu, log_s = mixture(outputs)
         z = self.scaling(x)[..., None]
         upper, lower = (z + self.half_cell - mu) / log_s.exp(), (z - self.half_cell - mu) / log_s.exp()
         # log(F(a) - F(b)) = log F(a) + log F(-b) + log(1 - e^(b - a)) holds its digits in both tails, and the cell's
@@ -124,8 +128,7 @@ class DiscretisedLogistics(nn.Module):
         width = 2 * self.half_cell / log_s.exp()
         inner = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-width))
         first, last = (x == 0)[..., None], (x == (self.space.values or 0) - 1)[..., None]
-        cell = torch.where(first, logsigmoid(upper), torch.where(last, logsigmoid(-lower), inner))
-        return (log_pi + cell).logsumexp(-1)
+        return torch.where(first, logsigmoid(upper), torch.where(last, logsigmoid(-lower), inner))
 
     def forward(self, outputs: Tensor) -> Tensor:
         log_pi, mu, _ = mixture(outputs)

@@ -25,6 +25,9 @@ class CausalConv2d(nn.Module):
         mask: "A" hides the pixel itself, "B" shows it, "above" shows the rows above alone, and "row" the pixel's whole
             row too, which no pixel of that row may have shaped.
         above: Rows above that are seen, half the size where not given.
+        right: Columns to the right that are seen in the rows above, as many as to the left where not given.
+        stride: 2 keeps every second row and column.
+        level: How often the image was halved before, which a network that goes pixel by pixel has to know.
         channels: Of the image; 1 lets every feature see every other.
         gates: How many times ``outputs`` features come out, one after the other, for a gated unit.
     """
@@ -40,13 +43,17 @@ class CausalConv2d(nn.Module):
         *,
         mask: Literal["A", "B", "above", "row"],
         above: int | None = None,
+        right: int | None = None,
+        stride: int = 1,
+        level: int = 0,
         channels: int = 1,
         gates: int = 1,
     ) -> None:
         super().__init__()
         self.side = size // 2
         self.above = self.side if above is None else above
-        self.right = self.side if self.above else 0
+        self.right = (self.side if self.above else 0) if right is None else right
+        self.stride, self.level = stride, level
         conv = nn.Conv2d(inputs, gates * outputs, (self.above + 1, self.side + 1 + self.right))
         self.weight, self.bias = conv.weight, conv.bias  # type: ignore[assignment]
         seen = torch.ones(self.weight.shape, dtype=torch.bool)
@@ -65,66 +72,80 @@ class CausalConv2d(nn.Module):
         if self.side or self.above:
             h = pad(h, (self.side, self.right, self.above, 0))
         # channels last halves the time of convolutions of few features, and one channel alone hides its layout
-        return conv2d(h, self.masked(), self.bias).contiguous(memory_format=torch.channels_last)
+        return conv2d(h, self.masked(), self.bias, self.stride).contiguous(memory_format=torch.channels_last)
 
     def masked(self) -> Tensor:
         return self.weight if self.free else self.weight * self.mask
 
 
 class Cursor:
-    """The pixel at which a `by_pixel` or `by_row` network stands."""
+    """The pixel at which a network stands that was made by `cached`."""
 
     row: int = 0
     column: int = 0
 
 
 class PixelConv(nn.Module):
-    """A `CausalConv2d` at the cursor's pixel: (B, inputs) to (B, outputs). It remembers the pixels it was given."""
+    """A `CausalConv2d` at the cursor's pixel: (B, inputs) to (B, outputs), or None where its stride skips the pixel.
+
+    It remembers the pixels it was given.
+    """
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
         super().__init__()
         self.side, self.right, self.above = conv.side, conv.right, conv.above
-        self.cursor, self.bias = cursor, conv.bias
-        inputs = conv.weight.shape[1]
+        self.stride, self.level, self.cursor, self.bias = conv.stride, conv.level, cursor, conv.bias
         taps = conv.masked().permute(2, 3, 1, 0).flatten(0, 1)
         # what is right of the pixel in its own row is not there yet
         self.taps = taps[: len(taps) - self.right].flatten(0, 1)
-        self.past = taps.new_zeros(n, size[0] + self.above, size[1] + self.side + self.right, inputs)
+        self.past = padded_map(conv, n, size).movedim(1, -1).contiguous()
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor) -> Tensor | None:
         if self.side == self.above == 0:
             return torch.addmm(self.bias, h, self.taps)
         self.remember(h)
-        i, j = self.cursor.row, self.cursor.column
+        i, j = self.cursor.row >> self.level, self.cursor.column >> self.level
+        if i % self.stride or j % self.stride:
+            return None
         seen = self.past[:, i + self.above, j : j + self.side + 1].flatten(1)
         if self.above:
             seen = torch.cat([self.past[:, i : i + self.above, j : j + self.side + 1 + self.right].flatten(1), seen], 1)
         return torch.addmm(self.bias, seen, self.taps)
 
     def remember(self, h: Tensor) -> None:
-        self.past[:, self.cursor.row + self.above, self.cursor.column + self.side] = h
+        self.past[:, (self.cursor.row >> self.level) + self.above, (self.cursor.column >> self.level) + self.side] = h
 
 
 class RowConv(nn.Module):
-    """A `CausalConv2d` on the cursor's row: (B, inputs, 1, W) to (B, outputs, 1, W). It remembers the rows above."""
+    """A `CausalConv2d` on the cursor's row: (B, inputs, 1, W) to (B, outputs, 1, W), or None where it skips the row.
+
+    It remembers the rows above.
+    """
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
         super().__init__()
-        self.side, self.above, self.cursor, self.bias, self.weight = (
-            conv.side,
-            conv.above,
-            cursor,
-            conv.bias,
-            conv.masked(),
-        )
-        self.past = self.weight.new_zeros(n, self.weight.shape[1], size[0] + self.above, size[1] + 2 * self.side)
+        self.side, self.above, self.stride, self.level = conv.side, conv.above, conv.stride, conv.level
+        self.cursor, self.bias, self.weight = cursor, conv.bias, conv.masked()
+        self.past = padded_map(conv, n, size)
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor) -> Tensor | None:
+        if self.side == self.above == 0:
+            return conv2d(h, self.weight, self.bias)
         self.remember(h)
-        return conv2d(self.past[:, :, self.cursor.row : self.cursor.row + self.above + 1], self.weight, self.bias)
+        i = self.cursor.row >> self.level
+        if i % self.stride:
+            return None
+        return conv2d(self.past[:, :, i : i + self.above + 1], self.weight, self.bias, self.stride)
 
     def remember(self, h: Tensor) -> None:
-        self.past[:, :, self.cursor.row + self.above, self.side : self.side + h.shape[-1]] = h[:, :, 0]
+        i = (self.cursor.row >> self.level) + self.above
+        self.past[:, :, i, self.side : self.side + h.shape[-1]] = h[:, :, 0]
+
+
+def padded_map(conv: CausalConv2d, n: int, size: tuple[int, int]) -> Tensor:
+    """Zeros for all inputs of ``conv`` on images of ``size`` before they were halved, and for the padding."""
+    height, width = (-(-side // 2**conv.level) for side in size)
+    return conv.weight.new_zeros(n, conv.weight.shape[1], height + conv.above, width + conv.side + conv.right)
 
 
 def cached(

@@ -71,11 +71,11 @@ def trajectory(
         cached: False asks for all conditionals at every step, as a check and to time.
 
     Raises:
-        Unsupported: For top-k or top-p of ordered values.
+        Unsupported: For top-k or top-p of a model that gives no number to each value.
     """
     space, device = model.space, next(model.parameters()).device
-    if choice.truncates and space.kind not in ("tokens", "binary") and model.observed.outputs != space.values:
-        raise Unsupported("top-k and top-p need a table of values", "use --temperature")
+    if choice.truncates and model.observed.outputs != space.values:
+        raise Unsupported("top-k and top-p need a table of values, which this model has not", "use the temperature")
     noise = streams(n, seed, device)
     y = sampled_labels(y, getattr(model.config, "classes", 0), noise)
     u = noise.uniform((space.dim, 2))

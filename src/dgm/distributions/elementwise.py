@@ -47,7 +47,7 @@ class Elementwise(Protocol):
 
     def __call__(self, outputs: Tensor) -> Tensor: ...  # the mean or the most likely value, for a picture
 
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor: ...
+    def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor: ...
 
     def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor: ...
 
@@ -59,7 +59,7 @@ class Bernoulli(nn.Module):
 
     outputs = 1
 
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
         logit = outputs[..., 0]
         return x * logit - softplus(logit)
 
@@ -82,7 +82,7 @@ class Categorical(nn.Module):
         self.space = space
         self.outputs = space.values or 0
 
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
         return outputs.log_softmax(-1).gather(-1, x.long()[..., None])[..., 0]
 
     def forward(self, outputs: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class DiscretisedLogistics(nn.Module):
         self.scaling = Scaling(space)
         self.half_cell = 1 / ((space.values or 2) - 1)
 
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
         return (mixture(outputs)[0] + self.log_components(outputs, x)).logsumexp(-1)
 
     def log_components(self, outputs: Tensor, x: Tensor) -> Tensor:
@@ -154,11 +154,11 @@ class Gaussians(nn.Module):
         self.outputs = 3 * components
         self.scaling = Scaling(space)
 
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
         log_pi, mu, log_s = mixture(outputs)
         normal = torch.distributions.Normal(mu, log_s.exp(), validate_args=False)
-        mixed = (log_pi + normal.log_prob(self.scaling(x)[..., None])).logsumexp(-1)
-        return mixed - self.scaling.scale.log()
+        mixed = (log_pi + normal.log_prob(self.scaling(x, dim)[..., None])).logsumexp(-1)
+        return mixed - self.scaling.at(dim)[1].log()
 
     def forward(self, outputs: Tensor) -> Tensor:
         log_pi, mu, _ = mixture(outputs)

@@ -2,6 +2,7 @@ r"""Masked autoencoder for distribution estimation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,12 +10,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, logsigmoid, pad
 
 from dgm.distributions.elementwise import elementwise
 from dgm.distributions.features import Features
 from dgm.networks.embeddings import check_labels
-from dgm.networks.raster import from_sequence, to_sequence
+from dgm.networks.raster import from_sequence, reading_order, to_sequence
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import sequential
 from dgm.seeds import Seed
@@ -22,39 +23,25 @@ from dgm.settings import setting
 from dgm.space import Space
 
 
-class MaskedLinear(nn.Module):
-    """A linear layer some of whose weights are held at 0.
-
-    Args:
-        mask: (outputs, inputs), 1 where a weight is free.
-    """
-
-    mask: Tensor
-
-    def __init__(self, mask: Tensor) -> None:
-        super().__init__()
-        layer = nn.Linear(mask.shape[1], mask.shape[0])
-        self.weight, self.bias = layer.weight, layer.bias
-        self.register_buffer("mask", mask.to(self.weight), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight * self.mask, self.bias)
-
-
 class MADE(nn.Module):
-    r"""Masked autoencoder; exact log-likelihood in one pass.
+    r"""Masked autoencoder; exact log-likelihood, in one pass a mask.
 
     .. math:: \log p(x) = \sum_d \log p(x_d | x_{<d}), \qquad
         M^{W}_{kk'} = 1[m(k) \ge m(k')], \quad M^{V}_{dk} = 1[d > m(k)]
 
-    Hidden unit k may see the first m(k) dimensions, and output d only hidden units with m(k) < d, in raster order.
+    Hidden unit k may see the first m(k) dimensions, and output d only hidden units with m(k) < d, in reading order.
+    With several sets of masks each step of training draws one, and the density is the mean of those that they give: a
+    mixture, whose conditionals are mixtures too, with weights that what was read has changed,
+
+    .. math:: p(x_d | x_{<d}) = \sum_m w_m(x_{<d}) \, p_m(x_d | x_{<d}), \quad w_m(x_{<d}) \propto p_m(x_{<d})
+
     log p is in nats: of a probability on discrete data, of a density in the data's units otherwise. The conditionals
     are Bernoulli on binary data, a table on tokens, a mixture of discretised logistics on levels or of normals
     otherwise.
 
-    Source: MADE (Germain et al., 2015), arXiv:1502.03509, equations 8, 9, 12 and 13.
-    Differs from it: one order and one set of masks, with m(k) spread evenly and not drawn, from 0 on, where a unit sees
-    only the label; no direct connections from inputs to outputs; more than binary data.
+    Source: MADE (Germain et al., 2015), arXiv:1502.03509, equations 8, 9, 12 and 13 and section 4.2.
+    Differs from it: one order; a lone mask spreads m(k) evenly where it is drawn otherwise, from 0 on, where a unit
+    sees only the label; more than binary data.
 
     Args:
         space: Any; images are read row by row, a pixel's channels together.
@@ -69,51 +56,139 @@ class MADE(nn.Module):
     class Config:
         hidden: int = setting(512, "width of the hidden layers", low=1)
         layers: int = setting(1, "hidden layers", low=1)
+        masks: int = setting(1, "sets of masks: drawn anew each step of training, averaged over afterwards", low=1)
+        direct: bool = setting(False, "connect inputs to outputs besides")
         components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
         dropout: float = setting(0.2, "share of hidden units left out in training", low=0.0, high=0.95)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "weight_decay": 0.1, "ema": 0.999}
-    likelihood_method = "chain rule, one pass"
+    m: Tensor
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
-        self.observed = elementwise(space, config.components)
+        self.likelihood_method = "chain rule, one pass"
+        if config.masks > 1:
+            self.likelihood_method = f"chain rule, mean of {config.masks} masks"
         self.features = Features(space)
-        degrees = torch.arange(1, space.dim + 1)
-        inputs = degrees.repeat_interleave(self.features.width)
-        outputs = degrees.repeat_interleave(self.observed.outputs)
-        # m(k) from 0, which sees nothing but a label, to D - 1
-        m = torch.arange(config.hidden) * space.dim // config.hidden
-        widths = [inputs, *[m] * config.layers]
-        self.hidden = nn.ModuleList(MaskedLinear(after[:, None] >= before[None]) for before, after in pairwise(widths))
-        self.output = MaskedLinear(outputs[:, None] > m[None])
+        self.each = elementwise(space, config.components)  # what one mask's network gives
+        self.observed = elementwise(space, config.components * config.masks)
+        inputs, outputs = space.dim * self.features.width, space.dim * self.each.outputs
+        widths = [inputs, *[config.hidden] * config.layers]
+        self.hidden: Any = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.output = nn.Linear(config.hidden, outputs)
+        self.direct = nn.Linear(inputs, outputs, bias=False) if config.direct else None
         self.label = nn.Embedding(config.classes, config.hidden) if config.classes else None
         self.dropout = nn.Dropout(config.dropout)
+        self.register_buffer("m", degrees(space.dim, config), persistent=False)
 
     def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
+        of_each = torch.stack([self.log_prob_by(mask, x, y) for mask in range(self.config.masks)])
+        return of_each.logsumexp(0) - math.log(self.config.masks)
+
+    def log_prob_by(self, mask: int, x: Batch, y: Labels | None) -> PerExample:
+        return self.log_probs_by(mask, x, y).sum(1)
+
+    def log_probs_by(self, mask: int, x: Batch, y: Labels | None) -> Tensor:
+        """log p_m(x_d | x_<d) of every dimension, (B, D)."""
+        outputs = from_sequence(self.outputs(mask, x, y), self.space)
+        return to_sequence(self.each.log_prob(outputs, x), self.space)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+        if self.training and self.config.masks > 1:
+            return -self.log_prob_by(int(torch.randint(self.config.masks, ())), x, y)
         return -self.log_prob(x, y)
 
     def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
         """The parameters of every p(x_d | x_<d), (B, *shape, outputs)."""
+        masks = range(self.config.masks)
+        outputs = torch.stack([self.outputs(mask, x, y) for mask in masks])
+        if self.config.masks > 1:
+            log_p = torch.stack([self.log_probs_by(mask, x, y) for mask in masks])
+            read = pad(log_p.cumsum(2)[:, :, :-1], (1, 0))  # of what comes before each dimension
+            outputs = self.mixed(outputs, read.log_softmax(0))
+        else:
+            outputs = outputs[0]
+        return from_sequence(outputs, self.space)
+
+    def outputs(self, mask: int, x: Batch, y: Labels | None) -> Tensor:
+        """What the network gives under one set of masks, (B, D, outputs)."""
         y = check_labels(y, self.config.classes)
-        h = self.hidden[0](to_sequence(self.features(x), self.space).flatten(1))
+        seen, m, d = to_sequence(self.features(x), self.space).flatten(1), self.m[mask], self.of_inputs()
+        h = linear(seen, self.hidden[0].weight * (m[0][:, None] >= d[None]), self.hidden[0].bias)
         if self.label is not None:
             h = h + self.label(y)
-        for layer in self.hidden[1:]:
-            h = layer(self.dropout(h.relu()))
-        outputs = self.output(self.dropout(h.relu()))
-        return from_sequence(outputs.unflatten(1, (self.space.dim, -1)), self.space)
+        for layer, (before, after) in zip(self.hidden[1:], pairwise(m), strict=True):
+            h = linear(self.dropout(h.relu()), layer.weight * (after[:, None] >= before[None]), layer.bias)
+        of_outputs = self.of_outputs()[:, None]
+        outputs = linear(self.dropout(h.relu()), self.output.weight * (of_outputs > m[-1][None]), self.output.bias)
+        if self.direct is not None:
+            outputs = outputs + linear(seen, self.direct.weight * (of_outputs > d[None]))
+        return outputs.unflatten(1, (self.space.dim, -1))
+
+    def of_inputs(self) -> Tensor:
+        return torch.arange(1, self.space.dim + 1, device=self.m.device).repeat_interleave(self.features.width)
+
+    def of_outputs(self) -> Tensor:
+        return torch.arange(1, self.space.dim + 1, device=self.m.device).repeat_interleave(self.each.outputs)
+
+    def mixed(self, outputs: Tensor, log_w: Tensor) -> Tensor:
+        """The outputs of a mixture over the first axis of ``outputs`` (M, ..., outputs) with weights (M, ...)."""
+        log_w = log_w[..., None]
+        if self.space.kind == "binary":
+            one, zero = ((log_w + logsigmoid(sign * outputs)).logsumexp(0) for sign in (1, -1))
+            return one - zero
+        if self.space.kind == "tokens":
+            return (log_w + outputs.log_softmax(-1)).logsumexp(0)
+        logits, mu, log_s = outputs.chunk(3, -1)
+        parts = (log_w + logits.log_softmax(-1), mu, log_s)
+        return torch.cat([part.movedim(0, -2).flatten(-2) for part in parts], -1)
 
     def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
-        return sequential.naive_steps(self, x, y)
+        networks = [self.steps_by(mask, x, y) for mask in range(self.config.masks)]
+        if len(networks) == 1:
+            yield from networks[0]
+            return
+        flat, log_w = x.view(len(x), -1), self.output.weight.new_zeros(len(networks), len(x))
+        for dim, outputs in zip(reading_order(self.space), map(torch.stack, zip(*networks, strict=True)), strict=True):
+            yield self.mixed(outputs, log_w.log_softmax(0))
+            log_w = log_w + self.each.log_prob(outputs, flat[:, dim], dim)
+
+    def steps_by(self, mask: int, x: Batch, y: Labels | None) -> Iterator[Tensor]:
+        """Every hidden unit is computed once, as soon as the last dimension that it may see is known."""
+        y, flat, m = check_labels(y, self.config.classes), x.view(len(x), -1), self.m[mask]
+        width, k, n = self.features.width, self.each.outputs, len(x)
+        sums = [layer.bias.repeat(n, 1) for layer in (*self.hidden, self.output)]
+        if self.label is not None:
+            sums[0] += self.label(y)
+        units = [[torch.where(row == degree)[0] for degree in range(self.space.dim)] for row in m]
+        layers = [layer.weight.mT.contiguous() for layer in (*self.hidden, self.output)]
+        direct = None if self.direct is None else self.direct.weight.mT.contiguous()
+        for i, dim in enumerate(reading_order(self.space)):
+            for place, of_degree in enumerate(units):  # what may see the first i dimensions, layer by layer
+                now = of_degree[i]
+                if len(now):
+                    sums[place + 1].addmm_(sums[place][:, now].relu(), layers[place + 1][now])
+            yield sums[-1][:, i * k : (i + 1) * k]
+            seen, rows = self.features(flat[:, dim], dim), slice(i * width, (i + 1) * width)
+            sums[0].addmm_(seen, layers[0][rows])
+            if direct is not None:
+                sums[-1][:, (i + 1) * k :].addmm_(seen, direct[rows, (i + 1) * k :])
 
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         return sequential.trajectory(self, n, y, seed=seed)
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         return sequential.sample(self, n, y, seed=seed)
+
+
+def degrees(dim: int, config: MADE.Config) -> Tensor:
+    """m(k) of each hidden unit, (masks, layers, hidden), from 0, which sees nothing but a label, to D - 1.
+
+    A pure function of the settings, so that a checkpoint needs no masks.
+    """
+    if config.masks == 1:
+        return (torch.arange(config.hidden) * dim // config.hidden).expand(1, config.layers, -1).clone()
+    generator = torch.Generator().manual_seed(config.masks)
+    return torch.randint(dim, (config.masks, config.layers, config.hidden), generator=generator)

@@ -153,7 +153,7 @@ class MADE(nn.Module):
         flat, log_w = x.view(len(x), -1), self.output.weight.new_zeros(len(networks), len(x))
         for dim, outputs in zip(reading_order(self.space), map(torch.stack, zip(*networks, strict=True)), strict=True):
             yield self.mixed(outputs, log_w.log_softmax(0))
-            log_w = log_w + self.each.log_prob(outputs, flat[:, dim], dim)
+            log_w = log_w + self.each.log_prob(outputs, flat[:, dim].expand(len(networks), -1), dim)
 
     def steps_by(self, mask: int, x: Batch, y: Labels | None) -> Iterator[Tensor]:
         """Every hidden unit is computed once, as soon as the last dimension that it may see is known."""

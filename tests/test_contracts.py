@@ -24,6 +24,7 @@ CONDITIONAL = (
     "gated_pixelcnn",
     "image_gpt",
     "nade",
+    "pixelrnn",
     "pixelcnn_pp",
     "wavenet",
     "vae",

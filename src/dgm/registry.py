@@ -69,6 +69,13 @@ MODELS: Mapping[str, Spec] = {
         "masked autoencoder: every conditional in one pass",
         "exact",
     ),
+    "pixelrnn": Spec(
+        "dgm.models.autoregressive.pixelrnn:PixelRNN",
+        "autoregressive",
+        "van den Oord et al. 2016, arXiv:1601.06759",
+        "LSTMs down the rows or along the diagonals",
+        "exact",
+    ),
     "pixelcnn": Spec(
         "dgm.models.autoregressive.pixelcnn:PixelCNN",
         "autoregressive",

@@ -1,0 +1,229 @@
+r"""Pixel RNN, exact log-likelihood.
+
+.. math:: [o, f, i, g] = \sigma(K^{ss} * h_{prev} + K^{is} * x), \quad c = f \odot c_{prev} + i \odot g, \quad
+    h = o \odot \tanh(c)
+
+with a tangent in place of the sigmoid for g. A row LSTM goes down the rows: a pixel's state comes from the three above
+it, so it sees a triangle. A diagonal BiLSTM goes along the diagonals, where a pixel's state comes from those to its
+left and above, in both directions: together they see all earlier pixels. The map that is read from the right is moved
+down by a row, so that nothing is seen of what is not there yet. As no feature sees its own pixel, the last pixel of
+the row above is seen by the first convolution alone, where that reaches it.
+
+Source: Pixel recurrent neural networks (van den Oord, Kalchbrenner & Kavukcuoglu, 2016), arXiv:1601.06759, equations 1
+to 3, sections 3.1 to 3.3 and figures 2 to 4.
+Differs from it: a label shifts the first map; a mixture of discretised logistics where ``components`` asks for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv1d, pad, relu
+
+from dgm.distributions.elementwise import elementwise
+from dgm.distributions.scaling import Scaling
+from dgm.errors import BadInput
+from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, cached
+from dgm.networks.embeddings import check_labels
+from dgm.protocols import Batch, Labels, PerExample, State
+from dgm.samplers import sequential
+from dgm.seeds import Seed
+from dgm.settings import setting
+from dgm.space import Space
+
+
+class PixelRNN(nn.Module):
+    """log p(x) in nats, of a probability on discrete images, of a density in the data's units otherwise.
+
+    Args:
+        space: Images (C, H, W).
+
+    Example:
+        >>> model = PixelRNN(Space.binary((1, 4, 4)), PixelRNN.Config(width=4, layers=1))
+        >>> model.log_prob(torch.zeros(2, 1, 4, 4, dtype=torch.uint8)).shape
+        torch.Size([2])
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        cell: Literal["row", "diagonal"] = setting("diagonal", "which LSTM")
+        width: int = setting(16, "h, hidden units; the residual stream has twice as many features", low=1)
+        layers: int = setting(7, "LSTM layers", low=1)
+        head: int = setting(32, "features of the two last 1 x 1 convolutions", low=1)
+        components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
+        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
+
+    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    defaults: ClassVar[dict[str, Any]] = {"batch": 16, "lr": 1e-3, "ema": 0.999, "clip": 1.0}
+    likelihood_method = "chain rule, one pass"
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        if len(space.shape) != 3:
+            raise BadInput(f"pixelrnn takes images (C, H, W), got {space}", "use made for points and tables")
+        self.space, self.config = space, config
+        self.observed = elementwise(space, config.components)
+        self.scaling = Scaling(space)
+        channels, h = space.shape[0], config.width
+        cell = RowLSTM if config.cell == "row" else DiagonalBiLSTM
+        self.first = CausalConv2d(channels, 2 * h, 7, mask="A", channels=channels)
+        self.label = nn.Embedding(config.classes, 2 * h) if config.classes else None
+        self.lstms: Iterable[Any] = nn.ModuleList(cell(h, channels) for _ in range(config.layers))
+        self.ups = nn.ModuleList(CausalConv2d(h, 2 * h, 1, mask="B", channels=channels) for _ in range(config.layers))
+        self.hidden = CausalConv2d(2 * h, config.head, 1, mask="B", channels=channels)
+        self.output = CausalConv2d(config.head, channels * self.observed.outputs, 1, mask="B", channels=channels)
+
+    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
+        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
+
+    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+        return -self.log_prob(x, y)
+
+    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
+        h = self.entered(self.first(self.scaling(x)), check_labels(y, self.config.classes))
+        for lstm, up in zip(self.lstms, self.ups, strict=True):
+            h = h + up(lstm(h))
+        return self.left(h).unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
+
+    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+        """Every layer keeps the states that later pixels start from."""
+        y, cursor, (channels, height, width) = check_labels(y, self.config.classes), Cursor(), self.space.shape
+        network: Any = cached(self, PixelConv, len(x), (height, width), cursor)
+        memories = [lstm.memory(len(x), width) for lstm in network.lstms]
+        for cursor.row in range(height):
+            for lstm, memory in zip(network.lstms, memories, strict=True):
+                lstm.begin_row(memory)
+            for cursor.column in range(width):
+                for c in range(channels):
+                    h = network.entered(network.first(self.scaling(x[:, :, cursor.row, cursor.column])), y)
+                    for lstm, memory, up in zip(network.lstms, memories, network.ups, strict=True):
+                        h = h + up(lstm.step(h, memory, cursor.column))
+                    yield network.left(h).unflatten(1, (channels, -1))[:, c]
+                network.first.remember(self.scaling(x[:, :, cursor.row, cursor.column]))
+
+    def entered(self, h: Tensor, y: Labels | None) -> Tensor:
+        if self.label is None:
+            return h
+        label = self.label(y)
+        return h + label.view(*label.shape, *[1] * (h.ndim - 2))
+
+    def left(self, h: Tensor) -> Tensor:
+        return self.output(relu(self.hidden(relu(h))))
+
+    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+        return sequential.trajectory(self, n, y, seed=seed)
+
+    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        return sequential.sample(self, n, y, seed=seed)
+
+
+def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """h and c after one step, from (..., 4 h) sums and (..., h). Source: equation 3."""
+    o, f, i, g = gates.chunk(4, -1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+class RowLSTM(nn.Module):
+    """(B, 2 h, H, W) to (B, h, H, W), down the rows. Source: section 3.1."""
+
+    def __init__(self, h: int, channels: int) -> None:
+        super().__init__()
+        self.h = h
+        self.input_to_state = CausalConv2d(2 * h, h, 3, mask="B", above=0, channels=channels, gates=4)
+        self.state_to_state = nn.Conv1d(h, 4 * h, 3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs = self.input_to_state(x).permute(2, 0, 3, 1)  # (H, B, W, 4 h)
+        h = c = inputs.new_zeros(*inputs.shape[1:3], self.h)
+        rows = []
+        for row in inputs:
+            h, c = cell(row + self.from_above(h), c)
+            rows.append(h)
+        return torch.stack(rows).permute(1, 3, 0, 2)
+
+    def from_above(self, h: Tensor) -> Tensor:
+        """What (B, W, h) of the row above adds to the gates, (B, W, 4 h)."""
+        return conv1d(h.mT, self.state_to_state.weight, padding=1).mT
+
+    def memory(self, n: int, columns: int) -> dict[str, Tensor]:
+        """h and c of each column: of this row where it was read, else of the row above."""
+        return {name: self.state_to_state.weight.new_zeros(n, columns, self.h) for name in "hc"}
+
+    def begin_row(self, memory: dict[str, Tensor]) -> None:
+        memory["above"], memory["above c"] = self.from_above(memory["h"]), memory["c"].clone()
+
+    def step(self, x: Tensor, memory: dict[str, Tensor], j: int) -> Tensor:
+        h, c = cell(self.input_to_state(x) + memory["above"][:, j], memory["above c"][:, j])
+        memory["h"][:, j], memory["c"][:, j] = h, c
+        return h
+
+
+class DiagonalBiLSTM(nn.Module):
+    """(B, 2 h, H, W) to (B, h, H, W), along the diagonals from both sides at once. Source: section 3.2, figure 3."""
+
+    def __init__(self, h: int, channels: int) -> None:
+        super().__init__()
+        self.h = h
+        self.from_left, self.from_right = (
+            CausalConv2d(2 * h, h, 1, mask="B", channels=channels, gates=4) for _ in range(2)
+        )
+        # of both directions, from the state beside and the state above
+        self.state_to_state = nn.Parameter((torch.rand(2, 2 * h, 4 * h) * 2 - 1) / (2 * h) ** 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = x.shape[-2:]
+        inputs = skewed(torch.stack([self.from_left(x), self.from_right(x.flip(-1))]))
+        inputs = inputs.permute(4, 0, 1, 3, 2)  # (diagonals, 2, B, H, 4 h)
+        h = c = inputs.new_zeros(*inputs.shape[1:4], self.h)
+        diagonals = []
+        for diagonal in inputs:
+            beside_and_above = torch.cat([h, pad(h[:, :, :-1], (0, 0, 1, 0))], -1)
+            h, c = cell(diagonal + (beside_and_above.flatten(1, 2) @ self.state_to_state).view_as(diagonal), c)
+            diagonals.append(h)
+        left, right = straightened(torch.stack(diagonals, -1).movedim(-2, 2), columns)
+        return left + pad(right.flip(-1)[:, :, : rows - 1], (0, 0, 1, 0))
+
+    def memory(self, n: int, columns: int) -> dict[str, Tensor]:
+        """States of this row, inputs of this row, and what was read from the right in the row above."""
+        zeros = self.state_to_state.new_zeros
+        states = {name: zeros(n, columns, self.h) for name in ("h", "c", "right", "above")}
+        return states | {"x": zeros(n, columns, 2 * self.h)}
+
+    def begin_row(self, memory: dict[str, Tensor]) -> None:
+        """The map that is read from the right takes in the row that is now complete."""
+        memory["above"], first = memory["h"].clone(), "read" not in memory
+        memory["read"] = memory["x"]
+        if first:
+            return
+        n, columns, _ = memory["x"].shape
+        inputs = self.from_right(memory["x"].flatten(0, 1)).view(n, columns, -1)
+        h = c = memory["h"].new_zeros(n, self.h)
+        above = memory["right"].clone()
+        for j in reversed(range(columns)):
+            h, c = cell(inputs[:, j] + torch.cat([h, above[:, j]], 1) @ self.state_to_state[1], c)
+            memory["right"][:, j] = h
+
+    def step(self, x: Tensor, memory: dict[str, Tensor], j: int) -> Tensor:
+        memory["x"][:, j] = x
+        zeros = memory["h"].new_zeros(len(x), self.h)
+        beside, c = (memory["h"][:, j - 1], memory["c"][:, j - 1]) if j else (zeros, zeros)
+        gates = self.from_left(x) + torch.cat([beside, memory["above"][:, j]], 1) @ self.state_to_state[0]
+        memory["h"][:, j], memory["c"][:, j] = h, _ = cell(gates, c)
+        return h + memory["right"][:, j]
+
+
+def skewed(x: Tensor) -> Tensor:
+    """(..., H, W) to (..., H, W + H - 1), each row one further to the right than the one above."""
+    rows, columns = x.shape[-2:]
+    return pad(x, (0, rows)).flatten(-2)[..., :-rows].unflatten(-1, (rows, columns + rows - 1))
+
+
+def straightened(x: Tensor, columns: int) -> Tensor:
+    """The inverse of `skewed`."""
+    rows = x.shape[-2]
+    return pad(x.flatten(-2), (0, rows)).unflatten(-1, (rows, columns + rows))[..., :columns]

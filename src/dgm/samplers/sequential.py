@@ -103,10 +103,10 @@ def naive_steps(model: Model, x: Batch, y: Labels | None) -> Iterator[Tensor]:
 
 
 def draw(model: Model, outputs: Tensor, u: Tensor, dim: int, choice: Choice) -> Tensor:
-    if choice.temperature == 0:
-        outputs = model.observed.tempered(outputs, 1e-4)
-    elif choice.temperature != 1:
-        outputs = model.observed.tempered(outputs, choice.temperature)
+    if choice.temperature == 0 and outputs.shape[-1] == model.space.values:
+        return outputs.argmax(-1).to(model.space.dtype)
+    if choice.temperature != 1:
+        outputs = model.observed.tempered(outputs, max(choice.temperature, 1e-6))
     if choice.truncates:
         outputs = truncated(outputs, choice)
     return model.observed.sample(outputs, u, dim)

@@ -68,3 +68,23 @@ def test_real_columns_lie_behind_those_of_samples():
 
 def test_a_column_that_is_constant_is_drawn():
     assert scatter(torch.zeros(10, 3), Space.continuous((3,)), torch.zeros(10, 3)).size == (480, 480)
+
+
+def test_texts_stand_under_one_another() -> None:
+    from dgm.report.pictures import lines
+
+    one, two = (lines(["a word " * 20] * n) for n in (1, 2))
+    assert two.height == 2 * one.height
+    shades = numpy.asarray(two.convert("L"))
+    assert (shades[: one.height] == shades[one.height :]).all()
+    assert (shades < 128).any()
+
+
+def test_a_tone_is_a_line_of_its_spectrogram() -> None:
+    from dgm.report.sound import decibels
+
+    rate = 8000
+    found = decibels(numpy.sin(2 * numpy.pi * 1000 * numpy.arange(rate) / rate), rate)
+    loudest = found[:, 3:-3].argmax(0) * rate / 2 / (len(found) - 1)
+    assert (abs(loudest - 1000) < 70).all()
+    assert found.max() == 0

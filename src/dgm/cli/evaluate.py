@@ -49,11 +49,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(document, indent=2))
     else:
-        show(document)
+        show(document, tokens=model.space.kind == "tokens")
     return 0
 
 
-def show(document: dict[str, Any]) -> None:
+def show(document: dict[str, Any], *, tokens: bool) -> None:
     table = Table(box=None, header_style="bold")
     for column in ("what", "value", "95 % interval", "training data", "of"):
         table.add_column(column)
@@ -64,6 +64,8 @@ def show(document: dict[str, Any]) -> None:
         table.add_row(f"bits/dim, {kind}", f"{row['bits_per_dim']:.4g}", f"{low:.4g} … {high:.4g}", "", how)
         low, high = (row["nats"] + sign * 1.96 * row["nats_se"] for sign in (-1, 1))
         table.add_row(f"log p(x) in nats, {kind}", f"{row['nats']:.5g}", f"{low:.5g} … {high:.5g}", "", how)
+        if tokens:
+            table.add_row("perplexity a token", f"{row['perplexity']:.4g}", "", "", how)
     for row in document["metrics"]:
         numbers = (f"{row['value']:.4g}", f"{row['low']:.4g} … {row['high']:.4g}", f"{row['reference']:.4g}")
         table.add_row(row["name"].replace("_", " "), *numbers, f"{row['features']}, N = {row['n_generated']}")

@@ -88,7 +88,7 @@ def evaluate(
             document["features"][name] = space.about
             document["metrics"] += metrics(space, real.x[order(len(real), seed, 0)[: len(x)]], x, pretend, split)
         progress(0.9, "copies")
-        document["memorisation"] = memorisation(dataset, x, real.x)
+        document["memorisation"] = None if dataset.space.kind == "tokens" else memorisation(dataset, x, real.x)
         document["modes"] = modes(dataset, x) if "classifier" in names else None
     document["provenance"] = provenance(seed) | {"seconds": round(time.perf_counter() - started, 2)}
     progress(1.0, "done")
@@ -118,6 +118,7 @@ def likelihood(model: Model, x: Tensor, y: Tensor | None, split: str, draws: int
         "nats_se": error,
         "bits_per_dim": -mean * bits,
         "bits_per_dim_se": error * bits,
+        "perplexity": math.exp(-mean / parts[0].dim),
         "n": len(nats),
         "split": split,
         "draws": draws,

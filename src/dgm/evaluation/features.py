@@ -56,6 +56,9 @@ def features(name: str, dataset: Dataset) -> Features:
 
 
 def default_features(dataset: Dataset) -> list[str]:
+    """All that the data allows: none for tokens, which have no distance between them."""
+    if dataset.space.kind == "tokens":
+        return []
     labelled = ["classifier"] if dataset.labels and len(dataset.space.shape) == 3 else []
     return [*labelled, "pca", "pixels"] if dataset.space.dim > COMPONENTS else [*labelled, "pixels"]
 

@@ -87,7 +87,7 @@ def samples(run: Trained, dataset: Dataset) -> Tensor | None:
 
 def nearest(run: Trained, dataset: Dataset) -> Tensor:
     """The training examples that are nearest to the first of the samples."""
-    rows = torch.tensor(run.evaluation["memorisation"]["nearest"], dtype=torch.int64)
+    rows = torch.tensor((run.evaluation["memorisation"] or {}).get("nearest", []), dtype=torch.int64)
     x, _ = dataset.train.batch(rows, torch.Generator().manual_seed(0))
     return x
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy
@@ -50,6 +52,22 @@ def grid(x: Batch, space: Space, columns: int | None = None, scale: int | None =
         top, left = k // columns * height, k % columns * width
         canvas[top : top + height - scale, left : left + width - scale] = image.repeat(scale, 0).repeat(scale, 1)
     return Image.fromarray(canvas[:-scale, :-scale])
+
+
+def lines(texts: Sequence[str], columns: int = 40) -> Image.Image:
+    """Texts under one another, a grey line between, in lines of at most ``columns`` characters."""
+    from PIL import ImageDraw, ImageFont
+
+    font = ImageFont.load_default(13)
+    blocks = ["\n".join(part for line in words.split("\n") for part in wrap(line, columns) or [""]) for words in texts]
+    height = [18 * (block.count("\n") + 1) + 12 for block in blocks]
+    canvas = Image.new("RGB", (8 * columns, sum(height)), "white")
+    pen, top = ImageDraw.Draw(canvas), 0
+    for block, tall in zip(blocks, height, strict=True):
+        pen.multiline_text((6, top + 5), block, fill="black", font=font)
+        pen.line((0, top + tall - 1, canvas.width, top + tall - 1), fill=(SEPARATOR,) * 3)
+        top += tall
+    return canvas
 
 
 def shades(x: Batch, space: Space) -> numpy.ndarray:

@@ -17,11 +17,12 @@ import torch
 from PIL import Image
 
 from dgm import __version__
-from dgm.data import Dataset
+from dgm.data import Dataset, text
 from dgm.errors import BadInput
 from dgm.protocols import Batch
 from dgm.report import collect, figures
-from dgm.report.pictures import grid, scatter
+from dgm.report.pictures import grid, lines, scatter
+from dgm.report.sound import spectrograms
 from dgm.report.table import Column, Row, Trained, as_csv, columns_of, flat, interval, leaders, reference, rows
 from dgm.runs import replacing, write_json
 from dgm.space import Space
@@ -62,9 +63,9 @@ def write_report(
     document = summary(runs, tables, dataset, command, left_out)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(document, out.with_suffix(".json"))
-    for path, text in ((out.with_suffix(".csv"), as_csv(table)), (out, page(tables, dataset, document))):
+    for path, content in ((out.with_suffix(".csv"), as_csv(table)), (out, page(tables, dataset, document))):
         with replacing(path) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(content)
     return table
 
 
@@ -131,16 +132,19 @@ def budget(run: Trained) -> str:
     return f"{training['budget']:g} s" if training["budget"] else f"{training['steps']:,} steps"
 
 
+TEXTS, SOUNDS = 6, 9  # samples shown
+
+
 def cards(table: Sequence[Row], dataset: Dataset) -> list[dict[str, str]]:
     """Real data, then each model: a picture of its samples, and of some beside their nearest training examples."""
     split = next((m["split"] for row in table for m in row.runs[0].evaluation["metrics"]), "test")
     real = collect.real(dataset, split)
-    found = [{"name": "real data", "family": f"{split} split", "samples": picture(real, dataset.space, real)}]
+    found = [{"name": "real data", "family": f"{split} split", "samples": picture(real, dataset, real)}]
     for row in table:
         x = collect.samples(row.runs[0], dataset)
         if x is None:
             continue
-        card = {"name": row.model, "family": row.family, "samples": picture(x, dataset.space, real)}
+        card = {"name": row.model, "family": row.family, "samples": picture(x, dataset, real)}
         if len(dataset.space.shape) == 3:
             card["neighbours"] = encoded(pairs(x, collect.nearest(row.runs[0], dataset), dataset.space))
         found.append(card)
@@ -154,8 +158,14 @@ def pairs(x: Batch, nearest: Batch, space: Space) -> Image.Image:
     return grid(torch.cat([x[:n], nearest[:n]]), space, columns=n, scale=scale)
 
 
-def picture(x: Batch, space: Space, beside: Batch) -> str:
-    return encoded(grid(x, space) if len(space.shape) == 3 else scatter(x, space, beside))
+def picture(x: Batch, dataset: Dataset, beside: Batch) -> str:
+    """Images in a grid, text as text, sound as spectrograms, all else as points or histograms."""
+    about = dataset.describe()
+    if about["alphabet"] or about["options"].get("bytes"):
+        return encoded(lines([text.decode(tokens, about) for tokens in x[:TEXTS]]))
+    if dataset.rate:
+        return encoded(spectrograms(x[:SOUNDS], dataset.rate))
+    return encoded(grid(x, dataset.space) if len(dataset.space.shape) == 3 else scatter(x, dataset.space, beside))
 
 
 def encoded(image: Image.Image) -> str:

@@ -95,15 +95,18 @@ class PixelRNN(nn.Module):
         network: Any = cached(self, PixelConv, len(x), (height, width), cursor)
         memories = [lstm.memory(len(x), width) for lstm in network.lstms]
         for cursor.row in range(height):
-            for lstm, memory in zip(network.lstms, memories, strict=True):
-                lstm.begin_row(memory)
             for cursor.column in range(width):
                 for c in range(channels):
-                    h = network.entered(network.first(self.scaling(x[:, :, cursor.row, cursor.column])), y)
+                    h = network.entered(network.first(self.pixel(x, cursor)), y)
                     for lstm, memory, up in zip(network.lstms, memories, network.ups, strict=True):
                         h = h + up(lstm.step(h, memory, cursor.column))
                     yield network.left(h).unflatten(1, (channels, -1))[:, c]
-                network.first.remember(self.scaling(x[:, :, cursor.row, cursor.column]))
+                network.first.remember(self.pixel(x, cursor))
+            for lstm, memory in zip(network.lstms, memories, strict=True):
+                lstm.end_row(memory)
+
+    def pixel(self, x: Batch, cursor: Cursor) -> Tensor:
+        return self.scaling(x)[:, :, cursor.row, cursor.column]
 
     def entered(self, h: Tensor, y: Labels | None) -> Tensor:
         if self.label is None:
@@ -123,9 +126,10 @@ class PixelRNN(nn.Module):
 
 def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """h and c after one step, from (..., 4 h) sums and (..., h). Source: equation 3."""
-    o, f, i, g = gates.chunk(4, -1)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
+    h = c.shape[-1]
+    o, f, i = gates[..., : 3 * h].sigmoid().chunk(3, -1)
+    c = f * c + i * gates[..., 3 * h :].tanh()
+    return o * c.tanh(), c
 
 
 class RowLSTM(nn.Module):
@@ -151,16 +155,17 @@ class RowLSTM(nn.Module):
         return conv1d(h.mT, self.state_to_state.weight, padding=1).mT
 
     def memory(self, n: int, columns: int) -> dict[str, Tensor]:
-        """h and c of each column: of this row where it was read, else of the row above."""
-        return {name: self.state_to_state.weight.new_zeros(n, columns, self.h) for name in "hc"}
-
-    def begin_row(self, memory: dict[str, Tensor]) -> None:
-        memory["above"], memory["above c"] = self.from_above(memory["h"]), memory["c"].clone()
+        """h and c of this row, and what the row above gives to it."""
+        sizes = {"h": self.h, "c": self.h, "sums above": 4 * self.h, "c above": self.h}
+        return {name: self.state_to_state.weight.new_zeros(n, columns, size) for name, size in sizes.items()}
 
     def step(self, x: Tensor, memory: dict[str, Tensor], j: int) -> Tensor:
-        h, c = cell(self.input_to_state(x) + memory["above"][:, j], memory["above c"][:, j])
+        h, c = cell(self.input_to_state(x) + memory["sums above"][:, j], memory["c above"][:, j])
         memory["h"][:, j], memory["c"][:, j] = h, c
         return h
+
+    def end_row(self, memory: dict[str, Tensor]) -> None:
+        memory["sums above"], memory["c above"] = self.from_above(memory["h"]), memory["c"].clone()
 
 
 class DiagonalBiLSTM(nn.Module):
@@ -176,37 +181,30 @@ class DiagonalBiLSTM(nn.Module):
         self.state_to_state = nn.Parameter((torch.rand(2, 2 * h, 4 * h) * 2 - 1) / (2 * h) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = x.shape[-2:]
-        inputs = skewed(torch.stack([self.from_left(x), self.from_right(x.flip(-1))]))
-        inputs = inputs.permute(4, 0, 1, 3, 2)  # (diagonals, 2, B, H, 4 h)
-        h = c = inputs.new_zeros(*inputs.shape[1:4], self.h)
-        diagonals = []
-        for diagonal in inputs:
-            beside_and_above = torch.cat([h, pad(h[:, :, :-1], (0, 0, 1, 0))], -1)
-            h, c = cell(diagonal + (beside_and_above.flatten(1, 2) @ self.state_to_state).view_as(diagonal), c)
-            diagonals.append(h)
-        left, right = straightened(torch.stack(diagonals, -1).movedim(-2, 2), columns)
-        return left + pad(right.flip(-1)[:, :, : rows - 1], (0, 0, 1, 0))
+        n, _, rows, columns = x.shape
+        orders, lengths = diagonals(rows, columns)
+        maps = (entrance(x).permute(2, 3, 0, 1).flatten(0, 1) for entrance in (self.from_left, self.from_right))
+        inputs = torch.stack([pixels[order] for pixels, order in zip(maps, orders, strict=True)])  # (2, H W, B, 4 h)
+        h = c = inputs.new_zeros(2, 0, n, self.h)
+        states = []
+        for k, diagonal in enumerate(inputs.split(lengths, 1)):
+            # between rows of zeros; a diagonal starts a row lower than the last one once it meets the image's far side
+            low, length = int(k >= columns), diagonal.shape[1]
+            h, c = (pad(state, (0, 0, 0, 0, 1, 1))[:, low : low + length + 1] for state in (h, c))
+            beside_and_above = torch.cat([h[:, 1:], h[:, :-1]], -1).flatten(1, 2)
+            gates = torch.baddbmm(diagonal.flatten(1, 2), beside_and_above, self.state_to_state)
+            h, c = cell(gates.view_as(diagonal), c[:, 1:])
+            states.append(h)
+        left, right = (
+            pixels[order.argsort()].unflatten(0, (rows, columns))
+            for pixels, order in zip(torch.cat(states, 1), orders, strict=True)
+        )
+        return (left + pad(right[:-1], (0, 0, 0, 0, 0, 0, 1, 0))).permute(2, 3, 0, 1)
 
     def memory(self, n: int, columns: int) -> dict[str, Tensor]:
-        """States of this row, inputs of this row, and what was read from the right in the row above."""
-        zeros = self.state_to_state.new_zeros
-        states = {name: zeros(n, columns, self.h) for name in ("h", "c", "right", "above")}
-        return states | {"x": zeros(n, columns, 2 * self.h)}
-
-    def begin_row(self, memory: dict[str, Tensor]) -> None:
-        """The map that is read from the right takes in the row that is now complete."""
-        memory["above"], first = memory["h"].clone(), "read" not in memory
-        memory["read"] = memory["x"]
-        if first:
-            return
-        n, columns, _ = memory["x"].shape
-        inputs = self.from_right(memory["x"].flatten(0, 1)).view(n, columns, -1)
-        h = c = memory["h"].new_zeros(n, self.h)
-        above = memory["right"].clone()
-        for j in reversed(range(columns)):
-            h, c = cell(inputs[:, j] + torch.cat([h, above[:, j]], 1) @ self.state_to_state[1], c)
-            memory["right"][:, j] = h
+        """Inputs and states of this row, h of the row above, and h there as it was read from the right."""
+        sizes = {"x": 2 * self.h, "h": self.h, "c": self.h, "above": self.h, "right": self.h}
+        return {name: self.state_to_state.new_zeros(n, columns, size) for name, size in sizes.items()}
 
     def step(self, x: Tensor, memory: dict[str, Tensor], j: int) -> Tensor:
         memory["x"][:, j] = x
@@ -216,14 +214,30 @@ class DiagonalBiLSTM(nn.Module):
         memory["h"][:, j], memory["c"][:, j] = h, _ = cell(gates, c)
         return h + memory["right"][:, j]
 
+    def end_row(self, memory: dict[str, Tensor]) -> None:
+        """The map that is read from the right takes in the row that is now complete."""
+        memory["above"] = memory["h"].clone()
+        n, columns, _ = memory["x"].shape
+        inputs = self.from_right(memory["x"].flatten(0, 1)).view(n, columns, -1)
+        h = c = memory["h"].new_zeros(n, self.h)
+        for j in reversed(range(columns)):
+            # memory still has the row above at j
+            h, c = cell(inputs[:, j] + torch.cat([h, memory["right"][:, j]], 1) @ self.state_to_state[1], c)
+            memory["right"][:, j] = h
 
-def skewed(x: Tensor) -> Tensor:
-    """(..., H, W) to (..., H, W + H - 1), each row one further to the right than the one above."""
-    rows, columns = x.shape[-2:]
-    return pad(x, (0, rows)).flatten(-2)[..., :-rows].unflatten(-1, (rows, columns + rows - 1))
 
+def diagonals(rows: int, columns: int) -> tuple[list[Tensor], list[int]]:
+    """The pixels of a flattened map diagonal by diagonal, from the left and from the right, and each one's length.
 
-def straightened(x: Tensor, columns: int) -> Tensor:
-    """The inverse of `skewed`."""
-    rows = x.shape[-2]
-    return pad(x.flatten(-2), (0, rows)).unflatten(-1, (rows, columns + rows))[..., :columns]
+    The skewed map of figure 3, column by column, without its empty places.
+
+    Example:
+        >>> diagonals(2, 3)
+        ([tensor([0, 1, 3, 2, 4, 5]), tensor([2, 1, 5, 0, 4, 3])], [1, 2, 2, 1])
+    """
+    row, column = torch.arange(rows)[:, None], torch.arange(columns)
+    skewed = row + column
+    orders = [
+        (across.flatten() * rows + row.expand(-1, columns).flatten()).argsort() for across in (skewed, skewed.flip(1))
+    ]
+    return orders, skewed.flatten().bincount().tolist()

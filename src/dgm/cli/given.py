@@ -1,0 +1,95 @@
+"""What an autoregressive model goes on from: a picture, an array, a text or a sound."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dgm.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dgm.space import Space
+
+
+def start(args: argparse.Namespace, space: Space, about: dict[str, Any]) -> tuple[Tensor | None, int]:
+    """What is given, (1 or n, *shape), and how many of its dimensions are kept."""
+    import torch
+
+    from dgm.data import text
+    from dgm.data.folder import SUFFIXES
+
+    if args.given and args.prompt is not None:
+        raise BadInput("both --given and --prompt", "give one of the two")
+    if args.observed is not None and not 0 <= args.observed <= 1:
+        raise BadInput(f"--observed must be from 0 to 1, got {args.observed}", "give the share that is kept")
+    if args.prompt is None and args.given is None:
+        return None, 0
+    path = Path(args.given or "")
+    if args.given and not path.is_file():
+        raise BadInput(f"there is no file {path}", "look at the path")
+    suffix = path.suffix.lower()
+    if args.prompt is not None or suffix == ".txt":
+        words = args.prompt if args.prompt is not None else path.read_text(encoding="utf-8")
+        tokens = text.encode(words, about)[-(space.dim - 1) :]
+        given = torch.zeros(1, space.dim, dtype=torch.int64)
+        given[0, : len(tokens)] = tokens
+        return given, len(tokens)
+    if suffix in SUFFIXES:
+        return picture(path, space, args.observed)
+    if suffix == ".wav":
+        return heard(path, space, about)
+    if suffix == ".npz":
+        return array(path, space, args.n), round((0.5 if args.observed is None else args.observed) * space.dim)
+    raise BadInput(f"--given cannot be a '{suffix}' file", "give a picture, .npz, .txt or .wav file")
+
+
+def picture(path: Path, space: Space, share: float | None) -> tuple[Tensor, int]:
+    """An image at the run's size. One of the run's width with fewer rows is the upper part, and all of it is kept."""
+    import torch
+    from PIL import Image
+
+    from dgm.data.folder import UNREADABLE, pixels
+
+    if len(space.shape) != 3 or not space.discrete:
+        raise BadInput(f"a picture cannot be given to a model of {space}", "give what the model was trained on")
+    channels, height, width = space.shape
+    try:
+        with Image.open(path) as image:
+            rows = image.height if image.width == width and image.height < height else height
+    except UNREADABLE as error:
+        raise BadInput(f"{path} cannot be read as an image", "give another") from error
+    shades = torch.from_numpy(pixels(path, (channels, rows, width)).copy())
+    given = torch.zeros(1, *space.shape, dtype=space.dtype)
+    given[0, :, :rows] = (shades.double() / 255 * ((space.values or 0) - 1)).round().to(space.dtype)
+    if share is None:
+        share = rows / height if rows < height else 0.5
+    return given, round(share * height * width) * channels
+
+
+def heard(path: Path, space: Space, about: dict[str, Any]) -> tuple[Tensor, int]:
+    import torch
+
+    from dgm.data import sound
+
+    if not about.get("rate"):
+        raise BadInput(f"a sound cannot be given to a model of {space}", "give what the model was trained on")
+    levels = sound.compress(sound.read(path, about["rate"]))[: space.dim]
+    given = torch.full((1, *space.shape), sound.LEVELS // 2, dtype=space.dtype)
+    given[0, 0, : len(levels)] = torch.from_numpy(levels)
+    return given, len(levels)
+
+
+def array(path: Path, space: Space, n: int) -> Tensor:
+    import numpy
+    import torch
+
+    try:
+        x = torch.from_numpy(numpy.load(path, allow_pickle=False)["x"])
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{path} holds no array x", "write it as `dgm sample --out x.npz` does") from error
+    if len(x) not in (1, n):
+        raise BadInput(f"{path} holds {len(x)} examples, expected 1 or {n}", "give -n as many")
+    return space.check(x)

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import pytest
 import torch
+from torch.nn.functional import conv1d, conv2d, pad
 
 from dgm import contracts
 from dgm.models.autoregressive.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM, cell
@@ -87,6 +88,13 @@ def test_a_sample_is_the_same_with_and_without_kept_states(kind: str, space: Spa
     assert torch.equal(kept, naive)
 
 
+@pytest.mark.parametrize("kind", ["row", "diagonal"])
+def test_a_label_shifts_every_conditional(kind: str) -> None:
+    rnn, x = model(SPACES[0], kind, classes=2), torch.zeros(1, 1, 5, 3, dtype=torch.uint8)
+    zero, one = (rnn.conditionals(x, torch.tensor([y])) for y in (0, 1))
+    assert (zero != one).all()
+
+
 def test_the_cell_is_torchs() -> None:
     """Kills: gates exchanged. torch orders them i, f, g, o."""
     theirs, x, h, c = torch.nn.LSTMCell(5, 4), torch.randn(3, 5), torch.randn(3, 4), torch.randn(3, 4)
@@ -120,9 +128,11 @@ def test_diagonals_are_the_recursion_pixel_by_pixel(rows: int, columns: int) -> 
 
 
 def test_rows_are_the_recursion_row_by_row() -> None:
+    """Section 3.1 written out, with the columns of the kernel that the mask leaves: the pixel's own and its left."""
     layer, x = RowLSTM(3, 1), torch.randn(2, 6, 4, 5)
-    inputs, h, c = layer.input_to_state(x), torch.zeros(2, 3, 5), torch.zeros(2, 3, 5)
+    inputs = conv2d(pad(x, (1, 0)), layer.input_to_state.weight, layer.input_to_state.bias)
+    h = c = torch.zeros(2, 3, 5)
     for i in range(4):
-        gates = inputs[:, :, i] + torch.nn.functional.conv1d(h, layer.state_to_state.weight, padding=1)
+        gates = inputs[:, :, i] + conv1d(h, layer.state_to_state.weight, padding=1)
         h, c = (part.mT for part in cell(gates.mT, c.mT))
         assert torch.allclose(layer(x)[:, :, i], h, atol=1e-5)

@@ -88,6 +88,36 @@ class PlainGated(nn.Module):
         return self.output(relu(self.hidden(relu(h))))
 
 
+class PlainFVSBN:
+    """One linear layer a pixel, as it is usually written."""
+
+    def __init__(self) -> None:
+        self.layers = [nn.Linear(max(d, 1), 1) for d in range(784)]
+        self.x = torch.zeros(16, 784)
+
+    @torch.no_grad()
+    def times(self) -> None:
+        for _ in range(PASSES):
+            torch.cat([layer(self.x[:, : max(d, 1)]) for d, layer in enumerate(self.layers)], 1)
+
+
+class PlainNADE:
+    """The recursion of the hidden layer's sum, pixel by pixel, as it is usually written."""
+
+    def __init__(self, hidden: int = 500) -> None:
+        self.W, self.V, self.c = torch.randn(784, hidden), torch.randn(784, hidden), torch.zeros(hidden)
+        self.x = torch.zeros(16, 784)
+
+    @torch.no_grad()
+    def times(self) -> None:
+        for _ in range(PASSES):
+            a, logits = self.c.expand(16, -1), []
+            for d in range(784):
+                logits.append(a.sigmoid() @ self.V[d])
+                a = a + self.x[:, d, None] * self.W[d]
+            torch.stack(logits, 1)
+
+
 def seconds(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
@@ -142,8 +172,16 @@ def main() -> None:
     gated = dgm.create("gated_pixelcnn", SPACE, width=128, layers=10)
     training("Gated PixelCNN", "10 layers, 128 features", gated, PlainGated(128, 10, 64))
     sampling("Gated PixelCNN", "10 layers, 128 features", gated)
-    for name in ("fvsbn", "nade"):
-        sampling(name.upper(), "as it comes", dgm.create(name, SPACE))
+    for name, passes in (("fvsbn", PlainFVSBN()), ("nade", PlainNADE())):
+        model = dgm.create(name, SPACE)
+        sampling(name.upper(), "as it comes", model)
+        in_turn(
+            f"{name.upper()}, sampling 16; peer: a full pass a pixel that goes pixel by pixel itself, of {PASSES} passes",
+            lambda model=model: seconds(lambda: model.sample(16, seed=0)),
+            lambda passes=passes: seconds(passes.times) * 784 / PASSES,
+        )
+    for name in ("pixelcnn_pp", "pixelrnn"):
+        sampling(name, "as it comes", dgm.create(name, SPACE))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Transformers and WaveNet a token at a time: beside the full pass for every token, and beside GPT-2 of transformers."""
+"""Transformers and WaveNet a value at a time, beside the full pass for each and beside GPT-2 of transformers."""
 
 from __future__ import annotations
 
@@ -76,7 +76,11 @@ def main() -> None:
     beside_full_passes("image GPT (8 blocks, 2 heads, width 64), sampling 16 images of 28×28", model, 16, passes=2)
     beside_transformers(length=784, n=16, width=256, layers=4, heads=4)
     wavenet = dgm.create("wavenet", Space.levels((1, 8000), 256))
-    beside_full_passes("WaveNet (18 layers, width 32), a second at 8 kHz", wavenet, 1, passes=2)
+    for threads in (torch.get_num_threads(), 1):  # one sound a sample at a time has no use for a second
+        torch.set_num_threads(threads)
+        beside_full_passes(
+            f"WaveNet (18 layers, width 32), a second at 8 kHz, {threads} thread(s)", wavenet, 1, passes=2
+        )
 
 
 if __name__ == "__main__":

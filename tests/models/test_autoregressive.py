@@ -147,3 +147,9 @@ def test_temperature_is_a_power_of_the_probability(space: Space, temperature: fl
     log_p = observed.log_prob(outputs.expand(len(x), -1, -1), x)[:, 0]
     tempered = observed.log_prob(observed.tempered(outputs, temperature).expand(len(x), -1, -1), x)[:, 0]
     assert torch.allclose(tempered, (log_p / temperature).log_softmax(0), atol=1e-5)
+
+
+def test_samples_can_be_trained_on() -> None:
+    model = create("image_gpt", Space.tokens(6, 4), width=8, layers=1)
+    model.loss(model.sample(4, seed=0)).mean().backward()
+    assert model.network.head.weight.grad.abs().sum() > 0

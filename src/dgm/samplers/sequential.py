@@ -51,7 +51,6 @@ class Choice:
 PLAIN = Choice()
 
 
-@torch.no_grad()
 def trajectory(
     model: Model,
     n: int,
@@ -80,14 +79,23 @@ def trajectory(
     y = sampled_labels(y, getattr(model.config, "classes", 0), noise)
     u = noise.uniform((space.dim, 2))
     x = torch.zeros(n, *space.shape, dtype=space.dtype, device=device)
-    flat, order = x.view(n, -1), reading_order(space)
     if given is not None:
-        flat[:, order[:observed]] = given.flatten(1)[:, order[:observed]].to(x)
+        kept = reading_order(space)[:observed]
+        x.view(n, -1)[:, kept] = given.flatten(1)[:, kept].to(x)
+    return filled(model, x, y, u, observed, choice, cached=cached)
+
+
+@torch.inference_mode()
+def filled(
+    model: Model, x: Batch, y: Labels | None, u: Tensor, observed: int, choice: Choice, *, cached: bool
+) -> Iterator[State]:
+    """Fills ``x`` dimension by dimension. It was made outside, so that it can be trained on afterwards."""
+    flat, order = x.view(len(x), -1), reading_order(model.space)
     steps = model.steps(x, y) if cached else naive_steps(model, x, y)
     for i, outputs in enumerate(steps):
         if i >= observed:
             flat[:, order[i]] = draw(model, outputs, u[:, i], order[i], choice)
-        yield State(x, i + 1, space.dim)
+        yield State(x, i + 1, len(order))
 
 
 def sample(model: Model, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:

@@ -13,6 +13,7 @@ Differs from it: a mixture of discretised logistics where ``components`` asks fo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -85,29 +86,32 @@ class WaveNet(nn.Module):
     def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
         y = check_labels(y, self.config.classes)
         values = to_sequence(x if self.scaling is None else self.scaling(x), self.space)
-        h = pad(self.entered(values[:, :-1]), (0, 0, 1, 0))  # the first value sees nothing
-        total = h.new_zeros(())
+        stream = pad(self.entered(values[:, :-1]), (0, self.config.skip, 1, 0))  # the first value sees nothing
         for layer in self.layers:
-            h, skipped = layer(h, pad(h[:, : -layer.dilation], (0, 0, min(layer.dilation, h.shape[1]), 0)), y)
-            total = total + skipped
-        return from_sequence(self.output(relu(self.hidden(relu(total)))), self.space)
+            h = stream[..., : self.config.width]
+            past = pad(h[:, : -layer.dilation], (0, 0, min(layer.dilation, h.shape[1]), 0))
+            stream = layer(stream, h, past, y)
+        return from_sequence(self.left(stream), self.space)
 
     def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
-        """Each layer keeps what it saw one dilation ago, in a ring."""
-        y, n = check_labels(y, self.config.classes), len(x)
-        flat, h = x.view(n, -1), self.hidden.weight.new_zeros(n, self.config.width)
-        rings = [(layer, h.new_zeros(layer.dilation, n, self.config.width)) for layer in self.layers]
-        for t, dim in enumerate(reading_order(self.space)):
-            total = h.new_zeros(())
-            for layer, ring in rings:
-                place = ring[t % layer.dilation]
-                past = place.clone()
-                place.copy_(h)
-                h, skipped = layer(h, past, y)
-                total = total + skipped
-            yield self.output(relu(self.hidden(relu(total))))
+        """Each layer keeps what it saw, for as long as its dilation."""
+        y, flat, width = check_labels(y, self.config.classes), x.view(len(x), -1), self.config.width
+        nothing = self.hidden.weight.new_zeros(len(x), width)
+        queues = [(layer, deque([nothing] * layer.dilation)) for layer in self.layers]
+        h = nothing
+        for dim in reading_order(self.space):
+            stream = pad(h, (0, self.config.skip))
+            for layer, queue in queues:
+                h = stream[:, :width]
+                queue.append(h)
+                stream = layer(stream, h, queue.popleft(), y)
+            yield self.left(stream)
             value = flat[:, dim]
             h = self.entered(value if self.scaling is None else self.scaling(value, dim))
+
+    def left(self, stream: Tensor) -> Tensor:
+        """The outputs, from what has skipped to the end."""
+        return self.output(relu(self.hidden(relu(stream[..., self.config.width :]))))
 
     def entered(self, values: Tensor) -> Tensor:
         return self.entrance(values.long() if self.scaling is None else values[..., None])
@@ -120,21 +124,23 @@ class WaveNet(nn.Module):
 
 
 class Layer(nn.Module):
-    """One gated layer, of a sequence (B, L, width) or of one place of it (B, width). Source: equation 3, figure 4."""
+    """One gated layer, of a sequence or of one place of it. Source: equation 3 and figure 4.
+
+    The stream's first features are the residual ones, the others what skips to the end.
+    """
 
     def __init__(self, width: int, skip: int, dilation: int, classes: int) -> None:
         super().__init__()
-        self.dilation, self.width = dilation, width
+        self.dilation = dilation
         self.taps = nn.Linear(2 * width, 2 * width)
         self.out = nn.Linear(width, width + skip)
         self.label = nn.Embedding(classes, 2 * width) if classes else None
 
-    def forward(self, h: Tensor, past: Tensor, y: Labels | None) -> tuple[Tensor, Tensor]:
-        """The stream and what skips to the end, given the stream now and one dilation ago."""
+    def forward(self, stream: Tensor, h: Tensor, past: Tensor, y: Labels | None) -> Tensor:
+        """(..., width + skip), its residual features, and what those were a dilation ago, (..., width) each."""
         ungated = self.taps(torch.cat([past, h], -1))
         if self.label is not None:
             label = self.label(y)
-            ungated = ungated + label.view(len(label), *[1] * (h.ndim - 2), -1)
+            ungated = ungated + label.view(len(label), *[1] * (stream.ndim - 2), -1)
         f, g = ungated.chunk(2, -1)
-        residual, skipped = self.out(f.tanh() * g.sigmoid()).split([self.width, self.out.out_features - self.width], -1)
-        return h + residual, skipped
+        return stream + self.out(f.tanh() * g.sigmoid())

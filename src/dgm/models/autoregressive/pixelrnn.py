@@ -4,10 +4,10 @@ r"""Pixel RNN, exact log-likelihood.
     h = o \odot \tanh(c)
 
 with a hyperbolic tangent in place of the sigmoid for g. A row LSTM goes down the rows: a pixel's state comes from the
-three above it, so it sees a triangle. A diagonal BiLSTM goes along the diagonals, where a pixel's state comes from those
-to its left and above, in both directions: together they see all earlier pixels but one. The map that is read from the
-right is moved down by a row, so that nothing is seen of what is not there yet, and as no feature sees its own pixel,
-the last pixel of the row above is seen by the first convolution alone, where that reaches it.
+three above it, so it sees a triangle. A diagonal BiLSTM goes along the diagonals, where a pixel's state comes from
+those to its left and above, in both directions: together they see all earlier pixels but one. The map that is read from
+the right is moved down by a row, so that nothing is seen of what is not there yet, and as no feature sees its own
+pixel, the last pixel of the row above is seen by the first convolution alone, where that reaches it.
 
 Source: Pixel recurrent neural networks (van den Oord, Kalchbrenner & Kavukcuoglu, 2016), arXiv:1601.06759, equations 1
 to 3, sections 3.1 to 3.3 and figures 2 to 4.

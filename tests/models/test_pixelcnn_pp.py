@@ -1,0 +1,178 @@
+"""PixelCNN++: the mixture over whole pixels against its likelihood by hand, what each pixel sees, what is kept."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from dgm import contracts
+from dgm.models.autoregressive.pixelcnn_pp import Grow, GrowPixel, GrowRow, PixelCNNPP, concat_elu
+from dgm.networks.causal_conv import Cursor
+from dgm.networks.raster import reading_order, to_sequence
+from dgm.samplers import sequential
+from dgm.space import Space
+
+
+def model(space: Space, levels: int = 3, layers: int = 1, classes: int = 0) -> PixelCNNPP:
+    config = PixelCNNPP.Config(width=6, layers=layers, levels=levels, components=3, classes=classes)
+    return contracts.jolted(PixelCNNPP(space, config)).eval()
+
+
+def joint(raw: torch.Tensor, rgb: torch.Tensor, k: int) -> torch.Tensor:
+    """p(R, G, B) of one pixel from the network's numbers for it, in the words of the paper: equations 2 and 3."""
+    m = 3
+    weights, means, scales = raw[:m].softmax(0), raw[m : 4 * m].view(3, m), raw[4 * m : 7 * m].view(3, m).exp()
+    alpha, beta, gamma = raw[7 * m :].view(3, m).tanh()
+    r, g, _ = z = 2 * rgb / (k - 1) - 1
+    centres = means[0], means[1] + alpha * r, means[2] + beta * r + gamma * g
+    total = torch.tensor(0.0, dtype=torch.float64)
+    for i in range(m):
+        p = weights[i]
+        for c in range(3):
+            upper = ((z[c] + 1 / (k - 1) - centres[c][i]) / scales[c, i]).sigmoid() if rgb[c] < k - 1 else 1.0
+            lower = ((z[c] - 1 / (k - 1) - centres[c][i]) / scales[c, i]).sigmoid() if rgb[c] > 0 else 0.0
+            p = p * (upper - lower)
+        total = total + p
+    return total
+
+
+def raw_of(pixelcnn: PixelCNNPP, x: torch.Tensor) -> torch.Tensor:
+    """What the last convolution says, before the channels are tied."""
+    seen: list[torch.Tensor] = []
+    hook = pixelcnn.output.register_forward_hook(lambda module, given, result: seen.append(result))
+    pixelcnn.conditionals(x)
+    hook.remove()
+    return seen[0]
+
+
+@torch.no_grad()
+def test_the_conditionals_make_the_joint_mixture_over_whole_pixels() -> None:
+    """Kills: a sign of alpha, beta or gamma, one in another's place, tanh left out, weights that are not updated."""
+    space = Space.levels((3, 2, 3), 5)
+    pixelcnn = model(space).double()
+    x = torch.randint(5, (4, *space.shape)).to(space.dtype)
+    raw = raw_of(pixelcnn, x)
+    for n in range(4):
+        pixels = itertools.product(range(2), range(3))
+        expected = sum(joint(raw[n, :, i, j], x[n, :, i, j].double(), 5).log() for i, j in pixels)
+        assert pixelcnn.log_prob(x)[n].item() == pytest.approx(float(expected), abs=1e-9)
+
+
+@torch.no_grad()
+def test_the_27_values_of_a_pixel_sum_to_one() -> None:
+    pixelcnn = model(Space.levels((3, 1, 1), 3)).double()
+    values = torch.tensor(list(itertools.product(range(3), repeat=3)), dtype=torch.uint8)[:, :, None, None]
+    p = pixelcnn.log_prob(values).exp()
+    assert p.sum().item() == pytest.approx(1, abs=1e-10)
+    red, green, blue = (p.view(3, 3, 3).sum(tuple({0, 1, 2} - {c})) for c in range(3))
+    independent = red[:, None, None] * green[:, None] * blue
+    assert (p.view(3, 3, 3) - independent).abs().max() > 1e-3, "the channels are not tied"
+
+
+def sensitivity(pixelcnn: PixelCNNPP, x: torch.Tensor) -> torch.Tensor:
+    """(D, D) in reading order: how far each conditional moves with each value, summed over a batch."""
+    x = x.requires_grad_()
+    outputs = to_sequence(pixelcnn.conditionals(x), pixelcnn.space).sum((0, 2))
+    gradients = [torch.autograd.grad(output, x, retain_graph=True, allow_unused=True)[0] for output in outputs]
+    rows = [to_sequence(torch.zeros_like(x) if g is None else g, pixelcnn.space).abs().sum(0) for g in gradients]
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_the_jacobian_in_colour_is_strictly_lower_triangular_and_full(levels: int) -> None:
+    """Kills: a stream that sees its own row or pixel, a channel tied to itself or to a later one."""
+    pixelcnn = model(Space.levels((3, 3, 3), 5), levels)
+    found = sensitivity(pixelcnn, 4 * torch.rand(8, 3, 3, 3))
+    assert not found.triu().any()
+    # the first pixel of all sees nothing but its own channels, which is past enough: no exception below the diagonal
+    assert found[torch.ones(27, 27).tril(-1).bool()].min() > 0, "a dimension does not see all of its past"
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 10), (1, 9, 5), (1, 8, 8)], ids=str)
+def test_every_earlier_pixel_is_seen_at_any_size(shape: tuple[int, int, int]) -> None:
+    """Kills: a halved row or column that is given to a pixel before it ends, or never."""
+    found = sensitivity(model(Space.levels(shape, 5), layers=3), 4 * torch.rand(4, *shape))
+    assert not found.triu().any()
+    assert found[torch.ones_like(found).tril(-1).bool()].min() > 0
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_full_resolution_alone_reaches_along_what_was_read_last(layers: int) -> None:
+    """From an odd row and column, where the halved maps end before what was read last."""
+    found = sensitivity(model(Space.levels((1, 4, 24), 5), layers=layers), 4 * torch.rand(8, 1, 4, 24))
+    seen = (found.view(4, 24, 4, 24)[3, 11] > 0).nonzero()
+    assert seen[seen[:, 0] == 3, 1].tolist() == list(range(11 - 4 * layers, 11))
+    assert seen[seen[:, 0] == 2, 1].max() == 11 + 4 * layers
+
+
+def test_lower_resolutions_see_further() -> None:
+    space = Space.levels((1, 16, 16), 5)
+    x = 4 * torch.rand(1, *space.shape)
+    one, three = (int((sensitivity(model(space, levels), x)[-1] != 0).sum()) for levels in (1, 3))
+    assert one < 0.6 * three
+
+
+SPACES = [
+    Space.binary((1, 5, 3)),
+    Space.binary((2, 3, 4)),
+    Space.levels((3, 3, 4), 5),
+    Space.levels((1, 9, 7), 4),
+    Space.levels((3, 1, 5), 3),
+]
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4])
+@pytest.mark.parametrize("space", SPACES, ids=str)
+@torch.no_grad()
+def test_what_is_kept_is_the_whole(space: Space, levels: int) -> None:
+    """Kills: a kept row, pixel or half of it that is another's."""
+    pixelcnn = model(space, levels, layers=2, classes=3).double()
+    x, y = contracts.some(space, 4), torch.tensor([0, 1, 2, 1])
+    at_once, read = to_sequence(pixelcnn.conditionals(x, y), space), torch.zeros_like(x)
+    for i, (dim, outputs) in enumerate(zip(reading_order(space), pixelcnn.steps(read, y), strict=True)):
+        assert torch.allclose(outputs, at_once[:, i], atol=1e-10)
+        read.view(4, -1)[:, dim] = x.flatten(1)[:, dim]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_a_sample_is_the_same_with_and_without_what_is_kept(space: Space) -> None:
+    pixelcnn = model(space)
+    kept, naive = (list(sequential.trajectory(pixelcnn, 3, seed=2, cached=cached))[-1].x for cached in (True, False))
+    assert torch.equal(kept, naive)
+
+
+def test_to_grow_is_to_undo_a_stride() -> None:
+    grow, cursor, low, like = Grow(4), Cursor(), torch.randn(2, 4, 3, 2), torch.zeros(1, 1, 5, 3)
+    whole = grow(low, like)
+    assert whole.shape == (2, 4, 5, 3)
+    for i, j in itertools.product(range(5), range(3)):
+        expected = torch.einsum("bi,io->bo", low[:, :, i // 2, j // 2], grow.weight[:, :, i % 2, j % 2]) + grow.bias
+        assert torch.allclose(whole[:, :, i, j], expected, atol=1e-6)
+    rows, pixels = GrowRow(grow, 0, cursor), GrowPixel(grow, 0, cursor)
+    for cursor.row in range(5):
+        row = rows(low[:, :, cursor.row // 2 :][:, :, :1] if cursor.row % 2 == 0 else None, like)
+        assert torch.allclose(row[:, :, 0], whole[:, :, cursor.row], atol=1e-6)
+        for cursor.column in range(3):
+            new = cursor.row % 2 == cursor.column % 2 == 0
+            pixel = pixels(low[:, :, cursor.row // 2, cursor.column // 2] if new else None, like)
+            assert torch.allclose(pixel, whole[:, :, cursor.row, cursor.column], atol=1e-6)
+
+
+def test_a_label_shifts_every_conditional() -> None:
+    pixelcnn, x = model(SPACES[0], classes=2), torch.zeros(1, 1, 5, 3, dtype=torch.uint8)
+    zero, one = (pixelcnn.conditionals(x, torch.tensor([y])) for y in (0, 1))
+    assert (zero != one).all()
+
+
+def test_features_are_left_out_in_training_alone() -> None:
+    pixelcnn, x = model(SPACES[0]), torch.zeros(1, 1, 5, 3, dtype=torch.uint8)
+    assert torch.equal(pixelcnn.loss(x), pixelcnn.loss(x))
+    pixelcnn.train()
+    assert not torch.equal(pixelcnn.loss(x), pixelcnn.loss(x))
+
+
+def test_concat_elu_is_the_elu_of_both_signs() -> None:
+    h = torch.tensor([[[[2.0]], [[-1.0]]]])
+    assert concat_elu(h).flatten().tolist() == pytest.approx([2, -0.6321206, -0.8646647, 1], abs=1e-6)

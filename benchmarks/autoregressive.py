@@ -176,7 +176,7 @@ def main() -> None:
         model = dgm.create(name, SPACE)
         sampling(name.upper(), "as it comes", model)
         in_turn(
-            f"{name.upper()}, sampling 16; peer: a full pass a pixel that goes pixel by pixel itself, of {PASSES} passes",
+            f"{name.upper()}, sampling 16; peer: {PASSES} full passes pixel by pixel, times {784 // PASSES}",
             lambda model=model: seconds(lambda: model.sample(16, seed=0)),
             lambda passes=passes: seconds(passes.times) * 784 / PASSES,
         )

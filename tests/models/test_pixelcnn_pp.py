@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dgm import contracts
-from dgm.models.autoregressive.pixelcnn_pp import Grow, GrowPixel, GrowRow, PixelCNNPP, concat_elu
+from dgm.models.autoregressive.pixelcnn_pp import Block, Grow, GrowPixel, GrowRow, PixelCNNPP, concat_elu
 from dgm.networks.causal_conv import Cursor
 from dgm.networks.raster import reading_order, to_sequence
 from dgm.samplers import sequential
@@ -158,6 +158,41 @@ def test_to_grow_is_to_undo_a_stride() -> None:
             new = cursor.row % 2 == cursor.column % 2 == 0
             pixel = pixels(low[:, :, cursor.row // 2, cursor.column // 2] if new else None, like)
             assert torch.allclose(pixel, whole[:, :, cursor.row, cursor.column], atol=1e-6)
+
+
+def test_each_convolution_sees_what_the_authors_own_does() -> None:
+    """In their published code: 2 x 3 on the rows, 2 x 2 on the pixels; at the entrance 2 x 3 above, 1 x 3 and the left."""
+
+    def seen(conv: torch.nn.Module) -> set[tuple[int, int]]:
+        x = torch.randn(1, conv.weight.shape[1], 7, 7, requires_grad=True)
+        (gradient,) = torch.autograd.grad(conv(x)[0, :, 3, 3].sum(), x)
+        return {(i - 3, j - 3) for i, j in gradient[0].sum(0).nonzero().tolist()}
+
+    pixelcnn = model(SPACES[0])
+    rows, pixels = pixelcnn.rows, pixelcnn.pixels
+    assert seen(rows.first) == set(itertools.product((-2, -1), (-1, 0, 1)))
+    assert seen(pixels.first) == {(-1, -1), (-1, 0), (-1, 1), (0, -1)}
+    for conv in (rows.down[0][0].enter, rows.up[1][0].leave):
+        assert seen(conv) == set(itertools.product((-1, 0), (-1, 0, 1)))
+    for conv in (pixels.down[0][0].enter, pixels.up[1][0].leave):
+        assert seen(conv) == set(itertools.product((-1, 0), (-1, 0)))
+
+
+def test_a_block_is_the_gated_residual_by_hand() -> None:
+    """Kills: the residual or the gate left out, a sign of what it is told."""
+    block = Block("pixels", 0, 1, PixelCNNPP.Config(width=3, dropout=0.0, classes=2))
+    h, other, label = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.eye(2)
+    inner = block.enter(concat_elu(h)) + block.told[0](concat_elu(other))
+    left = block.leave(concat_elu(inner)) + block.label.weight.T[:, :, None, None]
+    assert torch.allclose(block(h, label, [other]), h + left[:, :3] * left[:, 3:].sigmoid(), atol=1e-6)
+
+
+def test_the_middle_level_is_told_from_padding() -> None:
+    pixelcnn = model(Space.levels((1, 6, 6), 3))
+    middle = torch.ones(1, 1, 6, 6, dtype=torch.uint8)  # is scaled to 0, as the padding is
+    for first in (pixelcnn.rows.first, pixelcnn.pixels.first):
+        h = first(pixelcnn.inputs(middle))
+        assert (h[..., 0, 0] != h[..., 3, 3]).all()
 
 
 def test_a_label_shifts_every_conditional() -> None:

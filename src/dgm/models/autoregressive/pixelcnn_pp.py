@@ -131,14 +131,14 @@ class PixelCNNPP(nn.Module):
             yield from raw[..., None].unbind(-2)
             return
         logits, mu, log_s, ties = raw.split([m, channels * m, channels * m, channels * (channels - 1) // 2 * m], -1)
-        log_pi, coefficients, seen = logits.log_softmax(-1), iter(ties.tanh().split(m, -1)), list[Tensor]()
+        coefficients, seen = iter(ties.tanh().split(m, -1)), list[Tensor]()
         for c, (mu_c, log_s_c) in enumerate(zip(mu.split(m, -1), log_s.split(m, -1), strict=True)):
             for value in seen:
                 mu_c = mu_c + next(coefficients) * value
-            outputs = torch.cat([log_pi, mu_c, log_s_c], -1)
+            outputs = torch.cat([logits, mu_c, log_s_c], -1)
             yield outputs
             if c + 1 < channels:
-                log_pi = (log_pi + self.observed.log_components(outputs, x[:, c])).log_softmax(-1)
+                logits = logits + self.observed.log_components(outputs, x[:, c])
                 seen.append(self.scaling(x[:, c])[..., None])
 
     def inputs(self, x: Batch) -> Tensor:

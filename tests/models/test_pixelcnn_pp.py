@@ -161,7 +161,7 @@ def test_to_grow_is_to_undo_a_stride() -> None:
 
 
 def test_each_convolution_sees_what_the_authors_own_does() -> None:
-    """In their published code: 2 x 3 on the rows, 2 x 2 on the pixels; at the entrance 2 x 3 above, 1 x 3 and the left."""
+    """In their published code: 2 x 3 on rows, 2 x 2 on pixels; at first 2 x 3 above, and 1 x 3 above with the left."""
 
     def seen(conv: torch.nn.Module) -> set[tuple[int, int]]:
         x = torch.randn(1, conv.weight.shape[1], 7, 7, requires_grad=True)

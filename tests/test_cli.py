@@ -155,7 +155,7 @@ def test_samples_of_a_table_have_its_columns(tmp_path: Path) -> None:
         ("train gmm --conditional --out new", "cannot be trained on labels"),
         ("train vae --conditional --data toy/moons --out new", "no labels"),
         ("sample nowhere --out new.png", "no run directory"),
-        ("sample runs/vae --out new.gif", "end it in .png, .npz or .csv"),
+        ("sample runs/vae --out new.gif", "end it in .png, .npz, .csv, .txt, .wav, or name a folder"),
         ("sample runs/vae --out new.png --label 3", "trained without labels"),
         ("sample runs/vae --out new.png -n 0", "at least 1"),
         ("sample runs/vae --out new.png -n 99999999999", "GiB of memory"),

@@ -40,7 +40,7 @@ class GatedPixelCNN(nn.Module):
 
     Example:
         >>> model = GatedPixelCNN(Space.binary((1, 4, 4)), GatedPixelCNN.Config(width=4, layers=2))
-        >>> model.log_prob(torch.zeros(2, 1, 4, 4, dtype=torch.uint8)).shape
+        >>> model.log_prob(model.sample(2, seed=0)).shape
         torch.Size([2])
     """
 

@@ -39,7 +39,7 @@ class PixelCNN(nn.Module):
 
     Example:
         >>> pixelcnn = PixelCNN(Space.binary((1, 4, 4)), PixelCNN.Config(width=4, layers=2))
-        >>> pixelcnn.log_prob(torch.zeros(2, 1, 4, 4, dtype=torch.uint8)).shape
+        >>> pixelcnn.log_prob(pixelcnn.sample(2, seed=0)).shape
         torch.Size([2])
     """
 

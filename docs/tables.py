@@ -25,9 +25,9 @@ COLUMNS = {
 
 MISSES = (
     "MADE and NADE miss their figures by 1.5 nats or so. Their budgets ended, and with them the learning rate, after "
-    "14 and 19 epochs on a machine that other trainings shared, where the papers' runs take hundreds; NADE still gained "
-    "0.1 nats a thousand steps before its rate fell. FVSBN overfits from its 20th epoch on, so more time gives it "
-    "nothing."
+    "14 and 19 epochs on a machine that other trainings shared, where the papers' runs take hundreds; NADE still "
+    "gained 0.1 nats a thousand steps before its rate fell. FVSBN overfits from its 20th epoch on, so more time "
+    "gives it nothing."
 )
 
 

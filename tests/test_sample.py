@@ -84,6 +84,25 @@ def test_a_text_goes_on_from_its_prompt(runs: Path) -> None:
     assert (runs / "t.txt").read_text() == first.stdout
 
 
+def test_a_share_of_a_text_stays_and_a_long_one_s_end(runs: Path) -> None:
+    def after(prompt: str, *options: str) -> list[str]:
+        done = dgm(*["sample", "text", "-n", "8", "--prompt", prompt, *options, "--out", "-"], cwd=runs)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.removesuffix("\n").split("\n-----\n")
+
+    half = after("to be or not", "--observed", "0.5")
+    assert all(text.startswith("to be ") for text in half)
+    assert len({text[6] for text in half}) > 1
+    assert all(text.startswith("is the question") for text in after("to be, that is the question"))
+
+
+def test_texts_are_written_as_a_picture_too(runs: Path) -> None:
+    done = dgm(*["sample", "text", "-n", "3", "--out", "text.png"], cwd=runs)
+    assert done.returncode == 0, done.stderr
+    with Image.open(runs / "text.png") as picture:
+        assert picture.height >= 3 * 30  # a line of 18 and a margin of 12 pixels each
+
+
 def test_temperature_zero_and_top_one_are_greedy(runs: Path) -> None:
     greedy = [
         dgm(*f"sample text -n 2 {option} --seed {seed} --out -".split(), cwd=runs).stdout
@@ -122,6 +141,11 @@ def test_sound_goes_on_from_a_recording_and_is_written(runs: Path) -> None:
         ("sample images --given whole.png --observed 2 --out a.png", "--observed must be from 0 to 1, got 2"),
         ("sample images --length 5 --out a.png", "--length is for text"),
         ("sample images --out a.wav", "needs sound"),
+        ("sample images --out a.txt", "text was asked for, and this run is of levels"),
+        ("sample images --out -", "text was asked for, and this run is of levels"),
+        ("sample text --out a", "a folder of pictures needs images"),
+        ("sample text --given latin.txt --out -", "never had the character"),
+        ("sample text --given table.csv --out -", "--given cannot be a '.csv' file"),
         ("sample text --prompt Q --out -", "never had the character 'Q'"),
         ("sample text --prompt to --given words.txt --out -", "both --given and --prompt"),
         ("sample text --given start.wav --out -", "a sound cannot be given"),
@@ -133,6 +157,8 @@ def test_what_cannot_be_is_said_in_one_line(arguments: str, says: str, runs: Pat
     Image.new("L", (8, 8)).save(runs / "whole.png")
     numpy.savez(runs / "three.npz", x=numpy.zeros((3, 1, 8, 8), numpy.uint8))
     (runs / "start.wav").touch()
+    (runs / "table.csv").touch()
+    (runs / "latin.txt").write_bytes("né".encode("latin-1"))
     done = dgm(*arguments.split(), cwd=runs)
     assert done.returncode == 2
     assert says in done.stderr

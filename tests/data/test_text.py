@@ -51,6 +51,11 @@ def test_bytes_that_are_cut_are_shown_as_such(file: Path) -> None:
     assert text.decode(torch.tensor([0x66, 0xC3]), about) == "f\N{REPLACEMENT CHARACTER}"
 
 
+def test_bytes_of_any_kind_can_be_a_prompt(file: Path) -> None:
+    about = data.load(str(file), bytes=True).describe()
+    assert text.encode(b"n\xe9".decode(errors="surrogateescape"), about).tolist() == [0x6E, 0xE9]
+
+
 def test_what_is_refused(file: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"never had the character 'Q'"):
         text.encode("Quick", data.load(str(file)).describe())

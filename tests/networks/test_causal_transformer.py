@@ -53,6 +53,15 @@ def test_steps_with_their_cache_are_the_whole() -> None:
     assert cache.length == 12
 
 
+def test_what_is_added_to_the_stream_starts_smaller_with_the_depth() -> None:
+    """GPT-2, section 2.3: by 1 / sqrt(N) with N residual layers, two a block."""
+    model = CausalTransformer(5, width=64, layers=8, heads=2)
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2:
+            expected = 0.02 / 4 if name.endswith(("attended.weight", "down.weight")) else 0.02
+            assert abs(weight.std().item() / expected - 1) < 0.06  # five standard errors of the 64² of the smallest
+
+
 def test_dropout_is_for_training_alone() -> None:
     model, h = CausalTransformer(5, width=8, layers=1, heads=2, dropout=0.5), torch.randn(1, 5, 8)
     assert not torch.equal(model(h), model(h))

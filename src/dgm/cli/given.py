@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,37 +17,56 @@ if TYPE_CHECKING:
 
 def start(args: argparse.Namespace, space: Space, about: dict[str, Any]) -> tuple[Tensor | None, int]:
     """What is given, (1 or n, *shape), and how many of its dimensions are kept."""
-    import torch
-
-    from dgm.data import text
-    from dgm.data.folder import SUFFIXES
-
     if args.given and args.prompt is not None:
         raise BadInput("both --given and --prompt", "give one of the two")
     if args.observed is not None and not 0 <= args.observed <= 1:
         raise BadInput(f"--observed must be from 0 to 1, got {args.observed}", "give the share that is kept")
-    if args.prompt is None and args.given is None:
+    if args.prompt is not None:
+        return words(args.prompt, space, about, args.observed)
+    if args.given is None:
         return None, 0
-    path = Path(args.given or "")
-    if args.given and not path.is_file():
+    path = Path(args.given)
+    if not path.is_file():
         raise BadInput(f"there is no file {path}", "look at the path")
+    given, kept = reader(path)(path, space, about, args.observed)
+    if len(given) not in (1, args.n):
+        raise BadInput(f"{path} holds {len(given)} examples, expected 1 or {args.n}", "give -n as many")
+    return given, kept
+
+
+def reader(path: Path) -> Callable[[Path, Space, dict[str, Any], float | None], tuple[Tensor, int]]:
+    """How a file is read, by its suffix; the last argument is which share of it is kept, None for the usual one."""
+    from dgm.data.folder import SUFFIXES
+
+    known = {".txt": written, ".wav": heard, ".npz": array, **dict.fromkeys(SUFFIXES, picture)}
     suffix = path.suffix.lower()
-    if args.prompt is not None or suffix == ".txt":
-        words = args.prompt if args.prompt is not None else path.read_text(encoding="utf-8")
-        tokens = text.encode(words, about)[-(space.dim - 1) :]
-        given = torch.zeros(1, space.dim, dtype=torch.int64)
-        given[0, : len(tokens)] = tokens
-        return given, len(tokens)
-    if suffix in SUFFIXES:
-        return picture(path, space, args.observed)
-    if suffix == ".wav":
-        return heard(path, space, about)
-    if suffix == ".npz":
-        return array(path, space, args.n), round((0.5 if args.observed is None else args.observed) * space.dim)
-    raise BadInput(f"--given cannot be a '{suffix}' file", "give a picture, .npz, .txt or .wav file")
+    if suffix not in known:
+        raise BadInput(f"--given cannot be a '{suffix}' file", "give a picture, .npz, .txt or .wav file")
+    return known[suffix]
 
 
-def picture(path: Path, space: Space, share: float | None) -> tuple[Tensor, int]:
+def written(path: Path, space: Space, about: dict[str, Any], share: float | None) -> tuple[Tensor, int]:
+    return words(path.read_bytes().decode(errors="surrogateescape"), space, about, share)
+
+
+def words(prompt: str, space: Space, about: dict[str, Any], share: float | None) -> tuple[Tensor, int]:
+    """A text, of which the last characters are kept where it is as long as the context or longer."""
+    import torch
+
+    from dgm.data import text
+
+    tokens = text.encode(prompt, about)
+    tokens = tokens[: kept_of(len(tokens), share, 1.0)][-(space.dim - 1) :]
+    given = torch.zeros(1, space.dim, dtype=torch.int64)
+    given[0, : len(tokens)] = tokens
+    return given, len(tokens)
+
+
+def kept_of(dimensions: int, share: float | None, usual: float) -> int:
+    return round((usual if share is None else share) * dimensions)
+
+
+def picture(path: Path, space: Space, about: dict[str, Any], share: float | None) -> tuple[Tensor, int]:
     """An image at the run's size. One of the run's width with fewer rows is the upper part, and all of it is kept."""
     import torch
     from PIL import Image
@@ -64,25 +84,24 @@ def picture(path: Path, space: Space, share: float | None) -> tuple[Tensor, int]
     shades = torch.from_numpy(pixels(path, (channels, rows, width)).copy())
     given = torch.zeros(1, *space.shape, dtype=space.dtype)
     given[0, :, :rows] = (shades.double() / 255 * ((space.values or 0) - 1)).round().to(space.dtype)
-    if share is None:
-        share = rows / height if rows < height else 0.5
-    return given, round(share * height * width) * channels
+    return given, kept_of(height * width, share, rows / height if rows < height else 0.5) * channels
 
 
-def heard(path: Path, space: Space, about: dict[str, Any]) -> tuple[Tensor, int]:
+def heard(path: Path, space: Space, about: dict[str, Any], share: float | None) -> tuple[Tensor, int]:
     import torch
 
     from dgm.data import sound
 
     if not about.get("rate"):
         raise BadInput(f"a sound cannot be given to a model of {space}", "give what the model was trained on")
-    levels = sound.compress(sound.read(path, about["rate"]))[: space.dim]
+    levels = sound.compress(sound.read(path, about["rate"]))
+    levels = levels[: kept_of(len(levels), share, 1.0)][: space.dim]
     given = torch.full((1, *space.shape), sound.LEVELS // 2, dtype=space.dtype)
     given[0, 0, : len(levels)] = torch.from_numpy(levels)
     return given, len(levels)
 
 
-def array(path: Path, space: Space, n: int) -> Tensor:
+def array(path: Path, space: Space, about: dict[str, Any], share: float | None) -> tuple[Tensor, int]:
     import numpy
     import torch
 
@@ -90,6 +109,4 @@ def array(path: Path, space: Space, n: int) -> Tensor:
         x = torch.from_numpy(numpy.load(path, allow_pickle=False)["x"])
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{path} holds no array x", "write it as `dgm sample --out x.npz` does") from error
-    if len(x) not in (1, n):
-        raise BadInput(f"{path} holds {len(x)} examples, expected 1 or {n}", "give -n as many")
-    return space.check(x)
+    return space.check(x), kept_of(space.dim, share, 0.5)

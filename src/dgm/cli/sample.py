@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--top-p", type=float, default=1.0, help="keep the likeliest values of this probability (1)")
     group.add_argument("--given", help="a picture, .npz, .txt or .wav file whose first part is kept")
     group.add_argument("--observed", type=float, help="which part of it, in reading order (0.5; of text and sound all)")
-    group.add_argument("--prompt", help="a text that is gone on with")
+    group.add_argument("--prompt", help="a text that is gone on with; of a long one, its end")
     group.add_argument("--length", type=int, help="characters of a text (as many as the model's context)")
 
 
@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing and has no temperature"
         raise Unsupported(wrong, "leave those options out, or sample an autoregressive model of `dgm models`")
     refuse_what_memory_cannot_hold(args.n, model.space)
+    refuse_what_cannot_be_written(args.out, model.space, about)
     if args.length is not None:
         x = long_text(model, args, given, observed, choice)
     else:
@@ -173,6 +174,19 @@ def refuse_what_memory_cannot_hold(n: int, space: Space) -> None:
         raise BadInput(wrong, f"ask for at most {most}")
 
 
+def refuse_what_cannot_be_written(out: str, space: Space, about: dict[str, Any]) -> None:
+    """Before anything is drawn, which may take long."""
+    from dgm.data.text import is_text
+
+    suffix = ".txt" if out == "-" else Path(out).suffix
+    if suffix == ".txt" and not is_text(about):
+        raise BadInput(f"text was asked for, and this run is of {space}", "write a .png or .npz")
+    if suffix == ".wav" and not about.get("rate"):
+        raise BadInput(f"a .wav file needs sound, got {space}", "write a .png or .npz")
+    if suffix == "" and not about.get("rate") and len(space.shape) != 3:
+        raise BadInput(f"a folder of pictures needs images, got {space}", "write a .csv or .npz")
+
+
 def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
     """How ``out`` is written, by its suffix; the last argument is what the run says about its data."""
     known = {
@@ -191,10 +205,13 @@ def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
 
 
 def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
-    from dgm.report.pictures import grid, scatter
+    from dgm.data.text import is_text
+    from dgm.report.pictures import grid, lines, scatter
     from dgm.runs import replacing
 
-    if about.get("rate"):
+    if is_text(about):
+        drawn = lines(list(texts(x, about)))
+    elif about.get("rate"):
         from dgm.report.sound import spectrograms
 
         drawn = spectrograms(x, about["rate"])
@@ -215,8 +232,6 @@ def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> N
             for k, example in enumerate(x):
                 sound.write(example, about["rate"], temporary / f"{k:06d}.wav")
         return
-    if len(space.shape) != 3:
-        raise BadInput(f"a folder of pictures needs images, got {space}", "write a .csv or .npz")
     with replacing(out) as temporary:
         temporary.mkdir()
         mode = "L" if space.shape[0] == 1 else "RGB"  # so that the folder, read as data, has the space that was sampled
@@ -267,7 +282,5 @@ def write_sound(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> No
     from dgm.data import sound
     from dgm.runs import replacing
 
-    if not about.get("rate"):
-        raise BadInput(f"a .wav file needs sound, got {space}", "write a .png or .npz")
     with replacing(out) as temporary:
         sound.write(x.flatten(), about["rate"], temporary)

@@ -67,6 +67,11 @@ def characters(raw: bytes, path: Path) -> tuple[str, numpy.ndarray]:
     return "".join(map(chr, letters)), places.astype(numpy.uint8 if len(letters) <= 256 else numpy.int32)
 
 
+def is_text(about: Mapping[str, Any]) -> bool:
+    """Whether what a run's config.json says of its data is of text."""
+    return bool(about.get("alphabet") or about["options"].get("bytes"))
+
+
 def encode(text: str, about: Mapping[str, Any]) -> Tensor:
     """The tokens of a prompt, (L,) int64, in the alphabet that a run was trained on.
 
@@ -77,14 +82,14 @@ def encode(text: str, about: Mapping[str, Any]) -> Tensor:
         Unsupported: For a run whose data was no text.
         BadInput: For a character that the alphabet does not have.
     """
-    if about["options"].get("bytes"):
-        return torch.tensor(list(text.encode()), dtype=torch.int64)
+    if about["options"].get("bytes"):  # what is no UTF-8 comes from the shell, or a file, as lone surrogates
+        return torch.tensor(list(text.encode(errors="surrogateescape")), dtype=torch.int64)
     alphabet = about.get("alphabet")
     if not alphabet:
         raise Unsupported("this run's data was no text", "give --prompt to a model of text")
     unknown = next((letter for letter in text if letter not in alphabet), None)
     if unknown is not None:
-        raise BadInput(f"the training text never had the character {unknown!r}", "write the prompt without it")
+        raise BadInput(f"this run's text never had the character {unknown!r}", "leave it out")
     return torch.tensor([alphabet.index(letter) for letter in text], dtype=torch.int64)
 
 

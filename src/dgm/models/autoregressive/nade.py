@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from dgm.distributions.elementwise import elementwise
 from dgm.distributions.features import Features
@@ -30,7 +31,8 @@ from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
-BLOCK = 28  # dimensions whose hidden layers are computed together: few enough to stay in the cache
+BLOCK = 32  # dimensions at most whose hidden layers are computed together
+CACHE = 1 << 18  # hidden units that a core's cache holds beside their gradients
 
 
 class NADE(nn.Module):
@@ -74,25 +76,17 @@ class NADE(nn.Module):
         return -self.log_prob(x, y)
 
     def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
-        """Block by block: within one, sums over earlier dimensions are a product with masked inputs."""
-        seen, a, outputs = to_sequence(self.features(x), self.space), self.first(len(x), y), []
-        for start in range(0, self.space.dim, BLOCK):
-            block = slice(start, start + BLOCK)
-            inputs, W = seen[:, block], self.W[block]
-            size = len(W)
-            earlier = torch.ones(size, size, device=W.device).tril(-1)
-            masked = (inputs * earlier[:, None, :, None]).flatten(2)  # (block, B, block * inputs)
-            sums = a + masked @ W.flatten(0, 1)
-            h = self.hidden(sums, None if self.rho is None else self.rho[block, None, None])
-            outputs.append(torch.baddbmm(self.b[block, None], h, self.V[block]))
-            a = a + inputs.flatten(1) @ W.flatten(0, 1)
-        return from_sequence(torch.cat(outputs).transpose(0, 1), self.space)
+        seen = to_sequence(self.features(x), self.space)
+        size = block_size(len(x), self.config.hidden, seen.device)
+        with torch.autocast(seen.device.type, enabled=False):
+            read = Outputs.apply(seen, self.first(len(x), y), self.W, self.V, self.rho, size) + self.b[:, None]
+        return from_sequence(read.transpose(0, 1), self.space)
 
     def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
         """Keeps the sum c + W x over what was read."""
         a, flat = self.first(len(x), y), x.view(len(x), -1)
         for i, dim in enumerate(reading_order(self.space)):
-            h = self.hidden(a, None if self.rho is None else self.rho[i])
+            h = hidden(a, None if self.rho is None else self.rho[i])
             yield torch.addmm(self.b[i], h, self.V[i])
             a = torch.addmm(a, self.features(flat[:, dim], dim), self.W[i])
 
@@ -101,11 +95,101 @@ class NADE(nn.Module):
         y = check_labels(y, self.config.classes)
         return self.c.expand(n, -1) if self.label is None else self.c + self.label(y)
 
-    def hidden(self, sums: Tensor, rho: Tensor | None) -> Tensor:
-        return sums.sigmoid() if rho is None else (rho * sums).sigmoid()
-
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         return sequential.trajectory(self, n, y, seed=seed)
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         return sequential.sample(self, n, y, seed=seed)
+
+
+class Outputs(torch.autograd.Function):
+    r"""h_d V_d of every dimension, and its derivative written out.
+
+    All hidden layers together, (D, B, H), are far larger than what they are made of. Neither pass keeps them: each
+    computes them block by block and is done with a block while it is in the cache. With g_d the gradient of h_d V_d,
+
+    .. math:: \delta_d = (g_d V_d^T) \odot h_d \odot (1 - h_d), \quad G_j = \sum_{d>j} \rho_d \delta_d, \quad
+        \partial V_d = h_d^T g_d, \quad \partial W_j = x_j^T G_j, \quad \partial x_j = G_j W_j^T, \quad
+        \partial \rho_d = \langle \delta_d, a_d \rangle
+
+    Source: algorithm 1 of Larochelle & Murray, 2011, a block of dimensions at a time.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, a: Tensor, W: Tensor, V: Tensor, rho: Tensor | None, size: int) -> Tensor:
+        """x (B, D, inputs), a (B, H) before the first dimension, W (D, inputs, H), V (D, H, outputs) and rho (D,)."""
+        outputs, carried, room = x.new_empty(len(W), len(a), V.shape[2]), [], x.new_empty(size, *a.shape)
+        for block in blocks(len(W), size):
+            carried.append(a)
+            h = hidden_(sums(earlier(x[:, block]), W[block], a, room), of(rho, block))
+            torch.bmm(h, V[block], out=outputs[block])
+            a = torch.addmm(a, x[:, block].flatten(1), W[block].flatten(0, 1))
+        ctx.save_for_backward(x, W, V, *carried, *([] if rho is None else [rho]))
+        ctx.size = size  # type: ignore[attr-defined]
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, W, V, *carried = ctx.saved_tensors  # type: ignore[attr-defined]
+        order = blocks(len(W), ctx.size)  # type: ignore[attr-defined]
+        rho = carried.pop() if len(carried) > len(order) else None
+        d_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
+        d_W, d_V, d_rho = torch.empty_like(W), torch.empty_like(V), None if rho is None else torch.empty_like(rho)
+        G = torch.zeros_like(carried[0])
+        room, other = x.new_empty(2, order[0].stop, *G.shape)
+        for block, a in zip(reversed(order), reversed(carried), strict=True):
+            read, weight = earlier(x[:, block]), W[block].flatten(0, 1)
+            a_d = sums(read, W[block], a, room)
+            h = hidden_(a_d if rho is None else a_d.clone(), of(rho, block))
+            torch.bmm(g[block].mT, h, out=d_V[block].mT)
+            delta = torch.bmm(g[block], V[block].mT, out=other[: len(h)])
+            torch.ops.aten.sigmoid_backward.grad_input(delta, h, grad_input=delta)
+            if rho is not None and d_rho is not None:
+                d_rho[block] = (delta * a_d).sum((1, 2))
+                delta *= rho[block, None, None]
+            d_weight = torch.mm(read.flatten(0, 1).mT, delta.flatten(0, 1), out=d_W[block].flatten(0, 1))
+            d_weight.addmm_(x[:, block].flatten(1).mT, G)
+            if d_x is not None:
+                later = (delta @ weight.mT).unflatten(2, W[block].shape[:2]) * before(len(W[block]), x)
+                d_x[:, block] = later.sum(0) + (G @ weight.mT).unflatten(1, W[block].shape[:2])
+            G += delta.sum(0)
+        return d_x, G, d_W, d_V, d_rho, None
+
+
+def blocks(dim: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, dim, size)]
+
+
+def block_size(n: int, hidden: int, device: torch.device) -> int:
+    """As many dimensions as the cache holds; where there is no such cache, enough to keep the device busy."""
+    return BLOCK if device.type != "cpu" else max(1, min(BLOCK, CACHE // (n * hidden)))
+
+
+def of(rho: Tensor | None, block: slice) -> Tensor | None:
+    return None if rho is None else rho[block, None, None]
+
+
+def hidden(a: Tensor, rho: Tensor | None) -> Tensor:
+    return a.sigmoid() if rho is None else (rho * a).sigmoid()
+
+
+def before(size: int, x: Tensor) -> Tensor:
+    """1 where the second dimension of a block comes before the first, (size, 1, size, 1)."""
+    return torch.ones(size, size, dtype=x.dtype, device=x.device).tril(-1)[:, None, :, None]
+
+
+def earlier(x: Tensor) -> Tensor:
+    """What each dimension of a block sees of it: (B, size, inputs) to (size, B, size * inputs)."""
+    return (x * before(x.shape[1], x)).flatten(2)
+
+
+def sums(read: Tensor, W: Tensor, a: Tensor, room: Tensor) -> Tensor:
+    """a_d of each dimension of a block, (size, B, H), from the ``a`` of its first, into ``room``."""
+    out = room[: len(W)]
+    torch.mm(read.flatten(0, 1), W.flatten(0, 1), out=out.flatten(0, 1))
+    return out.add_(a)
+
+
+def hidden_(a: Tensor, rho: Tensor | None) -> Tensor:
+    return a.sigmoid_() if rho is None else a.mul_(rho).sigmoid_()

@@ -91,27 +91,26 @@ class WaveNet(nn.Module):
             h = stream[..., : self.config.width]
             past = pad(h[:, : -layer.dilation], (0, 0, min(layer.dilation, h.shape[1]), 0))
             stream = layer(stream, h, past, y)
-        return from_sequence(self.left(stream), self.space)
+        return from_sequence(self.left(stream[..., self.config.width :]), self.space)
 
     def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
-        """Each layer keeps what it saw, for as long as its dilation."""
+        """Each layer keeps what it saw, for as long as its dilation; what skips to the end is one product."""
         y, flat, width = check_labels(y, self.config.classes), x.view(len(x), -1), self.config.width
-        nothing = self.hidden.weight.new_zeros(len(x), width)
-        queues = [(layer, deque([nothing] * layer.dilation)) for layer in self.layers]
-        h = nothing
+        cells = [Cell(layer, len(x), width, y) for layer in self.layers]
+        skip = torch.cat([layer.out.weight[width:] for layer in self.layers], 1).mT
+        bias = torch.stack([layer.out.bias[width:] for layer in self.layers]).sum(0)
+        first = self.hidden.weight.new_zeros(len(x), width)
+        h, zs = first, [first] * len(cells)
         for dim in reading_order(self.space):
-            stream = pad(h, (0, self.config.skip))
-            for layer, queue in queues:
-                h = stream[:, :width]
-                queue.append(h)
-                stream = layer(stream, h, queue.popleft(), y)
-            yield self.left(stream)
+            for k, cell in enumerate(cells):
+                h, zs[k] = cell(h)
+            yield self.left(torch.addmm(bias, torch.cat(zs, 1), skip))
             value = flat[:, dim]
             h = self.entered(value if self.scaling is None else self.scaling(value, dim))
 
-    def left(self, stream: Tensor) -> Tensor:
-        """The outputs, from what has skipped to the end."""
-        return self.output(relu(self.hidden(relu(stream[..., self.config.width :]))))
+    def left(self, skipped: Tensor) -> Tensor:
+        """The outputs. Source: figure 4."""
+        return self.output(relu(self.hidden(relu(skipped))))
 
     def entered(self, values: Tensor) -> Tensor:
         return self.entrance(values.long() if self.scaling is None else values[..., None])
@@ -144,3 +143,23 @@ class Layer(nn.Module):
             ungated = ungated + label.view(len(label), *[1] * (stream.ndim - 2), -1)
         f, g = ungated.chunk(2, -1)
         return stream + self.out(f.tanh() * g.sigmoid())
+
+
+class Cell:
+    """A `Layer` at one place after the other: (n, width) to the next layer's (n, width), and z.
+
+    Its queue holds what earlier inputs add to the gates a dilation later, V^T y and the bias with it.
+    """
+
+    def __init__(self, layer: Any, n: int, width: int, y: Labels | None) -> None:
+        bias = layer.taps.bias if layer.label is None else layer.taps.bias + layer.label(y)
+        self.bias = bias.expand(n, -1)
+        self.past, self.now = (taps.mT.contiguous() for taps in layer.taps.weight.split(width, 1))
+        self.out, self.out_bias = layer.out.weight[:width].mT.contiguous(), layer.out.bias[:width]
+        self.queue = deque([self.bias] * layer.dilation)
+
+    def __call__(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        self.queue.append(torch.addmm(self.bias, h, self.past))
+        f, g = torch.addmm(self.queue.popleft(), h, self.now).chunk(2, -1)
+        z = f.tanh() * g.sigmoid()
+        return torch.addmm(h + self.out_bias, z, self.out), z

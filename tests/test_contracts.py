@@ -19,6 +19,7 @@ from dgm.space import Space
 
 CONDITIONAL = (
     "made",
+    "orderless_made",
     "fvsbn",
     "pixelcnn",
     "gated_pixelcnn",

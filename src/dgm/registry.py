@@ -69,6 +69,13 @@ MODELS: Mapping[str, Spec] = {
         "masked autoencoder: every conditional in one pass",
         "exact",
     ),
+    "orderless_made": Spec(
+        "dgm.models.autoregressive.orderless_made:OrderlessMADE",
+        "autoregressive",
+        "Germain et al. 2015, arXiv:1502.03509",
+        "masked autoencoder in many orders, averaged",
+        "exact",
+    ),
     "pixelrnn": Spec(
         "dgm.models.autoregressive.pixelrnn:PixelRNN",
         "autoregressive",

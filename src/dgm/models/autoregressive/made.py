@@ -92,7 +92,7 @@ class MADE(nn.Module):
 
     def log_probs_by(self, mask: int, x: Batch, y: Labels | None) -> Tensor:
         """log p_m(x_d | x_<d) of every dimension, (B, D)."""
-        outputs = from_sequence(self.outputs(mask, x, y), self.space)
+        outputs = from_sequence(self.outputs(x, y, self.m[mask], self.places()), self.space)
         return to_sequence(self.each.log_prob(outputs, x), self.space)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
@@ -103,7 +103,7 @@ class MADE(nn.Module):
     def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
         """The parameters of every p(x_d | x_<d), (B, *shape, outputs)."""
         masks = range(self.config.masks)
-        outputs = torch.stack([self.outputs(mask, x, y) for mask in masks])
+        outputs = torch.stack([self.outputs(x, y, self.m[mask], self.places()) for mask in masks])
         if self.config.masks > 1:
             log_p = torch.stack([self.log_probs_by(mask, x, y) for mask in masks])
             read = pad(log_p.cumsum(2)[:, :, :-1], (1, 0))  # of what comes before each dimension
@@ -112,26 +112,30 @@ class MADE(nn.Module):
             outputs = outputs[0]
         return from_sequence(outputs, self.space)
 
-    def outputs(self, mask: int, x: Batch, y: Labels | None) -> Tensor:
-        """What the network gives under one set of masks, (B, D, outputs)."""
+    def outputs(self, x: Batch, y: Labels | None, m: Tensor, places: Tensor) -> Tensor:
+        """What the network gives under one set of masks, (B, D, outputs).
+
+        Args:
+            m: What each hidden unit may see, (layers, hidden).
+            places: The place of each dimension in the order, from 1, (D,).
+        """
         y = check_labels(y, self.config.classes)
-        seen, m, d = to_sequence(self.features(x), self.space).flatten(1), self.m[mask], self.of_inputs()
+        seen = to_sequence(self.features(x), self.space).flatten(1)
+        d, of_outputs = (places.repeat_interleave(size) for size in (self.features.width, self.each.outputs))
         h = linear(seen, self.hidden[0].weight * (m[0][:, None] >= d[None]), self.hidden[0].bias)
         if self.label is not None:
             h = h + self.label(y)
         for layer, (before, after) in zip(self.hidden[1:], pairwise(m), strict=True):
             h = linear(self.dropout(h.relu()), layer.weight * (after[:, None] >= before[None]), layer.bias)
-        of_outputs = self.of_outputs()[:, None]
-        outputs = linear(self.dropout(h.relu()), self.output.weight * (of_outputs > m[-1][None]), self.output.bias)
+        masked = self.output.weight * (of_outputs[:, None] > m[-1][None])
+        outputs = linear(self.dropout(h.relu()), masked, self.output.bias)
         if self.direct is not None:
-            outputs = outputs + linear(seen, self.direct.weight * (of_outputs > d[None]))
+            outputs = outputs + linear(seen, self.direct.weight * (of_outputs[:, None] > d[None]))
         return outputs.unflatten(1, (self.space.dim, -1))
 
-    def of_inputs(self) -> Tensor:
-        return torch.arange(1, self.space.dim + 1, device=self.m.device).repeat_interleave(self.features.width)
-
-    def of_outputs(self) -> Tensor:
-        return torch.arange(1, self.space.dim + 1, device=self.m.device).repeat_interleave(self.each.outputs)
+    def places(self) -> Tensor:
+        """Of the dimensions in reading order."""
+        return torch.arange(1, self.space.dim + 1, device=self.m.device)
 
     def mixed(self, outputs: Tensor, log_w: Tensor) -> Tensor:
         """The outputs of a mixture over the first axis of ``outputs`` (M, ..., outputs) with weights (M, ...)."""
@@ -146,7 +150,7 @@ class MADE(nn.Module):
         return torch.cat([part.movedim(0, -2).flatten(-2) for part in parts], -1)
 
     def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
-        networks = [self.steps_by(mask, x, y) for mask in range(self.config.masks)]
+        networks = [self.steps_by(x, y, m, self.places()) for m in self.m]
         if len(networks) == 1:
             yield from networks[0]
             return
@@ -155,9 +159,12 @@ class MADE(nn.Module):
             yield self.mixed(outputs, log_w.log_softmax(0))
             log_w = log_w + self.each.log_prob(outputs, flat[:, dim].expand(len(networks), -1), dim)
 
-    def steps_by(self, mask: int, x: Batch, y: Labels | None) -> Iterator[Tensor]:
-        """Every hidden unit is computed once, as soon as the last dimension that it may see is known."""
-        y, flat, m = check_labels(y, self.config.classes), x.view(len(x), -1), self.m[mask]
+    def steps_by(self, x: Batch, y: Labels | None, m: Tensor, places: Tensor) -> Iterator[Tensor]:
+        """`outputs` a dimension at a time, in the order that ``places`` gives.
+
+        Every hidden unit is computed once, as soon as the last dimension that it may see is known.
+        """
+        y, flat, reading = check_labels(y, self.config.classes), x.view(len(x), -1), reading_order(self.space)
         width, k, n = self.features.width, self.each.outputs, len(x)
         sums = [layer.bias.repeat(n, 1) for layer in (*self.hidden, self.output)]
         if self.label is not None:
@@ -165,16 +172,16 @@ class MADE(nn.Module):
         units = [[torch.where(row == degree)[0] for degree in range(self.space.dim)] for row in m]
         layers = [layer.weight.mT.contiguous() for layer in (*self.hidden, self.output)]
         direct = None if self.direct is None else self.direct.weight.mT.contiguous()
-        for i, dim in enumerate(reading_order(self.space)):
+        for i, d in enumerate(places.argsort().tolist()):
             for place, of_degree in enumerate(units):  # what may see the first i dimensions, layer by layer
                 now = of_degree[i]
                 if len(now):
                     sums[place + 1].addmm_(sums[place][:, now].relu(), layers[place + 1][now])
-            yield sums[-1][:, i * k : (i + 1) * k]
-            seen, rows = self.features(flat[:, dim], dim), slice(i * width, (i + 1) * width)
+            yield sums[-1][:, d * k : (d + 1) * k]
+            seen, rows = self.features(flat[:, reading[d]], reading[d]), slice(d * width, (d + 1) * width)
             sums[0].addmm_(seen, layers[0][rows])
             if direct is not None:
-                sums[-1][:, (i + 1) * k :].addmm_(seen, direct[rows, (i + 1) * k :])
+                sums[-1].addmm_(seen, direct[rows])
 
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         return sequential.trajectory(self, n, y, seed=seed)

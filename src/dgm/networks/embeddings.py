@@ -12,7 +12,7 @@ from dgm.seeds import Streams
 
 
 class Sinusoidal(nn.Module):
-    """cos and sin of t at geometrically spaced frequencies, (B,) to (B, width).
+    """cos and sin of t at geometrically spaced frequencies, (...) to (..., width).
 
     Source: Attention Is All You Need (Vaswani et al., 2017), arXiv:1706.03762, section 3.5; t in [0, 1] is stretched
     to [0, 1000] as diffusion models count their steps.
@@ -27,7 +27,7 @@ class Sinusoidal(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
-        angles = t[:, None].to(self.frequencies) * self.frequencies
+        angles = t[..., None].to(self.frequencies) * self.frequencies
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -63,3 +63,14 @@ def sampled_labels(y: Tensor | None, classes: int, noise: Streams) -> Tensor | N
     if classes and y is None:
         y = (noise.uniform(()) * classes).long()
     return check_labels(y, classes)
+
+
+def hidden_labels(y: Tensor | None, classes: int, share: float) -> Tensor | None:
+    """The labels with a share of them, drawn anew each time, replaced by ``classes``, which says that there is none.
+
+    A network that learns from these has a density with each label and one without, which classifier-free guidance sets
+    against each other. Source: arXiv:2207.12598, algorithm 1.
+    """
+    if y is None:
+        return None
+    return torch.where(torch.rand(len(y), device=y.device) < share, classes, y)

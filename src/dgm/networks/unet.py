@@ -1,10 +1,12 @@
-"""A compact U-Net that knows the time: images in, images of the same size out."""
+"""A U-Net that knows the time: images in, images of the same size out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
+from torch.nn.functional import dropout, pad, scaled_dot_product_attention, silu
 
 from dgm.errors import BadInput
 
@@ -12,105 +14,140 @@ from dgm.errors import BadInput
 class UNet(nn.Module):
     """Residual blocks at each resolution, attention at the lowest, a skip from each way down to the way up.
 
-    The resolution halves until the longer side is at most 7; an image of any size is padded by repeating its edge.
-    The last convolution starts at zero, so an untrained network says 0.
+    Each level has half the resolution of the one before; an image of any size is padded by repeating its edge. The last
+    convolution starts at zero, so an untrained network says 0, and so does the last one of each block.
 
-    Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, appendix B.
-    Differs from it: one block a level where it has two, widths (1, 2, 2, ...), the condition scales and shifts
-    as in arXiv:2105.05233, section 3.
+    Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, appendix B; the condition
+    scales and shifts as in Diffusion Models Beat GANs (Dhariwal & Nichol, 2021), arXiv:2105.05233, equation 3.
+    Differs from it: as many blocks on the way up as on the way down; means and repetition change the resolution, with
+    no convolution of their own; 8 groups.
 
     Args:
         size: (H, W) of the images.
         inputs, outputs: Channels in and out.
-        width: Channels at the full resolution, a multiple of 8; twice as many below.
+        width: Channels at the full resolution, a multiple of 8.
         condition: Width of the vector that each block is told.
+        multipliers: Channels at each level, in ``width``; as a rule (1, 2, 2, ...) until a side is at most 7.
+        blocks: Residual blocks a level, each way: one number for all levels, or one each.
+        attention: The longest side at which pixels look at each other; 0 for never. As a rule the lowest level's.
+        dropout: Of the second convolution's input.
     """
 
-    def __init__(self, size: tuple[int, int], inputs: int, outputs: int, *, width: int, condition: int) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        condition: int,
+        multipliers: Sequence[int] | None = None,
+        blocks: int | Sequence[int] = 1,
+        attention: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         if width % 8:
             raise BadInput(f"the U-Net's width must be a multiple of 8, got {width}", "change it")
-        levels = _levels(size)
+        multipliers = multipliers or usual_multipliers(size)
+        levels = len(multipliers)
         self.multiple = 2 ** (levels - 1)
-        widths = [width] + [2 * width] * (levels - 1)
-        self.stem = nn.Conv2d(inputs, width, 3, padding=1)
-        self.down = nn.ModuleList(
-            ResidualBlock(before, after, condition) for before, after in zip([width, *widths[:-1]], widths, strict=True)
-        )
-        self.middle = nn.ModuleList(
-            [
-                ResidualBlock(widths[-1], widths[-1], condition),
-                SelfAttention(widths[-1]),
-                ResidualBlock(widths[-1], widths[-1], condition),
-            ]
-        )
-        self.up = nn.ModuleList(
-            ResidualBlock(below + skip, skip, condition)
-            for below, skip in zip([widths[-1], *widths[:0:-1]], widths[::-1], strict=True)
-        )
-        self.norm = nn.GroupNorm(8, width)
-        self.head = nn.Conv2d(width, outputs, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        blocks = [blocks] * levels if isinstance(blocks, int) else list(blocks)
+        if len(blocks) != levels:
+            raise BadInput(f"expected blocks for {levels} levels, got {len(blocks)}", "give one number a level")
+        widths = [width * multiplier for multiplier in multipliers]
+        sides = [-(-max(size) // 2**level) for level in range(levels)]
+        attends = [side <= (sides[-1] if attention is None else attention) for side in sides]
+
+        def block(before: int, skip: int, level: int, resample: nn.Module) -> ResidualBlock:
+            return ResidualBlock(
+                before + skip, widths[level], condition, attention=attends[level], resample=resample, dropout=dropout
+            )
+
+        same, halved, doubled = nn.Identity(), nn.AvgPool2d(2), nn.Upsample(scale_factor=2)
+        self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
+        self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        before = widths[0]
+        for level in range(levels):
+            for k in range(blocks[level]):
+                self.down.append(block(before, 0, level, halved if level and not k else same))
+                before = widths[level]
+        for _ in range(2):
+            self.middle.append(block(before, 0, -1, same))
+        for level in reversed(range(levels)):
+            for k in range(blocks[level]):
+                self.up.append(block(before, widths[level], level, doubled if level < levels - 1 and not k else same))
+                before = widths[level]
+        self.norm = nn.GroupNorm(8, widths[0])
+        self.head = zeroed(nn.Conv2d(widths[0], outputs, 3, padding=1))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, inputs, H, W) and (B, condition) to (B, outputs, H, W)."""
         height, width = x.shape[-2:]
         h = self.stem(pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate"))
         skips = []
-        for level, block in enumerate(self.down):
-            h = block(_halved(h) if level else h, condition)
+        for block in self.down:
+            h = block(h, condition)
             skips.append(h)
         for block in self.middle:
             h = block(h, condition)
-        for level, block in enumerate(self.up):
-            h = block(torch.cat([_doubled(h) if level else h, skips.pop()], dim=1), condition)
+        for block in self.up:
+            h = block(h, condition, skips.pop())
         return self.head(silu(self.norm(h)))[..., :height, :width]
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(scale * norm(conv(silu(norm(x)))) + shift)), the condition giving scale and shift."""
+    """x + conv(silu(scale * norm(conv(silu(norm(x)))) + shift)), the condition giving scale and shift; attention.
 
-    def __init__(self, before: int, after: int, condition: int) -> None:
+    x is what comes, in another resolution, beside what skipped the levels below.
+    """
+
+    def __init__(
+        self, before: int, after: int, condition: int, *, attention: bool, resample: nn.Module, dropout: float
+    ) -> None:
         super().__init__()
+        self.resample, self.dropout = resample, dropout
         self.norm_1, self.norm_2 = nn.GroupNorm(8, before), nn.GroupNorm(8, after)
         self.conv_1 = nn.Conv2d(before, after, 3, padding=1)
-        self.conv_2 = nn.Conv2d(after, after, 3, padding=1)
+        self.conv_2 = zeroed(nn.Conv2d(after, after, 3, padding=1))
         self.condition = nn.Linear(condition, 2 * after)
-        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.residual = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.attention = SelfAttention(after) if attention else nn.Identity()
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, skipped: Tensor | None = None) -> Tensor:
+        x = self.resample(x)
+        if skipped is not None:
+            x = torch.cat([x, skipped], dim=1)
         scale, shift = self.condition(condition)[..., None, None].chunk(2, dim=1)
         h = self.conv_1(silu(self.norm_1(x)))
-        h = self.conv_2(silu(torch.addcmul(shift, self.norm_2(h), 1 + scale)))
-        return self.skip(x) + h
+        h = silu(torch.addcmul(shift, self.norm_2(h), 1 + scale))
+        return self.attention(self.residual(x) + self.conv_2(dropout(h, self.dropout, self.training)))
 
 
 class SelfAttention(nn.Module):
-    """Every pixel looks at every pixel, one head; it takes the condition, and ignores it."""
+    """Every pixel looks at every pixel, one head."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(8, width)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.out = nn.Conv2d(width, width, 1)
+        self.out = zeroed(nn.Conv2d(width, width, 1))
 
-    def forward(self, x: Tensor, _: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)
         seen = scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
         return x + self.out(seen.transpose(1, 2).reshape(x.shape))
 
 
-def _levels(size: tuple[int, int]) -> int:
-    levels, longer = 1, max(size)
+def usual_multipliers(size: tuple[int, int]) -> list[int]:
+    """(1, 2, 2, ...), a level more for as long as the longer side is above 7."""
+    multipliers, longer = [1], max(size)
     while longer > 7:
-        levels, longer = levels + 1, -(-longer // 2)
-    return levels
+        multipliers, longer = [*multipliers, 2], -(-longer // 2)
+    return multipliers
 
 
-def _halved(x: Tensor) -> Tensor:
-    return nn.functional.avg_pool2d(x, 2)
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return interpolate(x, scale_factor=2, mode="nearest")
+def zeroed(conv: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv

@@ -1,0 +1,113 @@
+"""A transformer over the patches of an image that knows the time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, layer_norm, pad, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention
+
+from dgm.errors import BadInput
+
+
+class DiT(nn.Module):
+    """Diffusion transformer: images in, images of the same size out.
+
+    The gates and the last layer start at zero, so each block of an untrained network is the identity, and it says 0. An
+    image of any size is padded to whole patches by repeating its edge.
+
+    Source: Scalable Diffusion Models with Transformers (Peebles & Xie, 2022), arXiv:2212.09748, adaLN-Zero in section 3.2.
+    Differs from it: the condition comes with its SiLU done.
+
+    Args:
+        size: (H, W) of the images.
+        inputs, outputs: Channels in and out.
+        width: Of each patch's vector, a multiple of 4 and of ``heads``.
+        condition: Width of the vector that each block is told.
+        blocks: Attention and perceptron, so many times.
+        heads: Of the attention; as a rule one for each 32 of the width.
+        patch: Side of a patch; as a rule 2, and 4 where the image's longer side is above 16.
+        dropout: Of what each part adds.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        condition: int,
+        blocks: int = 6,
+        heads: int | None = None,
+        patch: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        heads = heads or max(1, width // 32)
+        if width % 4 or width % heads:
+            raise BadInput(f"the DiT's width must be a multiple of 4 and of {heads} heads, got {width}", "change it")
+        self.patch = patch or (2 if max(size) <= 16 else 4)
+        self.grid = (-(-size[0] // self.patch), -(-size[1] // self.patch))
+        self.stem = nn.Linear(inputs * self.patch**2, width)
+        self.register_buffer("positions", sincos_positions(self.grid, width), persistent=False)
+        self.blocks = nn.ModuleList(Block(width, heads, condition, dropout) for _ in range(blocks))
+        self.modulation = zeroed(nn.Linear(condition, 2 * width))
+        self.head = zeroed(nn.Linear(width, outputs * self.patch**2))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(B, inputs, H, W) and (B, condition) to (B, outputs, H, W)."""
+        height, width = x.shape[-2:]
+        x = pad(x, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
+        h = self.stem(pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2)) + self.positions
+        for block in self.blocks:
+            h = block(h, condition)
+        shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
+        patches = self.head(modulated(h, shift, scale)).transpose(1, 2).unflatten(2, self.grid)
+        return pixel_shuffle(patches, self.patch)[..., :height, :width]
+
+
+class Block(nn.Module):
+    """Attention, then a perceptron; the condition shifts and scales what goes into each, and gates what comes out."""
+
+    def __init__(self, width: int, heads: int, condition: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
+        self.modulation = zeroed(nn.Linear(condition, 6 * width))
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(condition)[:, None].chunk(6, dim=-1)
+        h = h + gate_1 * self._dropped(self._attend(modulated(h, shift_1, scale_1)))
+        return h + gate_2 * self._dropped(self.mlp(modulated(h, shift_2, scale_2)))
+
+    def _attend(self, h: Tensor) -> Tensor:
+        q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def _dropped(self, h: Tensor) -> Tensor:
+        return dropout(h, self.dropout, self.training)
+
+
+def modulated(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """The layer norm of h, scaled by 1 + scale and shifted."""
+    return torch.addcmul(shift, layer_norm(h, h.shape[-1:], eps=1e-6), 1 + scale)
+
+
+def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
+    """(rows * columns, width): sin and cos of the column in the first half, of the row in the second.
+
+    A position's frequencies are 10000^(-4k / width), k below width / 4, as in the source's code.
+    """
+    frequencies = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    rows, columns = torch.meshgrid(*(torch.arange(side).double() for side in grid), indexing="ij")
+    angles = [place.flatten()[:, None] * frequencies for place in (columns, rows)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1).float()
+
+
+def zeroed(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

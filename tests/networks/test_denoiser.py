@@ -1,0 +1,63 @@
+"""What the denoiser is told, and that it hears it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dgm.errors import BadInput
+from dgm.networks.denoiser import Condition, Denoiser
+from dgm.networks.embeddings import Sinusoidal
+
+
+@pytest.mark.parametrize(
+    ("shape", "network"), [((5,), None), ((6, 2), None), ((1, 4, 4), "mlp"), ((1, 4, 4), None), ((1, 5, 6), "dit")]
+)
+def test_untrained_it_says_zero_and_then_it_hears_time_and_label(shape: tuple[int, ...], network: str | None) -> None:
+    torch.manual_seed(0)
+    net, x, t = Denoiser(shape, width=8, classes=2, network=network), torch.randn(3, *shape), torch.rand(3) / 2
+    y = torch.tensor([0, 1, 1])
+    torch.testing.assert_close(net(x, t, y), torch.zeros(3, *shape))
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    assert ((net(x, t, y) - net(x, t, 1 - y)).flatten(1).abs().max(1).values > 1e-4).all()
+    assert ((net(x, t, y) - net(x, 1 - t, y)).flatten(1).abs().max(1).values > 1e-4).all()
+
+
+def test_no_label_is_a_label_of_its_own() -> None:
+    torch.manual_seed(0)
+    told, t = Condition(8, 3), torch.rand(4)
+    none = told(t, None)
+    torch.testing.assert_close(told(t, torch.full((4,), 3)), none)
+    mixed = told(t, torch.tensor([0, 3, 2, 3]))
+    assert ((mixed - none).abs().amax(1) > 1e-4).tolist() == [True, False, True, False]
+
+
+def test_each_of_two_times_is_heard_in_its_place() -> None:
+    torch.manual_seed(0)
+    told, t = Condition(8, 0, times=2), torch.tensor([[0.1, 0.7]])
+    for other in (t.flip(1), torch.tensor([[0.1, 0.6]]), torch.tensor([[0.2, 0.7]])):
+        assert (told(t, None) - told(other, None)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("shape", "network"), [((2,), "mlp"), ((2, 3), "mlp"), ((2, 3, 4), "mlp"), ((2, 3, 4), "unet"), ((2, 3, 4), "dit")]
+)
+def test_channels_in_and_out_are_as_many_as_asked_for(shape: tuple[int, ...], network: str) -> None:
+    net = Denoiser(shape, width=8, network=network, inputs=5, outputs=7, times=2)
+    assert net(torch.zeros(1, 5, *shape[1:]), torch.zeros(1, 2)).shape == (1, 7, *shape[1:])
+
+
+def test_only_images_have_a_unet() -> None:
+    with pytest.raises(BadInput, match="'unet' is for images"):
+        Denoiser((5,), width=8, network="unet")
+
+
+def test_times_are_embedded_by_the_formula() -> None:
+    t = torch.tensor([0.0, 0.3, -1.0])
+    angles = [[1000 * time / 10_000 ** (k / 3) for k in range(3)] for time in t.tolist()]
+    expected = [[math.cos(a) for a in row] + [math.sin(a) for a in row] for row in angles]
+    torch.testing.assert_close(Sinusoidal(6)(t), torch.tensor(expected), atol=1e-4, rtol=0)  # angles to 1000 in float32

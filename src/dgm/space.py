@@ -70,9 +70,9 @@ class Space:
         return cls(shape=tuple(shape), kind="levels", values=values)
 
     @classmethod
-    def tokens(cls, length: int, vocabulary: int) -> Space:
-        """Sequences of unordered symbols 0 … vocabulary - 1, kept as int64."""
-        return cls(shape=(length,), kind="tokens", values=vocabulary)
+    def tokens(cls, shape: int | tuple[int, ...], vocabulary: int) -> Space:
+        """Unordered symbols 0 … vocabulary - 1, kept as int64: sequences of a length, or of any shape."""
+        return cls(shape=(shape,) if isinstance(shape, int) else tuple(shape), kind="tokens", values=vocabulary)
 
     @classmethod
     def continuous(

@@ -72,6 +72,7 @@ def picture(path: Path, space: Space, about: dict[str, Any], share: float | None
     from PIL import Image
 
     from dgm.data.folder import UNREADABLE, pixels
+    from dgm.data.palette import tokens
 
     if len(space.shape) != 3 or not space.discrete:
         raise BadInput(f"a picture cannot be given to a model of {space}", "give what the model was trained on")
@@ -81,9 +82,12 @@ def picture(path: Path, space: Space, about: dict[str, Any], share: float | None
             rows = image.height if image.width == width and image.height < height else height
     except UNREADABLE as error:
         raise BadInput(f"{path} cannot be read as an image", "give another") from error
-    shades = torch.from_numpy(pixels(path, (channels, rows, width)).copy())
+    shades = torch.from_numpy(pixels(path, (3 if about.get("palette") else channels, rows, width)).copy())
     given = torch.zeros(1, *space.shape, dtype=space.dtype)
-    given[0, :, :rows] = (shades.double() / 255 * ((space.values or 0) - 1)).round().to(space.dtype)
+    if about.get("palette"):
+        given[:, :, :rows] = tokens(shades[None], about["palette"])
+    else:
+        given[0, :, :rows] = (shades.double() / 255 * ((space.values or 0) - 1)).round().to(space.dtype)
     return given, kept_of(height * width, share, rows / height if rows < height else 0.5) * channels
 
 

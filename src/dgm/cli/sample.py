@@ -205,6 +205,7 @@ def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
 
 
 def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.data.palette import in_colour
     from dgm.data.text import is_text
     from dgm.report.pictures import grid, lines, scatter
     from dgm.runs import replacing
@@ -216,13 +217,14 @@ def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
 
         drawn = spectrograms(x, about["rate"])
     else:
-        drawn = grid(x, space) if len(space.shape) == 3 else scatter(x, space)
+        drawn = grid(*in_colour(x, space, about)) if len(space.shape) == 3 else scatter(x, space)
     with replacing(out) as temporary:
         drawn.save(temporary, format="PNG")
 
 
 def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     from dgm.data import sound
+    from dgm.data.palette import in_colour
     from dgm.report.pictures import grid
     from dgm.runs import replacing
 
@@ -234,6 +236,7 @@ def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> N
         return
     with replacing(out) as temporary:
         temporary.mkdir()
+        x, space = in_colour(x, space, about)
         mode = "L" if space.shape[0] == 1 else "RGB"  # so that the folder, read as data, has the space that was sampled
         for k, example in enumerate(x):
             grid(example[None], space, columns=1, scale=1).convert(mode).save(temporary / f"{k:06d}.png")

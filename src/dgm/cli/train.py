@@ -98,6 +98,9 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None) -> None
     parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or of sound, a file")
     parser.add_argument("--size", type=int | None, default=None, help="a folder of images: side in pixels")
     parser.add_argument("--grey", action="store_true", help="a folder of images: drop the colours")
+    parser.add_argument(
+        "--palette", type=int | None, default=None, help="colour images: a token a pixel, of so many colours"
+    )
     parser.add_argument("--context", type=int | None, default=None, help="text: characters of a window (64)")
     parser.add_argument("--bytes", action="store_true", help="text: read bytes in place of characters")
     parser.add_argument("--seconds", type=float | None, default=None, help="sound: length of a piece (0.5)")
@@ -162,7 +165,9 @@ def classes(name: str, config: dict[str, Any], labels: tuple[str, ...]) -> int:
 
 def data_options(chosen: jsonargparse.Namespace) -> dict[str, Any]:
     return {
-        name: value for name in ("size", "grey", "context", "bytes", "seconds", "rate") if (value := chosen.get(name))
+        name: value
+        for name in ("size", "grey", "palette", "context", "bytes", "seconds", "rate")
+        if (value := chosen.get(name))
     }
 
 

@@ -16,7 +16,7 @@ from dgm.data.dataset import Dataset, Split, order
 from dgm.data.table import SETS, Spec, found, roots
 from dgm.errors import BadInput, UnknownName
 
-IMAGES, SOUND = ("seed", "size", "grey"), ("seed", "seconds", "rate")
+IMAGES, SOUND = ("seed", "size", "grey", "palette"), ("seed", "seconds", "rate")
 FILES = {
     ".npy": ("arrays", ("seed",)),
     ".npz": ("arrays", ("seed",)),
@@ -36,8 +36,8 @@ def load(name: str, *, root: str | Path | None = None, **options: Any) -> Datase
             or .txt file.
         root: Where named sets are looked for first; then come DGM_DATA and the user's cache, into which what is
             nowhere is downloaded.
-        options: ``size`` and ``grey`` for images, ``seconds`` and ``rate`` for sound, ``context`` and ``bytes`` for
-            text; ``seed`` of the split for data of one's own.
+        options: ``size``, ``grey`` and ``palette`` for images, ``seconds`` and ``rate`` for sound, ``context`` and
+            ``bytes`` for text; ``seed`` of the split for data of one's own.
 
     Raises:
         UnknownName: For neither a known name nor a path, with the nearest name.

@@ -61,6 +61,7 @@ class Dataset:
         columns: The names of a table's columns; empty for anything else.
         alphabet: The characters that a text's tokens stand for; empty for bytes and for anything but text.
         rate: Samples a second of sound; 0 for anything else.
+        palette: The colours that images' tokens stand for, six hexadecimal digits each; empty for anything else.
         options: The options that it was loaded with.
         log_prob: The true log-density in nats, where it is known.
     """
@@ -75,6 +76,7 @@ class Dataset:
     columns: tuple[str, ...] = ()
     alphabet: str = ""
     rate: int = 0
+    palette: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     log_prob: Callable[[Tensor], Tensor] | None = None
 
@@ -93,6 +95,7 @@ class Dataset:
             "columns": list(self.columns),
             "alphabet": self.alphabet,
             "rate": self.rate,
+            "palette": self.palette,
             "sha256": fingerprint(self.train.x),
         }
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from dgm.data.dataset import Dataset, consecutive, shuffled
+from dgm.data.palette import clustered
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
 from dgm.space import Space
@@ -28,12 +29,15 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 WORTH_A_BAR = 1000
 
 
-def load(path: Path, *, size: int | None = None, grey: bool = False, seed: int = 0) -> Dataset:
+def load(
+    path: Path, *, size: int | None = None, grey: bool = False, palette: int | None = None, seed: int = 0
+) -> Dataset:
     """Images as 256 levels, (C, size, size), or at their own size where all have one and ``size`` is None.
 
     Others are resized by their shorter side and cropped at the centre, to 32 pixels where no size is given. They are
     grey if all of them are, or if asked. Labels are the names of the subfolders that hold the images. Cameras'
-    orientation is applied, transparency is dropped, sixteen bits become eight, hidden files are left out.
+    orientation is applied, transparency is dropped, sixteen bits become eight, hidden files are left out. With a
+    ``palette`` each pixel is a token, one of so many colours.
 
     Raises:
         BadInput: Naming the image that cannot be read, or a folder that has none.
@@ -54,9 +58,10 @@ def load(path: Path, *, size: int | None = None, grey: bool = False, seed: int =
     number = {label: k for k, label in enumerate(labels)}
     y = torch.tensor([number[name] for name in names]) if labels else None
     parts = consecutive(x, y, sizes)
-    return Dataset(
+    dataset = Dataset(
         name=str(path), space=Space.levels(shape, 256), split=f"80 / 10 / 10 %, seed {seed}", labels=labels, **parts
     )
+    return dataset if palette is None else clustered(dataset, palette)
 
 
 def images(path: Path) -> list[Path]:

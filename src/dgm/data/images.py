@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dgm.data.dataset import Dataset, Split
+from dgm.data.palette import clustered
 from dgm.errors import BadInput
 from dgm.space import Space
 
@@ -71,12 +72,12 @@ def binarized_mnist(folder: Path) -> Dataset:
     )
 
 
-def cifar10(folder: Path) -> Dataset:
-    """CIFAR-10's binary batches. The fifth training batch is the validation split."""
+def cifar10(folder: Path, *, palette: int | None = None) -> Dataset:
+    """CIFAR-10's binary batches, the fifth for validation; with a ``palette`` each pixel is a token."""
     batches = folder / "cifar-10-batches-bin"
     parts = [read_cifar(batches / f"data_batch_{k}.bin") for k in range(1, 6)]
     x, y = (torch.cat(columns) for columns in zip(*parts[:4], strict=True))
-    return Dataset(
+    dataset = Dataset(
         name="cifar10",
         space=Space.levels((3, 32, 32), 256),
         train=Split(x, y),
@@ -85,6 +86,7 @@ def cifar10(folder: Path) -> Dataset:
         split="as published; the fifth training batch is the validation split",
         labels=THINGS,
     )
+    return dataset if palette is None else clustered(dataset, palette)
 
 
 def read_idx(path: Path) -> Tensor:

@@ -200,7 +200,13 @@ SETS: Mapping[str, Spec] = {
         "dgm.data.images:binarized_mnist", "MNIST as Larochelle binarised it once", BINARIZED_MNIST, "binarized_mnist"
     ),
     "dynamic_mnist": Spec("dgm.data.images:dynamic_mnist", "MNIST binarised anew at each visit", MNIST, "mnist"),
-    "cifar10": Spec("dgm.data.images:cifar10", "60,000 photographs, 32×32 in colour, 256 levels", CIFAR10, "cifar10"),
+    "cifar10": Spec(
+        "dgm.data.images:cifar10",
+        "60,000 photographs, 32×32 in colour, 256 levels",
+        CIFAR10,
+        "cifar10",
+        options=("palette",),
+    ),
     "tinyshakespeare": Spec(
         "dgm.data.text:tinyshakespeare",
         "1.1 million characters of Shakespeare's plays",

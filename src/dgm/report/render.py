@@ -18,6 +18,7 @@ from PIL import Image
 
 from dgm import __version__
 from dgm.data import Dataset, text
+from dgm.data.palette import in_colour
 from dgm.errors import BadInput
 from dgm.protocols import Batch
 from dgm.report import collect, figures
@@ -145,7 +146,7 @@ def cards(table: Sequence[Row], dataset: Dataset) -> list[dict[str, str]]:
         if x is None:
             continue
         card = {"name": row.model, "family": row.family, "samples": picture(x, dataset, real)}
-        if len(dataset.space.shape) == 3:
+        if len(dataset.space.shape) == 3 and dataset.space.kind != "tokens":
             card["neighbours"] = encoded(pairs(x, collect.nearest(row.runs[0], dataset), dataset.space))
         found.append(card)
     return found
@@ -165,7 +166,9 @@ def picture(x: Batch, dataset: Dataset, beside: Batch) -> str:
         return encoded(lines([text.decode(tokens, about) for tokens in x[:TEXTS]]))
     if dataset.rate:
         return encoded(spectrograms(x[:SOUNDS], dataset.rate))
-    return encoded(grid(x, dataset.space) if len(dataset.space.shape) == 3 else scatter(x, dataset.space, beside))
+    if len(dataset.space.shape) == 3:
+        return encoded(grid(*in_colour(x, dataset.space, about)))
+    return encoded(scatter(x, dataset.space, beside))
 
 
 def encoded(image: Image.Image) -> str:

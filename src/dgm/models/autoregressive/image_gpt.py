@@ -6,8 +6,8 @@ A causal transformer over the values of an image in reading order, a pixel's cha
 token of its own.
 
 Source: Generative pretraining from pixels (Chen et al., 2020), equations 1 and 3.
-Differs from it: all levels of all channels, where the paper clusters colours; queries and keys turn with their position
-besides; a label chooses the start token.
+Differs from it: all levels of all channels, unless the data set clusters its colours as the paper does (``palette``);
+queries and keys turn with their position besides; a label chooses the start token.
 """
 
 from __future__ import annotations

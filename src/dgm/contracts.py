@@ -29,6 +29,8 @@ from dgm.networks.raster import reading_order, to_sequence
 from dgm.protocols import (
     Autoregressive,
     BoundedLikelihood,
+    Denoising,
+    EstimatedLikelihood,
     ExactLikelihood,
     Fittable,
     ImportanceWeighted,
@@ -280,6 +282,29 @@ def steps_are_the_conditionals(model: Model) -> str:
     return require(worst < 1e-4, f"largest relative difference {worst:.2g}")
 
 
+@torch.no_grad()
+def estimate_integrates_to_one(model: Model) -> str:
+    """The exponentials of the estimate make up one."""
+    if model.space.shape != (2,) or model.space.bounds is not None:
+        return "the law is looked at in the plane"
+    side = torch.linspace(-7, 7, 57)
+    points, area = torch.cartesian_prod(side, side), float(side[1] - side[0]) ** 2
+    total = float(model.log_prob_estimate(points).double().exp().sum() * area)
+    return require(abs(total - 1) < 2e-2, f"integral of exp(estimate) over a grid = {total:.4f}")
+
+
+@torch.no_grad()
+def endpoints_lie_on_the_path(model: Model) -> str:
+    """What is expected of data and of noise leads to x_t, with a label and without."""
+    t = torch.linspace(max(model.t_min, 0.02), 0.98, 16)
+    x_t, worst = torch.randn(16, *model.space.shape), 0.0
+    for y in (None, labels(model, 16)):
+        ends = model.endpoints(x_t, t, y)
+        mean, std = model.path.marginal(ends[0], t)
+        worst = max(worst, float(((mean + std * ends[1] - x_t) / (1 + x_t.abs() + mean.abs())).abs().max()))
+    return require(worst < 1e-4, f"largest relative difference {worst:.2g}")
+
+
 def energy_is_smooth(model: Model) -> str:
     """The energy is finite and follows x."""
     with torch.no_grad():
@@ -428,6 +453,8 @@ LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
     no_dimension_sees_its_future: (Autoregressive,),
     conditionals_make_the_density: (Autoregressive, ExactLikelihood),
     steps_are_the_conditionals: (Autoregressive,),
+    estimate_integrates_to_one: (EstimatedLikelihood,),
+    endpoints_lie_on_the_path: (Denoising,),
     code_inverts: (ExactLikelihood, Latent),
     log_determinant_is_the_jacobians: (ExactLikelihood, Latent),
     energy_is_smooth: (Unnormalised,),

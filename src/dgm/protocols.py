@@ -113,6 +113,23 @@ class Autoregressive(Protocol):
 
 
 @runtime_checkable
+class Denoising(Protocol):
+    r"""Undoes Gaussian noise: any solver of `dgm.samplers` samples it, any guidance steers it.
+
+    Besides, it keeps ``path``, the `dgm.processes.gaussian.GaussianPath` from its data to noise; ``scaling``, the
+    affine map from x to the x_0 of that path; ``t_min``, the earliest time that the network knows; and ``solving``, the
+    `dgm.samplers.diffusion.Solving` that it is sampled by unless told otherwise.
+    """
+
+    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> tuple[Tensor, Tensor]:
+        """E[x_0 | x_t] and E[eps | x_t], of x_t's shape, as `dgm.processes.parameterisation.Endpoints`.
+
+        ``y`` of None asks for no label, also of a model that was trained with labels.
+        """
+        ...
+
+
+@runtime_checkable
 class BoundedLikelihood(Protocol):
     def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
         """One unbiased draw of a lower bound on log p(x), in nats."""
@@ -157,6 +174,7 @@ CAPABILITIES: Sequence[type] = (
     Progressive,
     ExactLikelihood,
     Autoregressive,
+    Denoising,
     BoundedLikelihood,
     ImportanceWeighted,
     EstimatedLikelihood,

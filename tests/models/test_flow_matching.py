@@ -63,13 +63,13 @@ def test_density_is_in_the_datas_own_units() -> None:
 
 def test_stochastic_density_averages_to_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    model = flow_matching(Space.continuous((3,)), likelihood_steps=4)
+    model = flow_matching(Space.continuous((3,)))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     x = torch.randn(1, 3, dtype=torch.float64)
     exact = model.log_prob_estimate(x).item()
-    monkeypatch.setattr("dgm.models.flow_matching.flow_matching.EXACT_TRACE", 0)
+    monkeypatch.setattr("dgm.samplers.flow_density.EXACT_TRACE", 0)
     draws = model.log_prob_estimate(x.expand(4000, 3))
     assert draws.std() > 1e-3
     assert draws.mean().item() == pytest.approx(exact, abs=4 * draws.std().item() / 4000**0.5)
@@ -92,7 +92,7 @@ def test_loss_is_zero_with_the_answer_and_counts_both_ends_untrained() -> None:
 
 
 def test_estimate_is_the_random_states_own_and_keeps_no_graph() -> None:
-    model, x = flow_matching(Space.continuous((20,)), likelihood_steps=2), torch.randn(3, 20, dtype=torch.float64)
+    model, x = flow_matching(Space.continuous((20,))), torch.randn(3, 20, dtype=torch.float64)
     with torch.no_grad():
         model.network.body.head.weight.normal_()
     draws = []

@@ -44,6 +44,31 @@ class GaussianPath(ABC):
         """alpha_t² / sigma_t², infinite where sigma_t is 0."""
         return (self.alpha(t) / self.sigma(t)).square()
 
+    def half_log_snr(self, t: Tensor) -> Tensor:
+        """lambda_t = log(alpha_t / sigma_t), falling in t."""
+        return self.alpha(t).log() - self.sigma(t).log()
+
+    def time_of(self, half_log_snr: Tensor) -> Tensor:
+        """The t in [0, 1] with this lambda_t, by bisection in float64; an end of the path where there is none."""
+        low, high = torch.zeros_like(half_log_snr).double(), torch.ones_like(half_log_snr).double()
+        for _ in range(60):
+            middle = (low + high) / 2
+            later = self.half_log_snr(middle) > half_log_snr
+            low, high = torch.where(later, middle, low), torch.where(later, high, middle)
+        return ((low + high) / 2).to(half_log_snr)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        r"""f and g² of the SDE dx = f x dt + g dw that has these marginals.
+
+        .. math:: f = \frac{d \log \alpha_t}{dt}, \qquad
+            g^2 = \frac{d \sigma_t^2}{dt} - 2 f \sigma_t^2 = -2 \sigma_t^2 \frac{d \lambda_t}{dt}
+
+        Source: arXiv:2107.00630, appendix A; for VE, VP and sub-VP arXiv:2011.13456, equation 29.
+        """
+        f = self.alpha_dot(t) / self.alpha(t)
+        sigma = self.sigma(t)
+        return f, 2 * sigma * (self.sigma_dot(t) - f * sigma)
+
     def marginal(self, x_0: Tensor, t: Tensor) -> Gaussian:
         """q(x_t | x_0). ``t`` is (B,) or a scalar."""
         t = over(t, x_0)
@@ -70,11 +95,14 @@ class GaussianPath(ABC):
 
         Source: arXiv:2107.00630, equations 24-27; with DDPM's letters arXiv:2006.11239, equations 6 and 7.
         """
-        s, t = over(s, x_t), over(t, x_t)
+        of_x_t, of_x_0, std = self.posterior_coefficients(over(s, x_t), over(t, x_t))
+        return Gaussian(of_x_t * x_t + of_x_0 * x_0, std)
+
+    def posterior_coefficients(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `posterior` multiplies x_t and x_0 by, and its standard deviation."""
         alpha_ts, var_ts = self.transition(s, t)
         var_s, var_t = self.sigma(s).square(), self.sigma(t).square()
-        mean = alpha_ts * var_s / var_t * x_t + self.alpha(s) * var_ts / var_t * x_0
-        return Gaussian(mean, (var_ts * var_s / var_t).sqrt())
+        return alpha_ts * var_s / var_t, self.alpha(s) * var_ts / var_t, (var_ts * var_s / var_t).sqrt()
 
 
 class VariancePreserving(GaussianPath):
@@ -142,12 +170,28 @@ class CosineVP(VariancePreserving):
         return -self.theta_dot * (self.theta_0 + self.theta_dot * t).tan()
 
 
+class SubVP(LinearVP):
+    r"""The data's share of `LinearVP`, with less noise: its variance is that of `LinearVP` squared.
+
+    .. math:: \sigma_t = 1 - \alpha_t^2
+
+    Source: arXiv:2011.13456, equation 29, third line.
+    """
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return -torch.expm1(2 * self.log_alpha(t))
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        return -2 * self.alpha(t) * self.alpha_dot(t)
+
+
 class VarianceExploding(GaussianPath):
     r"""Data stays and noise grows geometrically.
 
-    .. math:: \alpha_t = 1, \qquad \sigma_t = \sigma_{min} (\sigma_{max} / \sigma_{min})^t
+    .. math:: \alpha_t = 1, \qquad \sigma_t = \sigma_{min} (\sigma_{max} / \sigma_{min})^t \text{ for } t > 0,
+        \quad \sigma_0 = 0
 
-    sigma_0 is sigma_min, not 0. Source: arXiv:2011.13456, equation 31.
+    Source: arXiv:2011.13456, equation 31, which leaps from 0 to sigma_min at t = 0.
     """
 
     def __init__(self, sigma_min: float, sigma_max: float) -> None:
@@ -157,13 +201,36 @@ class VarianceExploding(GaussianPath):
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        return self.sigma_min * (self.log_ratio * t).exp()
+        return self.sigma_min * (self.log_ratio * t).exp() * (t > 0)
 
     def alpha_dot(self, t: Tensor) -> Tensor:
         return torch.zeros_like(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
         return self.log_ratio * self.sigma(t)
+
+
+class LinearVE(GaussianPath):
+    r"""Data stays and noise grows at constant speed, :math:`\alpha_t = 1` and :math:`\sigma_t = \sigma_{max} t`.
+
+    Source: Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364,
+    table 1, whose time is sigma.
+    """
+
+    def __init__(self, sigma_max: float) -> None:
+        self.sigma_max = sigma_max
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.sigma_max * t
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        return self.sigma_max * torch.ones_like(t)
 
 
 class Straight(GaussianPath):

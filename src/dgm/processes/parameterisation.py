@@ -33,11 +33,19 @@ Prediction: TypeAlias = Literal["x_0", "eps", "v", "score", "velocity"]
 
 
 class Endpoints(NamedTuple):
-    """Both ends of the path that leads to an x_t."""
+    """Both ends of the path that leads to an x_t.
+
+    ``variance`` is there where a model has learnt that of its steps: from 0, the posterior's, to 1, the forward
+    transition's, on a log scale.
+    """
 
     x_0: Tensor
     eps: Tensor
+    variance: Tensor | None = None
 
+
+# what solvers and guidance ask: both ends, as expected, of a state (n, ...) at a time, a scalar
+Denoise: TypeAlias = Callable[[Tensor, Tensor], Endpoints]
 
 COEFFICIENTS: Mapping[str, Callable[[GaussianPath, Tensor], tuple[Tensor, Tensor]]] = {
     "x_0": lambda path, t: (torch.ones_like(t), torch.zeros_like(t)),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from torch import Tensor
 
 from dgm.processes.gaussian import GaussianPath
+from dgm.processes.parameterisation import Denoise
+from dgm.samplers.times import float64
 
 Variance: TypeAlias = Literal["posterior", "forward"]
 
 
 def ancestral(
-    predict_x_0: Callable[[Tensor, Tensor], Tensor],
+    denoise: Denoise,
     path: GaussianPath,
     x: Tensor,
     times: Tensor,
@@ -27,20 +28,25 @@ def ancestral(
     Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, algorithm 2.
 
     Args:
-        predict_x_0: Of a state (n, ...) and its time, a scalar.
         x: State at times[0].
         times: (steps + 1,), falling.
         noise: Gives a standard normal of x's shape.
         variance: The paper's two (section 3.2): the ``posterior``'s is best where x_0 is certain, that of the
-            ``forward`` transition from s to t where x_0 ~ N(0, I).
+            ``forward`` transition from s to t where x_0 ~ N(0, I). A model that has learnt it chooses for itself.
 
     Yields:
         The state at times[1], times[2], ...
     """
+    t, s = float64(times[:-1]), float64(times[1:])
+    of_x_t, of_x_0, posterior = (part.tolist() for part in path.posterior_coefficients(s, t))
+    forward = path.transition(s, t)[1].sqrt().tolist()
     last = len(times) - 2
-    for step, (t, s) in enumerate(pairwise(times)):
-        mean, std = path.posterior(predict_x_0(x, t), x, s, t)
-        if variance == "forward":
-            std = path.transition(s, t)[1].sqrt()
-        x = mean if step == last else mean + std * noise()
+    for k in range(last + 1):
+        ends = denoise(x, times[k])
+        x = of_x_t[k] * x + of_x_0[k] * ends.x_0
+        if k < last:
+            std = forward[k] if variance == "forward" else posterior[k]
+            if ends.variance is not None:
+                std = posterior[k] ** (1 - ends.variance) * forward[k] ** ends.variance
+            x = x + std * noise()
         yield x

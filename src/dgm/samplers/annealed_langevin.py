@@ -7,43 +7,50 @@ from functools import partial
 
 from torch import Tensor
 
+from dgm.processes.gaussian import GaussianPath
+from dgm.processes.parameterisation import Denoise
 from dgm.samplers.langevin import langevin
+from dgm.samplers.times import levels
 
 
 def annealed_langevin(
-    score: Callable[[Tensor, Tensor], Tensor],
+    denoise: Denoise,
+    path: GaussianPath,
     x: Tensor,
-    sigmas: Tensor,
-    *,
-    steps: int,
-    step_size: float,
+    times: Tensor,
     noise: Callable[[], Tensor],
+    *,
+    langevin_steps: int = 5,
+    step_size: float = 0.6,
 ) -> Iterator[Tensor]:
-    r"""Langevin steps on each perturbed density in turn, their size in proportion to its variance.
+    r"""Langevin steps on the density at each time, their size in proportion to its noise's variance.
 
-    .. math:: x \leftarrow x + \tfrac{\alpha_i}{2} s(x, \sigma_i) + \sqrt{\alpha_i} z, \qquad \alpha_i = r \sigma_i^2
+    .. math:: x \leftarrow x + \tfrac{\eta}{2} s(x, t) + \sqrt{\eta} z, \qquad \eta = r \sigma_t^2
+
+    The state at one time is where the next time's steps begin; where there is no noise it is x_0 as predicted.
 
     Source: Generative Modeling by Estimating Gradients of the Data Distribution (Song & Ermon, 2019),
-    arXiv:1907.05600, algorithm 1, whose step size is epsilon = r sigma_L².
+    arXiv:1907.05600, algorithm 1, whose step size is epsilon = r sigma_L²; the last denoising, arXiv:2006.09011,
+    appendix B. NCSN's levels are times of a `VarianceExploding` path in equal strides of log sigma.
 
     Args:
-        score: Of a state (n, ...) and its level, a scalar.
-        x: A state at the first level.
-        sigmas: (levels,), falling.
-        steps: Of each level.
-        step_size: r, the step over the level's variance.
+        x: State at times[0].
+        times: (levels + 1,), falling to where there is no noise.
         noise: Gives a standard normal of x's shape.
+        langevin_steps: At each level.
+        step_size: r, the step over the level's variance.
 
     Yields:
-        The state after each step, levels · steps of them.
+        The state after each level, the last one denoised.
     """
-    for sigma in sigmas:
-        size = step_size * sigma.item() ** 2
-        chain = langevin(partial(_at, score, sigma), x, steps=steps, step_size=size, noise=noise)
-        for state in chain:
-            x = state
-            yield x
+    alpha, sigma, _ = levels(path, times)
+    for k, t in enumerate(times[:-1]):
+        score = partial(_score, denoise, t, sigma[k])
+        *_, x = langevin(score, x, steps=langevin_steps, step_size=step_size * sigma[k] ** 2, noise=noise)
+        if sigma[k + 1] == 0:
+            x = alpha[k + 1] * denoise(x, t).x_0
+        yield x
 
 
-def _at(score: Callable[[Tensor, Tensor], Tensor], sigma: Tensor, x: Tensor) -> Tensor:
-    return score(x, sigma)
+def _score(denoise: Denoise, t: Tensor, sigma: float, x: Tensor) -> Tensor:
+    return denoise(x, t).eps / -sigma

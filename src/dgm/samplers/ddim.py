@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
-import torch
 from torch import Tensor
 
+from dgm.errors import BadInput
 from dgm.processes.gaussian import GaussianPath
+from dgm.processes.parameterisation import Denoise
+from dgm.samplers.times import float64
 
 
 def ddim(
-    predict_x_0: Callable[[Tensor, Tensor], Tensor],
+    denoise: Denoise,
     path: GaussianPath,
     x: Tensor,
     times: Tensor,
@@ -25,26 +26,29 @@ def ddim(
     .. math:: x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - c^2}\, \hat\epsilon + c z, \qquad
         c = \eta \frac{\sigma_s}{\sigma_t} \sqrt{\sigma_t^2 - (\alpha_t / \alpha_s)^2 \sigma_s^2}
 
-    With eta = 0 it solves the probability-flow ODE to first order; with eta = 1 it is `ancestral`.
+    With eta = 0 it solves the probability-flow ODE to first order, from noise to data or from data to noise; with
+    eta = 1 it is `ancestral`.
 
     Source: Denoising Diffusion Implicit Models (Song et al., 2020), arXiv:2010.02502, equations 12 and 16.
 
     Args:
-        predict_x_0: Of a state (n, ...) and its time, a scalar.
         x: State at times[0].
-        times: (steps + 1,), falling.
+        times: (steps + 1,), falling; rising for eta = 0 too, from data to their code (equation 14).
         noise: Gives a standard normal of x's shape; needed where eta > 0, and not asked in the last step.
 
     Yields:
         The state at times[1], times[2], ...
     """
-    last = len(times) - 2
-    for step, (t, s) in enumerate(pairwise(times)):
-        x_0 = predict_x_0(x, t)
-        eps = (x - path.alpha(t) * x_0) / path.sigma(t)
-        var_s, var_t = path.sigma(s).square(), path.sigma(t).square()
-        added = eta**2 * var_s / var_t * path.transition(s, t)[1]
-        x = path.alpha(s) * x_0 + (var_s - added).clamp_min(0).sqrt() * eps
-        if eta > 0 and noise is not None and step != last:
-            x = x + torch.sqrt(added) * noise()
+    if eta > 0 and noise is None:
+        raise BadInput(f"DDIM with eta = {eta} draws noise and has no source of it", "give noise, or eta = 0")
+    t, s = float64(times[:-1]), float64(times[1:])
+    var_s, var_t = path.sigma(s).square(), path.sigma(t).square()
+    added = eta**2 * var_s / var_t * path.transition(s, t)[1]
+    of_x_0, of_eps = path.alpha(s).tolist(), (var_s - added).clamp_min(0).sqrt().tolist()
+    of_noise, last = added.sqrt().tolist(), len(times) - 2
+    for k in range(last + 1):
+        x_0, eps, _ = denoise(x, times[k])
+        x = of_x_0[k] * x_0 + of_eps[k] * eps
+        if eta > 0 and noise and k < last:
+            x = x + of_noise[k] * noise()
         yield x

@@ -4,13 +4,14 @@ r"""Denoising diffusion, a lower bound on the likelihood.
     - KL(q(x_T | x_0) \| N(0, I)) \Big]
 
 The loss is the unweighted one, :math:`\| \epsilon - \hat\epsilon(x_t, t) \|^2 / D`, which gives better samples; the
-bound is there to measure. Probability of a discrete x, density of a continuous one with respect to Lebesgue measure, in
-nats.
+bound is there to measure, and to learn the variances from. Probability of a discrete x, density of a continuous one
+with respect to Lebesgue measure, in nats.
 
-Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, equations 5, 8, 13 and 14.
+Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, equations 5, 8, 13 and 14; learnt
+variances, Improved DDPM (Nichol & Dhariwal, 2021), arXiv:2102.09672, equations 15 and 16.
 Differs from it: step i of T is at t = i / T of a continuous schedule, so that T may be any and fewer steps may be
 sampled; T is 100, because a first step whose noise is below the data's own rounding costs the bound more than it gives;
-x_0 as predicted is clamped to the data's range; a smaller U-Net.
+x_0 as predicted is clamped to the data's range in samples and in the bound; a smaller U-Net.
 """
 
 from __future__ import annotations
@@ -25,21 +26,22 @@ from torch import Tensor, nn
 from dgm.distributions import discretised_normal
 from dgm.distributions.scaling import Scaling
 from dgm.networks.denoiser import Denoiser
-from dgm.networks.embeddings import check_labels, sampled_labels
-from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP
-from dgm.processes.parameterisation import endpoints
+from dgm.networks.embeddings import check_labels, hidden_labels
+from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP, over
+from dgm.processes.parameterisation import Endpoints, endpoints
 from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers.ancestral import ancestral
-from dgm.samplers.ddim import ddim
-from dgm.seeds import Seed, streams
+from dgm.samplers import diffusion, flow_density
+from dgm.samplers.diffusion import Solving
+from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
 PATHS: dict[str, Callable[[], GaussianPath]] = {"linear": LinearVP, "cosine": CosineVP}
+HYBRID = 1e-3  # the bound's weight beside the unweighted loss, where variances are learnt
 
 
 class DDPM(nn.Module):
-    """Predicts the noise in x_t.
+    """Predicts the noise in x_t, and where asked the variance of each step back.
 
     Example:
         >>> model = DDPM(Space.levels((1, 8, 8), 17), DDPM.Config())
@@ -62,38 +64,66 @@ class DDPM(nn.Module):
         steps: int = setting(100, "T, steps of the bound", low=2)
         schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        variance: Literal["forward", "posterior"] = setting("forward", "of each step back, the larger or the smaller")
+        variance: Literal["forward", "posterior", "learnt"] = setting(
+            "forward", "of each step back: the larger, the smaller, or between the two as learnt"
+        )
         sampler: Literal["ddim", "ancestral"] = setting("ddim", "without noise in its steps, or with")
         sampling_steps: int = setting(50, "steps of the sampler; the bound is that of T", low=1)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
+        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
         self.scaling = Scaling(space)
-        self.path = PATHS[config.schedule]()
-        self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
+        self.path, self.t_min = PATHS[config.schedule](), 1 / config.steps
+        outputs = space.shape[0] * (2 if config.variance == "learnt" else 1)
+        self.network = Denoiser(space.shape, outputs=outputs, width=config.width, classes=config.classes)
+        options = {} if config.sampler == "ddim" or config.variance == "learnt" else {"variance": config.variance}
+        self.solving = Solving(solver=config.sampler, steps=config.sampling_steps, clamp=True, options=options)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """||eps - eps_theta(x_t, t)||² / D, 1 for an untrained network (equation 14)."""
+        """||eps - eps_theta(x_t, t)||² / D, 1 for an untrained network (equation 14), and the bound's part for v."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
+        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
         i, eps = torch.randint(1, self.config.steps + 1, (len(x),), device=x.device), torch.randn_like(x_0)
-        t = i / self.config.steps
-        return (self.network(self.path.corrupt(x_0, eps, t), t, y) - eps).square().flatten(1).mean(1)
+        t = (i / self.config.steps).to(x_0)
+        x_t = self.path.corrupt(x_0, eps, t)
+        ends = self.endpoints(x_t, t, y)
+        loss = (ends.eps - eps).square().flatten(1).mean(1)
+        if ends.variance is None:
+            return loss
+        fixed = Endpoints(self.clamped(ends.x_0).detach(), ends.eps, ends.variance)  # eps learns from the loss alone
+        bound = torch.where(i > 1, self.step_kl(x_0, x_t, i, fixed), self.decoder_nats(x, x_0, i, fixed))
+        return loss + HYBRID * self.config.steps * bound / self.space.dim
+
+    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
+        out = self.network(x_t, t, y)
+        if self.config.variance != "learnt":
+            return endpoints("eps", self.path, out, x_t, t)
+        eps, v = out.chunk(2, 1)
+        return endpoints("eps", self.path, eps, x_t, t)._replace(variance=(v + 1) / 2)
 
     def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
         """The bound with one step i drawn in place of the sum over T - 1 (equation 5)."""
+        reconstruction, transitions, prior = self.terms(x, y)
+        return reconstruction - transitions - prior + self.scaling.ladj
+
+    def terms(self, x: Batch, y: Labels | None = None) -> tuple[PerExample, PerExample, PerExample]:
+        """Unbiased draws of -L_0, of L_1 + ... + L_{T-1} and L_T itself, of x in the network's units."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
         probability = self.step_probabilities().to(x.device)
         i = torch.searchsorted(probability.cumsum(0), stratified(len(x), x.device).double(), right=True)
         i = i.clamp_max(self.config.steps)  # rounding can leave the last of the cumulative sums below 1
         transitions = self.transition_kl(x_0, i, y) / probability[i].to(x_0)
-        return self.reconstruction(x, x_0, y) - transitions - self.prior_kl(x_0) + self.scaling.ladj
+        return self.reconstruction(x, x_0, y), transitions, self.prior_kl(x_0)
 
     def step_probabilities(self) -> Tensor:
         """(T + 1,) float64, how often `elbo` draws each i: in proportion to L_{i-1} of x_0 ~ N(0, I)."""
         i = torch.arange(2, self.config.steps + 1)
         rho, snr_s, snr_t = self._step(i)
+        if self.config.variance != "forward":
+            rho = torch.ones_like(rho)
         weights = torch.cat([rho.new_zeros(2), rho * (snr_s - snr_t) / (1 + snr_t)])
         return weights / weights.sum()
 
@@ -103,59 +133,62 @@ class DDPM(nn.Module):
         return (mean.square() + std.square() - 1 - 2 * std.log()).flatten(1).sum(1) / 2
 
     def transition_kl(self, x_0: Tensor, i: Tensor, y: Labels | None) -> PerExample:
-        r"""L_{i-1}, one draw of x_i, with rho the ratio of q's variance to p's and D dimensions (equation 8).
-
-        .. math:: \tfrac{D}{2} (\rho - 1 - \log \rho) + \tfrac{\rho}{2} (SNR_s - SNR_t) \|x_0 - \hat x_0\|^2
-        """
-        rho, snr_s, snr_t = self._step(i)
+        """L_{i-1}, one draw of x_i (equation 8)."""
         t = (i / self.config.steps).to(x_0)
         x_t = self.path.corrupt(x_0, torch.randn_like(x_0), t)
-        squares = (x_0 - self._predict_x_0(x_t, t, y)).square().flatten(1).sum(1)
-        return (self.space.dim * (rho - 1 - rho.log()) + rho * (snr_s - snr_t) * squares).to(x_0) / 2
+        ends = self.endpoints(x_t, t, y)
+        return self.step_kl(x_0, x_t, i, ends._replace(x_0=self.clamped(ends.x_0)))
+
+    def step_kl(self, x_0: Tensor, x_t: Tensor, i: Tensor, ends: Endpoints) -> PerExample:
+        r"""KL(q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i)), with rho the ratio of q's variance to p's, by dimension.
+
+        .. math:: \tfrac12 (\rho - 1 - \log \rho) + \tfrac{\rho}{2} (SNR_s - SNR_t) (x_0 - \hat x_0)^2
+        """
+        forward, snr_s, snr_t = (over(part, x_0) for part in self._step(i))
+        rho = self.ratio(forward, ends.variance)
+        squares = (x_0 - ends.x_0).square()
+        kl = rho - 1 - rho.log() + rho * (snr_s - snr_t) * squares
+        return kl.expand_as(x_0).flatten(1).sum(1).to(x_0) / 2
+
+    def ratio(self, forward: Tensor, v: Tensor | None) -> Tensor:
+        """rho, from that of the forward variance: 1 with the posterior's, between them on a log scale where learnt."""
+        if v is not None:
+            return forward**v
+        return forward if self.config.variance == "forward" else torch.ones_like(forward)
 
     def _step(self, i: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """rho, SNR_s and SNR_t of step i, from s = (i - 1) / T to t = i / T, in float64."""
+        """rho of the forward variance, SNR_s and SNR_t of step i, from s = (i - 1) / T to t = i / T, in float64."""
         s, t = (i - 1).double() / self.config.steps, i.double() / self.config.steps
         rho = (self.path.sigma(s) / self.path.sigma(t)).square()
-        return rho if self.config.variance == "forward" else torch.ones_like(rho), self.path.snr(s), self.path.snr(t)
+        return rho, self.path.snr(s), self.path.snr(t)
 
     def reconstruction(self, x: Batch, x_0: Tensor, y: Labels | None) -> PerExample:
-        """-L_0 = log p(x_0 | x_1), one draw of x_1: a normal about x̂_0, over cells if x is discrete (equation 13)."""
-        t = x_0.new_full((len(x_0),), 1 / self.config.steps)
-        x_1 = self.path.corrupt(x_0, torch.randn_like(x_0), t)
-        mean, std = self._predict_x_0(x_1, t, y), self.path.sigma(t[0])
+        """-L_0 = log p(x_0 | x_1), one draw of x_1."""
+        i = torch.ones(len(x_0), dtype=torch.int64, device=x_0.device)
+        t = (i / self.config.steps).to(x_0)
+        ends = self.endpoints(self.path.corrupt(x_0, torch.randn_like(x_0), t), t, y)
+        return -self.decoder_nats(x, x_0, i, ends._replace(x_0=self.clamped(ends.x_0)))
+
+    def decoder_nats(self, x: Batch, x_0: Tensor, i: Tensor, ends: Endpoints) -> PerExample:
+        """L_0: a normal about x̂_0 with the noise of x_1, over cells where x is discrete (equation 13)."""
+        std = self.path.sigma(torch.tensor(1 / self.config.steps).to(x_0))
         if self.space.discrete:
-            nats = discretised_normal.log_prob(x, mean, std, self.space.values or 0).to(x_0)
+            nats = discretised_normal.log_prob(x, ends.x_0, std, self.space.values or 0).to(x_0)
         else:
-            nats = torch.distributions.Normal(mean, std, validate_args=False).log_prob(x_0)
-        return nats.flatten(1).sum(1)
+            nats = torch.distributions.Normal(ends.x_0, std, validate_args=False).log_prob(x_0)
+        return -nats.flatten(1).sum(1)
+
+    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
+        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        *_, last = self.trajectory(n, y, seed=seed)
-        return last.x
+        return diffusion.sample(self, n, y, seed=seed)
 
-    @torch.no_grad()
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        draw = streams(n, seed, self.scaling.loc.device)
-        y = sampled_labels(y, self.config.classes, draw)
+        return diffusion.trajectory(self, n, y, seed=seed)
 
-        def noise() -> Tensor:
-            return draw.normal(self.space.shape).to(self.scaling.loc)
-
-        def predict_x_0(x_t: Tensor, t: Tensor) -> Tensor:
-            return self._predict_x_0(x_t, t.expand(n), y)
-
-        steps = self.config.sampling_steps
-        times = torch.linspace(1, 0, steps + 1).to(self.scaling.loc)
-        if self.config.sampler == "ddim":
-            states = ddim(predict_x_0, self.path, noise(), times)
-        else:
-            states = ancestral(predict_x_0, self.path, noise(), times, noise, variance=self.config.variance)
-        for step, x in enumerate(states, 1):
-            yield State(self.scaling.inverse(x), step, steps)
-
-    def _predict_x_0(self, x_t: Tensor, t: Tensor, y: Labels | None) -> Tensor:
-        x_0 = endpoints("eps", self.path, self.network(x_t, t, y), x_t, t).x_0
+    def clamped(self, x_0: Tensor) -> Tensor:
         return x_0.clamp(-1, 1) if self.space.discrete or self.space.bounds else x_0
 
 

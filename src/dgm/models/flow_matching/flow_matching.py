@@ -1,36 +1,40 @@
-r"""Flow matching on straight paths, an estimate of the likelihood.
+r"""Flow matching: the velocity of a path from data to noise, an estimate of the likelihood.
 
-.. math:: \mathcal L = E \| \hat v(x_t, t) - (\epsilon - x_0) \|^2, \qquad x_t = (1 - t) x_0 + t \epsilon
+.. math:: \mathcal L = E \| \hat v(x_t, t) - (\dot\alpha_t x_0 + \dot\sigma_t \epsilon) \|^2, \qquad
+    x_t = \alpha_t x_0 + \sigma_t \epsilon
 
-Samples solve :math:`dx / dt = \hat v(x, t)` from noise at t = 1 to data at t = 0; the density follows from the
-instantaneous change of variables, with respect to Lebesgue measure, in nats.
+On the straight path the velocity is :math:`\epsilon - x_0`, at constant speed. Samples solve
+:math:`dx / dt = \hat v(x, t)` from noise at t = 1 to data at t = 0; the density follows from the instantaneous change
+of variables, of a continuous x with respect to Lebesgue measure, of a discrete one dequantised by the path's own noise,
+in nats.
 
 Source: Flow Matching for Generative Modeling (Lipman et al., 2022), arXiv:2210.02747, equations 20-23 with
-sigma_min = 0, appendix C. Its time runs the other way: t here is 1 - t there, and v changes its sign.
+sigma_min = 0, appendix C; the variance-preserving path, equations 18 and 19. Its time runs the other way: t here is
+1 - t there, and v changes its sign.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dgm.distributions.scaling import Scaling
 from dgm.networks.denoiser import Denoiser
-from dgm.networks.embeddings import check_labels, sampled_labels
-from dgm.processes.gaussian import Straight
-from dgm.processes.parameterisation import Endpoints, predict
+from dgm.networks.embeddings import check_labels, hidden_labels
+from dgm.processes.gaussian import GaussianPath, LinearVP, Straight
+from dgm.processes.parameterisation import Endpoints, endpoints, predict
 from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers.change_of_variables import Field, integrated_divergence
-from dgm.samplers.ode import integrate
-from dgm.seeds import Seed, streams
+from dgm.samplers import diffusion, flow_density
+from dgm.samplers.diffusion import Solving
+from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
-EXACT_TRACE = 16  # dimensions up to which D gradients a step cost little
+PATHS: dict[str, Callable[[], GaussianPath]] = {"straight": Straight, "variance_preserving": LinearVP}
 
 
 class FlowMatching(nn.Module):
@@ -38,11 +42,11 @@ class FlowMatching(nn.Module):
 
     Example:
         >>> model = FlowMatching(Space.continuous((2,)), FlowMatching.Config())
-        >>> model.log_prob_estimate(torch.zeros(3, 2))  # untrained it stands still: a standard normal
-        tensor([-1.8379, -1.8379, -1.8379])
+        >>> model.loss(torch.zeros(3, 2)).shape
+        torch.Size([3])
     """
 
-    spaces: ClassVar[set[str]] = {"continuous"}
+    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     defaults: ClassVar[dict[str, Any]] = {
         "lr": 2e-3,
         "warmup": 50,
@@ -53,48 +57,45 @@ class FlowMatching(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
+        path: Literal["straight", "variance_preserving"] = setting("straight", "from data to noise")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         solver: Literal["euler", "heun"] = setting("heun", "of the ODE, for samples")
         sampling_steps: int = setting(30, "steps of the solver, for samples", low=1)
-        likelihood_steps: int = setting(20, "Runge-Kutta steps of order 4, for the likelihood", low=1)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
+        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
         self.scaling = Scaling(space)
-        self.path = Straight()
+        self.path = PATHS[config.path]()
+        self.t_min = 0.0 if config.path == "straight" else 1e-3  # where the other's velocity has no bound
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
-        trace = "exact trace" if space.dim <= EXACT_TRACE else "stochastic trace"
-        self.likelihood_method = f"ODE, {config.likelihood_steps} steps of RK4, {trace}"
+        self.solving = Solving(solver=config.solver, steps=config.sampling_steps)
+        self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """||v(x_t, t) - (eps - x_0)||² / D, t uniform (equation 23)."""
+        """||v(x_t, t) - d x_t / dt||² / D, t uniform (equation 23)."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        t, eps = torch.rand(len(x), device=x.device).to(x_0), torch.randn_like(x_0)
-        velocity = predict("velocity", self.path, Endpoints(x_0, eps), t)
-        return (self.network(self.path.corrupt(x_0, eps, t), t, y) - velocity).square().flatten(1).mean(1)
+        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
+        eps = torch.randn_like(x_0)
+        return self.loss_of(Endpoints(x_0, eps), y)
+
+    def loss_of(self, ends: Endpoints, y: Labels | None = None) -> PerExample:
+        """The loss where data and noise are already paired, and scaled."""
+        t = self.t_min + (1 - self.t_min) * torch.rand(len(ends.x_0), device=ends.x_0.device).to(ends.x_0)
+        x_t, velocity = self.path.corrupt(ends.x_0, ends.eps, t), predict("velocity", self.path, ends, t)
+        return (self.network(x_t, t, y) - velocity).square().flatten(1).mean(1)
+
+    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
+        return endpoints("velocity", self.path, self.network(x_t, t, y), x_t, t)
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """Unbiased but for the solver's error where the trace is stochastic, and only that error where it is exact."""
-        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        probe = None if self.space.dim <= EXACT_TRACE else torch.randint_like(x_0, 2) * 2 - 1
-        times = torch.linspace(0, 1, self.config.likelihood_steps + 1).to(x_0)
-        x_1, divergence = integrated_divergence(self._velocity(y), x_0, times, "rk4", probe)
-        return torch.distributions.Normal(0.0, 1.0).log_prob(x_1).flatten(1).sum(1) + divergence + self.scaling.ladj
+        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
+        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        *_, last = self.trajectory(n, y, seed=seed)
-        return last.x
+        return diffusion.sample(self, n, y, seed=seed)
 
-    @torch.no_grad()
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        draw, steps = streams(n, seed, self.scaling.loc.device), self.config.sampling_steps
-        y = sampled_labels(y, self.config.classes, draw)
-        x_1 = draw.normal(self.space.shape).to(self.scaling.loc)
-        times = torch.linspace(1, 0, steps + 1).to(x_1)
-        for step, x in enumerate(integrate(self._velocity(y), x_1, times, self.config.solver), 1):
-            yield State(self.scaling.inverse(x), step, steps)
-
-    def _velocity(self, y: Labels | None) -> Field:
-        return lambda x_t, t: self.network(x_t, t.expand(len(x_t)), y)
+        return diffusion.trajectory(self, n, y, seed=seed)

@@ -24,11 +24,13 @@ from torch import Tensor, nn
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.networks.denoiser import Denoiser
-from dgm.networks.embeddings import check_labels, sampled_labels
+from dgm.networks.embeddings import check_labels, hidden_labels
 from dgm.processes.gaussian import VarianceExploding, over
+from dgm.processes.parameterisation import Endpoints, endpoints
 from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers.annealed_langevin import annealed_langevin
-from dgm.seeds import Seed, streams
+from dgm.samplers import diffusion
+from dgm.samplers.diffusion import Solving
+from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -60,6 +62,9 @@ class NCSN(nn.Module):
         step_size: float = setting(0.6, "a step over the level's variance", low=1e-6)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
+        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+
+    t_min = 1e-5  # where sigma is sigma_min; at 0 there is none
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
@@ -70,12 +75,15 @@ class NCSN(nn.Module):
         self.scaling = Scaling(space)
         self.path = VarianceExploding(config.sigma_min, config.sigma_max)
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
+        options = {"langevin_steps": config.steps, "step_size": config.step_size}
+        self.solving = Solving(solver="annealed_langevin", steps=config.levels, spacing="log_snr", options=options)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """||sigma s(x_t, sigma) + eps||² / 2D at one level, 1/2 for an untrained network (equations 5 and 6)."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
+        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
         levels = self.config.levels
-        t = torch.randint(levels, (len(x),), device=x.device) / (levels - 1)
+        t = (torch.randint(levels, (len(x),), device=x.device) / (levels - 1)).clamp_min(self.t_min).to(x_0)
         eps = torch.randn_like(x_0)
         score = self.score(self.path.corrupt(x_0, eps, t), t, y)
         return (over(self.path.sigma(t), eps) * score + eps).square().flatten(1).mean(1) / 2
@@ -85,26 +93,11 @@ class NCSN(nn.Module):
         sigma = over(self.path.sigma(t), x_t)
         return -self.network(x_t / (1 + sigma.square()).sqrt(), t, y) / sigma
 
+    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
+        return endpoints("score", self.path, self.score(x_t, t, y), x_t, t)
+
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        *_, last = self.trajectory(n, y, seed=seed)
-        return last.x
+        return diffusion.sample(self, n, y, seed=seed)
 
-    @torch.no_grad()
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        draw, config = streams(n, seed, self.scaling.loc.device), self.config
-        y = sampled_labels(y, config.classes, draw)
-
-        def noise() -> Tensor:
-            return draw.normal(self.space.shape).to(self.scaling.loc)
-
-        def score(x: Tensor, sigma: Tensor) -> Tensor:
-            t = (sigma / config.sigma_min).log() / self.path.log_ratio
-            return self.score(x, t.expand(n), y)
-
-        sigmas = self.path.sigma(torch.linspace(1, 0, config.levels).to(self.scaling.loc))
-        x, total = sigmas[0] * noise(), config.levels * config.steps + 1
-        chain = annealed_langevin(score, x, sigmas, steps=config.steps, step_size=config.step_size, noise=noise)
-        for step, x in enumerate(chain, 1):
-            yield State(self.scaling.inverse(x), step, total)
-        denoised = x + sigmas[-1].square() * score(x, sigmas[-1])
-        yield State(self.scaling.inverse(denoised), total, total)
+        return diffusion.trajectory(self, n, y, seed=seed)

@@ -1,0 +1,101 @@
+"""Samples of a model that undoes Gaussian noise: any of them, by any solver, under any guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgm.errors import BadInput, UnknownName
+from dgm.networks.embeddings import sampled_labels
+from dgm.processes.gaussian import GaussianPath
+from dgm.processes.parameterisation import Denoise, Endpoints
+from dgm.protocols import Labels, Model, State
+from dgm.samplers.solvers import SOLVERS
+from dgm.samplers.times import SPACINGS, Spacing, times
+from dgm.seeds import Seed, streams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solving:
+    """How a model is sampled.
+
+    Args:
+        solver: A name of `dgm.samplers.solvers.SOLVERS`.
+        options: The solver's own, such as DDIM's ``eta``.
+        clamp: Keep what is expected of bounded data within its bounds, as most papers do of images.
+    """
+
+    solver: str = "ddim"
+    steps: int = 50
+    spacing: Spacing = "uniform"
+    clamp: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise UnknownName.of("solver", self.solver, SOLVERS)
+        if self.spacing not in SPACINGS:
+            raise UnknownName.of("spacing", self.spacing, SPACINGS)
+        if self.steps < 1:
+            raise BadInput(f"a sampler needs at least 1 step, got {self.steps}", "give more")
+
+
+def denoiser(model: Model, y: Labels | None) -> Denoise:
+    """What ``model`` expects of a state, under these labels or, with None, under none."""
+    return lambda x, t: model.endpoints(x, t.expand(len(x)), y)
+
+
+def clamped(denoise: Denoise, path: GaussianPath) -> Denoise:
+    """x_0 within [-1, 1], and the noise that then leads to x_t."""
+
+    def within(x: Tensor, t: Tensor) -> Endpoints:
+        ends = denoise(x, t)
+        x_0 = ends.x_0.clamp(-1, 1)
+        return Endpoints(x_0, (x - path.alpha(t) * x_0) / path.sigma(t), ends.variance)
+
+    return within
+
+
+@torch.no_grad()
+def trajectory(
+    model: Model,
+    n: int,
+    y: Labels | None = None,
+    *,
+    seed: Seed = None,
+    solving: Solving | None = None,
+    guide: Callable[[Model, Labels | None], Denoise] = denoiser,
+) -> Iterator[State]:
+    """States from noise to samples, each in the data's own space.
+
+    Args:
+        model: A `dgm.protocols.Denoising`.
+        y: (n,) labels; a model that knows labels draws them where none are given.
+        solving: Another way than the model's own.
+        guide: Makes what is solved of the model and the labels, such as `dgm.samplers.guidance.classifier_free`.
+    """
+    solving, loc = solving or model.solving, model.scaling.loc
+    draw = streams(n, seed, loc.device)
+    y = sampled_labels(y, model.config.classes, draw)
+
+    def noise() -> Tensor:
+        return draw.normal(model.space.shape).to(loc)
+
+    denoise = guide(model, y)
+    if solving.clamp and (model.space.discrete or model.space.bounds):
+        denoise = clamped(denoise, model.path)
+    grid = times(model.path, solving.steps, solving.spacing, t_min=model.t_min).to(loc)
+    x_1 = model.path.sigma(grid[0]) * noise()
+    states = SOLVERS[solving.solver].solve(denoise, model.path, x_1, grid, noise, **solving.options)
+    for step, x in enumerate(states, 1):
+        yield State(model.scaling.inverse(x), step, solving.steps)
+
+
+def sample(model: Model, n: int, y: Labels | None = None, *, seed: Seed = None, **how: Any) -> Tensor:
+    """The last state of `trajectory`, (n, *shape)."""
+    *_, last = trajectory(model, n, y, seed=seed, **how)
+    return last.x

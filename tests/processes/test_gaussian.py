@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP, Straight, VarianceExploding
+from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, SubVP, VarianceExploding
 
-PATHS = [LinearVP(), CosineVP(), VarianceExploding(0.01, 50.0), Straight()]
+PATHS = [LinearVP(), CosineVP(), SubVP(), VarianceExploding(0.01, 50.0), LinearVE(80.0), Straight()]
 T = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
 
 each_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
@@ -49,9 +49,65 @@ def test_cosine_schedule_is_a_ratio_of_cosines_that_ends_as_far_from_a_right_ang
     torch.testing.assert_close(path.alpha(T), paper, atol=1.3e-2, rtol=0)
 
 
-def test_exploding_levels_are_geometric() -> None:
-    sigma = VarianceExploding(0.01, 10.0).sigma(torch.linspace(0, 1, 4, dtype=torch.float64))
-    torch.testing.assert_close(sigma, torch.tensor([0.01, 0.1, 1.0, 10.0], dtype=torch.float64))
+def test_exploding_levels_are_geometric_after_a_leap_from_none() -> None:
+    t = torch.tensor([0.0, 1e-12, 1 / 3, 2 / 3, 1.0], dtype=torch.float64)
+    sigma = VarianceExploding(0.01, 10.0).sigma(t)
+    torch.testing.assert_close(sigma, torch.tensor([0.0, 0.01, 0.1, 1.0, 10.0], dtype=torch.float64))
+
+
+@each_path
+def test_there_is_no_noise_at_the_start(path: GaussianPath) -> None:
+    zero = torch.tensor(0.0, dtype=torch.float64)
+    assert path.sigma(zero) == 0
+    assert path.alpha(zero) == 1
+
+
+def test_sub_vp_is_song_et_als() -> None:
+    """arXiv:2011.13456, equation 29: the mean of VP, and 1 - exp(-int beta) for the deviation."""
+    integral = 0.1 * T + 19.9 * T**2 / 2
+    torch.testing.assert_close(SubVP().alpha(T), (-integral / 2).exp())
+    torch.testing.assert_close(SubVP().sigma(T), 1 - (-integral).exp())
+
+
+def test_linear_ve_is_karras_et_als() -> None:
+    """Table 1: sigma(t) = t, s(t) = 1, of a time that is sigma."""
+    torch.testing.assert_close(LinearVE(80.0).sigma(T), 80 * T)
+    torch.testing.assert_close(LinearVE(80.0).alpha(T), torch.ones_like(T))
+
+
+@each_path
+def test_half_log_snr_and_snr(path: GaussianPath) -> None:
+    torch.testing.assert_close(path.half_log_snr(T), path.snr(T).log() / 2)
+    assert (path.half_log_snr(T).diff() < 0).all()
+
+
+@each_path
+def test_time_of_inverts_half_log_snr(path: GaussianPath) -> None:
+    torch.testing.assert_close(path.time_of(path.half_log_snr(T)), T, rtol=1e-9, atol=1e-12)
+    beyond = path.time_of(torch.tensor([-100.0, 100.0], dtype=torch.float64))
+    torch.testing.assert_close(beyond, torch.tensor([1.0, 0.0], dtype=torch.float64))
+
+
+@each_path
+def test_rates_are_autodiffs(path: GaussianPath) -> None:
+    """f = d log alpha / dt and g² = -2 sigma² d lambda / dt."""
+    t = T.clone().requires_grad_()
+    log_alpha, half_log_snr = path.alpha(t).log(), path.half_log_snr(t)
+    slope = torch.autograd.grad(log_alpha.sum(), t, retain_graph=True)[0] if log_alpha.requires_grad else 0 * T
+    (of_lambda,) = torch.autograd.grad(half_log_snr.sum(), t)
+    f, g2 = path.rates(T)
+    torch.testing.assert_close(f, slope)
+    torch.testing.assert_close(g2, -2 * path.sigma(T) ** 2 * of_lambda)
+
+
+def test_rates_are_those_of_song_et_als_sdes() -> None:
+    """arXiv:2011.13456, equations 30-33 and 29: VE, VP and sub-VP."""
+    beta = 0.1 + 19.9 * T
+    ve, vp, sub_vp = VarianceExploding(0.01, 50.0), LinearVP(), SubVP()
+    torch.testing.assert_close(ve.rates(T)[1], ve.sigma(T) ** 2 * 2 * math.log(50 / 0.01))
+    for path, g2 in ((vp, beta), (sub_vp, beta * (1 - vp.alpha(T) ** 4))):
+        torch.testing.assert_close(path.rates(T)[0], -beta / 2)
+        torch.testing.assert_close(path.rates(T)[1], g2)
 
 
 def test_straight_path_is_straight() -> None:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP, Straight, VarianceExploding
+from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, SubVP, VarianceExploding
 from dgm.processes.parameterisation import COEFFICIENTS, convert, endpoints
 
-PATHS = [LinearVP(), CosineVP(), VarianceExploding(0.01, 50.0), Straight()]
+PATHS = [LinearVP(), CosineVP(), SubVP(), VarianceExploding(0.01, 50.0), LinearVE(80.0), Straight()]
 
 
 def by_definition(path: GaussianPath, x_0: Tensor, eps: Tensor, t: Tensor) -> dict[str, Tensor]:

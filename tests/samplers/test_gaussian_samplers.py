@@ -10,33 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP, Straight
-from dgm.processes.parameterisation import Endpoints, predict
+from dgm.errors import BadInput
+from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight
 from dgm.samplers.ancestral import ancestral
+from dgm.samplers.annealed_langevin import annealed_langevin
 from dgm.samplers.ddim import ddim
-from dgm.samplers.ode import integrate
+from dgm.samplers.probability_flow import adaptive, probability_flow
 
-M, S = 0.3, 0.6
-
-
-def optimal(path: GaussianPath) -> Callable[[Tensor, Tensor], Tensor]:
-    """E[x_0 | x_t] for x_0 ~ N(M, S²)."""
-
-    def predict_x_0(x: Tensor, t: Tensor) -> Tensor:
-        alpha, var = path.alpha(t), path.alpha(t) ** 2 * S**2 + path.sigma(t) ** 2
-        return M + alpha * S**2 / var * (x - alpha * M)
-
-    return predict_x_0
-
-
-def flowed(path: GaussianPath, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """The probability-flow ODE's exact solution: it keeps each point's standard score."""
-    std = {time: (path.alpha(time) ** 2 * S**2 + path.sigma(time) ** 2).sqrt() for time in (s, t)}
-    return path.alpha(s) * M + std[s] / std[t] * (x - path.alpha(t) * M)
-
-
-def float64(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from .gaussian import PATHS, certain, float64, flowed, law, marginal, optimal, order, path_name
 
 
 def affine(step: Callable[[Tensor, Tensor], Tensor]) -> tuple[float, float, float]:
@@ -45,23 +26,43 @@ def affine(step: Callable[[Tensor, Tensor], Tensor]) -> tuple[float, float, floa
     return ax - c, bz - c, c
 
 
-@pytest.mark.parametrize("path", [LinearVP(), CosineVP(), Straight()], ids=lambda path: type(path).__name__)
+@pytest.mark.parametrize("path", PATHS, ids=path_name)
 def test_ancestral_step_draws_from_bayes_posterior(path: GaussianPath) -> None:
     times = float64(0.7, 0.4, 0.1)
     t, s = times[:2]
     x_0 = 1.3
-    a, b, c = affine(lambda x, z: next(ancestral(lambda *_: float64(x_0), path, x, times, lambda: z)))
+    a, b, c = affine(lambda x, z: next(ancestral(certain(x_0, path), path, x, times, lambda: z)))
     covariance = path.alpha(t) / path.alpha(s) * path.sigma(s) ** 2
     assert a == pytest.approx((covariance / path.sigma(t) ** 2).item())
     assert b**2 == pytest.approx((path.sigma(s) ** 2 - covariance**2 / path.sigma(t) ** 2).item())
     assert c == pytest.approx((path.alpha(s) * x_0 - a * path.alpha(t) * x_0).item())
 
 
+def test_variances_of_an_ancestral_step() -> None:
+    """The forward transition's where asked, between both on a log scale where learnt."""
+    path, times = CosineVP(), float64(0.7, 0.4, 0.1)
+    t, s = times[:2]
+
+    def std(learnt: float | None, **options: str) -> float:
+        def denoise(x: Tensor, t: Tensor):  # type: ignore[no-untyped-def]
+            return certain(1.3, path)(x, t)._replace(variance=None if learnt is None else torch.full_like(x, learnt))
+
+        return affine(lambda x, z: next(ancestral(denoise, path, x, times, lambda: z, **options)))[1]  # type: ignore[arg-type]
+
+    forward = path.transition(s, t)[1].sqrt().item()
+    posterior = forward * (path.sigma(s) / path.sigma(t)).item()
+    assert std(None) == pytest.approx(posterior)
+    assert std(None, variance="forward") == pytest.approx(forward)
+    assert std(0.0) == pytest.approx(posterior)
+    assert std(1.0) == pytest.approx(forward)
+    assert std(0.25) == pytest.approx(posterior**0.75 * forward**0.25)
+
+
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_ddim_keeps_the_marginals_of_the_path_whatever_eta(eta: float) -> None:
     """Equation 7 of the paper was chosen so: x_t ~ q(x_t | x_0) makes x_s ~ q(x_s | x_0)."""
     path, times, x_0 = CosineVP(), float64(0.8, 0.5, 0.1), -0.7
-    a, b, c = affine(lambda x, z: next(ddim(lambda *_: float64(x_0), path, x, times, lambda: z, eta=eta)))
+    a, b, c = affine(lambda x, z: next(ddim(certain(x_0, path), path, x, times, lambda: z, eta=eta)))
     t, s = times[:2]
     assert a**2 * path.sigma(t) ** 2 + b**2 == pytest.approx(path.sigma(s).item() ** 2)
     assert a * path.alpha(t) * x_0 + c == pytest.approx(path.alpha(s).item() * x_0)
@@ -77,15 +78,17 @@ def test_ddim_with_eta_one_is_ancestral() -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-def test_last_step_adds_no_noise_and_lands_on_the_prediction() -> None:
-    path, times = LinearVP(), float64(0.5, 0.0)
-    for sampler in (ancestral, ddim):
-        (x,) = sampler(lambda *_: float64(0.25), path, float64(9.0), times, lambda: float64(math.nan))
+def test_ddim_says_that_it_needs_noise() -> None:
+    with pytest.raises(BadInput, match="draws noise"):
+        next(ddim(optimal(LinearVP()), LinearVP(), float64(0.0), float64(1.0, 0.0), eta=0.5))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=path_name)
+def test_last_step_adds_no_noise_and_lands_on_the_prediction(path: GaussianPath) -> None:
+    times = float64(0.5, 0.0)
+    for solve in (ancestral, ddim, probability_flow):
+        (x,) = solve(certain(0.25, path), path, float64(9.0), times, lambda: float64(math.nan))
         torch.testing.assert_close(x, float64(0.25))
-
-
-def order(error: Callable[[int], float]) -> float:
-    return math.log2(error(32) / error(64))
 
 
 def test_ddim_has_order_one() -> None:
@@ -99,26 +102,65 @@ def test_ddim_has_order_one() -> None:
     assert order(error) == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize(("solver", "expected"), [("euler", 1), ("heun", 2), ("rk4", 4)])
+@pytest.mark.parametrize(("method", "expected"), [("euler", 1), ("heun", 2), ("rk4", 4)])
 @pytest.mark.parametrize(("first", "last"), [(0.95, 0.05), (0.05, 0.95)])
-def test_ode_solver_has_its_order_on_the_probability_flow(
-    solver: str, expected: int, first: float, last: float
+def test_runge_kutta_has_its_order_on_the_probability_flow(
+    method: str, expected: int, first: float, last: float
 ) -> None:
     path, start = CosineVP(), float64(-1.5, 0.2, 2.0)
 
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        x_0 = optimal(path)(x, t)
-        return predict("velocity", path, Endpoints(x_0, (x - path.alpha(t) * x_0) / path.sigma(t)), t)
-
     def error(steps: int) -> float:
         times = torch.linspace(first, last, steps + 1, dtype=torch.float64)
-        *_, x = integrate(velocity, start, times, solver)  # type: ignore[arg-type]
+        *_, x = probability_flow(optimal(path), path, start, times, method=method)  # type: ignore[arg-type]
         return (x - flowed(path, start, times[0], times[-1])).abs().max().item()
 
     assert order(error) == pytest.approx(expected, abs=0.15)
 
 
+@pytest.mark.parametrize("path", [CosineVP(), LinearVE(80.0), Straight()], ids=path_name)
+def test_probability_flow_ends_with_the_prediction_at_the_last_noise(path: GaussianPath) -> None:
+    """x_0 of the state before it, at the time before it: the network is never asked at sigma = 0."""
+    times, start = torch.linspace(0.9, 0, 11, dtype=torch.float64), float64(-1.5, 0.2, 2.0)
+    *_, before, last = probability_flow(optimal(path), path, start, times, method="rk4")
+    torch.testing.assert_close(last, optimal(path)(before, times[-2]).x_0)
+    exact = flowed(path, start, times[0], times[-2])
+    torch.testing.assert_close(before, exact, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=path_name)
+def test_adaptive_follows_the_flow_within_its_tolerance(path: GaussianPath) -> None:
+    times, start = float64(1.0, 0.5, 1e-3, 0.0), float64(-1.5, 0.2, 2.0) * path.sigma(float64(1.0))
+
+    def errors(tolerance: float) -> tuple[int, float]:
+        *states, before, last = adaptive(optimal(path), path, start, times, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(last, optimal(path)(before, times[2]).x_0)
+        return len(states), (before - flowed(path, start, times[0], times[2])).abs().max().item()
+
+    (few, rough), (many, fine) = errors(1e-4), errors(1e-9)
+    assert rough < 3e-3  # error made early grows little on these flows, which contract
+    assert fine < 1e-7
+    assert few < many
+
+
+@pytest.mark.parametrize("path", PATHS, ids=path_name)
+def test_annealed_langevin_stays_near_the_law_of_each_level(path: GaussianPath) -> None:
+    """Within the steps' own bias and what x_t cannot forget in time: both vanish at no rate that a test could use."""
+    times = path.time_of(torch.linspace(-4, 4, 200, dtype=torch.float64))
+    mean, std = law(annealed_langevin, path, times, langevin_steps=5, step_size=0.6)
+    expected_mean, expected_std = marginal(path, times[-1])
+    assert mean == pytest.approx(expected_mean, abs=0.01)
+    assert std == pytest.approx(expected_std, rel=0.02)
+
+
+def test_annealed_langevin_denoises_at_the_end() -> None:
+    """With no noise drawn: one step up the score, then x_0 as predicted from the same time."""
+    path, times, x = CosineVP(), float64(0.3, 0.0), float64(1.0)
+    (last,) = annealed_langevin(optimal(path), path, x, times, lambda: float64(0.0), langevin_steps=1, step_size=0.6)
+    stepped = x - 0.3 * path.sigma(times[0]) * optimal(path)(x, times[0]).eps
+    torch.testing.assert_close(last, optimal(path)(stepped, times[0]).x_0)
+
+
 def test_samplers_yield_a_state_a_step() -> None:
     path, times = CosineVP(), torch.linspace(1, 0, 6, dtype=torch.float64)
-    assert len(list(ddim(optimal(path), path, float64(1.0), times))) == 5
-    assert len(list(integrate(lambda x, t: x, float64(1.0), times, "euler"))) == 5
+    for solve in (ancestral, ddim, probability_flow, annealed_langevin):
+        assert len(list(solve(optimal(path), path, float64(1.0), times, lambda: float64(0.0)))) == 5

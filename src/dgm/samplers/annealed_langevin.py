@@ -27,11 +27,12 @@ def annealed_langevin(
 
     .. math:: x \leftarrow x + \tfrac{\eta}{2} s(x, t) + \sqrt{\eta} z, \qquad \eta = r \sigma_t^2
 
-    The state at one time is where the next time's steps begin; where there is no noise it is x_0 as predicted.
+    Between two times x is scaled as alpha is, unless that is 0; where there is no noise it is x_0 as predicted.
 
     Source: Generative Modeling by Estimating Gradients of the Data Distribution (Song & Ermon, 2019),
     arXiv:1907.05600, algorithm 1, whose step size is epsilon = r sigma_L²; the last denoising, arXiv:2006.09011,
     appendix B. NCSN's levels are times of a `VarianceExploding` path in equal strides of log sigma.
+    Differs from it: alpha may change with t.
 
     Args:
         x: State at times[0].
@@ -49,6 +50,8 @@ def annealed_langevin(
         *_, x = langevin(score, x, steps=langevin_steps, step_size=step_size * sigma[k] ** 2, noise=noise)
         if sigma[k + 1] == 0:
             x = alpha[k + 1] * denoise(x, t).x_0
+        elif alpha[k] > 0:
+            x = alpha[k + 1] / alpha[k] * x
         yield x
 
 

@@ -34,11 +34,8 @@ def probability_flow(
     method: Solver = "heun",
 ) -> Iterator[Tensor]:
     """Yields the state at times[1], times[2], ..."""
-    last = _last(path, times)
-    for x in integrate(velocity(denoise, path), x, times[: last + 1], method):
-        yield x
-    if last < len(times) - 1:
-        yield path.alpha(times[-1]) * denoise(x, times[last]).x_0
+    noisy = _noisy(path, times)
+    return _then_x_0(integrate(velocity(denoise, path), x, noisy, method), denoise, path, x, times)
 
 
 def adaptive(
@@ -56,13 +53,22 @@ def adaptive(
     Yields:
         Every state on the way from times[0] to times[-2], however many, and x_0.
     """
-    last = _last(path, times)
-    for x in integrate_adaptive(velocity(denoise, path), x, times[0], times[last], rtol, atol):
-        yield x
-    if last < len(times) - 1:
-        yield path.alpha(times[-1]) * denoise(x, times[last]).x_0
+    noisy = _noisy(path, times)
+    states = integrate_adaptive(velocity(denoise, path), x, noisy[0], noisy[-1], rtol, atol)
+    return _then_x_0(states, denoise, path, x, times)
 
 
-def _last(path: GaussianPath, times: Tensor) -> int:
-    """The index of the last time at which there is noise."""
-    return len(times) - 2 if path.sigma(times[-1]) == 0 else len(times) - 1
+def _noisy(path: GaussianPath, times: Tensor) -> Tensor:
+    """The times at which there is noise."""
+    return times[:-1] if path.sigma(times[-1]) == 0 else times
+
+
+def _then_x_0(
+    states: Iterator[Tensor], denoise: Denoise, path: GaussianPath, x: Tensor, times: Tensor
+) -> Iterator[Tensor]:
+    """The states that follow x, and x_0 where the times end without noise."""
+    state = x
+    for state in states:
+        yield state
+    if path.sigma(times[-1]) == 0:
+        yield path.alpha(times[-1]) * denoise(state, times[-2]).x_0

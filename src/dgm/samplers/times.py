@@ -14,6 +14,7 @@ from dgm.processes.gaussian import GaussianPath
 Spacing: TypeAlias = Literal["uniform", "quadratic", "log_snr", "karras"]
 # sigma / alpha from which on all is noise and below which all is data, with data in [-1, 1] (arXiv:2206.00364, table 1)
 MOST_NOISE, LEAST_NOISE = 80.0, 0.002
+EARLIEST = 1e-9  # where a path that leaps at t = 0 has leapt
 RHO = 7.0  # of Karras's spacing, equation 5 there
 
 
@@ -52,7 +53,7 @@ def _karras(path: GaussianPath, steps: int, t_min: float) -> Tensor:
 
 def ends(path: GaussianPath, t_min: float) -> tuple[float, float]:
     """lambda where noise begins and where it ends."""
-    t = torch.tensor([1.0, t_min], dtype=torch.float64)
+    t = torch.tensor([1.0, max(t_min, EARLIEST)], dtype=torch.float64)
     first, last = path.half_log_snr(t).tolist()
     return max(first, -math.log(MOST_NOISE)), min(last, -math.log(LEAST_NOISE))
 

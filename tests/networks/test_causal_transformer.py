@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dgm.errors import BadInput
+from dgm.networks import causal_transformer
 from dgm.networks.causal_transformer import CausalTransformer, turned
 
 
@@ -17,10 +18,10 @@ def network(positions: int = 12) -> CausalTransformer:
 
 
 def test_products_of_turned_vectors_depend_on_the_distance_alone() -> None:
-    """Kills: a sign of the sine, the roll left out, queries turned and keys not."""
+    """Kills: a sign of the sine, sine and cosine exchanged, queries turned and keys not."""
     model = network(40)
     q, k = torch.randn(2, 8)
-    at = [turned(v.expand(40, 8), model.cos, model.sin) for v in (q, k)]
+    at = [turned(v.expand(40, 8), model.turns) for v in (q, k)]
     products = at[0] @ at[1].mT
     for distance in (-7, 0, 1, 5):
         diagonal = products.diagonal(distance)
@@ -33,8 +34,8 @@ def test_turning_is_the_complex_exponential() -> None:
     model = network(9)
     x = torch.randn(9, 8)
     angles = torch.arange(9)[:, None] * 10_000.0 ** (-torch.arange(4) / 4)
-    z = torch.complex(x[:, :4], x[:, 4:]) * torch.polar(torch.ones(9, 4), angles)
-    assert torch.allclose(turned(x, model.cos, model.sin), torch.cat([z.real, z.imag], 1), atol=1e-5)
+    z = torch.complex(x[:, ::2], x[:, 1::2]) * torch.polar(torch.ones(9, 4), angles)
+    assert torch.allclose(turned(x, model.turns), torch.stack([z.real, z.imag], 2).flatten(1), atol=1e-5)
 
 
 def test_the_jacobian_is_lower_triangular_and_full() -> None:
@@ -71,3 +72,10 @@ def test_dropout_is_for_training_alone() -> None:
 def test_a_width_that_the_heads_do_not_divide() -> None:
     with pytest.raises(BadInput, match="multiple of twice the heads, got 10 and 4"):
         CausalTransformer(5, width=10, layers=1, heads=4)
+
+
+def test_pieces_of_a_batch_are_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, h = network(), torch.randn(5, 12, 16)
+    at_once = model(h)
+    monkeypatch.setattr(causal_transformer, "CACHE", 2 * 12 * 16)
+    assert torch.allclose(model(h), at_once, atol=1e-5)

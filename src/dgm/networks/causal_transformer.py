@@ -12,6 +12,8 @@ from torch.nn.functional import dropout, scaled_dot_product_attention
 
 from dgm.errors import BadInput
 
+CACHE = 1 << 19  # numbers of the stream that a processor's cache holds beside what the layers make of them
+
 
 @dataclass
 class Cache:
@@ -31,7 +33,7 @@ class CausalTransformer(nn.Module):
 
     Source: Language models are unsupervised multitask learners (Radford et al., 2019), section 2.3; for the positions
     RoFormer (Su et al., 2021), arXiv:2104.09864, equation 34.
-    Differs from it: no biases; each half of a head's features, not each neighbour, makes the pairs that turn.
+    Differs from it: no biases.
 
     Args:
         positions: The longest sequence.
@@ -39,8 +41,7 @@ class CausalTransformer(nn.Module):
         dropout: Share of features left out in training, after each part.
     """
 
-    cos: Tensor
-    sin: Tensor
+    turns: Tensor
 
     def __init__(self, positions: int, *, width: int, layers: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -56,15 +57,17 @@ class CausalTransformer(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
         half = width // heads // 2
         angles = torch.arange(positions)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
-        self.register_buffer("cos", angles.cos().repeat(1, 2), persistent=False)
-        self.register_buffer("sin", torch.cat([-angles.sin(), angles.sin()], 1), persistent=False)
+        self.register_buffer("turns", torch.stack([angles.cos(), angles.sin()], 2), persistent=False)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, L, width) to (B, L, width)."""
-        cos, sin = self.cos[: h.shape[1]], self.sin[: h.shape[1]]
+        size = max(1, CACHE // h[0].numel()) if h.device.type == "cpu" else len(h)
+        return self.norm(torch.cat([self.through(part) for part in h.split(size)]))
+
+    def through(self, h: Tensor) -> Tensor:
         for layer in self.layers:
-            h = layer(h, cos, sin)
-        return self.norm(h)
+            h = layer(h, self.turns[: h.shape[1]])
+        return h
 
     def cache(self, n: int) -> Cache:
         weight = self.norm.weight
@@ -75,9 +78,8 @@ class CausalTransformer(nn.Module):
     def step(self, h: Tensor, cache: Cache) -> Tensor:
         """The next position's (B, width) to (B, width); its keys and values join the cache."""
         t = cache.length
-        cos, sin = self.cos[t], self.sin[t]
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
-            h = layer.step(h, cos, sin, keys, values, t)
+            h = layer.step(h, self.turns[t], keys, values, t)
         cache.length += 1
         return self.norm(h)
 
@@ -147,20 +149,24 @@ class Layer(nn.Module):
         self.attended = nn.Linear(width, width, bias=False)
         self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
 
-    def forward(self, h: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm_1(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = scaled_dot_product_attention(turned(q, cos, sin), turned(k, cos, sin), v, is_causal=True)
+    def forward(self, h: Tensor, turns: Tensor) -> Tensor:
+        q, k, v = (part.transpose(1, 2) for part in self.heads_of(h, turns[:, None, None]))
+        attended = scaled_dot_product_attention(q, k, v, is_causal=True)
         h = h + self.dropped(self.attended(attended.transpose(1, 2).flatten(2)))
         return h + self.dropped(self.perceptron(h))
 
-    def step(self, h: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, t: int) -> Tensor:
+    def step(self, h: Tensor, turns: Tensor, keys: Tensor, values: Tensor, t: int) -> Tensor:
         """(B, width), of position t, to (B, width)."""
-        q, k, v = self.qkv(self.norm_1(h)).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        keys[:, :, t], values[:, :, t] = turned(k, cos, sin), v
-        q = turned(q, cos, sin)[:, :, None]
-        attended = scaled_dot_product_attention(q, keys[:, :, : t + 1], values[:, :, : t + 1])
+        q, keys[:, :, t], values[:, :, t] = self.heads_of(h, turns)
+        attended = scaled_dot_product_attention(q[:, :, None], keys[:, :, : t + 1], values[:, :, : t + 1])
         h = h + self.attended(attended.flatten(1))
         return h + self.perceptron(h)
+
+    def heads_of(self, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys, turned, and values of (..., width): (..., heads, width / heads) each."""
+        qk, v = self.qkv(self.norm_1(h)).split((2 * h.shape[-1], h.shape[-1]), -1)
+        q, k = turned(qk.unflatten(-1, (2, self.heads, -1)), turns).unbind(-3)
+        return q, k, v.unflatten(-1, (self.heads, -1))
 
     def perceptron(self, h: Tensor) -> Tensor:
         return self.down(nn.functional.gelu(self.up(self.norm_2(h))))
@@ -169,6 +175,7 @@ class Layer(nn.Module):
         return dropout(h, self.share, self.training) if self.share else h
 
 
-def turned(h: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Each pair (h_i, h_{i + half}) of a head's features, turned by its position's angle."""
-    return h * cos + h.roll(h.shape[-1] // 2, -1) * sin
+def turned(h: Tensor, turns: Tensor) -> Tensor:
+    """Each pair (h_2i, h_2i+1) of a head's features, turned by its position's angle, of cosine and sine (..., i, 2)."""
+    pairs = torch.view_as_complex(h.to(turns.dtype).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * torch.view_as_complex(turns)).flatten(-2)

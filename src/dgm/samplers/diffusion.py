@@ -92,7 +92,8 @@ def trajectory(
     x_1 = model.path.sigma(grid[0]) * noise()
     states = SOLVERS[solving.solver].solve(denoise, model.path, x_1, grid, noise, **solving.options)
     for step, x in enumerate(states, 1):
-        yield State(model.scaling.inverse(x), step, max(step, solving.steps))  # an adaptive solver takes as many as it needs
+        # an adaptive solver takes as many as it needs
+        yield State(model.scaling.inverse(x), step, max(step, solving.steps))
 
 
 def sample(model: Model, n: int, y: Labels | None = None, *, seed: Seed = None, **how: Any) -> Tensor:

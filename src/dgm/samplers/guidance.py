@@ -1,0 +1,119 @@
+r"""Guidance: what a model expects of a state, pushed towards a label or away from a worse model's expectation.
+
+Each is a `Denoise` like the one it steers, so every solver takes it. x_0 and eps are pushed alike and keep
+:math:`x_t = \alpha_t x_0 + \sigma_t \epsilon`; the scores go the same way, as score = -eps / sigma. A scale of 1 leaves
+the model as it is everywhere here but in `classifier`, where 0 does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dgm.errors import BadInput, Unsupported
+from dgm.processes.parameterisation import Denoise, Endpoints
+from dgm.protocols import Labels, Model, PerExample
+from dgm.samplers.diffusion import denoiser
+
+Interval = tuple[float, float]
+ALWAYS: Interval = (0.0, 1.0)
+
+
+def classifier_free(model: Model, y: Labels | None, *, scale: float, interval: Interval = ALWAYS) -> Denoise:
+    r"""From what is expected without a label, through what is expected with it, and beyond.
+
+    .. math:: \hat\epsilon = \hat\epsilon(x_t) + s \, (\hat\epsilon(x_t, y) - \hat\epsilon(x_t))
+
+    scale = 0 is unconditional, 1 conditional, and above 1 samples are more typical of their labels and less diverse.
+
+    Source: Classifier-Free Diffusion Guidance (Ho & Salimans, 2022), arXiv:2207.12598, equation 6, where s = 1 + w;
+    limited interval, Applying Guidance in a Limited Interval (Kynkäänniemi et al., 2024), arXiv:2404.07724, equation 6.
+
+    Args:
+        model: A `dgm.protocols.Denoising` that was trained with labels, some of them hidden.
+        y: (n,).
+        interval: The times within which it guides; at others the model is asked with the labels alone, at half the
+            cost. The paper's is in sigma.
+    """
+    classes = model.config.classes
+    if not classes or y is None:
+        raise Unsupported("a model that was trained without labels has none to be guided to", "leave guidance out")
+    both = torch.cat([y, torch.full_like(y, classes)])
+    with_label = denoiser(model, y)
+
+    def guided(x: Tensor, t: Tensor) -> Endpoints:
+        if scale == 1 or not within(t, interval):
+            return with_label(x, t)
+        ends = model.endpoints(torch.cat([x, x]), t.expand(2 * len(x)), both)
+        (x_0, base_x_0), (eps, base_eps) = ends.x_0.chunk(2), ends.eps.chunk(2)
+        variance = None if ends.variance is None else ends.variance.chunk(2)[0]
+        return away(Endpoints(base_x_0, base_eps), Endpoints(x_0, eps, variance), scale)
+
+    return guided
+
+
+def autoguidance(model: Model, y: Labels | None, *, worse: Model, scale: float, interval: Interval = ALWAYS) -> Denoise:
+    r"""Away from what a worse model expects: one trained less, smaller, on worse data.
+
+    .. math:: \hat x_0 = \hat x_0^{worse}(x_t, y) + s \, (\hat x_0(x_t, y) - \hat x_0^{worse}(x_t, y))
+
+    Source: Guiding a Diffusion Model with a Bad Version of Itself (Karras et al., 2024), arXiv:2406.02507, equation 2.
+
+    Args:
+        worse: A `dgm.protocols.Denoising` of the same data, on the same path.
+        interval: The times within which it guides; at others the model is asked alone.
+    """
+    if type(worse.path) is not type(model.path) or vars(worse.path) != vars(model.path):
+        names = f"{type(model.path).__name__} and {type(worse.path).__name__}"
+        raise BadInput(f"autoguidance needs two models on one path, got {names}", "take a worse run of this very model")
+    good, bad = denoiser(model, y), denoiser(worse, y)
+
+    def guided(x: Tensor, t: Tensor) -> Endpoints:
+        if scale == 1 or not within(t, interval):
+            return good(x, t)
+        return away(bad(x, t), good(x, t), scale)
+
+    return guided
+
+
+def classifier(
+    model: Model, y: Labels | None, *, log_p: Callable[[Tensor, Tensor], PerExample], scale: float = 1.0
+) -> Denoise:
+    r"""Up the gradient of what a classifier of noisy states says.
+
+    .. math:: \hat\epsilon = \hat\epsilon(x_t) - s \, \sigma_t \nabla_{x_t} \log p(y | x_t)
+
+    With scale 1 and the true p it samples p(x | y); above 1, p(x) p(y | x)^s renormalised at each t.
+
+    Source: Diffusion Models Beat GANs on Image Synthesis (Dhariwal & Nichol, 2021), arXiv:2105.05233, equation 14 and
+    algorithm 2.
+
+    Args:
+        y: The model's own labels, where it has any; those that it is guided to are in ``log_p``.
+        log_p: log p(y | x_t), (n,), of states (n, ...) in the path's units and a time, a scalar; has a gradient.
+    """
+    denoise, path = denoiser(model, y), model.path
+
+    def guided(x: Tensor, t: Tensor) -> Endpoints:
+        x_0, eps, variance = denoise(x, t)
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = x.detach().clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(log_p(leaf, t).sum(), leaf)
+        alpha, sigma = path.alpha(t), path.sigma(t)
+        # where alpha is 0 the state says nothing of y, and its gradient is 0
+        of_x_0 = torch.where(alpha > 0, sigma.square() / alpha, 0.0)
+        return Endpoints(x_0 + scale * of_x_0 * gradient, eps - scale * sigma * gradient, variance)
+
+    return guided
+
+
+def away(base: Endpoints, ends: Endpoints, scale: float) -> Endpoints:
+    """``base`` at scale 0, ``ends`` at 1."""
+    x_0, eps = torch.lerp(base.x_0, ends.x_0, scale), torch.lerp(base.eps, ends.eps, scale)
+    return Endpoints(x_0, eps, ends.variance)
+
+
+def within(t: Tensor, interval: Interval) -> bool:
+    return interval == ALWAYS or interval[0] <= t.item() <= interval[1]

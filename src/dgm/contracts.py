@@ -105,7 +105,7 @@ def small_models(name: str, **config: Any) -> Iterator[tuple[Space, Model]]:
 def jolted(model: Model) -> Model:
     for parameter in model.parameters():
         # wide layers sum many of these: as much as moves them, and not so much that scales overflow
-        parameter.add_(torch.randn_like(parameter) * min(0.1, 2 / math.sqrt(parameter[0].numel() or 1)))
+        parameter.add_(torch.randn_like(parameter) * min(0.1, 2 / math.sqrt(math.prod(parameter.shape[1:]) or 1)))
     return model.eval()
 
 
@@ -287,8 +287,9 @@ def estimate_integrates_to_one(model: Model) -> str:
     """The exponentials of the estimate make up one."""
     if model.space.shape != (2,) or model.space.bounds is not None:
         return "the law is looked at in the plane"
-    side = torch.linspace(-7, 7, 57)
-    points, area = torch.cartesian_prod(side, side), float(side[1] - side[0]) ** 2
+    x = model.sample(1000, seed=0)
+    steps, half = torch.linspace(-1, 1, 57), 7 * x.std(0)
+    points, area = x.mean(0) + torch.cartesian_prod(steps, steps) * half, float((half * (steps[1] - steps[0])).prod())
     total = float(model.log_prob_estimate(points).double().exp().sum() * area)
     return require(abs(total - 1) < 2e-2, f"integral of exp(estimate) over a grid = {total:.4f}")
 

@@ -78,6 +78,11 @@ def categorical(logits: Tensor, u: Tensor) -> Tensor:
     return (cumulative < u[..., None] * cumulative[..., -1:]).sum(-1).clamp_max(logits.shape[-1] - 1)
 
 
+def stratified(n: int, device: torch.device | str = "cpu") -> Tensor:
+    """n numbers, each uniform on [0, 1) and together evenly spread (arXiv:2107.00630, appendix I.1)."""
+    return (torch.rand((), device=device) + torch.arange(n, device=device) / n) % 1
+
+
 Seed: TypeAlias = Union[int, Streams, None]
 
 

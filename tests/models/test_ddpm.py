@@ -246,3 +246,65 @@ def test_reconstruction_of_levels_sums_to_one_over_the_last_step() -> None:
     model.path.corrupt = lambda x_0, eps, t: x_1.expand_as(x_0)  # type: ignore[method-assign]
     nats = model.reconstruction(x, model.scaling(x), None)
     assert nats.logsumexp(0).item() == pytest.approx(0, abs=1e-9)
+
+
+class Choosing(nn.Module):
+    """The best noise, and a v the same everywhere."""
+
+    def __init__(self, path: GaussianPath, v: float) -> None:
+        super().__init__()
+        self.best, self.v = Optimal(path), nn.Parameter(double(v))
+        self.shift = nn.Parameter(double(0.0))
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        eps = self.best(x_t, t) + self.shift
+        return torch.cat([eps, self.v.expand_as(eps)], 1)
+
+
+@pytest.mark.parametrize(("v", "variance"), [(-1.0, "posterior"), (1.0, "forward")])
+def test_learnt_variance_at_its_ends_is_one_of_the_fixed(v: float, variance: str) -> None:
+    """Equation 15 of arXiv:2102.09672. Kills: the ends swapped, in the bound or in the sampler."""
+    learnt, fixed = ddpm(variance="learnt", sampler="ancestral"), ddpm(variance=variance, sampler="ancestral")
+    learnt.network, fixed.network = Choosing(learnt.path, v), Optimal(fixed.path)  # type: ignore[assignment]
+    x, i = torch.randn(6, 2, dtype=torch.float64), torch.tensor([2, 3, 10, 40, 80, 100])
+    terms = []
+    for model in (learnt, fixed):
+        torch.manual_seed(1)
+        terms.append(model.transition_kl(x, i, None))
+    torch.testing.assert_close(*terms)
+    torch.testing.assert_close(learnt.sample(4, seed=0), fixed.sample(4, seed=0))
+
+
+def test_learnt_variance_lies_between_on_a_log_scale() -> None:
+    model = ddpm(variance="learnt")
+    forward = torch.tensor([0.25, 0.5], dtype=torch.float64)
+    torch.testing.assert_close(model.ratio(forward, torch.full((2,), 0.5, dtype=torch.float64)), forward.sqrt())
+
+
+def test_hybrid_loss_leaves_the_noise_to_the_unweighted_one() -> None:
+    """The bound's part moves v alone; at the best noise the gradient in the noise is that of L_simple."""
+    torch.manual_seed(0)
+    learnt, simple = ddpm(variance="learnt"), ddpm()
+    learnt.network = network = Choosing(learnt.path, 0.3)  # type: ignore[assignment]
+    network.shift.data.fill_(0.2)
+    plain = Choosing(simple.path, 0.0)
+    plain.shift.data.fill_(0.2)
+    simple.network = nn.Module()  # type: ignore[assignment]
+    simple.network.forward = lambda *args: plain(*args).chunk(2, 1)[0]  # type: ignore[method-assign]
+    x, gradients = M + S * torch.randn(500, 2, dtype=torch.float64), []
+    for model, shift in ((learnt, network.shift), (simple, plain.shift)):
+        torch.manual_seed(1)
+        gradients.append(torch.autograd.grad(model.loss(x).mean(), shift, retain_graph=True)[0])
+    torch.testing.assert_close(*gradients)
+    torch.manual_seed(1)
+    assert torch.autograd.grad(learnt.loss(x).mean(), network.v)[0].abs() > 1e-6
+
+
+def test_the_terms_make_up_the_bound() -> None:
+    torch.manual_seed(0)
+    model, x = ddpm(Space.continuous((2,), loc=(1.0, 1.0), scale=(2.0, 2.0))), torch.randn(5, 2, dtype=torch.float64)
+    perturbed(model)
+    torch.manual_seed(1)
+    reconstruction, transitions, prior = model.terms(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(model.elbo(x), reconstruction - transitions - prior - 2 * math.log(2))

@@ -32,7 +32,7 @@ from dgm.processes.parameterisation import Endpoints, endpoints
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving
-from dgm.seeds import Seed
+from dgm.seeds import Seed, stratified
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -94,7 +94,8 @@ class DDPM(nn.Module):
         if ends.variance is None:
             return loss
         fixed = Endpoints(self.clamped(ends.x_0).detach(), ends.eps, ends.variance)  # eps learns from the loss alone
-        bound = torch.where(i > 1, self.step_kl(x_0, x_t, i, fixed), self.decoder_nats(x, x_0, i, fixed))
+        step = self.step_kl(x_0, x_t, i.clamp_min(2), fixed)  # at i = 1 there is none, nor has it a gradient
+        bound = torch.where(i > 1, step, self.decoder_nats(x, x_0, fixed))
         return loss + HYBRID * self.config.steps * bound / self.space.dim
 
     def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
@@ -164,12 +165,11 @@ class DDPM(nn.Module):
 
     def reconstruction(self, x: Batch, x_0: Tensor, y: Labels | None) -> PerExample:
         """-L_0 = log p(x_0 | x_1), one draw of x_1."""
-        i = torch.ones(len(x_0), dtype=torch.int64, device=x_0.device)
-        t = (i / self.config.steps).to(x_0)
+        t = x_0.new_full((len(x_0),), 1 / self.config.steps)
         ends = self.endpoints(self.path.corrupt(x_0, torch.randn_like(x_0), t), t, y)
-        return -self.decoder_nats(x, x_0, i, ends._replace(x_0=self.clamped(ends.x_0)))
+        return -self.decoder_nats(x, x_0, ends._replace(x_0=self.clamped(ends.x_0)))
 
-    def decoder_nats(self, x: Batch, x_0: Tensor, i: Tensor, ends: Endpoints) -> PerExample:
+    def decoder_nats(self, x: Batch, x_0: Tensor, ends: Endpoints) -> PerExample:
         """L_0: a normal about x̂_0 with the noise of x_1, over cells where x is discrete (equation 13)."""
         std = self.path.sigma(torch.tensor(1 / self.config.steps).to(x_0))
         if self.space.discrete:
@@ -190,8 +190,3 @@ class DDPM(nn.Module):
 
     def clamped(self, x_0: Tensor) -> Tensor:
         return x_0.clamp(-1, 1) if self.space.discrete or self.space.bounds else x_0
-
-
-def stratified(n: int, device: torch.device) -> Tensor:
-    """n numbers, each uniform on [0, 1) and together evenly spread (arXiv:2107.00630, appendix I.1)."""
-    return (torch.rand((), device=device) + torch.arange(n, device=device) / n) % 1

@@ -1,0 +1,138 @@
+"""VDM where the best denoiser and the exact likelihood are known: data N(m, s²)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from dgm.distributions import lattice
+from dgm.models.diffusion.vdm import VDM, LearntVP, frequencies
+from dgm.processes.gaussian import over
+from dgm.space import Space
+
+M, S = 0.3, 0.6
+
+
+def model(space: Space | None = None, **config: object) -> VDM:
+    return VDM(space or Space.continuous((1,)), VDM.Config(width=8, **config)).double()  # type: ignore[arg-type]
+
+
+def optimal(mine: VDM) -> None:
+    def noise(z_t: Tensor, gamma: Tensor, y: Tensor | None) -> Tensor:
+        alpha, sigma = (over(sign.sigmoid().sqrt(), z_t) for sign in (-gamma, gamma))
+        return sigma * (z_t - alpha * M) / (alpha**2 * S**2 + sigma**2)
+
+    mine.noise = noise  # type: ignore[method-assign]
+
+
+def test_gamma_rises_from_end_to_end_and_its_derivative_is_autodiffs() -> None:
+    torch.manual_seed(0)
+    path = LearntVP(-9.0, 4.0).double()
+    with torch.no_grad():
+        path.v.normal_()
+    t = torch.linspace(0, 1, 101, dtype=torch.float64).requires_grad_()
+    gamma, gamma_dot = path.stretched(path.between(t))
+    assert (gamma[0].item(), gamma[-1].item()) == (pytest.approx(-9), pytest.approx(4))
+    assert (gamma.diff() > 0).all()
+    torch.testing.assert_close(torch.autograd.grad(gamma.sum(), t)[0], gamma_dot)
+    assert gamma.diff().std() > 1e-3  # it is not the straight line that it starts from
+    for value, slope in ((path.alpha(t), path.alpha_dot(t)), (path.sigma(t), path.sigma_dot(t))):
+        torch.testing.assert_close(torch.autograd.grad(value.sum(), t, retain_graph=True)[0], slope)
+    torch.testing.assert_close(path.snr(t), (-gamma).exp())
+    torch.testing.assert_close(path.alpha(t) ** 2 + path.sigma(t) ** 2, torch.ones_like(t))
+
+
+def bound(x: Tensor, first: float, last: float) -> Tensor:
+    """The bound of the best denoiser, from the Gaussian integrals term by term.
+
+    E||eps - eps_hat||² = k² (alpha² (x - M)² ... ) at each gamma, integrated over gamma by Simpson's rule.
+    """
+    sigmoid = torch.sigmoid
+    gamma = torch.linspace(first, last, 20_001, dtype=torch.float64)
+    alpha2, sigma2 = sigmoid(-gamma), sigmoid(gamma)
+    v = alpha2 * S**2 + sigma2
+    # eps - eps_hat = eps (1 - sigma² / v) - sigma alpha (x - M) / v
+    squares = (1 - sigma2 / v) ** 2 + sigma2 * alpha2 * (x[:, None] - M) ** 2 / v**2
+    diffusion = torch.trapezoid(squares, gamma) / 2
+    a2, s2 = sigmoid(torch.tensor(-last).double()), sigmoid(torch.tensor(last).double())
+    prior = (a2 * x**2 + s2 - 1 - s2.log()) / 2
+    reconstruction = 0.5 * math.log(2 * math.pi) + 0.5 * first + 0.5
+    return -(prior + reconstruction + diffusion)
+
+
+@pytest.mark.parametrize(("first", "last"), [(-6.0, 2.0), (-13.0, 5.0)])
+def test_bound_is_the_closed_form_whatever_lies_between_the_ends(first: float, last: float) -> None:
+    """Kills: gamma' or its half left out, a sign in the prior, alpha for sigma in the reconstruction."""
+    torch.manual_seed(0)
+    mine = model()
+    optimal(mine)
+    with torch.no_grad():
+        mine.path.ends.copy_(torch.tensor([first, last]))
+        mine.path.v.normal_()
+    x = torch.tensor([[-0.9], [0.4]], dtype=torch.float64)
+    for row, expected in zip(x, bound(x[:, 0], first, last), strict=True):
+        draws = mine.elbo(row.expand(50_000, 1))
+        error = draws.view(50, 1000).mean(1).std().item() / 50**0.5  # of a batch's draws, which are not independent
+        assert draws.mean().item() == pytest.approx(expected.item(), abs=5 * error)
+
+
+def test_bound_closes_on_the_likelihood() -> None:
+    """With wide ends nothing is lost: continuous time has no discretisation gap."""
+    x = torch.linspace(-1, 1.5, 5, dtype=torch.float64)
+    assert (Normal(M, S).log_prob(x) - bound(x, -16.0, 14.0)).abs().max() < 1e-4
+
+
+def test_what_lies_between_learns_the_variance_of_the_estimate() -> None:
+    """The gradient of E[L²] in eta, by differences; a batch of one draw each, the same random numbers."""
+    torch.manual_seed(0)
+    mine = model()
+    optimal(mine)
+    x = torch.tensor([[0.7]], dtype=torch.float64).expand(4096, 1)
+    parameter = mine.path.b
+
+    def second_moment() -> Tensor:
+        torch.manual_seed(1)
+        return mine.diffusion(mine.scaling(x), None).square().mean()
+
+    with torch.no_grad():
+        mine.path.v.fill_(1.0)
+        parameter[0] += 1e-4
+        above = second_moment()
+        parameter[0] -= 2e-4
+        below = second_moment()
+        parameter[0] += 1e-4
+    torch.manual_seed(1)
+    nats = mine.diffusion(mine.scaling(x), None)
+    (grad,) = torch.autograd.grad(nats.mean() * nats.mean().detach(), parameter)
+    assert grad[0].item() == pytest.approx(((above - below) / 2e-4).item(), rel=1e-2)
+
+
+def test_untrained_noise_is_all_there_is_to_learn() -> None:
+    """eps_hat = 0: the diffusion term is D (gamma_1 - gamma_0) / 2."""
+    torch.manual_seed(0)
+    mine = model(Space.levels((1, 2, 2), 5))
+    first, last = mine.path.ends.tolist()
+    x_0 = torch.zeros(40_000, 1, 2, 2, dtype=torch.float64)
+    assert mine.diffusion(x_0, None).mean().item() == pytest.approx(4 * (last - first) / 2, rel=0.02)
+
+
+def test_decoder_is_bayes_over_all_levels() -> None:
+    """Kills: a sign, a level's place, a window that leaves out what counts."""
+    values = 17
+    z, alpha = torch.linspace(-1.3, 1.3, 50, dtype=torch.float64), torch.tensor(0.98, dtype=torch.float64)
+    x = torch.arange(values)[:, None].expand(values, 50)
+    for share in (0.05, 0.3, 1.0):
+        sigma = torch.tensor(share * 2 / (values - 1), dtype=torch.float64)
+        nats = lattice.log_prob(x, z.expand(values, 50), alpha, sigma, values)
+        likelihood = Normal(alpha * (2 * x.double() / (values - 1) - 1), sigma).log_prob(z)
+        torch.testing.assert_close(nats, likelihood.log_softmax(0), atol=1e-3, rtol=1e-6)
+
+
+def test_waves_fit_the_levels() -> None:
+    """A gap of 256 levels on [-1, 1] is 2/255, and sin(2^n pi z) has the period 2^(1-n)."""
+    assert frequencies(Space.levels((1, 8, 8), 256)) == [7, 8]  # as in the paper's appendix C
+    assert frequencies(Space.continuous((2,))) == []

@@ -23,6 +23,17 @@ def all_values(space: Space) -> Tensor:
     return torch.arange(space.values or 0).to(space.dtype)[:, None]
 
 
+@pytest.mark.parametrize("space", [*DISCRETE, Space.continuous((1,))], ids=str)
+def test_outputs_of_half_precision_give_a_likelihood_of_single(space: Space) -> None:
+    """Kills: logarithms rounded to bfloat16 before they are summed."""
+    observed = elementwise(space, 3)
+    outputs, x = torch.randn(2, 1, observed.outputs).bfloat16(), torch.zeros(2, 1, dtype=space.dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        log_p = observed.log_prob(outputs, x)
+    assert log_p.dtype == torch.float32
+    assert torch.equal(log_p, observed.log_prob(outputs.float(), x))
+
+
 @pytest.mark.parametrize("space", DISCRETE, ids=str)
 def test_masses_sum_to_one_and_samples_have_them(space: Space) -> None:
     observed = elementwise(space, 3)

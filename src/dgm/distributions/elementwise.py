@@ -22,9 +22,14 @@ from dgm.space import Space
 LOG_SCALES = (-7.0, 7.0)  # bounds of every scale, on the scaled axis: beyond them float32 loses a cell or overflows
 
 
+def single(outputs: Tensor) -> Tensor:
+    """Outputs of half precision in single: eight bits would round a sum of many logarithms to half a nat."""
+    return outputs.float() if outputs.itemsize < 4 else outputs
+
+
 def mixture(outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log pi, mu and the bounded log s of M components, from 3 M outputs: M logits, M locations, M log-scales."""
-    logits, mu, log_s = outputs.chunk(3, -1)
+    logits, mu, log_s = single(outputs).chunk(3, -1)
     return logits.log_softmax(-1), mu, log_s.clamp(*LOG_SCALES)
 
 
@@ -60,7 +65,7 @@ class Bernoulli(nn.Module):
     outputs = 1
 
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
-        logit = outputs[..., 0]
+        logit = single(outputs)[..., 0]
         return x * logit - softplus(logit)
 
     def forward(self, outputs: Tensor) -> Tensor:
@@ -83,7 +88,7 @@ class Categorical(nn.Module):
         self.outputs = space.values or 0
 
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
-        return outputs.log_softmax(-1).gather(-1, x.long()[..., None])[..., 0]
+        return single(outputs).log_softmax(-1).gather(-1, x.long()[..., None])[..., 0]
 
     def forward(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(-1).to(self.space.dtype)

@@ -59,7 +59,7 @@ def test_skips_go_around_the_lower_resolutions() -> None:
 def test_the_given_levels_blocks_and_attention_are_built() -> None:
     net = UNet((32, 32), 1, 1, width=32, condition=8, multipliers=(1, 2, 2), blocks=(1, 2, 3), attention=8)
     blocks = [*net.down, *net.middle, *net.up]
-    assert [block.conv_2.out_channels for block in blocks] == [32] + [64] * 12 + [32]  # type: ignore[union-attr]
+    assert [block.conv_2.out_channels for block in blocks] == [32] + [64] * 11 + [32] * 2  # type: ignore[union-attr]
     attends = [isinstance(block.attention, SelfAttention) for block in blocks]
     assert attends == [False] * 3 + [True] * 8 + [False] * 3
     x, sides = torch.zeros(1, 1, 32, 32), []

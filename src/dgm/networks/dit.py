@@ -15,8 +15,8 @@ class DiT(nn.Module):
     The gates and the last layer start at zero, so each block of an untrained network is the identity, and it says 0. An
     image of any size is padded to whole patches by repeating its edge.
 
-    Source: Scalable Diffusion Models with Transformers (Peebles & Xie, 2022), arXiv:2212.09748, adaLN-Zero in section 3.2.
-    Differs from it: the condition comes with its SiLU done.
+    Source: Scalable Diffusion Models with Transformers (Peebles & Xie, 2022), arXiv:2212.09748, section 3.2.
+    The blocks are its adaLN-Zero. Differs from it: the condition comes with its SiLU done.
 
     Args:
         size: (H, W) of the images.

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, pad, scaled_dot_product_attention, silu
+from torch.nn.functional import dropout, pad
 
 from dgm.errors import BadInput
+from dgm.networks.norm import NormSiLU
 
 
 class UNet(nn.Module):
@@ -19,8 +20,8 @@ class UNet(nn.Module):
 
     Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, appendix B; the condition
     scales and shifts as in Diffusion Models Beat GANs (Dhariwal & Nichol, 2021), arXiv:2105.05233, equation 3.
-    Differs from it: as many blocks on the way up as on the way down; means and repetition change the resolution, with
-    no convolution of their own; 8 groups.
+    Differs from it: as many blocks on the way up as on the way down, the last of a level with the channels of the level
+    above; means and repetition change the resolution, with no convolution of their own; one head; 8 groups.
 
     Args:
         size: (H, W) of the images.
@@ -59,9 +60,9 @@ class UNet(nn.Module):
         sides = [-(-max(size) // 2**level) for level in range(levels)]
         attends = [side <= (sides[-1] if attention is None else attention) for side in sides]
 
-        def block(before: int, skip: int, level: int, resample: nn.Module) -> ResidualBlock:
+        def block(before: int, skip: int, after: int, level: int, resample: nn.Module) -> ResidualBlock:
             return ResidualBlock(
-                before + skip, widths[level], condition, attention=attends[level], resample=resample, dropout=dropout
+                before + skip, after, condition, attention=attends[level], resample=resample, dropout=dropout
             )
 
         same, halved, doubled = nn.Identity(), nn.AvgPool2d(2), nn.Upsample(scale_factor=2)
@@ -70,21 +71,24 @@ class UNet(nn.Module):
         before = widths[0]
         for level in range(levels):
             for k in range(blocks[level]):
-                self.down.append(block(before, 0, level, halved if level and not k else same))
+                self.down.append(block(before, 0, widths[level], level, halved if level and not k else same))
                 before = widths[level]
         for _ in range(2):
-            self.middle.append(block(before, 0, -1, same))
+            self.middle.append(block(before, 0, before, -1, same))
         for level in reversed(range(levels)):
             for k in range(blocks[level]):
-                self.up.append(block(before, widths[level], level, doubled if level < levels - 1 and not k else same))
-                before = widths[level]
-        self.norm = nn.GroupNorm(8, widths[0])
+                above = level if k < blocks[level] - 1 else max(level - 1, 0)
+                resample = doubled if level < levels - 1 and not k else same
+                self.up.append(block(before, widths[level], widths[above], level, resample))
+                before = widths[above]
+        self.norm = NormSiLU(widths[0])
         self.head = zeroed(nn.Conv2d(widths[0], outputs, 3, padding=1))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, inputs, H, W) and (B, condition) to (B, outputs, H, W)."""
         height, width = x.shape[-2:]
         h = self.stem(pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate"))
+        h = h.contiguous(memory_format=torch.channels_last)  # a sixth faster than channels first, on the CPU
         skips = []
         for block in self.down:
             h = block(h, condition)
@@ -93,7 +97,7 @@ class UNet(nn.Module):
             h = block(h, condition)
         for block in self.up:
             h = block(h, condition, skips.pop())
-        return self.head(silu(self.norm(h)))[..., :height, :width]
+        return self.head(self.norm(h))[..., :height, :width]
 
 
 class ResidualBlock(nn.Module):
@@ -107,10 +111,9 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.resample, self.dropout = resample, dropout
-        self.norm_1, self.norm_2 = nn.GroupNorm(8, before), nn.GroupNorm(8, after)
+        self.norm_1, self.norm_2 = NormSiLU(before), NormSiLU(after, condition)
         self.conv_1 = nn.Conv2d(before, after, 3, padding=1)
         self.conv_2 = zeroed(nn.Conv2d(after, after, 3, padding=1))
-        self.condition = nn.Linear(condition, 2 * after)
         self.residual = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
         self.attention = SelfAttention(after) if attention else nn.Identity()
 
@@ -118,9 +121,7 @@ class ResidualBlock(nn.Module):
         x = self.resample(x)
         if skipped is not None:
             x = torch.cat([x, skipped], dim=1)
-        scale, shift = self.condition(condition)[..., None, None].chunk(2, dim=1)
-        h = self.conv_1(silu(self.norm_1(x)))
-        h = silu(torch.addcmul(shift, self.norm_2(h), 1 + scale))
+        h = self.norm_2(self.conv_1(self.norm_1(x)), condition)
         return self.attention(self.residual(x) + self.conv_2(dropout(h, self.dropout, self.training)))
 
 
@@ -135,7 +136,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)
-        seen = scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        seen = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
         return x + self.out(seen.transpose(1, 2).reshape(x.shape))
 
 

@@ -1,0 +1,104 @@
+"""Group normalisation, the condition's scale and shift, and SiLU, as one function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import group_norm, silu
+
+
+class NormSiLU(nn.Module):
+    """silu(gain * GroupNorm(x) + shift); gain and shift of a channel are learnt, or told by the condition.
+
+    Source: Group Normalization (Wu & He, 2018), arXiv:1803.08494, equations 1-6; adaptive as in Diffusion Models Beat
+    GANs (Dhariwal & Nichol, 2021), arXiv:2105.05233, equation 3.
+    Differs from it: an adaptive one has no further gain and shift, which the condition's own bias makes needless.
+
+    Args:
+        channels: A multiple of ``groups``.
+        condition: Width of the vector that tells gain and shift; 0 for none.
+    """
+
+    def __init__(self, channels: int, condition: int = 0, *, groups: int = 8) -> None:
+        super().__init__()
+        self.groups = groups
+        self.affine = nn.Linear(condition, 2 * channels) if condition else nn.Parameter(torch.zeros(1, 2 * channels))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, channels, H, W) and (B, condition) to x's shape."""
+        affine = self.affine if isinstance(self.affine, nn.Parameter) else self.affine(condition)
+        scale, shift = affine.chunk(2, dim=1)
+        return norm_silu(x, 1 + scale, shift, self.groups)
+
+
+def norm_silu(x: Tensor, gain: Tensor, shift: Tensor, groups: int) -> Tensor:
+    """(B, C, H, W) with gain and shift of (B, C) or (1, C) to (B, C, H, W)."""
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        y, _, _ = Recomputed.apply(x, gain.float(), shift.float(), groups)
+        return y
+    if len(gain) == 1:
+        return silu(group_norm(x, groups, gain[0], shift[0]))
+    return silu(_affine(group_norm(x, groups), gain, shift))
+
+
+class Recomputed(torch.autograd.Function):
+    """The same, which keeps the normalised x alone and computes the rest anew on the way back.
+
+    For bfloat16 on the CPU, whose own backward pass of the norm takes 13 times as long in channels_last as in channels
+    first; a U-Net's step takes a sixth less with it. In float32 it gains nothing.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, gain: Tensor, shift: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+        (B, C), pixels = x.shape[:2], x[0, 0].numel()
+        one = torch.ones_like(gain[0])  # without it the deviations would come in x's own precision
+        x_hat, _, rstd = torch.native_group_norm(x, one, torch.zeros_like(one), B, C, pixels, groups, 1e-5)
+        return silu(_affine(x_hat, gain, shift), inplace=True), x_hat, rstd
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        _, gain, shift, _ = inputs
+        _, x_hat, rstd = output
+        ctx.mark_non_differentiable(x_hat, rstd)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x_hat, rstd, gain, shift)
+        ctx.save_for_forward(x_hat, rstd, gain, shift)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor, *_: None) -> tuple[Tensor, Tensor, Tensor, None]:
+        x_hat, rstd, gain, shift = ctx.saved_tensors
+        channels = x_hat.shape[1] // rstd.shape[1]  # of a group
+        du = torch.ops.aten.silu_backward(dy, _affine(x_hat, gain, shift))
+        dshift, dgain = du.sum((2, 3)).to(gain), (du * x_hat).sum((2, 3)).to(gain)
+        # dx = rstd (dv - mean(dv) - x_hat mean(dv x_hat)), dv = gain du, the means over a group
+        rstd = rstd.repeat_interleave(channels, 1)
+        one, along = (-rstd * _group_mean(gain * summed, channels) / x_hat[0, 0].numel() for summed in (dshift, dgain))
+        dx = _affine(x_hat, along, one).addcmul_(du, _image(rstd * gain, du))
+        return dx, dgain.sum_to_size(gain.shape), dshift.sum_to_size(shift.shape), None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor | None, dgain: Tensor | None, dshift: Tensor | None, _: None) -> tuple[Any, ...]:
+        x_hat, rstd, gain, shift = ctx.saved_tensors
+        channels = x_hat.shape[1] // rstd.shape[1]
+        du = torch.zeros_like(x_hat)
+        if dx is not None:
+            one, along = (_image(_group_mean(v.mean((2, 3)).to(gain), channels), x_hat) for v in (dx, dx * x_hat))
+            du = (dx - one - x_hat * along) * _image(rstd.repeat_interleave(channels, 1) * gain, x_hat)
+        du = du if dgain is None else du + x_hat * _image(dgain, x_hat)
+        du = du if dshift is None else du + _image(dshift, x_hat)
+        return torch.ops.aten.silu_backward(du, _affine(x_hat, gain, shift)), None, None
+
+
+def _group_mean(v: Tensor, channels: int) -> Tensor:
+    """(B, C) to (B, C): over each ``channels`` that are a group."""
+    return v.unflatten(1, (-1, channels)).mean(2).repeat_interleave(channels, 1)
+
+
+def _affine(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(_image(shift, x), x, _image(gain, x))
+
+
+def _image(v: Tensor, x: Tensor) -> Tensor:
+    return v[..., None, None].to(x.dtype)

@@ -216,6 +216,27 @@ MODELS: Mapping[str, Spec] = {
         "velocity of straight paths from noise to data, Euler and Heun",
         "estimate",
     ),
+    "ot_cfm": Spec(
+        "dgm.models.flow_matching.ot_cfm:OTCFM",
+        "flow_matching",
+        "Tong et al. 2023, arXiv:2302.00482; Pooladian et al. 2023, arXiv:2304.14772",
+        "flow matching of noise paired to each batch by optimal transport",
+        "estimate",
+    ),
+    "rectified_flow": Spec(
+        "dgm.models.flow_matching.rectified_flow:RectifiedFlow",
+        "flow_matching",
+        "Liu et al. 2022, arXiv:2209.03003",
+        "flow matching, then once more on its own pairs, sampled in a step or few",
+        "estimate",
+    ),
+    "mean_flow": Spec(
+        "dgm.models.flow_matching.mean_flow:MeanFlow",
+        "flow_matching",
+        "Geng et al. 2025, arXiv:2505.13447",
+        "average velocity between two times, sampled in one step",
+        "estimate",
+    ),
     "masked_diffusion": Spec(
         "dgm.models.discrete_diffusion.masked_diffusion:MaskedDiffusion",
         "discrete_diffusion",

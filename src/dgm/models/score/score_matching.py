@@ -1,0 +1,146 @@
+r"""Score matching in its four forms, at one level of noise; samples, no likelihood.
+
+Each learns :math:`s = \nabla \log q_\sigma` of the data with noise N(0, sigma²) upon it, x~ = x + sigma eps, and they
+differ by numbers that no s changes:
+
+=============  ==========================================================================  =======================
+objective      what is averaged over x~                                                    source
+=============  ==========================================================================  =======================
+``explicit``   ½ ||s(x~) - grad log q_sigma(x~)||², the density by windows on the batch     Vincent, equation 9
+``denoising``  ½ ||s(x~) - (x - x~) / sigma²||²                                             Vincent, equation 11
+``implicit``   tr grad s(x~) + ½ ||s(x~)||²                                                 Hyvärinen, equation 4
+``sliced``     v' grad s(x~) v + ½ ||s(x~)||², v random signs                               Song, equation 8
+=============  ==========================================================================  =======================
+
+Samples follow s by Langevin dynamics and lose their noise at the end, :math:`E[x | x~] = x~ + \sigma^2 s(x~)`. With one
+level of noise they hardly ever cross from one mode to another: `NCSN` is the cure.
+
+Source: Estimation of Non-Normalized Statistical Models by Score Matching (Hyvärinen, 2005), theorem 1; A Connection
+Between Score Matching and Denoising Autoencoders (Vincent, 2011); Sliced Score Matching (Song et al., 2019),
+arXiv:1905.07088.
+Differs from them: s is a network of its own and no gradient of an energy; all four see the data with noise, where
+Hyvärinen and Song match the data's own density, which is theirs as sigma goes to 0; the loss is times sigma² / D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from dgm.distributions.scaling import Scaling
+from dgm.networks.denoiser import Denoiser
+from dgm.protocols import Batch, PerExample, State
+from dgm.samplers.langevin import langevin
+from dgm.seeds import Seed, streams
+from dgm.settings import setting
+from dgm.space import Space
+
+Score: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class ScoreMatching(nn.Module):
+    """The score at one level of noise. A residual perceptron, which has the second derivatives that two forms need.
+
+    Example:
+        >>> model = ScoreMatching(Space.continuous((2,)), ScoreMatching.Config(objective="sliced"))
+        >>> model.loss(torch.zeros(3, 2)).shape
+        torch.Size([3])
+    """
+
+    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    defaults: ClassVar[dict[str, Any]] = {
+        "lr": 2e-3,
+        "warmup": 50,
+        "clip": 1.0,
+        "ema": 0.995,
+        "batch": 128,
+    }
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        objective: Literal["denoising", "sliced", "implicit", "explicit"] = setting(
+            "denoising", "which form; implicit takes a gradient for each dimension"
+        )
+        sigma: float = setting(0.3, "the noise, with data in [-1, 1]", low=1e-6)
+        width: int = setting(24, "of the network, whose layers are four times as wide", low=1)
+        steps: int = setting(200, "Langevin steps of a sample", low=1)
+        step_size: float = setting(0.2, "a Langevin step over the noise's variance", low=1e-6)
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.scaling = Scaling(space)
+        self.network = Denoiser(space.shape, width=config.width, network="mlp")
+
+    def loss(self, x: Batch, y: None = None) -> PerExample:
+        """The objective times sigma² / D; ½ for an untrained network's denoising."""
+        x_0, sigma = self.scaling(x), self.config.sigma
+        noisy = x_0 + sigma * torch.randn_like(x_0)
+        return OBJECTIVES[self.config.objective](self.score, x_0, noisy, sigma) * sigma**2 / self.space.dim
+
+    def score(self, noisy: Tensor) -> Tensor:
+        """The gradient of log q_sigma, in scaled units."""
+        sigma, no_time = self.config.sigma, noisy.new_zeros(len(noisy))
+        return -self.network(noisy / (1 + sigma**2) ** 0.5, no_time) / sigma
+
+    def sample(self, n: int, y: None = None, *, seed: Seed = None) -> Batch:
+        *_, last = self.trajectory(n, y, seed=seed)
+        return last.x
+
+    @torch.no_grad()
+    def trajectory(self, n: int, y: None = None, *, seed: Seed = None) -> Iterator[State]:
+        """From noise as wide as the data, by Langevin dynamics; the last state is denoised."""
+        config, draw = self.config, streams(n, seed, self.scaling.loc.device)
+
+        def noise() -> Tensor:
+            return draw.normal(self.space.shape).to(self.scaling.loc)
+
+        variance = config.sigma**2
+        walk = langevin(self.score, noise(), steps=config.steps, step_size=config.step_size * variance, noise=noise)
+        for step, x in enumerate(walk, 1):
+            noiseless = x + variance * self.score(x) if step == config.steps else x
+            yield State(self.scaling.inverse(noiseless), step, config.steps)
+
+
+def explicit(score: Score, x_0: Tensor, noisy: Tensor, sigma: float) -> PerExample:
+    """Against the density of which each of x_0, (N, ...), is a window's middle; ``noisy`` is (B, ...)."""
+    apart = (x_0 - noisy[:, None]).flatten(2) / sigma
+    windows = (-apart.square().sum(2) / 2).softmax(1)
+    target = torch.einsum("bn,bnd->bd", windows, apart) / sigma
+    return (score(noisy).flatten(1) - target).square().sum(1) / 2
+
+
+def denoising(score: Score, x_0: Tensor, noisy: Tensor, sigma: float) -> PerExample:
+    return (score(noisy) - (x_0 - noisy) / sigma**2).square().flatten(1).sum(1) / 2
+
+
+def implicit(score: Score, x_0: Tensor, noisy: Tensor, sigma: float) -> PerExample:
+    with torch.enable_grad():
+        noisy = noisy.detach().requires_grad_()
+        s = score(noisy)
+        trace = torch.zeros_like(s.flatten(1)[:, 0])
+        for d, component in enumerate(s.flatten(1).unbind(1)):
+            (row,) = torch.autograd.grad(component.sum(), noisy, create_graph=True)
+            trace = trace + row.flatten(1)[:, d]
+        return trace + s.square().flatten(1).sum(1) / 2
+
+
+def sliced(score: Score, x_0: Tensor, noisy: Tensor, sigma: float) -> PerExample:
+    v = torch.randint_like(noisy, 2) * 2 - 1
+    with torch.enable_grad():
+        noisy = noisy.detach().requires_grad_()
+        s = score(noisy)
+        (row,) = torch.autograd.grad(s, noisy, v, create_graph=True)
+        return ((row * v) + s.square() / 2).flatten(1).sum(1)
+
+
+OBJECTIVES: Mapping[str, Callable[[Score, Tensor, Tensor, float], PerExample]] = {
+    "explicit": explicit,
+    "denoising": denoising,
+    "implicit": implicit,
+    "sliced": sliced,
+}

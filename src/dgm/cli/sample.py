@@ -6,6 +6,12 @@ dgm sample runs/vae -n 1000 --out samples.npz  an array x, in the data's own val
 dgm sample runs/table -n 1000 --out rows.csv   a table
 dgm sample runs/ddpm --label 7 --out sevens.png
 
+Sampling in steps can be watched, and of a diffusion, score or flow model steered:
+
+dgm sample runs/ddpm --out denoising.gif
+dgm sample runs/ddpm -n 6 --show-steps 8 --out denoising.png
+dgm sample runs/ddpm --solver heun --steps 20 --spacing karras --label 7 --guidance 2 --out sevens.png
+
 An autoregressive model goes on from what it is given, the first part of a picture, a text or a sound:
 
 dgm sample runs/pixelcnn --given half.png --observed 0.5 --out completions.png
@@ -18,10 +24,11 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dgm.cli import solving
 from dgm.cli.given import start
 from dgm.cli.terminal import Progress
 from dgm.errors import BadInput, Unsupported
@@ -29,11 +36,12 @@ from dgm.errors import BadInput, Unsupported
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dgm.protocols import Model
-    from dgm.samplers.sequential import Choice
+    from dgm.protocols import Model, State
+    from dgm.seeds import Streams
     from dgm.space import Space
 
 CHUNK = 250  # samples drawn at once
+FRAMES = 40  # of an animation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="sample k depends on this and on k alone (0)")
     parser.add_argument("--label", type=int, help="the label to sample, for a model trained with --conditional")
     parser.add_argument(
-        "--out", required=True, help="a .png, .npz, .csv, .txt or .wav file, or a folder; - prints text"
+        "--out", required=True, help="a .png, .gif, .npz, .csv, .txt or .wav file, or a folder; - prints text"
     )
+    parser.add_argument("--show-steps", type=int, help="how many states on the way a .png or .gif shows (gif: 40)")
     group = parser.add_argument_group("autoregressive models")
     group.add_argument("--temperature", type=float, default=1.0, help="below 1 keeps to what is likely (1)")
     group.add_argument("--top-k", type=int, default=0, help="keep the k likeliest values of a table (0: all)")
@@ -52,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--observed", type=float, help="which part of it, in reading order (0.5; of text and sound all)")
     group.add_argument("--prompt", help="a text that is gone on with; of a long one, its end")
     group.add_argument("--length", type=int, help="characters of a text (as many as the model's context)")
+    solving.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,16 +81,25 @@ def run(args: argparse.Namespace) -> int:
     if not continues(model) and (given is not None or choice != Choice()):
         wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing and has no temperature"
         raise Unsupported(wrong, "leave those options out, or sample an autoregressive model of `dgm models`")
-    refuse_what_memory_cannot_hold(args.n, model.space)
+    options = solving.options(args, model)
+    if continues(model):
+        options = {"given": given, "observed": observed, "choice": choice}
+    shown = shown_states(args, model)
+    refuse_what_memory_cannot_hold(args.n * shown, model.space)
     refuse_what_cannot_be_written(args.out, model.space, about)
     if args.length is not None:
-        x = long_text(model, args, given, observed, choice)
+        states = [long_text(model, args, options)]
     else:
         quiet = args.out == "-"
-        x = draw(model, args.n, args.seed, args.label, given=given, observed=observed, choice=choice, quiet=quiet)
+        states = draw(model, args.n, args.seed, args.label, options, shown=shown, quiet=quiet)
     if args.out != "-":
         out.parent.mkdir(parents=True, exist_ok=True)
-    write(x, model.space, out, about)
+    if out.suffix == ".gif":
+        write_animation(states, model.space, out, about)
+    elif shown > 1:
+        write_strip(states, model.space, out, about)
+    else:
+        write(states[-1], model.space, out, about)
     if args.out != "-":
         print(f"{args.n} samples in {out}")
     return 0
@@ -92,18 +111,43 @@ def continues(model: Model) -> bool:
     return isinstance(model, Autoregressive)
 
 
+def shown_states(args: argparse.Namespace, model: Model) -> int:
+    """How many states on the way to the samples are kept; the last alone unless the way is to be seen."""
+    from dgm.protocols import Autoregressive, Progressive
+
+    suffix = Path(args.out).suffix
+    if args.show_steps is not None and (suffix not in (".png", ".gif") or args.show_steps < 2):
+        wrong = f"--show-steps needs a .png or .gif and at least 2 states, got {args.show_steps} of '{args.out}'"
+        raise BadInput(wrong, "change --out, or leave it out")
+    if args.show_steps is None and suffix != ".gif":
+        return 1
+    if not issubclass(type(model), (Autoregressive, Progressive)):
+        wrong = f"{type(model).__name__} draws all values at once: there are no steps to show"
+        raise Unsupported(wrong, "write a .png, or sample a diffusion or an autoregressive model")
+    if args.length is not None or (len(model.space.shape) != 3 and model.space.dim != 2):
+        raise Unsupported(f"the steps of images and of points can be shown, got {model.space}", "write the samples")
+    return args.show_steps or FRAMES
+
+
 def draw(
     model: Model,
     n: int,
     seed: int,
     label: int | None,
+    options: Mapping[str, Any],
     *,
-    given: Tensor | None = None,
-    observed: int = 0,
-    choice: Choice | None = None,
+    shown: int = 1,
     quiet: bool = False,
-) -> Tensor:
-    """(n, *shape) samples, chunk by chunk under a progress bar; each depends on its own number alone."""
+) -> list[Tensor]:
+    """(n, *shape) samples, chunk by chunk under a progress bar; each depends on its own number alone.
+
+    Args:
+        options: Of the model's own way of sampling: see `steps`.
+        shown: How many states of that way are kept, evenly spaced.
+
+    Returns:
+        Those states, the samples last.
+    """
     import torch
 
     from dgm.networks.embeddings import check_labels
@@ -113,38 +157,61 @@ def draw(
         check_labels(torch.tensor([label]), getattr(model.config, "classes", 0))
     device = next(model.parameters(), torch.empty(0)).device
     chunks = []
-    with Progress(f"sampling {n}", quiet=quiet) as progress:
+    with torch.no_grad(), Progress(f"sampling {n}", quiet=quiet) as progress:
         for first in range(0, n, CHUNK):
             keys = range(first, min(first + CHUNK, n))
             y = None if label is None else torch.full((len(keys),), label, device=device)
-            noise = Streams(seed, keys, device)
-            if continues(model):
-                part = given if given is None or len(given) == 1 else given[keys.start : keys.stop]
-                options = {"given": part, "observed": observed} | ({"choice": choice} if choice else {})
-                chunks.append(one_by_one(model, y, noise, options, progress, first / n, len(keys) / n))
-            else:
-                chunks.append(model.sample(len(keys), y, seed=noise).cpu())
+            chosen = dict(options)
+            if options.get("given") is not None and len(options["given"]) > 1:
+                chosen["given"] = options["given"][keys.start : keys.stop]
+            way = steps(model, y, Streams(seed, keys, device), chosen)
+            chunks.append(kept(watched(way, progress, first / n, len(keys) / n), shown))
             progress.update(keys.stop / n, f"{keys.stop} of {n}")
-    return torch.cat(chunks)
+    return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
 
 
-def one_by_one(
-    model: Model, y: Tensor | None, noise: Any, options: dict[str, Any], progress: Progress, done: float, share: float
-) -> Tensor:
-    """A chunk of an autoregressive model's samples, with its speed on the bar."""
+def steps(model: Model, y: Tensor | None, noise: Streams, options: Mapping[str, Any]) -> Iterator[State]:
+    """The states on the way to the samples of these streams, by what the options ask for; often only the last."""
+    from dgm.protocols import Progressive, State
+
+    if continues(model):
+        from dgm.samplers import sequential
+
+        return sequential.trajectory(model, len(noise), y, seed=noise, **options)
+    if options:
+        from dgm.samplers import diffusion
+
+        return diffusion.trajectory(model, len(noise), y, seed=noise, **options)
+    if isinstance(model, Progressive):
+        return model.trajectory(len(noise), y, seed=noise)
+    return iter([State(model.sample(len(noise), y, seed=noise), 1, 1)])
+
+
+def watched(way: Iterator[State], progress: Progress, done: float, share: float) -> Iterator[State]:
+    """The same states, with their speed on the bar: ``share`` of it, from ``done`` on."""
     import time
 
-    from dgm.samplers import sequential
-
     began = time.perf_counter()
-    for state in sequential.trajectory(model, len(noise), y, seed=noise, **options):
+    for state in way:
         if progress.due():
-            rate = state.step * len(noise) / (time.perf_counter() - began)
-            progress.update(done + share * state.step / state.steps, f"{rate:,.0f} values/s")
-    return state.x.cpu()
+            rate = state.step * len(state.x) / (time.perf_counter() - began)
+            progress.update(done + share * min(1, state.step / state.steps), f"{rate:,.0f} steps/s")
+        yield state
 
 
-def long_text(model: Model, args: argparse.Namespace, given: Tensor | None, observed: int, choice: Choice) -> Tensor:
+def kept(way: Iterator[State], shown: int) -> list[Tensor]:
+    """``shown`` of the states, evenly spaced, the last one among them; where there are fewer, some twice."""
+    import torch
+
+    if shown == 1:
+        for state in way:
+            last = state.x
+        return [last.cpu()]
+    states = [state.x.cpu().clone() for state in way]  # a sampler may fill one tensor all the way
+    return [states[k] for k in torch.linspace(0, len(states) - 1, shown).round().long()]
+
+
+def long_text(model: Model, args: argparse.Namespace, options: Mapping[str, Any]) -> Tensor:
     """(n, length) tokens: window after window, each going on from the second half of the one before."""
     import torch
 
@@ -154,11 +221,12 @@ def long_text(model: Model, args: argparse.Namespace, given: Tensor | None, obse
         raise BadInput(f"--length is for text, this run is of {model.space}", "leave it out")
     if args.length < 1:
         raise BadInput(f"--length must be at least 1, got {args.length}", "ask for one character or more")
-    context, window = model.space.dim, 0
+    given, observed, context, window = options["given"], options["observed"], model.space.dim, 0
     text = torch.zeros(args.n, 0, dtype=torch.int64) if given is None else given[:, :observed].expand(args.n, -1)
     while text.shape[1] < args.length:
         seed = args.seed if window == 0 else mix(args.seed, window)
-        x = draw(model, args.n, seed, args.label, given=given, observed=observed, choice=choice, quiet=args.out == "-")
+        how = {**options, "given": given, "observed": observed}
+        (x,) = draw(model, args.n, seed, args.label, how, quiet=args.out == "-")
         text, window = torch.cat([text, x[:, observed:]], 1), window + 1
         given, observed = torch.zeros_like(x), context // 2
         given[:, :observed] = x[:, context - observed :]
@@ -191,6 +259,7 @@ def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
     """How ``out`` is written, by its suffix; the last argument is what the run says about its data."""
     known = {
         ".png": write_grid,
+        ".gif": write_grid,
         ".npz": write_array,
         ".csv": write_table,
         ".txt": write_text,
@@ -220,6 +289,26 @@ def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
         drawn = grid(*in_colour(x, space, about)) if len(space.shape) == 3 else scatter(x, space)
     with replacing(out) as temporary:
         drawn.save(temporary, format="PNG")
+
+
+def write_strip(states: list[Tensor], space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.data.palette import in_colour
+    from dgm.report.pictures import strip
+    from dgm.runs import replacing
+
+    coloured = [in_colour(x, space, about) for x in states]
+    with replacing(out) as temporary:
+        strip([x for x, _ in coloured], coloured[-1][1]).save(temporary, format="PNG")
+
+
+def write_animation(states: list[Tensor], space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.data.palette import in_colour
+    from dgm.report.pictures import save_animation, view
+    from dgm.runs import replacing
+
+    pictures = [view(*in_colour(x, space, about), beside=states[-1]) for x in states]
+    with replacing(out) as temporary:
+        save_animation(pictures, temporary)
 
 
 def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:

@@ -1,9 +1,10 @@
-"""Examples as pictures: images in a grid, points and tables as plots."""
+"""Examples as pictures: images in a grid, points and tables as plots, a sampler's states side by side or in turn."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ VISIBLE = 40  # pixels that an example's longer side is enlarged to, if it is sm
 SEPARATOR = 112
 HISTOGRAMS = 9  # columns of a table that are shown
 BINS = 24
+FRAME_MS, LAST_MS = 80, 2000  # how long a state of an animation is seen, and the last one
 POINTS, BEHIND = "#3057a8", "#c9c9c9"
 
 
@@ -52,6 +54,29 @@ def grid(x: Batch, space: Space, columns: int | None = None, scale: int | None =
         top, left = k // columns * height, k % columns * width
         canvas[top : top + height - scale, left : left + width - scale] = image.repeat(scale, 0).repeat(scale, 1)
     return Image.fromarray(canvas[:-scale, :-scale])
+
+
+def view(x: Batch, space: Space, beside: Batch | None = None) -> Image.Image:
+    """Images in a grid, all else as `scatter` draws it."""
+    return grid(x, space) if len(space.shape) == 3 else scatter(x, space, beside)
+
+
+def strip(states: Sequence[Batch], space: Space) -> Image.Image:
+    """A sampler's states from left to right: of images a row each, of points one plot a state."""
+    if len(space.shape) == 3:
+        return grid(torch.stack(tuple(states), 1).flatten(0, 1), space, columns=len(states))
+    plots = [scatter(x, space, states[-1]) for x in states]
+    canvas = Image.new("RGB", (sum(plot.width for plot in plots), plots[0].height), "white")
+    for k, plot in enumerate(plots):
+        canvas.paste(plot, (k * plot.width, 0))
+    return canvas
+
+
+def save_animation(pictures: Sequence[Image.Image], out: Path) -> None:
+    """Pictures of one size after one another, as a GIF that starts again once the last was seen for a while."""
+    first, *others = pictures
+    seen = [FRAME_MS] * len(others) + [LAST_MS]
+    first.save(out, format="GIF", save_all=True, append_images=others, duration=seen, loop=0)
 
 
 def lines(texts: Sequence[str], columns: int = 40) -> Image.Image:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, layer_norm, pad, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention
+from torch.nn.functional import dropout, layer_norm, pad, pixel_shuffle, pixel_unshuffle
 
 from dgm.errors import BadInput
+from dgm.networks.attention import attend
 
 
 class DiT(nn.Module):
@@ -85,7 +86,7 @@ class Block(nn.Module):
 
     def _attend(self, h: Tensor) -> Tensor:
         q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
 
     def _dropped(self, h: Tensor) -> Tensor:
         return dropout(h, self.dropout, self.training)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, pad
 
 from dgm.errors import BadInput
+from dgm.networks.attention import attend
 from dgm.networks.norm import NormSiLU
 
 
@@ -136,8 +137,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)
-        seen = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
-        return x + self.out(seen.transpose(1, 2).reshape(x.shape))
+        return x + self.out(attend(q, k, v).transpose(1, 2).reshape(x.shape))
 
 
 def usual_multipliers(size: tuple[int, int]) -> list[int]:

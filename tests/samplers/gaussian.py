@@ -58,10 +58,10 @@ def law(solve: Solve, path: GaussianPath, times: Tensor, **options: Any) -> tupl
 
     The first two of a batch start at 0 and 1 and draw only zeros; each further one starts at 0 and one draw of it is 1.
     """
-    draws = iter(range(2, 2 + 10 * len(times)))
+    draws = iter(range(2, 2 + 5 * len(times)))
 
     def one(k: int) -> Tensor:
-        return torch.zeros(2 + 10 * len(times), dtype=torch.float64).index_fill(0, torch.tensor(k), 1.0)
+        return torch.zeros(2 + 5 * len(times), dtype=torch.float64).index_fill(0, torch.tensor(k), 1.0)
 
     *_, x = solve(optimal(path), path, one(1), times, lambda: one(next(draws)), **options)
     of_start_and_noise = x[1:] - x[0]

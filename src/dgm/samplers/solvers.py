@@ -15,23 +15,39 @@ from torch import Tensor
 from dgm.samplers.ancestral import ancestral
 from dgm.samplers.annealed_langevin import annealed_langevin
 from dgm.samplers.ddim import ddim
-from dgm.samplers.probability_flow import probability_flow
+from dgm.samplers.dpm_solver_pp import dpm_solver_pp, sde_dpm_solver_pp
+from dgm.samplers.edm import edm
+from dgm.samplers.predictor_corrector import predictor_corrector
+from dgm.samplers.probability_flow import adaptive, probability_flow
+from dgm.samplers.reverse_sde import euler_maruyama
+from dgm.samplers.unipc import unipc
 
 
 class Solver(NamedTuple):
-    """How it solves, its order where it solves the ODE, and whether it draws noise on its way."""
+    """How it solves, the order at which its samples' law converges, and whether it draws noise on its way.
+
+    ``order`` is None where more steps alone do not make samples exact; ``evaluations`` of the network, a step, where
+    the solver chooses its own steps.
+    """
 
     solve: Callable[..., Iterator[Tensor]]
     order: int | None
     stochastic: bool
-    evaluations: int = 1  # of the network, a step
+    evaluations: int | None = 1
 
 
 SOLVERS: Mapping[str, Solver] = {
+    "adaptive": Solver(adaptive, 5, stochastic=False, evaluations=None),
+    "ancestral": Solver(ancestral, 1, stochastic=True),
     "annealed_langevin": Solver(annealed_langevin, None, stochastic=True, evaluations=5),
-    "ancestral": Solver(ancestral, None, stochastic=True),
     "ddim": Solver(ddim, 1, stochastic=False),
+    "dpm_solver_pp": Solver(dpm_solver_pp, 2, stochastic=False),
+    "edm": Solver(edm, None, stochastic=True, evaluations=2),
     "euler": Solver(partial(probability_flow, method="euler"), 1, stochastic=False),
+    "euler_maruyama": Solver(euler_maruyama, 1, stochastic=True),
     "heun": Solver(partial(probability_flow, method="heun"), 2, stochastic=False, evaluations=2),
+    "predictor_corrector": Solver(predictor_corrector, None, stochastic=True, evaluations=2),
     "rk4": Solver(partial(probability_flow, method="rk4"), 4, stochastic=False, evaluations=4),
+    "sde_dpm_solver_pp": Solver(sde_dpm_solver_pp, 2, stochastic=True),
+    "unipc": Solver(unipc, 3, stochastic=False),
 }

@@ -81,10 +81,13 @@ class FVSBN(nn.Module):
         """Keeps every dimension's sum so far, and adds to it what each new value weighs."""
         k, v, weight = self.observed.outputs, self.features.width, self.weight.mT.contiguous()
         sums, flat = self.first(len(x), y).contiguous(), x.view(len(x), -1)
+        features = self.features(
+            torch.arange(self.space.values or 0, device=x.device)
+        )  # of every value, looked up below
         for i, dim in enumerate(reading_order(self.space)):
             yield sums[:, i * k : (i + 1) * k]
             rest = (i + 1) * k
-            sums[:, rest:].addmm_(self.features(flat[:, dim], dim), weight[i * v : (i + 1) * v, rest:])
+            sums[:, rest:].addmm_(features[flat[:, dim].long()], weight[i * v : (i + 1) * v, rest:])
 
     def first(self, n: int, y: Labels | None) -> Tensor:
         """What the outputs are before anything is seen, (n, D * outputs)."""

@@ -79,12 +79,42 @@ def published(documents: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", "Sources of the published figures:", "", *notes, "", MISSES]) + "\n"
 
 
+def density_sets(documents: list[dict[str, Any]]) -> str:
+    """Negative log-likelihoods of the binary density sets, a column a model, the published figures in brackets."""
+    commands = " ".join(f"`{d['command']}`" for d in documents)
+    models = [d["model"] for d in documents]
+    lines = [
+        "## Binary density sets",
+        "",
+        f"Test splits, nats, exact: less is better. {commands}; one setting a model, the weights that are best on the "
+        f"validation split, one thread. In brackets, {documents[0]['source']}; of dna the test split alone is theirs.",
+        "",
+        f"| set | variables | {' | '.join(models)} |",
+        "|---" * (len(models) + 2) + "|",
+    ]
+    found = {of: row for d in documents for of, row in d["sets"].items()}
+    for of, row in sorted(found.items(), key=lambda item: item[1]["variables"]):
+        cells = [cell(d["sets"].get(of)) for d in documents]
+        lines.append(f"| {of} | {row['variables']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    test, published = row["likelihood"]["test"], row["published"]
+    measured = f"{-test['nats']:.2f} ± {test['nats_se']:.2f}"
+    return f"{measured} ({published:.2f})" if published else measured
+
+
 def main() -> None:
     results = HERE.parent / "results"
     documents = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
-    compared, recipes = ([d for d in documents if key in d] for key in ("tables", "recipe"))
+    compared, recipes, sets = ([d for d in documents if key in d] for key in ("tables", "recipe", "sets"))
     text = "# Results\n\nMade by `make docs` from the files in `results/`.\n\n"
-    (HERE / "results.md").write_text(text + "\n".join([*map(section, compared), published(recipes)]))
+    (HERE / "results.md").write_text(
+        text + "\n".join([*map(section, compared), published(recipes), density_sets(sets)])
+    )
 
 
 if __name__ == "__main__":

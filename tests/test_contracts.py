@@ -32,7 +32,11 @@ CONDITIONAL = (
     "realnvp",
     "gan",
     "ddpm",
+    "score_sde",
     "flow_matching",
+    "ot_cfm",
+    "rectified_flow",
+    "mean_flow",
     "masked_diffusion",
 )
 

@@ -15,14 +15,15 @@ class Average:
     r"""theta' ← d theta' + (1 - d) theta with d = min(decay, (1 + step) / (10 + step)), so that short runs forget too.
 
     Args:
-        model: Whose parameters are averaged; buffers are not.
+        model: Whose parameters are averaged; buffers are not, nor parameters that take no gradient.
         decay: 0 keeps no average.
     """
 
     def __init__(self, model: Model, decay: float) -> None:
         self.decay = decay
         # a parameter with two names is here under both: a state_dict is written by name
-        self.live = dict(model.named_parameters(remove_duplicate=False)) if decay else {}
+        named = model.named_parameters(remove_duplicate=False) if decay else ()
+        self.live = {name: parameter for name, parameter in named if parameter.requires_grad}
         self.shadow = {name: parameter.detach().clone() for name, parameter in self.live.items()}
 
     @torch.no_grad()

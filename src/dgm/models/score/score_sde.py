@@ -91,7 +91,7 @@ class ScoreSDE(nn.Module):
         self.path = paths[config.path]()
         self.t_min = 1e-5 if config.path == "ve" else 1e-3
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
-        self.solving = Solving(solver="heun", steps=config.sampling_steps)
+        self.solving = Solving(solver="predictor_corrector", steps=config.sampling_steps)
         self.density_steps = EXPLODING_STEPS if config.path == "ve" else flow_density.STEPS
         self.likelihood_method = flow_density.method(self, self.density_steps)
 

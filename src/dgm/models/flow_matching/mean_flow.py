@@ -1,0 +1,133 @@
+r"""Mean flow: the average velocity between two times, samples in one step, an estimate of the likelihood.
+
+.. math:: u(z_t, r, t) = \frac{1}{t - r} \int_r^t v(z_\tau, \tau)\, d\tau, \qquad z_r = z_t - (t - r)\, u(z_t, r, t)
+
+Its derivative along the path ties it to the velocity, which at r = t it is, and that is what is learnt from:
+
+.. math:: u = v - (t - r) \frac{du}{dt}, \qquad \frac{du}{dt} = v\, \partial_z u + \partial_t u
+
+with the right side held fixed and v = eps - x of one pair. The density follows from the velocity u(z, t, t) by the
+probability-flow ODE, of a continuous x with respect to Lebesgue measure, of a discrete one dequantised by the path's
+own noise, in nats.
+
+Source: Mean Flows for One-step Generative Modeling (Geng et al., 2025), arXiv:2505.13447, equations 3-11, 12 and 22,
+algorithms 1 and 2, without guidance; the network is told t and t - r. Its time is that of dgm.
+Differs from it: the loss is log(||.||² + c), whose gradient is that of the paper's weighted squares with p = 1, and
+which falls as it should; a small U-Net or a perceptron.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from dgm.distributions.scaling import Scaling
+from dgm.networks.denoiser import Denoiser
+from dgm.networks.embeddings import check_labels, hidden_labels, sampled_labels
+from dgm.processes.gaussian import Straight, over
+from dgm.processes.parameterisation import Endpoints, endpoints
+from dgm.protocols import Batch, Labels, PerExample, State
+from dgm.samplers import flow_density
+from dgm.samplers.diffusion import Solving
+from dgm.seeds import Seed, streams
+from dgm.settings import setting
+from dgm.space import Space
+
+SMALLEST = 1e-3  # c of the loss
+LOGIT_MEAN, LOGIT_STD = -0.4, 1.0  # of both times
+
+
+class MeanFlow(nn.Module):
+    """Predicts the average velocity. ``solving`` is for those who follow u(z, t, t), as a flow's velocity.
+
+    Example:
+        >>> model = MeanFlow(Space.continuous((2,)), MeanFlow.Config())
+        >>> model.loss(torch.zeros(3, 2)).shape
+        torch.Size([3])
+    """
+
+    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    defaults: ClassVar[dict[str, Any]] = {
+        "lr": 2e-3,
+        "warmup": 50,
+        "clip": 1.0,
+        "ema": 0.995,
+        "batch": 128,
+    }
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        apart: float = setting(0.25, "share of examples whose two times differ", low=0.0, high=1.0)
+        width: int = setting(24, "channels of the network, a multiple of 8", low=8)
+        sampling_steps: int = setting(1, "steps of a sample", low=1)
+        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
+        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+
+    path, t_min = Straight(), 0.0
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.scaling = Scaling(space)
+        self.network = Denoiser(space.shape, width=config.width, classes=config.classes, times=2)
+        self.solving = Solving(solver="heun", steps=30)
+        self.likelihood_method = flow_density.method(self)
+
+    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """log(||u - (v - (t - r) du/dt)||² + c) (equations 9-11 and 22)."""
+        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
+        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
+        r, t = self.times(x_0)
+        eps = torch.randn_like(x_0)
+        error = self.error(self.path.corrupt(x_0, eps, t), r, t, eps - x_0, y)
+        return (error.square().flatten(1).sum(1) + SMALLEST).log()
+
+    def times(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """r <= t for each of x, alike but for a share."""
+        both = (LOGIT_MEAN + LOGIT_STD * torch.randn(len(x), 2, device=x.device)).sigmoid().to(x)
+        r, t = both.amin(1), both.amax(1)
+        return torch.where(torch.rand(len(x), device=x.device) < self.config.apart, r, t), t
+
+    def error(self, z_t: Tensor, r: Tensor, t: Tensor, v: Tensor, y: Labels | None = None) -> Tensor:
+        """How far u is from what v and its own derivative say, which take no gradient; zero of the answer."""
+
+        def u_of(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
+            return self.average_velocity(z, r, t, y)
+
+        # no other kernel of attention has a forward derivative
+        with sdpa_kernel(SDPBackend.MATH):
+            u, derivative, *_ = torch.func.jvp(u_of, (z_t, r, t), (v, torch.zeros_like(r), torch.ones_like(t)))
+        return u - (v - over(t - r, v) * derivative).detach()
+
+    def average_velocity(self, z_t: Tensor, r: Tensor, t: Tensor, y: Labels | None = None) -> Tensor:
+        """u(z_t, r, t) with times (B,)."""
+        return self.network(z_t, torch.stack([t, t - r], dim=1), y)
+
+    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
+        return endpoints("velocity", self.path, self.average_velocity(x_t, t, t, y), x_t, t)
+
+    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
+        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
+
+    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        *_, last = self.trajectory(n, y, seed=seed)
+        return last.x
+
+    @torch.no_grad()
+    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+        """From noise in equal strides of time, each along the average velocity (equation 12)."""
+        loc, steps = self.scaling.loc, self.config.sampling_steps
+        draw = streams(n, seed, loc.device)
+        y = sampled_labels(y, self.config.classes, draw)
+        z = draw.normal(self.space.shape).to(loc)
+        times = torch.linspace(1, 0, steps + 1).to(loc)
+        for step, (t, r) in enumerate(pairwise(times), 1):
+            z = z - (t - r) * self.average_velocity(z, r.expand(n), t.expand(n), y)
+            yield State(self.scaling.inverse(z), step, steps)

@@ -1,0 +1,163 @@
+"""Reflow where the flow is known; straightness against quadrature; the phases of a training, also of one cut short."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dgm
+from dgm import runs
+from dgm.models.flow_matching.flow_matching import FlowMatching
+from dgm.models.flow_matching.rectified_flow import USES, RectifiedFlow, straightness
+from dgm.processes.gaussian import over
+from dgm.space import Space
+
+M, S = 0.3, 0.6
+
+
+class Curved(nn.Module):
+    """E[eps - x_0 | x_t] of independent pairs, x_0 ~ N(M, S²)."""
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        t = over(t, x_t)
+        v = (1 - t) ** 2 * S**2 + t**2
+        return -M + (t - (1 - t) * S**2) / v * (x_t - (1 - t) * M)
+
+
+class Affine(nn.Module):
+    """The straight flow from N(0, 1) to N(M, S²), which keeps standard scores, as the curved one does."""
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        t = over(t, x_t)
+        z = (x_t - (1 - t) * M) / ((1 - t) * S + t)
+        return z - M - S * z
+
+
+def rectified_flow(space: Space | None = None, **config: Any) -> RectifiedFlow:
+    return RectifiedFlow(space or Space.continuous((2,)), RectifiedFlow.Config(width=8, **config)).double()
+
+
+def reflowing(space: Space | None = None, **config: Any) -> RectifiedFlow:
+    """In its second phase, with the curved flow for a teacher."""
+    model = rectified_flow(space, **config)
+    model.teacher = Curved()
+    model.step.fill_(model.config.reflow_after + 1)
+    return model.eval()
+
+
+def test_curved_flow_is_as_far_from_straight_as_quadrature_says() -> None:
+    """x_t = m_t + s_t z with s_t² = (1 - t)² S² + t², so S = int (s_t' - (1 - S))² dt · E z²."""
+    model = FlowMatching(Space.continuous((2,)), FlowMatching.Config(width=8)).double()
+    model.network = Curved()  # type: ignore[assignment]
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    t = (nodes + 1) / 2
+    speed = (t - (1 - t) * S**2) / np.sqrt((1 - t) ** 2 * S**2 + t**2)
+    expected = ((speed - (1 - S)) ** 2 * weights).sum() / 2
+    # E z² of 4000 pairs is 1 but for 4 standard errors
+    assert straightness(model, 4000, steps=100) == pytest.approx(expected, rel=4 * (2 / 8000) ** 0.5)
+    assert expected > 0.05
+
+
+def test_straight_flow_is_straight() -> None:
+    model = FlowMatching(Space.continuous((2,)), FlowMatching.Config(width=8)).double()
+    model.network = Affine()  # type: ignore[assignment]
+    assert straightness(model, 100) < 1e-10
+
+
+def test_pairs_are_the_teachers_own() -> None:
+    """The exact flow takes eps to M + S eps; each pair serves four of the batch."""
+    eps = torch.randn(10, 2, dtype=torch.float64)
+    ends, y = reflowing().pairs(eps, torch.arange(10))
+    assert y is not None
+    torch.testing.assert_close(ends.x_0, M + S * ends.eps, atol=0.02, rtol=0)  # of Heun's method in 8 steps
+    made = math.ceil(10 / USES)
+    assert torch.equal(ends.eps[:made], eps[:made])
+    assert torch.equal(ends.eps, eps[torch.arange(10) % made])
+    assert torch.equal(y, torch.arange(10) % made)
+
+
+def test_reflow_teaches_the_straight_flow() -> None:
+    """Its loss is that of the solver's error alone, at any time; the curved flow's is its distance from straight."""
+    model = reflowing()
+    losses = []
+    for network in (Affine(), Curved()):
+        model.matching.network = network
+        losses.append(model.loss(torch.zeros(2000, 2, dtype=torch.float64)).mean().item())
+    assert losses[0] < 1e-3 < 0.05 < losses[1]
+
+
+def test_first_phase_is_flow_matching() -> None:
+    model, x = rectified_flow(reflow_after=5).train(), torch.randn(6, 2, dtype=torch.float64)
+    for step in range(1, 8):
+        torch.manual_seed(step)
+        loss = model.loss(x)
+        torch.manual_seed(step)
+        assert torch.equal(loss, model.matching.loss(x)) == (step <= 5)
+    assert int(model.step) == 7
+    model.eval().loss(x)
+    assert int(model.step) == 7
+
+
+def test_teacher_is_the_average_of_the_first_phase() -> None:
+    model = rectified_flow(reflow_after=3).train()
+    name, parameter = next(iter(model.matching.network.named_parameters()))
+    kept = model.teacher.get_parameter(name)
+    expected = kept.clone()
+    for k in range(1, 6):
+        with torch.no_grad():
+            parameter.add_(k)
+        model.advance()
+        if k <= 3:
+            decay = k / (9 + k)
+            expected = decay * expected + (1 - decay) * parameter.detach()
+        torch.testing.assert_close(kept, expected)
+
+
+def test_training_leaves_the_teacher_where_the_first_phase_did() -> None:
+    """Neither an optimiser nor the trainer's own average moves it."""
+    data = dgm.data.load("toy/moons")
+    model, kept = dgm.create("rectified_flow", data.space, width=8, reflow_after=4), []
+    for step in dgm.fit(model, data, steps=20, batch=32, ema=0.9):
+        kept += [parameter.clone() for parameter in model.teacher.parameters()] if step.step == 4 else []
+    assert kept
+    for before, after in zip(kept, model.teacher.parameters(), strict=True):
+        assert torch.equal(before, after)
+        assert not after.requires_grad
+
+
+def test_a_training_cut_short_on_either_side_of_the_reflow_ends_in_the_same_bits(tmp_path: Path) -> None:
+    data, settings = dgm.data.load("toy/moons"), {"steps": 8, "batch": 32, "checkpoint_every": 0.0}
+
+    def model() -> Any:
+        torch.manual_seed(0)
+        return dgm.create("rectified_flow", data.space, width=8, reflow_after=4)
+
+    list(dgm.fit(model(), data, out=tmp_path / "whole", **settings))
+    whole = runs.read_weights(tmp_path / "whole" / "weights.safetensors")
+    for stop in (2, 4, 6):
+        steps = dgm.fit(model(), data, out=tmp_path / str(stop), **settings)
+        assert [next(steps).step for _ in range(stop)][-1] == stop
+        steps.close()
+        list(dgm.fit(model(), data, out=tmp_path / str(stop), resume=True))
+        cut = runs.read_weights(tmp_path / str(stop) / "weights.safetensors")
+        torch.testing.assert_close(cut, whole, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_trained_past_its_reflow_it_is_straighter_and_one_step_goes_far() -> None:
+    found = {}
+    for reflow_after in (600, 10_000):
+        torch.manual_seed(0)
+        data = dgm.data.load("toy/moons")
+        model = dgm.create("rectified_flow", data.space, reflow_after=reflow_after, sampling_steps=1)
+        list(dgm.fit(model, data, steps=1200))
+        spread = (model.sample(2000, seed=0).double().std(0) - data.test.x.double().std(0)).abs().max().item()
+        found[reflow_after] = straightness(model, 500), spread
+    assert found[600][0] < 0.3 * found[10_000][0]
+    assert found[600][1] < 0.1 < 0.4 < found[10_000][1]  # one step of a curved flow makes the mean of all data

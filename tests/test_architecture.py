@@ -19,7 +19,7 @@ LAYERS = [
     {"registry"},
     {"data"},
     {"runs"},
-    {"training", "evaluation", "contracts"},
+    {"training", "evaluation", "editing", "contracts"},
     {"report"},
     {"cli"},
 ]

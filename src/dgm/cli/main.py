@@ -20,6 +20,7 @@ VERBS = {
     "data": ("dgm.cli.data", "list the data sets, or what one holds"),
     "train": ("dgm.cli.train", "train a model, or go on where one stopped"),
     "sample": ("dgm.cli.sample", "draw samples from a trained model into a picture, a folder or a table"),
+    "edit": ("dgm.cli.edit", "in-paint, enlarge, colour, sharpen, encode or interpolate images"),
     "evaluate": ("dgm.cli.evaluate", "measure a trained model: likelihood, sample quality, coverage, copies"),
     "compare": ("dgm.cli.compare", "train one model of each family on the same data and write the report"),
     "report": ("dgm.cli.report", "write the report of models that are trained already"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
-from dgm.errors import BadInput, Unsupported
+from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
@@ -63,42 +64,48 @@ class Likelihood:
         return (-self.nats.double().mean() / self.dim).exp()
 
 
+KINDS: Sequence[tuple[type, Kind]] = (
+    (ExactLikelihood, Kind.EXACT),
+    (BoundedLikelihood, Kind.LOWER_BOUND),
+    (EstimatedLikelihood, Kind.ESTIMATE),
+    (Unnormalised, Kind.UNNORMALISED),
+)
+
+
+def kinds_of(model: Model) -> list[Kind]:
+    """The kinds of likelihood that a model, or a class of models, has, the best first."""
+    has = issubclass if isinstance(model, type) else isinstance
+    return [kind for protocol, kind in KINDS if has(model, protocol)]
+
+
 def kind_of(model: Model) -> Kind | None:
     """The best kind of likelihood that a model, or a class of models, has; None if it has none."""
-    has = issubclass if isinstance(model, type) else isinstance
-    for protocol, kind in (
-        (ExactLikelihood, Kind.EXACT),
-        (BoundedLikelihood, Kind.LOWER_BOUND),
-        (EstimatedLikelihood, Kind.ESTIMATE),
-        (Unnormalised, Kind.UNNORMALISED),
-    ):
-        if has(model, protocol):
-            return kind
-    return None
+    return next(iter(kinds_of(model)), None)
 
 
 @torch.no_grad()
-def log_likelihood(model: Model, x: Batch, y: Labels | None = None, *, draws: int = 1) -> Likelihood:
-    """The best likelihood that ``model`` has of ``x``, with its kind.
+def log_likelihood(
+    model: Model, x: Batch, y: Labels | None = None, *, draws: int = 1, kind: Kind | str | None = None
+) -> Likelihood:
+    """A likelihood that ``model`` has of ``x``, with its kind.
 
     Args:
         x: (B, *space.shape), in the data's own space.
         y: (B,) labels, for a conditional model.
         draws: Random draws an example. Their weights are averaged where the model has importance weights (a bound that
             tightens with K), their bounds or estimates are averaged otherwise; an exact likelihood ignores it.
+        kind: Which, of a model that has several; the best by default.
 
     Raises:
-        Unsupported: For a model with no likelihood of any kind.
+        Unsupported: For a model with no likelihood of any kind, or of this.
         BadInput: For a batch that is not of the model's space.
     """
     if draws < 1:
         raise BadInput(f"draws must be at least 1, got {draws}", "ask for one draw or more")
     model.space.check(x)
-    kind = kind_of(model)
-    stated = getattr(model, "likelihood_method", "")
+    kind = _chosen(model, kind)
+    stated = _stated(model, kind)
     match kind:
-        case None:
-            raise _without_likelihood(model)
         case Kind.EXACT:
             nats, method = model.log_prob(x, y), stated or "closed form"
         case Kind.LOWER_BOUND if draws > 1 and isinstance(model, ImportanceWeighted):
@@ -114,6 +121,27 @@ def log_likelihood(model: Model, x: Batch, y: Labels | None = None, *, draws: in
         case Kind.UNNORMALISED:
             nats, method = -model.energy(x, y), stated or "negative energy, log Z unknown"
     return Likelihood(nats, kind, method, dim=model.space.dim)
+
+
+def _chosen(model: Model, kind: Kind | str | None) -> Kind:
+    having = kinds_of(model)
+    if not having:
+        raise _without_likelihood(model)
+    if kind is None:
+        return having[0]
+    if kind not in list(Kind):
+        raise UnknownName.of("kind of likelihood", str(kind), list(Kind))
+    if kind not in having:
+        words = ", ".join(having).replace("_", " ")
+        raise Unsupported(f"{type(model).__name__} has no {kind.replace('_', ' ')}", f"its likelihoods: {words}")
+    return Kind(kind)
+
+
+def _stated(model: Model, kind: Kind) -> str:
+    """How the model says that it computes this likelihood: ``likelihood_method`` is of the best kind that it has."""
+    if kind is not kind_of(model):
+        return getattr(model, f"{kind}_method", "")
+    return getattr(model, "likelihood_method", "")
 
 
 def _count(draws: int) -> str:

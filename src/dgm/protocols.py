@@ -9,7 +9,8 @@ Every model is an `torch.nn.Module` built as ``Model(space, config)`` that keeps
 ``defaults``
     The optimiser settings of the model's paper, defaults of `dgm.training.Settings` for this model.
 ``likelihood_method``
-    How its likelihood is computed, in a few words for a table.
+    How its likelihood is computed, in a few words for a table; ``estimate_method`` is the same of the estimate of a
+    model that has a better one besides.
 """
 
 from __future__ import annotations

@@ -144,3 +144,13 @@ def test_numbers_have_three_digits(value, text):
 def test_an_interval_is_in_brackets():
     assert interval(Cell(1.234, 1.1, 1.38), number) == "[1.10, 1.38]"
     assert interval(Cell.plain(3), number) == ""
+
+
+def test_a_bound_and_an_estimate_of_one_model_stand_apart():
+    both = [likelihood("lower_bound", 2.0), likelihood("estimate", 1.8) | {"n": 500}]
+    table = rows([trained("ddpm", evaluation(both)), trained("vae", evaluation([likelihood("lower_bound", 1.9)]))], "x")
+    ddpm = next(row for row in table if row.model == "ddpm")
+    assert (ddpm.cells["lower_bound"].value, ddpm.cells["estimate"].value) == (2.0, 1.8)
+    assert "N = 500" in ddpm.cells["estimate"].note
+    assert leaders(table, BY_KEY["lower_bound"]) == {"vae"}
+    assert leaders(table, BY_KEY["estimate"]) == set()

@@ -60,7 +60,7 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
     for row in document["likelihood"]:
         spread = 1.96 * row["bits_per_dim_se"]
         low, high = row["bits_per_dim"] - spread, row["bits_per_dim"] + spread
-        kind, how = row["kind"].replace("_", " "), f"{row['split']}; {row['method']}"
+        kind, how = row["kind"].replace("_", " "), f"{row['split']}, N = {row['n']:,}; {row['method']}"
         table.add_row(f"bits/dim, {kind}", f"{row['bits_per_dim']:.4g}", f"{low:.4g} … {high:.4g}", "", how)
         low, high = (row["nats"] + sign * 1.96 * row["nats_se"] for sign in (-1, 1))
         table.add_row(f"log p(x) in nats, {kind}", f"{row['nats']:.5g}", f"{low:.5g} … {high:.5g}", "", how)

@@ -20,7 +20,7 @@ from dgm.evaluation.frechet import frechet_distance
 from dgm.evaluation.kernel import kernel_distance
 from dgm.evaluation.neighbours import copies, precision_recall_density_coverage
 from dgm.evaluation.score import inception_score
-from dgm.likelihood import Kind, kind_of, log_likelihood
+from dgm.likelihood import Kind, kinds_of, log_likelihood
 from dgm.protocols import ImportanceWeighted, Model, Samplable
 from dgm.seeds import Streams
 
@@ -28,6 +28,8 @@ CHUNK = 250
 NEIGHBOURS = 5
 FOLDS = 10  # of the jackknife
 IMPORTANCE_DRAWS = 16
+# an estimate solves an ODE for each example: it is of at least so many examples, and of all that have so many numbers
+ESTIMATED, ESTIMATED_NUMBERS = 500, 400_000
 MODE_SHARE = 0.1  # of a class's share in the training data, from which on it counts as found
 SHOWN = 10  # samples whose nearest training examples are named
 
@@ -74,7 +76,7 @@ def evaluate(
     progress(0.0, "likelihood")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        document["likelihood"] = likelihoods(model, real.x, real.y, split, draws)
+        document["likelihood"] = likelihoods(model, real.x, real.y, split, draws, seed)
     if isinstance(model, Samplable):
         progress(0.3, "sampling")
         x, document["samples"] = drawn(model, samples, seed)
@@ -95,19 +97,42 @@ def evaluate(
     return document
 
 
-def likelihoods(model: Model, x: Tensor, y: Tensor | None, split: str, draws: int) -> list[dict[str, Any]]:
-    """The model's best likelihood, and where it has importance weights the tighter bound of several."""
-    if kind_of(model) is None:
-        return []
-    conditional = bool(getattr(model.config, "classes", 0))
-    tighter = [IMPORTANCE_DRAWS] if isinstance(model, ImportanceWeighted) and kind_of(model) is Kind.LOWER_BOUND else []
-    return [likelihood(model, x, y if conditional else None, split, k) for k in [draws, *tighter]]
+def likelihoods(
+    model: Model, x: Tensor, y: Tensor | None, split: str, draws: int, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Every kind that says more than another of the model's: an exact one alone, else a bound, tighter with importance
+    weights, and an estimate, of a part of the examples where they are many; an energy where there is nothing else.
+    """
+    y = y if getattr(model.config, "classes", 0) else None
+    found = []
+    for kind in telling(kinds_of(model)):
+        rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
+        if kind is not Kind.ESTIMATE:
+            rows = torch.arange(len(x))
+        found.append(likelihood(model, x, y, split, draws, kind, rows))
+        if kind is Kind.LOWER_BOUND and isinstance(model, ImportanceWeighted):
+            found.append(likelihood(model, x, y, split, IMPORTANCE_DRAWS, kind, rows))
+    return found
 
 
-def likelihood(model: Model, x: Tensor, y: Tensor | None, split: str, draws: int) -> dict[str, Any]:
-    parts = []
-    for rows in torch.arange(len(x)).split(CHUNK):
-        parts.append(log_likelihood(model, x[rows], None if y is None else y[rows], draws=draws))
+def telling(kinds: list[Kind]) -> list[Kind]:
+    """
+    >>> telling([Kind.LOWER_BOUND, Kind.ESTIMATE, Kind.UNNORMALISED]) == [Kind.LOWER_BOUND, Kind.ESTIMATE]
+    True
+    """
+    if Kind.EXACT in kinds:
+        return [Kind.EXACT]
+    return [kind for kind in kinds if kind is not Kind.UNNORMALISED] or kinds
+
+
+def likelihood(
+    model: Model, x: Tensor, y: Tensor | None, split: str, draws: int, kind: Kind, rows: Tensor
+) -> dict[str, Any]:
+    """One kind, of the examples in these rows, with the standard error over them and over what was drawn for them."""
+    parts = [
+        log_likelihood(model, x[some], None if y is None else y[some], draws=draws, kind=kind)
+        for some in rows.split(CHUNK)
+    ]
     nats = torch.cat([part.nats for part in parts]).double()
     error, bits = float(nats.std() / math.sqrt(len(nats))), 1 / (parts[0].dim * math.log(2))
     mean = float(nats.mean())
@@ -120,6 +145,7 @@ def likelihood(model: Model, x: Tensor, y: Tensor | None, split: str, draws: int
         "bits_per_dim_se": error * bits,
         "perplexity": math.exp(-mean / parts[0].dim),
         "n": len(nats),
+        "of": len(x),
         "split": split,
         "draws": draws,
     }

@@ -63,6 +63,7 @@ class DDIM(nn.Module):
         self.scaling, self.path, self.t_min = self.ddpm.scaling, self.ddpm.path, self.ddpm.t_min
         options = {"eta": config.eta}
         self.solving = Solving(solver="ddim", steps=config.sampling_steps, clamp=True, options=options)
+        self.estimate_method = self.ddpm.estimate_method
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         return self.ddpm.loss(x, y)

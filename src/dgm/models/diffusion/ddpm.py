@@ -81,6 +81,7 @@ class DDPM(nn.Module):
         self.network = Denoiser(space.shape, outputs=outputs, width=config.width, classes=config.classes)
         options = {} if config.sampler == "ddim" or config.variance == "learnt" else {"variance": config.variance}
         self.solving = Solving(solver=config.sampler, steps=config.sampling_steps, clamp=True, options=options)
+        self.estimate_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """||eps - eps_theta(x_t, t)||² / D, 1 for an untrained network (equation 14), and the bound's part for v."""

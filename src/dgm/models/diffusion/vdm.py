@@ -78,6 +78,7 @@ class VDM(nn.Module):
             classes=config.classes,
         )
         self.solving = Solving(solver="ancestral", steps=config.sampling_steps)
+        self.estimate_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """The negative bound, in nats a dimension."""

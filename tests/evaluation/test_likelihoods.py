@@ -1,0 +1,96 @@
+"""All that a model says of log p(x): which kinds, of which examples, and with which error."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dgm
+from dgm.errors import Unsupported
+from dgm.evaluation.evaluate import likelihoods
+from dgm.likelihood import Kind, kind_of, kinds_of, log_likelihood
+from dgm.space import Space
+
+
+module = importlib.import_module("dgm.evaluation.evaluate")  # the name is that of its function too
+
+
+class Bounded(nn.Module):
+    """A bound that is x's mean, an estimate that is one nat more with noise of two, and an energy."""
+
+    likelihood_method, estimate_method = "a bound", "an ODE"
+
+    @dataclass(frozen=True)
+    class Config:
+        classes: int = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space, self.config = Space.continuous((4,)), self.Config()
+
+    def elbo(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x.mean(1)
+
+    def log_prob_estimate(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x.mean(1) + 1 + 2 * torch.randn(len(x))
+
+    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return -x.mean(1)
+
+
+def test_a_kind_can_be_chosen() -> None:
+    model, x = Bounded(), torch.randn(3, 4)
+    assert kinds_of(model) == [Kind.LOWER_BOUND, Kind.ESTIMATE, Kind.UNNORMALISED]
+    assert kind_of(model) is Kind.LOWER_BOUND
+    assert log_likelihood(model, x).kind is Kind.LOWER_BOUND
+    for kind in (Kind.ESTIMATE, "estimate"):
+        found = log_likelihood(model, x, kind=kind)
+        assert (found.kind, found.method) == (Kind.ESTIMATE, "an ODE, 1 draw")
+    torch.testing.assert_close(log_likelihood(model, x, kind="unnormalised").nats, x.mean(1))
+    with pytest.raises(Unsupported, match="Bounded has no exact; its likelihoods: lower bound, estimate, unnormalised"):
+        log_likelihood(model, x, kind="exact")
+    with pytest.raises(dgm.errors.UnknownName, match="no kind of likelihood is called 'estimated'"):
+        log_likelihood(model, x, kind="estimated")
+
+
+def test_a_bound_and_an_estimate_are_rows_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ESTIMATED", 900)
+    monkeypatch.setattr(module, "ESTIMATED_NUMBERS", 4 * 800)
+    x = torch.randn(3000, 4)
+    bound, estimate = likelihoods(Bounded(), x, None, "test", 1)
+    assert (bound["kind"], bound["method"], bound["n"], bound["of"]) == ("lower_bound", "a bound, 1 draw", 3000, 3000)
+    assert (estimate["kind"], estimate["method"]) == ("estimate", "an ODE, 1 draw")
+    assert (estimate["n"], estimate["of"]) == (900, 3000)
+    assert bound["nats"] == pytest.approx(float(x.mean()), abs=1e-5)
+    assert bound["nats_se"] == pytest.approx(0.5 / 3000**0.5, rel=0.1)
+    # what varies over examples and what is drawn for each of them
+    assert estimate["nats_se"] == pytest.approx(math.hypot(0.5, 2) / 900**0.5, rel=0.1)
+    assert estimate["nats"] - 1 == pytest.approx(float(x.mean()), abs=4 * estimate["nats_se"])
+
+
+def test_the_part_that_is_estimated_depends_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ESTIMATED", 5)
+    monkeypatch.setattr(module, "ESTIMATED_NUMBERS", 0)
+    monkeypatch.setattr(Bounded, "log_prob_estimate", lambda self, x, y=None: x.mean(1))
+    x = torch.arange(100.0)[:, None].expand(100, 4)
+    first, again, other = (likelihoods(Bounded(), x, None, "test", 1, seed)[1]["nats"] for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_a_small_set_is_estimated_whole() -> None:
+    assert likelihoods(Bounded(), torch.randn(2000, 4), None, "test", 1)[1]["n"] == 2000
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "vdm", "flow_matching"])
+def test_diffusion_models_state_how_each_is_computed(name: str) -> None:
+    space = Space.levels((1, 8, 8), 17)
+    model = dgm.create(name, space, width=8)
+    x = torch.randint(0, 17, (3, *space.shape), dtype=torch.uint8)
+    rows = likelihoods(model, x, None, "test", 1)
+    assert "ODE, 24 steps of RK4, stochastic trace" in rows[-1]["method"]
+    assert [row["kind"] for row in rows] == (["estimate"] if name == "flow_matching" else ["lower_bound", "estimate"])

@@ -16,7 +16,6 @@ from dgm.evaluation.evaluate import likelihoods
 from dgm.likelihood import Kind, kind_of, kinds_of, log_likelihood
 from dgm.space import Space
 
-
 module = importlib.import_module("dgm.evaluation.evaluate")  # the name is that of its function too
 
 

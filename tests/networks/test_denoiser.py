@@ -61,3 +61,22 @@ def test_times_are_embedded_by_the_formula() -> None:
     angles = [[1000 * time / 10_000 ** (k / 3) for k in range(3)] for time in t.tolist()]
     expected = [[math.cos(a) for a in row] + [math.sin(a) for a in row] for row in angles]
     torch.testing.assert_close(Sinusoidal(6)(t), torch.tensor(expected), atol=1e-4, rtol=0)  # angles to 1000 in float32
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, at its first dual number
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("network", ["unet", "dit", "mlp"])
+def test_the_forward_derivative_is_the_backward_one_and_has_a_gradient(network: str, bf16: bool) -> None:
+    torch.manual_seed(0)
+    net = Denoiser((1, 5, 6), width=8, network=network)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    (x, dx, dy), t = torch.randn(3, 2, 1, 5, 6), torch.rand(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        _, forward = torch.func.jvp(lambda x: net(x, t), (x,), (dx,))
+    (forward.float() * dy).sum().backward(retain_graph=True)
+    assert net.body.head.weight.grad.any()  # type: ignore[union-attr, operator]
+    x.requires_grad_()
+    (backward,) = torch.autograd.grad((net(x, t) * dy).sum(), x)
+    expected = (backward * dx).sum()
+    assert ((forward.float() * dy).sum() - expected).abs() < (0.1 if bf16 else 1e-4) * expected.abs()

@@ -131,12 +131,13 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = nn.GroupNorm(8, width, affine=False)  # gain and shift would be no more than those of q, k and v
         self.qkv = nn.Conv2d(width, 3 * width, 1)
         self.out = zeroed(nn.Conv2d(width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)
+        h = self.norm(x.contiguous())  # whose norm is slow in channels_last, and has no forward derivative
+        q, k, v = self.qkv(h).flatten(2).transpose(1, 2).chunk(3, dim=-1)
         return x + self.out(attend(q, k, v).transpose(1, 2).reshape(x.shape))
 
 

@@ -245,7 +245,7 @@ def encode(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> 
     if Path(args.out).suffix != ".npz":
         raise BadInput(f"codes are numbers, got --out {args.out}", "end it in .npz, or see them by `reconstruct`")
     x = examples(args, model.space, about)
-    return Edited("z", inversion.encode(model, x, labels(args, len(x)), steps=args.steps)[:, None])
+    return Edited("z", inversion.encode(model, x, labels(args, len(x)), steps=args.steps, seed=args.seed)[:, None])
 
 
 def reconstruct(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
@@ -253,7 +253,7 @@ def reconstruct(args: argparse.Namespace, model: Model, about: Mapping[str, Any]
 
     x = examples(args, model.space, about)
     y = labels(args, len(x))
-    z = inversion.encode(model, x, y, steps=args.steps)
+    z = inversion.encode(model, x, y, steps=args.steps, seed=args.seed)
     again = inversion.decode(model, z, y, steps=args.steps)
     error = (model.scaling(again) - model.scaling(x)).square().mean().sqrt() / 2
     print(f"root mean squared error of the reconstructions: {error:.4f}, with black 0 and white 1")
@@ -269,7 +269,7 @@ def interpolate(args: argparse.Namespace, model: Model, about: Mapping[str, Any]
     x = examples(args, model.space, about)
     if len(x) < 2 or args.n < 2:
         raise BadInput(f"from one image to another needs 2 of each, got {len(x)} and -n {args.n}", "give more")
-    z = inversion.encode(model, x, labels(args, len(x)), steps=args.steps)
+    z = inversion.encode(model, x, labels(args, len(x)), steps=args.steps, seed=args.seed)
     weight, firsts, seconds = torch.linspace(0, 1, args.n), range(0, len(x) - 1, 2), range(1, len(x), 2)
     between = torch.cat([inversion.interpolate(z[k], z[j], weight) for k, j in zip(firsts, seconds, strict=True)])
     way = inversion.decode(model, between, labels(args, len(between)), steps=args.steps)

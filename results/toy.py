@@ -1,0 +1,66 @@
+"""The ODE's density of models in the plane beside the true one, in results/toy-DATA.json.
+
+python results/toy.py moons                    trains each model
+python results/toy.py moons --runs runs/toy    takes runs/toy/moons-MODEL where it is there
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dgm import runs
+from dgm.cli import train
+
+HERE = Path(__file__).parent
+MODELS = ("score_sde", "flow_matching", "ot_cfm")
+STEPS = 6000
+SIDE, CELLS = 4.0, 160  # of the square that the density is integrated over
+
+
+@torch.no_grad()
+def measured(run: runs.Run) -> dict[str, Any]:
+    """In nats of the test split: the model's mean log p, the truth's, and how far apart they are on average."""
+    dataset, model = run.dataset(), runs.load(run.path)
+    assert dataset.log_prob is not None
+    x = dataset.test.x
+    log_p, truth = model.log_prob_estimate(x).double(), dataset.log_prob(x)
+    side = (torch.arange(CELLS) + 0.5) / CELLS * 2 * SIDE - SIDE
+    cells = torch.cartesian_prod(side, side)
+    density = torch.cat([model.log_prob_estimate(part) for part in cells.split(6400)]).double().exp()
+    return {
+        "log_p": log_p.mean().item(),
+        "true_log_p": truth.mean().item(),
+        "mean_absolute_difference": (log_p - truth).abs().mean().item(),
+        "mean_absolute_difference_se": ((log_p - truth).abs().std() / len(x) ** 0.5).item(),
+        "integral": density.sum().item() * (2 * SIDE / CELLS) ** 2,
+        "n": len(x),
+        "method": model.likelihood_method,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=("moons", "checkerboard"))
+    parser.add_argument("--runs", default="runs/toy", help="where the runs are or will be")
+    chosen = parser.parse_args()
+    document: dict[str, Any] = {}
+    for name in MODELS:
+        out = Path(chosen.runs) / f"{chosen.data}-{name}"
+        command = f"dgm train {name} --data toy/{chosen.data} --steps {STEPS} --out runs/toy/{out.name}"
+        if not out.exists() and train.main([*command.split()[2:-1], str(out)]):
+            sys.exit(2)
+        document[name] = {"command": command, **measured(runs.Run(out))}
+        print(name, json.dumps(document[name]), flush=True)
+    document["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    runs.write_json(document, HERE / f"toy-{chosen.data}.json")
+
+
+if __name__ == "__main__":
+    main()

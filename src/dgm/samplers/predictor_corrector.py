@@ -1,11 +1,15 @@
 r"""Predictor-corrector sampling: a step of the reverse process, then Langevin steps on the density where it has led to.
 
-.. math:: x \leftarrow x + \epsilon\, s(x, t) + \sqrt{2 \epsilon}\, z, \qquad \epsilon = 2 (r \sigma_t)^2
+.. math::
+    x_s &= (2 - \alpha_{t|s}) x_t + \sigma_{t|s}^2\, s(x_t, t) + \sigma_{t|s} z \\
+    x_s &\leftarrow x_s + \epsilon\, s(x_s, s) + \sqrt{2 \epsilon}\, z, \qquad \epsilon = 2 (r \sigma_s)^2
 
-Source: Score-Based Generative Modeling through SDEs (Song et al., 2020), arXiv:2011.13456, algorithms 1, 4 and 5.
-Differs from it: the step size is 2 (r |z| / |s|)² there, with norms over the batch; here both norms are what they are
-of noise, sqrt(D) and sqrt(D) / sigma, so that no sample depends on another. The predictor is ancestral sampling (table
-1), which is exact for steps of any length where algorithms 2 and 3 linearise it.
+A step from alpha = 0 draws :math:`q(x_s | \hat x_0)` instead; the step to sigma = 0 goes to x_0 as predicted.
+
+Source: Score-Based Generative Modeling through SDEs (Song et al., 2020), arXiv:2011.13456, algorithms 1-5 and equation
+46, where :math:`\alpha_{t|s}` is 1 or :math:`\sqrt{1 - \beta_i}`.
+Differs from it: epsilon is 2 (r |z| / |s|)² there, with norms over the batch; here both norms are what they are of
+noise, sqrt(D) and sqrt(D) / sigma, so that no sample depends on another.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from torch import Tensor
 
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise
-from dgm.samplers.times import float64
+from dgm.samplers.times import float64, levels
 
 
 def predictor_corrector(
@@ -36,14 +40,18 @@ def predictor_corrector(
         snr: r, the paper's for variance-exploding paths.
         corrections: Langevin steps at each time.
     """
-    t, s = float64(times[:-1]), float64(times[1:])
-    of_x_t, of_x_0, std = (part.tolist() for part in path.posterior_coefficients(s, t))
-    sigma = path.sigma(s).tolist()
+    alpha, sigma, _ = levels(path, times)
+    alpha_ts, var_ts = (part.tolist() for part in path.transition(float64(times[1:]), float64(times[:-1])))
     for k in range(len(times) - 1):
-        x = of_x_t[k] * x + of_x_0[k] * denoise(x, times[k]).x_0
-        if sigma[k] > 0:
-            x = x + std[k] * noise()
+        x_0, eps, _ = denoise(x, times[k])
+        if sigma[k + 1] == 0:
+            x = alpha[k + 1] * x_0
+        else:
+            if alpha[k] == 0:
+                x = alpha[k + 1] * x_0 + sigma[k + 1] * noise()
+            else:
+                x = (2 - alpha_ts[k]) * x - var_ts[k] / sigma[k] * eps + math.sqrt(var_ts[k]) * noise()
+            epsilon = 2 * (snr * sigma[k + 1]) ** 2
             for _ in range(corrections):
-                epsilon = 2 * (snr * sigma[k]) ** 2
-                x = x - epsilon / sigma[k] * denoise(x, times[k + 1]).eps + math.sqrt(2 * epsilon) * noise()
+                x = x - epsilon / sigma[k + 1] * denoise(x, times[k + 1]).eps + math.sqrt(2 * epsilon) * noise()
         yield x

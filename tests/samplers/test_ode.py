@@ -59,6 +59,10 @@ def test_every_example_of_a_batch_is_within_the_tolerance() -> None:
     assert x[7].item() == pytest.approx(math.exp(8 * math.sin(20) / 20), rel=1e-5)
 
 
+def test_no_way_takes_no_step() -> None:
+    assert not list(integrate_adaptive(Oscillator(), float64(1.0, 0.5)[None], *float64(0.7, 0.7).unbind()))
+
+
 def test_what_no_step_is_short_enough_for_is_refused() -> None:
     with pytest.raises(BadInput, match="raise atol and rtol"):
         list(integrate_adaptive(lambda x, t: x.square(), torch.ones(1, 1), *torch.tensor([0.0, 2.0]).unbind()))

@@ -67,7 +67,8 @@ def endpoints(prediction: Prediction, path: GaussianPath, predicted: Tensor, x_t
     t = over(t, x_t)
     alpha, sigma, (a, b) = path.alpha(t), path.sigma(t), COEFFICIENTS[prediction](path, t)
     determinant = alpha * b - sigma * a
-    return Endpoints((b * x_t - sigma * predicted) / determinant, (alpha * predicted - a * x_t) / determinant)
+    x_0 = torch.addcmul(b / determinant * x_t, -sigma / determinant, predicted)
+    return Endpoints(x_0, torch.addcmul(-a / determinant * x_t, alpha / determinant, predicted))
 
 
 def convert(

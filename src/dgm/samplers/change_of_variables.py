@@ -9,24 +9,27 @@ is that of FFJORD (Grathwohl et al., 2018), arXiv:1810.01367, equation 7.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from dgm.samplers.ode import Solver, integrate
-
-Field = Callable[[Tensor, Tensor], Tensor]
+from dgm.samplers.ode import Field, Solver, integrate, integrate_adaptive
 
 
 def integrated_divergence(
-    f: Field, x: Tensor, times: Tensor, solver: Solver, probe: Tensor | None = None
+    f: Field,
+    x: Tensor,
+    times: Tensor,
+    solver: Solver | None = None,
+    probe: Tensor | None = None,
+    tolerance: float = 1e-3,
 ) -> tuple[Tensor, Tensor]:
     """The state at the last time and the integral of f's divergence along the way, (B,).
 
     Args:
         f: Of a state (B, ...) and a time, a scalar.
         x: (B, ...), the state at times[0].
+        solver: From each time to the next; None goes from the first to the last in steps as long as the ``tolerance``
+            allows, of x and of the integral, relative and absolute.
         probe: Of x's shape, independent entries of mean 0 and variance 1, kept for the whole way: the divergence is
             then an unbiased estimate at the cost of one gradient. None takes the exact one, at that of D.
     """
@@ -35,8 +38,12 @@ def integrated_divergence(
         velocity, divergence = with_divergence(f, state[:, :-1].reshape(x.shape), t, probe)
         return torch.cat([velocity.flatten(1), divergence[:, None]], dim=1)
 
-    start = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
-    *_, end = integrate(slope, start, times, solver)
+    end = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
+    if solver is None:
+        states = integrate_adaptive(slope, end, times[0], times[-1], tolerance, tolerance)
+    else:
+        states = integrate(slope, end, times, solver)
+    *_, end = states
     return end[:, :-1].reshape(x.shape), end[:, -1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,9 @@ from dgm.processes.parameterisation import Denoise, Endpoints
 from dgm.protocols import Labels, Model, State
 from dgm.samplers.solvers import SOLVERS
 from dgm.samplers.times import SPACINGS, Spacing, times
-from dgm.seeds import Seed, streams
+from dgm.seeds import Seed, Streams, streams
+
+AT_ONCE = 256  # numbers of a sample's noise; each sample has a stream of its own, and a call has its cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,6 @@ def clamped(denoise: Denoise, path: GaussianPath) -> Denoise:
     return within
 
 
-@torch.no_grad()
 def trajectory(
     model: Model,
     n: int,
@@ -78,25 +80,48 @@ def trajectory(
         solving: Another way than the model's own.
         guide: Makes what is solved of the model and the labels, such as `dgm.samplers.guidance.classifier_free`.
     """
-    solving, loc = solving or model.solving, model.scaling.loc
-    draw = streams(n, seed, loc.device)
-    y = sampled_labels(y, model.config.classes, draw)
-
-    def noise() -> Tensor:
-        return draw.normal(model.space.shape).to(loc)
-
-    denoise = guide(model, y)
-    if solving.clamp and (model.space.discrete or model.space.bounds):
-        denoise = clamped(denoise, model.path)
-    grid = times(model.path, solving.steps, solving.spacing, t_min=model.t_min).to(loc)
-    x_1 = model.path.sigma(grid[0]) * noise()
-    states = SOLVERS[solving.solver].solve(denoise, model.path, x_1, grid, noise, **solving.options)
-    for step, x in enumerate(states, 1):
+    solving = solving or model.solving
+    for step, x in enumerate(states(model, n, y, seed=seed, solving=solving, guide=guide), 1):
         # an adaptive solver takes as many as it needs
         yield State(model.scaling.inverse(x), step, max(step, solving.steps))
 
 
 def sample(model: Model, n: int, y: Labels | None = None, *, seed: Seed = None, **how: Any) -> Tensor:
     """The last state of `trajectory`, (n, *shape)."""
-    *_, last = trajectory(model, n, y, seed=seed, **how)
-    return last.x
+    *_, x = states(model, n, y, seed=seed, **how)
+    return model.scaling.inverse(x)
+
+
+@torch.no_grad()
+def states(
+    model: Model,
+    n: int,
+    y: Labels | None = None,
+    *,
+    seed: Seed = None,
+    solving: Solving | None = None,
+    guide: Callable[[Model, Labels | None], Denoise] = denoiser,
+) -> Iterator[Tensor]:
+    """Those of `trajectory`, in the path's own units."""
+    solving, loc = solving or model.solving, model.scaling.loc
+    draw = streams(n, seed, loc.device)
+    y = sampled_labels(y, model.config.classes, draw)
+
+    normals = drawn(draw, model.space.shape)
+
+    def noise() -> Tensor:
+        return next(normals).to(loc)
+
+    denoise = guide(model, y)
+    if solving.clamp and (model.space.discrete or model.space.bounds):
+        denoise = clamped(denoise, model.path)
+    grid = times(model.path, solving.steps, solving.spacing, t_min=model.t_min).to(loc)
+    x_1 = model.path.sigma(grid[0]) * noise()
+    yield from SOLVERS[solving.solver].solve(denoise, model.path, x_1, grid, noise, **solving.options)
+
+
+def drawn(draw: Streams, shape: tuple[int, ...]) -> Iterator[Tensor]:
+    """Standard normals (n, *shape) without end: one, all that most solvers need, and then many at once, if small."""
+    yield draw.normal(shape)
+    while True:
+        yield from draw.normal((max(1, AT_ONCE // math.prod(shape)), *shape)).unbind(1)

@@ -123,6 +123,8 @@ def integrate_adaptive(
     """
     tableau = TABLEAUX["dopri5"]
     t, end, c = t_first.item(), t_last.item(), t_first.new_tensor(tableau.c)
+    if t == end:
+        return
     slope = f(x, t_first)
     h = first_step(f, x, t_first, t_last, slope, rtol, atol)
     may_grow = GREATEST_FACTOR

@@ -1,0 +1,62 @@
+"""A sample's time beside that of the bare network, asked as often on the same batch: what a solver itself costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+import dgm
+from dgm import Space
+from dgm.samplers import diffusion
+from dgm.samplers.diffusion import Solving
+
+ROUNDS = 9
+SOLVERS = ("ddim", "ancestral", "dpmpp_2m", "unipc", "dpmpp_2m_sde", "heun")
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+@torch.no_grad()
+def beside_bare_network(name: str, model: Any, n: int, steps: int) -> None:
+    """The least of each side's rounds: what else runs on the machine only adds."""
+    model.eval()
+    asked: list[torch.Tensor] = []
+    model.network.register_forward_pre_hook(lambda _, given: asked.append(given[0]))
+    x, t = torch.randn(n, *model.space.shape), torch.full((n,), 0.5)
+    for solver in SOLVERS:
+        solving = Solving(solver=solver, steps=steps, spacing="log_snr", clamp=True)
+        asked.clear()
+        diffusion.sample(model, n, seed=0, solving=solving)
+        evaluations = len(asked)
+
+        def ours(solving: Solving = solving) -> None:
+            diffusion.sample(model, n, seed=0, solving=solving)
+
+        def bare(evaluations: int = evaluations) -> None:
+            for _ in range(evaluations):
+                model.network(x, t)
+
+        times = [(seconds(ours), seconds(bare)) for _ in range(ROUNDS)]
+        a, b = (1000 * min(column) / evaluations for column in zip(*times, strict=True))
+        what = f"{name}, {n} samples in {steps} steps of {solver}, an evaluation; peer: the bare network"
+        print(json.dumps({"name": what, "ours": a, "peer": b, "ratio": a / b, "unit": "ms"}), flush=True)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    images = dgm.create("ddpm", Space.levels((1, 28, 28), 256), width=32)
+    beside_bare_network("DDPM's U-Net (width 32, 28×28)", images, 64, 10)
+    points = dgm.create("flow_matching", Space.continuous((2,)), width=64)
+    beside_bare_network("flow matching's perceptron (3 layers of 256)", points, 1024, 50)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from dgm import Space
 from dgm.samplers import diffusion
 from dgm.samplers.diffusion import Solving
 
-ROUNDS = 9
+ROUNDS = 5
 SOLVERS = ("ddim", "ancestral", "dpmpp_2m", "unipc", "dpmpp_2m_sde", "heun")
 
 

@@ -12,6 +12,7 @@ from torch.distributions import Normal
 from dgm.errors import Unsupported
 from dgm.models.flow_matching.flow_matching import FlowMatching
 from dgm.processes.gaussian import over
+from dgm.samplers import flow_density
 from dgm.seeds import streams
 from dgm.space import Space
 
@@ -48,7 +49,7 @@ def test_density_is_the_gaussians(dim: int) -> None:
     model = flow_matching(Space.continuous((dim,)))
     model.network = Optimal()  # type: ignore[assignment]
     x = torch.randn(7, dim, dtype=torch.float64)
-    torch.testing.assert_close(model.log_prob_estimate(x), Normal(M, S).log_prob(x).sum(1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.log_prob_estimate(x), Normal(M, S).log_prob(x).sum(1), atol=1e-3 * dim, rtol=0)
     assert ("exact" if dim == 2 else "stochastic") in model.likelihood_method
 
 
@@ -58,7 +59,7 @@ def test_density_is_in_the_datas_own_units() -> None:
     model.network = Optimal()  # type: ignore[assignment]
     x = torch.rand(5, 2, dtype=torch.float64) * 4
     expected = Normal(2 + 2 * M, 2 * S).log_prob(x).sum(1)
-    torch.testing.assert_close(model.log_prob_estimate(x), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.log_prob_estimate(x), expected, atol=1e-3, rtol=0)
 
 
 def test_stochastic_density_averages_to_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +69,7 @@ def test_stochastic_density_averages_to_the_exact_one(monkeypatch: pytest.Monkey
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     x = torch.randn(1, 3, dtype=torch.float64)
-    exact = model.log_prob_estimate(x).item()
+    exact = flow_density.log_prob(model, x, tolerance=1e-6).item()  # the network is rough in t
     monkeypatch.setattr("dgm.samplers.flow_density.EXACT_TRACE", 0)
     draws = model.log_prob_estimate(x.expand(4000, 3))
     assert draws.std() > 1e-3

@@ -38,19 +38,12 @@ def test_stochastic_divergence_is_unbiased() -> None:
 
 
 def test_linear_flow_integrates_to_trace_and_exponential() -> None:
-    times = torch.linspace(0, 1, 21, dtype=torch.float64)
-    with torch.no_grad():
-        x, divergence = integrated_divergence(lambda x, t: x @ A * 2 * t, X.reshape(3, 4), times, "rk4")
-    torch.testing.assert_close(divergence, A.trace().expand(3))
-    torch.testing.assert_close(x, X @ torch.matrix_exp(A), rtol=1e-4, atol=1e-4)  # h⁴ at h = 1 / 20
-
-
-def test_adaptive_steps_keep_to_their_tolerance() -> None:
+    """Within what the tolerance allows, and finer where it is."""
     ends = torch.linspace(0, 1, 2, dtype=torch.float64)
     errors = []
     for tolerance in (1e-3, 1e-7):
         with torch.no_grad():
-            x, divergence = integrated_divergence(lambda x, t: x @ A * 2 * t, X, ends, tolerance=tolerance)
+            x, divergence = integrated_divergence(lambda x, t: x @ A * 2 * t, X, *ends, tolerance=tolerance)
         errors.append(max((divergence - A.trace()).abs().max(), (x - X @ torch.matrix_exp(A)).abs().max()).item())
     assert 1e-6 < errors[0] < 1e-2
     assert errors[1] < 1e-6

@@ -12,38 +12,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dgm.samplers.ode import Field, Solver, integrate, integrate_adaptive
+from dgm.samplers.ode import Field, integrate_adaptive
 
 
 def integrated_divergence(
     f: Field,
     x: Tensor,
-    times: Tensor,
-    solver: Solver | None = None,
+    t_first: Tensor,
+    t_last: Tensor,
     probe: Tensor | None = None,
+    *,
     tolerance: float = 1e-3,
 ) -> tuple[Tensor, Tensor]:
-    """The state at the last time and the integral of f's divergence along the way, (B,).
+    """The state at t_last and the integral of f's divergence along the way, (B,).
 
     Args:
         f: Of a state (B, ...) and a time, a scalar.
-        x: (B, ...), the state at times[0].
-        solver: From each time to the next; None goes from the first to the last in steps as long as the ``tolerance``
-            allows, of x and of the integral, relative and absolute.
+        x: (B, ...), the state at t_first.
         probe: Of x's shape, independent entries of mean 0 and variance 1, kept for the whole way: the divergence is
             then an unbiased estimate at the cost of one gradient. None takes the exact one, at that of D.
+        tolerance: Of x and of the integral at each step, relative and absolute.
     """
 
     def slope(state: Tensor, t: Tensor) -> Tensor:
         velocity, divergence = with_divergence(f, state[:, :-1].reshape(x.shape), t, probe)
         return torch.cat([velocity.flatten(1), divergence[:, None]], dim=1)
 
-    end = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
-    if solver is None:
-        states = integrate_adaptive(slope, end, times[0], times[-1], tolerance, tolerance)
-    else:
-        states = integrate(slope, end, times, solver)
-    *_, end = states
+    start = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
+    *_, end = integrate_adaptive(slope, start, t_first, t_last, tolerance, tolerance)
     return end[:, :-1].reshape(x.shape), end[:, -1]
 
 

@@ -19,7 +19,7 @@ lambda = g², Maximum Likelihood Training of Score-Based Diffusion Models (Song 
 1 and section 4.4.
 Differs from it: the network's input is divided by (alpha_t² + sigma_t²)^(1/2) on every path; the paths that preserve
 variance begin at t = 0.001 in training as in sampling; the strongest noise of the exploding one is 50 times data in
-[-1, 1]; a smaller U-Net.
+[-1, 1]; x_0 as predicted is clamped to the data's range in samples, where it has one; a smaller U-Net.
 """
 
 from __future__ import annotations
@@ -43,8 +43,6 @@ from dgm.samplers.diffusion import Solving
 from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
-
-EXPLODING_STEPS = 64  # of the density's solver, on the path whose noise grows 5000-fold
 
 
 class ScoreSDE(nn.Module):
@@ -91,9 +89,8 @@ class ScoreSDE(nn.Module):
         self.path = paths[config.path]()
         self.t_min = 1e-5 if config.path == "ve" else 1e-3
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
-        self.solving = Solving(solver="predictor_corrector", steps=config.sampling_steps)
-        self.density_steps = EXPLODING_STEPS if config.path == "ve" else flow_density.STEPS
-        self.likelihood_method = flow_density.method(self, self.density_steps)
+        self.solving = Solving(solver="predictor_corrector", steps=config.sampling_steps, clamp=True)
+        self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """½ lambda ||s(x_t, t) + eps / sigma_t||² / D of one t (equation 7); ½ untrained with lambda = sigma²."""
@@ -125,7 +122,7 @@ class ScoreSDE(nn.Module):
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
-        return flow_density.log_prob(self, x, check_labels(y, self.config.classes), steps=self.density_steps)
+        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         return diffusion.sample(self, n, y, seed=seed)

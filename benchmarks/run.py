@@ -1,4 +1,7 @@
-"""Runs every benchmark beside this file and renders the table of docs/benchmarks.md.
+"""Runs every benchmark beside this file, or those named, and renders the table of docs/benchmarks.md.
+
+python benchmarks/run.py                    all: what `make bench` does
+python benchmarks/run.py diffusion frechet  these; the others' figures stay
 
 Each benchmark is a script that prints one JSON line a figure: name, ours, peer, ratio, unit. Both sides are timed in
 turn in one process tree and the medians are quoted, so the ratio holds where absolute times drift.
@@ -20,7 +23,7 @@ TABLE = HERE.parent / "docs" / "benchmarks.md"
 def figures(script: Path) -> list[dict[str, object]]:
     done = subprocess.run([sys.executable, script], check=True, stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="", flush=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [{"script": script.stem, **json.loads(line)} for line in done.stdout.splitlines()]
 
 
 def render(rows: list[dict[str, object]], machine: str) -> str:
@@ -41,7 +44,10 @@ def main() -> None:
     import torch
 
     scripts = sorted(path for path in HERE.glob("*.py") if path.name != "run.py")
-    rows = [row for script in scripts for row in figures(script)]
+    named = [path for path in scripts if path.stem in sys.argv[1:]] or scripts
+    kept = json.loads(RESULTS.read_text())["figures"] if named != scripts else []
+    rows = [row for row in kept if row["script"] not in {script.stem for script in named}]
+    rows = sorted([*rows, *(row for script in named for row in figures(script))], key=lambda row: row["script"])
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}"
     RESULTS.write_text(json.dumps({"machine": machine, "command": "make bench", "figures": rows}, indent=2) + "\n")

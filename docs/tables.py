@@ -107,13 +107,60 @@ def cell(row: dict[str, Any] | None) -> str:
     return f"{measured} ({published:.2f})" if published else measured
 
 
+def solvers(document: dict[str, Any]) -> str:
+    """Fréchet distance of every solver at each number of network evaluations."""
+    counts = sorted({row["evaluations"] for row in document["solvers"]})
+    found: dict[str, dict[int, float]] = {}
+    for row in document["solvers"]:
+        found.setdefault(row["label"], {})[row["evaluations"]] = row["frechet"]
+    training = document["training"]
+    lines = [
+        f"## Solvers, {document['model']} on {document['data']}",
+        "",
+        f"`{document['command']}`: Fréchet distance in {document['features']} features, N = {document['samples']:,}, "
+        f"by network evaluations, one set of weights trained for {training['budget'] / 60:.0f} minutes on one thread. "
+        f"Training data in the samples' place gets {document['of_training_data']:.1f}.",
+        "",
+        f"| solver | {' | '.join(map(str, counts))} |",
+        "|---" * (len(counts) + 1) + "|",
+    ]
+    for label, row in found.items():
+        lines.append(f"| {label} | " + " | ".join(number(row[n]) if n in row else "–" for n in counts) + " |")
+    return "\n".join([*lines, "", f"![Quality against evaluations](solvers-{document['data']}.png)"]) + "\n"
+
+
+def plane(documents: dict[str, dict[str, Any]]) -> str:
+    """The ODE's density beside the true one."""
+    lines = [
+        "## Densities in the plane",
+        "",
+        "`python results/toy.py moons`, `python results/toy.py checkerboard`: the density by the probability-flow ODE "
+        "on 2,000 test points, in nats, beside the truth, and its integral over the square in which the points lie.",
+        "",
+        "| data | model | mean log p | true | mean difference | integral |",
+        "|---" * 6 + "|",
+    ]
+    for data, document in documents.items():
+        for name, row in document.items():
+            if isinstance(row, dict):
+                apart = f"{row['mean_absolute_difference']:.3f} ± {row['mean_absolute_difference_se']:.3f}"
+                values = f"{row['log_p']:.3f} | {row['true_log_p']:.3f} | {apart} | {row['integral']:.4f}"
+                lines.append(f"| {data} | {name} | {values} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     results = HERE.parent / "results"
     documents = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     compared, recipes, sets = ([d for d in documents if key in d] for key in ("tables", "recipe", "sets"))
+    toys = {path.stem.removeprefix("toy-"): json.loads(path.read_text()) for path in sorted(results.glob("toy-*.json"))}
+    curves = [d for d in documents if "solvers" in d]
     text = "# Results\n\nMade by `make docs` from the files in `results/`.\n\n"
     (HERE / "results.md").write_text(
-        text + "\n".join([*map(section, compared), published(recipes), density_sets(sets)])
+        text
+        + "\n".join(
+            [*map(section, compared), published(recipes), density_sets(sets), *map(solvers, curves), plane(toys)]
+        )
     )
 
 

@@ -39,8 +39,8 @@ def log_prob(model: Model, x: Batch, y: Labels | None = None, *, tolerance: floa
     """One draw of the estimate, in nats: unbiased but for the solver's error, of the density or of the bound above.
 
     In up to 16 dimensions the trace is exact, otherwise a stochastic one with random signs. The solver is Dormand and
-    Prince's, at about a hundred evaluations; one step serves the whole batch, on which an example depends within the
-    tolerance.
+    Prince's, at one to four hundred evaluations; one step serves the whole batch, on which an example depends within
+    the tolerance.
 
     Args:
         model: A `dgm.protocols.Denoising`.

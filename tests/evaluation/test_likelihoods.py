@@ -91,5 +91,5 @@ def test_diffusion_models_state_how_each_is_computed(name: str) -> None:
     model = dgm.create(name, space, width=8)
     x = torch.randint(0, 17, (3, *space.shape), dtype=torch.uint8)
     rows = likelihoods(model, x, None, "test", 1)
-    assert "ODE, 24 steps of RK4, stochastic trace" in rows[-1]["method"]
+    assert "ODE to 0.0001, stochastic trace" in rows[-1]["method"]
     assert [row["kind"] for row in rows] == (["estimate"] if name == "flow_matching" else ["lower_bound", "estimate"])

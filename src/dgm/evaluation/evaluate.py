@@ -29,7 +29,7 @@ NEIGHBOURS = 5
 FOLDS = 10  # of the jackknife
 IMPORTANCE_DRAWS = 16
 # an estimate solves an ODE for each example: it is of at least so many examples, and of all that have so many numbers
-ESTIMATED, ESTIMATED_NUMBERS = 250, 200_000
+ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
 MODE_SHARE = 0.1  # of a class's share in the training data, from which on it counts as found
 SHOWN = 10  # samples whose nearest training examples are named
 

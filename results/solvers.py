@@ -58,11 +58,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--features", help="pixels, pca or classifier; by default the best that the data allows")
     parser.add_argument("--evaluations", type=int, nargs="*", default=EVALUATIONS)
     chosen = parser.parse_args()
     run, model = runs.Run(chosen.run), runs.load(chosen.run)
     dataset = run.dataset()
-    name = default_features(dataset)[-1]
+    name = chosen.features or default_features(dataset)[0]
     space = features(name, dataset)
     real = space.of(dataset.test.x[order(len(dataset.test), 0, 0)[: chosen.samples]])
     rows = order(len(dataset.train), 0, 0)[: chosen.samples]
@@ -85,7 +86,7 @@ def main() -> None:
         "solvers": found,
         "model": run.config["model"]["name"],
         "data": dataset.name,
-        "command": f"python results/solvers.py {run.config['model']['name']}-run --samples {chosen.samples}",
+        "command": f"python results/solvers.py runs/{run.config['model']['name']} --samples {chosen.samples} --features {name}",
         "training": run.config["training"],
         "features": name,
         "samples": chosen.samples,

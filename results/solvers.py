@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, nargs="*", default=EVALUATIONS)
     chosen = parser.parse_args()
     run, model = runs.Run(chosen.run), runs.load(chosen.run)
-    dataset = run.dataset()
+    dataset, model_name = run.dataset(), run.config["model"]["name"]
     name = chosen.features or default_features(dataset)[0]
     space = features(name, dataset)
     real = space.of(dataset.test.x[order(len(dataset.test), 0, 0)[: chosen.samples]])
@@ -84,9 +84,9 @@ def main() -> None:
             print(json.dumps(found[-1]), flush=True)
     document = {
         "solvers": found,
-        "model": run.config["model"]["name"],
+        "model": model_name,
         "data": dataset.name,
-        "command": f"python results/solvers.py runs/{run.config['model']['name']} --samples {chosen.samples} --features {name}",
+        "command": f"python results/solvers.py runs/{model_name} --samples {chosen.samples} --features {name}",
         "training": run.config["training"],
         "features": name,
         "samples": chosen.samples,

@@ -26,6 +26,7 @@ from dgm.seeds import Seed, streams
 
 STEPS = 100
 EARLIEST = 1e-4  # of networks that know t = 0 too
+SHARE = 1 / 8  # of the gap between two levels: less than the density takes, for an image that is to come back
 
 
 def encode(model: Model, x: Batch, y: Labels | None = None, *, steps: int = STEPS, seed: Seed = 0) -> Tensor:
@@ -71,7 +72,7 @@ def interpolate(z: Tensor, other: Tensor, weight: Tensor) -> Tensor:
 
 def _times(model: Model, steps: int) -> Tensor:
     """(steps + 1,), rising from t_0."""
-    first = max(float(flow_density.first_time(model)), EARLIEST)
+    first = max(float(flow_density.first_time(model, SHARE)), EARLIEST)
     return torch.linspace(first**0.5, 1, steps + 1, dtype=torch.float64).square().to(model.scaling.loc.device)
 
 

@@ -7,8 +7,8 @@ own noise up to t_0 dequantises it, with the decoder P(x | x_{t_0}) of `dgm.dist
 
 .. math:: \log P(x) \ge E_{q(x_{t_0} | x)} [\log p_{t_0}(x_{t_0}) + \log P(x | x_{t_0}) - \log q(x_{t_0} | x)]
 
-At t_0 the noise is an eighth of the gap between two levels, or the least that the network knows: neither decoder nor
-dequantisation costs anything then, unless t_0 is late.
+At t_0 the noise is a quarter of the gap between two levels, or the least that the network knows. It is a bound at any
+t_0: more noise costs the decoder, and less asks the network for a density that is all spikes.
 
 Source: Score-Based Generative Modeling through SDEs (Song et al., 2020), arXiv:2011.13456, equation 39; dequantisation
 by the path's noise, Improved Techniques for Maximum Likelihood Estimation for Diffusion ODEs (Zheng et al., 2023),
@@ -31,7 +31,7 @@ from dgm.samplers.ode import Field
 
 EXACT_TRACE = 16  # dimensions up to which D gradients a step cost little
 TOLERANCE = 1e-4  # of x and of nats, relative and absolute, at each step of the solver
-FINE = 1 / 8  # of the gap between two levels: the noise that dequantises
+FINE = 1 / 4  # of the gap between two levels: the noise that dequantises
 
 
 @torch.no_grad()
@@ -62,12 +62,12 @@ def log_prob(model: Model, x: Batch, y: Labels | None = None, *, tolerance: floa
     return prior.log_prob(x_1).flatten(1).sum(1) + divergence + gained
 
 
-def first_time(model: Model) -> Tensor:
-    """t_0, a float64 scalar."""
+def first_time(model: Model, share: float = FINE) -> Tensor:
+    """t_0, a float64 scalar, where the noise is this share of the gap between two levels, or the network's earliest."""
     t_min = torch.tensor(model.t_min, dtype=torch.float64)
     if not model.space.discrete:
         return t_min
-    noise = torch.tensor(FINE * 2 / (model.space.values - 1), dtype=torch.float64)
+    noise = torch.tensor(share * 2 / (model.space.values - 1), dtype=torch.float64)
     return torch.maximum(model.path.time_of(-noise.log()), t_min)
 
 

@@ -117,7 +117,7 @@ def solvers(document: dict[str, Any]) -> str:
         f"## Solvers, {document['model']} on {document['data']}",
         "",
         f"`{document['command']}`: Fréchet distance in {document['features']}, N = {document['samples']:,}, "
-        f"by network evaluations, one set of weights trained for {training['budget'] / 60:.0f} minutes on one thread. "
+        f"by network evaluations, one set of weights trained for {training['budget']:,.0f} s on one thread. "
         f"Training data in the samples' place gets {document['of_training_data']:.1f}.",
         "",
         f"| solver | {' | '.join(map(str, counts))} |",

@@ -106,6 +106,27 @@ def cell(row: dict[str, Any] | None) -> str:
     return f"{measured} ({published:.2f})" if published else measured
 
 
+def evaluated(document: dict[str, Any]) -> str:
+    """One model's likelihoods and distances."""
+    lines = [
+        f"## {document['evaluated']}",
+        "",
+        f"`{document['train']}` ({document['steps']:,} steps in {document['seconds'] / 60:.0f} minutes on one busy core), "
+        f"`{document['command']}`; in brackets, what training data gets.",
+        "",
+        "| what | value | of |",
+        "|---|---|---|",
+    ]
+    for row in document["likelihood"]:
+        value = f"{row['bits_per_dim']:.3f} ± {row['bits_per_dim_se']:.3f} bits/dim"
+        lines.append(f"| {row['kind'].replace('_', ' ')} | {value} | {row['n']:,} test images, {row['method']} |")
+    for row in document["metrics"]:
+        if row["name"] in ("frechet", "precision", "recall", "coverage") and row["features"] == "classifier":
+            value = f"{number(row['value'])} ({number(row['reference'])})"
+            lines.append(f"| {row['name']} | {value} | N = {row['n_generated']}, classifier features |")
+    return "\n".join(lines) + "\n"
+
+
 def solvers(document: dict[str, Any]) -> str:
     """Fréchet distance of every solver at each number of network evaluations."""
     counts = sorted({row["evaluations"] for row in document["solvers"]})
@@ -153,12 +174,19 @@ def main() -> None:
     documents = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     compared, recipes, sets = ([d for d in documents if key in d] for key in ("tables", "recipe", "sets"))
     toys = {path.stem.removeprefix("toy-"): json.loads(path.read_text()) for path in sorted(results.glob("toy-*.json"))}
-    curves = [d for d in documents if "solvers" in d]
+    curves, alone = ([d for d in documents if key in d] for key in ("solvers", "evaluated"))
     text = "# Results\n\nMade by `make docs` from the files in `results/`.\n\n"
     (HERE / "results.md").write_text(
         text
         + "\n".join(
-            [*map(section, compared), published(recipes), density_sets(sets), *map(solvers, curves), plane(toys)]
+            [
+                *map(section, compared),
+                published(recipes),
+                density_sets(sets),
+                *map(evaluated, alone),
+                *map(solvers, curves),
+                plane(toys),
+            ]
         )
     )
 

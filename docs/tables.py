@@ -111,7 +111,7 @@ def evaluated(document: dict[str, Any]) -> str:
     lines = [
         f"## {document['evaluated']}",
         "",
-        f"`{document['train']}` ({document['steps']:,} steps in {document['seconds'] / 60:.0f} minutes on one busy core), "
+        f"`{document['train']}` ({document['steps']:,} steps in {document['seconds'] / 60:.0f} minutes, a busy core), "
         f"`{document['command']}`; in brackets, what training data gets.",
         "",
         "| what | value | of |",

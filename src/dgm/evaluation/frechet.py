@@ -37,24 +37,24 @@ def frechet_distance(real: Tensor, generated: Tensor) -> Tensor:
         wrong = f"expected two sets of at least 2 feature vectors of one length, got {shapes}"
         raise BadInput(wrong, "draw more samples")
     x, y = real.double(), generated.double()
-    difference = x.mean(0) - y.mean(0)
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    difference = mean_x - mean_y
     if max(len(x), len(y)) < x.shape[1]:
-        x, y = ((v - v.mean(0)) / (len(v) - 1) ** 0.5 for v in (x, y))
+        x, y = (x - mean_x) / (len(x) - 1) ** 0.5, (y - mean_y) / (len(y) - 1) ** 0.5
         return difference.square().sum() + x.square().sum() + y.square().sum() - 2 * nuclear_norm(x, y)
-    a, b = covariance(x), covariance(y)
+    a, b = covariance(x, mean_x), covariance(y, mean_y)
     return difference.square().sum() + a.trace() + b.trace() - 2 * root_trace(a, b)
 
 
-def covariance(x: Tensor) -> Tensor:
+def covariance(x: Tensor, mean: Tensor) -> Tensor:
     """(D, D) of rows, by numpy, which sees that x^T x is symmetric and computes one half of it.
 
     The means are taken off afterwards, which saves a pass over x, unless one is so far from 0 that digits are lost.
     """
-    mean = x.mean(0)
-    scatter = products(x) - len(x) * mean.outer(mean)
+    scatter = products(x).addr_(mean, mean, alpha=-len(x))
     if (len(x) * mean.square() > FAR * scatter.diagonal()).any():
         scatter = products(x - mean)
-    return scatter / (len(x) - 1)
+    return scatter.div_(len(x) - 1)
 
 
 def products(x: Tensor) -> Tensor:
@@ -74,6 +74,6 @@ def root_trace(a: Tensor, b: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(a)
         factor = vectors * values.clamp_min(0).sqrt()
         product = factor.mT @ b @ factor
-    else:  # the product with a triangular factor, in half the operations
-        product = torch.from_numpy(lapack.dsygst(b.numpy(), factor.numpy(), itype=2, lower=1)[0])
+    else:  # the product with a triangular factor, in half the operations; b, being symmetric, is in Fortran's order too
+        product = torch.from_numpy(lapack.dsygst(b.numpy().T, factor.numpy(), itype=2, lower=1)[0])
     return torch.linalg.eigvalsh(product).clamp_min(0).sqrt().sum()

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from dgm.errors import BadInput, Unsupported
+from dgm.models.diffusion.vdm import LearntVP
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP, Straight
 from dgm.processes.parameterisation import Endpoints, endpoints
 from dgm.samplers.ddim import ddim
@@ -167,3 +168,15 @@ def test_what_cannot_guide_is_refused() -> None:
         autoguidance(model, Y, worse=Mixture(LinearVP()), scale=2.0)
     with pytest.raises(BadInput, match="one path"):
         autoguidance(Mixture(LinearVP()), Y, worse=Mixture(LinearVP(beta_max=10.0)), scale=2.0)
+
+
+def test_two_learnt_paths_are_one_where_their_weights_are() -> None:
+    """Kills: paths compared by what they keep, which for a network is no truth value."""
+    good, worse = (LearntVP(-9.0) for _ in range(2))
+    models = [SimpleNamespace(path=path, endpoints=lambda x, t, y: Endpoints(x, x)) for path in (good, worse)]
+    with torch.no_grad():
+        worse.v.fill_(1.0)
+    with pytest.raises(BadInput, match="two models on one path"):
+        autoguidance(models[0], None, worse=models[1], scale=2.0)
+    worse.load_state_dict(good.state_dict())
+    assert callable(autoguidance(models[0], None, worse=models[1], scale=2.0))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dgm.errors import BadInput, Unsupported
+from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise, Endpoints
 from dgm.protocols import Labels, Model, PerExample
 from dgm.samplers.diffusion import denoiser
@@ -65,7 +66,7 @@ def autoguidance(model: Model, y: Labels | None, *, worse: Model, scale: float, 
         worse: A `dgm.protocols.Denoising` of the same data, on the same path.
         interval: The times within which it guides; at others the model is asked alone.
     """
-    if type(worse.path) is not type(model.path) or vars(worse.path) != vars(model.path):
+    if type(worse.path) is not type(model.path) or not same_course(worse.path, model.path):
         names = f"{type(model.path).__name__} and {type(worse.path).__name__}"
         raise BadInput(f"autoguidance needs two models on one path, got {names}", "take a worse run of this very model")
     good, bad = denoiser(model, y), denoiser(worse, y)
@@ -113,6 +114,12 @@ def away(base: Endpoints, ends: Endpoints, scale: float) -> Endpoints:
     """``base`` at scale 0, ``ends`` at 1."""
     x_0, eps = torch.lerp(base.x_0, ends.x_0, scale), torch.lerp(base.eps, ends.eps, scale)
     return Endpoints(x_0, eps, ends.variance)
+
+
+def same_course(path: GaussianPath, other: GaussianPath) -> bool:
+    """Whether alpha and sigma agree: what two learnt paths keep are networks, which have no equality of their own."""
+    t = torch.linspace(0, 1, 65, dtype=torch.float64)
+    return torch.equal(path.alpha(t), other.alpha(t)) and torch.equal(path.sigma(t), other.sigma(t))
 
 
 def within(t: Tensor, interval: Interval) -> bool:

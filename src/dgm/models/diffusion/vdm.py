@@ -48,13 +48,7 @@ class VDM(nn.Module):
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    defaults: ClassVar[dict[str, Any]] = {
-        "lr": 2e-3,
-        "warmup": 50,
-        "clip": 1.0,
-        "ema": 0.995,
-        "batch": 128,
-    }
+    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
     likelihood_method = "variational bound, one time drawn"
     t_min = 0.0
 
@@ -164,7 +158,7 @@ class LearntVP(nn.Module, GaussianPath):
         w, u, v = softplus(self.w), softplus(self.u), softplus(self.v)
         steps = (t[..., None].to(u) * u + self.b).sigmoid()
         rising = w + (v * u * steps * (1 - steps)).sum(-1)
-        return (w * t + (v * steps).sum(-1)).to(t), rising.to(t)
+        return w.to(t) * t + (v * steps).sum(-1).to(t), rising.to(t)  # on t's device, wherever the weights are
 
     def between(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """How far gamma is from its first end to its last, from 0 to 1, and the derivative."""

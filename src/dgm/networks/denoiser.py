@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,9 @@ class Denoiser(nn.Module):
         >>> Denoiser((1, 8, 8), width=8)(torch.zeros(3, 1, 8, 8), torch.rand(3)).shape
         torch.Size([3, 1, 8, 8])
     """
+
+    # how it is trained, in the words of `dgm.training.Settings`, by every model that has no reason of its own
+    defaults: ClassVar[dict[str, Any]] = {"lr": 2e-3, "warmup": 50, "clip": 1.0, "ema": 0.995, "batch": 128}
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ def integrated_divergence(
     t_last: Tensor,
     probe: Tensor | None = None,
     *,
-    tolerance: float = 1e-3,
+    tolerance: float,
 ) -> tuple[Tensor, Tensor]:
     """The state at t_last and the integral of f's divergence along the way, (B,).
 

@@ -23,11 +23,10 @@ import torch
 from torch import Tensor
 
 from dgm.distributions import lattice
-from dgm.processes.parameterisation import predict
 from dgm.protocols import Batch, Labels, Model, PerExample
 from dgm.samplers.change_of_variables import integrated_divergence
 from dgm.samplers.diffusion import denoiser
-from dgm.samplers.ode import Field
+from dgm.samplers.probability_flow import velocity
 
 EXACT_TRACE = 16  # dimensions up to which D gradients a step cost little
 TOLERANCE = 1e-4  # of x and of nats, relative and absolute, at each step of the solver
@@ -56,8 +55,8 @@ def log_prob(model: Model, x: Batch, y: Labels | None = None, *, tolerance: floa
     else:
         x_t = x_0
     probe = None if space.dim <= EXACT_TRACE else torch.randint_like(x_0, 2) * 2 - 1
-    t_1 = torch.ones_like(t_0)
-    x_1, divergence = integrated_divergence(_velocity(model, y), x_t, t_0, t_1, probe, tolerance=tolerance)
+    v, t_1 = velocity(denoiser(model, y), path), torch.ones_like(t_0)
+    x_1, divergence = integrated_divergence(v, x_t, t_0, t_1, probe, tolerance=tolerance)
     prior = torch.distributions.Normal(0.0, path.sigma(t_1), validate_args=False)
     return prior.log_prob(x_1).flatten(1).sum(1) + divergence + gained
 
@@ -75,8 +74,3 @@ def method(model: Model) -> str:
     """How `log_prob` computes it, in a few words for a table."""
     trace = "exact trace" if model.space.dim <= EXACT_TRACE else "stochastic trace"
     return f"ODE to {TOLERANCE:g}, {trace}" + (", dequantised by noise" if model.space.discrete else "")
-
-
-def _velocity(model: Model, y: Labels | None) -> Field:
-    denoise = denoiser(model, y)
-    return lambda x, t: predict("velocity", model.path, denoise(x, t), t)

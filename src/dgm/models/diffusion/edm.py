@@ -48,13 +48,7 @@ class EDM(nn.Module):
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    defaults: ClassVar[dict[str, Any]] = {
-        "lr": 2e-3,
-        "warmup": 50,
-        "clip": 1.0,
-        "ema": 0.995,
-        "batch": 128,
-    }
+    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
     t_min = SIGMA_MIN / SIGMA_MAX
 
     @dataclass(frozen=True, kw_only=True)

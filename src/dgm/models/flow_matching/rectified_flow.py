@@ -28,11 +28,12 @@ from torch import Tensor, nn
 
 from dgm.models.flow_matching.flow_matching import FlowMatching
 from dgm.networks.embeddings import check_labels, hidden_labels
-from dgm.processes.parameterisation import Endpoints, predict
+from dgm.processes.parameterisation import Endpoints
 from dgm.protocols import Batch, Labels, Model, PerExample, State
 from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving, denoiser
 from dgm.samplers.ode import integrate
+from dgm.samplers.probability_flow import velocity
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
@@ -129,15 +130,11 @@ def straightness(model: Model, n: int = 1000, y: Labels | None = None, *, seed: 
     Args:
         model: A `dgm.protocols.Denoising` whose velocity is known at t = 0.
     """
-    denoise = denoiser(model, y)
-
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        return predict("velocity", model.path, denoise(x, t), t)
-
+    v = velocity(denoiser(model, y), model.path)
     start = streams(n, seed, model.scaling.loc.device).normal(model.space.shape).to(model.scaling.loc)
     start = start * model.path.sigma(start.new_ones(()))
     times = torch.linspace(1, model.t_min, steps + 1).to(start)
-    states = [start, *integrate(velocity, start, times, "rk4")]
+    states = [start, *integrate(v, start, times, "rk4")]
     chord = (start - states[-1]) / (1 - model.t_min)
-    off = [(chord - velocity(x, t)).square().mean() for x, t in zip(states, times, strict=True)]
+    off = [(chord - v(x, t)).square().mean() for x, t in zip(states, times, strict=True)]
     return torch.trapezoid(torch.stack(off), -times).item() / (1 - model.t_min)

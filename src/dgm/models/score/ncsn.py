@@ -45,13 +45,7 @@ class NCSN(nn.Module):
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    defaults: ClassVar[dict[str, Any]] = {
-        "lr": 2e-3,
-        "warmup": 50,
-        "clip": 1.0,
-        "ema": 0.995,
-        "batch": 128,
-    }
+    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -88,6 +88,41 @@ class PlainGated(nn.Module):
         return self.output(relu(self.hidden(relu(h))))
 
 
+class PlainImageGPT(nn.Module):
+    """A causal transformer over pixels: 1x1 convolutions, a softmax written out over a masked square, learnt places."""
+
+    future: Tensor
+
+    def __init__(self, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.first = Masked(1, width, (3, 3), 5)
+        self.places = nn.Parameter(torch.zeros(1, width, 28, 28))
+        self.norms = nn.ModuleList(nn.GroupNorm(1, width) for _ in range(2 * layers))
+        self.projections = nn.ModuleList(nn.Conv2d(width, 3 * width, 1) for _ in range(layers))
+        self.joins = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(layers))
+        self.mlps = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, 4 * width, 1), nn.GELU(), nn.Conv2d(4 * width, width, 1))
+            for _ in range(layers)
+        )
+        self.output = nn.Conv2d(width, 1, 1)
+        self.register_buffer("future", torch.ones(784, 784, dtype=torch.bool).triu(1))
+
+    def attention(self, qkv: Tensor) -> Tensor:
+        q, k, v = qkv.flatten(2).unflatten(1, (3, self.heads, -1)).mT.unbind(1)
+        scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(self.future, -torch.inf)
+        return (scores.softmax(-1) @ v).mT.flatten(1, 2).unflatten(2, (28, 28))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x) + self.places
+        for before, after, project, join, mlp in zip(
+            self.norms[::2], self.norms[1::2], self.projections, self.joins, self.mlps, strict=True
+        ):
+            h = h + join(self.attention(project(before(h))))
+            h = h + mlp(after(h))
+        return self.output(h)
+
+
 class PlainFVSBN:
     """One linear layer a pixel, as it is usually written."""
 
@@ -143,11 +178,11 @@ def step_of(model: nn.Module, loss: Callable[[Tensor], Tensor]) -> Callable[[], 
     return lambda: seconds(step)
 
 
-def training(name: str, settings: str, ours: Any, plain: nn.Module) -> None:
+def training(name: str, settings: str, ours: Any, plain: nn.Module, usual: str = "square masked kernels") -> None:
     def peer(x: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(plain(x.float()), x.float(), reduction="none").flatten(1).sum(1)
 
-    what = f"{name} ({settings}), a training step of 64; peer: square masked kernels, channels first"
+    what = f"{name} ({settings}), a training step of 64; peer: {usual}, channels first"
     in_turn(what, step_of(ours, ours.loss), step_of(plain, peer))
 
 
@@ -173,6 +208,8 @@ def main() -> None:
     training("Gated PixelCNN", "10 layers, 128 features", gated, PlainGated(128, 10, 64))
     # not the one that was trained: a few steps on noise leave numbers so small that processors are slow with them
     sampling("Gated PixelCNN", "10 layers, 128 features", dgm.create("gated_pixelcnn", SPACE, width=128, layers=10))
+    gpt = dgm.create("image_gpt", SPACE, width=64, layers=8, heads=2)
+    training("Image GPT", "8 blocks, 2 heads, width 64", gpt, PlainImageGPT(64, 8, 2), "softmax written out")
     for name, passes in (("fvsbn", PlainFVSBN()), ("nade", PlainNADE())):
         model = dgm.create(name, SPACE)
         sampling(name.upper(), "as it comes", model)

@@ -23,7 +23,7 @@ def by_scipy(x: torch.Tensor, y: torch.Tensor) -> float:
     return float(((x.mean(0) - y.mean(0)) ** 2).sum() + numpy.trace(a + b - 2 * root))
 
 
-@pytest.mark.parametrize(("n", "m", "d"), [(500, 700, 8), (60, 50, 40), (20, 25, 64)])
+@pytest.mark.parametrize(("n", "m", "d"), [(500, 700, 8), (60, 50, 40), (700, 640, 600), (20, 25, 64)])
 def test_frechet_is_scipys(n: int, m: int, d: int) -> None:
     mix = torch.randn(d, d, dtype=torch.float64)
     x, y = torch.randn(n, d, dtype=torch.float64) @ mix, torch.randn(m, d, dtype=torch.float64) * 2 + 1

@@ -1,0 +1,63 @@
+"""What --compile does to a training step: the compiled loss beside the plain one, the same weights and batch."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import dgm
+from dgm import Space
+
+ROUNDS = 7
+IMAGES = Space.levels((1, 28, 28), 256)
+# name -> the model's space and settings, the batch, whether in bf16
+MODELS: dict[str, tuple[Space, dict[str, Any], int, bool]] = {
+    "ddpm": (IMAGES, {"width": 32}, 64, False),
+    "ddpm, bf16": (IMAGES, {"width": 32}, 64, True),
+    "flow_matching": (Space.continuous((2,)), {}, 256, False),
+    "vae": (Space.binary((1, 28, 28)), {}, 128, False),
+    "realnvp": (Space.levels((1, 8, 8), 17), {}, 128, False),
+    "char_gpt": (Space.tokens(64, 65), {}, 64, False),
+}
+
+
+def stepping(model: Any, loss: Callable[[Tensor], Tensor], x: Tensor, bf16: bool) -> Callable[[], float]:
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+
+    def step() -> float:
+        started = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+            value = loss(x).mean()
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        return time.perf_counter() - started
+
+    return step
+
+
+def main() -> None:
+    for name, (space, settings, batch, bf16) in MODELS.items():
+        torch.manual_seed(0)
+        model: Any = dgm.create(name.split(",")[0], space, **settings)
+        x = torch.randn(batch, *space.shape) if space.kind == "continuous" else None
+        if x is None:
+            x = torch.randint(space.values or 2, (batch, *space.shape)).to(space.dtype)
+        plain, compiled = (stepping(model, loss, x, bf16) for loss in (model.loss, torch.compile(model.loss)))
+        first = compiled()
+        compiled(), plain()
+        times = [(compiled(), plain()) for _ in range(ROUNDS)]
+        a, b = (1000 * statistics.median(column) for column in zip(*times, strict=True))
+        what = f"{name}, a step of {batch} with --compile, after {first:.0f} s of compiling; peer: without"
+        print(json.dumps({"name": what, "ours": a, "peer": b, "ratio": a / b, "unit": "ms"}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

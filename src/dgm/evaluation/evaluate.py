@@ -20,11 +20,12 @@ from dgm.evaluation.frechet import frechet_distance
 from dgm.evaluation.kernel import kernel_distance
 from dgm.evaluation.neighbours import copies, precision_recall_density_coverage
 from dgm.evaluation.score import inception_score
-from dgm.likelihood import Kind, kinds_of, log_likelihood
+from dgm.likelihood import Kind, Likelihood, kinds_of, log_likelihood
 from dgm.protocols import ImportanceWeighted, Model, Samplable
 from dgm.seeds import Streams
 
-CHUNK = 250
+CHUNK, FEW = 250, 50  # examples at a time, and where each takes seconds
+LIKELIHOODS = 0.3  # of an evaluation's time, or so
 NEIGHBOURS = 5
 FOLDS = 10  # of the jackknife
 IMPORTANCE_DRAWS = 16
@@ -33,6 +34,7 @@ ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
 MODE_SHARE = 0.1  # of a class's share in the training data, from which on it counts as found
 SHOWN = 10  # samples whose nearest training examples are named
 
+Progress = Callable[[float, str], None]
 Measure = Callable[[Tensor, Tensor], list[float]]
 # the names of what each measure of two sets of features gives
 DISTANCES: list[tuple[list[str], Measure]] = [
@@ -45,6 +47,9 @@ DISTANCES: list[tuple[list[str], Measure]] = [
 ]
 
 
+def silent(fraction: float, text: str) -> None: ...
+
+
 def evaluate(
     model: Model,
     dataset: Dataset,
@@ -54,7 +59,7 @@ def evaluate(
     spaces: list[str] | None = None,
     draws: int = 1,
     seed: int = 0,
-    progress: Callable[[float, str], None] = lambda fraction, text: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Likelihood, quality, coverage, copies and speed of a trained model.
 
@@ -73,12 +78,11 @@ def evaluate(
     started = time.perf_counter()
     real = dataset.splits[split]
     document: dict[str, Any] = {"format": 1, "likelihood": [], "metrics": []}
-    progress(0.0, "likelihood")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        document["likelihood"] = likelihoods(model, real.x, real.y, split, draws, seed)
+        document["likelihood"] = likelihoods(model, real.x, real.y, split, draws, seed, progress)
     if isinstance(model, Samplable):
-        progress(0.3, "sampling")
+        progress(LIKELIHOODS, "sampling")
         x, document["samples"] = drawn(model, samples, seed)
         names = default_features(dataset) if spaces is None else spaces
         rows = order(len(dataset.train), seed, 0)[: len(x)]
@@ -98,20 +102,24 @@ def evaluate(
 
 
 def likelihoods(
-    model: Model, x: Tensor, y: Tensor | None, split: str, draws: int, seed: int = 0
+    model: Model, x: Tensor, y: Tensor | None, split: str, draws: int, seed: int = 0, progress: Progress = silent
 ) -> list[dict[str, Any]]:
     """Every kind that says more than another of the model's: an exact one alone, else a bound, tighter with importance
     weights, and an estimate, of a part of the examples where they are many; an energy where there is nothing else.
     """
     y = y if getattr(model.config, "classes", 0) else None
-    found = []
-    for kind in telling(kinds_of(model)):
+    found, kinds = [], telling(kinds_of(model))
+    for k, kind in enumerate(kinds):
+
+        def tell(share: float, k: int = k, kind: Kind = kind) -> None:
+            progress(LIKELIHOODS * (k + share) / len(kinds), str(kind).replace("_", " "))
+
         rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
         if kind is not Kind.ESTIMATE:
             rows = torch.arange(len(x))
-        found.append(likelihood(model, x, y, split, draws, kind, rows))
+        found.append(likelihood(model, x, y, split, draws, kind, rows, tell))
         if kind is Kind.LOWER_BOUND and isinstance(model, ImportanceWeighted):
-            found.append(likelihood(model, x, y, split, IMPORTANCE_DRAWS, kind, rows))
+            found.append(likelihood(model, x, y, split, IMPORTANCE_DRAWS, kind, rows, tell))
     return found
 
 
@@ -126,13 +134,21 @@ def telling(kinds: list[Kind]) -> list[Kind]:
 
 
 def likelihood(
-    model: Model, x: Tensor, y: Tensor | None, split: str, draws: int, kind: Kind, rows: Tensor
+    model: Model,
+    x: Tensor,
+    y: Tensor | None,
+    split: str,
+    draws: int,
+    kind: Kind,
+    rows: Tensor,
+    tell: Callable[[float], None],
 ) -> dict[str, Any]:
     """One kind, of the examples in these rows, with the standard error over them and over what was drawn for them."""
-    parts = [
-        log_likelihood(model, x[some], None if y is None else y[some], draws=draws, kind=kind)
-        for some in rows.split(CHUNK)
-    ]
+    parts: list[Likelihood] = []
+    chunks = rows.split(FEW if kind is Kind.ESTIMATE else CHUNK)
+    for some in chunks:
+        tell(len(parts) / len(chunks))
+        parts.append(log_likelihood(model, x[some], None if y is None else y[some], draws=draws, kind=kind))
     nats = torch.cat([part.nats for part in parts]).double()
     error, bits = float(nats.std() / math.sqrt(len(nats))), 1 / (parts[0].dim * math.log(2))
     mean = float(nats.mean())

@@ -85,7 +85,7 @@ def root_trace(a: Tensor, b: Tensor) -> Tensor:
 
 
 def congruence(factor: Tensor, b: Tensor) -> Tensor:
-    """The lower triangle of L^T b L, for a lower triangular L: nothing is multiplied by what is zero or not asked for."""
+    """The lower triangle of L^T b L, for a lower triangular L: no zero is multiplied, no other half made."""
     right, product = torch.empty_like(b), torch.zeros_like(b)
     for start in range(0, len(b), PANEL):
         panel = slice(start, start + PANEL)

@@ -19,7 +19,7 @@ from dgm.evaluation.evaluate import evaluate
 from dgm.runs import write_json
 
 HERE = Path(__file__).parent
-MODEL, STEPS, SEEDS, SAMPLES = "ddpm", 800, (0, 1, 2), 500
+MODEL, STEPS, SEEDS, SAMPLES = "ddpm", 500, (0, 1, 2), 500
 
 
 def measured(precision: str, seed: int) -> dict[str, Any]:

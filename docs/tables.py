@@ -192,7 +192,7 @@ def precisions(document: dict[str, Any]) -> str:
 def plane(documents: dict[str, dict[str, Any]]) -> str:
     """The ODE's density beside the true one, and samples of few steps beside test points."""
     steps = next(
-        row["wasserstein"] for document in documents.values() for row in document.values() if "wasserstein" in row
+        row["wasserstein"] for document in documents.values() for row in document.values() if isinstance(row, dict)
     )
     few = " | ".join(f"W2, {k}" for k in steps)
     lines = [
@@ -208,7 +208,7 @@ def plane(documents: dict[str, dict[str, Any]]) -> str:
     ]
     for data, document in documents.items():
         for name, row in document.items():
-            if "wasserstein" in row:
+            if isinstance(row, dict):
                 apart = f"{row['mean_absolute_difference']:.3f} ± {row['mean_absolute_difference_se']:.3f}"
                 values = f"{row['log_p']:.3f} | {row['true_log_p']:.3f} | {apart} | {row['integral']:.4f}"
                 far = " | ".join(f"{value:.3f}" for value in row["wasserstein"].values())

@@ -32,12 +32,6 @@ PUBLISHED: dict[str, tuple[float, str, str] | None] = {
     "binarized_mnist/pixelrnn": (79.20, "nats", PIXELRNN),
     "tinyshakespeare/char_gpt": (1.88, "nats a character", "nanoGPT's character-level CPU run, validation loss"),
     "fsdd/wavenet": None,
-    "cifar10/gated_pixelcnn": (
-        3.03,
-        "bits/dim",
-        "Conditional image generation with PixelCNN decoders, arXiv:1606.05328",
-    ),
-    "cifar10/pixelcnn_pp": (2.92, "bits/dim", "PixelCNN++, arXiv:1701.05517, table 1"),
 }
 
 

@@ -206,7 +206,6 @@ def main() -> None:
     sampling("PixelCNN", "15 blocks, 16 features", dgm.create("pixelcnn", SPACE, width=16, layers=15))
     gated = dgm.create("gated_pixelcnn", SPACE, width=128, layers=10)
     training("Gated PixelCNN", "10 layers, 128 features", gated, PlainGated(128, 10, 64))
-    # not the one that was trained: a few steps on noise leave numbers so small that processors are slow with them
     sampling("Gated PixelCNN", "10 layers, 128 features", dgm.create("gated_pixelcnn", SPACE, width=128, layers=10))
     gpt = dgm.create("image_gpt", SPACE, width=64, layers=8, heads=2)
     training("Image GPT", "8 blocks, 2 heads, width 64", gpt, PlainImageGPT(64, 8, 2), "softmax written out")

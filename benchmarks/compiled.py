@@ -47,9 +47,8 @@ def main() -> None:
     for name, (space, settings, batch, bf16) in MODELS.items():
         torch.manual_seed(0)
         model: Any = dgm.create(name.split(",")[0], space, **settings)
-        x = torch.randn(batch, *space.shape) if space.kind == "continuous" else None
-        if x is None:
-            x = torch.randint(space.values or 2, (batch, *space.shape)).to(space.dtype)
+        shape = (batch, *space.shape)
+        x = torch.randint(space.values, shape).to(space.dtype) if space.discrete else torch.randn(shape)
         plain, compiled = (stepping(model, loss, x, bf16) for loss in (model.loss, torch.compile(model.loss)))
         first = compiled()
         compiled(), plain()

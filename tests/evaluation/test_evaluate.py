@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import dgm
 from dgm import data
 from dgm.data import Dataset, Split
 from dgm.evaluation.evaluate import evaluate, with_intervals
@@ -81,3 +82,11 @@ def test_a_table_is_standardised_before_it_is_compared() -> None:
     space = Space.continuous((2,), loc=(0.0, 0.0), scale=(1e4, 1e-3))
     table = Dataset(name="t", space=space, train=split, validation=split, test=split, split="all")
     assert torch.allclose(features("pixels", table).of(x).std(0), torch.ones(2).double(), atol=0.25)
+
+
+def test_progress_only_rises(digits: Dataset) -> None:
+    """Also over a bound that is measured twice, the second time with importance weights."""
+    model, shares = dgm.create("vae", digits.space).eval(), list[float]()
+    evaluate(model, digits, samples=100, spaces=["pixels"], progress=lambda share, what: shares.append(share))
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)

@@ -108,18 +108,21 @@ def likelihoods(
     weights, and an estimate, of a part of the examples where they are many; an energy where there is nothing else.
     """
     y = y if getattr(model.config, "classes", 0) else None
-    found, kinds = [], telling(kinds_of(model))
-    for k, kind in enumerate(kinds):
+    asked = []
+    for kind in telling(kinds_of(model)):
+        asked.append((kind, draws))
+        if kind is Kind.LOWER_BOUND and isinstance(model, ImportanceWeighted):
+            asked.append((kind, IMPORTANCE_DRAWS))
+    found = []
+    for k, (kind, count) in enumerate(asked):
 
         def tell(share: float, k: int = k, kind: Kind = kind) -> None:
-            progress(LIKELIHOODS * (k + share) / len(kinds), str(kind).replace("_", " "))
+            progress(LIKELIHOODS * (k + share) / len(asked), str(kind).replace("_", " "))
 
-        rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
-        if kind is not Kind.ESTIMATE:
-            rows = torch.arange(len(x))
-        found.append(likelihood(model, x, y, split, draws, kind, rows, tell))
-        if kind is Kind.LOWER_BOUND and isinstance(model, ImportanceWeighted):
-            found.append(likelihood(model, x, y, split, IMPORTANCE_DRAWS, kind, rows, tell))
+        rows = torch.arange(len(x))
+        if kind is Kind.ESTIMATE:
+            rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
+        found.append(likelihood(model, x, y, split, count, kind, rows, tell))
     return found
 
 

@@ -108,11 +108,9 @@ def cell(row: dict[str, Any] | None) -> str:
 
 
 def evaluated(documents: list[dict[str, Any]]) -> str:
-    """Models trained one by one, a table for each data set: likelihoods and distances."""
-    sets = sorted({document["evaluated"].split(" on ")[1] for document in documents})
-    return "\n".join(
-        evaluated_on(data, [d for d in documents if d["evaluated"].endswith(f" on {data}")]) for data in sets
-    )
+    """The recipes of models without an exact likelihood, a table for each data set: likelihoods and distances."""
+    sets = sorted({document["recipe"].split("/")[0] for document in documents})
+    return "\n".join(evaluated_on(data, [d for d in documents if d["recipe"].startswith(f"{data}/")]) for data in sets)
 
 
 def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
@@ -120,29 +118,32 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
     lines = [
         f"## Score, diffusion and flow matching on {data}",
         "",
-        "Each by its own commands, one thread, below. Likelihoods in bits per dimension of test images, dequantisation "
-        "included; distances in classifier features. In the last row, training data in the samples' place.",
+        "Each by `python results/reproduce.py RECIPE`, trained by one thread. Likelihoods in bits per dimension of "
+        "test images, dequantisation included, in brackets the published figure; distances in classifier features. In "
+        "the last row, training data in the samples' place.",
         "",
-        "| model | lower bound | estimate | Fréchet ↓ | precision ↑ | recall ↑ | coverage ↑ | N | steps | minutes |",
+        "| recipe | lower bound | estimate | Fréchet ↓ | precision ↑ | recall ↑ | coverage ↑ | N | steps | minutes |",
         "|---" * 10 + "|",
     ]
     for document in documents:
-        bits = {
-            row["kind"]: f"{row['bits_per_dim']:.3f} ± {row['bits_per_dim_se']:.3f}" for row in document["likelihood"]
-        }
-        found = {row["name"]: row for row in document["metrics"] if row["features"] == "classifier"}
+        of, training, theirs = document["evaluation"], document["training"], document["published"]
+        bits = {row["kind"]: f"{row['bits_per_dim']:.3f} ± {row['bits_per_dim_se']:.3f}" for row in of["likelihood"]}
+        if theirs:
+            bits["lower_bound"] += f" ({theirs['value']:.2f})"
+        found = {row["name"]: row for row in of["metrics"] if row["features"] == "classifier"}
         cells = [bits.get(kind, "–") for kind in ("lower_bound", "estimate")]
         cells += [number(found[name]["value"]) for name in distances]
-        cells += [str(found["frechet"]["n_generated"]), f"{document['steps']:,}", f"{document['seconds'] / 60:.0f}"]
-        lines.append(f"| {document['evaluated'].split()[0]} | {' | '.join(cells)} |")
+        cells += [str(found["frechet"]["n_generated"]), f"{training['steps']:,}", f"{training['seconds'] / 60:.0f}"]
+        lines.append(f"| {document['recipe']} | {' | '.join(cells)} |")
     lines.append(f"| *training data* | – | – | {' | '.join(number(found[n]['reference']) for n in distances)} | | | |")
     lines.append("")
     for document in documents:
-        lines.append(f"- `{document['train']}`, `{document['command']}`")
-        lines += [
-            f"  - {row['kind'].replace('_', ' ')}: {row['n']:,} images, {row['method']}"
-            for row in document["likelihood"]
-        ]
+        each = (
+            f"{r['kind'].replace('_', ' ')}: {r['n']:,} images, {r['method']}"
+            for r in document["evaluation"]["likelihood"]
+        )
+        source = [f"published: {document['published']['source']}"] if document["published"] else []
+        lines.append(f"- {document['recipe']}: {'; '.join([*each, *source])}.")
     return "\n".join(lines) + "\n"
 
 
@@ -204,15 +205,16 @@ def main() -> None:
     results = HERE.parent / "results"
     documents = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     compared, recipes, sets = ([d for d in documents if key in d] for key in ("tables", "recipe", "sets"))
+    exact, alone = ([d for d in recipes if key in d] for key in ("likelihood", "evaluation"))
     toys = {path.stem.removeprefix("toy-"): json.loads(path.read_text()) for path in sorted(results.glob("toy-*.json"))}
-    curves, alone = ([d for d in documents if key in d] for key in ("solvers", "evaluated"))
+    curves = [d for d in documents if "solvers" in d]
     text = "# Results\n\nMade by `make docs` from the files in `results/`.\n\n"
     (HERE / "results.md").write_text(
         text
         + "\n".join(
             [
                 *map(section, compared),
-                published(recipes),
+                published(exact),
                 density_sets(sets),
                 evaluated(alone),
                 *map(solvers, curves),

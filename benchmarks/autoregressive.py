@@ -7,13 +7,11 @@ passes, times 784.
 
 from __future__ import annotations
 
-import json
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from timing import in_turn, seconds
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
@@ -153,18 +151,6 @@ class PlainNADE:
             torch.stack(logits, 1)
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def in_turn(name: str, ours: Callable[[], float], peer: Callable[[], float]) -> None:
-    times = [(ours(), peer()) for _ in range(ROUNDS)]
-    a, b = (statistics.median(column) for column in zip(*times, strict=True))
-    print(json.dumps({"name": name, "ours": a, "peer": b, "ratio": a / b, "unit": "s"}), flush=True)
-
-
 def step_of(model: nn.Module, loss: Callable[[Tensor], Tensor]) -> Callable[[], float]:
     optimiser = torch.optim.Adam(model.parameters())
     x = torch.randint(2, (64, 1, 28, 28)).to(torch.uint8)
@@ -183,7 +169,7 @@ def training(name: str, settings: str, ours: Any, plain: nn.Module, usual: str =
         return binary_cross_entropy_with_logits(plain(x.float()), x.float(), reduction="none").flatten(1).sum(1)
 
     what = f"{name} ({settings}), a training step of 64; peer: {usual}, channels first"
-    in_turn(what, step_of(ours, ours.loss), step_of(plain, peer))
+    in_turn(what, step_of(ours, ours.loss), step_of(plain, peer), rounds=ROUNDS)
 
 
 def sampling(name: str, settings: str, model: Any) -> None:
@@ -196,7 +182,12 @@ def sampling(name: str, settings: str, model: Any) -> None:
             model.conditionals(x)
 
     what = f"{name} ({settings}), sampling 16; peer: a full pass a pixel, the time of {PASSES} times {784 // PASSES}"
-    in_turn(what, lambda: seconds(lambda: model.sample(16, seed=0)), lambda: seconds(passes) * 784 / PASSES)
+    in_turn(
+        what,
+        lambda: seconds(lambda: model.sample(16, seed=0)),
+        lambda: seconds(passes) * 784 / PASSES,
+        rounds=ROUNDS,
+    )
 
 
 def main() -> None:
@@ -216,6 +207,7 @@ def main() -> None:
             f"{name.upper()}, sampling 16; peer: {PASSES} full passes pixel by pixel, times {784 // PASSES}",
             lambda model=model: seconds(lambda: model.sample(16, seed=0)),
             lambda passes=passes: seconds(passes.times) * 784 / PASSES,
+            rounds=ROUNDS,
         )
     for name in ("pixelcnn_pp", "pixelrnn"):
         sampling(name, "as it comes", dgm.create(name, SPACE))

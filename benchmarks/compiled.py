@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import statistics
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import torch
+from timing import in_turn, seconds
 from torch import Tensor
 
 import dgm
@@ -31,16 +29,14 @@ MODELS: dict[str, tuple[Space, dict[str, Any], int, bool]] = {
 def stepping(model: Any, loss: Callable[[Tensor], Tensor], x: Tensor, bf16: bool) -> Callable[[], float]:
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
-    def step() -> float:
-        started = time.perf_counter()
+    def step() -> None:
         with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
             value = loss(x).mean()
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        return time.perf_counter() - started
 
-    return step
+    return lambda: seconds(step)
 
 
 def main() -> None:
@@ -52,10 +48,8 @@ def main() -> None:
         plain, compiled = (stepping(model, loss, x, bf16) for loss in (model.loss, torch.compile(model.loss)))
         first = compiled()
         compiled(), plain()
-        times = [(compiled(), plain()) for _ in range(ROUNDS)]
-        a, b = (1000 * statistics.median(column) for column in zip(*times, strict=True))
         what = f"{name}, a step of {batch} with --compile, after {first:.0f} s of compiling; peer: without"
-        print(json.dumps({"name": what, "ours": a, "peer": b, "ratio": a / b, "unit": "ms"}), flush=True)
+        in_turn(what, compiled, plain, rounds=ROUNDS, unit="ms")
 
 
 if __name__ == "__main__":

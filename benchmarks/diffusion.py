@@ -7,14 +7,11 @@ the name.
 
 from __future__ import annotations
 
-import json
-import statistics
-import time
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
+from timing import in_turn, seconds
 from torch import Tensor, nn
 
 import dgm
@@ -80,21 +77,10 @@ def evaluating(network: nn.Module, bf16: bool) -> Callable[[], None]:
     return evaluate
 
 
-def milliseconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - started)
-
-
-def in_turn(name: str, *works: Callable[[], Any], rounds: int = ROUNDS) -> list[float]:
-    """Prints the first beside the second, and gives back the medians of all."""
-    for work in works:
-        work()
-    times = [[milliseconds(work) for work in works] for _ in range(rounds)]
-    medians = [statistics.median(column) for column in zip(*times, strict=True)]
-    a, b = medians[:2]
-    print(json.dumps({"name": name, "ours": a, "peer": b, "ratio": a / b, "unit": "ms"}), flush=True)
-    return medians
+def compare(name: str, ours: Callable[[], None], peer: Callable[[], None], rounds: int = ROUNDS) -> None:
+    """After a round that is not timed."""
+    ours(), peer()
+    in_turn(name, lambda: seconds(ours), lambda: seconds(peer), rounds=rounds, unit="ms")
 
 
 def beside_diffusers(settings: str, ours: nn.Module, peer: nn.Module) -> None:
@@ -102,9 +88,9 @@ def beside_diffusers(settings: str, ours: nn.Module, peer: nn.Module) -> None:
     what = f"U-Net {WIDTHS}, {settings}; peer: diffusers' UNet2DModel; {counts[0]:,} and {counts[1]:,} parameters"
     for bf16 in (False, True):
         precision = "bf16 autocast" if bf16 else "float32"
-        in_turn(f"{what}: a training step of {BATCH}, {precision}", stepping(ours, bf16), stepping(peer, bf16))
-        in_turn(f"{what}: one evaluation of {SAMPLES}, {precision}", evaluating(ours, bf16), evaluating(peer, bf16))
-    in_turn(
+        compare(f"{what}: a training step of {BATCH}, {precision}", stepping(ours, bf16), stepping(peer, bf16))
+        compare(f"{what}: one evaluation of {SAMPLES}, {precision}", evaluating(ours, bf16), evaluating(peer, bf16))
+    compare(
         f"{what}: a training step of {BATCH}, ours in bf16 and theirs in float32",
         stepping(ours, True),
         stepping(peer, False),
@@ -121,7 +107,7 @@ def sampler() -> None:
             evaluate()
 
     name = f"DDPM, {SAMPLES} samples of 32×32 in {STEPS} steps of DDIM; peer: its network alone, {STEPS} times"
-    in_turn(name, lambda: model.sample(SAMPLES, seed=0), alone, rounds=3)
+    compare(name, lambda: model.sample(SAMPLES, seed=0), alone, rounds=3)
 
 
 def main() -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy
 import scipy.linalg
 import torch
+from timing import in_turn, seconds
 
 from dgm.evaluation.frechet import covariance, frechet_distance, root_trace
 
@@ -29,16 +27,9 @@ def root_by_sqrtm(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def compare(name: str, ours: Callable[[], Any], peer: Callable[[], float]) -> None:
-    times: dict[Callable[[], Any], list[float]] = {ours: [], peer: []}
-    for _ in range(ROUNDS):
-        values = []
-        for function, seconds in times.items():
-            started = time.perf_counter()
-            values.append(float(function()))
-            seconds.append(time.perf_counter() - started)
-        assert abs(values[0] - values[1]) < 1e-6 * values[1], values
-    a, b = (statistics.median(seconds) for seconds in times.values())
-    print(json.dumps({"name": name, "ours": a, "peer": b, "ratio": a / b, "unit": "s"}))
+    values = float(ours()), peer()
+    assert abs(values[0] - values[1]) < 1e-6 * values[1], values
+    in_turn(name, lambda: seconds(ours), lambda: seconds(peer), rounds=ROUNDS)
 
 
 def main() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from timing import UNITS, figure, seconds
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -77,10 +77,7 @@ def by_dgm(model: Network | Toy, data: Dataset) -> Iterator[object]:
 
 def timed(steps: Iterator[object]) -> float:
     """Milliseconds of this process's own time a step, which a busy neighbour does not lengthen much."""
-    started = time.process_time()
-    for _ in range(STEPS):
-        next(steps)
-    return 1e3 * (time.process_time() - started) / STEPS
+    return UNITS["ms"] * seconds(lambda: [next(steps) for _ in range(STEPS)], time.process_time) / STEPS
 
 
 def compare(name: str, make: Callable[[Space, Network.Config], Network | Toy]) -> None:
@@ -88,9 +85,8 @@ def compare(name: str, make: Callable[[Space, Network.Config], Network | Toy]) -
     ours, peer = by_dgm(make(SPACE, Network.Config()), data), by_hand(make(SPACE, Network.Config()), data.train.x)
     timed(ours), timed(peer)  # warm
     times = [(timed(ours), timed(peer)) for _ in range(ROUNDS)]
-    figures = {"ours": statistics.median(a for a, _ in times), "peer": statistics.median(b for _, b in times)}
-    ratio = statistics.median(a / b for a, b in times)
-    print(json.dumps({"name": name, **figures, "ratio": ratio, "unit": "ms a step"}))
+    a, b = (statistics.median(column) for column in zip(*times, strict=True))
+    figure(name, a, b, "ms a step", ratio=statistics.median(a / b for a, b in times))
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ steps each, on one thread; both are scored on the same held-out windows, every c
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from time import process_time
 from typing import Any
 
 import torch
+from timing import figure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gelu, layer_norm, scaled_dot_product_attention
 
@@ -126,8 +126,7 @@ def main() -> None:
         losses = score(model.conditionals(held_out)[:, 1:], held_out), score(peer(held_out[:, :-1]), held_out)
     what = f"char_gpt, 4 layers, width 128, context 64, loss after {our_time:.0f} s on one thread, {our_steps:,} steps"
     name = f"{what}; peer: nanoGPT's CPU run, {time:.0f} s, {steps:,} steps"
-    ratio = losses[0] / losses[1]
-    print(json.dumps({"name": name, "ours": losses[0], "peer": losses[1], "ratio": ratio, "unit": "nats a character"}))
+    figure(name, *losses, "nats a character")
 
 
 if __name__ == "__main__":

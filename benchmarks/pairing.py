@@ -5,13 +5,14 @@ Times of the processor, in one thread: those of the clock differ tenfold with wh
 
 from __future__ import annotations
 
-import json
-import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy
 import ot
 import torch
+from timing import in_turn, seconds
 
 import dgm
 from dgm import Space
@@ -41,16 +42,17 @@ def share_of_a_step(n: int, size: int) -> None:
         optimiser.step()
 
     data, noise = model.scaling(x).flatten(1), torch.randn(n, size * size)
-    times: list[tuple[float, float]] = []
-    for _ in range(ROUNDS):
-        started = time.process_time()
-        pairs(data, noise)
-        between = time.process_time()
-        step()
-        times.append((1000 * (between - started), 1000 * (time.process_time() - between)))
-    ours, peer = (statistics.median(column) for column in zip(*times, strict=True))
-    name = f"pairs of {n} images of {size}×{size}; peer: the whole step of ot_cfm"
-    print(json.dumps({"name": name, "ours": ours, "peer": peer, "ratio": ours / peer, "unit": "ms"}))
+    compare(f"pairs of {n} images of {size}×{size}; peer: the whole step of ot_cfm", lambda: pairs(data, noise), step)
+
+
+def compare(name: str, ours: Callable[[], Any], peer: Callable[[], Any]) -> None:
+    in_turn(
+        name,
+        lambda: seconds(ours, time.process_time),
+        lambda: seconds(peer, time.process_time),
+        rounds=ROUNDS,
+        unit="ms",
+    )
 
 
 def main() -> None:
@@ -60,15 +62,8 @@ def main() -> None:
         for dim in (2, 64, 3072):
             torch.manual_seed(0)
             x, z = 2 * torch.rand(n, dim) - 1, torch.randn(n, dim)
-            times: dict[object, list[float]] = {pairs: [], by_emd: []}
-            for _ in range(ROUNDS):
-                for method in (pairs, by_emd):
-                    started = time.process_time()
-                    method(x, z)
-                    times[method].append(1000 * (time.process_time() - started))
-            ours, peer = (statistics.median(seconds) for seconds in times.values())
             name = f"pairs of {n} points in {dim} dimensions; peer: POT's emd and draws of its plan, as torchcfm"
-            print(json.dumps({"name": name, "ours": ours, "peer": peer, "ratio": ours / peer, "unit": "ms"}))
+            compare(name, lambda x=x, z=z: pairs(x, z), lambda x=x, z=z: by_emd(x, z))
 
 
 if __name__ == "__main__":

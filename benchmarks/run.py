@@ -43,7 +43,7 @@ def render(rows: list[dict[str, object]], machine: str) -> str:
 def main() -> None:
     import torch
 
-    scripts = sorted(path for path in HERE.glob("*.py") if path.name != "run.py")
+    scripts = sorted(path for path in HERE.glob("*.py") if path.stem not in ("run", "timing"))
     named = [path for path in scripts if path.stem in sys.argv[1:]] or scripts
     kept = json.loads(RESULTS.read_text())["figures"] if named != scripts else []
     rows = [row for row in kept if row["script"] not in {script.stem for script in named}]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
+from timing import in_turn, seconds
 
 import dgm
 from dgm import Space
@@ -16,12 +14,6 @@ from dgm.samplers.diffusion import Solving
 
 ROUNDS = 5
 SOLVERS = ("ddim", "ancestral", "dpmpp_2m", "unipc", "dpmpp_2m_sde", "heun")
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 @torch.no_grad()
@@ -37,17 +29,14 @@ def beside_bare_network(name: str, model: Any, n: int, steps: int) -> None:
         diffusion.sample(model, n, seed=0, solving=solving)
         evaluations = len(asked)
 
-        def ours(solving: Solving = solving) -> None:
-            diffusion.sample(model, n, seed=0, solving=solving)
+        def ours(solving: Solving = solving, evaluations: int = evaluations) -> float:
+            return seconds(lambda: diffusion.sample(model, n, seed=0, solving=solving)) / evaluations
 
-        def bare(evaluations: int = evaluations) -> None:
-            for _ in range(evaluations):
-                model.network(x, t)
+        def bare(evaluations: int = evaluations) -> float:
+            return seconds(lambda: [model.network(x, t) for _ in range(evaluations)]) / evaluations
 
-        times = [(seconds(ours), seconds(bare)) for _ in range(ROUNDS)]
-        a, b = (1000 * min(column) / evaluations for column in zip(*times, strict=True))
         what = f"{name}, {n} samples in {steps} steps of {solver}, an evaluation; peer: the bare network"
-        print(json.dumps({"name": what, "ours": a, "peer": b, "ratio": a / b, "unit": "ms"}), flush=True)
+        in_turn(what, ours, bare, rounds=ROUNDS, unit="ms", of=min)
 
 
 def main() -> None:

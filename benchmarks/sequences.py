@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
+from timing import in_turn, seconds
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import dgm
@@ -16,18 +13,6 @@ from dgm import Space
 
 ROUNDS = 3
 IMAGES = Space.binary((1, 28, 28))
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def in_turn(name: str, ours: Callable[[], float], peer: Callable[[], float], rounds: int = ROUNDS) -> None:
-    times = [(ours(), peer()) for _ in range(rounds)]
-    a, b = (statistics.median(column) for column in zip(*times, strict=True))
-    print(json.dumps({"name": name, "ours": a, "peer": b, "ratio": a / b, "unit": "s"}), flush=True)
 
 
 def beside_full_passes(name: str, model: Any, n: int, passes: int) -> None:
@@ -67,7 +52,7 @@ def beside_transformers(length: int, n: int, width: int, layers: int, heads: int
         )
 
     name = f"{n} sequences of {length} tokens, {layers} layers, width {width}; peer: transformers' GPT-2 with its cache"
-    in_turn(name, lambda: seconds(lambda: ours.sample(n, seed=0)), lambda: seconds(theirs))
+    in_turn(name, lambda: seconds(lambda: ours.sample(n, seed=0)), lambda: seconds(theirs), rounds=ROUNDS)
 
 
 def main() -> None:

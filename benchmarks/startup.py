@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import statistics
+import itertools
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from timing import in_turn, seconds
 
 ROUNDS = 7
 TRAINING_ROUNDS = 3
 
 
-def seconds(command: list[str]) -> float:
-    started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+def of(command: list[str]) -> float:
+    return seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
 
 
 def until_training(folder: Path) -> list[str]:
@@ -25,24 +23,18 @@ def until_training(folder: Path) -> list[str]:
     return [sys.executable, "-m", "dgm", "train", "vae", "--data", "digits", "--steps", "1", "--out", str(folder)]
 
 
-def report(name: str, ours: list[float], peer: list[float]) -> None:
-    a, b = statistics.median(ours), statistics.median(peer)
-    print(json.dumps({"name": name, "ours": a, "peer": b, "ratio": a / b, "unit": "s"}))
-
-
 def main() -> None:
-    torch = [sys.executable, "-c", "import torch"]
+    torch, fabric = ([sys.executable, "-c", f"import {module}"] for module in ("torch", "lightning_fabric"))
+    of(torch), of(fabric)
     for verb in ("--help", "models"):
         command = [sys.executable, "-m", "dgm", verb]
-        pairs = [(seconds(command), seconds(torch)) for _ in range(ROUNDS + 1)][1:]
-        report(f"dgm {verb}; peer: import torch", *map(list, zip(*pairs, strict=True)))
-    with tempfile.TemporaryDirectory() as folder:
-        pairs = [
-            (seconds(until_training(Path(folder) / str(k))), seconds([sys.executable, "-c", "import lightning_fabric"]))
-            for k in range(TRAINING_ROUNDS + 1)
-        ][1:]
+        in_turn(
+            f"dgm {verb}; peer: import torch", lambda command=command: of(command), lambda: of(torch), rounds=ROUNDS
+        )
     name = "digits loaded, one step trained, run written; peer: import lightning_fabric"
-    report(name, *map(list, zip(*pairs, strict=True)))
+    with tempfile.TemporaryDirectory() as folder:
+        free = (Path(folder) / str(k) for k in itertools.count())
+        in_turn(name, lambda: of(until_training(next(free))), lambda: of(fabric), rounds=TRAINING_ROUNDS)
 
 
 if __name__ == "__main__":

@@ -171,8 +171,8 @@ MODELS: Mapping[str, Spec] = {
         "dgm.models.score.ncsn:NCSN",
         "score",
         "Song & Ermon 2019, arXiv:1907.05600",
-        "score at many noise levels, annealed Langevin dynamics",
-        "none",
+        "score at many noise levels, annealed Langevin dynamics, density by the ODE",
+        "estimate",
     ),
     "score_sde": Spec(
         "dgm.models.score.score_sde:ScoreSDE",

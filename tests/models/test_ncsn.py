@@ -85,6 +85,17 @@ def test_samples_follow_the_data() -> None:
     assert x.std().item() == pytest.approx(S, rel=0.06)  # 4 standard errors, and 1 % for the steps
 
 
+def test_density_follows_the_path_to_the_strongest_noise() -> None:
+    """The ODE stretches x - M by the growth of (S² + sigma²)^(1/2), to a prior of sigma_max around 0."""
+    model = ncsn(sigma_max=2.0, sigma_min=0.1)
+    model.network = Linear(model)  # type: ignore[assignment]
+    x = torch.tensor([[-1.0], [0.2], [1.4]], dtype=torch.float64)
+    stretched = ((S**2 + 2.0**2) / (S**2 + 0.1**2)) ** 0.5
+    prior = torch.distributions.Normal(0.0, torch.tensor(2.0, dtype=torch.float64))
+    expected = prior.log_prob(M + stretched * (x - M))[:, 0] + torch.tensor(stretched).log()
+    torch.testing.assert_close(model.log_prob_estimate(x), expected, rtol=0, atol=2e-3)
+
+
 def test_last_step_denoises() -> None:
     """x + sigma² s(x) is E[x_0 | x_t] (Tweedie): it takes the last level's noise out of a point mass."""
     model = ncsn(steps=5)

@@ -1,15 +1,20 @@
-r"""Noise-conditional score network; samples, no likelihood.
+r"""Noise-conditional score network; samples, an estimate of the likelihood.
 
 Learns :math:`s(x, \sigma) = \nabla \log q_\sigma(x)` of the data perturbed by noise of many levels, by denoising score
 matching, and follows it from the strongest noise to the weakest.
 
 .. math:: \ell(\sigma) = \tfrac12 E \| \sigma s(x + \sigma\epsilon, \sigma) + \epsilon \|^2
 
+The levels are points of a variance-exploding path, whose probability-flow ODE gives a density: of a continuous x with
+the least noise, with respect to Lebesgue measure, of a discrete one dequantised by the path's own noise, in nats. It
+asks the network between its levels too.
+
 Source: Generative Modeling by Estimating Gradients of the Data Distribution (Song & Ermon, 2019), arXiv:1907.05600,
 equations 5 and 6 with lambda(sigma) = sigma², algorithm 1.
 Differs from it: the network's output is divided by sigma and the strongest noise spans the data, as techniques 1 and 3
 of arXiv:2006.09011; its input is divided by (1 + sigma²)^(1/2); a last step denoises, as arXiv:2006.09011, appendix B;
-more levels, of 5 steps each where it has 100, and steps 3 times as long, in the levels' variances.
+more levels, of 5 steps each where it has 100, and steps 3 times as long, in the levels' variances. The density is that
+of arXiv:2011.13456, equation 39.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from dgm.networks.embeddings import check_labels, hidden_labels
 from dgm.processes.gaussian import VarianceExploding, over
 from dgm.processes.parameterisation import Endpoints, endpoints
 from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import diffusion
+from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving
 from dgm.seeds import Seed
 from dgm.settings import setting
@@ -71,6 +76,7 @@ class NCSN(nn.Module):
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
         options = {"langevin_steps": config.steps, "step_size": config.step_size}
         self.solving = Solving(solver="annealed_langevin", steps=config.levels, spacing="log_snr", options=options)
+        self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """||sigma s(x_t, sigma) + eps||² / 2D at one level, 1/2 for an untrained network (equations 5 and 6)."""
@@ -89,6 +95,10 @@ class NCSN(nn.Module):
 
     def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
         return endpoints("score", self.path, self.score(x_t, t, y), x_t, t)
+
+    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
+        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         return diffusion.sample(self, n, y, seed=seed)

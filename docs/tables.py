@@ -169,6 +169,27 @@ def solvers(document: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"![Quality against evaluations](solvers-{document['data']}.png)"]) + "\n"
 
 
+def precisions(document: dict[str, Any]) -> str:
+    """Seeds of one model in each precision: the mean and, in brackets, each."""
+    lines = [
+        "## float32 and bf16",
+        "",
+        f"`{document['command']}`: {document['model']} on digits, {document['steps']:,} steps, seeds 0 to "
+        f"{max(row['seed'] for row in document['precision'])}, on {document['machine']}. Likelihoods in bits per "
+        f"dimension on the test split; Fréchet distance in classifier features, N = {document['samples']}.",
+        "",
+        "| precision | lower bound | estimate | Fréchet ↓ |",
+        "|---" * 4 + "|",
+    ]
+    for precision in dict.fromkeys(row["precision"] for row in document["precision"]):
+        cells = []
+        for key, digits in (("lower_bound", 3), ("estimate", 3), ("frechet", 1)):
+            each = [row[key] for row in document["precision"] if row["precision"] == precision]
+            cells.append(f"{sum(each) / len(each):.{digits}f} ({', '.join(f'{v:.{digits}f}' for v in each)})")
+        lines.append(f"| {precision} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def plane(documents: dict[str, dict[str, Any]]) -> str:
     """The ODE's density beside the true one, and samples of few steps beside test points."""
     steps = next(
@@ -218,6 +239,7 @@ def main() -> None:
                 density_sets(sets),
                 evaluated(alone),
                 *map(solvers, curves),
+                *map(precisions, [d for d in documents if "precision" in d]),
                 plane(toys),
             ]
         )

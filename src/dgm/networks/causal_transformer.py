@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import dropout, gelu, layer_norm, scaled_dot_product_attention
 
 from dgm.errors import BadInput
 
 CACHE = 1 << 19  # numbers of the stream that a processor's cache holds beside what the layers make of them
+
+
+class Weights(NamedTuple):
+    """A layer's, its matrices (in, out): a product with few rows reads them fastest so."""
+
+    norm_1: Tensor
+    qkv: Tensor
+    attended: Tensor
+    norm_2: Tensor
+    up: Tensor
+    down: Tensor
 
 
 @dataclass
@@ -21,11 +31,11 @@ class Cache:
     """Keys and values of the positions seen so far.
 
     Attributes:
-        layers: Copies whose weights lie in memory as a product with few rows reads them fastest.
+        layers: Each one's weights.
         keys, values: For each layer (B, heads, positions, width / heads), filled up to ``length``.
     """
 
-    layers: list[Any]
+    layers: list[Weights]
     keys: list[Tensor]
     values: list[Tensor]
     length: int = 0
@@ -76,13 +86,13 @@ class CausalTransformer(nn.Module):
         weight = self.norm.weight
         shape = (n, self.heads, self.positions, len(weight) // self.heads)
         keys, values = ([weight.new_zeros(shape) for _ in self.layers] for _ in range(2))
-        return Cache([by_columns(layer) for layer in self.layers], keys, values)
+        return Cache([layer.weights() for layer in self.layers], keys, values)
 
     def step(self, h: Tensor, cache: Cache) -> Tensor:
         """The next position's (B, width) to (B, width); its keys and values join the cache."""
         t = cache.length
-        for layer, keys, values in zip(cache.layers, cache.keys, cache.values, strict=True):
-            h = layer.step(h, self.turns[t], keys, values, t)
+        for weights, keys, values in zip(cache.layers, cache.keys, cache.values, strict=True):
+            h = step(h, weights, self.turns[t], keys, values, t)
         cache.length += 1
         return self.norm(h)
 
@@ -153,38 +163,40 @@ class Layer(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
 
     def forward(self, h: Tensor, turns: Tensor) -> Tensor:
-        q, k, v = (part.transpose(1, 2) for part in self.heads_of(h, turns[:, None, None]))
+        by_head = heads_of(self.qkv(self.norm_1(h)), self.heads, turns[:, None, None])
+        q, k, v = (part.transpose(1, 2) for part in by_head)
         attended = scaled_dot_product_attention(q, k, v, is_causal=True)
         h = h + self.dropped(self.attended(attended.transpose(1, 2).flatten(2)))
         return h + self.dropped(self.perceptron(h))
 
-    def step(self, h: Tensor, turns: Tensor, keys: Tensor, values: Tensor, t: int) -> Tensor:
-        """(B, width), of position t, to (B, width)."""
-        q, keys[:, :, t], values[:, :, t] = self.heads_of(h, turns)
-        attended = scaled_dot_product_attention(q[:, :, None], keys[:, :, : t + 1], values[:, :, : t + 1])
-        h = h + self.attended(attended.flatten(1))
-        return h + self.perceptron(h)
-
-    def heads_of(self, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries and keys, turned, and values of (..., width): (..., heads, width / heads) each."""
-        qk, v = self.qkv(self.norm_1(h)).split((2 * h.shape[-1], h.shape[-1]), -1)
-        q, k = turned(qk.unflatten(-1, (2, self.heads, -1)), turns).unbind(-3)
-        return q, k, v.unflatten(-1, (self.heads, -1))
-
     def perceptron(self, h: Tensor) -> Tensor:
-        return self.down(nn.functional.gelu(self.up(self.norm_2(h))))
+        return self.down(gelu(self.up(self.norm_2(h))))
 
     def dropped(self, h: Tensor) -> Tensor:
         return dropout(h, self.share, self.training) if self.share else h
 
+    def weights(self) -> Weights:
+        """Copies of the matrices, for `step`."""
+        qkv, attended, up, down = (m.weight.mT.contiguous() for m in (self.qkv, self.attended, self.up, self.down))
+        return Weights(self.norm_1.weight, qkv, attended, self.norm_2.weight, up, down)
 
-def by_columns(layer: nn.Module) -> nn.Module:
-    """A copy whose matrices lie in memory column by column."""
-    copied = copy.deepcopy(layer)
-    for parameter in copied.parameters():
-        if parameter.ndim == 2:
-            parameter.data = parameter.data.mT.contiguous().mT
-    return copied
+
+def step(h: Tensor, weights: Weights, turns: Tensor, keys: Tensor, values: Tensor, t: int) -> Tensor:
+    """`Layer` of position t alone, (B, width) to (B, width). It calls no module: a call takes as long as a norm."""
+    shape = h.shape[1:]
+    qkv = layer_norm(h, shape, weights.norm_1) @ weights.qkv
+    q, keys[:, :, t], values[:, :, t] = heads_of(qkv, keys.shape[1], turns)
+    attended = scaled_dot_product_attention(q[:, :, None], keys[:, :, : t + 1], values[:, :, : t + 1])
+    h = h + attended.flatten(1) @ weights.attended
+    return h + gelu(layer_norm(h, shape, weights.norm_2) @ weights.up) @ weights.down
+
+
+def heads_of(qkv: Tensor, heads: int, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys, turned, and values of (..., 3 width): (..., heads, width / heads) each."""
+    width = qkv.shape[-1] // 3
+    qk, v = qkv.split((2 * width, width), -1)
+    q, k = turned(qk.unflatten(-1, (2, heads, -1)), turns).unbind(-3)
+    return q, k, v.unflatten(-1, (heads, -1))
 
 
 def turned(h: Tensor, turns: Tensor) -> Tensor:

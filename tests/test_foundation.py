@@ -14,7 +14,7 @@ import torch
 
 from dgm.contracts import everything, jolted
 from dgm.errors import BadInput, UnknownName, Unsupported
-from dgm.likelihood import Kind, Likelihood, log_likelihood
+from dgm.likelihood import Kind, Likelihood, at_once, log_likelihood
 from dgm.registry import MODELS, create, describe, from_description, model_class
 from dgm.seeds import Streams, mix, streams
 from dgm.settings import build, seconds
@@ -183,3 +183,10 @@ def test_there_are_as_many_labels_as_samples() -> None:
     model = create("made", Space.binary((4,)), classes=3, hidden=8)
     with pytest.raises(BadInput, match="expected 5 labels, one a sample, got 2"):
         model.sample(5, torch.tensor([0, 1]), seed=0)
+
+
+@pytest.mark.parametrize(("dim", "examples"), [(2, 512), (64, 512), (784, 83), (3072, 21), (100_000, 16)])
+def test_a_pass_takes_as_many_examples_as_memory_is_kept_for(dim: int, examples: int) -> None:
+    model = create("made", Space.binary((dim,)), hidden=1)
+    assert at_once(model) == examples
+    assert at_once(model.to("meta")) == 512

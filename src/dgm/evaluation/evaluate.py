@@ -20,11 +20,11 @@ from dgm.evaluation.frechet import frechet_distance
 from dgm.evaluation.kernel import kernel_distance
 from dgm.evaluation.neighbours import copies, precision_recall_density_coverage
 from dgm.evaluation.score import inception_score
-from dgm.likelihood import Kind, Likelihood, kinds_of, log_likelihood
+from dgm.likelihood import Kind, Likelihood, at_once, kinds_of, log_likelihood
 from dgm.protocols import ImportanceWeighted, Model, Samplable
 from dgm.seeds import Streams
 
-CHUNK, FEW = 250, 50  # examples at a time, and where each takes seconds
+CHUNK, FEW = 250, 50  # samples drawn at a time, and examples where each takes seconds
 LIKELIHOODS = 0.3  # of an evaluation's time, or so
 NEIGHBOURS = 5
 FOLDS = 10  # of the jackknife
@@ -148,7 +148,7 @@ def likelihood(
 ) -> dict[str, Any]:
     """One kind, of the examples in these rows, with the standard error over them and over what was drawn for them."""
     parts: list[Likelihood] = []
-    chunks = rows.split(FEW if kind is Kind.ESTIMATE else CHUNK)
+    chunks = rows.split(FEW if kind is Kind.ESTIMATE else at_once(model))
     for some in chunks:
         tell(len(parts) / len(chunks))
         parts.append(log_likelihood(model, x[some], None if y is None else y[some], draws=draws, kind=kind))

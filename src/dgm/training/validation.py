@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from dgm.data import Dataset
+from dgm.likelihood import at_once
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
 from dgm.training.average import Average
 from dgm.training.settings import Settings
 
 PARTS = 20  # validations a training, unless validate_every says otherwise
 SEED = 0
-BATCH = 512
 COST = 1 / 3  # of a forward pass, in steps of training: a step goes forward once and backward for twice as long
 SHARE = 0.1  # of the training's time, at most, goes to validations that nobody asked for
 
@@ -54,7 +54,7 @@ class Validation:
         with torch.random.fork_rng(), self.average.applied(), self.fabric.autocast():
             torch.manual_seed(SEED)
             self.model.eval()
-            rows = torch.arange(len(self.split)).split(BATCH)
+            rows = torch.arange(len(self.split)).split(at_once(self.model))
             loss = sum(self.total(part) for part in rows) / len(self.split)
             self.model.train()
         if self.selects and loss < self.best_loss:

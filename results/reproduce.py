@@ -52,13 +52,13 @@ def progress_of(run: runs.Run) -> dict[str, Any]:
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     held_out = [(row["progress"], row["validation"], row["step"]) for row in rows if "validation" in row]
     best = min(held_out, key=lambda row: row[1])
-    before = min((loss for progress, loss, _ in held_out if progress < 0.9), default=best[1])
+    before = min((loss for progress, loss, _ in held_out if progress < 0.9), default=None)
     return {
         "steps": rows[-1]["step"],
         "seconds": rows[-1]["seconds"],
         "epochs": rows[-1]["examples"] / run.config["data"]["sizes"]["train"],
         "best_step": best[2],
-        "gained_in_the_last_tenth": before - best[1],
+        "gained_in_the_last_tenth": None if before is None else before - best[1],
     }
 
 

@@ -27,8 +27,8 @@ MISSES = (
     "MADE is where its paper is, with one mask. NADE is a quarter of a nat from its own after 65 epochs, where the "
     "paper's runs take hundreds. FVSBN overfits from its 20th epoch on, so more time gives it nothing. PixelRNN is 1.8 "
     "nats from its own after three epochs and still gaining; PixelCNN 2.8 after fourteen with 32 features, and "
-    "hardly gaining any more: a wider one is what it lacks. On CIFAR-10 the two had one to two epochs of half a core, of "
-    "networks a small part of the papers': the recipes show where a laptop starts, not what the models can do."
+    "hardly gaining any more: a wider one is what it lacks. On CIFAR-10 the two had one to two epochs of half a core, "
+    "of networks a small part of the papers': the recipes show where a laptop starts, not what the models can do."
 )
 SMALL = (
     "Half an hour of a shared core is two to three epochs, of a network with a seventeenth of the paper's parameters: "
@@ -60,8 +60,9 @@ def published(documents: list[dict[str, Any]]) -> str:
     lines = [
         "## Published figures",
         "",
-        "Each by `python results/reproduce.py RECIPE`, on the test split, all exact. *Still gaining* is what the last "
-        "tenth of the training took off the validation loss, in nats an example; a dash where it was measured once.",
+        "Each by `python results/reproduce.py RECIPE`, on the test split, all exact. *Still gaining* is what came off the "
+        "validation loss, in nats an example, since it was last measured before the last tenth of the training; a dash "
+        "where it was not.",
         "",
         "| recipe | published | measured | bits/dim | training | steps | epochs | still gaining |",
         "|---" * 8 + "|",

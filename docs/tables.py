@@ -60,9 +60,9 @@ def published(documents: list[dict[str, Any]]) -> str:
     lines = [
         "## Published figures",
         "",
-        "Each by `python results/reproduce.py RECIPE`, on the test split, all exact. *Still gaining* is what came off the "
-        "validation loss, in nats an example, since it was last measured before the last tenth of the training; a dash "
-        "where it was not.",
+        "Each by `python results/reproduce.py RECIPE`, on the test split, all exact. *Still gaining* is what came off "
+        "the validation loss, in nats an example, since it was last measured before the last tenth of the training; a "
+        "dash where it was not.",
         "",
         "| recipe | published | measured | bits/dim | training | steps | epochs | still gaining |",
         "|---" * 8 + "|",

@@ -28,12 +28,14 @@ def main() -> None:
     of(torch), of(fabric)
     for verb in ("--help", "models"):
         command = [sys.executable, "-m", "dgm", verb]
+        of(command)
         in_turn(
             f"dgm {verb}; peer: import torch", lambda command=command: of(command), lambda: of(torch), rounds=ROUNDS
         )
     name = "digits loaded, one step trained, run written; peer: import lightning_fabric"
     with tempfile.TemporaryDirectory() as folder:
         free = (Path(folder) / str(k) for k in itertools.count())
+        of(until_training(next(free)))
         in_turn(name, lambda: of(until_training(next(free))), lambda: of(fabric), rounds=TRAINING_ROUNDS)
 
 

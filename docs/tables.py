@@ -30,10 +30,6 @@ MISSES = (
     "hardly gaining any more: a wider one is what it lacks. On CIFAR-10 the two had less than two epochs of a core, "
     "of networks a small part of the papers': the recipes show where a laptop starts, not what the models can do."
 )
-SMALL = (
-    "Half an hour of a shared core is two to three epochs, of a network with a seventeenth of the paper's parameters: "
-    "the recipe shows where a laptop starts, not what the model can do."
-)
 
 
 def section(document: dict[str, Any]) -> str:
@@ -125,11 +121,12 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
         f"## Score, diffusion and flow matching on {data}",
         "",
         "Each by `python results/reproduce.py RECIPE`, trained by one thread. Likelihoods in bits per dimension of "
-        "test images, dequantisation included, in brackets the published figure; distances in classifier features. In "
-        "the last row, training data in the samples' place.",
+        "test images, dequantisation included, in brackets the published figure, of larger networks that trained for "
+        "longer; distances in classifier features. In the last row, training data in the samples' place.",
         "",
-        "| recipe | lower bound | estimate | Fréchet ↓ | precision ↑ | recall ↑ | coverage ↑ | N | steps | minutes |",
-        "|---" * 10 + "|",
+        "| recipe | lower bound | estimate | Fréchet ↓ | precision ↑ | recall ↑ | coverage ↑ | N | steps | epochs "
+        "| minutes |",
+        "|---" * 11 + "|",
     ]
     for document in documents:
         of, training, theirs = document["evaluation"], document["training"], document["published"]
@@ -139,9 +136,12 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
         found = {row["name"]: row for row in of["metrics"] if row["features"] == "classifier"}
         cells = [bits.get(kind, "–") for kind in ("lower_bound", "estimate")]
         cells += [number(found[name]["value"]) for name in distances]
-        cells += [str(found["frechet"]["n_generated"]), f"{training['steps']:,}", f"{training['seconds'] / 60:.0f}"]
+        cells += [str(found["frechet"]["n_generated"]), f"{training['steps']:,}", f"{training['epochs']:.1f}"]
+        cells.append(f"{training['seconds'] / 60:.0f}")
         lines.append(f"| {document['recipe']} | {' | '.join(cells)} |")
-    lines.append(f"| *training data* | – | – | {' | '.join(number(found[n]['reference']) for n in distances)} | | | |")
+    lines.append(
+        f"| *training data* | – | – | {' | '.join(number(found[n]['reference']) for n in distances)} | | | | |"
+    )
     lines.append("")
     for document in documents:
         each = (
@@ -150,8 +150,6 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
         )
         source = [f"published: {document['published']['source']}"] if document["published"] else []
         lines.append(f"- {document['recipe']}: {'; '.join([*each, *source])}.")
-    if any(document["published"] for document in documents):
-        lines += ["", SMALL]
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,7 @@ import torch
 
 from dgm import runs
 from dgm.cli import train
+from dgm.data import Dataset
 from dgm.evaluation.evaluate import evaluate, likelihoods
 from dgm.likelihood import Kind, kind_of
 
@@ -62,8 +63,8 @@ def progress_of(run: runs.Run) -> dict[str, Any]:
     }
 
 
-def measured(run: runs.Run) -> dict[str, Any]:
-    model, dataset = runs.load(run.path), run.dataset()
+def measured(run: runs.Run, dataset: Dataset) -> dict[str, Any]:
+    model = runs.load(run.path)
     if kind_of(model) is Kind.EXACT:
         held_out = {name: split for name, split in dataset.splits.items() if name != "train"}
         of = {name: likelihoods(model, split.x, split.y, name, 1)[0] for name, split in held_out.items()}
@@ -84,14 +85,15 @@ def main() -> None:
     if chosen.run is None and train.main(command.split()[2:]):
         sys.exit(2)
     run, published = runs.Run(Path(path)), PUBLISHED[chosen.recipe]
+    dataset = run.dataset()
     document = {
         "recipe": chosen.recipe,
         "command": command,
         "published": published and dict(zip(("value", "unit", "source"), published, strict=True)),
-        **measured(run),
+        **measured(run, dataset),
         "training": progress_of(run),
         "settings": {"model": run.config["model"]["config"], "training": run.config["training"]},
-        "dim": run.dataset().space.dim,
+        "dim": dataset.space.dim,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
     runs.write_json(document, HERE / f"{chosen.recipe.replace('/', '-')}.json")

@@ -167,10 +167,7 @@ class Layer(nn.Module):
         q, k, v = (part.transpose(1, 2) for part in by_head)
         attended = scaled_dot_product_attention(q, k, v, is_causal=True)
         h = h + self.dropped(self.attended(attended.transpose(1, 2).flatten(2)))
-        return h + self.dropped(self.perceptron(h))
-
-    def perceptron(self, h: Tensor) -> Tensor:
-        return self.down(gelu(self.up(self.norm_2(h))))
+        return h + self.dropped(self.down(gelu(self.up(self.norm_2(h)))))
 
     def dropped(self, h: Tensor) -> Tensor:
         return dropout(h, self.share, self.training) if self.share else h

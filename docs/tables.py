@@ -24,11 +24,10 @@ COLUMNS = {
 }
 
 MISSES = (
-    "MADE is where its paper is, with one mask. NADE is a quarter of a nat from its own after 65 epochs, where the "
-    "paper's runs take hundreds. FVSBN overfits from its 20th epoch on, so more time gives it nothing. PixelRNN is 1.8 "
-    "nats from its own after three epochs and still gaining; PixelCNN 2.8 after fourteen with 32 features, and "
-    "hardly gaining any more: a wider one is what it lacks. On CIFAR-10 the two had less than two epochs of a core, "
-    "of networks a small part of the papers': the recipes show where a laptop starts, not what the models can do."
+    "MADE is where its paper is, with one mask, and NADE close to its own, whose runs take hundreds of epochs. FVSBN "
+    "overfits early, so more time gives it nothing. PixelRNN was stopped while it still gained; PixelCNN hardly gained "
+    "any more: with 32 features, a wider one is what it lacks. On CIFAR-10 the networks are a small part of the papers' "
+    "and saw a few epochs on two cores: the recipes show where a laptop starts, not what the models can do."
 )
 
 

@@ -4,7 +4,7 @@ python results/reproduce.py binarized_mnist/fvsbn                    trains the 
 python results/reproduce.py binarized_mnist/fvsbn --run runs/fvsbn   takes a run that was trained by it
 
 Exact likelihoods are of the validation and the test split. A model without one is measured as `dgm evaluate` does it,
-with 500 samples; an evaluation that lies in the run is taken.
+with 500 samples; an evaluation that lies in the run and is of its last weights is taken.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def measured(run: runs.Run, dataset: Dataset) -> dict[str, Any]:
         held_out = {name: split for name, split in dataset.splits.items() if name != "train"}
         of = {name: likelihoods(model, split.x, split.y, name, 1)[0] for name, split in held_out.items()}
         return {"likelihood": of}
-    path = run.path / "evaluation.json"
-    if not path.exists():
+    path, weights = run.path / "evaluation.json", run.path / "weights.safetensors"
+    if not path.exists() or path.stat().st_mtime < weights.stat().st_mtime:  # of before it was trained on
         runs.write_json(evaluate(model, dataset, samples=SAMPLES), path)
     return {"evaluation": runs.read_json(path)}
 

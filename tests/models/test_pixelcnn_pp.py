@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import pytest
 import torch
+from torch.nn.utils.parametrizations import weight_norm
 
 from dgm import contracts
 from dgm.models.autoregressive.pixelcnn_pp import Block, Grow, GrowPixel, GrowRow, PixelCNNPP, concat_elu
-from dgm.networks.causal_conv import Cursor
+from dgm.networks.causal_conv import CausalConv2d, Cursor
 from dgm.networks.raster import reading_order, to_sequence
 from dgm.samplers import sequential
 from dgm.space import Space
@@ -176,6 +178,29 @@ def test_each_convolution_sees_what_the_authors_own_does() -> None:
         assert seen(conv) == set(itertools.product((-1, 0), (-1, 0, 1)))
     for conv in (pixels.down[0][0].enter, pixels.up[1][0].leave):
         assert seen(conv) == set(itertools.product((-1, 0), (-1, 0)))
+
+
+@pytest.mark.parametrize("mask", ["A", "row"])
+def test_normed_weights_are_those_of_torch(mask: Literal["A", "row"]) -> None:
+    """Kills: the norm over other axes or over hidden weights, one that is not learned, a start other than the plain."""
+    normed, plain = CausalConv2d(2, 3, 3, mask=mask, normed=True), torch.nn.Conv2d(2, 3, (2, 3))
+    plain.load_state_dict({"weight": normed.weight * normed.mask, "bias": normed.bias})
+    x = torch.randn(2, 2, 4, 5)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 0))
+    assert torch.allclose(normed(x), plain(padded), atol=1e-6), "it starts elsewhere than without"
+
+    peer = weight_norm(plain)
+    parameters = [normed.norm, normed.weight], [*peer.parametrizations.weight.parameters()]
+    for ours, theirs in zip(*parameters, strict=True):
+        ours.data = ours * torch.linspace(0.5, 2, 3)[:, None, None, None]  # other norms and lengths than at the start
+        theirs.data = theirs * torch.linspace(0.5, 2, 3)[:, None, None, None]
+    h, expected = normed(x), peer(padded)
+    assert torch.allclose(h, expected, atol=1e-6)
+    gradients = (torch.autograd.grad(y.square().sum(), p) for y, p in zip((h, expected), parameters, strict=True))
+    for ours, theirs in zip(*gradients, strict=True):
+        # what is hidden has no gradient here; there, where it is a weight of 0, it has one
+        seen = normed.mask if ours.shape == normed.mask.shape else slice(None)
+        assert torch.allclose(ours[seen], theirs[seen], atol=1e-4)
 
 
 def test_a_block_is_the_gated_residual_by_hand() -> None:

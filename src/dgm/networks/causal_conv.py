@@ -30,6 +30,8 @@ class CausalConv2d(nn.Module):
         level: How often the image was halved before, which a network that goes pixel by pixel has to know.
         channels: Of the image; 1 lets every feature see every other.
         gates: How many times ``outputs`` features come out, one after the other, for a gated unit.
+        normed: Learns the norm of each output's weights apart from their direction: weight normalisation,
+            arXiv:1602.07868, equation 2.
     """
 
     mask: Tensor
@@ -48,6 +50,7 @@ class CausalConv2d(nn.Module):
         level: int = 0,
         channels: int = 1,
         gates: int = 1,
+        normed: bool = False,
     ) -> None:
         super().__init__()
         self.side = size // 2
@@ -66,6 +69,8 @@ class CausalConv2d(nn.Module):
             seen[:, :, -1, self.side] = before < after if mask == "A" else before <= after
         self.free = bool(seen.all())
         self.register_buffer("mask", seen, persistent=False)
+        # torch's own parametrisation can be neither copied nor pickled, which samplers and processes ask for
+        self.norm = nn.Parameter(norms(self.weight.detach() * seen)) if normed else None
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
@@ -75,7 +80,13 @@ class CausalConv2d(nn.Module):
         return conv2d(h, self.masked(), self.bias, self.stride).contiguous(memory_format=torch.channels_last)
 
     def masked(self) -> Tensor:
-        return self.weight if self.free else self.weight * self.mask
+        weight = self.weight if self.free else self.weight * self.mask
+        return weight if self.norm is None else weight * (self.norm / norms(weight))
+
+
+def norms(weight: Tensor) -> Tensor:
+    """Of the weights of each output, (outputs, 1, 1, 1)."""
+    return weight.flatten(1).norm(dim=1)[:, None, None, None]
 
 
 class Cursor:

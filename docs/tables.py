@@ -26,8 +26,8 @@ COLUMNS = {
 MISSES = (
     "MADE is where its paper is, with one mask, and NADE close to its own, whose runs take hundreds of epochs. FVSBN "
     "overfits early, so more time gives it nothing. PixelRNN was stopped while it still gained; PixelCNN hardly gained "
-    "any more: with 32 features, a wider one is what it lacks. On CIFAR-10 the networks are a small part of the papers' "
-    "and saw a few epochs on two cores: the recipes show where a laptop starts, not what the models can do."
+    "any more: with 32 features, a wider one is what it lacks. On CIFAR-10 the networks are a small part of the "
+    "papers' and saw a few epochs on two cores: the recipes show where a laptop starts, not what the models can do."
 )
 
 

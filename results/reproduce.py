@@ -23,6 +23,7 @@ from dgm.cli import train
 from dgm.data import Dataset
 from dgm.evaluation.evaluate import evaluate, likelihoods
 from dgm.likelihood import Kind, kind_of
+from dgm.report.collect import is_newer
 
 HERE = Path(__file__).parent
 SAMPLES = 500
@@ -50,7 +51,7 @@ PUBLISHED: dict[str, tuple[float, str, str] | None] = {
 
 def progress_of(run: runs.Run) -> dict[str, Any]:
     """How long it trained, where the kept weights were, and what the last tenth of the time still gained."""
-    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    rows = run.metrics()
     held_out = [(row["progress"], row["validation"], row["step"]) for row in rows if "validation" in row]
     best = min(held_out, key=lambda row: row[1])
     before = min((loss for progress, loss, _ in held_out if progress < 0.9), default=None)
@@ -69,8 +70,8 @@ def measured(run: runs.Run, dataset: Dataset) -> dict[str, Any]:
         held_out = {name: split for name, split in dataset.splits.items() if name != "train"}
         of = {name: likelihoods(model, split.x, split.y, name, 1)[0] for name, split in held_out.items()}
         return {"likelihood": of}
-    path, weights = run.path / "evaluation.json", run.path / "weights.safetensors"
-    if not path.exists() or path.stat().st_mtime < weights.stat().st_mtime:  # of before it was trained on
+    path = run.path / "evaluation.json"
+    if not is_newer(path, run):
         runs.write_json(evaluate(model, dataset, samples=SAMPLES), path)
     return {"evaluation": runs.read_json(path)}
 

@@ -69,7 +69,7 @@ class CausalConv2d(nn.Module):
             seen[:, :, -1, self.side] = before < after if mask == "A" else before <= after
         self.free = bool(seen.all())
         self.register_buffer("mask", seen, persistent=False)
-        # torch's own parametrisation can be neither copied nor pickled, which samplers and processes ask for
+        # of the weights that are seen; torch's own parametrisation would count those that the mask hides
         self.norm = nn.Parameter(norms(self.weight.detach() * seen)) if normed else None
 
     def forward(self, h: Tensor) -> Tensor:

@@ -231,10 +231,19 @@ def causal(
     kind: Literal["rows", "pixels"], inputs: int, outputs: int, level: int, *, stride: int = 1, gates: int = 1
 ) -> CausalConv2d:
     """2 x 3 over the row and the one above, or 2 x 2 over the pixel, its left and the same above."""
-    options: Any = {"above": 1, "level": level, "stride": stride, "gates": gates, "normed": True}
-    if kind == "rows":
-        return CausalConv2d(inputs, outputs, 3, mask="row", **options)
-    return CausalConv2d(inputs, outputs, 3, mask="B", right=0, **options)
+    rows = kind == "rows"
+    return CausalConv2d(
+        inputs,
+        outputs,
+        3,
+        mask="row" if rows else "B",
+        above=1,
+        right=None if rows else 0,
+        stride=stride,
+        level=level,
+        gates=gates,
+        normed=True,
+    )
 
 
 def concat_elu(h: Tensor) -> Tensor:

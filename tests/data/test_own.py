@@ -122,6 +122,42 @@ class TestArrays:
         numpy.savez(tmp_path / "a.npz", x=array, y=numpy.arange(30) % 3)
         assert data.load(str(tmp_path / "a.npz")).labels == ("0", "1", "2")
 
+    @pytest.mark.parametrize(
+        "names",
+        [
+            "x_train y_train x_validation y_validation x_test y_test",
+            "train_images train_labels val_images val_labels test_images test_labels",
+            "X_train Y_train X_valid Y_valid X_test Y_test",
+            "train labels_train valid labels_valid test labels_test",
+        ],
+    )
+    def test_other_names_of_the_same_arrays(self, tmp_path: Path, names: str) -> None:
+        """Kills: a split or a letter taken for another, labels beside another split's examples."""
+        x = [
+            numpy.full((n, 2), value, numpy.uint8) + numpy.arange(n)[:, None]
+            for n, value in ((20, 0), (3, 50), (4, 90))
+        ]
+        y = [part[:, :1] // 2 for part in x]  # a column, as some files have them
+        arrays = [array for pair in zip(x, y, strict=True) for array in pair]
+        numpy.savez(tmp_path / "a.npz", **dict(zip(names.split(), arrays, strict=True)), extra=numpy.zeros(3))
+        found = data.load(str(tmp_path / "a.npz"))
+        for part, wanted in zip(found.splits.values(), x, strict=True):
+            assert (part.x.numpy() == wanted).all()
+            assert [found.labels[k] for k in part.y.tolist()] == [str(row // 2) for row in wanted[:, 0]]
+
+    def test_one_array_under_other_names(self, tmp_path: Path) -> None:
+        x = numpy.random.default_rng(0).normal(size=(30, 3))
+        numpy.savez(tmp_path / "x.npz", x=x, y=numpy.arange(30) % 3, data=x[:5])  # dgm's own name wins
+        wanted = data.load(str(tmp_path / "x.npz"))
+        for names in (("X", "y"), ("images", "labels"), ("data", "target")):
+            numpy.savez(tmp_path / "a.npz", **dict(zip(names, (x, numpy.arange(30) % 3), strict=True)))
+            found = data.load(str(tmp_path / "a.npz"))
+            assert torch.equal(everything(found), everything(wanted))
+            assert torch.equal(found.train.y, wanted.train.y)
+        numpy.savez(tmp_path / "a.npz", X=x, images=x)
+        with pytest.raises(BadInput, match="holds 'x' under two names, one of them 'images'"):
+            data.load(str(tmp_path / "a.npz"))
+
     def test_no_pickle_is_read(self, tmp_path: Path) -> None:
         numpy.save(tmp_path / "a.npy", numpy.array([{}] * 20, dtype=object))
         with pytest.raises(BadInput, match="cannot be read as an array"):

@@ -1,4 +1,8 @@
-"""The user's own arrays: .npy, or .npz with x and optional labels y, or with x_train, x_validation, x_test."""
+"""The user's own arrays: .npy, or .npz with x and optional labels y, or with both of each split.
+
+Others' names for the same are read too: X, images or data for x, labels or targets for y, valid or val for validation,
+and a split's name alone for its x, so that files such as scikit-learn's, Keras's and MedMNIST's are read as they are.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ from dgm.errors import BadInput
 from dgm.space import Space
 
 PARTS = ("train", "validation", "test")
+LETTERS = {"x": "x", "images": "x", "data": "x", "y": "y", "labels": "y", "targets": "y", "target": "y"}
+SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 MOST_LEVELS = 65_536
 BLOCK_BYTES = 1 << 26
 
@@ -54,7 +60,7 @@ def read(path: Path) -> dict[str, numpy.ndarray]:
         if isinstance(found, numpy.ndarray):
             return {"x": found}
         with found:
-            arrays = dict(found.items())
+            arrays = renamed(path, dict(found.items()))
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         wrong = f"{path} cannot be read as an array: {error}"
         raise BadInput(wrong, "save numbers with numpy.save or numpy.savez") from error
@@ -62,6 +68,32 @@ def read(path: Path) -> dict[str, numpy.ndarray]:
         wrong = f"{path} has neither 'x' nor 'x_train' and 'x_test', only {', '.join(arrays) or 'nothing'}"
         raise BadInput(wrong, "save it as numpy.savez(file, x=…)")
     return arrays
+
+
+def renamed(path: Path, arrays: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+    """The arrays by dgm's own names; one whose name is taken by dgm's own, or means nothing, keeps its name."""
+    ours: dict[str, numpy.ndarray] = {}
+    for key, array in arrays.items():
+        name = key if our_name(key) in arrays else our_name(key)
+        if name in ours:
+            raise BadInput(f"{path} holds '{name}' under two names, one of them '{key}'", "keep one of the two")
+        ours[name] = array
+    return ours
+
+
+def our_name(key: str) -> str:
+    """What dgm calls an array of an .npz file; the key itself where it is none of x, y and their splits.
+
+    Example:
+        >>> [our_name(key) for key in ("X", "val_labels", "test", "features_train")]
+        ['x', 'y_validation', 'x_test', 'features_train']
+    """
+    words = key.lower().split("_")
+    letters = [LETTERS[word] for word in words if word in LETTERS]
+    splits = [SPLITS[word] for word in words if word in SPLITS]
+    if len(letters) > 1 or len(splits) > 1 or len(letters) + len(splits) < len(words):
+        return key
+    return "_".join([*(letters or ["x"]), *splits])
 
 
 def given(arrays: dict[str, numpy.ndarray], letter: str) -> list[str]:

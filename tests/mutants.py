@@ -1,0 +1,221 @@
+"""Breaks one formula at a time and says which broken ones the tests do not notice.
+
+    python tests/mutants.py src/dgm/seeds.py --tests tests/test_foundation.py
+    python tests/mutants.py src/dgm/models/energy/ebm.py --sample 20
+    python tests/mutants.py src/dgm/likelihood.py --swap "self.dim * math.log(2)" "self.dim"
+
+Each mutant is one change of a file: a sign or a comparison turned, a factor, a term or a function left out, a sum for a
+mean, a number doubled, a statement skipped. The tests run on a copy of the tree, in a process of their own, until the
+first fails. Without ``--tests`` they are the ones that bear the file's name: its own, its contracts, its doctests.
+A survivor is a missing test, or a change that means the same; which of the two, a person decides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import multiprocessing
+import os
+import random
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[1]
+TURNED = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "/"}
+COMPARED = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "=="}
+RENAMED = {
+    **{"mean": "sum", "sum": "mean", "min": "max", "max": "min", "amin": "amax", "amax": "amin", "minimum": "maximum"},
+    **{"argmin": "argmax", "argmax": "argmin", "logsumexp": "amax", "zeros": "ones", "ones": "zeros"},
+    **{"rand": "randn", "randn": "rand", "rand_like": "randn_like", "randn_like": "rand_like"},
+    **{"normal": "uniform", "uniform": "normal", "maximum": "minimum"},
+}
+LEFT_OUT = {
+    *("log", "exp", "square", "sqrt", "abs", "clamp", "clamp_min", "clamp_max", "round", "floor", "cumsum", "norm"),
+    *("tanh", "sigmoid", "relu", "silu", "gelu", "softplus", "softmax", "log_softmax", "logit", "detach"),
+}
+UNSEEN = (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom)
+
+
+class Mutant(NamedTuple):
+    line: int
+    old: str
+    new: str
+    text: str  # the whole file
+
+
+def mutants(source: str) -> Iterator[Mutant]:
+    """Every change of ``source`` by the table above, in the order of the lines."""
+    lines = source.encode().splitlines(keepends=True)
+    starts = [sum(map(len, lines[:k])) for k in range(len(lines))]
+
+    def where(node: Any) -> tuple[int, int]:
+        return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+
+    seen = set()
+    for node, news in changes(ast.parse(source), lambda node: source.encode()[slice(*where(node))].decode()):
+        begin, end = where(node)
+        old = source.encode()[begin:end].decode()
+        for new in news:
+            text = (source.encode()[:begin] + new.encode() + source.encode()[end:]).decode()
+            if text not in seen and text != source:
+                seen.add(text)
+                yield Mutant(node.lineno, old, new, text)
+
+
+def changes(tree: ast.AST, text: Any) -> Iterator[tuple[Any, list[str]]]:
+    """Nodes, and what may stand in their place."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, UNSEEN) or getattr(node, "name", "") in ("__str__", "__repr__"):
+            continue
+        if hasattr(node, "lineno"):
+            yield node, list(instead(node, tree, text))
+        # no operator of a type or of a decorator is a formula
+        inner: list[Any] = [node.value] if isinstance(node, ast.AnnAssign) else getattr(node, "body", [])
+        if isinstance(node, ast.FunctionDef):
+            inner = [*node.args.kw_defaults, *inner]
+        named = isinstance(node, ast.AnnAssign | ast.FunctionDef | ast.ClassDef)
+        yield from changes(Inner(list(filter(None, inner))) if named else node, text)
+
+
+class Inner(ast.AST):
+    """A few nodes as one."""
+
+    _fields = ("nodes",)
+
+
+def instead(node: ast.AST, parent: ast.AST, text: Any) -> Iterator[str]:
+    match node:
+        case ast.BinOp(a, op, b):
+            if type(op) in TURNED:
+                yield f"(({text(a)}) {TURNED[type(op)]} ({text(b)}))"
+            if isinstance(op, ast.Mult | ast.Div | ast.Pow | ast.Mod | ast.Add | ast.Sub):
+                yield f"({text(a)})"
+            if isinstance(op, ast.Mult | ast.Add):
+                yield f"({text(b)})"
+        case ast.UnaryOp(ast.USub() | ast.Invert() | ast.Not(), a) if not isinstance(a, ast.Constant):
+            yield f"({text(a)})"
+        case ast.Compare(a, [op], [b]) if type(op) in COMPARED:
+            yield f"({text(a)} {COMPARED[type(op)]} {text(b)})"
+        case ast.Constant(bool(value)):
+            yield str(not value)
+        case ast.Constant(int(value) | float(value)) if not is_axis(node, parent):
+            yield repr(value * 2 or 1)
+        case ast.IfExp(_, a, b):
+            yield from (f"({text(a)})", f"({text(b)})")
+        case ast.BoolOp(_, values):
+            yield from (f"({text(value)})" for value in values)
+        case ast.AugAssign():
+            yield "pass"
+        case ast.Expr(ast.Call(ast.Attribute(_, name))) if name.endswith("_") and name != "__init__":
+            yield "pass"
+        case ast.Call(ast.Attribute(a, "where"), [condition, b, c]):
+            yield f"{text(a)}.where({text(condition)}, {text(c)}, {text(b)})"
+        case ast.Call(ast.Attribute(a, name)) if name in LEFT_OUT and text(a) not in ("torch", "math"):
+            yield f"({text(a)})"
+        case ast.Call(ast.Name(name) | ast.Attribute(_, name), [a, *_]) if name in LEFT_OUT:
+            yield f"({text(a)})"
+        case ast.Attribute(a, name) if name in RENAMED:
+            yield f"({text(a)}).{RENAMED[name]}"
+        case ast.Name(name) if name in RENAMED:
+            yield RENAMED[name]
+
+
+def is_axis(node: ast.Constant, parent: ast.AST) -> bool:
+    """Whole numbers that a method takes, or an index."""
+    called = isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute)
+    return (
+        isinstance(node.value, int)
+        and not isinstance(parent, ast.BinOp | ast.Compare | Inner)
+        and (called or not isinstance(parent, ast.Call | ast.Assign))
+    )
+
+
+def tests_of(tree: Path, file: Path) -> list[str]:
+    """Those that bear the file's name."""
+    own = [str(path) for path in sorted((tree / "tests").rglob(f"test_{file.stem}*.py"))]
+    return [*own, str(tree / "tests/test_contracts.py"), str(tree / file), "-k", file.stem]
+
+
+def run(tree: Path, tests: list[str]) -> None:
+    """In a process of its own, where ``tree`` is the code that is imported."""
+    import pytest
+
+    os.chdir(tree)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    sys.path.insert(0, str(tree / "src"))
+    os._exit(int(pytest.main(["-x", "-q", "-p", "no:xdist", "-m", "not slow and not results", *tests])))
+
+
+def outcome(tree: Path, tests: list[str], seconds: float) -> str:
+    process = multiprocessing.get_context("fork").Process(target=run, args=(tree, tests))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return "killed (too slow)"
+    if process.exitcode == 5:
+        raise SystemExit("no test was found; name some with --tests")
+    return "survived" if process.exitcode == 0 else "killed"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--tests", help="what pytest is given, such as 'tests/test_foundation.py -k seeds'")
+    parser.add_argument("--lines", help="of the file, such as 20-45")
+    parser.add_argument("--sample", type=int, help="so many mutants, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of --sample")
+    parser.add_argument("--swap", nargs=2, metavar=("OLD", "NEW"), action="append", help="a change of your own")
+    parser.add_argument("--seconds", type=float, default=120.0, help="at most, for the tests of one mutant")
+    args = parser.parse_args()
+
+    file = args.file.resolve().relative_to(ROOT)
+    source = (ROOT / file).read_text(encoding="utf-8")
+    tried = [of(source, *pair) for pair in args.swap] if args.swap else list(mutants(source))
+    if args.lines:
+        first, last = map(int, args.lines.split("-"))
+        tried = [mutant for mutant in tried if first <= mutant.line <= last]
+    if args.sample and args.sample < len(tried):
+        tried = sorted(random.Random(args.seed).sample(tried, args.sample), key=lambda mutant: mutant.line)
+
+    sys.dont_write_bytecode = True  # a mutant of the same size and second would be taken for the one before
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    import sklearn.datasets  # noqa: F401  imported once for all processes
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", "runs", "demo"))
+        os.environ["PYTHONPATH"] = str(tree / "src")
+        tests = shlex.split(args.tests) if args.tests else tests_of(tree, file)
+        if outcome(tree, tests, args.seconds) != "survived":
+            raise SystemExit("the tests fail, or take too long, before anything is broken")
+        survivors = 0
+        for mutant in tried:
+            (tree / file).write_text(mutant.text, encoding="utf-8")
+            found = outcome(tree, tests, args.seconds)
+            survivors += found == "survived"
+            print(f"{found:9} {file}:{mutant.line}  {brief(mutant.old)}  ->  {brief(mutant.new)}", flush=True)
+    print(f"{len(tried) - survivors} of {len(tried)} killed")
+
+
+def of(source: str, old: str, new: str) -> Mutant:
+    if source.count(old) != 1:
+        raise SystemExit(f"expected {old!r} once in the file, found it {source.count(old)} times")
+    return Mutant(source[: source.index(old)].count("\n") + 1, old, new, source.replace(old, new))
+
+
+def brief(code: str) -> str:
+    return " ".join(code.split())
+
+
+if __name__ == "__main__":
+    main()

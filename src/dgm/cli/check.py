@@ -32,15 +32,15 @@ def run(args: argparse.Namespace) -> int:
     for space, result in checked(args.model):
         results.append({"space": space, **asdict(result)})
         if not args.json:
-            mark = "✓" if result.passed else "✗"
+            mark = {"holds": "✓", "broken": "✗", "skipped": "-"}[result.outcome]
             print(f"{mark} {space:<26} {result.law}: {result.detail}  ({result.seconds:.1f} s)", flush=True)
     if not results:
         raise BadInput(f"{args.model} takes none of the small spaces that laws are checked on", "see docs/own-model.md")
-    broken = sum(not result["passed"] for result in results)
+    held, broken, skipped = (sum(r["outcome"] == which for r in results) for which in ("holds", "broken", "skipped"))
     if args.json:
         print(json.dumps(results, indent=2))
     else:
-        print(f"{len(results) - broken} laws hold, {broken} are broken")
+        print(f"{held} laws hold, {broken} are broken, {skipped} are skipped")
     return 1 if broken else 0
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dgm import contracts
 from dgm.models.autoregressive import nade
-from dgm.models.autoregressive.nade import NADE
+from dgm.models.autoregressive.nade import NADE, Outputs
 from dgm.networks.raster import to_sequence
 from dgm.space import Space
 
@@ -48,3 +48,48 @@ def test_the_jacobian_is_strictly_lower_triangular_and_full() -> None:
     )
     assert not jacobian.triu().any()
     assert jacobian[torch.ones(WIDE, WIDE).tril(-1).bool()].abs().min() > 0
+
+
+@pytest.mark.parametrize("rho", [True, False])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_the_gradient_written_out_is_autodiffs(rho: bool, size: int) -> None:
+    """In blocks of one, blocks that end short and one block. Kills: h (1 - h), rho or the later blocks' G left out."""
+    d, n, inputs, h, outputs = 7, 2, 2, 3, 2
+    shapes = [(n, d, inputs), (n, h), (d, inputs, h), (d, h, outputs), (d,)]
+    x, a, W, V, r = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+
+    def by_blocks(*given: Tensor) -> Tensor:
+        return Outputs.apply(*given[:4], given[4] if rho else None, size)
+
+    def by_loop(x: Tensor, a: Tensor, W: Tensor, V: Tensor, r: Tensor) -> Tensor:
+        sums = [a + torch.einsum("bji,jih->bh", x[:, :k], W[:k]) for k in range(d)]
+        return torch.stack([torch.sigmoid((r[k] if rho else 1) * sums[k]) @ V[k] for k in range(d)])
+
+    given = (x, a, W, V, r) if rho else (x, a, W, V)
+    found, expected = by_blocks(*given), by_loop(x, a, W, V, r)
+    assert torch.allclose(found, expected)
+    g = torch.randn_like(found)
+    theirs = torch.autograd.grad(expected, given, g)
+    without_x = torch.autograd.grad(by_blocks(x.detach(), *given[1:]), given[1:], g)
+    for ours, of in ((torch.autograd.grad(found, given, g), theirs), (without_x, theirs[1:])):
+        assert all(torch.allclose(u, v) for u, v in zip(ours, of, strict=True))
+
+
+def test_sums_start_at_a_scale_that_does_not_grow_with_d_or_h() -> None:
+    """W x is of variance 1 over all D inputs, V h over H; RNADE's rho starts at 1."""
+    model = NADE(Space.continuous((50,)), NADE.Config(hidden=200))
+    assert model.W.std().item() == pytest.approx(50**-0.5, rel=0.05)  # of 10,000 numbers and more
+    assert model.V.std().item() == pytest.approx(200**-0.5, rel=0.05)
+    assert (model.rho == 1).all()
+    tokens = NADE(Space.tokens(50, 9), NADE.Config(hidden=200))
+    assert tokens.W.std().item() == pytest.approx((50 * 9) ** -0.5, rel=0.05)
+
+
+def test_a_label_is_added_to_what_hidden_units_sum_first() -> None:
+    model = contracts.jolted(NADE(Space.continuous((5,)), NADE.Config(hidden=8, classes=3)))
+    x, y = contracts.some(model.space, 3), torch.tensor([2, 0, 1])
+    for k in range(3):
+        alone = NADE(model.space, NADE.Config(hidden=8))
+        alone.load_state_dict(model.state_dict(), strict=False)
+        alone.c.data = model.c + model.label.weight[y[k]]
+        assert torch.allclose(model.log_prob(x, y)[k], alone.log_prob(x)[k], atol=1e-5)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,12 +70,42 @@ class TestLikelihood:
         assert fair.bits_per_dim.tolist() == pytest.approx([8, 8, 8])
         assert fair.perplexity.item() == pytest.approx(256, rel=1e-5)
 
+    def test_perplexity_is_of_the_mean_and_not_a_mean(self) -> None:
+        """Kills: a mean of exponentials."""
+        unlike = Likelihood(torch.tensor([-2.0, -6.0]), Kind.EXACT, "", dim=2)
+        assert unlike.perplexity.item() == pytest.approx(math.exp(2))
+        assert unlike.bits_per_dim.tolist() == pytest.approx([1 / math.log(2), 3 / math.log(2)])
+
+    def test_draws_are_averaged_where_their_kind_says(self) -> None:
+        """Weights as probabilities, bounds and estimates as logarithms, and both an example at a time.
+
+        Kills: a mean over the batch, the logarithm of a mean for the mean of logarithms or the reverse, log K left out.
+        """
+        drawn = [torch.tensor([-1.0, -10.0]), torch.tensor([-3.0, -10.0]), torch.tensor([-8.0, -40.0])]
+        of_logs = torch.tensor([-4.0, -20.0])
+        of_weights = torch.stack(drawn).double().exp().mean(0).log().float()
+
+        def model(*methods: str) -> Any:
+            left = iter(drawn)
+            given = {name: lambda self, x, y=None: next(left) for name in methods}
+            return type("Model", (torch.nn.Module,), {"space": Space.binary((1,)), "config": None, **given})()
+
+        x = torch.zeros(2, 1, dtype=torch.uint8)
+        for methods, kind, expected in (
+            (("elbo",), Kind.LOWER_BOUND, of_logs),
+            (("log_prob_estimate",), Kind.ESTIMATE, of_logs),
+            (("elbo", "log_weight"), Kind.LOWER_BOUND, of_weights),
+        ):
+            found = log_likelihood(model(*methods), x, draws=3)
+            assert found.kind is kind
+            assert torch.allclose(found.nats, expected)
+
     def test_one_without_a_likelihood_says_who_has_one(self) -> None:
         space = Space.levels((1, 8, 8), 17)
         with pytest.raises(Unsupported, match=r"GAN has no likelihood.*made, .*vae"):
             log_likelihood(create("gan", space), everything(Space.levels((1, 1, 1), 2)).expand(-1, 1, 8, 8))
 
-    def test_draws_tighten_importance_weights_and_average_bounds(self) -> None:
+    def test_draws_tighten_importance_weights(self) -> None:
         space = Space.binary((1, 4, 4))
         x = torch.zeros(256, 1, 4, 4, dtype=torch.uint8)
         vae = jolted(create("vae", space, latent=2))

@@ -6,8 +6,12 @@ import math
 
 import pytest
 import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
-from dgm.models.energy.ebm import EBM
+from dgm.models.energy import ebm as module
+from dgm.models.energy.ebm import EBM, EnergyNet
 from dgm.samplers.langevin import langevin
 from dgm.space import Space
 
@@ -61,3 +65,96 @@ def test_only_training_moves_the_buffer() -> None:
     assert torch.equal(ebm.replay, before)
     ebm.train().loss(torch.randn(8, 2))
     assert not torch.equal(ebm.replay, before)
+
+
+class Linear(nn.Module):
+    """E(z) = w · z, flattened: its gradient is w everywhere."""
+
+    def __init__(self, *w: float) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(w))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (z.flatten(1) @ self.w)[:, None]
+
+
+def known(*w: float, **config: float) -> EBM:
+    ebm = EBM(Space.continuous((len(w),)), EBM.Config(**config)).eval()  # type: ignore[arg-type]
+    ebm.network = Linear(*w)
+    return ebm
+
+
+def test_the_loss_is_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: alpha's sign or a square left out, one energy left out of it, negative and positive exchanged."""
+    ebm, x = known(2.0, data_noise=0.0, regularisation=0.3), torch.tensor([[1.0], [-3.0]])
+    ends = torch.tensor([[0.5], [4.0]])
+    monkeypatch.setattr(ebm, "chain", lambda z, steps, noise: iter([torch.zeros(2, 1), ends]))
+    expected = [2 - 1 + 0.3 * (2**2 + 1**2), -6 - 8 + 0.3 * (6**2 + 8**2)]
+    assert ebm.loss(x).tolist() == pytest.approx(expected)
+
+
+def test_the_noise_on_data_and_on_chains_is_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: a variance for a standard deviation, noise that is not centred, a step's noise that depends on eta."""
+    n = 20_000
+    ebm = known(1.0, data_noise=0.2, regularisation=0.0, noise=0.1, step_size=0.4)
+    *_, ends = ebm.chain(torch.zeros(n, 1), 3, lambda: torch.randn(n, 1))
+    assert ends.mean().item() == pytest.approx(-3 * 0.4 / 2, abs=5 * 0.1 * math.sqrt(3 / n))  # 3 steps of -eta / 2
+    assert ends.std().item() == pytest.approx(0.1 * math.sqrt(3), rel=5 / math.sqrt(2 * n))
+    monkeypatch.setattr(ebm, "chain", lambda z, steps, noise: iter([torch.zeros(n, 1)]))
+    energies = ebm.loss(torch.ones(n, 1))
+    assert energies.mean().item() == pytest.approx(1, abs=5 * 0.2 / math.sqrt(n))
+    assert energies.std().item() == pytest.approx(0.2, rel=5 / math.sqrt(2 * n))
+    assert (energies - energies.mean()).pow(4).mean().item() == pytest.approx(
+        3 * 0.2**4, rel=0.15
+    )  # normal, not uniform
+
+
+def test_chains_go_on_from_the_buffer_but_for_one_in_twenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Algorithm 1: with a probability of 95 % from the buffer, else from uniform noise, whole examples at once."""
+    n, starts = 20_000, []
+    ebm = EBM(Space.continuous((1, 2, 2)), EBM.Config(buffer=n)).eval()
+    ebm.replay.fill_(7.0)
+    monkeypatch.setattr(ebm, "chain", lambda z, steps, noise: iter([starts.append(z) or z]))  # type: ignore[func-returns-value]
+    ebm.loss(torch.zeros(n, 1, 2, 2))
+    fresh = starts[0].flatten(1) != 7
+    assert (fresh.all(1) == fresh.any(1)).all()
+    assert abs(fresh.all(1).float().mean().item() - 0.05) < 5 * math.sqrt(0.05 * 0.95 / n)
+    assert uniform(starts[0][fresh.all(1)])
+    assert uniform(EBM(Space.continuous((10,)), EBM.Config()).replay)
+
+
+def uniform(z: Tensor) -> bool:
+    return stats.kstest(z.flatten().numpy(), stats.uniform(-1, 2).cdf).pvalue > 1e-6
+
+
+def test_as_many_chains_as_examples_each_from_a_row_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a buffer larger and smaller than the batch."""
+    monkeypatch.setattr(module, "RESTARTED", 0.0)
+    for buffer, n in ((50, 20), (7, 20)):
+        ebm, starts = EBM(Space.continuous((1,)), EBM.Config(buffer=buffer)), []
+        ebm.replay.copy_(torch.arange(buffer)[:, None])
+        monkeypatch.setattr(ebm, "chain", lambda z, steps, noise, to=starts: iter([to.append(z) or z + 100]))
+        ebm.train().loss(torch.zeros(n, 1))
+        rows = starts[0].flatten().long().bincount(minlength=buffer)
+        assert rows.sum() == n
+        assert rows.max() - rows.min() <= 1
+        assert torch.equal(ebm.replay.flatten() >= 100, rows > 0), "an end is not where its start was"
+
+
+def test_a_sample_starts_from_uniform_noise() -> None:
+    ebm = known(0.0, 0.0, sampling_steps=4, noise=0.0)
+    states = list(ebm.trajectory(500, seed=0))
+    assert [(state.step, state.steps) for state in states] == [(k, 4) for k in (1, 2, 3, 4)]
+    assert uniform(states[0].x)
+    assert torch.equal(states[0].x, ebm.sample(500, seed=0)), "without energy and noise nothing moves"
+
+
+def test_images_are_read_by_strided_convolutions() -> None:
+    """Written out for 5 × 9 pixels. Kills: a nonlinearity, a stride or a layer left out."""
+    net = EnergyNet((2, 5, 9), 3)
+    x = torch.randn(2, 2, 5, 9)
+    h = conv2d(x, net.first.weight, net.first.bias, padding=1)
+    assert [conv.weight.shape[:2] for conv in net.convs] == [(6, 3)]
+    h = conv2d(h * h.sigmoid(), net.convs[0].weight, net.convs[0].bias, stride=2, padding=1)
+    h = net.hidden((h * h.sigmoid()).flatten(1))
+    assert torch.allclose(net(x), net.last(h * h.sigmoid()), atol=1e-6)

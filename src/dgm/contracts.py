@@ -483,7 +483,7 @@ def labels_are_checked(model: Model) -> str:
 @torch.no_grad()
 def description_makes_it_again(model: Model) -> str:
     """Its description and its weights make the same model again."""
-    again = registry.from_description(registry.describe(model))
+    again = registry.from_description(registry.describe(model), type(getattr(model, "dequantised", model)))
     again.load_state_dict(model.state_dict())
     again.eval()
     if isinstance(model, Samplable):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import distributions
 from typing import TYPE_CHECKING, Any
 
 from dgm import settings
@@ -263,14 +264,26 @@ ONE_OF_EACH_FAMILY = (
 )
 
 
+# every package.module:Class that the user has named in this process: files may name those again
+_named: set[str] = set()
+
+
 @cache
 def entry_point_models() -> Mapping[str, str]:
-    """Others' models, by the entry points of the group ``dgm.models``: name to ``package.module:Class``."""
-    return {point.name: point.value for point in entry_points(group="dgm.models")}
+    """Others' models, by the entry points of the group ``dgm.models``: name to ``package.module:Class``.
+
+    Those of installed packages: the empty entry of Python's path, the working directory, where a file may lie that was
+    downloaded with a run, is left out.
+    """
+    installed = distributions(path=[place for place in sys.path if place])
+    points = (point for package in installed for point in package.entry_points)
+    return {point.name: point.value for point in points if point.group == "dgm.models"}
 
 
 def model_class(name: str) -> type[Model]:
-    """The class of a model: a name of the table or of an entry point, or ``package.module:Class``.
+    """The class of a model that the user names: of the table, of an entry point, or ``package.module:Class``.
+
+    The last is imported, so ``name`` must not come from a file: `class_in_file` is for those.
 
     Raises:
         UnknownName: With the nearest name there is.
@@ -281,8 +294,30 @@ def model_class(name: str) -> type[Model]:
     if name in entry_point_models():
         return _class_at(entry_point_models()[name])
     if ":" in name:
-        return _class_at(name)
+        found = _class_at(name)
+        _named.add(name)
+        return found
     raise UnknownName.of("model", name, [*MODELS, *entry_point_models()])
+
+
+def class_in_file(name: str) -> type[Model]:
+    """The class of a model that a file names: a name of `dgm models`, or a class that the user has named before.
+
+    Raises:
+        UnknownName: With the nearest name there is.
+        BadInput: For any other ``package.module:Class``: a file chooses no code.
+    """
+    if is_own(name) and name not in _named:
+        wrong = f"the file names the model '{name}', which is code that dgm does not come with"
+        raise BadInput(
+            wrong, "if you trust that code: --trust on the command line, dgm.load(path, model=Class) in Python"
+        )
+    return model_class(name)
+
+
+def is_own(name: str) -> bool:
+    """Whether it is ``package.module:Class``, and no name of `dgm models`."""
+    return ":" in name and name not in MODELS and name not in entry_point_models()
 
 
 def model_name(cls: type[Model]) -> str:
@@ -312,7 +347,10 @@ def create(name: str, space: Space, **config: Any) -> Model:
         >>> create("realnvp", Space.continuous((2,)), layers=2).config.layers
         2
     """
-    cls = model_class(name)
+    return _made(model_class(name), name, space, config)
+
+
+def _made(cls: type[Model], name: str, space: Space, config: Mapping[str, Any]) -> Model:
     chosen = settings.build(cls.Config, config, what=name)
     kinds = getattr(cls, "spaces", {space.kind})
     if space.kind in kinds:
@@ -336,8 +374,15 @@ def describe(model: Model) -> dict[str, Any]:
     return {"name": model_name(type(bare)), "config": config, "space": model.space.to_json()}
 
 
-def from_description(description: Mapping[str, Any]) -> Model:
-    return create(description["name"], Space.from_json(description["space"]), **description["config"])
+def from_description(description: Mapping[str, Any], model: type[Model] | None = None) -> Model:
+    """The model of `describe`, untrained.
+
+    Args:
+        model: The class to use; None takes the one that the description names, as `class_in_file` allows.
+    """
+    name = description["name"]
+    cls = class_in_file(name) if model is None else model
+    return _made(cls, name, Space.from_json(description["space"]), description["config"])
 
 
 def _class_at(target: str) -> type[Model]:

@@ -163,8 +163,9 @@ class Run:
         """The data that the model was trained on."""
         return data.load(self.config["data"]["name"], root=root, **self.config["data"]["options"])
 
-    def untrained(self) -> Model:
-        return registry.from_description(self.config["model"])
+    def untrained(self, model: type[Model] | None = None) -> Model:
+        """The model with its first weights, of the class that config.json names, as far as it may, or of ``model``."""
+        return registry.from_description(self.config["model"], model)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights to use: the final ones, or those of the newest good checkpoint while training has not ended."""
@@ -217,17 +218,21 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, model: type[Model] | None = None) -> Model:
     """A trained model from its run directory, on the CPU, ready to sample.
+
+    Args:
+        model: The class, for a run whose model is no part of dgm: a file chooses no code.
 
     Raises:
         DamagedRun: For a directory that is no run, or files that differ from their checksums.
+        BadInput: For a run that names a class outside `dgm models`, where no ``model`` is given.
     """
     run = Run(path)
-    model = run.untrained()
+    trained = run.untrained(model)
     try:
-        model.load_state_dict(run.weights(), strict=True)
+        trained.load_state_dict(run.weights(), strict=True)
     except RuntimeError as error:
         wrong = f"the weights in {path} do not fit its config.json: {' '.join(str(error).split())}"
         raise DamagedRun(wrong, "take both files from one run") from error
-    return model.eval()
+    return trained.eval()

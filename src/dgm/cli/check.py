@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dgm.cli import own
 from dgm.errors import BadInput
 
 if TYPE_CHECKING:
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a model of `dgm models`, a run directory, or package.module:Class")
+    own.add_trust(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    sys.path.insert(0, str(Path.cwd()))  # a module of one's own lies where one stands
+    if is_run(args.model):
+        own.trust(args, args.model)
     results = []
     for space, result in checked(args.model):
         results.append({"space": space, **asdict(result)})
@@ -44,20 +46,22 @@ def run(args: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
+def is_run(name: str) -> bool:
+    return (Path(name) / "config.json").is_file()
+
+
 def checked(name: str) -> Iterator[tuple[str, Result]]:
     """A trained run on its own space; anything else on every small space that it takes."""
     from dgm import contracts
 
-    if (Path(name) / "config.json").is_file():
+    if is_run(name):
         from dgm.runs import load
 
         model = load(name)
         for result in contracts.check(model):
             yield str(model.space), result
         return
-    from dgm.registry import model_class
-
-    model_class(name)  # says what is wrong with the name
+    own.model_class(name)  # says what is wrong with the name
     for space, model in contracts.small_models(name):
         for result in contracts.check(model):
             yield str(space), result

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from dgm.cli import own
 from dgm.cli.terminal import Progress
-from dgm.errors import BadInput, DgmError, Interrupted, UnknownName, Unsupported
-from dgm.registry import MODELS, ONE_OF_EACH_FAMILY, create, entry_point_models
+from dgm.errors import BadInput, DgmError, Interrupted, Unsupported
+from dgm.registry import ONE_OF_EACH_FAMILY, create
 from dgm.settings import seconds
 
 if TYPE_CHECKING:
@@ -80,10 +81,8 @@ class Unfit(DgmError):
 
 
 def refuse_bad(names: list[str], budget: float, seeds: int, samples: int) -> None:
-    known = [*MODELS, *entry_point_models()]
     for name in names:
-        if name not in known and ":" not in name:
-            raise UnknownName.of("model", name, known)
+        own.model_class(name)  # says what is wrong with the name
     if seeds < 1 or samples < 20 or not budget > 0:
         wrong = f"compare needs at least 1 seed, 20 samples and some time, got {seeds}, {samples} and {budget:g} s"
         raise BadInput(wrong, "ask for more")

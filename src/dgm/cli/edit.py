@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dgm.cli import own
 from dgm.cli.terminal import Progress
 from dgm.errors import BadInput, UnknownName, Unsupported
 
@@ -81,6 +82,7 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", type=int, help="the label of all, for a model trained with --conditional (none)")
     parser.add_argument("--seed", type=int, default=0, help="result k depends on this and on k alone (0)")
     parser.add_argument("--out", required=True, help="a .png, or an .npz file of the results alone")
+    own.add_trust(parser)
 
 
 def sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +135,7 @@ def run(task: Task, args: argparse.Namespace) -> int:
     from dgm.networks.embeddings import check_labels
     from dgm.runs import Run
 
+    own.trust(args, args.run)
     model = dgm.load(args.run)
     refuse_what_cannot_be_edited(model)
     if args.label is not None:

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dgm.cli import own
 from dgm.cli.terminal import Progress
 from dgm.errors import BadInput
 
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--features", nargs="+", choices=("pixels", "pca", "classifier"), help="feature spaces (all)")
     parser.add_argument("--draws", type=int, default=1, help="random draws an example, for bounds and estimates (1)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples and the draws (0)")
+    own.add_trust(parser)
     parser.add_argument("--json", action="store_true", help="print the whole document")
 
 
@@ -33,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from dgm.evaluation import evaluate
     from dgm.runs import Run, load, write_json
 
+    own.trust(args, args.run)
     model, trained = load(args.run), Run(args.run)
     with Progress("evaluating", quiet=args.json) as progress:
         document = evaluate(

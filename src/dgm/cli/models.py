@@ -16,7 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dgm.registry import MODELS, entry_point_models, model_class
+from dgm.cli.own import model_class
+from dgm.registry import MODELS, entry_point_models
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

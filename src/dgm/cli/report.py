@@ -11,6 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from dgm.cli import own
 from dgm.errors import BadInput, DamagedRun
 
 
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", help="run directories of one data set, evaluated, or folders of such")
     out = "the page to write; .json and .csv come beside it (report.html)"
     parser.add_argument("--out", default="report.html", help=out)
+    own.add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from dgm.report.render import write_report
 
     paths = [path for given in args.runs for path in runs_in(Path(given))]
+    own.trust(args, *paths)
     write_report(paths, out, command=shlex.join(["dgm", *sys.argv[1:]]))
     print(f"report: {out}")
     return 0

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgm.cli import solving
+from dgm.cli import own, solving
 from dgm.cli.given import start
 from dgm.cli.terminal import Progress
 from dgm.errors import BadInput, Unsupported
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--prompt", help="a text that is gone on with; of a long one, its end")
     group.add_argument("--length", type=int, help="characters of a text (as many as the model's context)")
     solving.add_arguments(parser)
+    own.add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from dgm.runs import Run
     from dgm.samplers.sequential import Choice
 
+    own.trust(args, args.run, *filter(None, [args.autoguidance]))
     model, about = dgm.load(args.run), Run(args.run).config["data"]
     choice = Choice(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     given, observed = start(args, model.space, about)

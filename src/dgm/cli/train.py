@@ -22,6 +22,7 @@ import jsonargparse
 import yaml
 
 from dgm import settings
+from dgm.cli import own
 from dgm.cli.terminal import Progress
 from dgm.errors import BadInput, UnknownName
 
@@ -52,7 +53,7 @@ def main(arguments: list[str]) -> int:
     parser = Parser(prog="dgm train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments = with_bundled_recipe(arguments)
     name = name_of_model(arguments)
-    add_arguments(parser, name)
+    add_arguments(parser, name, typed=arguments[:1] == [name] or "--trust" in arguments)
     chosen = parser.parse_args(arguments)
     chosen.name = name  # an absent positional would hide the recipe's
     return resume(chosen) if chosen.resume else train(chosen)
@@ -89,10 +90,14 @@ def name_of_model(arguments: list[str]) -> str | None:
         raise BadInput(f"{found.config} is no YAML: {' '.join(str(error).split())}", "mend that line") from error
     if not isinstance(document, dict):
         raise BadInput(f"{found.config} holds no settings", "write lines such as 'name: vae'")
-    return document.get("name")
+    name = document.get("name")
+    if not isinstance(name, str | None):
+        raise BadInput(f"{found.config} names the model {name!r}, expected a text", "write a line such as 'name: vae'")
+    return name
 
 
-def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None) -> None:
+def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, typed: bool) -> None:
+    """The options of training and those of the model, whose name was typed or stands in a file."""
     parser.add_argument("name", nargs="?", help="a model of `dgm models`, or package.module:Class")
     parser.add_argument("--config", action="config", help="a recipe: a YAML file of these options")
     parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or of sound, a file")
@@ -108,13 +113,14 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None) -> None
     parser.add_argument("--conditional", action="store_true", help="train on the labels, to sample by label")
     parser.add_argument("--out", type=str | None, default=None, help="the run directory to write; must not exist")
     parser.add_argument("--resume", type=str | None, default=None, help="a run directory to go on with")
+    own.add_trust(parser)
     from dgm.training.settings import Settings
 
     overrides: dict[str, Any] = {}
     if name is not None:
-        from dgm.registry import model_class
+        from dgm.registry import class_in_file
 
-        cls = model_class(name)
+        cls = own.model_class(name) if typed else class_in_file(name)
         overrides = getattr(cls, "defaults", {})
         add_settings(parser, cls.Config, "model.", {})
     add_settings(parser, Settings, "", overrides)
@@ -185,6 +191,7 @@ def resume(chosen: jsonargparse.Namespace) -> int:
     from dgm.runs import Run
     from dgm.training import fit
 
+    own.trust(chosen, chosen.resume)
     run = Run(Path(chosen.resume))
     kept = run.config["training"]
     if chosen.steps is not None or chosen.budget is not None:

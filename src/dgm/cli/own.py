@@ -1,0 +1,32 @@
+"""Models of the user's own: found from where one stands, if they are named on the command line or trusted."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dgm import registry
+
+if TYPE_CHECKING:
+    from dgm.protocols import Model
+
+
+def model_class(name: str) -> type[Model]:
+    """The class that the user names. The working directory joins Python's path for ``package.module:Class`` alone."""
+    if registry.is_own(name) and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return registry.model_class(name)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trust", action="store_true", help="import the class that the run names, code of its own")
+
+
+def trust(args: argparse.Namespace, *runs: str | Path) -> None:
+    """Imports the class that each run names, if --trust is given."""
+    from dgm.runs import Run
+
+    for path in runs if args.trust else ():
+        model_class(Run(path).config["model"]["name"])

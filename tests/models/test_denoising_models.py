@@ -1,4 +1,4 @@
-"""Every model that undoes Gaussian noise: which times and labels its network is asked of, its units, its own sampler."""
+"""Every model that undoes Gaussian noise: the times and labels of its training, its units, its own sampler."""
 
 from __future__ import annotations
 

@@ -66,7 +66,8 @@ def test_ddim_keeps_the_marginals_of_the_path_whatever_eta(eta: float) -> None:
     t, s = times[:2]
     assert a**2 * path.sigma(t) ** 2 + b**2 == pytest.approx(path.sigma(s).item() ** 2)
     assert a * path.alpha(t) * x_0 + c == pytest.approx(path.alpha(s).item() * x_0)
-    assert (b != 0) == (eta != 0)
+    left = path.sigma(t) ** 2 - (path.alpha(t) / path.alpha(s) * path.sigma(s)) ** 2  # equation 16, in these letters
+    assert b == pytest.approx(eta * (path.sigma(s) / path.sigma(t) * left.sqrt()).item())
 
 
 def test_ddim_with_eta_one_is_ancestral() -> None:

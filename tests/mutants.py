@@ -72,6 +72,8 @@ def changes(tree: ast.AST, text: Any) -> Iterator[tuple[Any, list[str]]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, UNSEEN) or getattr(node, "name", "") in ("__str__", "__repr__"):
             continue
+        if isinstance(node, ast.keyword) and node.arg in ("low", "high", "persistent"):  # what a setting may be
+            continue
         if hasattr(node, "lineno"):
             yield node, list(instead(node, tree, text))
         # no operator of a type or of a decorator is a formula

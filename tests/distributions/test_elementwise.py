@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from dgm.distributions import discretised_normal
-from dgm.distributions.elementwise import DiscretisedLogistics, elementwise
+from dgm.distributions.elementwise import LOG_SCALES, DiscretisedLogistics, elementwise
 from dgm.seeds import streams
 from dgm.space import Space
 
@@ -122,3 +122,84 @@ def test_normal_cells_hold_far_from_the_mean() -> None:
     assert torch.autograd.grad(log_p.sum(), mean)[0].isfinite().all()
     assert torch.allclose(log_p.exp().sum(0), torch.ones(5, dtype=torch.float64), atol=1e-9)
     assert torch.allclose(log_p[:, 0], log_p[:, 1].flip(0)), "one tail is not the other's mirror image"
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_temperature_is_a_power_of_a_density_of_normals(temperature: float) -> None:
+    """Of normals that lie far apart, of unlike widths: log q = log p / T + c. Kills: scales times T for T^(1/2)."""
+    space = Space.continuous((1,), loc=(3.0,), scale=(2.0,))
+    observed = elementwise(space, 2)
+    outputs = torch.tensor([0.4, -0.9, -300.0, 200.0, 0.3, -1.7], dtype=torch.float64)
+    near = torch.tensor([-302.0, -300.5, -299.0, 199.8, 200.0, 200.3], dtype=torch.float64)
+    x = (near * 2 + 3)[:, None]
+    p, q = (observed.log_prob(o.expand(6, 1, 6), x)[:, 0] for o in (outputs, observed.tempered(outputs, temperature)))
+    difference = q - p / temperature
+    assert torch.allclose(difference, difference[0].expand(6), atol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_temperature_is_a_power_of_a_logistics_tails_and_of_weights(temperature: float) -> None:
+    """From cell to cell log P falls by a gap over s, and at a temperature by a T-th of that."""
+    space = Space.levels((1,), 256)
+    observed, x = DiscretisedLogistics(space, 2), torch.tensor([[30], [40], [215], [225]], dtype=torch.uint8)
+    outputs = torch.tensor([0.7, -0.2, -0.9, 0.9, -5.0, -4.5], dtype=torch.float64)
+    p, q = (observed.log_prob(o.expand(4, 1, 6), x)[:, 0] for o in (outputs, observed.tempered(outputs, temperature)))
+    assert (p[1] - p[0]).item() == pytest.approx(-10 * 2 / 255 * math.exp(5), rel=1e-4)
+    # at twice the temperature the nearest cell is e^-6 of a tail away from one
+    assert torch.allclose(q.diff()[[0, 2]], p.diff()[[0, 2]] / temperature, rtol=1e-2)
+    sides = torch.tensor([0.7, -0.2], dtype=torch.float64).div(temperature).softmax(0)
+    levels = all_values(space)
+    mass = observed.log_prob(observed.tempered(outputs, temperature).expand(256, 1, 6), levels)[:, 0].exp()
+    assert mass[:128].sum().item() == pytest.approx(sides[0].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("space", [Space.levels((1,), 17), Space.continuous((1,))], ids=str)
+def test_scales_are_bounded_on_both_sides(space: Space) -> None:
+    assert LOG_SCALES == (-7.0, 7.0)
+    observed, x = elementwise(space), torch.zeros(1, 1, dtype=space.dtype)
+    for bound in LOG_SCALES:
+        at, beyond = (torch.tensor([[[0.0, -1.0, bound * times]]]) for times in (1, 2))
+        assert torch.equal(observed.log_prob(at, x), observed.log_prob(beyond, x))
+        assert torch.equal(observed.tempered(at, 2.0), observed.tempered(beyond, 2.0))
+
+
+def test_a_picture_shows_the_mean_or_the_most_likely() -> None:
+    levels = DiscretisedLogistics(Space.levels((1,), 256), 2)
+    outputs = torch.tensor([[[math.log(3.0), 0.0, -0.6, 0.4, 0.0, 0.0]]])
+    assert levels(outputs).item() == round((0.75 * -0.6 + 0.25 * 0.4 + 1) * 255 / 2)
+    tokens = elementwise(Space.tokens(1, 4))
+    assert tokens(torch.tensor([[[0.1, 0.7, -0.2, 0.6]]])).item() == 1
+    binary = elementwise(Space.binary((1,)))
+    assert [binary(torch.full((1, 1, 1), logit)).item() for logit in (-0.1, 0.1)] == [0, 1]
+
+
+@pytest.mark.parametrize("space", [Space.levels((1,), 17), Space.continuous((1,))], ids=str)
+def test_a_draw_inverts_the_distribution_function(space: Space) -> None:
+    """Of one component, at quantiles by scipy. Kills: another quantile function, the scale left out."""
+    observed, u = elementwise(space), torch.tensor([0.03, 0.2, 0.5, 0.9, 0.99])
+    outputs = torch.tensor([0.0, 0.1, -1.2]).expand(5, 1, 3)
+    drawn = observed.sample(outputs, torch.stack([torch.full((5,), 0.3), u], -1)[:, None])[:, 0]
+    law = stats.logistic if space.discrete else stats.norm
+    z = torch.from_numpy(law(0.1, math.exp(-1.2)).ppf(u.numpy())).float()
+    expected = ((z + 1) * 8).round().clamp(0, 16) if space.discrete else z
+    assert torch.allclose(drawn.float(), expected, atol=1e-4)
+    ends = observed.sample(outputs[:2], torch.tensor([[[0.3, 0.0]], [[0.3, 1.0]]]))
+    assert ends.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("space", "components", "outputs"),
+    [
+        (Space.binary((1,)), 3, 1),
+        (Space.tokens(1, 6), 3, 6),
+        (Space.levels((1,), 17), 0, 17),
+        (Space.levels((1,), 17), 3, 9),
+        (Space.continuous((1,)), 0, 3),
+        (Space.continuous((1,)), 3, 9),
+    ],
+    ids=str,
+)
+def test_a_space_has_the_distribution_that_fits_it(space: Space, components: int, outputs: int) -> None:
+    observed = elementwise(space, components)
+    assert observed.outputs == outputs
+    assert isinstance(observed, DiscretisedLogistics) == (space.kind == "levels" and components > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from dgm.models.gan.gan import GAN
@@ -64,3 +65,58 @@ def test_images_of_any_size(shape: tuple[int, ...]) -> None:
     x = space.check(gan.sample(3, seed=0))
     assert x.float().std() > 1
     assert [loss.shape for _, loss in gan.losses(x)] == [(3,), (3,)]
+
+
+def test_real_levels_get_centred_noise_of_one_levels_width() -> None:
+    """Uniform on the cell around its level. Kills: noise on [0, 1), of another width, on what is continuous too."""
+    n, space = 20_000, Space.levels((1,), 5)
+    gan = GAN(space, GAN.Config())
+    z = gan.lifted(torch.full((n, 1), 3, dtype=torch.uint8))
+    assert stats.kstest(z[:, 0].numpy(), stats.uniform(0.25, 0.5).cdf).pvalue > 1e-6  # levels lie at -1, -0.5 ... 1
+    ends = gan.lifted(torch.tensor([[0], [4]], dtype=torch.uint8).expand(2, 1).repeat(500, 1))
+    assert (ends.min().item(), ends.max().item()) == (-1, 1)
+    x = torch.randn(5, 2)
+    assert torch.equal(GAN(Space.continuous((2,)), GAN.Config()).lifted(x), x)
+
+
+class Kept(nn.Module):
+    """The identity, which keeps what it was given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.given = x
+        return x
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 5)])
+def test_labels_are_planes_behind_x_and_numbers_behind_z(shape: tuple[int, ...]) -> None:
+    gan = GAN(Space.continuous(shape), GAN.Config(latent=4, classes=3, width=4))
+    gan.generator, gan.discriminator = Kept(), Kept()
+    z, y, x = torch.randn(2, 4), torch.tensor([2, 0]), torch.randn(2, *shape)
+    gan.generated(z, y)
+    assert torch.equal(gan.generator.given, torch.cat([z, torch.tensor([[0, 0, 1.0], [1.0, 0, 0]])], 1))
+    gan.judged(x, y)
+    channels = shape[0]
+    assert torch.equal(gan.discriminator.given[:, :channels], x)
+    for row, label in zip(gan.discriminator.given[:, channels:], y.tolist(), strict=True):
+        for k, plane in enumerate(row):
+            assert (plane == (k == label)).all()
+
+
+def test_what_is_bounded_is_squashed_and_what_is_not_is_not() -> None:
+    x = torch.tensor([[0.3, -5.0]])
+    for space, squashed in (
+        (Space.continuous((2,)), False),
+        (Space.continuous((2,), low=0.0, high=2.0), True),
+        (Space.levels((2,), 3), True),
+    ):
+        gan = GAN(space, GAN.Config(latent=2))
+        gan.generator = Kept()
+        assert torch.equal(gan.generated(x, None), x.tanh() if squashed else x)
+
+
+def test_a_sample_is_the_generator_of_normal_noise_in_the_datas_units() -> None:
+    gan = GAN(Space.continuous((2,), loc=(5.0, 0.0), scale=(2.0, 0.5)), GAN.Config(latent=2))
+    gan.generator = Kept()
+    x = gan.sample(4000, seed=0)
+    assert ((x.mean(0) - torch.tensor([5.0, 0.0])).abs() < 5 * torch.tensor([2.0, 0.5]) / 4000**0.5).all()
+    assert x.std(0).tolist() == pytest.approx([2.0, 0.5], rel=5 / 8000**0.5)

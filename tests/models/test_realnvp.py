@@ -9,7 +9,7 @@ import torch
 from torch.distributions import AffineTransform, Normal, TransformedDistribution
 
 from dgm.contracts import jolted
-from dgm.models.flow.realnvp import ALPHA, AffineCoupling, RealNVP, checkerboard
+from dgm.models.flow.realnvp import AffineCoupling, RealNVP, checkerboard
 from dgm.space import Space
 
 SPACES = [
@@ -65,9 +65,57 @@ def test_one_coupling_is_torch_distributions_affine_transform() -> None:
 def test_the_logit_is_the_papers() -> None:
     flow = RealNVP(Space.continuous((1,), low=0.0, high=256.0), RealNVP.Config(layers=2))
     z, _ = flow.unbounded(torch.tensor([[64.0]]))
-    p = ALPHA + (1 - 2 * ALPHA) * 0.25
+    p = 0.05 + (1 - 2 * 0.05) * 0.25  # section 4.1
     assert z.item() == pytest.approx(math.log(p / (1 - p)), abs=1e-5)
 
 
 def test_checkerboards_alternate() -> None:
     assert checkerboard((1, 3, 3))[0].int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+
+
+def test_squeezed_couplings_keep_half_of_the_channels_in_turn() -> None:
+    """Section 3.6: channel masks after the squeeze. Kills: a quarter kept, the same half moved each time."""
+    flow = RealNVP(Space.continuous((2, 4, 4)), RealNVP.Config(layers=6, hidden=8))
+    assert [len(flow.couplings), len(flow.squeezed)] == [3, 3]
+    first, second = ([c.mask[:, 0, 0].int().tolist() for c in flow.squeezed[k : k + 2]] for k in (0, 1))
+    assert sorted(first) == sorted(second) == [[0] * 4 + [1] * 4, [1] * 4 + [0] * 4]
+    boards = [coupling.mask for coupling in flow.couplings]
+    assert torch.equal(boards[0], ~boards[1])
+    assert torch.equal(boards[0], boards[2])
+    assert not RealNVP(Space.continuous((2, 4, 3)), RealNVP.Config(layers=6, hidden=8)).squeezed
+
+
+def test_a_log_scale_is_bounded_by_two_and_starts_as_the_network_says() -> None:
+    class Says(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = torch.nn.Linear(1, 1)
+
+        def forward(self, kept: torch.Tensor) -> torch.Tensor:
+            return torch.cat([10 * kept.roll(1, 1), kept.roll(1, 1)], 1)
+
+    coupling = AffineCoupling(torch.tensor([True, False]), Says())
+    for x, s in ((1e-3, 1e-2), (9.0, 2.0), (-9.0, -2.0)):
+        found, t = coupling.scale_and_shift(torch.tensor([[x, 7.0]]), None)
+        assert found[0].tolist() == pytest.approx([0, s], abs=1e-6)
+        assert t[0].tolist() == pytest.approx([0, x])
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 4, 4)])
+def test_a_label_conditions_every_coupling(shape: tuple[int, ...]) -> None:
+    flow = jolted(RealNVP(Space.continuous(shape), RealNVP.Config(layers=4, hidden=8, classes=3))).double()
+    x, y = torch.randn(3, *shape, dtype=torch.float64), torch.tensor([2, 0, 2])
+    assert torch.allclose(flow.decode(flow.encode(x, y), y), x, atol=1e-9)
+    squeezed = (4, 2, 2)
+    for coupling in (*flow.couplings, *flow.squeezed):
+        size = squeezed if coupling in list(flow.squeezed) else shape
+        inputs = torch.randn(1, *size, dtype=torch.float64).repeat(3, *[1] * len(size))
+        ends, _ = coupling(inputs, torch.eye(3, dtype=torch.float64))
+        assert min((ends[a] - ends[b]).abs().max() for a, b in ((0, 1), (0, 2), (1, 2))) > 1e-6
+
+
+def test_samples_are_decoded_normal_noise() -> None:
+    flow = jolted(RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2, hidden=8)))
+    z = flow.encode(flow.sample(4000, seed=0))
+    assert z.mean(0).abs().max() < 5 / math.sqrt(4000)
+    assert (z.T.cov() - torch.eye(2)).abs().max() < 5 * math.sqrt(2 / 4000)

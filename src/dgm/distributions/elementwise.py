@@ -40,12 +40,6 @@ def component(outputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     return mu.gather(-1, drawn)[..., 0], log_s.gather(-1, drawn)[..., 0].exp()
 
 
-def cooled(outputs: Tensor, temperature: float) -> Tensor:
-    """Mixture weights to the power 1 / T and scales times T: p(x)^(1/T) only where the components lie far apart."""
-    logits, mu, log_s = outputs.chunk(3, -1)
-    return torch.cat([logits / temperature, mu, log_s.clamp(*LOG_SCALES) + math.log(temperature)], -1)
-
-
 @runtime_checkable
 class Elementwise(Protocol):
     outputs: int
@@ -144,7 +138,9 @@ class DiscretisedLogistics(nn.Module):
         return self.scaling.inverse(mu + s * u[..., 1].clamp(1e-6, 1 - 1e-6).logit(), dim)
 
     def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
-        return cooled(outputs, temperature)
+        """Mixture weights to the power 1 / T and scales times T: the tails of P(x)^(1/T)."""
+        logits, mu, log_s = outputs.chunk(3, -1)
+        return torch.cat([logits / temperature, mu, log_s.clamp(*LOG_SCALES) + math.log(temperature)], -1)
 
 
 class Gaussians(nn.Module):
@@ -174,7 +170,14 @@ class Gaussians(nn.Module):
         return self.scaling.inverse(mu + s * torch.special.ndtri(u[..., 1].clamp(1e-7, 1 - 1e-7)), dim)
 
     def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
-        return cooled(outputs, temperature)
+        """The outputs of p(x)^(1/T), normalised, where the components lie far apart.
+
+        N(x; mu, s²)^(1/T) is N(x; mu, T s²) times s^(1 - 1/T), but for a constant.
+        """
+        logits, mu, log_s = outputs.chunk(3, -1)
+        log_s = log_s.clamp(*LOG_SCALES)
+        weights = logits / temperature + (1 - 1 / temperature) * log_s
+        return torch.cat([weights, mu, log_s + 0.5 * math.log(temperature)], -1)
 
 
 def elementwise(space: Space, components: int = 1) -> Elementwise:

@@ -1,0 +1,67 @@
+"""Convolutional networks written out, on images that are not square."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import batch_norm, conv2d
+
+from dgm.networks.conv import ConvNet, Downward, Upward, sizes
+from dgm.networks.mlp import mlp
+
+
+def silu(h: torch.Tensor) -> torch.Tensor:
+    return h * h.sigmoid()
+
+
+def test_the_residual_network_is_its_formula() -> None:
+    """Kills: a nonlinearity or the residual connection left out, a block lost."""
+    net, x = ConvNet(2, 3, 4, blocks=2), torch.randn(2, 2, 4, 5)
+    h = net.first(x)
+    for block in net.blocks:
+        first, second = (layer for layer in block if isinstance(layer, nn.Conv2d))
+        h = h + second(silu(first(silu(h))))
+    last = net.last[-1]
+    assert torch.allclose(net(x), conv2d(silu(h), last.weight, last.bias, padding=1), atol=1e-6)
+
+
+def test_sides_are_halved_until_one_is_at_most_four() -> None:
+    assert sizes(4, 9) == [(4, 9)]
+    assert sizes(5, 9) == [(3, 5), (5, 9)]
+    assert sizes(17, 33) == [(3, 5), (5, 9), (9, 17), (17, 33)]
+
+
+def test_to_go_up_is_to_repeat_pixels_normalise_rectify_and_convolve() -> None:
+    net, z = Upward(4, 2, (3, 5, 9)), torch.randn(6, 4)
+    h = net.first(z).view(6, 4, 3, 5)  # two sizes, of 2 * 2 and 2 features
+    mean, var = h.mean((0, 2, 3), keepdim=True), h.var((0, 2, 3), correction=0, keepdim=True)
+    h = net.convs[0](((h - mean) / (var + 1e-5).sqrt()).clamp_min(0))
+    rows, columns = (torch.arange(side) * low // side for side, low in ((5, 3), (9, 5)))
+    h = h[:, :, rows][..., columns]
+    h = net.convs[1](batch_norm(h, None, None, training=True).clamp_min(0))
+    assert torch.allclose(net(z), h, atol=1e-5)
+
+
+def test_to_go_down_is_to_convolve_with_layers_of_norm_one() -> None:
+    """Kills: another slope, a stride, a layer or its spectral norm left out."""
+    net = Downward(3, 2, (3, 9, 5)).eval()
+    for _ in range(200):
+        net.train()(torch.zeros(1, 3, 9, 5))  # each pass in training is a step of power iteration
+    net.eval()
+    x = torch.randn(4, 3, 9, 5)
+    h = conv2d(x, net.first.weight, net.first.bias, padding=1)
+    assert len(net.convs) == 1
+    h = conv2d(torch.where(h > 0, h, 0.2 * h), net.convs[0].weight, net.convs[0].bias, stride=2, padding=1)
+    expected = torch.where(h > 0, h, 0.2 * h).flatten(1) @ net.last.weight[0] + net.last.bias
+    assert torch.allclose(net(x), expected, atol=1e-5)
+    for layer in (net.first, net.convs[0], net.last):
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-2)
+
+
+def test_a_perceptron_has_silu_and_dropout_between_its_layers_alone() -> None:
+    net, x = mlp([3, 5, 4, 2]), torch.randn(6, 3)
+    first, second, third = (layer for layer in net if isinstance(layer, nn.Linear))
+    assert torch.allclose(net(x), third(silu(second(silu(first(x))))), atol=1e-6)
+    kinds = [type(layer) for layer in mlp([3, 5, 4, 2], dropout=0.5)]
+    assert kinds == [nn.Linear, nn.SiLU, nn.Dropout, nn.Linear, nn.SiLU, nn.Dropout, nn.Linear]

@@ -123,12 +123,13 @@ def test_points_on_their_way_are_beside_one_another(runs: Path) -> None:
     ("arguments", "says"),
     [
         ("ddpm --solver hein", "no solver is called 'hein'; did you mean 'heun'?"),
-        ("ddpm --steps 0", "at least 1 step, got 0"),
+        ("ddpm --steps 0", "--steps must be from 1 to 100000, got 0"),
         ("ddpm --solver heun --eta 0.5", "the solver 'heun' takes no --eta"),
-        ("ddpm --eta 2", "--eta must be from 0 to 1, got 2.0"),
+        ("ddpm --eta 2", "--eta must be from 0 to 1, got 2"),
         ("ddpm --guidance-interval 0.2 0.8", "give --guidance too"),
         ("ddpm --autoguidance flow", "give --guidance too"),
         ("ddpm --guidance 2 --autoguidance vae", "which undoes no noise"),
+        ("ddpm --guidance 2", "--guidance leads towards a label, and none is named; add --label"),
         ("ddpm --guidance 2 --guidance-interval 0.8 0.2", "two times from 0 to 1, got 0.8 0.2"),
         ("ddpm --guidance 2 --autoguidance flow", "flow knows 0 labels, this run 10"),
         ("flow --guidance 2 --autoguidance worse", "worse knows 10 labels, this run 0"),
@@ -139,7 +140,7 @@ def test_points_on_their_way_are_beside_one_another(runs: Path) -> None:
         ("vae --guidance-interval 0 1", "takes no --guidance-interval"),
         ("pixelcnn --steps 9", "PixelCNN undoes no noise and takes no --steps"),
         ("vae --show-steps 4", "no steps to show"),
-        ("ddpm --show-steps 1", "at least 2 states"),
+        ("ddpm --show-steps 1", "--show-steps must be at least 2, got 1"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(arguments: str, says: str, runs: Path) -> None:

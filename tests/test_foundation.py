@@ -20,6 +20,7 @@ from dgm.registry import MODELS, create, describe, from_description, model_class
 from dgm.seeds import Streams, mix, streams
 from dgm.settings import build, seconds
 from dgm.space import Space
+from dgm.training import Settings
 
 
 class TestSpace:
@@ -150,18 +151,24 @@ class TestSettings:
             build(config, {"latnt": 3}, what="vae")
         with pytest.raises(BadInput, match="latent must be at least 1, got 0"):
             build(config, {"latent": 0}, what="vae")
-        with pytest.raises(BadInput, match="latent must be int, got 'x'"):
+        with pytest.raises(BadInput, match="latent must be a whole number, got 'x'; its default is 16"):
             build(config, {"latent": "x"}, what="vae")
-        with pytest.raises(BadInput, match="latent must be int, got True"):
+        with pytest.raises(BadInput, match="latent must be a whole number, got True"):
             build(config, {"latent": True}, what="vae")
+        with pytest.raises(BadInput, match="latent must be below 2\\^63, got 1000"):
+            build(config, {"latent": 10**30}, what="vae")
+        for value in (float("nan"), float("inf"), -float("inf"), 10**400):
+            with pytest.raises(BadInput, match="training's lr must be a finite number, got"):
+                build(Settings, {"lr": value}, what="training")
 
     @pytest.mark.parametrize(("text", "value"), [("60s", 60), ("2m", 120), ("1h", 3600), ("1.5", 1.5)])
     def test_seconds(self, text: str, value: float) -> None:
         assert seconds(text) == value
 
     def test_seconds_refuses(self) -> None:
-        with pytest.raises(BadInput, match="60s, 5m or 2h"):
-            seconds("soon")
+        for text in ("soon", "inf", "nan", "0", "-3s", "1e400", "9000h", ""):
+            with pytest.raises(BadInput, match="60s, 5m or 2h"):
+                seconds(text)
 
 
 class TestRegistry:

@@ -389,7 +389,7 @@ def _class_at(target: str) -> type[Model]:
     module, _, attribute = target.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         wrong = f"the model '{target}' cannot be imported: {error}"
         raise BadInput(wrong, "give it as package.module:Class, from where Python finds it") from error
     if not isinstance(found, type) or not hasattr(found, "Config"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -11,6 +12,9 @@ from dgm.errors import BadInput, UnknownName
 
 T = TypeVar("T")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST = 3.2e7  # seconds, a year
+LARGEST_WHOLE = 2**63  # from which on torch takes none
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -27,7 +31,7 @@ def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
 
     Raises:
         UnknownName: For a key that is no field, with the nearest.
-        BadInput: For a value of the wrong type or out of range.
+        BadInput: For a value of the wrong type, not finite or out of range.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
@@ -35,12 +39,15 @@ def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
     for name, value in values.items():
         if name not in fields:
             raise UnknownName.of(f"option of {what}", name, fields)
-        chosen[name] = _checked(f"{what}'s {name}", value, hints[name], fields[name].metadata)
+        chosen[name] = _checked(f"{what}'s {name}", value, hints[name], fields[name])
     return cls(**chosen)
 
 
 def seconds(text: str) -> float:
     """A stretch of time such as ``60s``, ``5m``, ``2h`` or ``90``, in seconds.
+
+    Raises:
+        BadInput: For what is none, is not above 0 or is longer than a year.
 
     Example:
         >>> seconds("2m")
@@ -48,29 +55,63 @@ def seconds(text: str) -> float:
     """
     number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
     try:
-        return float(number) * UNITS[unit]
+        found = float(number) * UNITS[unit]
     except ValueError as error:
         raise BadInput(f"'{text}' is no stretch of time", "write it like 60s, 5m or 2h") from error
+    if not 0 < found <= LONGEST:
+        raise BadInput(f"a time must be above 0 and at most a year, got '{text}'", "write it like 60s, 5m or 2h")
+    return found
 
 
-def _checked(name: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
+def in_words(hint: Any) -> str:
+    """What values a type hint means.
+
+    Example:
+        >>> in_words(int | None)
+        'a whole number'
+        >>> in_words(tuple[float, float])
+        '2 numbers such as [0.9, 0.999]'
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(in_words(argument) for argument in arguments if argument is not type(None))
+    if origin is Literal:
+        return " or ".join(map(str, arguments))
+    if origin is tuple:
+        return (
+            "numbers such as [2, 4]" if arguments[-1] is Ellipsis else f"{len(arguments)} numbers such as [0.9, 0.999]"
+        )
+    return KINDS.get(hint, str(hint))
+
+
+def refused(value: float, low: float | None, high: float | None) -> str:
+    """What a number had to be, where it is not finite or lies outside of the closed range; else nothing.
+
+    Example:
+        >>> refused(0, 1, None), refused(2.0, 0, 1), refused(math.nan, None, None), refused(3, 1, None)
+        ('at least 1', 'from 0 to 1', 'a finite number', '')
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if (low is None or value >= low) and (high is None or value <= high):
+        return ""
+    return f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+
+
+def _checked(name: str, value: Any, hint: Any, field: dataclasses.Field[Any]) -> Any:
+    remedy = "leave it out" if field.default is None else f"its default is {field.default}"
     if isinstance(value, list):
         value = tuple(value)
     if hint is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) < LARGEST_WHOLE else math.inf
     if not _matches(value, hint):
-        choices = " or ".join(map(str, get_args(hint)))
-        wanted = choices if get_origin(hint) is Literal else getattr(hint, "__name__", str(hint))
-        raise BadInput(f"{name} must be {wanted}, got {value!r}", "change it")
-    low, high = metadata.get("low"), metadata.get("high")
+        raise BadInput(f"{name} must be {in_words(hint)}, got {value!r}", remedy)
     for number in value if isinstance(value, tuple) else (value,):
-        if not isinstance(number, (int, float)):
-            continue
-        if (low is not None and not number >= low) or (high is not None and not number <= high):
-            bounds = (
-                f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
-            )
-            raise BadInput(f"{name} must be {bounds}, got {number}", "change it")
+        if isinstance(number, (int, float)):
+            if wanted := refused(number, field.metadata.get("low"), field.metadata.get("high")):
+                raise BadInput(f"{name} must be {wanted}, got {number}", remedy)
+            if isinstance(number, int) and abs(number) >= LARGEST_WHOLE:
+                raise BadInput(f"{name} must be below 2^63, got {number}", remedy)
     return value
 
 

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from dgm.cli import own
 from dgm.cli.terminal import Progress
+from dgm.cli.values import whole
 from dgm.errors import BadInput, DgmError, Interrupted, Unsupported
 from dgm.registry import ONE_OF_EACH_FAMILY, create
 from dgm.settings import seconds
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from dgm.report.table import Row
 
 CHECKPOINT_EVERY = 10.0  # seconds: what a kill costs at most
+MOST_SEEDS = 1000
+MOST_SAMPLES = 1_000_000
 MAIN_COLUMNS = ("exact", "lower_bound", "estimate", "frechet", "coverage", "per_second")
 
 
@@ -39,15 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or a file (digits)")
     parser.add_argument("--budget", default="25s", help="time to train each model, such as 25s or 5m (25s)")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of each model (1)")
-    parser.add_argument("--samples", type=int, default=500, help="samples that each is measured by (500)")
+    parser.add_argument("--seeds", type=whole(1, MOST_SEEDS), default=1, help="trainings of each model (1)")
+    parser.add_argument(
+        "--samples", type=whole(20, MOST_SAMPLES), default=500, help="samples that each is measured by (500)"
+    )
     parser.add_argument("--out", help="the folder to write (compare/DATA)")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     names, budget = args.models.split(","), seconds(args.budget)
-    refuse_bad(names, budget, args.seeds, args.samples)
+    refuse_bad(names)
     from dgm import data
 
     dataset = data.load(args.data)
@@ -80,12 +85,9 @@ class Unfit(DgmError):
         Exception.__init__(self, str(reason))
 
 
-def refuse_bad(names: list[str], budget: float, seeds: int, samples: int) -> None:
+def refuse_bad(names: list[str]) -> None:
     for name in names:
         own.model_class(name)  # says what is wrong with the name
-    if seeds < 1 or samples < 20 or not budget > 0:
-        wrong = f"compare needs at least 1 seed, 20 samples and some time, got {seeds}, {samples} and {budget:g} s"
-        raise BadInput(wrong, "ask for more")
 
 
 def refuse_another_comparison(out: Path, wanted: dict[str, Any]) -> None:

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgm.cli import own
+from dgm.cli.parser import Parser
 from dgm.cli.terminal import Progress
+from dgm.cli.values import MOST_STEPS, real, seed, whole
 from dgm.errors import BadInput, UnknownName, Unsupported
 
 if TYPE_CHECKING:
@@ -65,8 +67,6 @@ def main(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in TASKS:
         raise UnknownName.of("task of dgm edit", name, TASKS)
-    from dgm.cli.main import Parser
-
     task = TASKS[name]
     parser = Parser(prog=f"dgm edit {name}", description=task.line)
     common_options(parser)
@@ -78,18 +78,20 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, as `dgm train` writes it")
     parser.add_argument("--given", help="a picture or an .npz file with an array x, in place of the run's data")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="of the data (test)")
-    parser.add_argument("--examples", type=int, default=8, help="how many of it, a row each (8)")
+    parser.add_argument("--examples", type=whole(1), default=8, help="how many of it, a row each (8)")
     parser.add_argument("--label", type=int, help="the label of all, for a model trained with --conditional (none)")
-    parser.add_argument("--seed", type=int, default=0, help="result k depends on this and on k alone (0)")
+    parser.add_argument("--seed", type=seed(), default=0, help="result k depends on this and on k alone (0)")
     parser.add_argument("--out", required=True, help="a .png, or an .npz file of the results alone")
     own.add_trust(parser)
 
 
 def sampling_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", type=int, default=8, help="results for each example (8)")
-    parser.add_argument("--steps", type=int, default=50, help="from noise to data (50)")
-    parser.add_argument("--jump", type=int, default=5, help="how many steps are gone back at once (5)")
-    parser.add_argument("--resamplings", type=int, default=5, help="how often each of these steps is taken (5)")
+    parser.add_argument("-n", type=whole(1), default=8, help="results for each example (8)")
+    parser.add_argument("--steps", type=whole(1, MOST_STEPS), default=50, help="from noise to data (50)")
+    parser.add_argument("--jump", type=whole(1, MOST_STEPS), default=5, help="how many steps are gone back at once (5)")
+    parser.add_argument(
+        "--resamplings", type=whole(1, MOST_STEPS), default=5, help="how often each of these steps is taken (5)"
+    )
 
 
 def inpainting_options(parser: argparse.ArgumentParser) -> None:
@@ -99,26 +101,30 @@ def inpainting_options(parser: argparse.ArgumentParser) -> None:
 
 
 def restoring_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--noise", type=float, default=0.0, help="its standard deviation, with black 0 and white 1 (0)")
+    parser.add_argument(
+        "--noise", type=real(0, 10), default=0.0, help="its standard deviation, with black 0 and white 1 (0)"
+    )
     sampling_options(parser)
 
 
 def superres_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--factor", type=int, default=2, help="how many times as many pixels a side (2)")
+    parser.add_argument("--factor", type=whole(2), default=2, help="how many times as many pixels a side (2)")
     restoring_options(parser)
 
 
 def deblurring_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--blur", type=float, default=1.0, help="the Gaussian's standard deviation in pixels (1)")
+    parser.add_argument(
+        "--blur", type=real(0, 100), default=1.0, help="the Gaussian's standard deviation in pixels (1)"
+    )
     restoring_options(parser)
 
 
 def coding_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=100, help="from data to noise, and back (100)")
+    parser.add_argument("--steps", type=whole(1, MOST_STEPS), default=100, help="from data to noise, and back (100)")
 
 
 def interpolating_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", type=int, default=8, help="images from one to the other, both among them (8)")
+    parser.add_argument("-n", type=whole(2), default=8, help="images from one to the other, both among them (8)")
     coding_options(parser)
 
 
@@ -128,9 +134,6 @@ def run(task: Task, args: argparse.Namespace) -> int:
         raise BadInput(f"--out cannot be a '{out.suffix}' file", "end it in .png or .npz")
     if out.exists():
         raise BadInput(f"{out} exists", "choose another --out, or remove it first")
-    for name in ("examples", "n", "steps"):
-        if getattr(args, name, 1) < 1:
-            raise BadInput(f"{name} must be at least 1, got {getattr(args, name)}", "ask for one or more")
     import dgm
     from dgm.networks.embeddings import check_labels
     from dgm.runs import Run
@@ -200,8 +203,6 @@ def restored(
 
     from dgm.editing import restore
 
-    if args.noise < 0:
-        raise BadInput(f"--noise must be at least 0, got {args.noise}", "0 is none")
     a, noise_std = operator(args, model.space), 2 * args.noise  # black to white is -1 to 1
     seen = a(torch.zeros(1, *model.space.shape)).shape[1:]
     x = examples(args, replace(model.space, shape=tuple(seen)) if args.given else model.space, about)
@@ -223,8 +224,6 @@ def restored(
 def superres(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
     from dgm.editing.operators import Average
 
-    if args.factor < 2:
-        raise BadInput(f"--factor must be at least 2, got {args.factor}", "2 makes four pixels of one")
     return restored(lambda args, space: Average(args.factor), args, model, about)
 
 
@@ -270,8 +269,8 @@ def interpolate(args: argparse.Namespace, model: Model, about: Mapping[str, Any]
     from dgm.editing import inversion
 
     x = examples(args, model.space, about)
-    if len(x) < 2 or args.n < 2:
-        raise BadInput(f"from one image to another needs 2 of each, got {len(x)} and -n {args.n}", "give more")
+    if len(x) < 2:
+        raise BadInput(f"from one image to another needs 2 of them, got {len(x)}", "give more")
     z = inversion.encode(model, x, labels(args, len(x)), steps=args.steps, seed=args.seed)
     weight, firsts, seconds = torch.linspace(0, 1, args.n), range(0, len(x) - 1, 2), range(1, len(x), 2)
     between = torch.cat([inversion.interpolate(z[k], z[j], weight) for k, j in zip(firsts, seconds, strict=True)])

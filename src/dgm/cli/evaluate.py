@@ -15,23 +15,23 @@ from rich.table import Table
 
 from dgm.cli import own
 from dgm.cli.terminal import Progress
-from dgm.errors import BadInput
+from dgm.cli.values import seed, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, as `dgm train` writes it")
-    parser.add_argument("--samples", type=int, default=1000, help="how many to draw (1000)")
+    parser.add_argument("--samples", type=whole(20, 1_000_000), default=1000, help="how many to draw (1000)")
     parser.add_argument("--split", choices=("validation", "test"), default="test", help="which split is real (test)")
     parser.add_argument("--features", nargs="+", choices=("pixels", "pca", "classifier"), help="feature spaces (all)")
-    parser.add_argument("--draws", type=int, default=1, help="random draws an example, for bounds and estimates (1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples and the draws (0)")
+    parser.add_argument(
+        "--draws", type=whole(1, 1_000_000), default=1, help="random draws an example, for bounds and estimates (1)"
+    )
+    parser.add_argument("--seed", type=seed(), default=0, help="of the samples and the draws (0)")
     own.add_trust(parser)
     parser.add_argument("--json", action="store_true", help="print the whole document")
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.samples < 20:
-        raise BadInput(f"--samples must be at least 20, got {args.samples}", "ask for more")
     from dgm.evaluation import evaluate
     from dgm.runs import Run, load, write_json
 

@@ -19,8 +19,6 @@ def start(args: argparse.Namespace, space: Space, about: dict[str, Any]) -> tupl
     """What is given, (1 or n, *shape), and how many of its dimensions are kept."""
     if args.given and args.prompt is not None:
         raise BadInput("both --given and --prompt", "give one of the two")
-    if args.observed is not None and not 0 <= args.observed <= 1:
-        raise BadInput(f"--observed must be from 0 to 1, got {args.observed}", "give the share that is kept")
     if args.prompt is not None:
         return words(args.prompt, space, about, args.observed)
     if args.given is None:

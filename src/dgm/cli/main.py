@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib
+import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from dgm import __version__
-from dgm.errors import BadInput, DgmError, UnknownName
+from dgm.cli.parser import Parser
+from dgm.errors import DgmError, UnknownName
 
 # verb -> (its module, one line); nothing is imported before its verb is called
 VERBS = {
@@ -26,27 +31,6 @@ VERBS = {
     "report": ("dgm.cli.report", "write the report of models that are trained already"),
     "check": ("dgm.cli.check", "run the mathematical contract on a model, yours too"),
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises where argparse would print its usage and leave."""
-
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(message, f"see `{self.prog} --help`")
-
-    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):  # type: ignore[no-untyped-def, override]
-        parsed, left = self.parse_known_args(args, namespace)
-        if left:
-            refuse_unknown(left[0], self)
-        return parsed
-
-
-def refuse_unknown(argument: str, parser: argparse.ArgumentParser) -> NoReturn:
-    """The error for an argument that the parser does not know, with the nearest option."""
-    options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
-    if argument.startswith("-"):
-        raise UnknownName.of(f"option of {parser.prog}", argument.split("=")[0], options)
-    raise BadInput(f"{parser.prog} takes no further argument, got '{argument}'", f"see `{parser.prog} --help`")
 
 
 def usage() -> str:
@@ -64,20 +48,56 @@ Every family of deep generative model under one contract.
 `dgm VERB --help` says more. --debug shows the traceback of an error. --version prints the version."""
 
 
+class Ended(KeyboardInterrupt):
+    """The process was asked to end: by SIGTERM, or as its terminal was closed, by SIGHUP."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    raise Ended(number)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP end what runs inside as Ctrl-C does, so that no file stays half-written.
+
+    What is ignored stays ignored: nohup asks for that.
+    """
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0 when it worked, 1 when what it looked for failed, 2 for a user's mistake, 130 when interrupted.
+        0 when it worked, 1 when what it looked for failed, 2 for a user's mistake, 128 and the signal's number when
+        interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a mark that a terminal cannot show is no error
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        return dispatch(arguments)
-    except KeyboardInterrupt:
-        print("dgm: interrupted", file=sys.stderr)
-        return 130
+        with interruptible():
+            code = dispatch(arguments)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
+    except KeyboardInterrupt as stop:
+        tell("interrupted")
+        return 128 + getattr(stop, "number", signal.SIGINT)
     except BrokenPipeError:
         # the reader has gone (`dgm models | head`): keep Python from complaining as it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,8 +106,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         line = one_line(error)
         if debug or line is None:
             raise
-        print(f"dgm: {line}", file=sys.stderr)
+        tell(line)
         return 2
+
+
+def tell(line: str) -> None:
+    with contextlib.suppress(OSError):  # nobody may read it any more
+        print(f"dgm: {line}", file=sys.stderr, flush=True)
 
 
 def dispatch(arguments: list[str]) -> int:

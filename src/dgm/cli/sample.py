@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from dgm.cli import own, solving
 from dgm.cli.given import start
 from dgm.cli.terminal import Progress
+from dgm.cli.values import real, seed, whole
 from dgm.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
@@ -46,21 +47,27 @@ FRAMES = 40  # of an animation
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, as `dgm train` writes it")
-    parser.add_argument("-n", type=int, default=64, help="how many (64)")
-    parser.add_argument("--seed", type=int, default=0, help="sample k depends on this and on k alone (0)")
+    parser.add_argument("-n", type=whole(1), default=64, help="how many (64)")
+    parser.add_argument("--seed", type=seed(), default=0, help="sample k depends on this and on k alone (0)")
     parser.add_argument("--label", type=int, help="the label to sample, for a model trained with --conditional")
     parser.add_argument(
         "--out", required=True, help="a .png, .gif, .npz, .csv, .txt or .wav file, or a folder; - prints text"
     )
-    parser.add_argument("--show-steps", type=int, help="how many states on the way a .png or .gif shows (gif: 40)")
+    parser.add_argument("--show-steps", type=whole(2), help="how many states on the way a .png or .gif shows (gif: 40)")
     group = parser.add_argument_group("autoregressive models")
-    group.add_argument("--temperature", type=float, default=1.0, help="below 1 keeps to what is likely (1)")
-    group.add_argument("--top-k", type=int, default=0, help="keep the k likeliest values of a table (0: all)")
-    group.add_argument("--top-p", type=float, default=1.0, help="keep the likeliest values of this probability (1)")
+    group.add_argument(
+        "--temperature", type=real(0), default=1.0, help="below 1 keeps to what is likely, 0 takes the likeliest (1)"
+    )
+    group.add_argument("--top-k", type=whole(0), default=0, help="keep the k likeliest values of a table (0: all)")
+    group.add_argument(
+        "--top-p", type=real(0, 1), default=1.0, help="keep the likeliest values of this probability (1)"
+    )
     group.add_argument("--given", help="a picture, .npz, .txt or .wav file whose first part is kept")
-    group.add_argument("--observed", type=float, help="which part of it, in reading order (0.5; of text and sound all)")
+    group.add_argument(
+        "--observed", type=real(0, 1), help="which part of it, in reading order (0.5; of text and sound all)"
+    )
     group.add_argument("--prompt", help="a text that is gone on with; of a long one, its end")
-    group.add_argument("--length", type=int, help="characters of a text (as many as the model's context)")
+    group.add_argument("--length", type=whole(1), help="characters of a text (as many as the model's context)")
     solving.add_arguments(parser)
     own.add_trust(parser)
 
@@ -68,8 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     write = writer(out)
-    if args.n < 1:
-        raise BadInput(f"-n must be at least 1, got {args.n}", "ask for one sample or more")
     if args.out != "-" and out.exists():
         raise BadInput(f"{out} exists", "choose another --out, or remove it first")
     import dgm
@@ -118,9 +123,8 @@ def shown_states(args: argparse.Namespace, model: Model) -> int:
     from dgm.protocols import Autoregressive, Progressive
 
     suffix = Path(args.out).suffix
-    if args.show_steps is not None and (suffix not in (".png", ".gif") or args.show_steps < 2):
-        wrong = f"--show-steps needs a .png or .gif and at least 2 states, got {args.show_steps} of '{args.out}'"
-        raise BadInput(wrong, "change --out, or leave it out")
+    if args.show_steps is not None and suffix not in (".png", ".gif"):
+        raise BadInput(f"--show-steps needs a .png or .gif, got --out {args.out}", "change --out, or leave it out")
     if args.show_steps is None and suffix != ".gif":
         return 1
     if not issubclass(type(model), (Autoregressive, Progressive)):
@@ -221,8 +225,6 @@ def long_text(model: Model, args: argparse.Namespace, options: Mapping[str, Any]
 
     if model.space.kind != "tokens":
         raise BadInput(f"--length is for text, this run is of {model.space}", "leave it out")
-    if args.length < 1:
-        raise BadInput(f"--length must be at least 1, got {args.length}", "ask for one character or more")
     given, observed, context, window = options["given"], options["observed"], model.space.dim, 0
     text = torch.zeros(args.n, 0, dtype=torch.int64) if given is None else given[:, :observed].expand(args.n, -1)
     while text.shape[1] < args.length:

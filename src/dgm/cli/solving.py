@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dgm.cli.values import MOST_STEPS, real, whole
 from dgm.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ GUIDING = ("guidance", "guidance_interval", "autoguidance")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("diffusion, score and flow models")
     group.add_argument("--solver", help="ddim, ancestral, heun, … (the model's own)")
-    group.add_argument("--steps", type=int, help="of the solver (the model's own)")
+    group.add_argument("--steps", type=whole(1, MOST_STEPS), help="of the solver (the model's own)")
     group.add_argument("--spacing", help="of the steps: uniform, quadratic, log_snr or karras (the model's own)")
-    group.add_argument("--eta", type=float, help="noise of a DDIM step, from 0 to ancestral sampling's 1 (0)")
-    group.add_argument("--guidance", type=float, help="how far towards the label, or away from the worse run (1: not)")
-    group.add_argument("--guidance-interval", type=float, nargs=2, help="times within which it guides (0 1)")
+    group.add_argument("--eta", type=real(0, 1), help="noise of a DDIM step, from 0 to ancestral sampling's 1 (0)")
+    group.add_argument(
+        "--guidance", type=real(0, 100), help="how far towards the label, or away from the worse run (1: not)"
+    )
+    group.add_argument("--guidance-interval", type=real(0, 1), nargs=2, help="times within which it guides (0 1)")
     group.add_argument("--autoguidance", metavar="RUN", help="a run of a worse model of the same data, to go away from")
 
 
@@ -59,8 +62,6 @@ def solving(args: argparse.Namespace, model: Model) -> Solving:
     if "eta" not in inspect.signature(SOLVERS[found.solver].solve).parameters:
         having = [name for name, solver in SOLVERS.items() if "eta" in inspect.signature(solver.solve).parameters]
         raise Unsupported(f"the solver '{found.solver}' takes no --eta", f"leave it out, or take {' or '.join(having)}")
-    if not 0 <= args.eta <= 1:
-        raise BadInput(f"--eta must be from 0 to 1, got {args.eta}", "0 adds no noise, 1 is ancestral sampling")
     return replace(found, options={**found.options, "eta": args.eta})
 
 
@@ -74,13 +75,15 @@ def guiding(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     how: dict[str, Any] = {"scale": args.guidance}
     if args.guidance_interval:
         low, high = how["interval"] = tuple(args.guidance_interval)
-        if not 0 <= low < high <= 1:
+        if not low < high:
             raise BadInput(f"--guidance-interval must be two times from 0 to 1, got {low} {high}", "0 is data, 1 noise")
     if args.autoguidance:
         return {"guide": partial(guidance.autoguidance, worse=worse(args.autoguidance, model), **how)}
     if not getattr(model.config, "classes", 0):
         wrong = "this model was trained without labels, which --guidance would lead to"
         raise Unsupported(wrong, "leave it out, give --autoguidance, or train with --conditional")
+    if args.label is None:
+        raise BadInput("--guidance leads towards a label, and none is named", "add --label, or leave it out")
     return {"guide": partial(guidance.classifier_free, **how)}
 
 

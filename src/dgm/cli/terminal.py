@@ -1,7 +1,8 @@
-"""Progress on a terminal, and as plain lines where stdout is no terminal."""
+"""Progress on stderr: a bar on a terminal, plain lines now and then elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -15,7 +16,9 @@ LOG_SECONDS = 10.0
 
 
 class Progress:
-    """One long piece of work: a bar with speed and time left, or a log line now and then.
+    """One long piece of work: a bar with speed and time left, or a line every few seconds.
+
+    It is no part of a command's output, so it goes to stderr, and work goes on where nobody reads that any more.
 
     Example:
         >>> with Progress("vae", quiet=True) as progress:
@@ -25,17 +28,16 @@ class Progress:
     def __init__(self, title: str, *, quiet: bool = False) -> None:
         self.title = title
         self.quiet = quiet
-        self.terminal = sys.stdout.isatty() and not quiet
+        self.terminal = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self._last = -float("inf")
         self._started = time.monotonic()
-        self._shown = (0.0, "")
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(),
+            console=Console(stderr=True),
             disable=not self.terminal,
         )
         self._task = self._bar.add_task(title, total=1.0, text="")
@@ -46,13 +48,15 @@ class Progress:
         return not self.quiet and time.monotonic() - self._last >= every
 
     def update(self, fraction: float, text: str = "") -> None:
-        self._last = time.monotonic()
-        self._shown = (fraction, text)
-        if self.terminal:
-            self._bar.update(self._task, completed=fraction, text=text)
-        elif not self.quiet:
-            seconds = time.monotonic() - self._started
-            print(f"{self.title}: {fraction:4.0%}  {text}  {seconds:.0f} s", flush=True)
+        due, now = self.due(), time.monotonic()
+        if due:
+            self._last = now
+        with contextlib.suppress(OSError):  # the terminal may be gone, which is no reason to stop
+            if self.terminal:
+                self._bar.update(self._task, completed=fraction, text=text)
+            elif (due or fraction >= 1) and not self.quiet and sys.stderr is not None:
+                line = f"{self.title}: {fraction:4.0%}  {text}  {now - self._started:.0f} s"
+                print(line, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -61,6 +65,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self.terminal:
-            self._bar.update(self._task, completed=1.0)
-        self._bar.stop()
+        with contextlib.suppress(OSError):
+            if kind is None and self.terminal:
+                self._bar.update(self._task, completed=1.0)
+            self._bar.stop()

@@ -23,12 +23,22 @@ import yaml
 
 from dgm import settings
 from dgm.cli import own
+from dgm.cli.parser import Parser as PlainParser
+from dgm.cli.parser import in_plain_words, options_of, refuse_unknown
 from dgm.cli.terminal import Progress
 from dgm.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
+    from dgm.data import Dataset
+    from dgm.runs import Run
     from dgm.training import Step
 
+SEE_HELP = "see `dgm train --help`"
+# what may be changed as a run goes on: how long, on what and how often it is saved, but nothing that decides its result
+RESUMABLE = {
+    *("name", "resume", "trust", "steps", "budget"),
+    *("accelerator", "devices", "checkpoint_every", "keep", "tensorboard"),
+}
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
@@ -38,15 +48,16 @@ class Parser(jsonargparse.ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = " ".join(str(message).split())
         if unknown := re.match(r"unrecognized arguments: (\S+)|Option '(\S+)' is not accepted", text):
-            raise UnknownName.of(
-                "option of dgm train", (unknown[1] or f"--{unknown[2]}").split("=")[0], options_of(self)
-            )
-        wrong = text.replace('Parser key "', "--").replace('":', ":").replace("<class '", "").replace("'>", "")
-        raise BadInput(wrong, "see `dgm train --help`") from ex
-
-
-def options_of(parser: argparse.ArgumentParser) -> list[str]:
-    return [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+            option = unknown[1] or f"--{unknown[2]}"
+            if option.startswith("--model.") and not any("--model." in known for known in options_of(self)):
+                wrong = f"{option.split('=')[0]} is a model's, and no model is named"
+                raise BadInput(wrong, "write `dgm train MODEL`; a run that goes on keeps its own") from ex
+            refuse_unknown(option, self)
+        if key := re.match(r'Parser key "([^"]+)"', text):
+            kind = next(getattr(action, "_typehint", action.type) for action in self._actions if action.dest == key[1])
+            value = re.sub(r".*(Got|Given) value: ?", "", text)
+            raise BadInput(f"--{key[1]} must be {settings.in_words(kind)}, got '{value}'", SEE_HELP) from ex
+        raise BadInput(in_plain_words(text), SEE_HELP) from ex
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +67,9 @@ def main(arguments: list[str]) -> int:
     add_arguments(parser, name, typed=arguments[:1] == [name] or "--trust" in arguments)
     chosen = parser.parse_args(arguments)
     chosen.name = name  # an absent positional would hide the recipe's
-    return resume(chosen) if chosen.resume else train(chosen)
+    if chosen.resume is None:
+        return train(chosen)
+    return resume(chosen, set(parser.parse_args(arguments, defaults=False).keys()))
 
 
 def with_bundled_recipe(arguments: list[str]) -> list[str]:
@@ -79,14 +92,14 @@ def name_of_model(arguments: list[str]) -> str | None:
     """The model's name decides which options there are, so it is looked for first."""
     if arguments and not arguments[0].startswith("-"):
         return arguments[0]
-    early = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    early = PlainParser(prog="dgm train", add_help=False, allow_abbrev=False)
     early.add_argument("--config")
     found, _ = early.parse_known_args(arguments)
     if found.config is None:
         return None
     try:
-        document = yaml.safe_load(Path(found.config).read_text())
-    except yaml.YAMLError as error:
+        document = yaml.safe_load(Path(found.config).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{found.config} is no YAML: {' '.join(str(error).split())}", "mend that line") from error
     if not isinstance(document, dict):
         raise BadInput(f"{found.config} holds no settings", "write lines such as 'name: vae'")
@@ -141,7 +154,7 @@ def add_settings(parser: jsonargparse.ArgumentParser, cls: type, prefix: str, ov
 def train(chosen: jsonargparse.Namespace) -> int:
     if chosen.name is None:
         raise BadInput("no model is named", "write `dgm train vae`; `dgm models` lists them")
-    if chosen.out is None:
+    if not chosen.out:
         raise BadInput("no run directory is named", f"add --out runs/{chosen.name}")
     import torch
 
@@ -157,8 +170,21 @@ def train(chosen: jsonargparse.Namespace) -> int:
     model = create(chosen.name, dataset.space, **config)
     steps = fit(model, dataset, out=Path(chosen.out), **training_settings(chosen))
     follow(steps, f"{chosen.name} on {dataset.name}")
-    say(f"trained; look at it with: dgm sample {chosen.out} -n 64 --out grid.png")
+    say(f"trained; look at it with: {how_to_look(chosen.out, dataset)}")
     return 0
+
+
+def how_to_look(out: str | Path, dataset: Dataset) -> str:
+    """The command that shows what a run of this data has learnt, in the form that fits the data."""
+    if dataset.space.kind == "tokens" and not dataset.palette:
+        form = "-n 1 --out -"
+    elif dataset.rate:
+        form = "-n 9 --out sounds.wav"
+    elif len(dataset.space.shape) == 3:
+        form = "-n 64 --out grid.png"
+    else:
+        form = "-n 1000 --out points.png" if dataset.space.dim == 2 else "-n 1000 --out samples.csv"
+    return f"dgm sample {out} {form}"
 
 
 def classes(name: str, config: dict[str, Any], labels: tuple[str, ...]) -> int:
@@ -170,11 +196,9 @@ def classes(name: str, config: dict[str, Any], labels: tuple[str, ...]) -> int:
 
 
 def data_options(chosen: jsonargparse.Namespace) -> dict[str, Any]:
-    return {
-        name: value
-        for name in ("size", "grey", "palette", "context", "bytes", "seconds", "rate")
-        if (value := chosen.get(name))
-    }
+    """What was asked for of the data; a number of 0 was, and is not right, a flag that is not set was not."""
+    names = ("size", "grey", "palette", "context", "bytes", "seconds", "rate")
+    return {name: chosen[name] for name in names if chosen[name] is not None and chosen[name] is not False}
 
 
 def training_settings(chosen: jsonargparse.Namespace) -> dict[str, Any]:
@@ -186,19 +210,53 @@ def training_settings(chosen: jsonargparse.Namespace) -> dict[str, Any]:
     return values
 
 
-def resume(chosen: jsonargparse.Namespace) -> int:
+def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
+    """Goes on with a run, longer or on another device where asked to; what decides its result is kept.
+
+    Args:
+        given: The names of the options that were given.
+    """
     from dgm.registry import from_description
     from dgm.runs import Run
     from dgm.training import fit
 
     own.trust(chosen, chosen.resume)
     run = Run(Path(chosen.resume))
-    kept = run.config["training"]
-    if chosen.steps is not None or chosen.budget is not None:
-        kept = kept | {name: training_settings(chosen)[name] for name in ("steps", "budget")}
+    refuse_what_a_run_keeps(run, chosen, given)
+    done = max((int(folder.name.removeprefix("step-")) for folder in run.checkpoints()), default=0)
+    changed = {name: value for name, value in training_settings(chosen).items() if name in given}
+    if run.finished and not changed.keys() & {"steps", "budget"}:
+        say(f"{run.path} has ended at step {done}; train it longer with: dgm train --resume {run.path} --steps STEPS")
+        return 0
+    refuse_what_is_done(run, done, changed)
+    dataset = run.dataset()
+    kept = run.config["training"] | ({"steps": None, "budget": None} if changed.keys() & {"steps", "budget"} else {})
     model = from_description(run.config["model"])
-    follow(fit(model, run.dataset(), out=run.path, resume=True, **kept), f"{run.config['model']['name']}, resumed")
+    steps = fit(model, dataset, out=run.path, resume=True, **(kept | changed))
+    follow(steps, f"{run.config['model']['name']}, from step {done}")
+    say(f"trained; look at it with: {how_to_look(run.path, dataset)}")
     return 0
+
+
+def refuse_what_a_run_keeps(run: Run, chosen: jsonargparse.Namespace, given: set[str]) -> None:
+    if chosen.name not in (None, run.config["model"].get("name")):
+        wrong = f"{run.path} is a run of {run.config['model'].get('name')}, and {chosen.name} was asked for"
+        raise BadInput(wrong, "leave the model's name out")
+    for name in sorted(given - RESUMABLE):
+        wrong = f"--{name} cannot be changed in a run that goes on, {run.path} keeps its own"
+        raise BadInput(wrong, "leave it out, or train anew into another --out without --resume")
+
+
+def refuse_what_is_done(run: Run, done: int, changed: dict[str, Any]) -> None:
+    """More steps, or more time, than a run has had is a longer training; less would only rename what is there."""
+    if changed.get("steps") is not None and changed["steps"] <= done:
+        raise BadInput(
+            f"{run.path} is at step {done} already, got --steps {changed['steps']}", f"give more than {done}"
+        )
+    seconds = max((line["seconds"] for line in run.metrics()), default=0.0)
+    if changed.get("budget") is not None and changed["budget"] <= seconds:
+        wrong = f"{run.path} was trained for {seconds:.0f} s already, got --budget {changed['budget']:g}s"
+        raise BadInput(wrong, "give more, the time so far counts")
 
 
 def follow(steps: Iterable[Step], title: str) -> None:

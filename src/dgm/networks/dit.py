@@ -48,7 +48,10 @@ class DiT(nn.Module):
         super().__init__()
         heads = heads or max(1, width // 32)
         if width % 4 or width % heads:
-            raise BadInput(f"the DiT's width must be a multiple of 4 and of {heads} heads, got {width}", "change it")
+            raise BadInput(
+                f"the DiT's width must be a multiple of 4 and of {heads} heads, got {width}",
+                f"{heads * 4} is such a width",
+            )
         self.patch = patch or (2 if max(size) <= 16 else 4)
         self.grid = (-(-size[0] // self.patch), -(-size[1] // self.patch))
         self.stem = nn.Linear(inputs * self.patch**2, width)

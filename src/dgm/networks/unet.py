@@ -50,7 +50,9 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if width % 8:
-            raise BadInput(f"the U-Net's width must be a multiple of 8, got {width}", "change it")
+            raise BadInput(
+                f"the U-Net's width must be a multiple of 8, got {width}", f"{max(8, width // 8 * 8)} is such a width"
+            )
         multipliers = multipliers or usual_multipliers(size)
         levels = len(multipliers)
         self.multiple = 2 ** (levels - 1)

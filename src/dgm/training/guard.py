@@ -17,7 +17,7 @@ BEFORE_THE_START = (".lock", "checkpoints")  # what a training writes before its
 
 
 class Guard:
-    """Holds the lock of a run directory and catches the first SIGINT or SIGTERM; the second one ends the process.
+    """Holds the lock of a run directory and catches the first SIGINT, SIGTERM or SIGHUP; the second ends the process.
 
     Args:
         out: The run directory, which is made; None guards nothing.
@@ -35,7 +35,9 @@ class Guard:
         if self.out is not None and self.writes:
             self.lock(self.out)
         if self.out is not None and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) == signal.SIG_IGN:  # as nohup asks
+                    continue
                 self._handlers[number] = signal.signal(number, self.stop)
         return self
 

@@ -46,7 +46,7 @@ def fit(
 
     Raises:
         BadInput: For settings out of range, data of another space, an ``out`` that exists or cannot be written.
-        Interrupted: When stopped by SIGINT or SIGTERM; all is saved.
+        Interrupted: When stopped by SIGINT, SIGTERM or SIGHUP; all is saved.
         TrainingStopped: When a loss is no longer finite, or another process trains in ``out``.
 
     Example:

@@ -1,0 +1,58 @@
+"""argparse's parser with errors of our own: one line, in plain words, with the nearest option."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import NoReturn
+
+from dgm.errors import BadInput, UnknownName
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises where argparse would print its usage and leave."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(in_plain_words(message), f"see `{self.prog} --help`")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):  # type: ignore[no-untyped-def, override]
+        parsed, left = self.parse_known_args(args, namespace)
+        if left:
+            refuse_unknown(left[0], self)
+        return parsed
+
+
+def refuse_unknown(argument: str, parser: argparse.ArgumentParser) -> NoReturn:
+    """The error for an argument that the parser does not know, with the nearest option."""
+    if argument.startswith("-"):
+        raise UnknownName.of(f"option of {parser.prog}", argument.split("=")[0], options_of(parser))
+    raise BadInput(f"{parser.prog} takes no further argument, got '{argument}'", f"see `{parser.prog} --help`")
+
+
+def options_of(parser: argparse.ArgumentParser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+
+
+def in_plain_words(message: str) -> str:
+    """What argparse says of an argument, as a sentence.
+
+    Example:
+        >>> in_plain_words("argument --split: invalid choice: 'x' (choose from 'train', 'test')")
+        "--split must be train or test, got 'x'"
+        >>> in_plain_words("argument -n: expected one argument")
+        '-n needs a value'
+    """
+    for pattern, sentence in (
+        (r"the following arguments are required: (.*)", r"\1: missing"),
+        (r"argument (\S+): expected one argument", r"\1 needs a value"),
+        (r"argument (\S+): expected (\S+ \S+ \S+|\d+) arguments?", r"\1 needs \2 values"),
+        (r"argument (\S+): ignored explicit argument (.*)", r"\1 takes no value, got \2"),
+        (r"argument (\S+): (must .*)", r"\1 \2"),
+    ):
+        if found := re.fullmatch(pattern, message):
+            return found.expand(sentence)
+    if choice := re.fullmatch(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)", message):
+        *others, last = choice[3].replace("'", "").split(", ")
+        return f"{choice[1]} must be {', '.join(others)} or {last}, got {choice[2]}"
+    return message

@@ -1,0 +1,43 @@
+"""The numbers that options take: what is no number, not finite or out of range is said in plain words."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TypeVar
+
+from dgm import settings
+
+N = TypeVar("N", int, float)
+
+SEEDS = 2**63 - 1  # the largest seed that torch's generators take
+MOST_STEPS = 100_000  # of a sampler
+
+
+def whole(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
+    """The type of an option that takes a whole number from ``low`` to ``high``.
+
+    Example:
+        >>> whole(low=1)("64")
+        64
+    """
+    return lambda text: checked(text, int, low, high)
+
+
+def real(low: float | None = None, high: float | None = None) -> Callable[[str], float]:
+    """The type of an option that takes a finite number from ``low`` to ``high``."""
+    return lambda text: checked(text, float, low, high)
+
+
+def checked(text: str, kind: type[N], low: float | None, high: float | None) -> N:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {settings.in_words(kind)}, got '{text}'") from None
+    if wanted := settings.refused(value, low, high):
+        raise argparse.ArgumentTypeError(f"must be {wanted}, got {text}")
+    return value
+
+
+def seed() -> Callable[[str], int]:
+    return whole(0, SEEDS)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from dgm import data, runs
 from dgm.registry import ONE_OF_EACH_FAMILY
 from dgm.report.pictures import grid
+from dgm.sampling import sample
 
 SHOWN = 25
 
@@ -17,7 +18,7 @@ SHOWN = 25
 def main(folder: Path) -> None:
     digits = data.load("digits")
     panels = {"real digits": digits.test.x[:SHOWN]}
-    panels |= {name: runs.load(folder / name / "seed-0").sample(SHOWN, seed=0) for name in ONE_OF_EACH_FAMILY}
+    panels |= {name: sample(runs.load(folder / name / "seed-0"), SHOWN) for name in ONE_OF_EACH_FAMILY}
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axes, (name, x) in zip(figure.subplots(2, 6).flatten(), panels.items(), strict=True):
         axes.imshow(grid(x, digits.space), cmap="grey")

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent / "src" / "dgm"
 FILES = sorted(ROOT.rglob("*.py"))
 # the lowest layer first; a module may import its own layer and those before it
 LAYERS = [
-    {"errors", "settings", "seeds", "space", "protocols", "likelihood"},
+    {"errors", "settings", "seeds", "space", "protocols", "inputs", "modes"},
     {"distributions", "networks", "processes"},
-    {"samplers"},
+    {"samplers", "sampling", "likelihood"},
     {"models"},
     {"registry"},
     {"data"},

@@ -3,7 +3,7 @@
 >>> import dgm
 >>> digits = dgm.data.load("digits")
 >>> model = dgm.create("gmm", digits.space, components=3)
->>> model.sample(2, seed=0).shape
+>>> dgm.sample(model, 2).shape
 torch.Size([2, 1, 8, 8])
 """
 
@@ -22,18 +22,20 @@ _LAZY = {
     "log_likelihood": "dgm.likelihood",
     "create": "dgm.registry",
     "MODELS": "dgm.registry",
+    "sample": "dgm.sampling",
     "fit": "dgm.training",
     "load": "dgm.runs",
     "data": "dgm.data",
 }
 
-__all__ = ["MODELS", "Kind", "Likelihood", "Space", "create", "data", "fit", "load", "log_likelihood"]
+__all__ = ["MODELS", "Kind", "Likelihood", "Space", "create", "data", "fit", "load", "log_likelihood", "sample"]
 
 if TYPE_CHECKING:
     from dgm import data
     from dgm.likelihood import Kind, Likelihood, log_likelihood
     from dgm.registry import MODELS, create
     from dgm.runs import load
+    from dgm.sampling import sample
     from dgm.space import Space
     from dgm.training import fit
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dgm.errors import BadInput, UnknownName, Unsupported
+from dgm.inputs import whole
+from dgm.modes import device_of, evaluating
+from dgm.networks.embeddings import check_labels, classes_of, given_labels, label_shares
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
@@ -24,6 +28,7 @@ from dgm.protocols import (
 )
 
 MOST, NUMBERS = 512, 1 << 16  # examples at once; numbers that they have together, on a CPU
+ODES = 50  # examples at once where each is an ODE: one step size serves them all
 
 
 class Kind(StrEnum):
@@ -37,13 +42,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Likelihood:
-    """log p(x) of a batch, or what the model has in its place.
+    """log p(x) or log p(x|y) of a batch, or what the model has in its place.
+
+    The two differ, and are not to be ranked against each other: with K labels equally often, log p(x|y) of the right
+    label may be higher than log p(x) by up to log K nats.
 
     Attributes:
         nats: One number an example, (B,), in nats.
         kind: Exact, a lower bound, an estimate, or unnormalised (log p(x) + log Z, with Z unknown).
         method: How it was computed, in a few words.
         dim: D, the number of dimensions of one example.
+        condition: What is given: "label" for log p(x|y), None for log p(x).
 
     Example:
         >>> Likelihood(torch.tensor([-64 * math.log(2)]), Kind.EXACT, "closed form", dim=64).bits_per_dim
@@ -54,6 +63,7 @@ class Likelihood:
     kind: Kind
     method: str
     dim: int
+    condition: str | None = None
 
     @property
     def bits_per_dim(self) -> PerExample:
@@ -85,54 +95,150 @@ def kind_of(model: Model) -> Kind | None:
     return next(iter(kinds_of(model)), None)
 
 
-def at_once(model: Model) -> int:
+def at_once(model: Model, kind: Kind | None = None) -> int:
     """How many examples a pass without gradients should take.
 
     On a CPU so few that a layer's features lie in memory which the process keeps: larger ones are asked of the system
     anew at each layer, page by page, and a pass over 512 images takes two to three times as long as eight over 64.
     """
-    device = next(model.parameters(), torch.empty(0)).device
-    return max(16, min(MOST, NUMBERS // model.space.dim)) if device.type == "cpu" else MOST
+    most = ODES if kind is Kind.ESTIMATE else MOST
+    return max(16, min(most, NUMBERS // model.space.dim)) if device_of(model).type == "cpu" else most
+
+
+def silent(share: float) -> None: ...
 
 
 @torch.no_grad()
 def log_likelihood(
-    model: Model, x: Batch, y: Labels | None = None, *, draws: int = 1, kind: Kind | str | None = None
+    model: Model,
+    x: Batch | Any,
+    y: Labels | Any | None = None,
+    *,
+    draws: int = 1,
+    kind: Kind | str | None = None,
+    marginal: bool = False,
+    progress: Callable[[float], None] = silent,
 ) -> Likelihood:
-    """A likelihood that ``model`` has of ``x``, with its kind.
+    """A likelihood that ``model`` has of ``x``, with its kind: log p(x|y) of a conditional model, log p(x) otherwise.
+
+    The model is evaluated as `dgm.modes` says, block by block on its own device, so that x may be as large as memory
+    holds, or be mapped from a file.
 
     Args:
-        x: (B, *space.shape), in the data's own space.
-        y: (B,) labels, for a conditional model.
+        x: (B, *space.shape), in the data's own space: a tensor, or an array or nested list of numbers.
+        y: (B,) labels of a conditional model, or one for all.
         draws: Random draws an example. Their weights are averaged where the model has importance weights (a bound that
             tightens with K), their bounds or estimates are averaged otherwise; an exact likelihood ignores it.
         kind: Which, of a model that has several; the best by default.
+        marginal: log p(x) of a conditional model, at the cost of all its labels: see `marginalised`.
+        progress: Called with the share done before each block.
+
+    Returns:
+        The likelihoods, on the device that x is on.
 
     Raises:
-        Unsupported: For a model with no likelihood of any kind, or of this.
-        BadInput: For a batch that is not of the model's space.
+        Unsupported: For a model with no likelihood of any kind, or of this; for a label or none where the model needs
+            the other.
+        BadInput: For a batch that is not of the model's space, or labels that do not fit.
     """
-    if draws < 1:
-        raise BadInput(f"draws must be at least 1, got {draws}", "ask for one draw or more")
-    model.space.check(x)
-    kind = _chosen(model, kind)
+    draws, kind, batch = whole("draws", draws, low=1), _chosen(model, kind), model.space.check(x)
+    labels = _condition(model, y, len(batch), kind, marginal=marginal)
+    weighted = isinstance(model, ImportanceWeighted) and (draws > 1 or marginal)
+    device, dtype = device_of(model), _dtype(model)
+
+    def nats(rows: Tensor) -> PerExample:
+        progress(int(rows[0]) / len(batch))
+        block = batch[rows].to(device, dtype)
+        if marginal:
+            return marginalised(model, block, kind, draws, weighted=weighted)
+        return _nats(model, block, None if labels is None else labels[rows].to(device), kind, draws, weighted=weighted)
+
+    with evaluating(model):
+        blocks = torch.arange(len(batch)).split(at_once(model, kind)) if len(batch) else ()
+        parts = [nats(rows).to(batch.device) for rows in blocks]
+    method = _method(model, kind, draws, weighted=weighted)
+    method += f", sum over {classes_of(model)} labels" if marginal else ""
+    found = torch.cat(parts) if parts else torch.empty(0)
+    return Likelihood(found, kind, method, model.space.dim, condition=None if labels is None else "label")
+
+
+def _condition(model: Model, y: Any, n: int, kind: Kind, *, marginal: bool) -> Labels | None:
+    """The labels to condition on; None for log p(x)."""
+    if not marginal:
+        return check_labels(given_labels(model, y, n), classes_of(model))
+    if y is not None:
+        raise BadInput("labels are given, and the marginal is of all of them", "give labels, or ask for the marginal")
+    if not classes_of(model):
+        raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
+    if kind is Kind.UNNORMALISED:
+        raise Unsupported("energies of different labels have no common log Z", "give labels")
+    return None
+
+
+def _dtype(model: Model) -> torch.dtype:
+    """In which x is computed with: as the space keeps it, or with the digits of the model's own parameters."""
+    if model.space.discrete:
+        return model.space.dtype
+    own = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return torch.promote_types(next(own, torch.float32), torch.float32)
+
+
+def _nats(model: Model, x: Batch, y: Labels | None, kind: Kind, draws: int, *, weighted: bool) -> PerExample:
+    match kind:
+        case Kind.EXACT:
+            return model.log_prob(x, y)
+        case Kind.LOWER_BOUND if weighted:
+            return torch.stack([model.log_weight(x, y) for _ in range(draws)]).logsumexp(0) - math.log(draws)
+        case Kind.LOWER_BOUND:
+            return torch.stack([model.elbo(x, y) for _ in range(draws)]).mean(0)
+        case Kind.ESTIMATE:
+            return torch.stack([model.log_prob_estimate(x, y) for _ in range(draws)]).mean(0)
+        case Kind.UNNORMALISED:
+            return -model.energy(x, y)
+
+
+def marginalised(model: Model, x: Batch, kind: Kind, draws: int, *, weighted: bool) -> PerExample:
+    r"""log p(x) of a conditional model, (B,), with p(y) the share of each label in the training data.
+
+    .. math:: \log p(x) = \log \sum_y p(y) p(x|y)
+
+    It keeps its kind. Every label is computed under the same noise, so that the noise of an estimate does not choose
+    the label. The largest of noisy bounds is no bound, while importance weights may be summed, since the sum is itself
+    a weight of p(x). A bound L without weights is therefore summed by another one, with L' of draws of its own:
+
+    .. math:: \log p(x) \ge E_{q(y)}[L(x|y) + \log p(y) - \log q(y)], \quad q(y) \propto p(y) e^{L'(x|y)}
+    """
+    shares = label_shares(model).to(x.device)
+    labels = shares.nonzero()[:, 0]
+
+    def joint() -> Tensor:
+        """log p(x|y) + log p(y) of the labels that there are, (labels, B)."""
+        found = []
+        for label in labels:
+            # what the last label draws is not put back, or the next draws would be the same ones
+            with torch.random.fork_rng([x.device] if x.is_cuda else [], enabled=bool(label != labels[-1])):
+                found.append(_nats(model, x, label.expand(len(x)), kind, draws, weighted=weighted))
+        return torch.stack(found) + shares[labels].log()[:, None].to(found[0])
+
+    if kind is not Kind.LOWER_BOUND or weighted:
+        return joint().logsumexp(0)
+    log_q = joint().log_softmax(0)
+    return (log_q.exp() * (joint() - log_q)).sum(0)
+
+
+def _method(model: Model, kind: Kind, draws: int, *, weighted: bool) -> str:
     stated = _stated(model, kind)
     match kind:
         case Kind.EXACT:
-            nats, method = model.log_prob(x, y), stated or "closed form"
-        case Kind.LOWER_BOUND if draws > 1 and isinstance(model, ImportanceWeighted):
-            weights = torch.stack([model.log_weight(x, y) for _ in range(draws)])
-            nats, method = weights.logsumexp(0) - math.log(draws), f"importance-weighted bound, K = {draws}"
-            method += f", {stated}" if stated else ""
+            return stated or "closed form"
+        case Kind.LOWER_BOUND if weighted:
+            return f"importance-weighted bound, K = {draws}" + (f", {stated}" if stated else "")
         case Kind.LOWER_BOUND:
-            nats = torch.stack([model.elbo(x, y) for _ in range(draws)]).mean(0)
-            method = f"{stated or 'evidence lower bound'}, {_count(draws)}"
+            return f"{stated or 'evidence lower bound'}, {_count(draws)}"
         case Kind.ESTIMATE:
-            nats = torch.stack([model.log_prob_estimate(x, y) for _ in range(draws)]).mean(0)
-            method = f"{stated or 'estimate'}, {_count(draws)}"
+            return f"{stated or 'estimate'}, {_count(draws)}"
         case Kind.UNNORMALISED:
-            nats, method = -model.energy(x, y), stated or "negative energy, log Z unknown"
-    return Likelihood(nats, kind, method, dim=model.space.dim)
+            return stated or "negative energy, log Z unknown"
 
 
 def _chosen(model: Model, kind: Kind | str | None) -> Kind:

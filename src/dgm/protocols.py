@@ -76,7 +76,10 @@ class Fittable(Protocol):
 @runtime_checkable
 class Samplable(Protocol):
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        """``n`` examples in the data's own space. Sample k depends on the seed and on k alone."""
+        """``n`` examples in the data's own space, in evaluation mode. Sample k depends on the seed and on k alone.
+
+        A model with labels draws them where ``y`` is None. `dgm.sample` is what a user calls.
+        """
         ...
 
 

@@ -34,6 +34,7 @@ from torch import Tensor
 from dgm import data, registry
 from dgm.data import Dataset
 from dgm.errors import BadInput, DamagedRun, DgmError
+from dgm.networks.embeddings import set_label_shares
 from dgm.protocols import Model
 
 FORMAT = 1
@@ -235,4 +236,5 @@ def load(path: str | Path, model: type[Model] | None = None) -> Model:
     except RuntimeError as error:
         wrong = f"the weights in {path} do not fit its config.json: {' '.join(str(error).split())}"
         raise DamagedRun(wrong, "take both files from one run") from error
+    set_label_shares(trained, run.config["data"].get("label_shares", []))
     return trained.eval()

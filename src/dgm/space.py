@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from dgm.errors import BadInput, UnknownName
+from dgm.inputs import tensor
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import ArrayLike
 
 KindOfSpace = Literal["binary", "levels", "tokens", "continuous"]
 
@@ -109,16 +111,19 @@ class Space:
             return torch.float32
         return torch.uint8 if self.kind != "tokens" and (self.values or 0) <= 256 else torch.int64
 
-    def check(self, x: torch.Tensor) -> torch.Tensor:
+    def check(self, x: torch.Tensor | ArrayLike) -> torch.Tensor:
         """``x`` itself, once its shape, type and range are known to be those of a batch of this space.
+
+        An array or a nested list becomes a tensor.
 
         Raises:
             BadInput: With what was expected and what came.
         """
-        if tuple(x.shape[1:]) != self.shape:
+        x = tensor("the batch", x)
+        if x.ndim == 0 or tuple(x.shape[1:]) != self.shape:
             wrong = f"expected examples of shape {self.shape}, got {tuple(x.shape[1:])}"
             raise BadInput(wrong, "give a batch (B, *shape) of this space")
-        if self.discrete == (x.is_floating_point() or x.is_complex()):
+        if x.is_complex() or self.discrete == x.is_floating_point():
             wrong = f"expected {'integers' if self.discrete else 'floats'} for a {self.kind} space, got {x.dtype}"
             raise BadInput(wrong, "convert the batch")
         if len(x) == 0:

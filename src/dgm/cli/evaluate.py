@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=seed(), default=0, help="of the samples and the draws (0)")
     own.add_trust(parser)
+    parser.add_argument(
+        "--marginal", action="store_true", help="log p(x) of a conditional model, summed over its labels"
+    )
     parser.add_argument("--json", action="store_true", help="print the whole document")
 
 
@@ -46,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             spaces=args.features,
             draws=args.draws,
             seed=args.seed,
+            marginal=args.marginal,
             progress=progress.update,
         )
     write_json(document, trained.path / "evaluation.json")
@@ -64,9 +68,10 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         spread = 1.96 * row["bits_per_dim_se"]
         low, high = row["bits_per_dim"] - spread, row["bits_per_dim"] + spread
         kind, how = row["kind"].replace("_", " "), f"{row['split']}, N = {row['n']:,}; {row['method']}"
-        table.add_row(f"bits/dim, {kind}", f"{row['bits_per_dim']:.4g}", f"{low:.4g} … {high:.4g}", "", how)
+        of = "log p(x | label)" if row["condition"] else "log p(x)"
+        table.add_row(f"bits/dim of {of}, {kind}", f"{row['bits_per_dim']:.4g}", f"{low:.4g} … {high:.4g}", "", how)
         low, high = (row["nats"] + sign * 1.96 * row["nats_se"] for sign in (-1, 1))
-        table.add_row(f"log p(x) in nats, {kind}", f"{row['nats']:.5g}", f"{low:.5g} … {high:.5g}", "", how)
+        table.add_row(f"{of} in nats, {kind}", f"{row['nats']:.5g}", f"{low:.5g} … {high:.5g}", "", how)
         if tokens:
             table.add_row("perplexity a token", f"{row['perplexity']:.4g}", "", "", how)
     for row in document["metrics"]:

@@ -84,6 +84,13 @@ class Dataset:
     def splits(self) -> dict[str, Split]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
+    @property
+    def label_shares(self) -> list[float]:
+        """p(y) of the training split, one number a label; empty where there are no labels."""
+        if self.train.y is None or len(self.train) == 0:
+            return []
+        return (self.train.y.bincount(minlength=len(self.labels)) / len(self.train)).tolist()
+
     def describe(self) -> dict[str, Any]:
         """Where the numbers come from, and what `dgm.data.load` needs to load the same again."""
         return {
@@ -92,6 +99,7 @@ class Dataset:
             "sizes": {name: len(split) for name, split in self.splits.items()},
             "split": self.split,
             "labels": list(self.labels),
+            "label_shares": self.label_shares,
             "columns": list(self.columns),
             "alphabet": self.alphabet,
             "rate": self.rate,

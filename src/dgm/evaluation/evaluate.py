@@ -20,11 +20,11 @@ from dgm.evaluation.frechet import frechet_distance
 from dgm.evaluation.kernel import kernel_distance
 from dgm.evaluation.neighbours import copies, precision_recall_density_coverage
 from dgm.evaluation.score import inception_score
-from dgm.likelihood import Kind, Likelihood, at_once, kinds_of, log_likelihood
+from dgm.likelihood import Kind, kinds_of, log_likelihood
+from dgm.modes import device_of
 from dgm.protocols import ImportanceWeighted, Model, Samplable
-from dgm.seeds import Streams
+from dgm.sampling import sample
 
-CHUNK, FEW = 250, 50  # samples drawn at a time, and examples where each takes seconds
 LIKELIHOODS = 0.3  # of an evaluation's time, or so
 NEIGHBOURS = 5
 FOLDS = 10  # of the jackknife
@@ -59,6 +59,7 @@ def evaluate(
     spaces: list[str] | None = None,
     draws: int = 1,
     seed: int = 0,
+    marginal: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Likelihood, quality, coverage, copies and speed of a trained model.
@@ -68,6 +69,7 @@ def evaluate(
         split: Which split is real.
         spaces: Feature spaces, of pixels, pca and classifier; by default all that the data allows.
         draws: Random draws an example, for likelihoods that take any.
+        marginal: Of a conditional model log p(x), summed over its labels, in place of log p(x|y).
         progress: Called with the share done and what comes next.
 
     Returns:
@@ -80,7 +82,7 @@ def evaluate(
     document: dict[str, Any] = {"format": 1, "likelihood": [], "metrics": []}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        document["likelihood"] = likelihoods(model, real.x, real.y, split, draws, seed, progress)
+        document["likelihood"] = likelihoods(model, real.x, real.y, split, draws, seed, progress, marginal=marginal)
     if isinstance(model, Samplable):
         progress(LIKELIHOODS, "sampling")
         x, document["samples"] = drawn(model, samples, seed)
@@ -102,7 +104,15 @@ def evaluate(
 
 
 def likelihoods(
-    model: Model, x: Tensor, y: Tensor | None, split: str, draws: int, seed: int = 0, progress: Progress = silent
+    model: Model,
+    x: Tensor,
+    y: Tensor | None,
+    split: str,
+    draws: int,
+    seed: int = 0,
+    progress: Progress = silent,
+    *,
+    marginal: bool = False,
 ) -> list[dict[str, Any]]:
     """Every kind that says more than another of the model's: an exact one alone, else a bound, tighter with importance
     weights, and an estimate, of a part of the examples where they are many; an energy where there is nothing else.
@@ -122,7 +132,7 @@ def likelihoods(
         rows = torch.arange(len(x))
         if kind is Kind.ESTIMATE:
             rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
-        found.append(likelihood(model, x, y, split, count, kind, rows, tell))
+        found.append(likelihood(model, x, y, split, count, kind, rows, tell, marginal=marginal))
     return found
 
 
@@ -145,24 +155,24 @@ def likelihood(
     kind: Kind,
     rows: Tensor,
     tell: Callable[[float], None],
+    *,
+    marginal: bool = False,
 ) -> dict[str, Any]:
     """One kind, of the examples in these rows, with the standard error over them and over what was drawn for them."""
-    parts: list[Likelihood] = []
-    chunks = rows.split(FEW if kind is Kind.ESTIMATE else at_once(model))
-    for some in chunks:
-        tell(len(parts) / len(chunks))
-        parts.append(log_likelihood(model, x[some], None if y is None else y[some], draws=draws, kind=kind))
-    nats = torch.cat([part.nats for part in parts]).double()
-    error, bits = float(nats.std() / math.sqrt(len(nats))), 1 / (parts[0].dim * math.log(2))
+    labels = None if y is None or marginal else y[rows]
+    found = log_likelihood(model, x[rows], labels, draws=draws, kind=kind, marginal=marginal, progress=tell)
+    nats = found.nats.double()
+    error, bits = float(nats.std() / math.sqrt(len(nats))), 1 / (found.dim * math.log(2))
     mean = float(nats.mean())
     return {
-        "kind": str(parts[0].kind),
-        "method": parts[0].method,
+        "kind": str(found.kind),
+        "condition": found.condition,
+        "method": found.method,
         "nats": mean,
         "nats_se": error,
         "bits_per_dim": -mean * bits,
         "bits_per_dim_se": error * bits,
-        "perplexity": math.exp(-mean / parts[0].dim),
+        "perplexity": math.exp(-mean / found.dim),
         "n": len(nats),
         "of": len(x),
         "split": split,
@@ -171,14 +181,11 @@ def likelihood(
 
 
 def drawn(model: Model, n: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
-    device = next(model.parameters(), torch.empty(0)).device
-    started, chunks = time.perf_counter(), []
-    for start in range(0, n, CHUNK):
-        keys = range(start, min(start + CHUNK, n))
-        chunks.append(model.sample(len(keys), seed=Streams(seed, keys, device)).cpu())
+    started = time.perf_counter()
+    x = sample(model, n, seed=seed)
     seconds = time.perf_counter() - started
-    about = {"n": n, "seed": seed, "seconds": seconds, "per_second": n / seconds, "device": str(device)}
-    return torch.cat(chunks), about | {"threads": torch.get_num_threads()}
+    about = {"n": n, "seed": seed, "seconds": seconds, "per_second": n / seconds, "device": str(device_of(model))}
+    return x, about | {"threads": torch.get_num_threads()}
 
 
 def metrics(space: Features, real: Tensor, generated: Tensor, pretend: Tensor, split: str) -> list[dict[str, Any]]:

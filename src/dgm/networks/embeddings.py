@@ -1,13 +1,17 @@
-"""Embeddings of times and labels."""
+"""Embeddings of times, and labels: which fit a model, which are drawn, which are hidden."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dgm.errors import BadInput, Unsupported
+from dgm.inputs import brief, tensor
+from dgm.protocols import Labels, Model
 from dgm.seeds import Streams
 
 
@@ -52,17 +56,66 @@ def check_labels(y: Tensor | None, classes: int) -> Tensor | None:
     return y
 
 
-def sampled_labels(y: Tensor | None, classes: int, noise: Streams) -> Tensor | None:
-    """The labels to sample: those given, one a sample, else uniform ones from the samples' own streams.
+def classes_of(model: Model) -> int:
+    """How many labels the model is conditional on; 0 for none."""
+    return int(getattr(getattr(model, "config", None), "classes", 0))
+
+
+def given_labels(model: Model, y: Any, n: int) -> Labels | None:
+    """What a user gives as labels, (n,) whole numbers or one for all, once it is known to fit; None stays None.
+
+    Raises:
+        Unsupported: For a model without labels.
+        BadInput: For what is no whole number, another count than ``n``, or a label out of range.
+    """
+    if y is None:
+        return None
+    labels = tensor("labels", y)
+    if len(labels.shape) and not len(labels):
+        labels = labels.long()  # numpy takes an empty list for fractions
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise BadInput(f"labels must be whole numbers, got {labels.dtype}", "convert them")
+    if labels.ndim == 0:
+        labels = labels.expand(n)
+    if labels.shape != (n,):
+        wrong = f"expected {n} labels, one an example, got {brief(y)} of shape {tuple(labels.shape)}"
+        raise BadInput(wrong, "give as many as examples, or one for all")
+    return check_labels(labels.long(), classes_of(model))
+
+
+def sampled_labels(y: Tensor | None, model: Model, noise: Streams) -> Tensor | None:
+    """The labels to sample: those given, one a sample, else drawn as `label_shares` says, by the samples' own streams.
 
     Raises:
         BadInput: For another number of labels than of samples.
     """
     if y is not None and len(y) != len(noise):
         raise BadInput(f"expected {len(noise)} labels, one a sample, got {len(y)}", "give as many as samples")
+    classes = classes_of(model)
     if classes and y is None:
-        y = (noise.uniform(()) * classes).long()
+        y = noise.categorical(label_shares(model).log().to(noise.device).expand(len(noise), -1))
     return check_labels(y, classes)
+
+
+def label_shares(model: Model) -> Tensor:
+    """p(y), (classes,) float64: the share of each label in the training data.
+
+    `dgm.fit` sets them and `dgm.load` reads them from the run. They are uniform for a model that has not been trained,
+    and for a run that does not say them, as older ones do not.
+    """
+    classes = classes_of(model)
+    shares = torch.tensor(getattr(model, "label_shares", None) or [1.0] * classes, dtype=torch.float64)
+    return shares / shares.sum()
+
+
+def set_label_shares(model: Model, shares: Sequence[float]) -> None:
+    """Of a model with labels; ``shares`` may be of fewer labels than the model has, the others have none."""
+    classes = classes_of(model)
+    if classes and sum(shares[:classes]) > 0:
+        known = [*shares[:classes], *[0.0] * (classes - len(shares))]
+        model.label_shares = known
+        if hasattr(model, "dequantised"):  # which is the one that draws
+            model.dequantised.label_shares = known
 
 
 def hidden_labels(y: Tensor | None, classes: int, share: float) -> Tensor | None:

@@ -13,7 +13,7 @@ from dgm.errors import BadInput, DamagedRun
 from dgm.protocols import Samplable
 from dgm.report.table import Trained
 from dgm.runs import Run, load, read_json, read_weights, write_weights
-from dgm.seeds import Streams
+from dgm.sampling import sample
 
 SHOWN = 36  # images a grid
 POINTS = 500  # points or rows of a table a plot
@@ -80,7 +80,7 @@ def samples(run: Trained, dataset: Dataset) -> Tensor | None:
     kept = directory.path / "samples" / f"report-seed-{seed}-{n}.safetensors"
     if not is_newer(kept, directory):
         kept.parent.mkdir(exist_ok=True)
-        x = load(run.path).sample(n, seed=Streams(seed, range(n)))
+        x = sample(load(run.path), n, seed=seed)
         write_weights({"x": x}, kept)
     return read_weights(kept)["x"]
 

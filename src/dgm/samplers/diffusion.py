@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dgm.errors import BadInput, UnknownName
+from dgm.modes import evaluated
 from dgm.networks.embeddings import sampled_labels
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise, Endpoints
@@ -86,6 +87,7 @@ def trajectory(
         yield State(model.scaling.inverse(x), step, max(step, solving.steps))
 
 
+@evaluated
 def sample(model: Model, n: int, y: Labels | None = None, *, seed: Seed = None, **how: Any) -> Tensor:
     """The last state of `trajectory`, (n, *shape)."""
     *_, x = states(model, n, y, seed=seed, **how)
@@ -105,7 +107,7 @@ def states(
     """Those of `trajectory`, in the path's own units."""
     solving, loc = solving or model.solving, model.scaling.loc
     draw = streams(n, seed, loc.device)
-    y = sampled_labels(y, model.config.classes, draw)
+    y = sampled_labels(y, model, draw)
 
     normals = drawn(draw, model.space.shape)
 

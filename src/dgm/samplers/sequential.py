@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dgm.errors import BadInput, Unsupported
+from dgm.modes import evaluated
 from dgm.networks.embeddings import sampled_labels
 from dgm.networks.raster import reading_order, to_sequence
 from dgm.protocols import Batch, Labels, Model, State
@@ -76,7 +77,7 @@ def trajectory(
     if choice.truncates and model.observed.outputs != space.values:
         raise Unsupported("top-k and top-p need a table of values, which this model has not", "use the temperature")
     noise = streams(n, seed, device)
-    y = sampled_labels(y, getattr(model.config, "classes", 0), noise)
+    y = sampled_labels(y, model, noise)
     u = noise.uniform((space.dim, 2))
     x = torch.zeros(n, *space.shape, dtype=space.dtype, device=device)
     if given is not None:
@@ -98,6 +99,7 @@ def filled(
         yield State(x, i + 1, len(order))
 
 
+@evaluated
 def sample(model: Model, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
     for state in trajectory(model, n, y, seed=seed):
         x = state.x

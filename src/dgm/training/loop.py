@@ -16,6 +16,7 @@ from torch import Tensor
 from dgm import __version__, registry, runs
 from dgm.data import Dataset
 from dgm.errors import BadInput, Interrupted, TrainingStopped, Unsupported
+from dgm.networks.embeddings import set_label_shares
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
 from dgm.seeds import mix
 from dgm.training import checkpoint
@@ -59,6 +60,7 @@ def fit(
     out = None if out is None else Path(out)
     settings = settings_for(model, chosen, kept_settings(out, model, dataset) if resume else None)
     check(model, dataset, settings)
+    set_label_shares(model, dataset.label_shares)
     return Training(model, dataset, settings, out).run(resume)
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm.models.autoregressive.made import MADE
+from dgm.modes import evaluated
 from dgm.networks.embeddings import sampled_labels
 from dgm.networks.raster import from_sequence, reading_order
 from dgm.protocols import Batch, Labels, PerExample, State
@@ -90,7 +91,7 @@ class OrderlessMADE(nn.Module):
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         """A dimension a step, each sample's in an order of its own."""
         noise = streams(n, seed, self.m.device)
-        y = sampled_labels(y, self.config.classes, noise)
+        y = sampled_labels(y, self, noise)
         k = (noise.uniform(()) * self.config.orders).long()
         u = noise.uniform((self.space.dim, 2))
         x = torch.zeros(n, *self.space.shape, dtype=self.space.dtype, device=self.m.device)
@@ -114,6 +115,7 @@ class OrderlessMADE(nn.Module):
                 part.view(len(rows), -1)[:, dim] = flat[rows, dim] = drawn
             yield State(x, i + 1, self.space.dim)
 
+    @evaluated
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         for state in self.trajectory(n, y, seed=seed):
             x = state.x

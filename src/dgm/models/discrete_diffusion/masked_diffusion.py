@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from dgm.modes import evaluated
 from dgm.networks.denoiser import Condition
 from dgm.networks.embeddings import check_labels, sampled_labels
 from dgm.networks.transformer import Transformer
@@ -90,6 +91,7 @@ class MaskedDiffusion(nn.Module):
         nats = -cross_entropy(logits.movedim(-1, 1), x, reduction="none")
         return dim / k * (nats * masked).sum(1)
 
+    @evaluated
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         *_, last = self.trajectory(n, y, seed=seed)
         return last.x
@@ -99,7 +101,7 @@ class MaskedDiffusion(nn.Module):
         """Masked positions show the value that is thought likeliest."""
         device = next(self.parameters()).device
         draw, steps = streams(n, seed, device), self.config.sampling_steps
-        y = sampled_labels(y, self.config.classes, draw)
+        y = sampled_labels(y, self, draw)
         states = unmask(
             lambda z: self.network(z, y),
             self.schedule,

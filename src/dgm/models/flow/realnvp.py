@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, pixel_shuffle, pixel_unshuffle, softplus
 
 from dgm.distributions.scaling import Scaling
+from dgm.modes import evaluated
 from dgm.networks.conv import ConvNet
 from dgm.networks.embeddings import check_labels, sampled_labels
 from dgm.networks.mlp import mlp
@@ -95,9 +96,10 @@ class RealNVP(nn.Module):
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         return -self.log_prob(x, y)
 
+    @evaluated
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(n, seed, next(self.parameters()).device)
-        y = sampled_labels(y, self.config.classes, noise)
+        y = sampled_labels(y, self, noise)
         with torch.no_grad():
             return self.decode(noise.normal(self.space.shape), y)
 

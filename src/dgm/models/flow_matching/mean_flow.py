@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dgm.distributions.scaling import Scaling
+from dgm.modes import evaluated
 from dgm.networks.denoiser import Denoiser
 from dgm.networks.embeddings import check_labels, hidden_labels, sampled_labels
 from dgm.processes.gaussian import Straight, over
@@ -111,6 +112,7 @@ class MeanFlow(nn.Module):
         """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
         return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
 
+    @evaluated
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         *_, last = self.trajectory(n, y, seed=seed)
         return last.x
@@ -120,7 +122,7 @@ class MeanFlow(nn.Module):
         """From noise in equal strides of time, each along the average velocity (equation 12)."""
         loc, steps = self.scaling.loc, self.config.sampling_steps
         draw = streams(n, seed, loc.device)
-        y = sampled_labels(y, self.config.classes, draw)
+        y = sampled_labels(y, self, draw)
         z = draw.normal(self.space.shape).to(loc)
         times = torch.linspace(1, 0, steps + 1).to(loc)
         for step, (t, r) in enumerate(pairwise(times), 1):

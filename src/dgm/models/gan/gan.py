@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, softplus
 
 from dgm.distributions.scaling import Scaling
+from dgm.modes import evaluated
 from dgm.networks.conv import Downward, Upward
 from dgm.networks.embeddings import check_labels, sampled_labels
 from dgm.networks.mlp import mlp
@@ -82,9 +83,10 @@ class GAN(nn.Module):
         yield "discriminator", softplus(-real) + softplus(self.judged(fake.detach(), y))
         yield "generator", softplus(-self.judged(fake, y))
 
+    @evaluated
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(n, seed, next(self.parameters()).device)
-        y = sampled_labels(y, self.config.classes, noise)
+        y = sampled_labels(y, self, noise)
         with torch.no_grad():
             return self.scaling.inverse(self.generated(noise.normal((self.config.latent,)), y))
 

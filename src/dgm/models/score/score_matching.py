@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm.distributions.scaling import Scaling
+from dgm.modes import evaluated
 from dgm.networks.denoiser import Denoiser
 from dgm.protocols import Batch, PerExample, State
 from dgm.samplers.langevin import langevin
@@ -81,6 +82,7 @@ class ScoreMatching(nn.Module):
         sigma, no_time = self.config.sigma, noisy.new_zeros(len(noisy))
         return -self.network(noisy / (1 + sigma**2) ** 0.5, no_time) / sigma
 
+    @evaluated
     def sample(self, n: int, y: None = None, *, seed: Seed = None) -> Batch:
         *_, last = self.trajectory(n, y, seed=seed)
         return last.x

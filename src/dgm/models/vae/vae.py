@@ -91,7 +91,7 @@ class VAE(nn.Module):
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(n, seed, self.log_scale.device)
-        y = sampled_labels(y, self.config.classes, noise)
+        y = sampled_labels(y, self, noise)
         with torch.no_grad():
             outputs = self.outputs(noise.normal((self.config.latent,)), y)
         return self.observed.sample(outputs, noise.uniform((*self.space.shape, 2)))

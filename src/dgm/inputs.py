@@ -1,0 +1,70 @@
+"""What a user gives from Python, as dgm works with it, or one line that says why it cannot be taken."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+from dgm.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+
+LONGEST = 40  # characters of a value in an error
+
+
+def whole(what: str, value: Any, *, low: int | None = None) -> int:
+    """``value`` as an int: any integer of Python or numpy.
+
+    Raises:
+        BadInput: For a fraction, a truth value, anything that is no number, or less than ``low``.
+
+    Example:
+        >>> whole("n", 3, low=1)
+        3
+    """
+    try:
+        number = operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = None
+    if number is None or isinstance(value, bool) or (low is not None and number < low):
+        wanted = "a whole number" if low is None else f"a whole number, at least {low}"
+        raise BadInput(f"{what} must be {wanted}, got {brief(value)}", f"give {what} as one")
+    return number
+
+
+def brief(value: Any) -> str:
+    """A value as an error shows it: itself where it is short, else its type.
+
+    Example:
+        >>> brief("8"), brief([0] * 100)
+        ("'8'", 'a list')
+    """
+    shown = "" if hasattr(value, "shape") and value.shape else repr(value)
+    if shown and len(shown) <= LONGEST and shown.isprintable():
+        return shown
+    kind = type(value).__name__
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def tensor(what: str, value: Any) -> torch.Tensor:
+    """A tensor as it is; an array, a table or a nested list of numbers as a tensor that may share its memory.
+
+    Raises:
+        BadInput: For what holds no numbers, or rows of different lengths.
+    """
+    import numpy
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value
+    try:
+        array = numpy.asarray(value)
+    except (ValueError, TypeError, RuntimeError):
+        array = numpy.array(None)
+    if array.dtype.kind not in "buif":
+        raise BadInput(f"{what} must be numbers in a tensor or an array, got {brief(value)}", "convert it")
+    # torch has no wide unsigned integers that it computes with, and warns of memory that it may not write to
+    wide = {"b": "bool", "u": "int64", "i": "int64", "f": "float64"}[array.dtype.kind]
+    dtype = array.dtype.newbyteorder("=") if array.dtype.name in ("uint8", "float32") else wide
+    return torch.from_numpy(numpy.require(array, dtype, ["C", "W"]))

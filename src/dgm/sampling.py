@@ -1,0 +1,83 @@
+"""Samples of any model, as the package draws them for a user, an evaluation or a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgm.errors import BadInput, Unsupported
+from dgm.inputs import whole
+from dgm.modes import device_of, evaluating
+from dgm.networks.embeddings import given_labels
+from dgm.protocols import Autoregressive, Batch, Labels, Model, Samplable
+from dgm.samplers import sequential
+from dgm.seeds import Streams
+
+CHUNK = 250  # samples drawn at once
+
+
+@torch.no_grad()
+def sample(
+    model: Model,
+    n: int,
+    condition: Labels | Any | None = None,
+    *,
+    given: Batch | Any | None = None,
+    observed: int = 0,
+    seed: int | None = 0,
+) -> Batch:
+    """``n`` examples in the data's own space, on the CPU. Sample k depends on the seed and on k alone.
+
+    The model is evaluated as `dgm.modes` says, some samples at a time, on its own device.
+
+    Args:
+        condition: (n,) labels or one for all, of a model with labels; None draws them as often as the training data has
+            them, or uniformly where the model does not know how often: see `dgm.networks.embeddings.label_shares`.
+        given: (n, *shape) or (1, *shape), the part of x that is kept, of an autoregressive model.
+        observed: How many dimensions of ``given`` are kept, the first in reading order.
+        seed: Any whole number; None takes another one each time.
+
+    Raises:
+        Unsupported: For a model that draws no samples, has no labels, or does not go on from a part of x.
+        BadInput: For labels, counts or a batch that do not fit.
+
+    Example:
+        >>> import dgm
+        >>> sample(dgm.create("made", dgm.Space.binary((4,))), 3).shape
+        torch.Size([3, 4])
+    """
+    n = whole("n", n, low=1)
+    seed = int(torch.randint(2**62, ())) if seed is None else whole("the seed", seed)
+    if not issubclass(type(model), Samplable):
+        raise Unsupported(f"{type(model).__name__} draws no samples", "choose a model that has `sample`")
+    y, kept = given_labels(model, condition, n), _kept(model, n, given, observed)
+    device = device_of(model)
+
+    def chunk(rows: Tensor) -> Batch:
+        noise, labels = Streams(seed, rows.tolist(), device), None if y is None else y[rows].to(device)
+        if kept is None:
+            return model.sample(len(rows), labels, seed=noise)
+        *_, last = sequential.trajectory(model, len(rows), labels, seed=noise, given=kept[rows], observed=observed)
+        return last.x
+
+    with evaluating(model):
+        return torch.cat([chunk(rows).cpu() for rows in torch.arange(n).split(CHUNK)])
+
+
+def _kept(model: Model, n: int, given: Batch | Any | None, observed: int) -> Batch | None:
+    """(n, *shape), of which the first ``observed`` dimensions are kept."""
+    if whole("observed", observed, low=0) and given is None:
+        raise BadInput("observed says how much of given is kept, and nothing is given", "give x, or leave it out")
+    if given is None:
+        return None
+    if not issubclass(type(model), Autoregressive):
+        wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing"
+        raise Unsupported(wrong, "sample an autoregressive model, or see `dgm edit`")
+    x = model.space.check(given)
+    if len(x) not in (1, n):
+        raise BadInput(f"expected 1 or {n} examples to go on from, got {len(x)}", "give one, or one a sample")
+    if observed > model.space.dim:
+        raise BadInput(f"observed must be at most {model.space.dim}, got {observed}", "an example has no more")
+    return x.expand(n, *model.space.shape)

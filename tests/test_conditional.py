@@ -1,0 +1,301 @@
+"""log p(x|y), log p(x) and p(y): what a likelihood is conditional on, and which labels are drawn when none is given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dgm
+from dgm import contracts
+from dgm.data import Dataset, Split
+from dgm.errors import BadInput, Unsupported
+from dgm.evaluation.evaluate import likelihoods
+from dgm.likelihood import Kind, log_likelihood
+from dgm.networks.embeddings import label_shares, sampled_labels, set_label_shares
+from dgm.registry import MODELS, create, model_class
+from dgm.seeds import streams
+from dgm.space import Space
+
+SHARES = (0.9, 0.1, 0.0)
+P = torch.tensor([0.2, 0.7, 0.5])  # P(x_d = 1 | y)
+
+
+class Coins(nn.Module):
+    """Bits of one probability a label: log p(x|y) in closed form, and noise of a stated size about it."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        classes: int = 3
+
+    def __init__(self, noise: float = 0.0) -> None:
+        super().__init__()
+        self.space, self.config, self.noise = Space.binary((4,)), self.Config(), noise
+        set_label_shares(self, SHARES)
+
+    def closed(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.distributions.Bernoulli(P[y][:, None]).log_prob(x.float()).sum(1)
+
+
+class Exact(Coins):
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        assert y is not None
+        return self.closed(x, y)
+
+
+class Bounded(Coins):
+    """A bound that is tight but for a draw's noise, whose exponential is above the probability."""
+
+    def elbo(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        assert y is not None
+        return self.closed(x, y) + self.noise * torch.randn(len(x))
+
+
+class Weighted(Bounded):
+    def log_weight(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.elbo(x, y) - self.noise**2 / 2
+
+
+class Estimated(Coins):
+    def log_prob_estimate(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        assert y is not None
+        return self.closed(x, y) + self.noise * torch.randn(len(x))
+
+
+def mixture(x: Tensor) -> Tensor:
+    """log p(x) = log sum_y p(y) p(x|y)."""
+    ones = x.double().sum(1)[:, None]
+    p = P[:2].double()
+    return (torch.tensor(SHARES[:2], dtype=torch.float64) * p**ones * (1 - p) ** (4 - ones)).sum(1).log()
+
+
+X_SPACE = Space.binary((4,))
+X = contracts.everything(X_SPACE)
+
+
+def test_a_likelihood_says_what_it_is_conditional_on() -> None:
+    found = log_likelihood(Exact(), X, torch.ones(16, dtype=torch.int64))
+    assert found.condition == "label"
+    torch.testing.assert_close(found.nats, Exact().closed(X, torch.ones(16, dtype=torch.int64)))
+    assert log_likelihood(Exact(), X, marginal=True).condition is None
+    assert log_likelihood(create("made", X_SPACE, hidden=8), X).condition is None
+
+
+def test_the_marginal_is_that_of_the_mixture() -> None:
+    """Kills: uniform p(y), a sum of logarithms, a label of share 0 that brings NaN."""
+    found = log_likelihood(Exact(), X, marginal=True)
+    assert (found.kind, found.method) == (Kind.EXACT, "closed form, sum over 3 labels")
+    torch.testing.assert_close(found.nats.double(), mixture(X), rtol=0, atol=1e-5)  # float32
+
+
+def test_a_bound_stays_a_bound_whatever_its_noise() -> None:
+    """Kills: the sum over noisy bounds themselves, which is 1.9 nats above log p(x) here."""
+    x, model = X[5].expand(20_000, -1), Bounded(noise=4.0)
+    found = log_likelihood(model, x, marginal=True)
+    assert found.kind is Kind.LOWER_BOUND
+    nats = found.nats.double()
+    error = 5 * float(nats.std()) / len(x) ** 0.5  # a false alarm in a million
+    assert float(nats.mean()) < float(mixture(x[:1])) + error
+    torch.testing.assert_close(
+        log_likelihood(Bounded(), X, marginal=True).nats.double(), mixture(X), rtol=0, atol=1e-5
+    )  # tight where there is no noise
+
+
+def test_importance_weights_are_summed() -> None:
+    """E[sum_y p(y) w_y] = p(x), with one draw and with many."""
+    x, model = X[5].expand(40_000, -1), Weighted(noise=1.0)
+    for draws in (1, 4):
+        found = log_likelihood(model, x, marginal=True, draws=draws)
+        assert found.method == f"importance-weighted bound, K = {draws}, sum over 3 labels"
+        w = found.nats.double().exp()
+        error = 5 * float(w.std()) / len(x) ** 0.5
+        assert float(w.mean()) == pytest.approx(float(mixture(x[:1]).exp()), abs=error)
+
+
+def test_the_noise_of_an_estimate_does_not_choose_the_label() -> None:
+    """Under one noise for all labels an estimate is unbiased; under noise of each its own it is 0.8 nats too high."""
+    x, model = X[5].expand(20_000, -1), Estimated(noise=2.0)
+    found = log_likelihood(model, x, marginal=True, draws=2)
+    assert found.kind is Kind.ESTIMATE
+    error = 5 * 2 / (2 * len(x)) ** 0.5
+    assert float(found.nats.double().mean()) == pytest.approx(float(mixture(x[:1])), abs=error)
+    assert float(found.nats.std()) == pytest.approx(2 / 2**0.5, rel=0.05)  # the draws are not one and the same
+
+
+EXACT = [
+    name for name, spec in MODELS.items() if spec.likelihood == "exact" and hasattr(model_class(name).Config, "classes")
+]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_the_marginal_sums_to_one_over_all_x(name: str) -> None:
+    space = Space.tokens(3, 3) if name == "char_gpt" else Space.levels((1, 2, 2), 3)
+    model = contracts.jolted(create(name, space, classes=3))
+    set_label_shares(model, (0.5, 0.2, 0.3))
+    x = contracts.everything(space)
+    found = log_likelihood(model, x, marginal=True)
+    assert found.kind is Kind.EXACT
+    assert float(found.nats.double().exp().sum()) == pytest.approx(1, abs=1e-4)  # float32
+    of_each = torch.stack([log_likelihood(model, x, label).nats.double() for label in range(3)])
+    expected = (of_each + torch.tensor([0.5, 0.2, 0.3]).log()[:, None]).logsumexp(0)
+    torch.testing.assert_close(found.nats.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_has_no_marginal_says_so() -> None:
+    with pytest.raises(Unsupported, match="has no labels: its likelihood is log p"):
+        log_likelihood(create("made", X_SPACE, hidden=8), X, marginal=True)
+    with pytest.raises(BadInput, match="the marginal is of all of them"):
+        log_likelihood(Exact(), X, 1, marginal=True)
+    with pytest.raises(Unsupported, match="trained without labels"):
+        log_likelihood(create("made", X_SPACE, hidden=8), X, 1)
+    with pytest.raises(Unsupported, match="needs a label"):
+        log_likelihood(Exact(), X)
+
+
+def test_an_evaluation_says_which_it_has() -> None:
+    y = torch.arange(16) % 2
+    (row,) = likelihoods(Exact(), X, y, "test", 1)
+    assert row["condition"] == "label"
+    assert row["nats"] == pytest.approx(float(Exact().closed(X, y).mean()), rel=1e-5)
+    (row,) = likelihoods(Exact(), X, y, "test", 1, marginal=True)
+    assert row["condition"] is None
+    assert row["nats"] == pytest.approx(float(mixture(X).mean()), rel=1e-5)
+
+
+# -- which labels are drawn
+
+
+def test_labels_are_drawn_as_often_as_the_data_has_them() -> None:
+    """Kills: labels drawn uniformly."""
+    n = 20_000
+    drawn = sampled_labels(None, Coins(), streams(n, 3))
+    assert drawn is not None
+    shares = drawn.bincount(minlength=3) / n
+    assert shares[0] == pytest.approx(0.9, abs=5 * (0.09 / n) ** 0.5)  # a false alarm in a million
+    assert shares[2] == 0
+    model = Coins()
+    del model.label_shares
+    assert label_shares(model).tolist() == pytest.approx([1 / 3] * 3)
+    uniform = sampled_labels(None, model, streams(n, 3))
+    assert uniform is not None
+    assert (uniform.bincount(minlength=3) / n - 1 / 3).abs().max() < 5 * (2 / 9 / n) ** 0.5
+
+
+# one of each way in which a model draws, with few steps
+DRAWING: dict[str, dict[str, Any]] = {
+    "made": {"hidden": 8},
+    "orderless_made": {"hidden": 8, "orders": 2},
+    "vae": {},
+    "realnvp": {"layers": 2},
+    "gan": {},
+    "ddpm": {"sampling_steps": 2},
+    "mean_flow": {"sampling_steps": 1},
+    "masked_diffusion": {"sampling_steps": 2},
+}
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_every_conditional_model_draws_its_labels_so(name: str) -> None:
+    """With all of the share on one label it is another sample than with all on another."""
+    model = contracts.jolted(create(name, Space.levels((1, 4, 4), 5), classes=3, **DRAWING[name]))
+    found = []
+    for shares in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, 5.0)):
+        set_label_shares(model, shares)
+        found.append(dgm.sample(model, 32, seed=1))
+    assert (found[0] != found[1]).any()
+    assert torch.equal(found[1], found[2])
+
+
+def uneven() -> Dataset:
+    """Rows of which nine in ten have label 0, the others label 1, and none label 2."""
+    x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    y = (torch.arange(100) % 10 == 0).long()
+    parts = {part: Split(x, y) for part in ("train", "validation", "test")}
+    return Dataset(name="uneven", space=Space.continuous((2,)), split="all", labels=("a", "b", "c"), **parts)
+
+
+def test_a_run_keeps_the_shares_of_its_labels(tmp_path: Path) -> None:
+    data = uneven()
+    assert data.label_shares == pytest.approx(SHARES)
+    model = create("realnvp", data.space, classes=3, layers=2)
+    list(dgm.fit(model, data, out=tmp_path / "run", steps=1))
+    assert label_shares(model).tolist() == pytest.approx(SHARES)
+    assert label_shares(dgm.load(tmp_path / "run")).tolist() == pytest.approx(SHARES)
+    config = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
+    del config["data"]["label_shares"]  # as an older dgm wrote it
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert label_shares(dgm.load(tmp_path / "run")).tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_the_model_within_a_dequantised_one_has_them_too() -> None:
+    model: Any = create("realnvp", Space.levels((4,), 5), classes=3, layers=2)
+    set_label_shares(model, SHARES)
+    assert label_shares(model.dequantised).tolist() == pytest.approx(SHARES)
+
+
+# -- blocks
+
+
+@pytest.mark.parametrize("name", ["made", "realnvp", "gmm"])
+def test_blocks_give_what_one_pass_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where an example is a batch of its own; each block is told of."""
+    from dgm import likelihood
+
+    config = {} if name == "gmm" else {"classes": 3}
+    model = contracts.jolted(create(name, Space.continuous((3,)), **config))
+    x, y = torch.randn(50, 3), None if name == "gmm" else torch.arange(50) % 3
+    with torch.no_grad():
+        whole = model.log_prob(x, y)
+    for size in (1, 7, 50):
+        shares = list[float]()
+        monkeypatch.setattr(likelihood, "at_once", lambda model, kind=None, size=size: size)
+        found = log_likelihood(model, x, y, progress=shares.append)
+        torch.testing.assert_close(found.nats, whole, rtol=1e-5, atol=1e-5)  # networks round by the batch's size
+        assert shares == [k / 50 for k in range(0, 50, size)]
+
+
+def test_an_array_and_labels_in_a_list_are_taken() -> None:
+    made = create("made", Space.levels((3,), 5), classes=2).eval()
+    x, y = torch.tensor([[0, 1, 4], [2, 3, 3]], dtype=torch.uint8), torch.tensor([1, 0])
+    expected = log_likelihood(made, x, y).nats
+    for same in (x.numpy(), x.tolist(), x.long(), x.numpy().astype("uint16")):
+        assert torch.equal(log_likelihood(made, same, y.tolist()).nats, expected)
+    frozen = x.numpy().copy()
+    frozen.flags.writeable = False
+    assert torch.equal(log_likelihood(made, frozen, y.numpy()).nats, expected)
+    assert log_likelihood(made, x[:0], []).nats.shape == (0,)
+
+
+# -- samples
+
+
+def test_samples_depend_on_seed_and_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgm import sampling
+
+    made = create("made", Space.levels((3,), 5), classes=2, hidden=8).eval()
+    whole = dgm.sample(made, 20, seed=4)
+    assert torch.equal(whole, made.sample(20, seed=4))
+    monkeypatch.setattr(sampling, "CHUNK", 7)
+    assert torch.equal(dgm.sample(made, 20, seed=4), whole)
+    assert torch.equal(dgm.sample(made, 5, seed=4), whole[:5])
+    assert not torch.equal(dgm.sample(made, 20, seed=5), whole)
+    assert torch.equal(dgm.sample(made, 20, 1, seed=4), made.sample(20, torch.ones(20, dtype=torch.int64), seed=4))
+
+
+def test_what_is_given_is_kept_and_the_rest_goes_on_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgm import sampling
+    from dgm.samplers import sequential
+
+    monkeypatch.setattr(sampling, "CHUNK", 3)
+    made = contracts.jolted(create("made", Space.levels((2, 2, 2), 5), hidden=8))
+    x = contracts.some(made.space, 8)
+    found = dgm.sample(made, 8, given=x, observed=4, seed=2)
+    *_, last = sequential.trajectory(made, 8, seed=2, given=x, observed=4)
+    assert torch.equal(found, last.x)
+    assert torch.equal(found[:, :, 0], x[:, :, 0])  # four dimensions in reading order are the first row of pixels
+    assert (found[:, :, 1] != x[:, :, 1]).any()

@@ -17,7 +17,6 @@ from dgm.contracts import everything, jolted
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.likelihood import Kind, Likelihood, at_once, log_likelihood
 from dgm.registry import MODELS, create, describe, from_description, model_class
-from dgm.seeds import Streams, mix, streams
 from dgm.settings import build, seconds
 from dgm.space import Space
 from dgm.training import Settings
@@ -123,25 +122,6 @@ class TestLikelihood:
         found = log_likelihood(ebm, x)
         assert found.kind is Kind.UNNORMALISED
         assert torch.allclose(found.nats, -ebm.energy(x))
-
-
-class TestSeeds:
-    def test_a_stream_is_its_own(self) -> None:
-        together = Streams(7, range(10))
-        assert torch.equal(together.normal((3,))[4:6], Streams(7, [4, 5]).normal((3,)))
-        assert torch.equal(together.uniform((2,))[9], (s := Streams(7, [9]), s.normal((3,)), s.uniform((2,)))[2][0])
-
-    def test_neighbouring_seeds_are_independent(self) -> None:
-        drawn = torch.stack([Streams(seed, [0]).normal((2000,))[0] for seed in range(4)])
-        correlation = torch.corrcoef(drawn) - torch.eye(4)
-        assert correlation.abs().max() < 5 / math.sqrt(2000)
-        assert len({mix(a, b) for a in range(50) for b in range(50)}) == 2500
-
-    def test_categorical_has_the_frequencies_of_its_logits(self) -> None:
-        p = torch.tensor([0.1, 0.0, 0.6, 0.3])
-        seen = streams(20_000, 3).categorical(p.log().expand(20_000, 4)).bincount(minlength=4) / 20_000
-        assert (seen - p).abs().max() < 5 * math.sqrt(0.25 / 20_000)
-        assert seen[1] == 0
 
 
 class TestSettings:

@@ -1,18 +1,25 @@
 """Randomness whose k-th part depends on the seed and on k alone.
 
-Sample k of a model must not change with the batch size, the number of processes or what was drawn before. So each
-sample draws from a generator of its own, on the CPU on every device, seeded by the pair (seed, k).
+Sample k of a model must not change with the batch size, the device, the number of processes or what was drawn before.
+So no generator keeps a state: number p of stream k is a function of (seed, k, p), Philox of the counter (p, k) under a
+key made of the seed. All streams are computed at once, by integer operations of torch, where the model is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeAlias, Union
 
 import torch
 from torch import Tensor
 
 _MASK = (1 << 64) - 1
+_LOW = (1 << 32) - 1
+CACHED = 1 << 15  # blocks computed at once on a CPU: their words stay in its cache
+AHEAD = 1 << 11  # blocks computed at least, all streams together: fewer take nearly as long
 
 
 def mix(*numbers: int) -> int:
@@ -29,8 +36,61 @@ def mix(*numbers: int) -> int:
     return state
 
 
+Pair: TypeAlias = tuple[Tensor, Tensor]
+
+
+class Philox:
+    r"""Philox4x32-10: turns counters, blocks of four 32-bit words, into blocks of four random words.
+
+    Ten times, with k_0 and k_1 increased by w_0 and w_1 after each,
+
+    .. math:: (c_0, c_1, c_2, c_3) \leftarrow
+        (hi(m_1 c_2) \oplus c_1 \oplus k_0,\; lo(m_1 c_2),\; hi(m_0 c_0) \oplus c_3 \oplus k_1,\; lo(m_0 c_0))
+
+    Source: Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011), section 3.3; constants and rounds, those
+    of its library Random123.
+
+    Args:
+        key: 64 bits, of which k_0 are the lower ones.
+    """
+
+    rounds = 10
+    m = (0xD2511F53, 0xCD9E8D57)
+    w = (0x9E3779B9, 0xBB67AE85)
+
+    def __init__(self, key: int, device: torch.device | str = "cpu") -> None:
+        number = partial(torch.tensor, dtype=torch.int64, device=device)
+        self._half, self._low = number(32), number(_LOW)
+        # A round exchanges the even words. They stay where they are, and m and k change places from round to round.
+        keys = [[(key >> 32 * i) + r * self.w[i] & _LOW for i in (1, 0)][:: (-1) ** r] for r in range(self.rounds)]
+        self._keys = number(keys)[..., None].unbind(0)
+        self._m = number([self.m, self.m[::-1]])[..., None].unbind(0)
+
+    def __call__(self, even: Tensor, odd: Tensor) -> None:
+        """In place.
+
+        Args:
+            even: int64 (2, N), the words c_0 and c_2 of N blocks.
+            odd: The words c_1 and c_3.
+        """
+        product = torch.empty_like(even)
+        (first, second), low, products = even.unbind(0), odd.unbind(0), product.unbind(0)
+        for r, k in enumerate(self._keys):
+            torch.mul(even, self._m[r % 2], out=product)  # modulo 2^64: as good as without a sign
+            torch.bitwise_right_shift(product, self._half, out=even)
+            first.bitwise_xor_(low[1])
+            second.bitwise_xor_(low[0])
+            even.bitwise_xor_(k).bitwise_and_(self._low)
+            # The odd words are the products' lower halves; what is above them falls to the mask a round later.
+            product, odd, low, products = odd, product, products, low
+        odd.bitwise_and_(self._low)
+
+
 class Streams:
     """One random stream a sample: row k of what it draws comes from the stream (seed, keys[k]).
+
+    A draw takes whole blocks of four numbers, so that the next one starts at the same place whatever the batch.
+    Uniform numbers are the same on every device, normal ones to the rounding of its logarithm and sine.
 
     Args:
         seed: Any integer.
@@ -44,38 +104,86 @@ class Streams:
 
     def __init__(self, seed: int, keys: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self._generators = [torch.Generator().manual_seed(mix(seed, key) >> 1) for key in keys]
+        self._philox = Philox(mix(seed), self.device)
+        self._keys = torch.tensor([key & _MASK for key in keys], dtype=torch.uint64).view(torch.int64).to(self.device)
+        self._at = 0  # the next block
+        self._ahead, self._first, self._end = (self._keys, self._keys), 0, 0  # blocks that are computed already
 
     def __len__(self) -> int:
-        return len(self._generators)
+        return len(self._keys)
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """N(0, 1), of shape (n, *shape)."""
-        drawn = torch.empty(len(self), *shape)
-        for row, generator in zip(drawn, self._generators, strict=True):
-            row.normal_(generator=generator)
-        return drawn.to(self.device)
+        return self._drawn(shape, box_muller)
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
-        """Uniform on [0, 1), of shape (n, *shape)."""
-        drawn = torch.empty(len(self), *shape)
-        for row, generator in zip(drawn, self._generators, strict=True):
-            row.uniform_(generator=generator)
-        return drawn.to(self.device)
+        """Uniform on the multiples of 2^-24 in [0, 1), of shape (n, *shape)."""
+        return self._drawn(shape, uniforms)
 
     def categorical(self, logits: Tensor) -> Tensor:
         """One index a position from ``logits`` (n, *shape, values); int64 (n, *shape)."""
         return categorical(logits, self.uniform(logits.shape[1:-1]).to(logits.device))
 
+    def _drawn(self, shape: Sequence[int], numbers: Callable[[Tensor, Tensor], Pair]) -> Tensor:
+        """The next numbers of each stream, (n, *shape), made of as many even and odd words."""
+        count = math.prod(shape)
+        drawn = torch.empty(len(self), -(-count // 4), 2, 2, device=self.device)
+        for where, words in self._next(drawn.shape[1]):
+            for i, part in enumerate(numbers(*words)):
+                drawn[where][..., i] = part.permute(1, 2, 0)
+        return drawn.flatten(1)[:, :count].reshape(len(self), *shape)
+
+    def _next(self, blocks: int) -> Iterator[tuple[tuple[slice, slice], Pair]]:
+        """Parts of the next blocks: of which streams and which blocks, and their even and odd words (2, n, blocks)."""
+        n, start, self._at = len(self), self._at, self._at + blocks
+        if n * blocks >= AHEAD:
+            at_once = CACHED if self.device.type == "cpu" else n * blocks
+            rows, columns = max(1, at_once // blocks), min(blocks, at_once)
+            for i, j in itertools.product(range(0, n, rows), range(0, blocks, columns)):
+                where = slice(i, i + rows), slice(j, min(j + columns, blocks))
+                yield where, self._words(self._keys[where[0]], start + j, start + where[1].stop)
+        elif n * blocks:
+            if self._at > self._end:
+                self._first, self._end = start, start + AHEAD // n
+                self._ahead = self._words(self._keys, self._first, self._end)
+            there = slice(start - self._first, self._at - self._first)
+            yield (slice(None), slice(None)), (self._ahead[0][..., there], self._ahead[1][..., there])
+
+    def _words(self, keys: Tensor, start: int, end: int) -> Pair:
+        """The even and the odd words (2, n, blocks) of the streams ``keys``, from a block to before another."""
+        at = torch.arange(start, end, device=self.device)
+        even, odd = (at.new_empty(2, len(keys), len(at)) for _ in range(2))
+        even[0], odd[0] = at & _LOW, at >> 32
+        even[1], odd[1] = (keys & _LOW)[:, None], (keys >> 32 & _LOW)[:, None]
+        self._philox(even.view(2, -1), odd.view(2, -1))
+        return even, odd
+
+
+def uniforms(first: Tensor, second: Tensor) -> Pair:
+    """The upper 24 bits of each word, all that a float32 holds."""
+    return (first >> 8).float().mul_(2.0**-24), (second >> 8).float().mul_(2.0**-24)
+
+
+def box_muller(first: Tensor, second: Tensor) -> Pair:
+    """Two independent standard normals of each pair of 32-bit words, at most 6.8 from 0.
+
+    Source: A note on the generation of random normal deviates (Box & Muller, 1958).
+    """
+    radius = first.float().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+    angle = second.float().mul_(2 * math.pi * 2.0**-32)
+    return angle.cos().mul_(radius), angle.sin_().mul_(radius)
+
 
 def categorical(logits: Tensor, u: Tensor) -> Tensor:
-    """The index at which the distribution function passes ``u``: of ``logits`` (*shape, values) where u is uniform.
+    """The first index whose distribution function is above ``u``: of ``logits`` (*shape, values) where u is uniform.
+
+    An index of probability 0 is never drawn, for any u in [0, 1).
 
     Returns:
         int64 (*shape).
     """
     cumulative = logits.double().softmax(-1).cumsum(-1)
-    return (cumulative < u[..., None] * cumulative[..., -1:]).sum(-1).clamp_max(logits.shape[-1] - 1)
+    return (cumulative <= u[..., None] * cumulative[..., -1:]).sum(-1)
 
 
 def stratified(n: int, device: torch.device | str = "cpu") -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +17,7 @@ from dgm.processes.parameterisation import Denoise, Endpoints
 from dgm.protocols import Labels, Model, State
 from dgm.samplers.solvers import SOLVERS
 from dgm.samplers.times import SPACINGS, Spacing, times
-from dgm.seeds import Seed, Streams, streams
-
-AT_ONCE = 256  # numbers of a sample's noise; each sample has a stream of its own, and a call has its cost
+from dgm.seeds import Seed, streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +106,8 @@ def states(
     draw = streams(n, seed, loc.device)
     y = sampled_labels(y, model, draw)
 
-    normals = drawn(draw, model.space.shape)
-
     def noise() -> Tensor:
-        return next(normals).to(loc)
+        return draw.normal(model.space.shape).to(loc)
 
     denoise = guide(model, y)
     if solving.clamp and (model.space.discrete or model.space.bounds):
@@ -120,10 +115,3 @@ def states(
     grid = times(model.path, solving.steps, solving.spacing, t_min=model.t_min).to(loc)
     x_1 = model.path.sigma(grid[0]) * noise()
     yield from SOLVERS[solving.solver].solve(denoise, model.path, x_1, grid, noise, **solving.options)
-
-
-def drawn(draw: Streams, shape: tuple[int, ...]) -> Iterator[Tensor]:
-    """Standard normals (n, *shape) without end: one, all that most solvers need, and then many at once, if small."""
-    yield draw.normal(shape)
-    while True:
-        yield from draw.normal((max(1, AT_ONCE // math.prod(shape)), *shape)).unbind(1)

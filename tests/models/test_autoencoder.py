@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dgm.models.autoencoder.autoencoder import Autoencoder
 from dgm.space import Space
@@ -35,3 +36,51 @@ def test_samples_are_decoded_from_the_codes_moments() -> None:
     before = model.mean.clone()
     model.eval().loss(x)
     assert torch.equal(model.mean, before), "evaluation moved the moments"
+
+
+def test_the_codes_moments_move_by_a_fiftieth_of_each_batch() -> None:
+    """From 0 and I. Kills: a variance about another mean, a sum for a mean, moments that move in evaluation."""
+    model = Autoencoder(Space.continuous((3,)), Autoencoder.Config(latent=3))
+    model.encoder, model.decoder = nn.Identity(), nn.Identity()
+    mean, covariance = torch.zeros(3), torch.eye(3)
+    assert torch.equal(model.mean, mean)
+    assert torch.equal(model.covariance, covariance)
+    model.train()
+    for _ in range(3):
+        z = torch.randn(5, 3) + 2
+        model.loss(z)
+        covariance = 0.98 * covariance + 0.02 * sum(torch.outer(row - mean, row - mean) for row in z) / 5
+        mean = 0.98 * mean + 0.02 * z.mean(0)
+    assert torch.allclose(model.mean, mean, atol=1e-6)
+    assert torch.allclose(model.covariance, covariance, atol=1e-6)
+
+
+def test_the_loss_is_a_cross_entropy_or_half_the_squared_error_on_the_scaled_axis() -> None:
+    x = torch.tensor([[0, 1], [1, 1]], dtype=torch.uint8)
+    binary = Autoencoder(Space.binary((2,)), Autoencoder.Config(latent=2)).eval()
+    logits = binary.decoder(binary.encoder(2.0 * x - 1))
+    expected = binary_cross_entropy_with_logits(logits, x.float(), reduction="none").sum(1)
+    assert torch.allclose(binary.loss(x), expected, atol=1e-6)
+    assert torch.equal(binary.decode(binary.encode(x)), (logits > 0).to(torch.uint8))
+    levels = Autoencoder(Space.levels((2,), 256), Autoencoder.Config(latent=2)).eval()
+    x = torch.tensor([[3, 250], [128, 1]], dtype=torch.uint8)
+    z = x / 127.5 - 1
+    outputs = levels.decoder(levels.encoder(z))
+    assert torch.allclose(levels.loss(x), 0.5 * (outputs - z).square().sum(1), atol=1e-6)
+    assert torch.equal(levels.decode(levels.encode(x)), ((outputs + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+
+
+def test_the_layers_are_as_many_and_as_wide_as_the_settings_say() -> None:
+    model = Autoencoder(Space.continuous((7,)), Autoencoder.Config(latent=2, hidden=5, layers=3))
+    for network, widths in ((model.encoder, [7, 5, 5, 5, 2]), (model.decoder, [2, 5, 5, 5, 7])):
+        layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+        assert [layers[0].in_features, *(layer.out_features for layer in layers)] == widths
+
+
+def test_codes_that_are_all_alike_are_sampled_too() -> None:
+    """Kills: a ridge that is taken away."""
+    model = Autoencoder(Space.continuous((3,)), Autoencoder.Config(latent=3))
+    model.decoder = nn.Identity()
+    model.mean.fill_(2.0)
+    model.covariance.zero_()
+    assert torch.allclose(model.sample(50, seed=0), torch.full((50, 3), 2.0), atol=6e-3)  # five times the root of 1e-6

@@ -125,3 +125,38 @@ def test_transformer_and_labels() -> None:
         model.elbo(x)
     with pytest.raises(BadInput):
         model.elbo(x, torch.tensor([2]))
+
+
+@torch.no_grad()
+def test_numbers_of_masked_positions_are_spread_over_the_batch_and_weighed() -> None:
+    """Each k of 1 … D as often as the others, and D / k of the sum over what is masked, of the masked alone."""
+    space = Space.tokens(5, vocabulary=4)
+    model = random(space)
+    x, seen = torch.randint(4, (50, 5)), []
+    model.network.register_forward_pre_hook(lambda network, given: seen.append(given[0]))
+    bound = model.elbo(x)
+    masked = seen[0] == model.mask
+    assert masked.sum(1).bincount(minlength=6).tolist() == [0, 10, 10, 10, 10, 10]
+    log_p = model.network(seen[0], None).log_softmax(-1).gather(-1, x[..., None])[..., 0]
+    expected = 5 / masked.sum(1) * (log_p * masked).sum(1)
+    torch.testing.assert_close(bound, expected)
+    assert torch.equal(seen[0][~masked], x[~masked])
+
+
+@torch.no_grad()
+def test_networks_read_the_share_that_is_masked() -> None:
+    """An image's channels stand beside one another, embedded, and its logits come back to their places."""
+    space = Space.levels((2, 3, 4), 5)
+    net = random(space, classes=3).network
+    z, y = torch.randint(6, (2, 24)), torch.tensor([2, 0])
+    share = (z == 5).float().mean(1)
+    condition = net.condition(share, y)
+    pixels = torch.stack([net.embedding.weight[z.view(2, 2, 3, 4)[:, c]] for c in range(2)], 1)
+    logits = net.body(pixels.permute(0, 1, 4, 2, 3).reshape(2, 8, 3, 4), condition)
+    expected = torch.stack([logits[:, 5 * c : 5 * c + 5].permute(0, 2, 3, 1) for c in range(2)], 1).reshape(2, 24, 5)
+    torch.testing.assert_close(net(z, y), expected)
+    words = random(Space.tokens(6, vocabulary=5), classes=3).network
+    z = torch.randint(6, (2, 6))
+    expected = words.body(z, words.condition((z == 5).float().mean(1), y))
+    torch.testing.assert_close(words(z, y), expected)
+    assert (words.body.embedding.num_embeddings, words.body.head.out_features) == (6, 5)

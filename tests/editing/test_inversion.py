@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from correlated import Correlated, smooth
 
 from dgm.editing.inversion import decode, encode, interpolate
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, Straight
+from dgm.processes.parameterisation import Endpoints
+from dgm.seeds import streams
+from dgm.space import Space
 
 SHAPE = (1, 3, 3)
 PATHS = pytest.mark.parametrize("path", [CosineVP(), LinearVE(20.0), Straight()], ids=lambda path: type(path).__name__)
@@ -46,3 +50,62 @@ def test_an_arc_has_its_ends_and_its_length() -> None:
     strides = (way[1:] - way[:-1]).flatten(1).norm(dim=1)
     torch.testing.assert_close(strides, strides[:1].expand(4))
     torch.testing.assert_close(interpolate(z, z, torch.tensor([0.5]))[0], z)
+
+
+def test_an_arc_between_codes_of_two_lengths_is_the_formula() -> None:
+    """Equation 67 of the paper, at angles of less and more than a right one; on a line where there is no arc."""
+    z, other = torch.tensor([2.0, 0.0]).double(), torch.tensor([0.0, 3.0]).double()
+    half = interpolate(z, other, torch.tensor([1 / 3]))
+    torch.testing.assert_close(half, math.sin(math.pi / 3) * z[None] + math.sin(math.pi / 6) * other[None])
+    obtuse = torch.tensor([-1.0, 1.0]).double()
+    theta = 3 * math.pi / 4
+    expected = (math.sin(0.8 * theta) * z + math.sin(0.2 * theta) * obtuse) / math.sin(theta)
+    torch.testing.assert_close(interpolate(z, obtuse, torch.tensor([0.2]).double())[0], expected)
+    torch.testing.assert_close(interpolate(z, 2 * z, torch.tensor([0.25]))[0], 1.25 * z)
+
+
+@PATHS
+def test_codes_are_euler_steps_of_the_ode_from_a_little_noise_and_back(path: GaussianPath) -> None:
+    """Of levels in three steps, by hand: noise of an eighth of their gap, strides that grow with t, the end's noise
+    divided out, labels asked of the model. Kills: each of those left out.
+    """
+    model, asked = Correlated(SHAPE, smooth(3, 3), path=path), []
+    model.space, model.t_min = Space.levels(SHAPE, 9), 1e-5
+    model.scaling.loc.fill_(4.0)
+    model.scaling.scale.fill_(4.0)
+    model.config = model.Config(classes=2)
+    best = model.endpoints
+
+    def endpoints(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None) -> Endpoints:
+        asked.append(y)
+        return best(x, t)
+
+    model.endpoints = endpoints  # type: ignore[method-assign]
+    x, y = torch.randint(9, (2, *SHAPE)), torch.tensor([0, 1])
+    code = encode(model, x, y, steps=3, seed=4)
+    assert all(torch.equal(labels, y) for labels in asked)
+    first = path.time_of(torch.tensor(1 / 8 * 2 / 8, dtype=torch.float64).log().neg())
+    grid = torch.linspace(first.sqrt().item(), 1, 4, dtype=torch.float64).square()
+
+    def moved(state: torch.Tensor, t: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        ends = best(state, t[None])
+        return path.alpha(s) * ends.x_0 + path.sigma(s) * ends.eps
+
+    state = path.alpha(grid[0]) * (x - 4) / 4 + path.sigma(grid[0]) * streams(2, 4).normal(SHAPE)
+    for t, s in pairwise(grid):
+        state = moved(state, t, s)
+    torch.testing.assert_close(code, state / path.sigma(grid[-1]))
+    for t, s in pairwise([*grid.flip(0), torch.zeros((), dtype=torch.float64)]):
+        state = moved(state, t, s)
+    again = decode(model, code, y, steps=3)
+    torch.testing.assert_close(again, state * 4 + 4)
+
+
+def test_where_there_are_no_levels_codes_begin_at_the_networks_earliest_time() -> None:
+    for t_min, first in ((0.0, 1e-4), (0.2, 0.2)):
+        model, asked = Correlated(SHAPE, smooth(3, 3)), []
+        model.t_min, best = t_min, model.endpoints
+        model.endpoints = lambda x, t, y=None, best=best, asked=asked: asked.append(t[0].item()) or best(x, t)  # type: ignore[method-assign]
+        encode(model, model.draw(1))
+        assert asked[0] == pytest.approx(first)
+        assert len(asked) == 100

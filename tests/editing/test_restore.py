@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from correlated import Correlated, smooth
+from correlated import Correlated, dense, smooth
 from torch import Tensor
 
 from dgm.editing.operators import Average, Blur, Masked, Operator
 from dgm.editing.resampling import Resampling
-from dgm.editing.restore import inpaint, restore
+from dgm.editing.restore import conditioned, inpaint, prior, restore, walk
 from dgm.errors import BadInput
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, Straight
+from dgm.processes.parameterisation import Endpoints
+from dgm.samplers.diffusion import Solving
+from dgm.samplers.times import times
+from dgm.space import Space
 
 SHAPE = (1, 4, 4)
 UPPER = torch.zeros(SHAPE, dtype=torch.bool)
@@ -105,3 +109,102 @@ def test_the_walk_goes_back_and_ends() -> None:
     assert (6, 3) not in early
     with pytest.raises(BadInput, match="jump must be at least 1, got 0"):
         Resampling(jump=0)
+    plain = Resampling()  # as `dgm.editing.restore` states what it reaches with
+    assert (plain.steps, plain.jump, plain.resamplings) == (50, 5, 5)
+
+
+@pytest.mark.parametrize("noise_std", [0.0, 0.1, 0.3, 2.0])
+@pytest.mark.parametrize("operator", [Masked(UPPER), Average(2), Blur((4, 4), 0.9)], ids=lambda a: type(a).__name__)
+def test_a_step_is_the_formulas_of_the_page_in_the_basis_of_the_operator(operator: Operator, noise_std: float) -> None:
+    """Its mean and its covariance, from numpy's own decomposition of A; every step is affine in its noise.
+
+    Kills: the measurement's noise not divided by the singular value or not scaled by alpha, what is not measured drawn
+    as if it were.
+    """
+    path, t, s = CosineVP(), *torch.tensor([0.55, 0.5], dtype=torch.float64)
+    _, values, basis = torch.linalg.svd(dense(operator, SHAPE))
+    values = torch.cat([values, values.new_zeros(16 - len(values))])
+    x, x_0, y = torch.randn(3, 16, dtype=torch.float64)
+    back, draws = operator.pinv(operator(y.view(1, *SHAPE))), [torch.zeros(16).double(), *torch.eye(16).double()]
+
+    def denoise(x: Tensor, t: Tensor) -> Endpoints:
+        return Endpoints(x_0.view(1, *SHAPE), x)
+
+    def stepped(z: Tensor) -> Tensor:
+        step = conditioned(denoise, path, back, operator, noise_std, lambda: z.view(1, *SHAPE))
+        return step(x.view(1, *SHAPE), t, s).flatten()
+
+    mean, *ends = (stepped(z) for z in draws)
+    root = torch.stack([end - mean for end in ends], 1)
+    alpha, sigma = path.alpha(s), path.sigma(s)
+    plain, std = path.posterior(x_0[None], x[None], s, t)
+    seen = (values > 1e-9) & (alpha * noise_std <= sigma * values)
+    expected = torch.where(seen, alpha * (basis @ back.flatten()), basis @ plain[0])
+    left = sigma**2 - (alpha * noise_std / values.clamp_min(1e-9)) ** 2
+    torch.testing.assert_close(basis @ mean, expected)
+    torch.testing.assert_close(basis @ root @ basis.T, torch.where(seen, left, std**2).sqrt().diag(), atol=1e-9, rtol=0)
+    assert seen.any() == (noise_std < 1)
+
+
+@pytest.mark.parametrize("enough", [None, 2.0, 0.3])
+def test_the_walk_goes_back_by_the_forward_process_while_all_that_is_measured_is_drawn(enough: float | None) -> None:
+    """With steps that leave the state as it is, and 1 for every draw."""
+    model, resampling = Correlated(SHAPE, smooth(4, 4), path=LinearVE(10.0)), Resampling(steps=9, jump=2, resamplings=2)
+    grid, taken = times(model.path, 9, t_min=model.t_min), list[tuple[float, float]]()
+
+    def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        taken.append((t.item(), s.item()))
+        return x
+
+    one = torch.ones(1, *SHAPE, dtype=torch.float64)
+    states = [state.x[0, 0, 0, 0].item() for state in walk(model, step, lambda: one, resampling, enough)]
+    sigma = model.path.sigma(grid).tolist()
+    expected, moves, state = [], list[tuple[int, int]](), sigma[0]
+    for first in range(0, 8, 2):
+        goes_back = enough is None or 1 / sigma[first + 2] <= enough
+        for k in range(2 if goes_back else 1):
+            if k:
+                state += (sigma[first] ** 2 - sigma[first + 2] ** 2) ** 0.5
+                expected.append(state)
+            moves += [(first, first + 1), (first + 1, first + 2)]
+            expected += [state, state]
+    assert taken == [(grid[a].item(), grid[b].item()) for a, b in [*moves, (8, 9)]]
+    assert states == pytest.approx([*expected, state])
+    assert len(expected) == {None: 20, 2.0: 20, 0.3: 14}[enough]
+
+
+@pytest.mark.parametrize("clamp", [False, True])
+@pytest.mark.parametrize(
+    ("space", "bounded"),
+    [(Space.levels(SHAPE, 5), True), (Space.continuous(SHAPE, low=-1, high=1), True), (Space.continuous(SHAPE), False)],
+)
+def test_predictions_keep_to_the_bounds_where_the_models_own_sampler_does(
+    space: Space, bounded: bool, clamp: bool
+) -> None:
+    model = Correlated(SHAPE, smooth(4, 4), mean=5.0)
+    model.space, model.solving = space, Solving(clamp=clamp)
+    ends = prior(model, None)(torch.zeros(1, *SHAPE, dtype=torch.float64), torch.tensor(0.9, dtype=torch.float64))
+    assert (ends.x_0.max() <= 1) == (bounded and clamp)
+
+
+def test_data_in_other_units_is_restored_alike() -> None:
+    """As a table has them: the same images, moved and stretched."""
+    few, found = Resampling(steps=4, jump=2, resamplings=2), []
+    for loc, scale in ((0.0, 1.0), (5.0, 2.0)):
+        model = Correlated(SHAPE, smooth(4, 4))
+        model.scaling.loc.fill_(loc)
+        model.scaling.scale.fill_(scale)
+        x = torch.linspace(-1, 1, 16, dtype=torch.float64).view(1, *SHAPE) * scale + loc
+        *_, last = inpaint(model, x, UPPER, seed=0, resampling=few)
+        found.append((last.x - loc) / scale)
+    torch.testing.assert_close(*found)
+
+
+def test_how_much_noise_a_measurement_has_says_where_it_goes_back_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """alpha / sigma = s / sigma_y for the least singular value s."""
+    seen, model = list[float | None](), Correlated(SHAPE, smooth(4, 4))
+    monkeypatch.setattr("dgm.editing.restore.walk", lambda *_, enough: seen.append(enough) or iter(()))
+    y = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
+    for noise_std in (0.0, 0.2):
+        list(restore(model, y, Average(2), noise_std=noise_std, seed=0))
+    assert seen == [None, 0.5 / 0.2]

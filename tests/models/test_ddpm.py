@@ -147,11 +147,21 @@ def test_terms_are_divergences_of_the_posteriors(variance: str) -> None:
     torch.testing.assert_close(terms, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_steps_are_drawn_as_their_weights() -> None:
-    model = ddpm(steps=5, variance="posterior")
+@pytest.mark.parametrize(("schedule", "kind"), [("linear", LinearVP), ("cosine", CosineVP)])
+def test_schedule_is_the_one_named_and_begins_at_the_first_step(schedule: str, kind: type) -> None:
+    model = ddpm(schedule=schedule, steps=8)
+    assert type(model.path) is kind
+    assert model.t_min == 1 / 8
+
+
+@each_variance
+def test_steps_are_drawn_as_their_weights(variance: str) -> None:
+    model = ddpm(steps=5, variance=variance)
     probability = model.step_probabilities()
-    snr = [model.path.snr(torch.tensor(i / 5, dtype=torch.float64)).item() for i in range(6)]
-    weights = [(snr[i - 1] - snr[i]) / (1 + snr[i]) for i in range(2, 6)]
+    snr = [model.path.snr(double(i / 5)).item() for i in range(6)]
+    sigma = [model.path.sigma(double(i / 5)).item() for i in range(6)]
+    rho = [(sigma[i - 1] / sigma[i]) ** 2 if variance == "forward" else 1.0 for i in range(2, 6)]
+    weights = [rho[i - 2] * (snr[i - 1] - snr[i]) / (1 + snr[i]) for i in range(2, 6)]
     torch.testing.assert_close(probability[2:] / probability[2], torch.tensor(weights).double() / weights[0])
     assert probability[:2].sum() == 0
     assert probability.sum().item() == pytest.approx(1)
@@ -281,6 +291,37 @@ def test_learnt_variance_lies_between_on_a_log_scale() -> None:
     torch.testing.assert_close(model.ratio(forward, torch.full((2,), 0.5, dtype=torch.float64)), forward.sqrt())
 
 
+def test_hybrid_loss_is_the_unweighted_one_and_a_thousandth_of_the_bound() -> None:
+    """Section 3.1 of arXiv:2102.09672, on the loss's own draws of i and eps; x_0 is clamped and fixed in the bound.
+
+    Kills: lambda, T or D left out, the decoder in another step than the first, v taken for v' = (v + 1) / 2.
+    """
+    model = ddpm(Space.continuous((2,), low=-1.0, high=1.0), variance="learnt", steps=3)
+    model.network = network = Choosing(model.path, 0.3)  # type: ignore[assignment]
+    network.shift.data.fill_(2.0)
+    x = 2 * torch.rand(50, 2, dtype=torch.float64) - 1
+    torch.manual_seed(1)
+    found = model.loss(x)
+    torch.manual_seed(1)
+    i, eps = torch.randint(1, 4, (50,)), torch.randn_like(x)
+    expected = []
+    for k, noise, x_0 in zip(i.tolist(), eps, x, strict=True):
+        s, t = double((k - 1) / 3), double(k / 3)
+        x_t = model.path.corrupt(x_0, noise, t)
+        said = network.best(x_t[None], t)[0] + 2
+        predicted = ((x_t - model.path.sigma(t) * said) / model.path.alpha(t)).clamp(-1, 1)
+        if k == 1:
+            bound = -Normal(predicted, model.path.sigma(t)).log_prob(x_0).sum()
+        else:
+            (right, std), (mean, _) = (model.path.posterior(of, x_t, s, t) for of in (x_0, predicted))
+            forward = model.path.transition(s, t)[1].sqrt()
+            mixed = std**0.35 * forward**0.65  # v' = (0.3 + 1) / 2
+            bound = kl_divergence(Normal(right, std), Normal(mean, mixed)).sum()
+        expected.append((said - noise).square().mean() + 0.001 * 3 * bound / 2)
+    assert (i == 1).sum() > 5
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-5)  # the model's t is float32 at first
+
+
 def test_hybrid_loss_leaves_the_noise_to_the_unweighted_one() -> None:
     """The bound's part moves v alone; at the best noise the gradient in the noise is that of L_simple."""
     torch.manual_seed(0)
@@ -298,6 +339,40 @@ def test_hybrid_loss_leaves_the_noise_to_the_unweighted_one() -> None:
     torch.testing.assert_close(*gradients)
     torch.manual_seed(1)
     assert torch.autograd.grad(learnt.loss(x).mean(), network.v)[0].abs() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("space", "kept"),
+    [(PLANE, 3.0), (Space.continuous((2,), low=-1.0, high=1.0), 1.0), (Space.levels((2,), 5), 1.0)],
+    ids=["unbounded", "bounded", "levels"],
+)
+def test_bound_of_one_prediction_with_and_without_the_datas_bounds(space: Space, kept: float) -> None:
+    """x_0 is predicted to be 3 everywhere, so that no term depends on the noise. Kills: no clamp in one of them."""
+    model = ddpm(space, steps=4, variance="posterior")
+    model.network = Knowing(model.path, double(3.0))  # type: ignore[assignment]
+    x = torch.tensor([[1, 4]]) if space.discrete else torch.tensor([[-0.5, 1.0]], dtype=torch.float64)
+    x_0 = model.scaling(x)
+    snr = model.path.snr(torch.arange(5, dtype=torch.float64) / 4)
+    expected = -kl_divergence(Normal(*model.path.marginal(x_0, double(1.0))), Normal(0.0, 1.0)).sum()
+    expected = expected - (snr[1] - snr[4]) / 2 * (x_0 - kept).square().sum()
+    std = model.path.sigma(double(0.25))
+    if space.discrete:
+        expected = expected + discretised_normal.log_prob(x, torch.full_like(x_0, kept), std, 5).sum()
+    else:
+        expected = expected + Normal(kept, std).log_prob(x_0).sum()
+    found = model.elbo(x.expand(2000, 2)).mean()  # a batch's draws of i are spread evenly
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=0)
+
+
+def test_a_batchs_steps_are_spread_evenly_and_none_is_of_probability_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = ddpm(steps=5), list[Tensor]()
+    monkeypatch.setattr(model, "transition_kl", lambda x_0, i, y: seen.append(i) or x_0[:, 0])
+    model.elbo(torch.zeros(1000, 2, dtype=torch.float64))
+    counts = seen[0].bincount(minlength=6)
+    assert ((counts - 1000 * model.step_probabilities()).abs() < 1 + 1e-9).all()
+    monkeypatch.setattr("dgm.models.diffusion.ddpm.stratified", lambda n, device: torch.zeros(n))
+    assert model.elbo(torch.zeros(3, 2, dtype=torch.float64)).isfinite().all()
+    assert (seen[1] == 2).all()
 
 
 def test_the_terms_make_up_the_bound() -> None:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput, UnknownName
-from dgm.processes.gaussian import CosineVP
+from dgm.processes.gaussian import CosineVP, LinearVE
 from dgm.processes.parameterisation import Endpoints
 from dgm.samplers.diffusion import Solving, clamped, sample, states, trajectory
 from dgm.samplers.solvers import SOLVERS
+from dgm.samplers.times import times
 from dgm.space import Space
 
 from .gaussian import M, S, certain, float64, optimal
@@ -101,6 +102,59 @@ def test_levels_come_out_as_levels_and_clamping_keeps_what_is_expected_in_bounds
         ends = clamped(certain(x_0, path), path)(float64(0.9), t)
         torch.testing.assert_close(ends.x_0, float64(within))
         torch.testing.assert_close(path.alpha(t) * ends.x_0 + path.sigma(t) * ends.eps, float64(0.9))
+
+
+@pytest.mark.parametrize("clamp", [False, True])
+@pytest.mark.parametrize(
+    ("space", "bounded"),
+    [
+        (Space.levels((2,), 5), True),
+        (Space.continuous((2,), low=-1.0, high=1.0), True),
+        (Space.continuous((2,)), False),
+    ],
+)
+def test_predictions_are_clamped_where_asked_and_where_data_has_bounds(
+    space: Space, bounded: bool, clamp: bool
+) -> None:
+    model = Normal(space)
+    model.endpoints = lambda x, t, y=None: certain(3.0, model.path)(x, t[0])  # type: ignore[method-assign]
+    *_, x_0 = states(model, 2, seed=0, solving=Solving(steps=3, clamp=clamp))
+    torch.testing.assert_close(x_0, torch.full_like(x_0, 1.0 if bounded and clamp else 3.0))
+
+
+def test_clamping_keeps_a_learnt_variance() -> None:
+    def denoise(x: Tensor, t: Tensor) -> Endpoints:
+        return Endpoints(x, x, 0.25 * torch.ones_like(x))
+
+    ends = clamped(denoise, CosineVP())(float64(9.0), float64(0.4)[0])
+    torch.testing.assert_close(ends.variance, float64(0.25))
+
+
+def test_a_solver_gets_the_models_path_the_settings_and_noise_as_strong_as_the_paths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kills: times, spacing, options or guidance left out; a start of variance one on a path that ends with more."""
+    model, calls = Normal(Space.continuous((2,))), []
+    model.path, model.t_min = LinearVE(20.0), 0.07
+
+    def record(denoise: Any, path: Any, x: Tensor, times: Tensor, noise: Any, **options: Any) -> Any:
+        calls.append((denoise, path, x, times, options))
+        yield x
+
+    monkeypatch.setitem(SOLVERS, "edm", SOLVERS["edm"]._replace(solve=record))  # type: ignore[arg-type]
+    solving = Solving(solver="edm", steps=9, spacing="quadratic", options={"s_churn": 3.0})
+    mine = object()
+    sample(model, 2000, seed=0, solving=solving, guide=lambda model, y: mine)
+    ((denoise, path, x, grid, options),) = calls
+    assert denoise is mine
+    assert path is model.path
+    assert options == {"s_churn": 3.0}
+    torch.testing.assert_close(grid.double(), times(path, 9, "quadratic", t_min=0.07))
+    assert x.std().item() == pytest.approx(20, rel=4 / 8000**0.5)
+
+
+def test_settings_left_out() -> None:
+    assert Solving() == Solving(solver="ddim", steps=50, spacing="uniform", clamp=False, options={})
 
 
 def test_what_cannot_be_solved_is_said_at_once() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -81,3 +83,23 @@ def test_solvers_are_called_alike(name: str) -> None:
     parameters = list(inspect.signature(SOLVERS[name].solve).parameters.values())
     assert [p.name for p in parameters[:5]] == ["denoise", "path", "x", "times", "noise"]
     assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[5:])
+
+
+# of the papers, or of the docstrings where they are the solver's own
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "adaptive": {"rtol": 1e-5, "atol": 1e-5},  # arXiv:2011.13456, appendix D.1
+    "ancestral": {"variance": "posterior"},
+    "annealed_langevin": {"langevin_steps": 5, "step_size": 0.6},
+    "ddim": {"eta": 0.0},
+    "edm": {"s_churn": 40.0, "s_tmin": 0.05, "s_tmax": 50.0, "s_noise": 1.003},  # arXiv:2206.00364, table 5
+    "predictor_corrector": {"snr": 0.16, "corrections": 1},  # arXiv:2011.13456, appendix G
+    "unipc": {"order": 2},
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_options_left_out_are_the_papers(name: str) -> None:
+    solve = SOLVERS[name].solve
+    options = [p for p in inspect.signature(solve).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    told = solve.keywords if isinstance(solve, partial) else {}
+    assert {p.name: p.default for p in options if p.name not in told} == DEFAULTS.get(name, {})

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight
-from dgm.samplers.times import LEAST_NOISE, MOST_NOISE, SPACINGS, levels, times
+from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, VarianceExploding
+from dgm.samplers.times import MOST_NOISE, SPACINGS, levels, times
 
 from .gaussian import PATHS, float64, path_name
 
@@ -40,6 +40,9 @@ def test_uniform_and_quadratic_are_ddims() -> None:
 def test_more_steps_than_the_network_has_times_for_are_taken_closer() -> None:
     grid = times(LinearVP(), 100, "uniform", t_min=0.05)
     torch.testing.assert_close(grid[:-1], torch.linspace(1, 0.05, 100, dtype=torch.float64))
+    grid = times(LinearVP(), 100, "quadratic", t_min=0.04)
+    torch.testing.assert_close(grid[:-1], torch.linspace(1, 0.2, 100, dtype=torch.float64) ** 2)
+    assert times(LinearVP(), 5000)[-2].item() == pytest.approx(1e-3)
 
 
 def test_karras_is_edms() -> None:
@@ -60,7 +63,9 @@ def test_log_snr_has_equal_strides_of_lambda(path: GaussianPath) -> None:
 def test_ends_of_what_can_be_told_apart() -> None:
     grid = times(Straight(), 5, "log_snr", t_min=0.0)
     ratio = Straight().sigma(grid) / Straight().alpha(grid)
-    torch.testing.assert_close(ratio[[0, -2]], float64(MOST_NOISE, LEAST_NOISE))
+    torch.testing.assert_close(ratio[[0, -2]], float64(80.0, 0.002))  # arXiv:2206.00364, table 1
+    leapt = VarianceExploding(0.01, 50.0)
+    torch.testing.assert_close(leapt.sigma(times(leapt, 5, "log_snr", t_min=0.0)[-2]).item(), 0.01, rtol=1e-6, atol=0)
 
 
 def test_levels_are_the_paths_and_infinite_at_its_ends() -> None:

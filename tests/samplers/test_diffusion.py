@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput, UnknownName
@@ -21,10 +21,11 @@ from dgm.space import Space
 from .gaussian import M, S, certain, float64, optimal
 
 
-class Normal:
+class Normal(nn.Module):
     """The best model of N(M, S²) in the path's units."""
 
     def __init__(self, space: Space) -> None:
+        super().__init__()
         self.space, self.path, self.t_min, self.scaling = space, CosineVP(), 1e-3, Scaling(space)
         self.config, self.solving = SimpleNamespace(classes=0), Solving(steps=20)
 

@@ -158,6 +158,18 @@ class Unused(Coin):
         self.spare = nn.Parameter(torch.ones(3))
 
 
+class Cancelling(Coin):
+    """A parameter whose gradient is rounding alone: log-softmax takes away what is added to all logits."""
+
+    def __init__(self, space: Space, config: Coin.Config) -> None:
+        super().__init__(space, config)
+        self.shift = nn.Parameter(torch.ones(()))
+
+    def loss(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        two = torch.stack([torch.zeros_like(self.logits), self.logits], -1) + self.shift
+        return -two.log_softmax(-1).expand(len(x), -1, -1, -1, -1).gather(-1, x.long()[..., None]).flatten(1).sum(1)
+
+
 class Heavy(Coin):
     def log_weight(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.log_prob(x) + torch.randn(len(x))  # E[e^N(0,1)] = e^(1/2), not 1
@@ -181,6 +193,7 @@ class Wide(Coin):
         (Unseeded, contracts.sample_depends_on_its_number_alone),
         (Leaky, contracts.no_dimension_sees_its_future),
         (Unused, contracts.loss_reaches_every_parameter),
+        (Cancelling, contracts.loss_reaches_every_parameter),
         (Heavy, contracts.weights_sum_to_one),
         (Loose, contracts.bound_is_below),
         (Wide, contracts.samples_lie_in_the_space),

@@ -45,6 +45,24 @@ class TestSpace:
         with pytest.raises(BadInput, match=re.escape(said)):
             Space.levels((2,), 3).check(x)
 
+    def test_ends_of_a_range_belong_to_it_and_small_integers_are_kept_in_bytes(self) -> None:
+        for space, ends in (
+            (Space.levels((2,), 256), [0, 255]),
+            (Space.levels((2,), 257), [0, 256]),
+            (Space.tokens(2, 4), [0, 3]),
+            (Space.binary((2,)), [0, 1]),
+            (Space.continuous((2,), low=-1.0, high=2.0), [-1.0, 2.0]),
+        ):
+            x = torch.tensor([ends]).to(space.dtype)
+            assert torch.equal(space.check(x), x)
+        kept = [Space.levels((1,), 256), Space.levels((1,), 257), Space.tokens(1, 4), Space.continuous((1,))]
+        assert [space.dtype for space in kept] == [torch.uint8, torch.int64, torch.int64, torch.float32]
+        assert Space.binary((3, 4, 5)).dim == 60
+        assert Space.levels((1,), 2).values == 2, "two values are enough"
+        for infinite in (math.inf, -math.inf):
+            with pytest.raises(BadInput, match="infinity"):
+                Space.continuous((1,)).check(torch.tensor([[0.0], [infinite]]))
+
     def test_nan_and_bounds(self) -> None:
         with pytest.raises(BadInput, match="NaN"):
             Space.continuous((1,)).check(torch.tensor([[math.nan]]))

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from dgm import seeds
-from dgm.seeds import Philox, Streams, box_muller, categorical, mix, streams
+from dgm.seeds import Philox, Streams, box_muller, categorical, mix, stratified, streams
 
 WORD = (1 << 32) - 1
 LEAST_P = 1e-4  # of a test on a fixed seed: right numbers fall below it once in ten thousand seeds
@@ -128,6 +128,13 @@ class TestDistribution:
             correlation = torch.corrcoef(powers) - torch.eye(len(rows))
             assert correlation.abs().max() < 5 / math.sqrt(2000)
 
+    def test_mix_is_splitmix64(self) -> None:
+        """The first number of its seed 0, and one number folded over another. Kills: a shift or a factor changed."""
+        assert mix(0) == 0xE220A8397B1DCDAF
+        assert mix(0, -mix(0)) == mix(0)  # the same state again
+        assert mix(5) == mix(5 + (1 << 64))
+        assert mix(1, 2) != mix(2, 1)
+
     def test_mix_meets_no_pair_twice(self) -> None:
         assert len({mix(a, b) for a in range(50) for b in range(50)}) == 2500
 
@@ -144,3 +151,24 @@ class TestCategorical:
         logits = torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0]).log()
         u = torch.tensor([0.0, 0.25, 0.5, 1 - 2**-24])
         assert categorical(logits.expand(4, 5), u).tolist() == [1, 1, 3, 3]
+
+
+class TestStratified:
+    def test_neighbours_are_an_nth_apart_and_each_is_uniform(self) -> None:
+        """Kills: an offset that is the same each time, one for each number, or one that leaves [0, 1)."""
+        drawn = torch.stack([stratified(5) for _ in range(2000)])
+        assert drawn.min() >= 0
+        assert drawn.max() < 1
+        assert torch.allclose(drawn.sort(1).values.diff(), torch.tensor(0.2), atol=1e-6)
+        for numbers in drawn.T:
+            assert stats.kstest(numbers.numpy(), "uniform").pvalue > LEAST_P
+
+
+def test_without_a_seed_streams_are_new_ones_and_torchs_own_seed_decides() -> None:
+    torch.manual_seed(4)
+    first, second = (streams(2, None).uniform((3,)) for _ in range(2))
+    assert not torch.equal(first, second)
+    torch.manual_seed(4)
+    assert torch.equal(streams(2, None).uniform((3,)), first)
+    given = Streams(1, [5])
+    assert streams(9, given) is given

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dgm.distributions.features import Features
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.space import Space
@@ -52,3 +53,27 @@ def test_bounds_become_one_and_hold() -> None:
 def test_tokens_have_no_order() -> None:
     with pytest.raises(BadInput, match="no order"):
         Scaling(Space.tokens(3, 5))
+
+
+def test_the_scale_is_the_spaces_own_and_one_dimension_has_its_own() -> None:
+    """Written out. Kills: a variance for a scale, a dimension with another's numbers."""
+    loc, scale = (1.0, -3.0, 0.5, 7.0, 2.0, -1.0), (0.5, 20.0, 3.0, 0.1, 1.0, 9.0)
+    space = Space.continuous((2, 3), loc=loc, scale=scale)
+    scaling, x = Scaling(space), torch.randn(4, 2, 3) * 5
+    expected = (x.flatten(1) - torch.tensor(loc)) / torch.tensor(scale)
+    assert torch.allclose(scaling(x).flatten(1), expected)
+    for dim in range(6):
+        z = scaling(x.flatten(1)[:, dim], dim)
+        assert torch.allclose(z, expected[:, dim])
+        assert torch.allclose(scaling.inverse(z, dim), x.flatten(1)[:, dim], atol=1e-5)
+        assert (scaling.at(dim)[0].item(), scaling.at(dim)[1].item()) == pytest.approx((loc[dim], scale[dim]))
+    for half in (Space.continuous((2,), loc=(1.0, -3.0)), Space.continuous((2,), scale=(0.5, 20.0))):
+        one = Scaling(half)
+        assert torch.allclose(one(torch.ones(1, 2), None)[:, 1], one(torch.ones(1), 1))
+
+
+def test_an_unordered_value_is_one_of_k_and_an_ordered_one_a_number() -> None:
+    tokens, levels = Features(Space.tokens(2, 3)), Features(Space.levels((2,), 5))
+    assert (tokens.width, levels.width) == (3, 1)
+    assert tokens(torch.tensor([2, 0]), 1).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert levels(torch.tensor([[1, 4]], dtype=torch.uint8)).tolist() == [[[-0.5], [1.0]]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -50,14 +52,19 @@ def test_labels_out_of_range_or_place_are_refused() -> None:
         check_labels(None, 3)
 
 
-def test_labels_that_are_not_given_are_drawn_by_the_samples_own_streams() -> None:
-    """Each as often as the others. Kills: a label that is never drawn."""
-    n = 6000
-    drawn = sampled_labels(None, 3, streams(n, 0))
+def conditional_on(classes: int, shares: list[float] | None = None) -> Any:
+    return SimpleNamespace(config=SimpleNamespace(classes=classes), label_shares=shares)
+
+
+@pytest.mark.parametrize("shares", [None, [0.5, 0.1, 0.4]])
+def test_labels_that_are_not_given_are_drawn_by_the_samples_own_streams(shares: list[float] | None) -> None:
+    """As often as in training, or each as often as the others. Kills: a label that is never drawn."""
+    model, n = conditional_on(3, shares), 6000
+    drawn, few = (sampled_labels(None, model, streams(k, 0)) for k in (n, 7))
     assert drawn is not None
-    counts = drawn.bincount(minlength=3)
-    assert ((counts / n - 1 / 3).abs() < 5 * math.sqrt(2 / 9 / n)).all()
-    assert torch.equal(drawn[:7], sampled_labels(None, 3, streams(7, 0)))  # type: ignore[arg-type]
-    assert sampled_labels(None, 0, streams(2, 0)) is None
+    p = torch.tensor(shares or [1 / 3] * 3)
+    assert ((drawn.bincount(minlength=3) / n - p).abs() < 5 * (p * (1 - p) / n).sqrt()).all()
+    assert torch.equal(drawn[:7], few)  # type: ignore[arg-type]
+    assert sampled_labels(None, conditional_on(0), streams(2, 0)) is None
     y = torch.tensor([1, 0])
-    assert sampled_labels(y, 3, streams(2, 0)) is y
+    assert sampled_labels(y, model, streams(2, 0)) is y

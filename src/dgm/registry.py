@@ -341,7 +341,7 @@ def create(name: str, space: Space, **config: Any) -> Model:
 
     Raises:
         UnknownName: For a model or a setting that does not exist.
-        BadInput: For a setting out of range or a space that the model does not take.
+        BadInput: For a setting out of range, a space that the model does not take, or more weights than memory.
 
     Example:
         >>> create("realnvp", Space.continuous((2,)), layers=2).config.layers
@@ -353,13 +353,17 @@ def create(name: str, space: Space, **config: Any) -> Model:
 def _made(cls: type[Model], name: str, space: Space, config: Mapping[str, Any]) -> Model:
     chosen = settings.build(cls.Config, config, what=name)
     kinds = getattr(cls, "spaces", {space.kind})
+    from dgm.memory import Bounded
+
     if space.kind in kinds:
-        return cls(space, chosen)
+        with Bounded(name):
+            return cls(space, chosen)
     if space.discrete and space.kind != "tokens" and "continuous" in kinds:
         from dgm.distributions.dequantisation import dequantise
 
         inner = Space.continuous(space.shape, low=0.0, high=float(space.values or 0))
-        return dequantise(cls(inner, chosen), space)
+        with Bounded(name):
+            return dequantise(cls(inner, chosen), space)
     taken = " or ".join(sorted(kinds))
     raise BadInput(f"{name} takes {taken} data, got a {space.kind} space", "choose another; `dgm models` lists them")
 

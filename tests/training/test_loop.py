@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from typing import Any
 
@@ -245,11 +246,36 @@ class Diverging(Duel):
 
 def test_a_loss_that_is_not_finite_names_step_player_and_checkpoint(tmp_path: Any) -> None:
     model = Diverging(SPACE, Duel.Config())
-    weights = (model.forger.weight.detach().clone() for _ in fit(model, points(), out=tmp_path / "run", steps=9))
+    steps = fit(model, points(), out=tmp_path / "run", steps=9, checkpoint_every=0.0)
+    weights = (model.forger.weight.detach().clone() for _ in steps)
     before = [next(weights) for _ in range(3)][-1]
-    with pytest.raises(TrainingStopped, match=r"loss of 'forger' is nan at step 4; .* is .*run/checkpoints/step-"):
+    with pytest.raises(TrainingStopped, match=r"loss of 'forger' is nan at step 4; .*run/checkpoints/step-00000003;"):
         next(weights)
     assert torch.equal(model.forger.weight, before)
+
+
+def test_a_start_that_fails_leaves_no_directory(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even those around it that it made, but what was there before. Kills: a withdrawal of what others made."""
+    model = Diverging(SPACE, Duel.Config())
+    with pytest.raises(TrainingStopped, match=r"loss of 'forger' is nan at step 4; train again"):
+        list(fit(model, points(), out=tmp_path / "runs" / "deep" / "run", steps=9))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "other").touch()
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dgm.runs.save_file", full)
+    with pytest.raises(BadInput, match="cannot be written: No space left on device"):
+        list(fit(normal(), points(), out=tmp_path / "runs" / "run", steps=9))
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs", "other"]
+
+
+def test_devices_that_are_not_there_are_refused(tmp_path: Any) -> None:
+    with pytest.raises(BadInput, match=r"this machine trains on up to .* got --devices 100000"):
+        list(fit(normal(), points(), out=tmp_path / "run", steps=9, devices=100_000, accelerator="cpu"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Any) -> None:

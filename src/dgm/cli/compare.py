@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from dgm.cli import out as output
 from dgm.cli import own
 from dgm.cli.terminal import Progress
 from dgm.cli.values import whole
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from dgm import data
 
     dataset = data.load(args.data)
-    out = Path(args.out or f"compare/{Path(args.data).stem}")
+    out = output.place(f"compare/{Path(args.data).stem}" if args.out is None else args.out)
     refuse_another_comparison(out, {"data": dataset.describe(), "budget": budget, "samples": args.samples})
     done: list[Path] = []
     left_out: list[dict[str, str]] = []
@@ -162,6 +163,9 @@ def finish(done: list[Path], left_out: list[dict[str, str]], dataset: Dataset, o
         print(f"dgm: {left['model']} {left['why']}: {left['reason']}", file=sys.stderr)
     failed = any(left["why"].startswith("failed") for left in left_out)
     if not done:
+        if {path.name for path in out.iterdir()} == {"comparison.json"}:  # nothing was begun that could go on
+            (out / "comparison.json").unlink()
+            out.rmdir()
         raise BadInput("no model could be trained on this data", "the lines above say why")
     from dgm.report.render import write_report
     from dgm.report.table import flat

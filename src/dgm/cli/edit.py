@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgm.cli import own
+from dgm.cli import labels, out, own
 from dgm.cli.parser import Parser
 from dgm.cli.terminal import Progress
 from dgm.cli.values import MOST_STEPS, real, seed, whole
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dgm.space import Space
 
 CHUNK = 250  # images edited at once
+EXAMPLES = 8  # that are edited unless told otherwise
 WHITE = 250  # of 255, from which on a mask's pixel is white
 
 
@@ -78,8 +79,8 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, as `dgm train` writes it")
     parser.add_argument("--given", help="a picture or an .npz file with an array x, in place of the run's data")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="of the data (test)")
-    parser.add_argument("--examples", type=whole(1), default=8, help="how many of it, a row each (8)")
-    parser.add_argument("--label", type=int, help="the label of all, for a model trained with --conditional (none)")
+    parser.add_argument("--examples", type=whole(1), help="how many of it, a row each (8, or all that there are)")
+    parser.add_argument("--label", help=f"the label of all: {labels.HELP} (none)")
     parser.add_argument("--seed", type=seed(), default=0, help="result k depends on this and on k alone (0)")
     parser.add_argument("--out", required=True, help="a .png, or an .npz file of the results alone")
     own.add_trust(parser)
@@ -129,27 +130,24 @@ def interpolating_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(task: Task, args: argparse.Namespace) -> int:
-    out = Path(args.out)
-    if out.suffix not in (".png", ".npz"):
-        raise BadInput(f"--out cannot be a '{out.suffix}' file", "end it in .png or .npz")
-    if out.exists():
-        raise BadInput(f"{out} exists", "choose another --out, or remove it first")
+    path = out.new(args.out)
+    if path.suffix not in (".png", ".npz"):
+        raise BadInput(f"--out cannot be a '{path.suffix}' file", "end it in .png or .npz")
     import dgm
-    from dgm.networks.embeddings import check_labels
+    from dgm import memory
     from dgm.runs import Run
 
     own.trust(args, args.run)
     model = dgm.load(args.run)
     refuse_what_cannot_be_edited(model)
-    if args.label is not None:
-        import torch
-
-        check_labels(torch.tensor([args.label]), model.config.classes)
-    edited = task.edit(args, model, Run(args.run).config["data"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write(edited, model.space, out)
+    memory.refuse_too_many((args.examples or 1) * getattr(args, "n", 1), model.space)
+    about = Run(args.run).config["data"]
+    args.label = labels.number(args.label, model, about)
+    edited = task.edit(args, model, about)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(edited, model.space, path)
     count, each = edited.result.shape[:2]
-    print(f"{count} × {each} results in {out}")
+    print(f"{count} × {each} results in {path}")
     return 0
 
 
@@ -247,14 +245,14 @@ def encode(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> 
     if Path(args.out).suffix != ".npz":
         raise BadInput(f"codes are numbers, got --out {args.out}", "end it in .npz, or see them by `reconstruct`")
     x = examples(args, model.space, about)
-    return Edited("z", inversion.encode(model, x, labels(args, len(x)), steps=args.steps, seed=args.seed)[:, None])
+    return Edited("z", inversion.encode(model, x, same_label(args, len(x)), steps=args.steps, seed=args.seed)[:, None])
 
 
 def reconstruct(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
     from dgm.editing import inversion
 
     x = examples(args, model.space, about)
-    y = labels(args, len(x))
+    y = same_label(args, len(x))
     z = inversion.encode(model, x, y, steps=args.steps, seed=args.seed)
     again = inversion.decode(model, z, y, steps=args.steps)
     error = (model.scaling(again) - model.scaling(x)).square().mean().sqrt() / 2
@@ -271,10 +269,10 @@ def interpolate(args: argparse.Namespace, model: Model, about: Mapping[str, Any]
     x = examples(args, model.space, about)
     if len(x) < 2:
         raise BadInput(f"from one image to another needs 2 of them, got {len(x)}", "give more")
-    z = inversion.encode(model, x, labels(args, len(x)), steps=args.steps, seed=args.seed)
+    z = inversion.encode(model, x, same_label(args, len(x)), steps=args.steps, seed=args.seed)
     weight, firsts, seconds = torch.linspace(0, 1, args.n), range(0, len(x) - 1, 2), range(1, len(x), 2)
     between = torch.cat([inversion.interpolate(z[k], z[j], weight) for k, j in zip(firsts, seconds, strict=True)])
-    way = inversion.decode(model, between, labels(args, len(between)), steps=args.steps)
+    way = inversion.decode(model, between, same_label(args, len(between)), steps=args.steps)
     return Edited("x", way.unflatten(0, (-1, args.n)), (x[:-1:2],), (x[1::2],))
 
 
@@ -301,7 +299,7 @@ def sampled(
         for first in range(0, total, CHUNK):
             keys = range(first, min(first + CHUNK, total))
             rows = torch.tensor(keys) // args.n
-            for state in states(rows, labels(args, len(keys)), Streams(args.seed, keys)):
+            for state in states(rows, same_label(args, len(keys)), Streams(args.seed, keys)):
                 if progress.due():
                     share = state.step / state.steps * len(keys) / total
                     progress.update(first / total + share, f"step {state.step} of {state.steps}")
@@ -309,7 +307,7 @@ def sampled(
     return torch.cat(chunks).unflatten(0, (count, args.n))
 
 
-def labels(args: argparse.Namespace, n: int) -> Tensor | None:
+def same_label(args: argparse.Namespace, n: int) -> Tensor | None:
     import torch
 
     return None if args.label is None else torch.full((n,), args.label)
@@ -319,22 +317,27 @@ def examples(args: argparse.Namespace, space: Space, about: Mapping[str, Any]) -
     """(B, *space.shape): the given file's, or the first of the run's data."""
     import torch
 
-    if args.given:
+    if args.given is not None:
         return given(Path(args.given), space, dict(about))
     from dgm.runs import Run
 
     split = Run(args.run).dataset().splits[args.split]
-    x, _ = split.batch(torch.arange(min(args.examples, len(split))), torch.Generator().manual_seed(args.seed))
+    if args.examples is not None and args.examples > len(split):
+        raise BadInput(
+            f"the {args.split} split has {len(split):,} examples, got --examples {args.examples}", "ask for fewer"
+        )
+    rows = torch.arange(min(args.examples or EXAMPLES, len(split)))
+    x, _ = split.batch(rows, torch.Generator().manual_seed(args.seed))
     return x
 
 
 def given(path: Path, space: Space, about: dict[str, Any]) -> Tensor:
     from dgm.cli.given import array, picture
-    from dgm.data.folder import SUFFIXES
+    from dgm.data.walk import IMAGES
 
     if not path.is_file():
         raise BadInput(f"there is no file {path}", "look at the path")
-    readers = {".npz": array, **dict.fromkeys(SUFFIXES, picture)}
+    readers = {".npz": array, **dict.fromkeys(IMAGES, picture)}
     if path.suffix.lower() not in readers:
         raise BadInput(f"--given cannot be a '{path.suffix}' file", "give a picture or an .npz file")
     return readers[path.suffix.lower()](path, space, about, 1.0)[0]

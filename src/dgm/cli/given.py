@@ -34,9 +34,9 @@ def start(args: argparse.Namespace, space: Space, about: dict[str, Any]) -> tupl
 
 def reader(path: Path) -> Callable[[Path, Space, dict[str, Any], float | None], tuple[Tensor, int]]:
     """How a file is read, by its suffix; the last argument is which share of it is kept, None for the usual one."""
-    from dgm.data.folder import SUFFIXES
+    from dgm.data.walk import IMAGES
 
-    known = {".txt": written, ".wav": heard, ".npz": array, **dict.fromkeys(SUFFIXES, picture)}
+    known = {".txt": written, ".wav": heard, ".npz": array, **dict.fromkeys(IMAGES, picture)}
     suffix = path.suffix.lower()
     if suffix not in known:
         raise BadInput(f"--given cannot be a '{suffix}' file", "give a picture, .npz, .txt or .wav file")

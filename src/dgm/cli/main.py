@@ -148,7 +148,9 @@ def one_line(error: BaseException) -> str | None:
             errno.EROFS: "the file system is read-only; choose another place",
         }
         return f"{error.filename or 'a file'}: {remedies.get(error.errno, f'{error.strerror}; look at the path')}"
-    if isinstance(error, MemoryError) or re.search(r"not enough memory|out of memory", str(error)):
+    if isinstance(error, MemoryError) or re.search(
+        r"not enough memory|out of memory|can't allocate memory", str(error)
+    ):
         return "out of memory; ask for fewer samples, a smaller batch or a smaller model"
     return None
 

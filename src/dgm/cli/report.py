@@ -11,6 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from dgm.cli import out as output
 from dgm.cli import own
 from dgm.errors import BadInput, DamagedRun
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    out = Path(args.out)
+    out = output.place(args.out)
     if out.suffix != ".html":
         raise BadInput(f"--out must end in .html, got {out}", "choose another name")
     from dgm.report.render import write_report

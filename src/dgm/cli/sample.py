@@ -3,8 +3,8 @@
 dgm sample runs/vae -n 64 --out grid.png       one picture
 dgm sample runs/vae -n 1000 --out samples/     a folder of pictures, or of .wav files
 dgm sample runs/vae -n 1000 --out samples.npz  an array x, in the data's own values
-dgm sample runs/table -n 1000 --out rows.csv   a table
-dgm sample runs/ddpm --label 7 --out sevens.png
+dgm sample runs/table -n 1000 --out rows.csv   a table, or rows.parquet
+dgm sample runs/ddpm --label 7 --out sevens.png  a label by its name or number
 
 Sampling in steps can be watched, and of a diffusion, score or flow model steered:
 
@@ -22,17 +22,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgm.cli import own, solving
+from dgm.cli import labels, own, solving
+from dgm.cli import out as output
 from dgm.cli.given import start
 from dgm.cli.terminal import Progress
 from dgm.cli.values import real, seed, whole
-from dgm.errors import BadInput, Unsupported
+from dgm.errors import BadInput, MissingExtra, Unsupported
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,11 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, as `dgm train` writes it")
     parser.add_argument("-n", type=whole(1), default=64, help="how many (64)")
     parser.add_argument("--seed", type=seed(), default=0, help="sample k depends on this and on k alone (0)")
-    parser.add_argument("--label", type=int, help="the label to sample, for a model trained with --conditional")
+    parser.add_argument("--label", help=f"the label to sample: {labels.HELP}")
     parser.add_argument(
-        "--out", required=True, help="a .png, .gif, .npz, .csv, .txt or .wav file, or a folder; - prints text"
+        "--out", required=True, help="a .png, .gif, .npz, .csv, .parquet, .txt or .wav file, or a folder; - prints text"
     )
-    parser.add_argument("--show-steps", type=whole(2), help="how many states on the way a .png or .gif shows (gif: 40)")
+    parser.add_argument(
+        "--show-steps", type=whole(2, 1000), help="how many states on the way a .png or .gif shows (gif: 40)"
+    )
     group = parser.add_argument_group("autoregressive models")
     group.add_argument(
         "--temperature", type=real(0), default=1.0, help="below 1 keeps to what is likely, 0 takes the likeliest (1)"
@@ -73,16 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    out = Path(args.out)
+    out = Path(args.out) if args.out == "-" else output.new(args.out)
     write = writer(out)
-    if args.out != "-" and out.exists():
-        raise BadInput(f"{out} exists", "choose another --out, or remove it first")
     import dgm
+    from dgm import memory
     from dgm.runs import Run
     from dgm.samplers.sequential import Choice
 
     own.trust(args, args.run, *filter(None, [args.autoguidance]))
     model, about = dgm.load(args.run), Run(args.run).config["data"]
+    label = labels.number(args.label, model, about)
     choice = Choice(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     given, observed = start(args, model.space, about)
     if not continues(model) and (given is not None or choice != Choice()):
@@ -92,13 +94,13 @@ def run(args: argparse.Namespace) -> int:
     if continues(model):
         options = {"given": given, "observed": observed, "choice": choice}
     shown = shown_states(args, model)
-    refuse_what_memory_cannot_hold(args.n * shown, model.space)
+    memory.refuse_too_many(args.n * max(shown, (args.length or 0) // model.space.dim), model.space)
     refuse_what_cannot_be_written(args.out, model.space, about)
     if args.length is not None:
-        states = [long_text(model, args, options)]
+        states = [long_text(model, args, label, options)]
     else:
         quiet = args.out == "-"
-        states = draw(model, args.n, args.seed, args.label, options, shown=shown, quiet=quiet)
+        states = draw(model, args.n, args.seed, label, options, shown=shown, quiet=quiet)
     if args.out != "-":
         out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".gif":
@@ -156,11 +158,8 @@ def draw(
     """
     import torch
 
-    from dgm.networks.embeddings import check_labels
     from dgm.seeds import Streams
 
-    if label is not None:  # a model that knows no labels may not look at them
-        check_labels(torch.tensor([label]), getattr(model.config, "classes", 0))
     device = next(model.parameters(), torch.empty(0)).device
     chunks = []
     with torch.no_grad(), Progress(f"sampling {n}", quiet=quiet) as progress:
@@ -217,7 +216,7 @@ def kept(way: Iterator[State], shown: int) -> list[Tensor]:
     return [states[k] for k in torch.linspace(0, len(states) - 1, shown).round().long()]
 
 
-def long_text(model: Model, args: argparse.Namespace, options: Mapping[str, Any]) -> Tensor:
+def long_text(model: Model, args: argparse.Namespace, label: int | None, options: Mapping[str, Any]) -> Tensor:
     """(n, length) tokens: window after window, each going on from the second half of the one before."""
     import torch
 
@@ -230,20 +229,11 @@ def long_text(model: Model, args: argparse.Namespace, options: Mapping[str, Any]
     while text.shape[1] < args.length:
         seed = args.seed if window == 0 else mix(args.seed, window)
         how = {**options, "given": given, "observed": observed}
-        (x,) = draw(model, args.n, seed, args.label, how, quiet=args.out == "-")
+        (x,) = draw(model, args.n, seed, label, how, quiet=args.out == "-")
         text, window = torch.cat([text, x[:, observed:]], 1), window + 1
         given, observed = torch.zeros_like(x), context // 2
         given[:, :observed] = x[:, context - observed :]
     return text[:, : args.length]
-
-
-def refuse_what_memory_cannot_hold(n: int, space: Space) -> None:
-    needed = 2 * n * space.dim * space.dtype.itemsize  # the chunks and their concatenation
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available:
-        most = available // (2 * space.dim * space.dtype.itemsize)
-        wrong = f"{n} samples need {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free"
-        raise BadInput(wrong, f"ask for at most {most}")
 
 
 def refuse_what_cannot_be_written(out: str, space: Space, about: dict[str, Any]) -> None:
@@ -253,6 +243,8 @@ def refuse_what_cannot_be_written(out: str, space: Space, about: dict[str, Any])
     suffix = ".txt" if out == "-" else Path(out).suffix
     if suffix == ".txt" and not is_text(about):
         raise BadInput(f"text was asked for, and this run is of {space}", "write a .png or .npz")
+    if suffix == ".parquet":
+        pyarrow()  # says now what to install
     if suffix == ".wav" and not about.get("rate"):
         raise BadInput(f"a .wav file needs sound, got {space}", "write a .png or .npz")
     if suffix == "" and not about.get("rate") and len(space.shape) != 3:
@@ -266,6 +258,7 @@ def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
         ".gif": write_grid,
         ".npz": write_array,
         ".csv": write_table,
+        ".parquet": write_parquet,
         ".txt": write_text,
         ".wav": write_sound,
         "": write_folder,
@@ -347,11 +340,33 @@ def write_array(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> No
 def write_table(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     from dgm.runs import replacing
 
-    names = about.get("columns") or [f"x{k}" for k in range(space.dim)]
-    with replacing(out) as temporary, temporary.open("w", newline="") as file:
+    with replacing(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(names)
+        rows.writerow(names_of(space, about))
         rows.writerows(x.flatten(1).tolist())
+
+
+def write_parquet(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.runs import replacing
+
+    arrow = pyarrow()
+    columns = [arrow.array(column) for column in x.flatten(1).T.numpy()]
+    with replacing(out) as temporary:
+        arrow.parquet.write_table(arrow.Table.from_arrays(columns, names_of(space, about)), temporary)
+
+
+def pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra.of("writing Parquet", "parquet") from error
+    return pyarrow
+
+
+def names_of(space: Space, about: dict[str, Any]) -> list[str]:
+    """The columns of a table of samples: the data's own where it was a table."""
+    return about.get("columns") or [f"x{k}" for k in range(space.dim)]
 
 
 def texts(x: Tensor, about: dict[str, Any]) -> Iterator[str]:

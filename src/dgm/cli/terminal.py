@@ -44,17 +44,20 @@ class Progress:
 
     def due(self) -> bool:
         """Whether there is something to show again, so that callers format no text for nothing."""
-        every = REDRAW_SECONDS if self.terminal else LOG_SECONDS
-        return not self.quiet and time.monotonic() - self._last >= every
+        return not self.quiet and self.late()
+
+    def late(self) -> bool:
+        return time.monotonic() - self._last >= (REDRAW_SECONDS if self.terminal else LOG_SECONDS)
 
     def update(self, fraction: float, text: str = "") -> None:
-        due, now = self.due(), time.monotonic()
-        if due:
+        """Moves the bar; where there is none, a line is printed if the last is some seconds old, and at the end."""
+        late, now = self.late(), time.monotonic()
+        if late:
             self._last = now
         with contextlib.suppress(OSError):  # the terminal may be gone, which is no reason to stop
             if self.terminal:
                 self._bar.update(self._task, completed=fraction, text=text)
-            elif (due or fraction >= 1) and not self.quiet and sys.stderr is not None:
+            elif (late or fraction >= 1) and not self.quiet and sys.stderr is not None:
                 line = f"{self.title}: {fraction:4.0%}  {text}  {now - self._started:.0f} s"
                 print(line, file=sys.stderr, flush=True)
 

@@ -223,15 +223,14 @@ def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
     own.trust(chosen, chosen.resume)
     run = Run(Path(chosen.resume))
     refuse_what_a_run_keeps(run, chosen, given)
+    model, dataset = from_description(run.config["model"]), run.dataset()
     done = max((int(folder.name.removeprefix("step-")) for folder in run.checkpoints()), default=0)
     changed = {name: value for name, value in training_settings(chosen).items() if name in given}
     if run.finished and not changed.keys() & {"steps", "budget"}:
         say(f"{run.path} has ended at step {done}; train it longer with: dgm train --resume {run.path} --steps STEPS")
         return 0
     refuse_what_is_done(run, done, changed)
-    dataset = run.dataset()
     kept = run.config["training"] | ({"steps": None, "budget": None} if changed.keys() & {"steps", "budget"} else {})
-    model = from_description(run.config["model"])
     steps = fit(model, dataset, out=run.path, resume=True, **(kept | changed))
     follow(steps, f"{run.config['model']['name']}, from step {done}")
     say(f"trained; look at it with: {how_to_look(run.path, dataset)}")

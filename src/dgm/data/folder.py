@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -14,19 +15,20 @@ from PIL import ExifTags, Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
+from dgm.data import walk
 from dgm.data.dataset import Dataset, consecutive, shuffled
 from dgm.data.palette import clustered
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
 from dgm.space import Space
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 DEFAULT_SIZE = 32
 GREY = ("1", "L", "LA")
 GREY_16_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # what Pillow raises for a file that is torn, is something else, or would not fit into memory
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 WORTH_A_BAR = 1000
+log = logging.getLogger("dgm")
 
 
 def load(
@@ -44,10 +46,11 @@ def load(
     """
     if size is not None and size < 4:
         raise BadInput(f"--size must be at least 4, got {size}", "give the side in pixels")
-    files = images(path)
+    files = walk.files(path, walk.IMAGES)
     if len(files) < 10:
         raise BadInput(
-            f"{path} holds {len(files)} images, expected at least 10", f"put {', '.join(sorted(SUFFIXES))} files there"
+            f"{path} holds {len(files)} images, expected at least 10",
+            f"put {', '.join(sorted(walk.IMAGES))} files there",
         )
     shape = common_shape(files, size, grey)
     rows, sizes = shuffled(len(files), seed)
@@ -64,11 +67,6 @@ def load(
     return dataset if palette is None else clustered(dataset, palette)
 
 
-def images(path: Path) -> list[Path]:
-    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    return sorted(file for file in found if not any(part[0] == "." for part in file.relative_to(path).parts))
-
-
 def common_shape(files: list[Path], size: int | None, grey: bool) -> tuple[int, int, int]:
     """(C, H, W) of all images once they are decoded. Reads the headers alone."""
     seen: Counter[tuple[int, int]] = Counter()
@@ -81,6 +79,9 @@ def common_shape(files: list[Path], size: int | None, grey: bool) -> tuple[int, 
         except UNREADABLE as error:
             raise BadInput(f"{file} cannot be read as an image", "remove or replace it") from error
     width, height = next(iter(seen)) if len(seen) == 1 and size is None else (size or DEFAULT_SIZE,) * 2
+    if len(seen) > 1 and size is None:
+        how = "its shorter side is made %d pixels and its centre cropped; --size chooses another"
+        log.warning("%d images have %d sizes: each becomes %d×%d, " + how, len(files), len(seen), width, height, width)
     return (1 if grey or not colour else 3, height, width)
 
 

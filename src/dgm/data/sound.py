@@ -19,6 +19,7 @@ import torch
 from scipy.signal import resample_poly
 from torch import Tensor
 
+from dgm.data import walk
 from dgm.data.dataset import Dataset, Split, consecutive, shuffled
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
@@ -28,6 +29,8 @@ MU = 255
 LEVELS = 256
 RATE = 8000
 SECONDS = 0.5
+HIGHEST_RATE = 768_000
+LONGEST = 3600
 DIGITS = tuple("0123456789")
 
 
@@ -117,14 +120,16 @@ def spoken(folder: Path, seconds: float, *, by: int) -> Dataset:
 
 
 def recordings(path: Path) -> list[Path]:
-    found = (file for file in path.rglob("*") if file.suffix.lower() == ".wav" and file.is_file())
-    return sorted(file for file in found if not any(part[0] == "." for part in file.relative_to(path).parts))
+    return walk.files(path, walk.SOUNDS)
 
 
 def length_of(seconds: float, rate: int) -> int:
+    if not 1000 <= rate <= HIGHEST_RATE or not 0 < seconds <= LONGEST:
+        wrong = f"pieces of {seconds} s at {rate} Hz were asked for"
+        raise BadInput(wrong, f"give up to {LONGEST:,} --seconds, and 1,000 to {HIGHEST_RATE:,} as --rate")
     length = round(seconds * rate)
-    if rate < 1000 or length < 16:
-        wrong = f"pieces of {seconds} s at {rate} Hz are {length} samples, expected at least 16 at 1,000 Hz or more"
+    if length < 16:
+        wrong = f"pieces of {seconds} s at {rate} Hz are {length} samples, expected at least 16"
         raise BadInput(wrong, "give longer --seconds or a higher --rate")
     return length
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import numpy
 import torch
 from torch import Tensor
 
+from dgm import memory
 from dgm.data.table import cache
+from dgm.errors import BadInput
 
 SHARE_OF_MEMORY = 0.25
 
@@ -23,18 +27,43 @@ def stored(shape: tuple[int, ...], dtype: str, fill: Callable[[numpy.ndarray], N
         fill: Writes all of the array that it is given.
         stamp: The file's name; another source, or another order of it, needs another.
     """
-    if numpy.prod(shape) * numpy.dtype(dtype).itemsize <= SHARE_OF_MEMORY * memory():
+    size = math.prod(shape) * numpy.dtype(dtype).itemsize
+    if size <= SHARE_OF_MEMORY * memory.total():
         out = numpy.empty(shape, dtype)
         fill(out)
         return torch.from_numpy(out)
     path = cache() / "arrays" / f"{stamp}.npy"
     if not path.is_file():
+        refuse_what_the_disk_cannot_hold(size, path.parent)
         write(path, shape, dtype, fill)
     return torch.from_numpy(numpy.load(path, mmap_mode="c", allow_pickle=False))
 
 
+def refuse_what_the_disk_cannot_hold(size: int, folder: Path) -> None:
+    """Removes what killed processes left half-written first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob("*.tmp"):
+        if not is_alive(int(leftover.suffixes[-2][1:])):
+            leftover.unlink()
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        wrong = (
+            f"this data takes {memory.gibibytes(size)} as an array, of which {memory.gibibytes(free)} are free on disk"
+        )
+        raise BadInput(wrong, "ask for smaller or fewer examples, or set DGM_CACHE to another disk")
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def write(path: Path, shape: tuple[int, ...], dtype: str, fill: Callable[[numpy.ndarray], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         mapped = numpy.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
@@ -43,11 +72,6 @@ def write(path: Path, shape: tuple[int, ...], dtype: str, fill: Callable[[numpy.
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def stamp(path: Path, files: Iterable[Path], *details: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgm.errors import BadInput
 from dgm.training import checkpoint
 from dgm.training.settings import Settings
 
@@ -26,6 +27,22 @@ def fabric_for(settings: Settings) -> Any:
         strategy="ddp" if by_torchrun or devices > 1 else "auto",
         precision=settings.precision,
     )
+
+
+def refuse_missing_devices(settings: Settings) -> None:
+    """Before any process is started: those of torchrun are counted by torchrun.
+
+    Raises:
+        BadInput: For devices that this machine has not; on processors, for more than four processes each.
+    """
+    here = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    kind: str = settings.accelerator
+    if kind == "auto":
+        kind = next((name for name, count in here.items() if count), "cpu")
+    most = here.get(kind, 4 * (os.cpu_count() or 1))
+    if settings.devices > most:
+        wrong = f"this machine trains on up to {most} {kind} devices at once, got --devices {settings.devices}"
+        raise BadInput(wrong if most else f"this machine has no {kind} device", "ask for fewer, or another accelerator")
 
 
 def is_first_process() -> bool:

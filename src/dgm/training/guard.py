@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -29,6 +32,7 @@ class Guard:
         self.out, self.fresh, self.writes = out, fresh, writes
         self.stopped = False
         self._lock: int | None = None
+        self._made: Path | None = None  # the topmost folder that was not there
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Guard:
@@ -45,8 +49,14 @@ class Guard:
         """The kernel drops the lock with the process, so a killed trainer leaves none behind."""
         if self.fresh and out.exists() and not is_blank(out):
             raise BadInput(f"{out} exists", f"choose another --out, or go on with: dgm train --resume {out}")
+        missing = [folder for folder in (out, *out.parents) if not folder.exists()]
         with writable(out):
-            out.mkdir(parents=True, exist_ok=True)
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+            except OSError:
+                remove_empty(missing)
+                raise
+            self._made = missing[-1] if missing else None
             self._lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,6 +64,12 @@ class Guard:
             os.close(self._lock)
             wrong = f"another training is writing to {out}"
             raise TrainingStopped(wrong, "wait for it, or choose another --out") from error
+
+    def withdraw(self) -> None:
+        """Removes the run directory, and those around it, that this training made: it failed before it had a result."""
+        if self._made is not None and self.out is not None:
+            shutil.rmtree(self.out, ignore_errors=True)
+            remove_empty([folder for folder in self.out.parents if folder.is_relative_to(self._made)])
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         self.stopped = True
@@ -67,6 +83,13 @@ class Guard:
             signal.signal(number, handler)
         if self._lock is not None:
             os.close(self._lock)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """The innermost first."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def is_blank(out: Path) -> bool:

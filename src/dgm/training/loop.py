@@ -22,7 +22,7 @@ from dgm.seeds import mix
 from dgm.training import checkpoint
 from dgm.training.average import Average
 from dgm.training.batches import Batches
-from dgm.training.devices import fabric_for, is_first_process, leave, random_states, summed
+from dgm.training.devices import fabric_for, is_first_process, leave, random_states, refuse_missing_devices, summed
 from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics, board_class
 from dgm.training.players import Player, factor
@@ -87,6 +87,7 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
         raise Unsupported(f"{type(model).__name__} has no loss, losses or fit", "see docs/own-model.md")
     if settings.compile and isinstance(model, (MultiPlayer, Fittable)):
         raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
+    refuse_missing_devices(settings)
     if settings.tensorboard:
         board_class()  # says now what to install
 
@@ -109,13 +110,18 @@ class Training:
         self.fabric = fabric_for(self.settings)
         # before the launch: a process that may not write ends here, with no others waiting for it
         with Guard(self.out, fresh=not resume, writes=is_first_process()) as guard:
-            self.fabric.launch()
-            self.prepare()
-            self.begin(resume)
-            out = self.out if self.fabric.is_global_zero else None
-            with Metrics(out, self.step, self.settings.tensorboard) as metrics:
-                yield from self.steps(metrics, guard)
-            self.finish()
+            try:
+                self.fabric.launch()
+                self.prepare()
+                self.begin(resume)
+                out = self.out if self.fabric.is_global_zero else None
+                with Metrics(out, self.step, self.settings.tensorboard) as metrics:
+                    yield from self.steps(metrics, guard)
+                self.finish()
+            except Exception:
+                if not self.saved:  # no step that was trained is there to go on from
+                    guard.withdraw()
+                raise
             leave(self.fabric)
 
     def prepare(self) -> None:
@@ -232,7 +238,7 @@ class Training:
                 raise self.failed(f"the weights '{name}' are not finite after step {self.step}")
 
     def failed(self, wrong: str) -> TrainingStopped:
-        last = checkpoint.newest(self.out / "checkpoints") if self.out is not None else None
+        last = checkpoint.newest(self.out / "checkpoints") if self.out is not None and self.saved else None
         if last is not None:
             wrong += f"; the last good checkpoint is {last}"
         return TrainingStopped(wrong, "train again with a lower --lr or with --clip 1")

@@ -45,7 +45,7 @@ class Autoencoder(nn.Module):
     class Config:
         latent: int = setting(12, "dimensions of the code", low=1)
         hidden: int = setting(256, "width of the hidden layers", low=1)
-        layers: int = setting(2, "hidden layers of the encoder and of the decoder", low=1)
+        layers: int = setting(2, "hidden layers of the encoder and of the decoder", low=1, high=1000)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "weight_decay": 0.01}

@@ -44,7 +44,7 @@ class CharGPT(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(128, "of each position's vector, a multiple of twice the heads", low=2)
-        layers: int = setting(4, "layers of the transformer", low=1)
+        layers: int = setting(4, "layers of the transformer", low=1, high=1000)
         heads: int = setting(4, "of the attention", low=1)
         dropout: float = setting(0.0, "share of features left out in training", low=0.0, high=0.95)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)

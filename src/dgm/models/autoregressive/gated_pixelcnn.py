@@ -47,7 +47,7 @@ class GatedPixelCNN(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(32, "features of each stack", low=1)
-        layers: int = setting(8, "gated layers", low=1)
+        layers: int = setting(8, "gated layers", low=1, high=1000)
         head: int = setting(64, "features of the last hidden 1 x 1 convolution", low=1)
         components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)

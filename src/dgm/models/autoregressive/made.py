@@ -55,8 +55,10 @@ class MADE(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         hidden: int = setting(512, "width of the hidden layers", low=1)
-        layers: int = setting(1, "hidden layers", low=1)
-        masks: int = setting(1, "sets of masks: drawn anew each step of training, averaged over afterwards", low=1)
+        layers: int = setting(1, "hidden layers", low=1, high=1000)
+        masks: int = setting(
+            1, "sets of masks: drawn anew each step of training, averaged over afterwards", low=1, high=10_000
+        )
         direct: bool = setting(False, "connect inputs to outputs besides")
         components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
         dropout: float = setting(0.2, "share of hidden units left out in training", low=0.0, high=0.95)

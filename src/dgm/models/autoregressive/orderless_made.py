@@ -45,8 +45,10 @@ class OrderlessMADE(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         hidden: int = setting(512, "width of the hidden layers", low=1)
-        layers: int = setting(1, "hidden layers", low=1)
-        orders: int = setting(16, "K, orders with their masks: one a step of training, averaged over afterwards", low=1)
+        layers: int = setting(1, "hidden layers", low=1, high=1000)
+        orders: int = setting(
+            16, "K, orders with their masks: one a step of training, averaged over afterwards", low=1, high=10_000
+        )
         direct: bool = setting(False, "connect inputs to outputs besides")
         components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
         dropout: float = setting(0.2, "share of hidden units left out in training", low=0.0, high=0.95)

@@ -46,7 +46,7 @@ class PixelCNN(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(16, "h, half the features of the residual stream", low=1)
-        layers: int = setting(15, "residual blocks", low=1)
+        layers: int = setting(15, "residual blocks", low=1, high=1000)
         head: int = setting(32, "features of the two last 1 x 1 convolutions", low=1)
         components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)

@@ -60,7 +60,7 @@ class PixelCNNPP(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(32, "features of each stream", low=1)
-        layers: int = setting(2, "gated blocks a level, on the way down and again on the way up", low=1)
+        layers: int = setting(2, "gated blocks a level, on the way down and again on the way up", low=1, high=1000)
         levels: int = setting(3, "resolutions, each half of the one before", low=1, high=6)
         components: int = setting(5, "of the mixture of discretised logistics", low=1)
         dropout: float = setting(0.1, "share of features left out in training", low=0.0, high=0.95)

@@ -52,7 +52,7 @@ class PixelRNN(nn.Module):
     class Config:
         cell: Literal["row", "diagonal"] = setting("diagonal", "which LSTM")
         width: int = setting(16, "h, hidden units; the residual stream has twice as many features", low=1)
-        layers: int = setting(7, "LSTM layers", low=1)
+        layers: int = setting(7, "LSTM layers", low=1, high=1000)
         head: int = setting(32, "features of the two last 1 x 1 convolutions", low=1)
         components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)

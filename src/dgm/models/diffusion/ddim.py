@@ -47,11 +47,11 @@ class DDIM(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        steps: int = setting(100, "T, steps of the bound", low=2)
+        steps: int = setting(100, "T, steps of the bound", low=2, high=100_000)
         schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         eta: float = setting(0.0, "noise in the sampler's steps: 0 none, 1 as much as DDPM's", low=0.0, high=1.0)
-        sampling_steps: int = setting(50, "steps of the sampler and of the code", low=1)
+        sampling_steps: int = setting(50, "steps of the sampler and of the code", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
         unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 

@@ -55,14 +55,14 @@ class DDPM(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        steps: int = setting(100, "T, steps of the bound", low=2)
+        steps: int = setting(100, "T, steps of the bound", low=2, high=100_000)
         schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         variance: Literal["forward", "posterior", "learnt"] = setting(
             "forward", "of each step back: the larger, the smaller, or between the two as learnt"
         )
         sampler: Literal["ddim", "ancestral"] = setting("ddim", "without noise in its steps, or with")
-        sampling_steps: int = setting(50, "steps of the sampler; the bound is that of T", low=1)
+        sampling_steps: int = setting(50, "steps of the sampler; the bound is that of T", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
         unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 

@@ -54,7 +54,7 @@ class EDM(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(18, "steps of Heun's method, two evaluations each", low=2)
+        sampling_steps: int = setting(18, "steps of Heun's method, two evaluations each", low=2, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
         unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 

@@ -55,7 +55,7 @@ class VDM(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(50, "steps of the sampler", low=1)
+        sampling_steps: int = setting(50, "steps of the sampler", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
         unlabelled: float = setting(0.0, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 

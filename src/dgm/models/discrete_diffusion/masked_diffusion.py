@@ -63,9 +63,9 @@ class MaskedDiffusion(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        layers: int = setting(4, "layers of the transformer; images have none", low=1)
+        layers: int = setting(4, "layers of the transformer; images have none", low=1, high=1000)
         schedule: Literal["linear", "cosine"] = setting("linear", "how fast the sampler reveals")
-        sampling_steps: int = setting(64, "steps of the sampler", low=1)
+        sampling_steps: int = setting(64, "steps of the sampler", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     def __init__(self, space: Space, config: Config) -> None:

@@ -51,8 +51,8 @@ class EBM(nn.Module):
         width: int = setting(
             32, "channels at full resolution, doubled at each halving; of perceptrons, a quarter", low=1
         )
-        langevin_steps: int = setting(20, "steps of each chain at each training step", low=1)
-        sampling_steps: int = setting(300, "steps of a chain from noise to a sample", low=1)
+        langevin_steps: int = setting(20, "steps of each chain at each training step", low=1, high=100_000)
+        sampling_steps: int = setting(300, "steps of a chain from noise to a sample", low=1, high=100_000)
         step_size: float = setting(0.2, "eta of the chains, on the scaled axis", low=1e-6)
         noise: float = setting(0.005, "standard deviation of each step's noise, on the scaled axis", low=0.0)
         data_noise: float = setting(0.03, "standard deviation of the noise on data, on the scaled axis", low=0.0)

@@ -49,9 +49,9 @@ class RealNVP(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        layers: int = setting(8, "couplings", low=2)
+        layers: int = setting(8, "couplings", low=2, high=1000)
         hidden: int = setting(32, "width, or channels, of the networks in the couplings", low=1)
-        blocks: int = setting(1, "residual blocks, or hidden layers, of each network", low=1)
+        blocks: int = setting(1, "residual blocks, or hidden layers, of each network", low=1, high=1000)
         dropout: float = setting(0.0, "share of hidden units left out in training", low=0.0, high=0.95)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 

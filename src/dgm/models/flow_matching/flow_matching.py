@@ -54,7 +54,7 @@ class FlowMatching(nn.Module):
         path: Literal["straight", "variance_preserving"] = setting("straight", "from data to noise")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         solver: Literal["euler", "heun"] = setting("heun", "of the ODE, for samples")
-        sampling_steps: int = setting(30, "steps of the solver, for samples", low=1)
+        sampling_steps: int = setting(30, "steps of the solver, for samples", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
         unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 

@@ -61,7 +61,7 @@ class MeanFlow(nn.Module):
     class Config:
         apart: float = setting(0.25, "share of examples whose two times differ", low=0.0, high=1.0)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(1, "steps of a sample", low=1)
+        sampling_steps: int = setting(1, "steps of a sample", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
         unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 

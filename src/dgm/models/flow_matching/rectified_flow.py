@@ -60,7 +60,7 @@ class RectifiedFlow(nn.Module):
     class Config:
         reflow_after: int = setting(1000, "steps of training before its own pairs take the data's place", low=1)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(4, "steps of Euler's method, for samples", low=1)
+        sampling_steps: int = setting(4, "steps of Euler's method, for samples", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
         unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 

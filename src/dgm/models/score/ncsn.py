@@ -56,8 +56,8 @@ class NCSN(nn.Module):
     class Config:
         sigma_max: float = setting(5.0, "the strongest noise, with data in [-1, 1]", low=1e-6)
         sigma_min: float = setting(0.05, "the weakest noise", low=1e-6)
-        levels: int = setting(20, "noise levels, a geometric sequence", low=2)
-        steps: int = setting(5, "Langevin steps a level", low=1)
+        levels: int = setting(20, "noise levels, a geometric sequence", low=2, high=100_000)
+        steps: int = setting(5, "Langevin steps a level", low=1, high=100_000)
         step_size: float = setting(0.6, "a step over the level's variance", low=1e-6)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)

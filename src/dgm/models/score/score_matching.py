@@ -62,7 +62,7 @@ class ScoreMatching(nn.Module):
         )
         sigma: float = setting(0.3, "the noise, with data in [-1, 1]", low=1e-6)
         width: int = setting(24, "of the network, whose layers are four times as wide", low=1)
-        steps: int = setting(200, "Langevin steps of a sample", low=1)
+        steps: int = setting(200, "Langevin steps of a sample", low=1, high=100_000)
         step_size: float = setting(0.2, "a Langevin step over the noise's variance", low=1e-6)
 
     def __init__(self, space: Space, config: Config) -> None:

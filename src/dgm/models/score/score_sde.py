@@ -64,7 +64,7 @@ class ScoreSDE(nn.Module):
         sigma_min: float = setting(0.01, "the weakest noise of the path that explodes", low=1e-6)
         sigma_max: float = setting(50.0, "the strongest noise of the path that explodes", low=1e-6)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(200, "steps of predictor and corrector, for samples", low=1)
+        sampling_steps: int = setting(200, "steps of predictor and corrector, for samples", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
         unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 

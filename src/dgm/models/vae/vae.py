@@ -45,7 +45,7 @@ class VAE(nn.Module):
     class Config:
         latent: int = setting(16, "dimensions of z", low=1)
         hidden: int = setting(256, "width of the hidden layers", low=1)
-        layers: int = setting(2, "hidden layers of the encoder and of the decoder", low=1)
+        layers: int = setting(2, "hidden layers of the encoder and of the decoder", low=1, high=1000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}

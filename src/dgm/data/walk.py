@@ -1,0 +1,34 @@
+"""The files of a folder, without end in none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Set
+from pathlib import Path
+
+from dgm.errors import BadInput
+
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+SOUNDS = {".wav"}
+LOOKED_AT = 100_000  # files, from which on a hundredth must be data
+SHARE = 0.01
+
+
+def files(path: Path, suffixes: Set[str]) -> list[Path]:
+    """All files below ``path`` that end in one of ``suffixes``, in order; hidden ones and hidden folders are left out.
+
+    Raises:
+        BadInput: For a folder, such as a disk's root, of very many files of which hardly one is an image or a sound.
+    """
+    found: list[Path] = []
+    seen = known = 0
+    for folder, inner, names in os.walk(path):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        endings = [Path(name).suffix.lower() for name in names]
+        seen, known = seen + len(names), known + sum(ending in IMAGES | SOUNDS for ending in endings)
+        if seen > LOOKED_AT and known < SHARE * seen:
+            wrong = f"{path} holds more than {LOOKED_AT:,} files, of which {known:,} are images or sounds"
+            raise BadInput(wrong, "name the folder of the data itself")
+        pairs = zip(names, endings, strict=True)
+        found += [Path(folder, name) for name, ending in pairs if ending in suffixes and not name.startswith(".")]
+    return sorted(file for file in found if file.is_file())

@@ -1,0 +1,82 @@
+"""What fits into this machine's memory; what does not is refused before it is allocated."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from dgm.errors import BadInput
+from dgm.space import Space
+
+SHARE = 0.25  # of the memory, for the weights: training keeps their gradients and two averages besides
+MOST_TENSORS = 4000  # of one model; far above any that learns, and made within a second
+COUNTED = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.eye)
+
+
+def total() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def available() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def gibibytes(size: float) -> str:
+    return f"{size / 2**30:,.1f} GiB"
+
+
+class Bounded(TorchFunctionMode):
+    """Inside, tensors of a given shape are counted before they are made, up to a share of the machine's memory.
+
+    Args:
+        what: Whose tensors they are, for the error.
+
+    Raises:
+        BadInput: For more than `SHARE` of the memory, or more tensors than `MOST_TENSORS`.
+
+    Example:
+        >>> with Bounded("vae"):
+        ...     torch.empty(10**15)
+        Traceback (most recent call last):
+        dgm.errors.BadInput: vae of these settings needs 3,725,290.3 GiB for its weights, this machine has ...
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what, self.bytes, self.tensors = what, 0, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in COUNTED:
+            self.count(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+    def count(self, func: Any, args: Any, kwargs: Any) -> None:
+        shape = args[:1] * 2 if func is torch.eye and len(args) == 1 else args or (kwargs.get("size", ()),)
+        if not isinstance(shape[0], int):
+            shape = shape[0]
+        self.bytes += math.prod(shape) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+        self.tensors += 1
+        if self.bytes > SHARE * total():
+            wrong = f"{self.what} of these settings needs {gibibytes(self.bytes)} for its weights"
+            held = f"this machine has {gibibytes(total())} of memory, of which a quarter may be weights"
+            raise BadInput(f"{wrong}, {held}", "choose a smaller one, or smaller data")
+        if self.tensors > MOST_TENSORS:
+            wrong = f"{self.what} of these settings has more than {MOST_TENSORS:,} tensors of weights"
+            raise BadInput(wrong, "choose one of fewer layers")
+
+
+def refuse_too_many(n: int, space: Space) -> None:
+    """Before they are drawn, which may take long.
+
+    Raises:
+        BadInput: Where ``n`` examples of ``space`` need more memory than is free.
+    """
+    each = 2 * space.dim * space.dtype.itemsize  # the chunks and their concatenation
+    if n * each > available():
+        wrong = f"{n:,} samples need {gibibytes(n * each)} of memory, {gibibytes(available())} are free"
+        raise BadInput(wrong, f"ask for at most {available() // each:,}")

@@ -1,0 +1,198 @@
+"""The command line beside mistakes: labels, forms of output, a run that goes on, an interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from commands import dgm
+from pyarrow import parquet
+
+from dgm.runs import Run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of three labels, of a table, of a text and of points, hardly trained."""
+    folder = tmp_path_factory.mktemp("line")
+    generator = numpy.random.default_rng(0)
+    x = generator.integers(0, 2, (60, 1, 4, 4))
+    numpy.savez(folder / "animals.npz", images=x, labels=numpy.array(["cat", "dog", "7"])[numpy.arange(60) % 3])
+    numpy.savetxt(folder / "t.csv", generator.normal(size=(60, 3)), delimiter=",", header="a,b,c", comments="")
+    (folder / "words.txt").write_text("to be or not to be, that is the question\n" * 60, encoding="utf-8")
+    for arguments, hint in (
+        ("made --conditional --data animals.npz --steps 5 --out animals", "animals -n 64 --out grid.png"),
+        ("gmm --data t.csv --model.components 2 --out table", "table -n 1000 --out samples.csv"),
+        ("char_gpt --data words.txt --context 16 --steps 2 --model.layers 1 --out text", "text -n 1 --out -"),
+        ("gmm --data toy/moons --steps 2 --out points", "points -n 1000 --out points.png"),
+    ):
+        done = dgm(f"train {arguments}", folder)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"trained; look at it with: dgm sample {hint}\n"
+    return folder
+
+
+def sampled(runs: Path, options: str) -> numpy.ndarray:
+    done = dgm(f"sample {options} --out sampled.npz", runs)
+    assert done.returncode == 0, done.stderr
+    x = numpy.load(runs / "sampled.npz")["x"]
+    (runs / "sampled.npz").unlink()
+    return x
+
+
+def test_a_label_has_a_name_and_a_number(runs: Path) -> None:
+    """Labels are the sorted values: 7, cat, dog. A name that is a number is a name. Kills: the number first."""
+    by_name = {label: sampled(runs, f"animals -n 9 --label {label}") for label in ("7", "cat", "dog")}
+    assert (by_name["dog"] == sampled(runs, "animals -n 9 --label 2")).all()
+    assert (by_name["7"] == sampled(runs, "animals -n 9 --label 0")).all()
+    assert (by_name["7"] != by_name["cat"]).any()
+    done = dgm("sample animals --label dgo --out none.png", runs)
+    assert done.stderr == "dgm: no label of this run is called 'dgo'; did you mean 'dog'?\n"
+
+
+def test_a_table_of_samples_is_the_same_as_parquet(runs: Path) -> None:
+    assert dgm("sample table -n 20 --out a.parquet", runs).returncode == 0
+    table = parquet.read_table(runs / "a.parquet")
+    assert table.column_names == ["a", "b", "c"]
+    assert (numpy.stack([column.to_numpy() for column in table.columns], 1) == sampled(runs, "table -n 20")).all()
+
+
+def test_a_folder_of_mixed_sizes_says_what_becomes_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from PIL import Image
+
+    for k in range(12):
+        Image.new("L", (9 + k, 12)).save(tmp_path / f"{k}.png")
+    assert dgm("data .", tmp_path).returncode == 0
+    assert "12 images have 12 sizes: each becomes 32×32" in caplog.text
+    caplog.clear()
+    for k in range(12):
+        Image.new("L", (9, 12)).save(tmp_path / f"{k}.png")
+    assert dgm("data .", tmp_path).returncode == 0
+    assert caplog.text == ""
+
+
+def test_a_run_that_goes_on_keeps_what_decides_its_result(runs: Path) -> None:
+    assert dgm("train vae --data t.csv --steps 6 --model.hidden 8 --out vae", runs).returncode == 0
+    before = {path: path.read_bytes() for path in (runs / "vae").rglob("*") if path.is_file()}
+    for options, says in (
+        ("--lr 0.1", "--lr cannot be changed in a run that goes on, vae keeps its own"),
+        ("--data t.csv", "--data cannot be changed"),
+        ("--out new", "--out cannot be changed"),
+        ("--model.latent 3", "--model.latent is a model's, and no model is named"),
+        ("--steps 3", "vae is at step 6 already, got --steps 3; give more than 6"),
+        ("--budget 0.001", "s already, got --budget 0.001s; give more"),
+    ):
+        done = dgm(f"train --resume vae {options}", runs)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert says in done.stderr
+    done = dgm("train made --resume vae", runs)
+    assert "vae is a run of vae, and made was asked for" in done.stderr
+    done = dgm("train --resume vae", runs)
+    assert (done.returncode, done.stdout.split(";")[0]) == (0, "vae has ended at step 6")
+    assert {path: path.read_bytes() for path in before} == before
+    assert dgm("train vae --resume vae --steps 8 --keep 1", runs).returncode == 0
+    assert Run(runs / "vae").metrics()[-1]["step"] == 8
+    assert Run(runs / "vae").config["training"]["keep"] == 1
+    assert len(Run(runs / "vae").checkpoints()) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_interruption_ends_with_a_word_and_leaves_nothing(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    """As the samples are written, where a file could stay half-written."""
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        Path(str(arguments[0].name)).write_bytes(b"half")  # type: ignore[attr-defined]
+        signal.raise_signal(number)
+
+    before = sorted(runs.rglob("*"))
+    monkeypatch.setattr("numpy.savez_compressed", interrupted)
+    done = dgm("sample table -n 20 --out never.npz", runs)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1] == "dgm: interrupted"
+    assert sorted(runs.rglob("*")) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_training_is_saved(runs: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    class Impatient(dgm_progress()):  # type: ignore[misc]
+        def due(self) -> bool:
+            signal.raise_signal(number)
+            return False
+
+    monkeypatch.setattr("dgm.cli.train.Progress", Impatient)
+    done = dgm(f"train vae --data t.csv --steps 9 --model.hidden 8 --out stopped-{number}", runs)
+    assert done.returncode == 2
+    assert f"stopped at step 1, which is saved; go on with: dgm train --resume stopped-{number}" in done.stderr
+
+
+def dgm_progress() -> type:
+    from dgm.cli.terminal import Progress
+
+    return Progress
+
+
+class Narrow(io.TextIOWrapper):
+    """A terminal that knows ASCII alone."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="ascii", errors="strict")
+
+    def text(self) -> str:
+        self.flush()
+        return self.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", ["models", "data", "models vae", "data digits", "check table"])
+def test_a_terminal_of_ascii_is_no_error(runs: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    from dgm.cli.main import main
+
+    narrow = Narrow()
+    monkeypatch.setattr(sys, "stdout", narrow)
+    with contextlib.chdir(runs):
+        assert main(command.split()) in (0, 1)  # a law may be broken, of a model that is hardly trained
+    assert len(narrow.text()) > 50
+
+
+def test_a_closed_stdout_or_stderr_ends_no_training(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgm.cli.main import main
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with contextlib.chdir(runs):
+        for name, stream in (("a", Closed()), ("b", None)):
+            monkeypatch.setattr(sys, "stderr", stream)
+            options = f"--data t.csv --steps 3 --model.hidden 8 --out closed-{name}"
+            assert main(["train", "vae", *options.split()]) == 0
+            assert Run(f"closed-{name}").finished
+
+
+def test_weights_beyond_the_memory_are_refused_before_they_are_made() -> None:
+    """Kills: a size that is counted after its allocation, or in numbers and not bytes."""
+    from dgm import memory
+    from dgm.errors import BadInput
+
+    most = int(memory.SHARE * memory.total()) // 4
+    with memory.Bounded("this"):
+        assert torch.empty(3, 4).shape == (3, 4)
+    for made in (
+        lambda: torch.empty(most, 3),
+        lambda: torch.zeros((most + 9,)),
+        lambda: torch.eye(int(1.1 * most**0.5)),
+    ):
+        with (
+            memory.Bounded("this"),
+            pytest.raises(BadInput, match=r"this of these settings needs .* GiB for its weights"),
+        ):
+            made()
+    with memory.Bounded("this"), pytest.raises(BadInput, match="more than 4,000 tensors"):
+        torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(2001)))

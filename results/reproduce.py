@@ -23,7 +23,7 @@ from dgm.cli import train
 from dgm.data import Dataset
 from dgm.evaluation.evaluate import evaluate, likelihoods
 from dgm.likelihood import Kind, kind_of
-from dgm.report.collect import is_newer
+from dgm.report.collect import is_evaluated
 
 HERE = Path(__file__).parent
 SAMPLES = 500
@@ -71,7 +71,7 @@ def measured(run: runs.Run, dataset: Dataset) -> dict[str, Any]:
         of = {name: likelihoods(model, split.x, split.y, name, 1)[0] for name, split in held_out.items()}
         return {"likelihood": of}
     path = run.path / "evaluation.json"
-    if not is_newer(path, run):
+    if not is_evaluated(run):
         runs.write_json(evaluate(model, dataset, samples=SAMPLES), path)
     return {"evaluation": runs.read_json(path)}
 

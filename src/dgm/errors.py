@@ -61,3 +61,9 @@ class TrainingStopped(DgmError):
 
 class Interrupted(TrainingStopped):
     """Training that was asked to stop and saved what it had."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in a line, after its type where it is none of ours."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, DgmError) else f"{type(error).__name__}: {text}"

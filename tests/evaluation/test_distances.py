@@ -73,11 +73,13 @@ def test_kernel_is_unbiased_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyP
     assert kernel_distance(x, y).item() == pytest.approx(whole, rel=1e-9)
 
 
-def test_prdc_is_prdcs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prdc_is_prdcs_with_each_papers_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dgm.evaluation.neighbours.BLOCK", 33)
     x, y = torch.randn(150, 4), torch.randn(170, 4) * 0.8 + 0.4
-    expected = compute_prdc(x.double().numpy(), y.double().numpy(), nearest_k=5)
-    found = precision_recall_density_coverage(x, y, 5)._asdict()
+    third, fifth = (compute_prdc(x.double().numpy(), y.double().numpy(), nearest_k=k) for k in (3, 5))
+    expected = {name: (third if name in ("precision", "recall") else fifth)[name] for name in third}
+    assert third != fifth
+    found = precision_recall_density_coverage(x, y)._asdict()
     assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, abs=1e-12)
 
 

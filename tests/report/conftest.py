@@ -7,7 +7,9 @@ import pytest
 from dgm.report.table import Trained
 
 
-def likelihood(kind: str, bits: float, draws: int = 1, se: float = 0.01) -> dict[str, Any]:
+def likelihood(
+    kind: str, bits: float, draws: int = 1, se: float = 0.01, condition: str | None = None
+) -> dict[str, Any]:
     return {
         "kind": kind,
         "method": f"method of {kind}",
@@ -15,6 +17,7 @@ def likelihood(kind: str, bits: float, draws: int = 1, se: float = 0.01) -> dict
         "nats_se": 44.36 * se,
         "bits_per_dim": bits,
         "bits_per_dim_se": se,
+        "condition": condition,
         "n": 497,
         "split": "test",
         "draws": draws,
@@ -27,17 +30,19 @@ def metric(
     sizes = {"n_real": 497, "n_generated": 500, "split": "test"}
     return {"name": name, "value": value, "low": value - half, "high": value + half, "interval": "jackknife"} | {
         "features": features,
-        "reference": reference,
+        "reference": {"value": reference, "low": reference - 0.1, "high": reference + 0.1},
         **sizes,
     }
 
 
 def evaluation(likelihoods: list[Any] = (), metrics: list[Any] = (), per_second: float = 100.0) -> dict[str, Any]:
     return {
-        "format": 1,
+        "format": 2,
         "likelihood": list(likelihoods),
         "metrics": list(metrics),
         "samples": {"n": 500, "seed": 0, "seconds": 1.0, "per_second": per_second, "device": "cpu", "threads": 2},
+        "reference": {"real": "497 of the test split", "n": 500, "of": "300 of the validation split", "draws": 20},
+        "skipped": [],
         "features": {"classifier": {"dim": 64, "hash": "abc"}, "pixels": {"dim": 64}},
         "memorisation": {"share": 0.01, "held_out_share": 0.002, "rule": "nearer than a third", "nearest": [1, 2, 3]},
         "modes": {"found": 9, "of": 10, "rule": "labels with more than a tenth"},

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from dgm.registry import MODELS
 from dgm.report.table import (
     COLUMNS,
     KINDS,
@@ -15,6 +16,7 @@ from dgm.report.table import (
     columns_of,
     fixed,
     flat,
+    flat_reference,
     interval,
     leaders,
     number,
@@ -85,11 +87,14 @@ def test_rows_come_in_the_order_of_the_registry_and_others_models_last(runs):
     assert names == ["made", "vae", "gan", "ebm", "flow_matching", "package.module:Mine"]
 
 
-def test_the_reference_is_that_of_training_examples(runs):
+def test_the_reference_is_that_of_held_out_examples_with_its_interval(runs):
     found = reference(runs, "classifier")
-    assert found["frechet"] == 0.5
-    assert found["copies"] == 0.002
+    assert (found["frechet"].value, found["frechet"].low, found["frechet"].high) == (0.5, 0.4, 0.6)
+    assert found["copies"] == Cell.plain(0.002)
     assert reference(runs, "no such space") == {}
+    line = flat_reference(found)
+    assert (line["frechet"], line["frechet_low"], line["copies"]) == (0.5, 0.4, 0.002)
+    assert "copies_low" not in line
 
 
 def table_of(name: str, **cells: Cell):
@@ -102,6 +107,52 @@ def test_leaders_are_all_whose_intervals_meet_that_of_the_best():
     cells = {"made": Cell(5, 4, 6), "vae": Cell(7, 5.5, 8.5), "gan": Cell(9, 7, 11)}
     assert leaders(table_of("frechet", **cells), BY_KEY["frechet"]) == {"made", "vae"}
     assert leaders(table_of("coverage", **cells), BY_KEY["coverage"]) == {"vae", "gan"}
+
+
+def test_models_within_the_noise_of_real_data_are_tied():
+    """A model below real data is no better than one beside it; one that is worse than both is not tied."""
+    cells = {"made": Cell(5, 4, 6), "vae": Cell(7, 6.5, 7.5), "gan": Cell(20, 18, 22)}
+    table = table_of("frechet", **cells)
+    assert leaders(table, BY_KEY["frechet"]) == {"made"}
+    assert leaders(table, BY_KEY["frechet"], Cell(6.8, 6.2, 7)) == {"made", "vae"}
+    assert leaders(table, BY_KEY["frechet"], Cell(1, 0, 2)) == {"made"}
+    up = {"made": Cell(0.9, 0.85, 0.95), "vae": Cell(0.8, 0.78, 0.82), "gan": Cell(0.1, 0.0, 0.2)}
+    assert leaders(table_of("coverage", **up), BY_KEY["coverage"], Cell(0.83, 0.81, 0.85)) == {"made", "vae"}
+
+
+def test_where_all_are_tied_none_is_best():
+    cells = {"made": Cell(5, 4, 6), "vae": Cell(7, 5.5, 8.5)}
+    assert leaders(table_of("frechet", **cells), BY_KEY["frechet"]) == set()
+    worse = cells | {"gan": Cell(9, 8.7, 11)}
+    assert leaders(table_of("frechet", **worse), BY_KEY["frechet"], Cell(9, 8, 10)) == set()
+
+
+@pytest.mark.parametrize(("n", "keys"), [(4999, ["kernel", "frechet"]), (5000, ["frechet", "kernel"])])
+def test_of_few_samples_the_unbiased_distance_comes_first(n, keys):
+    both = [metric(name, 1.0, 0.1) | {"n_generated": n} for name in ("frechet", "kernel")]
+    found = [column.key for column in columns_of(rows([trained("vae", evaluation(metrics=both))], "classifier"))]
+    assert [key for key in found if key in keys] == keys
+
+
+def test_likelihoods_of_a_given_label_have_columns_of_their_own():
+    """log p(x|y) may be higher by the information in y: it is not ranked against log p(x)."""
+    given = trained("ddpm", evaluation([likelihood("lower_bound", 1.5, condition="label")]))
+    plain = trained("vae", evaluation([likelihood("lower_bound", 2.0)]))
+    table = rows([given, plain], "classifier")
+    assert [set(row.cells) & {"lower_bound", "lower_bound_given_label"} for row in table] == [
+        {"lower_bound"},
+        {"lower_bound_given_label"},
+    ]
+    assert table[1].cells["lower_bound_given_label"].note.startswith("log p(x|y)")
+    assert [line["lower_bound"] for line in flat(table)] == [2.0, None]
+    assert BY_KEY["lower_bound_given_label"].group != BY_KEY["lower_bound"].group
+
+
+@pytest.mark.parametrize("model", [*MODELS, "package.module:Mine"])
+def test_every_model_has_a_family(model):
+    (row,) = rows([trained(model, evaluation())], "classifier")
+    assert row.family
+    assert flat([row])[0]["family"] == row.family
 
 
 def test_no_model_leads_alone_in_a_column_nor_in_one_that_has_no_better(runs):

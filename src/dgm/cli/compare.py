@@ -23,7 +23,7 @@ from dgm.cli import out as output
 from dgm.cli import own
 from dgm.cli.terminal import Progress
 from dgm.cli.values import whole
-from dgm.errors import BadInput, DgmError, Interrupted, Unsupported
+from dgm.errors import BadInput, DgmError, Interrupted, Unsupported, one_line
 from dgm.registry import ONE_OF_EACH_FAMILY, create
 from dgm.settings import seconds
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 CHECKPOINT_EVERY = 10.0  # seconds: what a kill costs at most
 MOST_SEEDS = 1000
 MOST_SAMPLES = 1_000_000
-MAIN_COLUMNS = ("exact", "lower_bound", "estimate", "frechet", "coverage", "per_second")
+KINDS = ("exact", "lower_bound", "estimate")
+GIVEN = tuple(f"{kind}_given_label" for kind in KINDS)
+MAIN_COLUMNS = (*KINDS, *GIVEN, "kernel", "frechet_infinity", "coverage", "per_second")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,14 +114,14 @@ def refuse_another_comparison(out: Path, wanted: dict[str, Any]) -> None:
 def make(name: str, dataset: Dataset, folder: Path, *, budget: float, seed: int, samples: int, quiet: bool) -> None:
     """Trains and evaluates one model, or what of that is missing."""
     from dgm.evaluation import evaluate
-    from dgm.report.collect import is_newer
+    from dgm.report.collect import is_evaluated
     from dgm.runs import Run, load, write_json
 
     with Progress(f"{name:>16}, seed {seed}", quiet=quiet) as progress:
         if not (folder / "manifest.json").is_file():
             train(name, dataset, folder, budget, seed, progress)
         trained = Run(folder)
-        if is_newer(folder / "evaluation.json", trained):
+        if is_evaluated(trained):
             return progress.update(1.0, "done before")
         steps = f"{trained.metrics()[-1]['step']} steps"
 
@@ -153,11 +155,6 @@ def train(name: str, dataset: Dataset, folder: Path, budget: float, seed: int, p
             progress.update(step.progress, f"step {step.step}  {losses}")
 
 
-def one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, DgmError) else f"{type(error).__name__}: {text}"
-
-
 def finish(done: list[Path], left_out: list[dict[str, str]], dataset: Dataset, out: Path, as_json: bool) -> int:
     for left in left_out:
         print(f"dgm: {left['model']} {left['why']}: {left['reason']}", file=sys.stderr)
@@ -188,11 +185,13 @@ def show(table: list[Row]) -> None:
     console = Table(box=None, header_style="bold", pad_edge=False)
     console.add_column("model", no_wrap=True)
     for column in shown:
-        console.add_column(f"{column.heading} {column.arrow}", justify="right")
+        given = ", label given" if column.key in GIVEN else ""
+        console.add_column(f"{column.heading}{given} {column.arrow}", justify="right")
     for row in table:
         console.add_row(
             row.model,
             *(column.show(row.cells[column.key].value) if column.key in row.cells else "" for column in shown),
         )
     Console().print(console)
-    print("likelihoods in bits per dimension; kinds must not be ranked against one another")
+    said = " or against those of a given label" if any(column.key in GIVEN for column in shown) else ""
+    print(f"likelihoods in bits per dimension; kinds must not be ranked against one another{said}")

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 def show(document: dict[str, Any], *, tokens: bool) -> None:
     table = Table(box=None, header_style="bold")
-    for column in ("what", "value", "95 % interval", "training data", "of"):
+    for column in ("what", "value", "95 % interval", "real data", "of"):
         table.add_column(column)
     for row in document["likelihood"]:
         spread = 1.96 * row["bits_per_dim_se"]
@@ -75,7 +75,9 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         if tokens:
             table.add_row("perplexity a token", f"{row['perplexity']:.4g}", "", "", how)
     for row in document["metrics"]:
-        numbers = (f"{row['value']:.4g}", f"{row['low']:.4g} … {row['high']:.4g}", f"{row['reference']:.4g}")
+        level = row["reference"]
+        real = f"{level['value']:.4g} ({level['low']:.4g} … {level['high']:.4g})" if level else ""
+        numbers = (f"{row['value']:.4g}", f"{row['low']:.4g} … {row['high']:.4g}", real)
         table.add_row(row["name"].replace("_", " "), *numbers, f"{row['features']}, N = {row['n_generated']}")
     if copied := document.get("memorisation"):
         table.add_row(
@@ -88,3 +90,7 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
             "samples a second", f"{made['per_second']:.4g}", "", "", f"{made['threads']} threads, {made['device']}"
         )
     Console().print(table)
+    if beside := document["reference"]:
+        print(f"real data: held-out examples in the samples' place ({beside['of']}), beside {beside['real']}")
+    for left in document["skipped"]:
+        print(f"not measured: {left['what']}: {left['reason']}")

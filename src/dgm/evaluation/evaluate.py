@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from functools import partial
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,36 +15,28 @@ from torch import Tensor
 
 from dgm import __version__
 from dgm.data import Dataset, order
-from dgm.evaluation.features import Features, default_features, features
-from dgm.evaluation.frechet import frechet_distance
-from dgm.evaluation.kernel import kernel_distance
-from dgm.evaluation.neighbours import copies, precision_recall_density_coverage
-from dgm.evaluation.score import inception_score
+from dgm.errors import BadInput
+from dgm.evaluation.distances import DRAWS, metrics
+from dgm.evaluation.features import default_features, features
+from dgm.evaluation.held_out import HeldOut, drawn_rows
+from dgm.evaluation.neighbours import copies
+from dgm.evaluation.skipping import Skipped
 from dgm.likelihood import Kind, kinds_of, log_likelihood
 from dgm.modes import device_of
 from dgm.protocols import ImportanceWeighted, Model, Samplable
 from dgm.sampling import sample
 
 LIKELIHOODS = 0.3  # of an evaluation's time, or so
-NEIGHBOURS = 5
-FOLDS = 10  # of the jackknife
 IMPORTANCE_DRAWS = 16
 # an estimate solves an ODE for each example: it is of at least so many examples, and of all that have so many numbers
 ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
 MODE_SHARE = 0.1  # of a class's share in the training data, from which on it counts as found
 SHOWN = 10  # samples whose nearest training examples are named
 
+FORMAT = 2
+FEWEST = 20  # held-out examples, for a level of real data to be worth its place
+
 Progress = Callable[[float, str], None]
-Measure = Callable[[Tensor, Tensor], list[float]]
-# the names of what each measure of two sets of features gives
-DISTANCES: list[tuple[list[str], Measure]] = [
-    (["frechet"], lambda real, generated: [float(frechet_distance(real, generated))]),
-    (["kernel"], lambda real, generated: [float(kernel_distance(real, generated))]),
-    (
-        ["precision", "recall", "density", "coverage"],
-        lambda real, generated: list(map(float, precision_recall_density_coverage(real, generated, NEIGHBOURS))),
-    ),
-]
 
 
 def silent(fraction: float, text: str) -> None: ...
@@ -65,7 +57,8 @@ def evaluate(
     """Likelihood, quality, coverage, copies and speed of a trained model.
 
     Args:
-        samples: How many are drawn; distances take as many real examples, or all there are.
+        samples: How many are drawn. Distances take as many of them as there are held-out examples to set beside, and
+            as many examples of the split, or all there are.
         split: Which split is real.
         spaces: Feature spaces, of pixels, pca and classifier; by default all that the data allows.
         draws: Random draws an example, for likelihoods that take any.
@@ -73,34 +66,73 @@ def evaluate(
         progress: Called with the share done and what comes next.
 
     Returns:
-        Plain values, fit for JSON: ``likelihood``, ``samples``, ``metrics``, ``memorisation``, ``modes``, ``features``
-        and ``provenance``. Every metric has its value, a 95 % interval and how it was made, N, split, feature space,
-        and the same number for training examples in the samples' place: what a perfect sampler gets.
+        Plain values, fit for JSON: ``likelihood``, ``samples``, ``metrics``, ``reference``, ``memorisation``,
+        ``modes``, ``features``, ``skipped`` and ``provenance``. Every metric has its value, a 95 % interval over
+        samples and real examples, how it was made, N, split and feature space, and as its ``reference`` the same number
+        with held-out real examples in the samples' place. A measure that fails is in ``skipped`` with the reason.
+
+    Raises:
+        BadInput: Where nothing at all could be measured.
     """
     started = time.perf_counter()
     real = dataset.splits[split]
-    document: dict[str, Any] = {"format": 1, "likelihood": [], "metrics": []}
-    with torch.random.fork_rng():
+    skipped = Skipped()
+    document: dict[str, Any] = {"format": FORMAT, "likelihood": [], "metrics": [], "reference": None, "features": {}}
+    with torch.random.fork_rng(), skipped.on_failure("likelihood"):
         torch.manual_seed(seed)
-        document["likelihood"] = likelihoods(model, real.x, real.y, split, draws, seed, progress, marginal=marginal)
+        document["likelihood"] = likelihoods(
+            model, real.x, real.y, split, draws, seed, progress, marginal=marginal, skipped=skipped
+        )
     if isinstance(model, Samplable):
-        progress(LIKELIHOODS, "sampling")
-        x, document["samples"] = drawn(model, samples, seed)
-        names = default_features(dataset) if spaces is None else spaces
-        rows = order(len(dataset.train), seed, 0)[: len(x)]
-        pretend, _ = dataset.train.batch(rows, torch.Generator().manual_seed(seed))
-        document["features"] = {}
-        for k, name in enumerate(names):
-            progress(0.6 + 0.3 * k / len(names), f"{name} features")
-            space = features(name, dataset)
-            document["features"][name] = space.about
-            document["metrics"] += metrics(space, real.x[order(len(real), seed, 0)[: len(x)]], x, pretend, split)
-        progress(0.9, "copies")
-        document["memorisation"] = None if dataset.space.kind == "tokens" else memorisation(dataset, x, real.x)
-        document["modes"] = modes(dataset, x) if "classifier" in names else None
+        with skipped.on_failure("samples"):
+            progress(LIKELIHOODS, "sampling")
+            x, document["samples"] = drawn(model, samples, seed)
+            document |= of_samples(x, dataset, split, spaces, skipped, progress)
+    document["skipped"] = list(skipped)
+    if skipped and not document["likelihood"] and "samples" not in document:
+        raise BadInput(f"nothing could be measured: {skipped[0]['reason']}", "check the run and the split")
     document["provenance"] = provenance(seed) | {"seconds": round(time.perf_counter() - started, 2)}
     progress(1.0, "done")
     return document
+
+
+def of_samples(
+    x: Tensor, dataset: Dataset, split: str, spaces: list[str] | None, skipped: Skipped, progress: Progress
+) -> dict[str, Any]:
+    """What samples say: distances in each feature space, copies and labels found."""
+    names = default_features(dataset) if spaces is None else spaces
+    pool, real = HeldOut(dataset, split), dataset.splits[split]
+    n = min(len(x), len(pool)) if len(pool) >= FEWEST else len(x)
+    beside = real.x[drawn_rows(real.y, len(real), min(n, len(real)), 0)]
+    found: dict[str, Any] = {"metrics": [], "features": {}, "memorisation": None, "modes": None}
+    if names:
+        found["reference"] = {
+            "real": f"{len(beside):,} of the {split} split",
+            "n": n,
+            "of": pool.words(),
+            "draws": DRAWS,
+        }
+    for k, name in enumerate(names):
+        start, step = 0.6 + 0.3 * k / len(names), 0.15 / len(names)
+        progress(start, f"{name} features")
+        with skipped.on_failure(f"{name} features"):
+            space = features(name, dataset, within(progress, start, step, "training the classifier"))
+            found["features"][name] = space.about
+            tell = within(progress, start + step, step, f"real data in {name} features")
+            found["metrics"] += metrics(space, beside, x[:n], pool, split, skipped, tell)
+    progress(0.9, "copies")
+    if dataset.space.kind != "tokens":
+        with skipped.on_failure("copies"):
+            found["memorisation"] = memorisation(dataset, x, real.x)
+    if "classifier" in found["features"]:
+        with skipped.on_failure("labels found"):
+            found["modes"] = modes(dataset, x)
+    return found
+
+
+def within(progress: Progress, start: float, size: float, text: str) -> Callable[[float], None]:
+    """Tells the share of a part of the work as the share of all of it."""
+    return lambda share: progress(start + size * share, text)
 
 
 def likelihoods(
@@ -113,9 +145,13 @@ def likelihoods(
     progress: Progress = silent,
     *,
     marginal: bool = False,
+    skipped: Skipped | None = None,
 ) -> list[dict[str, Any]]:
     """Every kind that says more than another of the model's: an exact one alone, else a bound, tighter with importance
     weights, and an estimate, of a part of the examples where they are many; an energy where there is nothing else.
+
+    Args:
+        skipped: Takes the kinds that fail; without it a failure is raised.
     """
     y = y if getattr(model.config, "classes", 0) else None
     asked = []
@@ -132,7 +168,8 @@ def likelihoods(
         rows = torch.arange(len(x))
         if kind is Kind.ESTIMATE:
             rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
-        found.append(likelihood(model, x, y, split, count, kind, rows, tell, marginal=marginal))
+        with nullcontext() if skipped is None else skipped.on_failure(str(kind).replace("_", " ")):
+            found.append(likelihood(model, x, y, split, count, kind, rows, tell, marginal=marginal))
     return found
 
 
@@ -186,50 +223,6 @@ def drawn(model: Model, n: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
     seconds = time.perf_counter() - started
     about = {"n": n, "seed": seed, "seconds": seconds, "per_second": n / seconds, "device": str(device_of(model))}
     return x, about | {"threads": torch.get_num_threads()}
-
-
-def metrics(space: Features, real: Tensor, generated: Tensor, pretend: Tensor, split: str) -> list[dict[str, Any]]:
-    """Each metric with its interval, beside what training examples get in the samples' place."""
-    a, b, c = (space.of(x) for x in (real, generated, pretend))
-    found = []
-    for names, measure in DISTANCES:
-        found += with_intervals(names, partial(compared, measure, a, b), len(b), measure(a, c))
-    if space.log_p is not None:
-        log_p = space.log_p(generated)
-        names = ["inception_score", "sharpness", "diversity"]
-        reference = list(map(float, inception_score(space.log_p(pretend))))
-        found += with_intervals(names, lambda keep: list(map(float, inception_score(log_p[keep]))), len(b), reference)
-    common = {"features": space.name, "n_real": len(a), "n_generated": len(b), "split": split, "k": NEIGHBOURS}
-    return [row | common for row in found]
-
-
-def compared(measure: Measure, real: Tensor, generated: Tensor, kept: Tensor) -> list[float]:
-    return measure(real, generated[kept])
-
-
-def with_intervals(
-    names: list[str], measure: Callable[[Tensor], list[float]], n: int, reference: list[float]
-) -> list[dict[str, Any]]:
-    """Values over all samples, with 95 % intervals by a jackknife that leaves out a tenth of the samples at a time.
-
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), section 11.5: the standard error of a
-    delete-a-group jackknife is sqrt((g - 1) / g * sum (v_i - mean v)²).
-    """
-    values = torch.tensor(measure(torch.arange(n)), dtype=torch.float64)
-    fold = torch.arange(n) % FOLDS
-    left_out = torch.tensor([measure((fold != k).nonzero()[:, 0]) for k in range(FOLDS)], dtype=torch.float64)
-    error = ((FOLDS - 1) / FOLDS * (left_out - left_out.mean(0)).square().sum(0)).sqrt()
-    interval = f"jackknife over samples, {FOLDS} groups, 95 %"
-    return [
-        {"name": name, "value": v, **clipped(name, v, 1.96 * e), "interval": interval, "reference": r}
-        for name, v, e, r in zip(names, values.tolist(), error.tolist(), reference, strict=True)
-    ]
-
-
-def clipped(name: str, value: float, half: float) -> dict[str, float]:
-    """The interval's ends, which a share cannot have outside [0, 1]."""
-    least, most = (0.0, 1.0) if name in ("precision", "recall", "coverage") else (-math.inf, math.inf)
-    return {"low": max(least, value - half), "high": min(most, value + half)}
 
 
 def memorisation(dataset: Dataset, samples: Tensor, held_out: Tensor) -> dict[str, Any]:

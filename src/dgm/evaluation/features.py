@@ -6,23 +6,26 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
 
 from dgm.data import Dataset, order
 from dgm.data.dataset import fingerprint
 from dgm.data.table import cache
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
+from dgm.evaluation.held_out import fitting_rows
 from dgm.runs import read_weights, write_json, write_weights
 from dgm.space import Space
 
 COMPONENTS = 32
+LARGEST = 32  # pixels of a side that the classifier sees; larger images are averaged down to it
 CLASSIFIER = {
-    "version": 1,
+    "version": 2,
     "width": 32,
     "features": 64,
     "epochs": 30,
@@ -43,13 +46,17 @@ class Features:
     log_p: Callable[[Tensor], Tensor] | None = None  # log p(y|x) where a classifier is behind it
 
 
-def features(name: str, dataset: Dataset) -> Features:
+def features(name: str, dataset: Dataset, tell: Callable[[float], None] = lambda share: None) -> Features:
     """The feature space called ``name`` for a data set.
+
+    Args:
+        tell: Called with the share done of what takes long, the training of a classifier.
 
     Raises:
         BadInput: For a name that is none of them, or a classifier of data without labels.
     """
-    makers = {"pixels": pixels, "pca": principal_components, "classifier": classifier}
+    makers: dict[str, Callable[[Dataset], Features]] = {"pixels": pixels, "pca": principal_components}
+    makers["classifier"] = partial(classifier, tell=tell)
     if name not in makers:
         raise BadInput(f"no feature space is called '{name}'", f"choose among {', '.join(makers)}")
     return makers[name](dataset)
@@ -65,7 +72,7 @@ def default_features(dataset: Dataset) -> list[str]:
 
 def pixels(dataset: Dataset) -> Features:
     """x itself, scaled: levels to [-1, 1], a table's columns standardised."""
-    return Features("pixels", flat(dataset.space), {"dim": dataset.space.dim})
+    return Features("pixels", flat(dataset.space), {"dim": dataset.space.dim, "fitted_on": "nothing"})
 
 
 def flat(space: Space) -> Callable[[Tensor], Tensor]:
@@ -76,15 +83,19 @@ def flat(space: Space) -> Callable[[Tensor], Tensor]:
 
 
 def principal_components(dataset: Dataset) -> Features:
-    """The leading principal components of the training split, not whitened."""
+    """The leading principal components of training examples, not whitened."""
     flatten = flat(dataset.space)
-    x = flatten(dataset.train.x[:10_000])
+    x = flatten(dataset.train.x[fitting_rows(dataset)[:10_000]])
     mean = x.mean(0)
     values, vectors = torch.linalg.eigh((x - mean).mT @ (x - mean) / (len(x) - 1))
     basis = vectors.flip(1)[:, :COMPONENTS]
     kept = float(values.flip(0)[:COMPONENTS].sum() / values.sum())
-    about = {"dim": basis.shape[1], "variance_kept": round(kept, 4), "fitted_on": f"train, first {len(x)}"}
+    about = {"dim": basis.shape[1], "variance_kept": round(kept, 4), "fitted_on": fitted_on(dataset, len(x))}
     return Features("pca", lambda z: (flatten(z) - mean) @ basis, about)
+
+
+def fitted_on(dataset: Dataset, n: int) -> str:
+    return f"{n:,} of the {len(dataset.train):,} training examples"
 
 
 class Classifier(nn.Module):
@@ -110,14 +121,32 @@ class Classifier(nn.Module):
         self.last = nn.Linear(wide, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.body(self.scaling(x)))
+        return self.last(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.body(reduced(self.scaling(x)))
 
 
-def classifier(dataset: Dataset) -> Features:
-    """A classifier trained once on the training labels, kept in the user's cache by the hash of all it depends on."""
+def reduced(x: Tensor) -> Tensor:
+    """Images (B, C, H, W) with no side over `LARGEST`, each new pixel the mean of those that it covers."""
+    height, width = (min(side, LARGEST) for side in x.shape[2:])
+    return x if x.shape[2:] == (height, width) else adaptive_avg_pool2d(x, (height, width))
+
+
+def classifier(dataset: Dataset, tell: Callable[[float], None] = lambda share: None) -> Features:
+    """A classifier trained once on training labels, kept in the user's cache by the hash of all it depends on.
+
+    It is trained on the examples of `fitting_rows`, and never on those that are put in the samples' place.
+    """
     if not dataset.labels or dataset.train.y is None or len(dataset.space.shape) != 3:
         raise BadInput(f"{dataset.name} has no labelled images to train a classifier on", "choose pca or pixels")
-    recipe = {**CLASSIFIER, "data": fingerprint(dataset.train.x), "labels": fingerprint(dataset.train.y)}
+    rows = fitting_rows(dataset)
+    recipe = {
+        **CLASSIFIER,
+        "data": fingerprint(dataset.train.x),
+        "labels": fingerprint(dataset.train.y),
+        "n": len(rows),
+    }
     name = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache() / "classifiers"
     network = Classifier(dataset.space, len(dataset.labels))
@@ -125,17 +154,15 @@ def classifier(dataset: Dataset) -> Features:
     if weights.is_file():
         network.load_state_dict(read_weights(weights))
     else:
-        train_classifier(network, dataset)
+        train_classifier(network, dataset, rows, tell)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(recipe, folder / f"{name}.json")
         write_weights(network.state_dict(), weights)
     network.eval()
-    about = {"dim": int(CLASSIFIER["features"]), "hash": name, "test_accuracy": round(accuracy(network, dataset), 4)}
+    about = {"dim": int(CLASSIFIER["features"]), "hash": name, "trained_on": fitted_on(dataset, len(rows))}
+    about |= {"test_accuracy": round(accuracy(network, dataset), 4), "largest_side": f"{LARGEST} pixels"}
     return Features(
-        "classifier",
-        in_blocks(lambda x: network.body(network.scaling(x)).double()),
-        about,
-        in_blocks(log_p_of(network)),
+        "classifier", in_blocks(lambda x: network.features(x).double()), about, in_blocks(log_p_of(network))
     )
 
 
@@ -151,9 +178,10 @@ def in_blocks(function: Callable[[Tensor], Tensor], size: int = 1024) -> Callabl
     return blocked
 
 
-def train_classifier(network: Classifier, dataset: Dataset) -> None:
+def train_classifier(network: Classifier, dataset: Dataset, chosen: Tensor, tell: Callable[[float], None]) -> None:
     """A fixed number of epochs, at most ``most_steps`` steps, under a seed that leaves torch's own generator alone."""
-    batch, n = int(CLASSIFIER["batch"]), len(dataset.train)
+    n = len(chosen)
+    batch = min(int(CLASSIFIER["batch"]), n)
     total = min(int(CLASSIFIER["epochs"]) * (n // batch), int(CLASSIFIER["most_steps"]))
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(int(CLASSIFIER["seed"]))
@@ -163,9 +191,10 @@ def train_classifier(network: Classifier, dataset: Dataset) -> None:
         optimiser = torch.optim.AdamW(network.parameters(), lr=CLASSIFIER["lr"], fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
         for step in range(total):
+            tell(step / total)
             epoch, place = divmod(step, n // batch)
             rows = order(n, int(CLASSIFIER["seed"]), epoch)[place * batch : (place + 1) * batch]
-            x, y = dataset.train.batch(rows)
+            x, y = dataset.train.batch(chosen[rows])
             optimiser.zero_grad()
             assert y is not None  # `classifier` has looked
             cross_entropy(network(x), y).backward()

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from dgm.errors import BadInput
+from dgm.evaluation.jackknife import Folds, LeftOut, folds
 
-BLOCK = 2048
+BLOCK = 512
 
 
 def kernel_distance(real: Tensor, generated: Tensor) -> Tensor:
@@ -27,21 +28,60 @@ def kernel_distance(real: Tensor, generated: Tensor) -> Tensor:
     n, m = len(real), len(generated)
     if min(n, m) < 2:
         raise BadInput(f"the kernel distance needs two sets of at least 2, got {n} and {m}", "draw more samples")
-    x, y = real.double(), generated.double()
-    within = within_sum(x) / (n * (n - 1)) + within_sum(y) / (m * (m - 1))
-    across = sum((kernel(part, y).sum() for part in x.split(BLOCK)), torch.zeros((), dtype=x.dtype))
-    return within - 2 * across / (n * m)
+    return kernel_left_out(folds(real), folds(generated)).value[0]
+
+
+def kernel_left_out(real: Folds, generated: Folds) -> LeftOut:
+    """`kernel_distance`, also without each fold: the kernel of each pair is computed once and summed by folds.
+
+    Args:
+        real: Folds of features, each (n_k, D).
+        generated: The same of samples.
+    """
+    x, y = [fold.double() for fold in real], [fold.double() for fold in generated]
+    within_x, within_y, across = within_sums(x), within_sums(y), pair_sums(x, y)
+    n, m = (torch.tensor([len(fold) for fold in side], dtype=torch.float64) for side in (x, y))
+    # what is left of each sum without fold k: its row and its column leave, and where they cross left twice
+    xx = within_x.sum() - 2 * within_x.sum(1) + within_x.diagonal()
+    yy = within_y.sum() - 2 * within_y.sum(1) + within_y.diagonal()
+    xy_by_x, xy_by_y = across.sum() - across.sum(1), across.sum() - across.sum(0)
+    all_n, all_m = n.sum(), m.sum()
+    return LeftOut(
+        unbiased(within_x.sum(), within_y.sum(), across.sum(), all_n, all_m)[None],
+        unbiased(xx, within_y.sum(), xy_by_x, all_n - n, all_m)[:, None],
+        unbiased(within_x.sum(), yy, xy_by_y, all_n, all_m - m)[:, None],
+    )
+
+
+def unbiased(xx: Tensor, yy: Tensor, xy: Tensor, n: Tensor, m: Tensor) -> Tensor:
+    return xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m)
 
 
 def kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.mT / a.shape[1] + 1) ** 3
+    linear = (a @ b.mT).div_(a.shape[1]).add_(1)
+    return linear * linear * linear  # a third of the time of a power
 
 
-def within_sum(x: Tensor) -> Tensor:
-    """The kernel's sum over i != j. It is symmetric, so of two blocks that mirror each other one is computed."""
-    parts = x.split(BLOCK)
-    total = -((x.square().sum(1) / x.shape[1] + 1) ** 3).sum()
-    for i, a in enumerate(parts):
-        for j, b in enumerate(parts[i:], i):
-            total = total + kernel(a, b).sum() * (1 if i == j else 2)
-    return total
+def pair_sums(x: Folds, y: Folds) -> Tensor:
+    """(G, H): the kernel's sum over the pairs of two folds."""
+    of_x, of_y, b = members(x), members(y), torch.cat(list(y))
+    parts = zip(torch.cat(list(x)).split(BLOCK), of_x.split(BLOCK), strict=True)
+    return torch.stack([of.mT @ (kernel(a, b) @ of_y) for a, of in parts]).sum(0)
+
+
+def within_sums(x: Folds) -> Tensor:
+    """(G, G): the kernel's sum over the pairs i != j of two folds. It is symmetric: one half is computed."""
+    of, a = members(x), torch.cat(list(x))
+    sums = -(of.mT @ ((a.square().sum(1) / a.shape[1] + 1) ** 3)).diag()
+    for rows in torch.arange(len(a)).split(BLOCK):
+        start, end = int(rows[0]), int(rows[-1]) + 1
+        pairs = kernel(a[rows], a[start:])
+        beyond = of[rows].mT @ (pairs[:, end - start :] @ of[end:])
+        sums = sums + of[rows].mT @ (pairs[:, : end - start] @ of[rows]) + beyond + beyond.mT
+    return sums
+
+
+def members(parts: Folds) -> Tensor:
+    """(n, G): 1 where an example is in the fold, else 0."""
+    sizes = torch.tensor([len(part) for part in parts])
+    return torch.eye(len(parts), dtype=torch.float64).repeat_interleave(sizes, 0)

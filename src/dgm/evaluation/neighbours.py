@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from dgm.errors import BadInput
+from dgm.evaluation.jackknife import Folds, LeftOut
 
-BLOCK = 2048
+BLOCK = 512
+K_PRECISION, K_COVERAGE = 3, 5  # which neighbour's distance is a ball's radius, itself not counted
 
 
 class Coverage(NamedTuple):
@@ -28,32 +30,106 @@ class Coverage(NamedTuple):
     coverage: Tensor
 
 
-def precision_recall_density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> Coverage:
+def precision_recall_density_coverage(real: Tensor, generated: Tensor) -> Coverage:
     """Two ways to tell whether samples are good, and two to tell whether they are all there.
 
-    Source: Improved Precision and Recall Metric (Kynkäänniemi et al., 2019), arXiv:1904.06991, equations 1 and 2;
-    Reliable Fidelity and Diversity Metrics (Naeem et al., 2020), arXiv:2002.09797, equations 3 and 4.
+    A ball reaches to the third neighbour for precision and recall and to the fifth for density and coverage, as in
+    the paper of each.
+
+    Source: Improved Precision and Recall Metric (Kynkäänniemi et al., 2019), arXiv:1904.06991, equations 1 and 2, k = 3
+    in section 3; Reliable Fidelity and Diversity Metrics (Naeem et al., 2020), arXiv:2002.09797, equations 3 and 4,
+    k = 5 in section 4.
 
     Args:
         real: (N, D) features.
         generated: (M, D) features.
-        k: Which neighbour's distance is the radius of a ball, itself not counted.
     """
-    if min(len(real), len(generated)) <= k:
-        wrong = f"{k} neighbours need more than {k} examples, got {len(real)} real and {len(generated)} generated"
-        raise BadInput(wrong, "draw more samples")
-    real, generated = real.double(), generated.double()
-    real_radius = nearest(real, real, k + 1)[0][:, -1]
-    generated_radius = nearest(generated, generated, k + 1)[0][:, -1]
-    inside, near = torch.zeros(len(generated), dtype=torch.float64), torch.zeros(len(real), dtype=torch.bool)
-    recalled = torch.zeros(len(real), dtype=torch.bool)
-    for rows in torch.arange(len(real)).split(BLOCK):
-        distance = squared_distances(real[rows], generated)
-        within = distance < real_radius[rows, None]
-        inside += within.sum(0)
-        near[rows] = within.any(1)
-        recalled[rows] = (distance < generated_radius).any(1)
-    return Coverage((inside > 0).double().mean(), recalled.double().mean(), inside.mean() / k, near.double().mean())
+    return Coverage(*coverage_left_out([real], [generated]).value)
+
+
+def coverage_left_out(real: Folds, generated: Folds) -> LeftOut:
+    """The four numbers of `Coverage`, also without each fold where there are several; each distance is computed once.
+
+    Args:
+        real: Folds of features, each (n_k, D).
+        generated: The same of samples.
+
+    Raises:
+        BadInput: Where a set without its largest fold has no more than `K_COVERAGE` examples.
+    """
+    refuse_few(real, generated)
+    x, y = torch.cat([fold.double() for fold in real]), torch.cat([fold.double() for fold in generated])
+    keep_x, keep_y = kept(real), kept(generated)
+    real_radii, radii = neighbour_distances(x, real, keep_x), neighbour_distances(y, generated, keep_y)
+    small, large, made = real_radii[K_PRECISION - 1], real_radii[K_COVERAGE - 1], radii[K_PRECISION - 1]
+    precise, inside = torch.zeros(len(small), len(y), dtype=torch.bool), torch.zeros(len(small), len(y))
+    covered, recalled = torch.zeros(len(large), len(x)), torch.zeros(len(made), len(x))
+    covering = torch.zeros(len(x), len(generated))  # whether a sample of that fold is in the ball
+    for rows in torch.arange(len(x)).split(BLOCK):
+        distance = squared_distances(x[rows], y)
+        for k in range(len(large)):
+            precise[k] |= (distance < small[k, rows, None]).any(0)
+            within = distance < large[k, rows, None]
+            inside[k] += within.sum(0)
+            covered[k, rows] = within.any(1).float()
+            if k == 0:
+                parts = within.split([len(fold) for fold in generated], dim=1)
+                covering[rows] = torch.stack([part.any(1) for part in parts], 1).float()
+        for k in range(len(made)):
+            recalled[k, rows] = (distance < made[k]).any(1).float()
+    others = torch.cat([covering.any(1)[:, None], covering.sum(1, keepdim=True) > covering], 1)[:, : len(made)].mT
+    without_real = [share(precise), share(recalled[0], keep_x), share(inside) / K_COVERAGE, share(covered, keep_x)]
+    without_made = [share(precise[0], keep_y), share(recalled), share(inside[0], keep_y) / K_COVERAGE, share(others)]
+    by_real, by_made = torch.stack(without_real, 1), torch.stack(without_made, 1)
+    return LeftOut(by_real[0], by_real[1:], by_made[1:])
+
+
+def refuse_few(real: Folds, generated: Folds) -> None:
+    for folds, what in ((real, "real examples"), (generated, "samples")):
+        sizes = [len(fold) for fold in folds]
+        left = sum(sizes) - (max(sizes) if len(sizes) > 1 else 0)
+        if left <= K_COVERAGE:
+            wrong = f"{K_COVERAGE} neighbours need more than {K_COVERAGE} {what} when a fold is left out, got {left}"
+            raise BadInput(wrong, "take more")
+
+
+def kept(parts: Folds) -> Tensor:
+    """(1 + G, n) bool: all, then all but the members of each fold, where there are several."""
+    sizes = torch.tensor([len(part) for part in parts])
+    of = torch.arange(len(parts)).repeat_interleave(sizes)
+    left = torch.arange(-1, len(parts) if len(parts) > 1 else 0)
+    return of != left[:, None]
+
+
+def neighbour_distances(x: Tensor, parts: Folds, keep: Tensor) -> Tensor:
+    """Squared distances to the nearest neighbours, (K_COVERAGE, 1 + G, n): among all, then among all but each fold.
+
+    Each fold gives its own nearest ones, among which those of any union of folds are. Who is left out himself gets
+    -1: nothing is within that.
+    """
+    near = torch.cat([nearest_by_fold(x, rows, parts) for rows in torch.arange(len(x)).split(BLOCK)])
+    found = []
+    for k in range(len(keep)):
+        among = near if k == 0 else torch.cat([near[:, : k - 1], near[:, k:]], 1)
+        found.append(among.flatten(1).topk(K_COVERAGE, largest=False).values.mT)
+    return torch.stack(found, 1).masked_fill(~keep, -1)
+
+
+def nearest_by_fold(x: Tensor, rows: Tensor, parts: Folds) -> Tensor:
+    """Squared distances from these rows to the nearest of each fold, (rows, G, K_COVERAGE); infinite past its size."""
+    distance = squared_distances(x[rows], x)
+    distance[torch.arange(len(rows)), rows] = torch.inf  # oneself is no neighbour
+    near = torch.full((len(rows), len(parts), K_COVERAGE), torch.inf, dtype=torch.float64)
+    for k, columns in enumerate(distance.split([len(part) for part in parts], dim=1)):
+        most = min(K_COVERAGE, columns.shape[1])
+        near[:, k, :most] = columns.topk(most, largest=False).values
+    return near
+
+
+def share(hits: Tensor, keep: Tensor | None = None) -> Tensor:
+    """The mean of each row of (1 + G, n), over those that are kept."""
+    keep = torch.ones_like(hits, dtype=torch.bool) if keep is None else keep
+    return (hits * keep).double().sum(-1) / keep.sum(-1)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dgm.data import Dataset
 from dgm.errors import BadInput, DamagedRun
+from dgm.evaluation.evaluate import FORMAT
 from dgm.protocols import Samplable
 from dgm.report.table import Trained
 from dgm.runs import Run, load, read_json, read_weights, write_weights
@@ -28,7 +29,7 @@ def trained(path: Path) -> Trained:
     run = Run(path)
     if not run.finished:
         raise DamagedRun(f"{path} has not been trained to its end", f"run: dgm train --resume {path}")
-    if not is_newer(path / "evaluation.json", run):
+    if not is_evaluated(run):
         raise DamagedRun(f"{path} has not been evaluated since it was trained", f"run: dgm evaluate {path}")
     metrics = run.metrics()
     model = run.untrained()
@@ -45,6 +46,12 @@ def trained(path: Path) -> Trained:
         weights=read_json(path / "manifest.json")["weights.safetensors"],
         metrics=metrics,
     )
+
+
+def is_evaluated(run: Run) -> bool:
+    """Whether the weights that are there now have been measured, in the way that they are measured now."""
+    path = run.path / "evaluation.json"
+    return is_newer(path, run) and read_json(path).get("format") == FORMAT
 
 
 def is_newer(path: Path, run: Run) -> bool:

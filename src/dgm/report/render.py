@@ -24,12 +24,24 @@ from dgm.protocols import Batch
 from dgm.report import collect, figures
 from dgm.report.pictures import grid, lines, scatter
 from dgm.report.sound import spectrograms
-from dgm.report.table import Column, Row, Trained, as_csv, columns_of, flat, interval, leaders, reference, rows
+from dgm.report.table import (
+    Column,
+    Row,
+    Trained,
+    as_csv,
+    columns_of,
+    flat,
+    flat_reference,
+    interval,
+    leaders,
+    reference,
+    rows,
+)
 from dgm.runs import replacing, write_json
 from dgm.space import Space
 
 SPACES = ("classifier", "pca", "pixels")  # the first that was measured is that of the table
-DISTANCES = ("frechet", "kernel", "precision", "density", "recall", "coverage")
+DISTANCES = ("kernel", "frechet_infinity", "frechet", "precision", "density", "recall", "coverage")
 PAIRS = 6  # samples beside their nearest training examples
 PAIR_SCALE = 40  # pixels of their longer side
 
@@ -79,13 +91,16 @@ def summary(
 ) -> dict[str, Any]:
     """report.json: every number, with the runs that it comes from."""
     return {
-        "format": 1,
+        "format": 2,
         "dgm": __version__,
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": command,
         "data": dataset.describe() | {"space": dataset.space.to_json()},
         "truth": truth(dataset, runs),
-        "tables": {name: {"rows": flat(table), "reference": reference(runs, name)} for name, table in tables.items()},
+        "tables": {
+            name: {"rows": flat(table), "reference": flat_reference(reference(runs, name))}
+            for name, table in tables.items()
+        },
         "left_out": [dict(left) for left in left_out],
         "runs": [{key: value for key, value in asdict(run).items() if key != "metrics"} for run in runs],
     }
@@ -112,6 +127,7 @@ def page(tables: Mapping[str, list[Row]], dataset: Dataset, document: Mapping[st
         tables=tables,
         table=table,
         groups={name: by_group(columns_of(rows), name == first) for name, rows in tables.items()},
+        levels={name: reference([run for row in rows for run in row.runs], name) for name, rows in tables.items()},
         dataset=dataset,
         document=document,
         runs=[run for row in table for run in row.runs],

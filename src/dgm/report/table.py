@@ -143,16 +143,21 @@ def interval(cell: Cell, show: Callable[[float], str]) -> str:
     return f"± {show(cell.high - cell.value)}" if cell.seeds > 1 else f"[{show(cell.low)}, {show(cell.high)}]"
 
 
-def likelihood(kind: str, place: int = 0) -> Reader:
-    """Bits a dimension of one kind: of several such numbers the one at ``place``, since later ones take more draws."""
+def likelihood(kind: str, place: int = 0, *, given_label: bool = False) -> Reader:
+    """Bits a dimension of one kind: of several such numbers the one at ``place``, since later ones take more draws.
+
+    Args:
+        given_label: Of log p(x|y), in place of log p(x).
+    """
 
     def read(run: Trained, features: str) -> Cell | None:
-        entries = [entry for entry in run.evaluation["likelihood"] if entry["kind"] == kind]
+        of_kind = [entry for entry in run.evaluation["likelihood"] if entry["kind"] == kind]
+        entries = [entry for entry in of_kind if bool(entry.get("condition")) == given_label]
         if len(entries) <= place:
             return None
         entry = entries[place]
         bits, half = entry["bits_per_dim"], Z * entry["bits_per_dim_se"]
-        nats = f"{entry['nats']:.2f} ± {entry['nats_se']:.2f} nats"
+        nats = f"{'log p(x|y), ' if given_label else ''}{entry['nats']:.2f} ± {entry['nats_se']:.2f} nats"
         return Cell(bits, bits - half, bits + half, f"{nats}; {entry['method']}; {entry['split']}, N = {entry['n']}")
 
     return read
@@ -180,14 +185,24 @@ def part(section: str, key: str, note: str = "rule") -> Reader:
     return read
 
 
+BITS, GIVEN = "bits per dimension", "bits per dimension, label given"
 COLUMNS: Sequence[Column] = (
-    Column("exact", "bits per dimension", "exact", -1, likelihood("exact"), fixed),
-    Column("lower_bound", "bits per dimension", "lower bound", -1, likelihood("lower_bound"), fixed),
-    Column("tighter_bound", "bits per dimension", "bound, K draws", -1, likelihood("lower_bound", 1), fixed),
-    Column("estimate", "bits per dimension", "estimate", -1, likelihood("estimate"), fixed),
-    Column("unnormalised", "bits per dimension", "unnormalised", 0, likelihood("unnormalised"), unknown),
-    Column("frechet", "quality", "Fréchet", -1, metric("frechet"), number),
+    Column("exact", BITS, "exact", -1, likelihood("exact"), fixed),
+    Column("lower_bound", BITS, "lower bound", -1, likelihood("lower_bound"), fixed),
+    Column("tighter_bound", BITS, "bound, K draws", -1, likelihood("lower_bound", 1), fixed),
+    Column("estimate", BITS, "estimate", -1, likelihood("estimate"), fixed),
+    Column("unnormalised", BITS, "unnormalised", 0, likelihood("unnormalised"), unknown),
+    # log p(x|y) and log p(x) are different numbers, and no column ranks one against the other
+    Column("exact_given_label", GIVEN, "exact", -1, likelihood("exact", given_label=True), fixed),
+    Column("lower_bound_given_label", GIVEN, "lower bound", -1, likelihood("lower_bound", given_label=True), fixed),
+    Column(
+        "tighter_bound_given_label", GIVEN, "bound, K draws", -1, likelihood("lower_bound", 1, given_label=True), fixed
+    ),
+    Column("estimate_given_label", GIVEN, "estimate", -1, likelihood("estimate", given_label=True), fixed),
+    Column("unnormalised_given_label", GIVEN, "unnormalised", 0, likelihood("unnormalised", given_label=True), unknown),
     Column("kernel", "quality", "kernel", -1, metric("kernel"), number),
+    Column("frechet_infinity", "quality", "Fréchet, N → ∞", -1, metric("frechet_infinity"), number),
+    Column("frechet", "quality", "Fréchet", -1, metric("frechet"), number),
     Column("precision", "quality", "precision", 1, metric("precision"), number),
     Column("density", "quality", "density", 1, metric("density"), number),
     Column("recall", "coverage", "recall", 1, metric("recall"), number),
@@ -202,7 +217,9 @@ COLUMNS: Sequence[Column] = (
     Column("steps", "cost", "steps", 0, lambda run, _: Cell.plain(run.steps), whole),
     Column("parameters", "cost", "parameters", 0, lambda run, _: Cell.plain(run.parameters), whole),
 )
-KINDS = {column.key: column.heading for column in COLUMNS if column.group == "bits per dimension"}
+KINDS = {column.key: column.heading for column in COLUMNS if column.group == BITS}
+NO_NUMBER = ("unnormalised", "unnormalised_given_label")
+FEW = 5000  # samples, below which the bias of the Fréchet distance is as large as what tells models apart
 
 
 def rows(runs: Iterable[Trained], features: str) -> list[Row]:
@@ -219,7 +236,7 @@ def row(model: str, runs: list[Trained], features: str) -> Row:
     cells = {column.key: across([column.read(run, features) for run in runs]) for column in COLUMNS}
     return Row(
         model=model,
-        family=spec.family.replace("_", " ") if spec and spec.family != model else "",
+        family=spec.family.replace("_", " ") if spec else "own model",
         paper=spec.paper if spec else "",
         cells={key: cell for key, cell in cells.items() if cell is not None},
         runs=runs,
@@ -237,32 +254,58 @@ def across(cells: Iterable[Cell | None]) -> Cell | None:
 
 
 def columns_of(table: Iterable[Row]) -> list[Column]:
-    """The columns that some row has a number in."""
+    """The columns that some row has a number in; of few samples the kernel distance comes before the Fréchet distance.
+
+    The kernel distance is unbiased at every N; the Fréchet distance of finite sets is not.
+    """
+    table = list(table)
     present = {key for row in table for key in row.cells}
-    return [column for column in COLUMNS if column.key in present]
+    found = [column for column in COLUMNS if column.key in present]
+    if most_samples(table) < FEW:
+        return found
+    first = {"frechet": 0, "frechet_infinity": 1, "kernel": 2}
+    places = [k for k, column in enumerate(found) if column.key in first]
+    for place, column in zip(places, sorted((found[k] for k in places), key=lambda c: first[c.key]), strict=True):
+        found[place] = column
+    return found
 
 
-def reference(runs: Iterable[Trained], features: str) -> dict[str, float]:
-    """What training examples get in the samples' place; for copies, what held-out examples get."""
+def most_samples(table: Iterable[Row]) -> int:
+    """The largest N that a distance in the table was measured with."""
+    entries = (entry for row in table for run in row.runs for entry in run.evaluation["metrics"])
+    return max((entry["n_generated"] for entry in entries), default=0)
+
+
+def reference(runs: Iterable[Trained], features: str) -> dict[str, Cell]:
+    """What held-out real examples get in the samples' place; for copies, their own share."""
     for run in runs:
-        found = {e["name"]: e["reference"] for e in run.evaluation["metrics"] if e["features"] == features}
-        if found:
-            return found | {"copies": run.evaluation["memorisation"]["held_out_share"]}
+        entries = [e for e in run.evaluation["metrics"] if e["features"] == features and e["reference"]]
+        if entries:
+            found = {e["name"]: Cell(**e["reference"], note="held-out real examples") for e in entries}
+            copied = run.evaluation["memorisation"]
+            return found | ({"copies": Cell.plain(copied["held_out_share"])} if copied else {})
     return {}
 
 
-def leaders(table: Iterable[Row], column: Column) -> set[str]:
+def leaders(table: Iterable[Row], column: Column, level: Cell | None = None) -> set[str]:
     """The models that are best in a column, as far as the intervals can tell: whose interval meets that of the best.
 
-    Alone in a column, no model is best.
+    Nothing is better than real data: a model that meets the interval of ``level`` is as good as one beyond it. Where
+    that leaves all models, and where a model is alone in the column, none is best.
+
+    Args:
+        level: What held-out real examples get in the samples' place.
     """
     cells = {row.model: row.cells[column.key] for row in table if column.key in row.cells}
     if column.better == 0 or len(cells) < 2:
         return set()
     # turned round, so that more is better
     turned = cells if column.better > 0 else {name: mirrored(cell) for name, cell in cells.items()}
-    best = max(turned.values(), key=lambda cell: cell.value)
-    return {name for name, cell in turned.items() if cell.high >= best.low}
+    enough = max(turned.values(), key=lambda cell: cell.value).low
+    if level is not None:
+        enough = min(enough, (level if column.better > 0 else mirrored(level)).low)
+    found = {name for name, cell in turned.items() if cell.high >= enough}
+    return found if len(found) < len(cells) else set()
 
 
 def mirrored(cell: Cell) -> Cell:
@@ -275,12 +318,20 @@ def flat(table: Iterable[Row]) -> list[dict[str, Any]]:
     for row in table:
         line: dict[str, Any] = {"model": row.model, "family": row.family, "seeds": len(row.runs)}
         for column in COLUMNS:
-            cell = None if column.key == "unnormalised" else row.cells.get(column.key)
+            cell = None if column.key in NO_NUMBER else row.cells.get(column.key)
             line[column.key] = cell.value if cell else None
-            if cell and cell.low < cell.high:
-                line |= {f"{column.key}_low": cell.low, f"{column.key}_high": cell.high}
+            line |= ends(column.key, cell)
         lines.append(line)
     return lines
+
+
+def ends(key: str, cell: Cell | None) -> dict[str, float]:
+    return {f"{key}_low": cell.low, f"{key}_high": cell.high} if cell and cell.low < cell.high else {}
+
+
+def flat_reference(cells: Mapping[str, Cell]) -> dict[str, float]:
+    """The row of real data, as `flat` writes those of models."""
+    return {name: value for key, cell in cells.items() for name, value in {key: cell.value, **ends(key, cell)}.items()}
 
 
 def as_csv(table: Iterable[Row]) -> str:

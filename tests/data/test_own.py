@@ -51,6 +51,44 @@ class TestFolder:
             Image.fromarray(wide).save(tmp_path / f"{k}.png")
         assert (everything(data.load(str(tmp_path), size=8)) == 200).all()
 
+    def test_sixteen_bits_become_eight(self, tmp_path: Path) -> None:
+        """65,535 is white, and k / 257 is rounded."""
+        values = numpy.array([[0, 257, 65_535, 128], [129, 300, 65_406, 2570]], numpy.uint16).repeat(4, 0)
+        for k in range(10):
+            Image.fromarray(values.repeat(2, 1)).save(tmp_path / f"{k}.png")
+        expected = [[0, 1, 255, 0], [1, 1, 254, 10]]
+        found = everything(data.load(str(tmp_path)))[0, 0]
+        assert found[::4, ::2].tolist() == expected
+
+    def test_a_picture_taken_upright_stands_upright(self, tmp_path: Path) -> None:
+        """Orientation 6: turned by a quarter to the right when shown. Orientations below 5 keep width and height."""
+        for orientation, shape in ((6, (1, 16, 8)), (5, (1, 16, 8)), (3, (1, 8, 16))):
+            folder = tmp_path / str(orientation)
+            folder.mkdir()
+            for k in range(10):
+                values = numpy.zeros((8, 16), numpy.uint8)
+                values[:, 8:] = 200
+                picture = Image.fromarray(values)
+                exif = picture.getexif()
+                exif[0x0112] = orientation
+                picture.save(folder / f"{k}.jpg", exif=exif, quality=100)
+            found = data.load(str(folder))
+            assert found.space.shape == shape
+            upper = found.train.x[0, 0, :4, :4].double().mean().item()
+            assert upper == pytest.approx(200 if orientation == 3 else 0, abs=3)
+
+    def test_the_shorter_side_is_resized_and_the_centre_kept_both_ways(self, tmp_path: Path) -> None:
+        for name, size in (("wide", (8, 24)), ("tall", (24, 8))):
+            folder = tmp_path / name
+            folder.mkdir()
+            picture = numpy.zeros(size, numpy.uint8)
+            picture[tuple(slice(side // 3, 2 * side // 3) if side == 24 else slice(None) for side in size)] = 200
+            for k in range(10):
+                Image.fromarray(picture.repeat(4, 0).repeat(4, 1)).save(folder / f"{k}.png")
+            found = everything(data.load(str(folder), size=16)).double()
+            assert found.shape[1:] == (1, 16, 16)
+            assert (found[..., 3:-3, 3:-3] == 200).all()  # but for what Lanczos's window rings at the edges
+
     def test_an_image_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
         write_images(tmp_path)
         (tmp_path / "torn.png").write_bytes((tmp_path / "000.png").read_bytes()[:30])
@@ -77,7 +115,9 @@ class TestTables:
         path = tmp_path / "t.csv"
         numpy.savetxt(path, rows, delimiter=",", header="height,tilt", comments="")
         found = data.load(str(path))
-        assert torch.allclose(torch.tensor(found.space.loc).double(), found.train.x.double().mean(0), atol=1e-4)
+        assert len(found.train) == 40
+        torch.testing.assert_close(torch.tensor(found.space.loc), found.train.x.mean(0), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(torch.tensor(found.space.scale), found.train.x.std(0), rtol=1e-5, atol=1e-5)
         assert sorted(everything(found)[:, 0].tolist()) == pytest.approx(sorted(rows[:, 0]), rel=1e-5)
         table = pyarrow.table({"height": rows[:, 0], "tilt": rows[:, 1]})
         pyarrow.parquet.write_table(table, tmp_path / "t.parquet")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+import scipy.stats
 import torch
 from sklearn.datasets import load_digits
 
@@ -70,6 +71,51 @@ class TestToys:
         squares = ((seen - expected).square() / expected)[often].sum().item()
         free = int(often.sum())
         assert squares < free + 6 * math.sqrt(2 * free)
+
+
+def along(curves: list[tuple[numpy.ndarray, numpy.ndarray]], x: numpy.ndarray, std: float) -> numpy.ndarray:
+    """log of the mean of a normal's density along curves of equal weight, each a fine line of points."""
+    densities = [
+        numpy.exp(-((x[:, :1] - a) ** 2 + (x[:, 1:] - b) ** 2) / (2 * std**2)).mean(1) / (2 * math.pi * std**2)
+        for a, b in curves
+    ]
+    return numpy.log(numpy.mean(densities, 0))
+
+
+def written_out(name: str, x: numpy.ndarray) -> numpy.ndarray:
+    """log p of a toy as its own words say, apart from how it is computed there."""
+    t = (numpy.arange(5000) + 0.5) / 5000
+    match name:
+        case "eight_gaussians":
+            middles = 2 * numpy.exp(2j * math.pi * numpy.arange(8) / 8)
+            return along([(m.real, m.imag) for m in middles], x, 0.2)
+        case "grid":
+            return along([(float(a), float(b)) for a in range(-2, 3) for b in range(-2, 3)], x, 0.1)
+        case "moons":
+            c, s = numpy.cos(math.pi * t), numpy.sin(math.pi * t)
+            return along([(c - 0.5, s - 0.25), (0.5 - c, 0.25 - s)], x, 0.1)
+        case "spiral":
+            t = 0.1 + 0.9 * t
+            a, b = 2 * t * numpy.cos(3 * math.pi * t), 2 * t * numpy.sin(3 * math.pi * t)
+            return along([(a, b), (-a, -b)], x, 0.1)
+        case "checkerboard":
+            column, row = numpy.floor(x).T
+            dark = (abs(x).max(1) < 2) & ((column + row) % 2 == 0)
+            return numpy.where(dark, -math.log(8), -math.inf)
+    z = (x[:, 0] + 1j * x[:, 1]) / 1.5  # pinwheel
+    turned = [z * numpy.exp(-1j * (2 * math.pi * k / 5 + numpy.exp(abs(z)) / 4)) for k in range(5)]
+    normal = scipy.stats.norm.pdf
+    return numpy.log(sum(normal(u.real, 1, 0.3) * normal(u.imag, 0, 0.1) for u in turned) / 5 / 1.5**2)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_toys_are_what_they_are_called(name: str) -> None:
+    """Where they have their mass; the points along a curve stand for the curve to 1e-3 there."""
+    density = TOYS[name]()
+    x = density.sample(200, torch.Generator().manual_seed(1))
+    x = torch.cat([x, x + 0.1])
+    found, expected = density.log_prob(x).numpy(), written_out(name, x.numpy())
+    numpy.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
 
 
 def test_dynamic_binarisation_draws_anew_with_the_pixels_probability() -> None:

@@ -62,6 +62,30 @@ def test_resampling_keeps_a_tone(rate: int, tmp_path: Path) -> None:
     assert abs(numpy.sqrt((x[500:-500] ** 2).mean()) - 0.5 / math.sqrt(2)) < 0.01
 
 
+def test_channels_are_averaged_and_resampling_stays_in_bounds(tmp_path: Path) -> None:
+    left, right = tone(440, 0.1, 8000), tone(700, 0.1, 8000)
+    both = (numpy.stack([left, right], 1) * 32767).round().astype("<i2")
+    square = (numpy.sign(tone(50, 0.5, 16000)) * 32767).astype("<i2")
+    for name, channels, rate, samples in (("both", 2, 8000, both), ("square", 1, 16000, square)):
+        with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+            file.setparams((channels, 2, rate, 0, "NONE", ""))
+            file.writeframes(samples.tobytes())
+    assert numpy.abs(sound.read(tmp_path / "both.wav", 8000) - (left + right) / 2).max() < 1e-4
+    assert numpy.abs(sound.read(tmp_path / "square.wav", 8000)).max() <= 1  # its edges ring beyond
+
+
+def test_a_recording_at_another_rate_is_as_many_pieces_as_its_time(tmp_path: Path) -> None:
+    """Of half a second at 8 kHz, where nothing else is asked; the last is filled up with silence."""
+    for k in range(10):
+        save(tmp_path / f"{k}.wav", tone(300, 1.2, 16000), 16000)
+    dataset = data.load(str(tmp_path))
+    assert (dataset.space.shape, dataset.rate) == ((1, 4000), 8000)
+    assert [len(split) for split in dataset.splits.values()] == [24, 3, 3]
+    third = dataset.train.x[2, 0]
+    assert (third[1700:] == 128).all()
+    assert (third[:1500] != 128).double().mean() > 0.9
+
+
 def test_a_folder_is_cut_and_labelled(tmp_path: Path) -> None:
     for k in range(12):
         save(tmp_path / ("low" if k % 2 else "high") / f"{k}.wav", tone(100 + 50 * k, 0.25 + 0.05 * k, 8000), 8000)

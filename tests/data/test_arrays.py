@@ -1,0 +1,120 @@
+"""Arrays of one's own: their shapes, kinds, moments and splits, value by value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from dgm import data
+from dgm.data import Dataset, arrays
+from dgm.errors import BadInput
+from dgm.space import Space
+
+
+def loaded(folder: Path, **named: numpy.ndarray) -> Dataset:
+    numpy.savez(folder / "a.npz", **named)
+    return data.load(str(folder / "a.npz"))
+
+
+def numbered(n: int, first: int = 0) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Images of 2 × 5 pixels that hold their number, and labels that follow from it."""
+    k = numpy.arange(first, first + n)
+    return numpy.broadcast_to(k[:, None, None], (n, 2, 5)).astype(numpy.uint8), k * 7 % 3
+
+
+def agree(dataset: Dataset) -> bool:
+    """Whether each label is still that of its image."""
+    return all(
+        split.y is not None and torch.equal(split.y, split.x.flatten(1)[:, 0].long() * 7 % 3)
+        for split in dataset.splits.values()
+    )
+
+
+def test_one_array_is_split_in_a_seeded_order_with_its_labels(tmp_path: Path) -> None:
+    x, y = numbered(50)
+    found = loaded(tmp_path, x=x, y=y)
+    assert [len(split) for split in found.splits.values()] == [40, 5, 5]
+    everything = torch.cat([split.x for split in found.splits.values()])[:, 0, 0, 0]
+    assert torch.equal(everything, data.order(50, 0, 0).to(torch.uint8))
+    assert agree(found)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_splits_that_are_there_are_kept_and_a_tenth_of_training_validates_where_none_does(
+    tmp_path: Path, given: bool
+) -> None:
+    (x, y), (v, w), (t, u) = numbered(50), numbered(10, 60), numbered(20, 80)
+    parts = {"x_train": x, "y_train": y, "x_test": t, "y_test": u}
+    found = loaded(tmp_path, **parts, **({"x_validation": v, "y_validation": w} if given else {}))
+    sizes = [50, 10, 20] if given else [45, 5, 20]
+    assert [len(split) for split in found.splits.values()] == sizes
+    assert agree(found)
+    first = [split.x[:, 0, 0, 0].tolist() for split in found.splits.values()]
+    assert first[2] == list(range(80, 100))
+    if given:
+        assert first[:2] == [list(range(50)), list(range(60, 70))]
+    else:
+        assert first[0] + first[1] == data.order(50, 0, 0).tolist()
+
+
+def test_channels_come_first() -> None:
+    grey, colour = numpy.random.default_rng(0).random((10, 4, 6)), numpy.random.default_rng(0).random((10, 4, 6, 3))
+    assert (arrays.channels_first(grey) == grey.reshape(10, 1, 4, 6)).all()
+    assert (arrays.channels_first(colour) == colour.transpose(0, 3, 1, 2)).all()
+    one = colour[..., :1]
+    assert (arrays.channels_first(one) == one.transpose(0, 3, 1, 2)).all()
+    planes = colour.transpose(0, 3, 1, 2)
+    assert arrays.channels_first(planes) is planes
+    narrow = colour[:, :3, :, :]  # (10, 3, 6, 3): three planes as it stands
+    assert arrays.channels_first(narrow) is narrow
+    assert arrays.channels_first(grey[0]) is not None
+
+
+@pytest.mark.parametrize(
+    ("high", "dtype", "space"),
+    [
+        (1, numpy.uint8, Space.binary((3,))),
+        (2, numpy.uint8, Space.levels((3,), 256)),
+        (2, numpy.int64, Space.levels((3,), 3)),
+        (300, numpy.int32, Space.levels((3,), 301)),
+    ],
+)
+def test_integers_are_levels_up_to_the_greatest(tmp_path: Path, high: int, dtype: type, space: Space) -> None:
+    x = numpy.zeros((20, 3), dtype)
+    x[7, 1] = high
+    assert loaded(tmp_path, x=x).space == space
+
+
+def test_how_many_levels_there_may_be(tmp_path: Path) -> None:
+    x = numpy.zeros((20, 3), numpy.int64)
+    x[0, 0] = 65_535
+    assert loaded(tmp_path, x=x).space.values == 65_536
+    for wrong in (65_536, -1):
+        x[0, 0] = wrong
+        with pytest.raises(BadInput, match="expected levels from 0 to 65535"):
+            loaded(tmp_path, x=x)
+
+
+def test_vectors_are_standardised_by_the_training_splits_moments_and_images_have_bounds(tmp_path: Path) -> None:
+    x = numpy.random.default_rng(0).normal([5, -2, 4], [3, 0.1, 0], (40, 3)).astype(numpy.float32)
+    found = loaded(tmp_path, x=x)
+    train = found.train.x.double()
+    assert len(train) == 32
+    torch.testing.assert_close(torch.tensor(found.space.loc).double(), train.mean(0))
+    expected = train.std(0)
+    expected[2] = 1.0  # a column that never changes stays as it is
+    torch.testing.assert_close(torch.tensor(found.space.scale).double(), expected)
+    pictures = loaded(tmp_path, x=x.reshape(10, 3, 4))
+    assert pictures.space.shape == (1, 3, 4)
+    assert pictures.space.bounds == (float(x.min()), float(x.max()))
+
+
+def test_nan_is_named_by_its_place_in_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 4 * 8)
+    x = numpy.zeros((20, 1, 1))
+    x[13, 0, 0] = numpy.inf
+    with pytest.raises(BadInput, match=r"\(13, 0, 0, 0\)"):
+        loaded(tmp_path, x=x)

@@ -181,3 +181,6 @@ def test_untrained_it_covers_the_scaled_axes_once() -> None:
     assert model.means.var().item() == pytest.approx(1 / 9, rel=5 * math.sqrt(2 / 2000))
     assert torch.allclose(model.covariances, torch.eye(5, dtype=torch.float64) / 9)
     assert torch.allclose(model.weights, torch.full((400,), 1 / 400, dtype=torch.float64))
+    far = GMM(PLANE, GMM.Config(components=2, ridge=1e-3))
+    loss = next(far.fit([(spots(50) + 1000, None)]))
+    assert loss < 10, "the fit did not start from the data"

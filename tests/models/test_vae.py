@@ -72,3 +72,47 @@ def test_a_decoder_without_z_is_its_distribution_alone() -> None:
         nn.init.constant_(parameter, 0.1)
     x, z = torch.arange(5, dtype=torch.uint8)[:, None], torch.zeros(5, 1)
     assert vae.likelihood(x, z).exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_labels_stand_beside_what_both_networks_read() -> None:
+    """Kills: a label that only one of the two networks sees, or another one's."""
+    vae = VAE(Space.continuous((3,)), VAE.Config(latent=2, hidden=5, classes=4))
+    x, z, y = torch.randn(2, 3), torch.randn(2, 2), torch.tensor([3, 1])
+    of = torch.tensor([[0, 0, 0, 1.0], [0, 1.0, 0, 0]])
+    mu, log_sigma = vae.encoder(torch.cat([x, of], 1)).split(2, 1)
+    for found, expected in zip(vae.posterior(x, y), (mu, log_sigma.clamp(-7, 3)), strict=True):
+        assert torch.allclose(found, expected)
+    assert torch.allclose(vae.outputs(z, y)[..., 1], vae.decoder(torch.cat([z, of], 1)))
+    assert torch.equal(vae.encode(x, y), vae.posterior(x, y)[0])
+    assert torch.allclose(vae.decode(z, y), vae.decoder(torch.cat([z, of], 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("space", [Space.levels((1, 2, 3), 256), Space.binary((1, 2, 3))], ids=str)
+def test_the_decoder_is_a_logistic_on_levels_and_a_logit_on_bits(space: Space) -> None:
+    vae = VAE(space, VAE.Config(latent=2, hidden=5))
+    z, x = torch.randn(4, 2), torch.randint(space.values or 0, (4, *space.shape)).to(space.dtype)
+    mean = vae.decoder(z).view(4, *space.shape).double()
+    if space.kind == "binary":
+        expected = torch.distributions.Bernoulli(logits=mean).log_prob(x.double())
+    else:
+        s = vae.log_scale.double().exp()
+        upper = torch.where(x == 255, 1.0, (((x.double() + 0.5) / 127.5 - 1 - mean) / s).sigmoid())
+        lower = torch.where(x == 0, 0.0, (((x.double() - 0.5) / 127.5 - 1 - mean) / s).sigmoid())
+        expected = (upper - lower).log()
+    assert torch.allclose(vae.likelihood(x, z).double(), expected.flatten(1).sum(1), atol=1e-3)
+
+
+def test_the_posteriors_scale_is_bounded_on_both_sides() -> None:
+    vae = VAE(Space.continuous((1,)), VAE.Config(latent=1, layers=1))
+    vae.encoder = nn.Linear(1, 2)
+    with torch.no_grad():
+        vae.encoder.weight.copy_(torch.tensor([[0.0], [1.0]]))
+        vae.encoder.bias.zero_()
+    assert vae.posterior(torch.tensor([[-50.0], [1.5], [50.0]]))[1].flatten().tolist() == [-7, 1.5, 3]
+
+
+def test_the_layers_are_as_many_and_as_wide_as_the_settings_say() -> None:
+    vae = VAE(Space.continuous((7,)), VAE.Config(latent=2, hidden=5, layers=3))
+    for network, widths in ((vae.encoder, [7, 5, 5, 5, 4]), (vae.decoder, [2, 5, 5, 5, 7])):
+        layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+        assert [layers[0].in_features, *(layer.out_features for layer in layers)] == widths

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgm.distributions.scaling import Scaling
-from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, Straight
+from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, VarianceExploding
 from dgm.processes.parameterisation import Endpoints
 from dgm.samplers import flow_density
 from dgm.space import Space
@@ -91,3 +91,45 @@ def test_dequantising_noise_is_a_quarter_of_the_gap_or_the_least_known(path: Gau
     assert (path.sigma(eighth) / path.alpha(eighth)).item() == pytest.approx(1 / 8 * 2 / 16)
     assert flow_density.first_time(Normal(space, path, t_min=0.7)).item() == 0.7
     assert flow_density.first_time(Normal(Space.continuous((2,)), path, t_min=1e-6)).item() == 1e-6
+
+
+class EveryLevelAlike:
+    """The best model of one level of K, each as likely: a mixture of K normals in the path's units."""
+
+    def __init__(self, values: int, path: GaussianPath, t_min: float) -> None:
+        self.space, self.path, self.t_min = Space.levels((1,), values), path, t_min
+        self.scaling, self.config = Scaling(self.space).double(), SimpleNamespace(classes=0)
+        self.levels = torch.linspace(-1, 1, values, dtype=torch.float64)
+
+    def endpoints(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Endpoints:
+        alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
+        x_0 = (-((x - alpha * self.levels) / sigma).square() / 2).softmax(1) @ self.levels[:, None]
+        return Endpoints(x_0, (x - alpha * x_0) / sigma)
+
+
+WIDE = [  # noise at t_min in gaps of 256 levels: 0.25 (t_min does not bind), 3.2, 8.5, 45, 6.4, 25
+    (Straight(), 1e-4),
+    (CosineVP(), 1 / 100),
+    (LinearVP(), 1 / 100),
+    (LinearVP(), 1 / 10),
+    (VarianceExploding(0.05, 50.0), 1e-5),
+    (VarianceExploding(0.2, 50.0), 1e-5),
+]
+
+
+@pytest.mark.parametrize(("path", "t_min"), WIDE, ids=lambda part: part if isinstance(part, float) else path_name(part))
+def test_a_levels_estimate_is_its_probability_at_any_noise(
+    path: GaussianPath, t_min: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the best model of levels that are alike, p(x_t) P(x | x_t) = q(x_t | x) / K whatever the noise's draw.
+
+    Kills: a decoder that looks at too few levels, the entropy without its e or its noise, a noise of another strength.
+    """
+    values = 256
+    signs = torch.arange(values, dtype=torch.float64)[:, None] % 2 * 2 - 1
+    # noise of one standard deviation to either side: -log q(x_t | x) is then its mean, the entropy, exactly
+    monkeypatch.setattr(flow_density.torch, "randn_like", lambda x: signs.to(x))
+    model = EveryLevelAlike(values, path, t_min)
+    found = flow_density.log_prob(model, torch.arange(values, dtype=torch.uint8)[:, None])
+    # the cosine keeps 1 % of the data at t = 1, where the prior takes none for granted
+    torch.testing.assert_close(found, torch.full_like(found, -math.log(values)), rtol=0, atol=0.03)

@@ -10,7 +10,9 @@ density of a continuous one with respect to Lebesgue measure, in nats.
 
 Source: Variational Diffusion Models (Kingma et al., 2021), arXiv:2107.00630, equations 3, 11-13 and 17, appendices H
 (the monotone network), C (Fourier features) and I.2 (less variance).
-Differs from it: the Fourier features' frequencies follow the number of levels; a smaller network.
+Differs from it: the Fourier features' frequencies follow the number of levels; a smaller network; what lies between
+gamma's ends descends the gradient of E[L²] divided by the batch's mean of L, so that its scale is that of a bound and
+not of a bound squared, which changes no direction within a batch.
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ class VDM(nn.Module):
         alpha, sigma = (-gamma).sigmoid().sqrt(), gamma.sigmoid().sqrt()
         z_t = over(alpha, x_0) * x_0 + over(sigma, x_0) * eps
         nats = gamma_dot / 2 * (eps - self.noise(z_t, gamma, y)).square().flatten(1).sum(1)
-        for part in between:  # d L² / d eta in place of d L / d eta, which is noise about 0 (appendix I.2)
+        for part in between:  # d L² / d eta over the mean L, in place of d L / d eta, which is noise about 0 (appendix I.2)
             if part.requires_grad:
                 part.register_hook((2 * nats / nats.mean()).detach().mul)
         return nats

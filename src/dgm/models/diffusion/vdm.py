@@ -114,7 +114,9 @@ class VDM(nn.Module):
         alpha, sigma = (-gamma).sigmoid().sqrt(), gamma.sigmoid().sqrt()
         z_t = over(alpha, x_0) * x_0 + over(sigma, x_0) * eps
         nats = gamma_dot / 2 * (eps - self.noise(z_t, gamma, y)).square().flatten(1).sum(1)
-        for part in between:  # d L² / d eta over the mean L, in place of d L / d eta, which is noise about 0 (appendix I.2)
+        for (
+            part
+        ) in between:  # d L² / d eta over the mean L, in place of d L / d eta, which is noise about 0 (appendix I.2)
             if part.requires_grad:
                 part.register_hook((2 * nats / nats.mean()).detach().mul)
         return nats

@@ -117,3 +117,22 @@ def test_nearest_is_the_brute_force() -> None:
     expected = torch.cdist(a, b).sort(1)
     assert torch.allclose(squared.sqrt(), expected.values[:, :3], atol=1e-7)
     assert torch.equal(index, expected.indices[:, :3])
+
+
+def test_a_copy_is_nearer_than_a_third_of_the_way_to_the_next_example() -> None:
+    """Of training examples 3 apart, and one 30 away. Kills: squares for distances, another example's spacing."""
+    training = torch.tensor([[0.0, 0.0], [3.0, 0.0], [33.0, 0.0]])
+    samples = torch.tensor([[0.98, 0.0], [1.02, 0.0], [42.0, 0.0], [44.0, 0.0], [3.0, 0.0]])
+    found = copies(training, samples)
+    assert found.nearest.tolist() == [0, 0, 2, 2, 1]
+    torch.testing.assert_close(found.distance, torch.tensor([0.98, 1.02, 9, 11, 0]).double(), rtol=0, atol=1e-5)
+    assert found.share == pytest.approx(3 / 5)
+    assert found.exact == pytest.approx(1 / 5)
+    assert copies(training, samples, threshold=0.5).share == 1
+
+
+def test_frechet_of_features_far_from_zero_keeps_its_digits() -> None:
+    """Means of 1e7 standard deviations: x^T x - n mu mu^T has no digit left, the centred rows have all."""
+    x, y = torch.randn(400, 3, dtype=torch.float64), 2 * torch.randn(300, 3, dtype=torch.float64)
+    moved = frechet_distance(x + 1e7, y + 1e7)
+    assert moved.item() == pytest.approx(frechet_distance(x, y).item(), rel=1e-6)

@@ -6,8 +6,10 @@ import importlib
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 import dgm
@@ -15,7 +17,7 @@ from dgm import data
 from dgm.data import Dataset, Split
 from dgm.errors import BadInput, Interrupted
 from dgm.evaluation.evaluate import evaluate
-from dgm.evaluation.features import features
+from dgm.evaluation.features import Features, features
 from dgm.evaluation.held_out import fitting_rows
 from dgm.seeds import Seed, streams
 from dgm.space import Space
@@ -69,10 +71,54 @@ def test_memorisation_and_dropped_modes_are_shown(digits: Dataset) -> None:
     assert document["skipped"] == []
 
 
+def test_copies_and_their_distances_are_those_of_the_scaled_examples() -> None:
+    """Of a table in other units, with examples 1, 4 and 16 apart once scaled."""
+    x = torch.tensor([[0.0], [1.0], [5.0], [21.0]])
+    table = Dataset(
+        name="t",
+        space=Space.continuous((1,), loc=(7.0,), scale=(10.0,)),
+        train=Split(10 * x + 7),
+        validation=Split(10 * x + 7),
+        test=Split(10 * x + 7),
+        split="by hand",
+    )
+    samples = torch.tensor([[0.0], [5.5], [8.0], [30.0], [5.0]])
+    held_out = torch.tensor([[1.5], [1.0], [2.0], [21.0], [5.0], [5.0]])
+    found = evaluation.memorisation(table, 10 * samples + 7, 10 * held_out + 7)
+    assert (found["share"], found["exact"]) == (pytest.approx(3 / 5), pytest.approx(2 / 5))
+    assert (found["held_out_share"], found["held_out_exact"]) == (pytest.approx(3 / 5), pytest.approx(3 / 5))
+    assert found["nearest"] == [0, 2, 2, 3, 2]
+    assert found["distance"] == pytest.approx([0, 0.5, 3, 9, 0], abs=1e-4)
+    assert (found["median_distance"], found["held_out_median_distance"]) == pytest.approx((0.5, 0.0), abs=1e-4)
+    assert found["n_train"] == 4
+
+
+def test_a_label_is_found_from_a_tenth_of_its_share_on(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classifier says what the first pixel says; labels are a tenth of the data each, but for what they are."""
+    sure = lambda x: torch.nn.functional.one_hot(x[:, 0, 0, 0].long(), 10).double().log()  # noqa: E731
+    monkeypatch.setattr(evaluation, "features", lambda name, dataset: Features("classifier", sure, {}, sure))
+    samples = torch.zeros(1000, 1, 8, 8, dtype=torch.uint8)
+    samples[:500, 0, 0, 0] = 1
+    samples[500:520, 0, 0, 0], samples[520:528, 0, 0, 0] = 2, 3
+    found = evaluation.modes(digits, samples)
+    assert digits.train.y is not None
+    expected = digits.train.y.bincount().double() / 1000
+    assert found["shares"] == pytest.approx([0.472, 0.5, 0.02, 0.008, 0, 0, 0, 0, 0, 0])
+    assert (found["found"], found["of"]) == (3, 10)
+    off = (torch.tensor(found["shares"]).double() - expected).clamp_min(0).sum().item()
+    assert found["total_variation"] == pytest.approx(off, abs=1e-6)
+
+
 def test_the_classifier_is_the_same_from_the_cache(digits: Dataset) -> None:
     first, again = features("classifier", digits), features("classifier", digits)
     assert first.about == again.about
     assert torch.equal(first.of(digits.test.x[:10]), again.of(digits.test.x[:10]))
+    assert first.log_p is not None
+    log_p = first.log_p(digits.test.x)
+    torch.testing.assert_close(log_p.logsumexp(1), torch.zeros(len(log_p), dtype=torch.float64))
+    right = (log_p.argmax(1) == digits.test.y).double().mean().item()
+    assert first.about["test_accuracy"] == pytest.approx(right, abs=1e-4)
+    assert torch.equal(first.log_p(digits.test.x), log_p)  # without dropout
 
 
 def test_pca_keeps_the_variance_that_it_says(digits: Dataset) -> None:
@@ -82,6 +128,11 @@ def test_pca_keeps_the_variance_that_it_says(digits: Dataset) -> None:
     assert float(z.var(0).sum() / x.var(0).sum()) == pytest.approx(space.about["variance_kept"], abs=1e-3)
     off = z.T.cov() - torch.diag(z.var(0))
     assert off.abs().max() < 1e-9
+    assert z.shape[1] == space.about["dim"] == 32
+    assert z.mean(0).abs().max() < 1e-9
+    theirs = PCA(32, svd_solver="full").fit(x.numpy())
+    np.testing.assert_allclose(abs(theirs.transform(x.numpy())), z.abs().numpy(), atol=1e-6)
+    assert space.about["variance_kept"] == pytest.approx(theirs.explained_variance_ratio_.sum(), abs=1e-4)
 
 
 def test_a_table_is_standardised_before_it_is_compared() -> None:

@@ -93,3 +93,35 @@ def test_diffusion_models_state_how_each_is_computed(name: str) -> None:
     rows = likelihoods(model, x, None, "test", 1)
     assert "ODE to 0.0001, stochastic trace" in rows[-1]["method"]
     assert [row["kind"] for row in rows] == (["estimate"] if name == "flow_matching" else ["lower_bound", "estimate"])
+
+
+class Table(nn.Module):
+    """log p(x) = -x_0, in nats, of three dimensions."""
+
+    @dataclass(frozen=True)
+    class Config:
+        classes: int = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space, self.config = Space.continuous((3,)), self.Config()
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return -x[:, 0]
+
+
+def test_each_number_is_in_its_own_unit() -> None:
+    """Kills: an error in nats beside bits, or not divided by D; perplexity of the whole example, of bits, or as a mean
+    of exponentials; a standard deviation for a standard error.
+    """
+    nats = torch.tensor([6.0, 9.0, 12.0, 21.0])
+    (row,) = likelihoods(Table(), nats[:, None].expand(4, 3), None, "test", 1)
+    error = math.sqrt(((6 - 12) ** 2 + (9 - 12) ** 2 + (21 - 12) ** 2) / 3 / 4)
+    assert row["nats"] == pytest.approx(-12)
+    assert row["nats_se"] == pytest.approx(error)
+    assert row["bits_per_dim"] == pytest.approx(12 / 3 / math.log(2))
+    assert row["bits_per_dim_se"] == pytest.approx(error / 3 / math.log(2))
+    assert row["perplexity"] == pytest.approx(math.exp(4))
+    found = log_likelihood(Table(), nats[:, None].expand(4, 3))
+    torch.testing.assert_close(found.bits_per_dim, nats / 3 / math.log(2))
+    assert found.perplexity.item() == pytest.approx(math.exp(4))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,11 @@ from torch import Tensor, nn
 
 import dgm
 from dgm import runs
+from dgm.distributions.scaling import Scaling
 from dgm.models.flow_matching.flow_matching import FlowMatching
 from dgm.models.flow_matching.rectified_flow import USES, RectifiedFlow, straightness
-from dgm.processes.gaussian import over
+from dgm.processes.gaussian import GaussianPath, LinearVE, Straight, over
+from dgm.processes.parameterisation import Endpoints
 from dgm.space import Space
 
 M, S = 0.3, 0.6
@@ -62,6 +66,78 @@ def test_curved_flow_is_as_far_from_straight_as_quadrature_says() -> None:
     # E z² of 4000 pairs is 1 but for 4 standard errors
     assert straightness(model, 4000, steps=100) == pytest.approx(expected, rel=4 * (2 / 8000) ** 0.5)
     assert expected > 0.05
+
+
+class Given:
+    """The best model of N(M, S²) on a path, from an earliest time on."""
+
+    def __init__(self, path: GaussianPath, t_min: float) -> None:
+        self.path, self.t_min, self.space = path, t_min, Space.continuous((2,))
+        self.scaling, self.config = Scaling(self.space).double(), SimpleNamespace(classes=0)
+
+    def endpoints(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Endpoints:
+        alpha, sigma = self.path.alpha(over(t, x)), self.path.sigma(over(t, x))
+        standard = (x - alpha * M) / (alpha**2 * S**2 + sigma**2)
+        return Endpoints(M + alpha * S**2 * standard, sigma * standard)
+
+
+@pytest.mark.parametrize(
+    ("path", "t_min"), [(Straight(), 0.0), (Straight(), 0.3), (LinearVE(4.0), 0.2)], ids=["whole", "part", "exploding"]
+)
+def test_straightness_is_of_the_time_that_the_network_knows(path: GaussianPath, t_min: float) -> None:
+    """x_t = m_t + s_t z with s_t² = alpha_t² S² + sigma_t², of a start N(0, sigma_1²): S by quadrature of the formula
+    over [t_min, 1]. Kills: a chord, an end or a mean of another interval; a start of variance one.
+    """
+
+    def state(t: Tensor) -> tuple[Tensor, Tensor]:
+        """m_t and s_t, where z is the start's own standard score, of mean off and deviation wide."""
+        return path.alpha(t) * M, (path.alpha(t) ** 2 * S**2 + path.sigma(t) ** 2).sqrt()
+
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    t = torch.from_numpy(t_min + (1 - t_min) * (nodes + 1) / 2).requires_grad_()
+    mean, spread = state(t)
+    slopes = [torch.autograd.grad(v.sum(), t)[0] if v.grad_fn else 0 * t for v in (mean + 0 * t, spread)]
+    ends = torch.tensor([t_min, 1.0], dtype=torch.float64)
+    (m_0, m_1), (s_0, s_1) = state(ends)
+    # z = (x_1 - m_1) / s_1 of x_1 ~ N(0, sigma_1²)
+    off, wide = -m_1 / s_1, path.sigma(ends[1]) / s_1
+    chord_m, chord_s = (m_1 - m_0) / (1 - t_min), (s_1 - s_0) / (1 - t_min)
+    apart_m, apart_s = slopes[0].detach() - chord_m, slopes[1].detach() - chord_s
+    squares = (apart_m + apart_s * off).square() + (apart_s * wide).square()
+    expected = float((squares * torch.from_numpy(weights)).sum() / 2)
+    # 4 standard errors of E z² of 4000 pairs
+    assert straightness(Given(path, t_min), 4000, steps=100) == pytest.approx(expected, rel=4 * (2 / 8000) ** 0.5)
+    assert expected > 1e-3
+
+
+def test_the_teachers_average_forgets_at_most_a_two_hundredth() -> None:
+    model = rectified_flow(reflow_after=10_000)
+    model.step.fill_(5000)
+    name, parameter = next(iter(model.matching.network.named_parameters()))
+    kept = model.teacher.get_parameter(name)
+    before = kept.clone()
+    with torch.no_grad():
+        parameter.add_(1)
+    model.advance()
+    torch.testing.assert_close(kept, 0.995 * before + 0.005 * parameter.detach())
+
+
+def test_pairs_are_made_in_eight_steps_of_heuns_method_under_their_labels() -> None:
+    """And each serves four of a batch."""
+    asked = list[tuple[float, list[int]]]()
+
+    class Watched(Curved):
+        def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+            asked.append((t[0].item(), [] if y is None else y.tolist()))
+            return super().forward(x_t, t, y)
+
+    model = reflowing()
+    model.teacher = Watched()
+    ends, _ = model.pairs(torch.randn(9, 2, dtype=torch.float64), torch.arange(9))
+    assert len(ends.eps.unique(dim=0)) == 3
+    assert [labels for _, labels in asked] == [[0, 1, 2]] * 16
+    times = [k / 8 for k in range(8, -1, -1)]
+    assert [t for t, _ in asked] == pytest.approx([t for pair in pairwise(times) for t in pair])
 
 
 def test_straight_flow_is_straight() -> None:

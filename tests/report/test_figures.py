@@ -4,6 +4,7 @@ import itertools
 import re
 
 import pytest
+from matplotlib.figure import Figure
 
 from dgm.report import figures
 from dgm.report.table import rows
@@ -74,3 +75,20 @@ def test_every_player_and_the_validation_have_a_line():
     run.metrics[:] = [*lines, lines[-1] | {"validation": 3.0}]
     ((_, svg),) = figures.curves(rows([run], "classifier"))
     assert {"discriminator", "generator", "validation"} <= set(re.findall(r">(\w+)</text>", svg))
+
+
+def limits(losses: list[float]) -> tuple[float, float]:
+    run = trained("made", evaluation())
+    run.metrics[:] = [{"seconds": float(k), "losses": {"model": loss}} for k, loss in enumerate(losses)]
+    axes = Figure().subplots()
+    figures.draw_losses(run, axes)
+    return axes.get_ylim()
+
+
+def test_the_first_losses_do_not_flatten_the_rest():
+    """Of many, the axis ends at what 97 of 100 are below; of few all are seen; a twentieth is left above and below."""
+    many = [1e6, 1e5, 1e4, *map(float, range(98, 0, -1))]
+    low, high = 1.0, 98.0  # the 98th of 101 in order
+    assert limits(many) == pytest.approx((low - 0.05 * (high - low), high + 0.05 * (high - low)))
+    few = [200.0, 100.0, 50.0]
+    assert limits(few) == pytest.approx((50 - 7.5, 200 + 7.5))

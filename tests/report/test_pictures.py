@@ -1,12 +1,15 @@
 """Pictures show every pixel of every example, in its place and at its shade."""
 
+from pathlib import Path
+
 import numpy
 import pytest
 import torch
+from PIL import Image
 
 from dgm import Space
 from dgm.errors import Unsupported
-from dgm.report.pictures import SEPARATOR, grid, scatter
+from dgm.report.pictures import SEPARATOR, grid, save_animation, scatter, strip
 
 
 def test_each_image_is_in_its_place():
@@ -88,3 +91,53 @@ def test_a_tone_is_a_line_of_its_spectrogram() -> None:
     loudest = found[:, 3:-3].argmax(0) * rate / 2 / (len(found) - 1)
     assert (abs(loudest - 1000) < 70).all()
     assert found.max() == 0
+
+
+def test_a_grid_is_square_and_unbounded_values_are_stretched() -> None:
+    x = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 1, 2, 3) - 7
+    picture = numpy.asarray(grid(x, Space.continuous((1, 2, 3)), scale=1))
+    assert picture.shape == (2 * 3 - 1, 3 * 4 - 1, 3)  # two rows of three
+    assert [picture[0, 0, 0], picture[0, 4, 0], picture[0, 8, 0]] == [0, 64, 128]
+    assert [picture[3, 0, 0], picture[3, 4, 0]] == [191, 255]
+
+
+def test_states_run_from_left_to_right_an_image_a_row() -> None:
+    """Value 10 k + i of image i at state k."""
+    states = [
+        torch.tensor([10 * k, 10 * k + 1], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 4, 4) for k in range(3)
+    ]
+    picture = numpy.asarray(strip(states, Space.levels((1, 4, 4), 256)))[..., 0]
+    scale = 10  # to 40 pixels
+    places = [(row * 5 * scale, column * 5 * scale) for row in range(2) for column in range(3)]
+    assert [picture[place] for place in places] == [0, 10, 20, 1, 11, 21]
+    points = [torch.randn(5, 2), torch.randn(5, 2)]
+    plots = numpy.asarray(strip(points, Space.continuous((2,))))
+    for k, x in enumerate(points):
+        alone = numpy.asarray(scatter(x, Space.continuous((2,)), points[-1]))
+        assert (plots[:, k * alone.shape[1] : (k + 1) * alone.shape[1]] == alone).all()
+
+
+def test_an_animation_rests_on_its_last_picture(tmp_path: Path) -> None:
+    pictures = [Image.new("L", (4, 4), shade) for shade in (0, 100, 200)]
+    save_animation(pictures, tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as found:
+        seen = []
+        for k in range(found.n_frames):
+            found.seek(k)
+            seen.append((found.info["duration"], found.convert("L").getpixel((0, 0))))
+    assert seen == [(80, 0), (80, 100), (2000, 200)]
+
+
+def test_decibels_are_twenty_a_decade_down_to_a_floor() -> None:
+    from dgm.report.sound import decibels
+
+    rate = 8000
+    tone = numpy.sin(2 * numpy.pi * 1000 * numpy.arange(rate) / rate)
+    tone[rate // 2 :] *= 0.1
+    found = decibels(tone, rate)
+    assert found.shape[0] == round(0.016 * rate) // 2 + 1
+    row = found.max(1).argmax()
+    early, late = found[row, found.shape[1] // 4], found[row, 3 * found.shape[1] // 4]
+    assert early == pytest.approx(0, abs=0.1)
+    assert late == pytest.approx(-20, abs=0.1)
+    assert found.min() == pytest.approx(-80)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, S
 from dgm.samplers.ancestral import ancestral
 from dgm.samplers.annealed_langevin import annealed_langevin
 from dgm.samplers.ddim import ddim
+from dgm.samplers.dpm_solver_pp import sde_dpm_solver_pp
 from dgm.samplers.probability_flow import adaptive, probability_flow
+from dgm.samplers.reverse_sde import euler_maruyama
 
 from .gaussian import PATHS, certain, float64, flowed, law, marginal, optimal, order, path_name
 
@@ -87,7 +90,7 @@ def test_ddim_says_that_it_needs_noise() -> None:
 @pytest.mark.parametrize("path", PATHS, ids=path_name)
 def test_last_step_adds_no_noise_and_lands_on_the_prediction(path: GaussianPath) -> None:
     times = float64(0.5, 0.0)
-    for solve in (ancestral, ddim, probability_flow):
+    for solve in (ancestral, ddim, partial(ddim, eta=0.7), sde_dpm_solver_pp, euler_maruyama, probability_flow):
         (x,) = solve(certain(0.25, path), path, float64(9.0), times, lambda: float64(math.nan))
         torch.testing.assert_close(x, float64(0.25))
 

@@ -11,7 +11,7 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from dgm.errors import BadInput, Unsupported
 from dgm.models.diffusion.vdm import LearntVP
-from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP, Straight
+from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight
 from dgm.processes.parameterisation import Endpoints, endpoints
 from dgm.samplers.ddim import ddim
 from dgm.samplers.diffusion import denoiser
@@ -168,6 +168,8 @@ def test_what_cannot_guide_is_refused() -> None:
         autoguidance(model, Y, worse=Mixture(LinearVP()), scale=2.0)
     with pytest.raises(BadInput, match="one path"):
         autoguidance(Mixture(LinearVP()), Y, worse=Mixture(LinearVP(beta_max=10.0)), scale=2.0)
+    with pytest.raises(BadInput, match="one path"):  # alike in alpha alone
+        autoguidance(Mixture(LinearVE(80.0)), Y, worse=Mixture(LinearVE(40.0)), scale=2.0)
 
 
 def test_two_learnt_paths_are_one_where_their_weights_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dgm.cli import solving
 from dgm.errors import BadInput, Unsupported
 from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
 from dgm.processes.masking import Cosine, Linear
@@ -102,18 +104,49 @@ def test_untrained_says_d_log_k(space: Space) -> None:
     torch.testing.assert_close(model.loss(x), -expected / space.dim)
 
 
-@torch.no_grad()
-def test_samples_follow_the_order_free_model_when_one_position_is_revealed_at_a_time() -> None:
-    """Many steps reveal one position a step, and then p(x) is the mean over orders of the products."""
-    model = random(Space.binary((1, 1, 3)), sampling_steps=100)
+def density_over_orders(model: MaskedDiffusion) -> Tensor:
+    """p of each of the 8 images, where one position is revealed at a time: the mean over orders of the products."""
     p = torch.zeros(8, dtype=torch.float64)
     for order in itertools.permutations(range(3)):
         p += sum(conditionals(model, ALL, tuple(order[place:]))[:, order[place]] for place in range(3)).exp() / 6  # type: ignore[union-attr]
-    n = 2000
+    return p
+
+
+def chi_square(model: MaskedDiffusion, p: Tensor, n: int = 4000) -> float:
     x = model.sample(n, seed=0).reshape(n, 3).long()
     counts = (x * torch.tensor([4, 2, 1])).sum(1).bincount(minlength=8).double()
+    return float(((counts - n * p) ** 2 / (n * p)).sum())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [3, 64])
+def test_in_as_many_steps_as_values_samples_follow_the_density_that_the_bound_is_of(steps: int) -> None:
+    model = random(Space.binary((1, 1, 3)), sampling_steps=steps)
+    p = density_over_orders(model)
     assert p.sum().item() == pytest.approx(1)
-    assert ((counts - n * p) ** 2 / (n * p)).sum() < 26  # chi-square, 7 degrees of freedom, false alarm 0.05 %
+    assert (bound_over_masks(model) <= p.log()).all()
+    assert chi_square(model, p) < 26  # 7 degrees of freedom, false alarm 0.05 %
+    assert len(list(model.trajectory(2, seed=0))) == 3
+
+
+@torch.no_grad()
+def test_in_one_step_the_values_are_independent() -> None:
+    """Each by its prediction of a picture that is all masks: another law than the bound's."""
+    model = random(Space.binary((1, 1, 3)), sampling_steps=1)
+    apart = conditionals(model, ALL, (0, 1, 2)).sum(1).exp()
+    assert chi_square(model, apart) < 26  # 7 degrees of freedom, false alarm 0.05 %
+    assert chi_square(model, density_over_orders(model)) > 100
+
+
+def test_steps_may_be_chosen_at_sampling() -> None:
+    model = random(Space.binary((1, 1, 3)), sampling_steps=1)
+    parser = argparse.ArgumentParser()
+    solving.add_arguments(parser)
+    parser.add_argument("--label")
+    assert solving.options(parser.parse_args(["--steps", "2"]), model) == {}
+    assert len(list(model.trajectory(2, seed=0))) == 2
+    with pytest.raises(Unsupported, match="takes no --solver"):
+        solving.options(parser.parse_args(["--steps", "2", "--solver", "heun"]), model)
 
 
 def test_transformer_and_labels() -> None:

@@ -23,16 +23,6 @@ def test_ends_and_slope(schedule: MaskingSchedule) -> None:
 
 
 @each_schedule
-def test_revealing_is_markov_and_complete(schedule: MaskingSchedule) -> None:
-    s, t, u = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
-    stays = [1 - schedule.reveals(*pair) for pair in ((s, t), (t, u), (s, u))]
-    torch.testing.assert_close(stays[0] * stays[1], stays[2])
-    torch.testing.assert_close(stays[2], (1 - schedule.alpha(s)) / (1 - schedule.alpha(u)))
-    for t_float32 in torch.linspace(0.01, 1, 50):
-        assert schedule.reveals(torch.tensor(0.0), t_float32) == 1
-
-
-@each_schedule
 def test_time_integrates_out(schedule: MaskingSchedule) -> None:
     """The weight times the probability of one set of k masked positions of D is 1 / (k binomial(D, k))."""
     nodes, weights = np.polynomial.legendre.leggauss(60)

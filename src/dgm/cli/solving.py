@@ -22,7 +22,7 @@ GUIDING = ("guidance", "guidance_interval", "autoguidance")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("diffusion, score and flow models")
     group.add_argument("--solver", help="ddim, ancestral, heun, … (the model's own)")
-    group.add_argument("--steps", type=whole(1, MOST_STEPS), help="of the solver (the model's own)")
+    group.add_argument("--steps", type=whole(1, MOST_STEPS), help="of the sampler (the model's own)")
     group.add_argument("--spacing", help="of the steps: uniform, quadratic, log_snr or karras (the model's own)")
     group.add_argument("--eta", type=real(0, 1), help="noise of a DDIM step, from 0 to ancestral sampling's 1 (0)")
     group.add_argument(
@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     """What `dgm.samplers.diffusion.trajectory` is told besides; nothing where nothing was asked for.
 
+    A model with a sampler of its own takes the steps, and nothing else.
+
     Raises:
         Unsupported: Where the model, or the solver, has no use for what was asked for.
     """
@@ -42,6 +44,9 @@ def options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
 
     asked = [name for name in SOLVING + GUIDING if getattr(args, name) is not None]
     if not asked:
+        return {}
+    if asked == ["steps"] and not isinstance(model, Denoising) and hasattr(model.config, "sampling_steps"):
+        model.config = replace(model.config, sampling_steps=args.steps)
         return {}
     if not isinstance(model, Denoising):
         wrong = f"{type(model).__name__} undoes no noise and takes no --{asked[0].replace('_', '-')}"

@@ -29,10 +29,6 @@ class MaskingSchedule(ABC):
         """-alpha_t' / (1 - alpha_t), the weight of log p(x_0 | x_t) in the bound (equation 10)."""
         return -self.alpha_dot(t) / (1 - self.alpha(t))
 
-    def reveals(self, s: Tensor, t: Tensor) -> Tensor:
-        """The probability that a position masked at t is seen at s < t (equation 6)."""
-        return (self.alpha(s) - self.alpha(t)) / (1 - self.alpha(t))
-
 
 class Linear(MaskingSchedule):
     """alpha_t = 1 - t, which the paper calls log-linear after its -log alpha_t."""

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from dgm import registry
 from dgm.errors import BadInput, DgmError
+from dgm.inputs import model_given
 from dgm.likelihood import kind_of, log_likelihood
 from dgm.networks.raster import reading_order, to_sequence
 from dgm.protocols import (
@@ -95,6 +96,7 @@ class Result:
 
 def check(model: Model) -> Iterator[Result]:
     """Runs every law that is about the capabilities of ``model``."""
+    model_given(model)
     for law, about in LAWS.items():
         if all(isinstance(model, capability) for capability in about):
             yield run(law, model)

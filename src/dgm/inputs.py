@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import os
+from numbers import Integral, Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgm.errors import BadInput
@@ -33,6 +37,51 @@ def whole(what: str, value: Any, *, low: int | None = None) -> int:
     return number
 
 
+def number(what: str, value: Any) -> float:
+    """``value`` as a float: any finite real number of Python or numpy.
+
+    Example:
+        >>> number("low", 0)
+        0.0
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise BadInput(f"{what} must be a finite number, got {brief(value)}", f"give {what} as one")
+    return float(value)
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy as Python's own, also within a list or a tuple; anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(plain, value))
+    if isinstance(value, bool) or type(value) in (int, float):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
+
+
+def place(what: str, value: Any) -> Path:
+    """``value`` as a path: a text, or what stands for a path."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise BadInput(f"{what} must be a path, got {brief(value)}", "give it as a text or a pathlib.Path")
+    return Path(value)
+
+
+def of_type(what: str, value: Any, wanted: type, remedy: str) -> None:
+    if not isinstance(value, wanted):
+        raise BadInput(f"{what} must be a {wanted.__name__}, got {brief(value)}", remedy)
+
+
+def model_given(value: Any) -> None:
+    """
+    Raises:
+        BadInput: For what is no model of a space.
+    """
+    from dgm.space import Space
+
+    if isinstance(value, type) or not isinstance(getattr(value, "space", None), Space) or not hasattr(value, "modules"):
+        remedy = "make one by dgm.create, or load one by dgm.load"
+        raise BadInput(f"expected a model, got {brief(value)}", remedy)
+
+
 def brief(value: Any) -> str:
     """A value as an error shows it: itself where it is short, else its type.
 
@@ -57,6 +106,8 @@ def tensor(what: str, value: Any) -> torch.Tensor:
     import torch
 
     if isinstance(value, torch.Tensor):
+        if value.layout is not torch.strided:
+            raise BadInput(f"{what} must be a dense tensor, got {value.layout}", "call to_dense on it")
         return value
     try:
         array = numpy.asarray(value)

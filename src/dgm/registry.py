@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgm import settings
 from dgm.errors import BadInput, UnknownName
+from dgm.inputs import of_type
 from dgm.space import Space
 
 if TYPE_CHECKING:
@@ -347,6 +348,8 @@ def create(name: str, space: Space, **config: Any) -> Model:
         >>> create("realnvp", Space.continuous((2,)), layers=2).config.layers
         2
     """
+    of_type("a model's name", name, str, "give it first, then the space; `dgm models` lists the names")
+    of_type("the space", space, Space, "give dgm.Space.levels((1, 8, 8), 17) or the like, or a data set's own .space")
     return _made(model_class(name), name, space, config)
 
 

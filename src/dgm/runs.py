@@ -34,6 +34,7 @@ from torch import Tensor
 from dgm import data, registry
 from dgm.data import Dataset
 from dgm.errors import BadInput, DamagedRun, DgmError
+from dgm.inputs import place
 from dgm.networks.embeddings import set_label_shares
 from dgm.protocols import Model
 
@@ -144,7 +145,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = place("a run", path)
         if not (self.path / "config.json").is_file():
             wrong = f"{path} is no run directory: it has no config.json"
             raise DamagedRun(wrong, "name a directory that `dgm train --out` wrote")

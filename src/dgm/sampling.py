@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import whole
+from dgm.memory import refuse_too_many
 from dgm.modes import device_of, evaluating
 from dgm.networks.embeddings import given_labels
 from dgm.protocols import Autoregressive, Batch, Labels, Model, Samplable
@@ -25,7 +26,7 @@ def sample(
     condition: Labels | Any | None = None,
     *,
     given: Batch | Any | None = None,
-    observed: int = 0,
+    observed: int | None = None,
     seed: int | None = 0,
 ) -> Batch:
     """``n`` examples in the data's own space, on the CPU. Sample k depends on the seed and on k alone.
@@ -52,6 +53,7 @@ def sample(
     seed = int(torch.randint(2**62, ())) if seed is None else whole("the seed", seed)
     if not issubclass(type(model), Samplable):
         raise Unsupported(f"{type(model).__name__} draws no samples", "choose a model that has `sample`")
+    refuse_too_many(n, model.space)
     y, kept = given_labels(model, condition, n), _kept(model, n, given, observed)
     device = device_of(model)
 
@@ -59,25 +61,25 @@ def sample(
         noise, labels = Streams(seed, rows.tolist(), device), None if y is None else y[rows].to(device)
         if kept is None:
             return model.sample(len(rows), labels, seed=noise)
-        *_, last = sequential.trajectory(model, len(rows), labels, seed=noise, given=kept[rows], observed=observed)
+        *_, last = sequential.trajectory(model, len(rows), labels, seed=noise, given=kept[rows], observed=observed or 0)
         return last.x
 
     with evaluating(model):
         return torch.cat([chunk(rows).cpu() for rows in torch.arange(n).split(CHUNK)])
 
 
-def _kept(model: Model, n: int, given: Batch | Any | None, observed: int) -> Batch | None:
+def _kept(model: Model, n: int, given: Batch | Any | None, observed: int | None) -> Batch | None:
     """(n, *shape), of which the first ``observed`` dimensions are kept."""
-    if whole("observed", observed, low=0) and given is None:
-        raise BadInput("observed says how much of given is kept, and nothing is given", "give x, or leave it out")
-    if given is None:
+    if given is None and observed is None:
         return None
+    if given is None or observed is None:
+        raise BadInput("a part of x needs both given and observed", "give x, and how many of its dimensions are kept")
     if not issubclass(type(model), Autoregressive):
         wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing"
         raise Unsupported(wrong, "sample an autoregressive model, or see `dgm edit`")
     x = model.space.check(given)
     if len(x) not in (1, n):
         raise BadInput(f"expected 1 or {n} examples to go on from, got {len(x)}", "give one, or one a sample")
-    if observed > model.space.dim:
+    if whole("observed", observed, low=0) > model.space.dim:
         raise BadInput(f"observed must be at most {model.space.dim}, got {observed}", "an example has no more")
     return x.expand(n, *model.space.shape)

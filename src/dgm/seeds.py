@@ -16,6 +16,9 @@ from typing import TypeAlias, Union
 import torch
 from torch import Tensor
 
+from dgm.errors import BadInput
+from dgm.inputs import whole
+
 _MASK = (1 << 64) - 1
 _LOW = (1 << 32) - 1
 CACHED = 1 << 15  # blocks computed at once on a CPU: their words stay in its cache
@@ -195,9 +198,16 @@ Seed: TypeAlias = Union[int, Streams, None]
 
 
 def streams(n: int, seed: Seed, device: torch.device | str = "cpu") -> Streams:
-    """The streams of ``n`` samples: of numbers 0 … n-1 for an integer, drawn from torch's own generator for None."""
+    """The streams of ``n`` samples: of numbers 0 … n-1 for an integer, drawn from torch's own generator for None.
+
+    Raises:
+        BadInput: For less than one sample, a seed that is no whole number, or streams of another number of samples.
+    """
+    n = whole("the number of samples", n, low=1)
     if isinstance(seed, Streams):
+        if len(seed) != n:
+            raise BadInput(f"expected streams of {n} samples, got {len(seed)}", "give one a sample")
         return seed
     if seed is None:
         seed = int(torch.randint(2**62, ()).item())
-    return Streams(seed, range(n), device)
+    return Streams(whole("the seed", seed), range(n), device)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dgm.errors import BadInput, UnknownName
+from dgm.inputs import brief, plain
 
 T = TypeVar("T")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -100,12 +101,11 @@ def refused(value: float, low: float | None, high: float | None) -> str:
 
 def _checked(name: str, value: Any, hint: Any, field: dataclasses.Field[Any]) -> Any:
     remedy = "leave it out" if field.default is None else f"its default is {field.default}"
-    if isinstance(value, list):
-        value = tuple(value)
+    value = plain(tuple(value) if isinstance(value, list) else value)
     if hint is float and type(value) is int:
         value = float(value) if abs(value) < LARGEST_WHOLE else math.inf
     if not _matches(value, hint):
-        raise BadInput(f"{name} must be {in_words(hint)}, got {value!r}", remedy)
+        raise BadInput(f"{name} must be {in_words(hint)}, got {brief(value)}", remedy)
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, (int, float)):
             if wanted := refused(number, field.metadata.get("low"), field.metadata.get("high")):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from dgm.errors import BadInput, UnknownName
-from dgm.inputs import tensor
+from dgm.inputs import brief, number, of_type, tensor, whole
 
 if TYPE_CHECKING:
     import torch
@@ -45,15 +47,24 @@ class Space:
     scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        keep = partial(object.__setattr__, self)
+        if self.kind not in get_args(KindOfSpace):
+            raise UnknownName.of("kind of space", str(self.kind), get_args(KindOfSpace))
+        keep("shape", tuple(whole("a size", size) for size in listed("a shape", self.shape)))
         if not self.shape or any(size < 1 for size in self.shape):
             wrong = f"a space needs a shape of positive sizes, got {self.shape}"
             raise BadInput(wrong, "give one example's shape, such as (1, 28, 28)")
-        if self.discrete and (self.values is None or self.values < 2):
+        if self.discrete and (self.values is None or whole("the number of values", self.values) < 2):
             wrong = f"a {self.kind} space needs at least 2 values, got {self.values}"
             raise BadInput(wrong, "say how many values a dimension takes")
+        keep("values", None if self.values is None else whole("the number of values", self.values))
+        for end in ("low", "high"):
+            keep(end, None if getattr(self, end) is None else number(f"the bound {end}", getattr(self, end)))
         if (self.low is None) != (self.high is None) or (self.bounds and self.bounds[0] >= self.bounds[1]):
             wrong = f"bounds must be low < high, got {self.low} and {self.high}"
             raise BadInput(wrong, "give both bounds in order, or neither")
+        for name in ("loc", "scale"):
+            keep(name, tuple(number(f"a number of {name}", one) for one in listed(name, getattr(self, name))))
         if (
             any(len(numbers) not in (0, self.dim) for numbers in (self.loc, self.scale))
             or min(self.scale, default=1) <= 0
@@ -64,17 +75,17 @@ class Space:
     @classmethod
     def binary(cls, shape: tuple[int, ...]) -> Space:
         """Zeros and ones, kept as uint8."""
-        return cls(shape=tuple(shape), kind="binary", values=2)
+        return cls(shape=shape, kind="binary", values=2)
 
     @classmethod
     def levels(cls, shape: tuple[int, ...], values: int) -> Space:
         """Ordered integers 0 … values - 1, such as the 256 grey levels, kept as uint8 where they fit."""
-        return cls(shape=tuple(shape), kind="levels", values=values)
+        return cls(shape=shape, kind="levels", values=values)
 
     @classmethod
     def tokens(cls, shape: int | tuple[int, ...], vocabulary: int) -> Space:
         """Unordered symbols 0 … vocabulary - 1, kept as int64: sequences of a length, or of any shape."""
-        return cls(shape=(shape,) if isinstance(shape, int) else tuple(shape), kind="tokens", values=vocabulary)
+        return cls(shape=(shape,) if isinstance(shape, int) else shape, kind="tokens", values=vocabulary)
 
     @classmethod
     def continuous(
@@ -87,7 +98,7 @@ class Space:
         scale: tuple[float, ...] = (),
     ) -> Space:
         """Real numbers, kept as float32."""
-        return cls(shape=tuple(shape), kind="continuous", low=low, high=high, loc=tuple(loc), scale=tuple(scale))
+        return cls(shape=shape, kind="continuous", low=low, high=high, loc=loc, scale=scale)
 
     @property
     def discrete(self) -> bool:
@@ -146,16 +157,25 @@ class Space:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Space:
+        of_type("a space", document, dict, "give what Space.to_json gave")
         names = {field.name for field in fields(cls)}
         for key in document:
             if key not in names:
                 raise UnknownName.of("field of a space", key, names)
-        plain: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
-        }
-        return cls(**plain)
+        if not {"shape", "kind"} <= document.keys():
+            raise BadInput("a space needs a shape and a kind", "give what Space.to_json gave")
+        return cls(**document)
 
     def __str__(self) -> str:
         size = "×".join(map(str, self.shape))
         held = f", {self.values} values" if self.kind in ("levels", "tokens") else ""
         return f"{self.kind} {size}{held}" + (f" in [{self.low:g}, {self.high:g}]" if self.bounds else "")
+
+
+def listed(what: str, value: Any) -> list[Any]:
+    """The items of a list, a tuple, or an array of one dimension."""
+    if isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) != 1:
+        raise BadInput(
+            f"{what} must be a list of numbers, got {brief(value)}", "give it as a tuple, such as (1, 28, 28)"
+        )
+    return value.tolist() if hasattr(value, "tolist") else list(value)

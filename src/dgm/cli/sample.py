@@ -158,10 +158,10 @@ def draw(
     """
     import torch
 
+    from dgm.modes import device_of
     from dgm.seeds import Streams
 
-    device = next(model.parameters(), torch.empty(0)).device
-    chunks = []
+    device, chunks = device_of(model), []
     with torch.no_grad(), Progress(f"sampling {n}", quiet=quiet) as progress:
         for first in range(0, n, CHUNK):
             keys = range(first, min(first + CHUNK, n))

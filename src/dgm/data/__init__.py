@@ -7,16 +7,19 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dgm.data import memory
 from dgm.data.dataset import Dataset, Split, order
 from dgm.data.table import SETS, Spec, found, roots
 from dgm.errors import BadInput, UnknownName
+from dgm.inputs import brief, whole
 
-IMAGES, SOUND = ("seed", "size", "grey", "palette"), ("seed", "seconds", "rate")
+IMAGES, SOUND, MEMORY = ("seed", "size", "grey", "palette"), ("seed", "seconds", "rate"), ("seed", "y")
 FILES = {
     ".npy": ("arrays", ("seed",)),
     ".npz": ("arrays", ("seed",)),
@@ -28,32 +31,57 @@ FILES = {
 __all__ = ["Dataset", "Split", "load", "order"]
 
 
-def load(name: str, *, root: str | Path | None = None, **options: Any) -> Dataset:
-    """A data set by name, or the user's own by path.
+def load(name: str | Path | Any, *, root: str | Path | None = None, **options: Any) -> Dataset:
+    """A data set by name, or the user's own by path or from memory.
 
     Args:
         name: One of `dgm data`, or the path of a folder of images or of .wav files, or of a .npy, .npz, .csv, .parquet
-            or .txt file.
+            or .txt file; or an array or tensor (N, ...), or a table of pandas, polars or pyarrow, which a run cannot
+            load again.
         root: Where named sets are looked for first; then come DGM_DATA and the user's cache, into which what is
             nowhere is downloaded.
         options: ``size``, ``grey`` and ``palette`` for images, ``seconds`` and ``rate`` for sound, ``context`` and
-            ``bytes`` for text; ``seed`` of the split for data of one's own.
+            ``bytes`` for text; ``seed`` of the split for data of one's own; ``y``, (N,) labels for an array.
 
     Raises:
         UnknownName: For neither a known name nor a path, with the nearest name.
         BadInput: For a file that cannot be read, with the file, and the row and column where there is one.
+
+    Example:
+        >>> load([[0.5, k] for k in range(20)]).space.shape
+        (2,)
     """
+    if "seed" in options:
+        options["seed"] = whole("the seed", options["seed"])
+    if not isinstance(name, (str, os.PathLike)):
+        return held(name, options)
+    name = os.fspath(name)
     if name in SETS:
         for option in options:
             if option not in SETS[name].options:
                 raise UnknownName.of(f"option of the data set {name}", option, ["root", *SETS[name].options])
         return named(name, SETS[name], root, options)
+    if name in (memory.ARRAY, memory.TABLE):
+        raise BadInput(
+            f"the data was an {name}, of which a run keeps no copy", "save it as a file to use the run's data"
+        )
     path = Path(name).expanduser()
     if not path.exists():
         if path.suffix or path.is_absolute() or name.startswith("."):
             raise BadInput(f"there is no file or folder {name}", "look at the path; `dgm data` lists the named sets")
         raise UnknownName.of("data set", name, SETS)
     return own(path.resolve(), options)
+
+
+def held(data: Any, options: dict[str, Any]) -> Dataset:
+    """What is in memory already."""
+    if not (hasattr(data, "columns") or hasattr(data, "__array__") or isinstance(data, (list, tuple))):
+        wrong = f"data must be a name, a path, an array or a table, got {brief(data)}"
+        raise BadInput(wrong, "give one of them; `dgm data` lists the names")
+    for option in options:
+        if option not in MEMORY:
+            raise UnknownName.of("option of data in memory", option, MEMORY)
+    return memory.load(data, **options)
 
 
 def named(name: str, spec: Spec, root: str | Path | None, options: dict[str, Any]) -> Dataset:

@@ -36,7 +36,16 @@ def load(path: Path, *, seed: int = 0) -> Dataset:
     Raises:
         BadInput: For what is no such file, objects, missing keys, or NaN.
     """
-    arrays = read(path)
+    return arranged(path, read(path), seed, stamp(path, [path], seed))
+
+
+def arranged(path: Path, arrays: dict[str, numpy.ndarray], seed: int, stamp: str) -> Dataset:
+    """The arrays of one file, or of none, as a data set.
+
+    Args:
+        path: Where they are from, as an error says it.
+        stamp: A name for them in the cache, of these numbers alone.
+    """
     source = channels_first(joined(path, arrays, "x"))
     low, high = limits(path, source)
     rows, sizes, split = arrangement(path, arrays, seed)
@@ -46,7 +55,7 @@ def load(path: Path, *, seed: int = 0) -> Dataset:
         for run in runs(out):
             out[run] = source[rows[run].numpy()]
 
-    x = stored(source.shape, dtype, fill, stamp(path, [path], seed))
+    x = stored(source.shape, dtype, fill, stamp)
     y, labels = labelled(path, arrays, len(x))
     parts = consecutive(x, None if y is None else y[rows], sizes)
     space = continuous(parts["train"].x, low, high) if dtype == "float32" else discrete(source, int(high))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -23,7 +25,11 @@ def load(path: Path, *, seed: int = 0) -> Dataset:
         BadInput: For text or gaps, with the row and the column; for a column that never changes.
         MissingExtra: For Parquet without pyarrow.
     """
-    names, values = read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
+    return arranged(path, *(read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)), seed)
+
+
+def arranged(path: Path, names: list[str], values: numpy.ndarray, seed: int) -> Dataset:
+    """Named columns, (N, D) float64, as a data set; ``path`` is where they are from, as an error says it."""
     if len(values) < 10:
         raise BadInput(f"{path} has {len(values)} rows, expected at least 10", "give more data")
     rows, sizes = shuffled(len(values), seed)
@@ -106,14 +112,22 @@ def read_parquet(path: Path) -> tuple[list[str], numpy.ndarray]:
         table = parquet.read_table(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise BadInput(f"{path} cannot be read as Parquet: {error}", "write it again") from error
-    columns = []
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if not (pyarrow.types.is_floating(column.type) or pyarrow.types.is_integer(column.type)):
-            raise BadInput(f"{path}: column '{name}' holds {column.type}, expected numbers", "drop or encode it")
-        values = column.to_numpy().astype(numpy.float64)  # a gap becomes NaN
+    return columns(path, dict(zip(table.column_names, table.columns, strict=True)))
+
+
+def columns(path: Path, table: Mapping[str, Any]) -> tuple[list[str], numpy.ndarray]:
+    """The columns of a table, each anything that numpy makes an array of, (N, D) float64."""
+    found = []
+    for name, column in table.items():
+        values = numpy.asarray(column)
+        if values.dtype.kind not in "iuf":
+            held = getattr(column, "type", values.dtype)
+            raise BadInput(f"{path}: column '{name}' holds {held}, expected numbers", "drop or encode it")
+        values = values.astype(numpy.float64)  # a gap is NaN
         bad = numpy.flatnonzero(~(numpy.abs(values) < LARGEST))
         if len(bad):
-            held = f"row {bad[0] + 1}, column '{name}' holds {column[int(bad[0])]}"
+            held = "is empty" if numpy.isnan(values[bad[0]]) else f"holds {values[bad[0]]:g}"
+            held = f"row {bad[0] + 1}, column '{name}' {held}"
             raise BadInput(f"{path}: {held}, expected a number", "fill or drop it")
-        columns.append(values)
-    return list(table.column_names), numpy.stack(columns, 1) if columns else numpy.empty((0, 0))
+        found.append(values)
+    return list(map(str, table)), numpy.stack(found, 1) if found else numpy.empty((0, 0))

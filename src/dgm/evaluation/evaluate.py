@@ -15,14 +15,16 @@ from torch import Tensor
 
 from dgm import __version__
 from dgm.data import Dataset, order
-from dgm.errors import BadInput
+from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.evaluation.distances import DRAWS, metrics
-from dgm.evaluation.features import default_features, features
+from dgm.evaluation.features import NAMES, default_features, features
 from dgm.evaluation.held_out import HeldOut, drawn_rows
 from dgm.evaluation.neighbours import copies
 from dgm.evaluation.skipping import Skipped
+from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, kinds_of, log_likelihood
 from dgm.modes import device_of
+from dgm.networks.embeddings import classes_of
 from dgm.protocols import ImportanceWeighted, Model, Samplable
 from dgm.sampling import sample
 
@@ -75,6 +77,8 @@ def evaluate(
         BadInput: Where nothing at all could be measured.
     """
     started = time.perf_counter()
+    refuse_what_cannot_be(model, dataset, split, spaces, marginal=marginal)
+    samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
     real = dataset.splits[split]
     skipped = Skipped()
     document: dict[str, Any] = {"format": FORMAT, "likelihood": [], "metrics": [], "reference": None, "features": {}}
@@ -94,6 +98,23 @@ def evaluate(
     document["provenance"] = provenance(seed) | {"seconds": round(time.perf_counter() - started, 2)}
     progress(1.0, "done")
     return document
+
+
+def refuse_what_cannot_be(
+    model: Model, dataset: Dataset, split: str, spaces: list[str] | None, *, marginal: bool
+) -> None:
+    """Before anything is measured, which may take long."""
+    model_given(model)
+    of_type("the data", dataset, Dataset, "load it by dgm.data.load, which takes arrays and tables too")
+    if model.space != dataset.space:
+        raise BadInput(f"the model is of {model.space}, the data of {dataset.space}", "give the data of the model")
+    if split not in dataset.splits:
+        raise UnknownName.of("split", str(split), dataset.splits)
+    for name in spaces or ():
+        if name not in NAMES:
+            raise UnknownName.of("feature space", str(name), NAMES)
+    if marginal and not classes_of(model):
+        raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
 
 
 def of_samples(

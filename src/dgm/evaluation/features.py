@@ -17,11 +17,12 @@ from dgm.data import Dataset, order
 from dgm.data.dataset import fingerprint
 from dgm.data.table import cache
 from dgm.distributions.scaling import Scaling
-from dgm.errors import BadInput
+from dgm.errors import BadInput, UnknownName
 from dgm.evaluation.held_out import fitting_rows
 from dgm.runs import read_weights, write_json, write_weights
 from dgm.space import Space
 
+NAMES = ("pixels", "pca", "classifier")
 COMPONENTS = 32
 LARGEST = 32  # pixels of a side that the classifier sees; larger images are averaged down to it
 CLASSIFIER = {
@@ -53,12 +54,13 @@ def features(name: str, dataset: Dataset, tell: Callable[[float], None] = lambda
         tell: Called with the share done of what takes long, the training of a classifier.
 
     Raises:
-        BadInput: For a name that is none of them, or a classifier of data without labels.
+        UnknownName: For a name that is none of them.
+        BadInput: For a classifier of data without labels.
     """
+    if name not in NAMES:
+        raise UnknownName.of("feature space", name, NAMES)
     makers: dict[str, Callable[[Dataset], Features]] = {"pixels": pixels, "pca": principal_components}
     makers["classifier"] = partial(classifier, tell=tell)
-    if name not in makers:
-        raise BadInput(f"no feature space is called '{name}'", f"choose among {', '.join(makers)}")
     return makers[name](dataset)
 
 

@@ -50,6 +50,8 @@ def check_labels(y: Tensor | None, classes: int) -> Tensor | None:
         return None
     if y is None:
         raise Unsupported("this model needs a label for each example", f"give y, (B,) integers from 0 to {classes - 1}")
+    if not isinstance(y, Tensor) or y.is_floating_point():
+        raise BadInput(f"labels must be a tensor of whole numbers, got {brief(y)}", "convert them")
     if len(y) and not (y.min() >= 0 and y.max() < classes):
         wrong = f"labels go from 0 to {classes - 1}, got {int(y.min())} to {int(y.max())}"
         raise BadInput(wrong, "choose another label")

@@ -16,6 +16,7 @@ from torch import Tensor
 from dgm import __version__, registry, runs
 from dgm.data import Dataset
 from dgm.errors import BadInput, Interrupted, TrainingStopped, Unsupported
+from dgm.inputs import model_given, of_type, place
 from dgm.networks.embeddings import set_label_shares
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
 from dgm.seeds import mix
@@ -57,7 +58,9 @@ def fit(
         >>> [step.step for step in dgm.fit(model, digits, steps=3, batch=32)]
         [1, 2, 3]
     """
-    out = None if out is None else Path(out)
+    model_given(model)
+    of_type("the data", dataset, Dataset, "load it by dgm.data.load, which takes arrays and tables too")
+    out = None if out is None else place("out", out)
     settings = settings_for(model, chosen, kept_settings(out, model, dataset) if resume else None)
     check(model, dataset, settings)
     set_label_shares(model, dataset.label_shares)

@@ -1,0 +1,44 @@
+"""Data that is in memory already: an array, a tensor or nested lists, or a table of pandas, polars or pyarrow."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from dgm.data import arrays, tables
+from dgm.data.dataset import Dataset
+from dgm.errors import BadInput
+from dgm.inputs import brief, tensor
+
+ARRAY, TABLE = "array in memory", "table in memory"  # the names of such data; no run can load it again
+
+
+def load(data: Any, *, y: Any = None, seed: int = 0) -> Dataset:
+    """As `dgm.data.arrays` and `dgm.data.tables` load the same from a file.
+
+    Args:
+        y: (N,) labels of an array's examples, whole numbers or texts.
+    """
+    if hasattr(data, "column_names") or hasattr(data, "columns"):
+        if y is not None:
+            raise BadInput("labels of a table are not read", "give the numbers as an array, and y beside it")
+        names = getattr(data, "column_names", None) or data.columns
+        columns = tables.columns(Path(TABLE), {name: data[name] for name in names})
+        return replace(tables.arranged(Path(TABLE), *columns, seed), name=TABLE, options={"seed": seed})
+    held = {"x": tensor("the data", data).cpu().numpy()}
+    if y is not None:
+        held["y"] = labels(y)
+    stamp = hashlib.sha256(numpy.ascontiguousarray(held["x"]).data).hexdigest()[:16]
+    found = arrays.arranged(Path(ARRAY), held, seed, f"memory-{stamp}-{seed}")
+    return replace(found, name=ARRAY, options={"seed": seed})
+
+
+def labels(y: Any) -> numpy.ndarray:
+    try:
+        return numpy.asarray(y if not hasattr(y, "cpu") else y.cpu())
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"labels must be a list of whole numbers or of texts, got {brief(y)}", "convert them") from error

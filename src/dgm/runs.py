@@ -4,7 +4,7 @@
     The model, the data and the training settings, all that is needed to make them again.
 ``metrics.jsonl``
     One JSON object a line: step, progress, seconds, examples, losses by player, learning rate, validation where it was
-    measured.
+    measured, and a note where training decided something by itself.
 ``weights.safetensors``, ``manifest.json``
     The weights to use, and their sha256. They are there once training has ended.
 ``checkpoints/step-00000100/``
@@ -25,7 +25,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 from safetensors.torch import load_file, save_file
@@ -137,6 +137,22 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Selection(NamedTuple):
+    """Which of a training's weights are the ones to use.
+
+    Attributes:
+        step: The step that they are taken after.
+        steps: How many steps were trained.
+        validation: Their mean loss on the validation split; None where the last weights are kept whatever it is.
+        stopped: Why the training ended early; empty where it did not.
+    """
+
+    step: int
+    steps: int
+    validation: float | None
+    stopped: str
+
+
 class Run:
     """One run directory.
 
@@ -210,6 +226,19 @@ class Run:
             return [json.loads(line) for line in lines if line.endswith("\n")]
         except ValueError as error:
             raise DamagedRun(f"{path} has a line that is no JSON: {error}", "take the file from a copy") from error
+
+    def selection(self) -> Selection | None:
+        """Where the weights to use come from, as far as it has trained; None before the first line of metrics.jsonl."""
+        lines = self.metrics()
+        if not lines:
+            return None
+        note = lines[-1].get("note", "")
+        validated = [(line["validation"], line["step"]) for line in lines if "validation" in line]
+        last, stopped = lines[-1]["step"], note if lines[-1]["progress"] < 1 else ""
+        if not validated or self.config["training"].get("select") == "last":
+            return Selection(last, last, None, stopped)
+        loss, step = min(validated)
+        return Selection(step, last, loss, stopped)
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -154,12 +154,6 @@ def test_validation_noise_is_the_same_each_time() -> None:
     assert len({step.validation for step in steps} - {None}) == 1
 
 
-def test_validations_take_a_tenth_of_the_time() -> None:
-    """A forward pass over V examples costs V / 3 batch steps: with V = 32, batch 4, that is one in 27 steps."""
-    steps = trained(normal(), steps=100, batch=4)
-    assert [step.step for step in steps if step.validation is not None] == [30, 60, 90, 100]
-
-
 # -- time, precision, settings
 
 

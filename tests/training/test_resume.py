@@ -23,14 +23,6 @@ from dgm.training import Step, fit
 STEPS = {"noisy": 23, "duel": 23, "creeping": 2000}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_disk() -> Iterator[None]:
-    """A flush can take a second on a busy disk, and shows only when the power fails."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
-
-
 def training(name: str, out: Path, **settings: Any) -> Iterator[Step]:
     """Starts, or goes on with, what is in ``out``; the initial weights are the same each time."""
     resume = (out / "config.json").exists()

@@ -46,6 +46,21 @@ class Normal(nn.Module):
         return (0.5 * z.square() + self.log_scale + 0.5 * math.log(2 * math.pi)).sum(1)
 
 
+class Point(nn.Module):
+    """One point, drawn to the mean of the data: Adam at a constant rate moves it by that rate a step at first."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config: ...
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.mean = nn.Parameter(torch.zeros(space.dim))
+
+    def loss(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return (x - self.mean).square().sum(1)
+
+
 class Noisy(nn.Module):
     """Draws from torch's generator in every step, by dropout and by itself, and counts in a buffer."""
 

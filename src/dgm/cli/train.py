@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
@@ -262,6 +263,8 @@ def follow(steps: Iterable[Step], title: str) -> None:
     """Runs the training, with a progress bar in the first process and silence in the others."""
     with Progress(title, quiet=not first_process()) as progress:
         for step in steps:
+            if step.note and first_process():
+                print(step.note, file=sys.stderr)
             if progress.due():
                 losses = " ".join(f"{player} {value:.4g}" for player, value in step.losses.items())
                 rate = f"{step.step / max(step.seconds, 1e-9):.3g} steps/s"

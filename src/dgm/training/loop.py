@@ -29,7 +29,7 @@ from dgm.training.metrics import Metrics, board_class
 from dgm.training.players import Player, factor
 from dgm.training.settings import Settings, settings_for
 from dgm.training.step import Losses, Step
-from dgm.training.validation import Validation
+from dgm.training.validation import Validation, descends_one_loss
 
 LOGGED = 200  # lines of metrics.jsonl a training, beside those of the validations
 
@@ -91,6 +91,12 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
     if settings.compile and isinstance(model, (MultiPlayer, Fittable)):
         raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
     refuse_missing_devices(settings)
+    selects = descends_one_loss(model) and settings.select == "best" and len(dataset.validation) > 0
+    if settings.patience not in ("auto", 0) and not selects:
+        wrong = (
+            f"patience counts epochs without a better validation, and no weights of {type(model).__name__} are selected"
+        )
+        raise Unsupported(wrong, "leave --patience out")
     if settings.tensorboard:
         board_class()  # says now what to install
 
@@ -134,11 +140,11 @@ class Training:
         if fabric.world_size > 1:
             model.load_state_dict({name: fabric.broadcast(tensor) for name, tensor in model.state_dict().items()})
         self.average = Average(model, 0 if self.by_passes else settings.ema)
-        self.validation = Validation(model, self.average, self.dataset, settings, fabric)
         rank, world = fabric.global_rank, fabric.world_size
         self.batches = Batches(
             self.dataset.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device
         )
+        self.validation = Validation(model, self.average, self.dataset, settings, fabric, self.batches.in_epoch)
         if isinstance(model, Trainable):
             self.loss = torch.compile(model.loss) if settings.compile else model.loss
 
@@ -163,7 +169,7 @@ class Training:
 
     def steps(self, metrics: Metrics, guard: Guard) -> Iterator[Step]:
         moves = self.passes() if self.by_passes else self.descents()
-        while self.progress < 1:
+        while self.progress < 1 and not self.validation.exhausted(self.step, self.progress):
             before = self.progress
             self.lr = self.settings.lr * factor(self.step, before, self.settings)
             losses = next(moves, None)
@@ -184,7 +190,8 @@ class Training:
         due = self.validation.due(self.step, before, self.progress)
         validation = self.validation.measure(self.step) if due else None
         examples = self.step * (len(self.batches.split) if self.by_passes else self.batches.size)
-        return Step(self.step, self.progress, losses, self.lr, self.seconds, examples, validation)
+        note = self.validation.exhausted(self.step, self.progress) if due else ""
+        return Step(self.step, self.progress, losses, self.lr, self.seconds, examples, validation, note)
 
     def descents(self) -> Iterator[Losses]:
         at_once = self.fabric.device.type == "cpu"  # elsewhere a look at the loss makes the step wait

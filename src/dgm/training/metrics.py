@@ -43,6 +43,8 @@ class Metrics:
         line |= {"examples": step.examples, "losses": dict(step.losses), "lr": step.lr}
         if step.validation is not None:
             line["validation"] = step.validation
+        if step.note:
+            line["note"] = step.note
         with writable(self.path):
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()

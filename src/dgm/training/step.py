@@ -36,6 +36,7 @@ class Step:
         seconds: Time trained so far, over all resumptions.
         examples: How many examples were visited so far, over all devices.
         validation: The mean loss on the validation split, where this step measured it.
+        note: What the training decided by itself at this step, in a sentence, such as why it stops; mostly empty.
     """
 
     step: int
@@ -45,3 +46,4 @@ class Step:
     seconds: float
     examples: int
     validation: float | None = None
+    note: str = ""

@@ -1,9 +1,9 @@
-"""The loss on the validation split, and the weights that had the least."""
+"""The loss on the validation split, the weights that had the least, and when more training is of no use."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,31 +13,50 @@ from dgm.data import Dataset
 from dgm.likelihood import at_once
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
 from dgm.training.average import Average
+from dgm.training.devices import summed
 from dgm.training.settings import Settings
 
 PARTS = 20  # validations a training, unless validate_every says otherwise
+GROWTH, FINE_GROWTH = 1 / 4, 1 / 16  # of the steps done: the time to the next validation, while that is sooner
 SEED = 0
 COST = 1 / 3  # of a forward pass, in steps of training: a step goes forward once and backward for twice as long
 SHARE = 0.1  # of the training's time, at most, goes to validations that nobody asked for
+SMALL = 10_000  # training examples, up to which training may stop of itself
+EPOCHS, WAIT = 30, 0.2  # without a better validation, and the share of the training done, after which it stops
 
 
 class Validation:
     """Validates the averaged weights now and then.
 
-    Only a model that descends one loss is: a game's losses say nothing of its progress, and a fit has no steps.
+    The first epoch ends with a validation; the next ones come after a quarter more steps each, after a sixteenth where
+    the loss is about to turn, and at least `PARTS` times in all. What `SHARE` does not pay for is left out.
+
+    Only a model that descends one loss is validated: a game's losses say nothing of its progress, and a fit has no
+    steps.
+
+    Args:
+        in_epoch: Steps of an epoch.
     """
 
-    def __init__(self, model: Model, average: Average, dataset: Dataset, settings: Settings, fabric: Any) -> None:
+    def __init__(
+        self, model: Model, average: Average, dataset: Dataset, settings: Settings, fabric: Any, in_epoch: int
+    ) -> None:
         self.model, self.average, self.fabric, self.split = model, average, fabric, dataset.validation
-        one_loss = isinstance(model, Trainable) and not isinstance(model, (MultiPlayer, Fittable))
-        self.selects = settings.select == "best" and one_loss and len(self.split) > 0
-        self.measures = self.selects or (settings.validate_every > 0 and one_loss and len(self.split) > 0)
+        self.in_epoch = in_epoch
+        one_loss = descends_one_loss(model) and len(self.split) > 0
+        self.selects = settings.select == "best" and one_loss
+        self.patience = patience(settings.patience, dataset) if self.selects else (0, 0.0)
+        self.measures = self.selects or (settings.validate_every > 0 and one_loss)
         self.conditional = getattr(model.config, "classes", 0) > 0
         self.every = settings.validate_every
         self.apart = COST * len(self.split) / settings.batch / SHARE
-        self.last = 0
-        self.best_loss = math.inf
+        self.recent: list[tuple[int, float]] = []  # steps and losses of the last three
+        self.best_loss, self.best_step = math.inf, 0
         self.best: dict[str, Tensor] = {}
+
+    @property
+    def last(self) -> int:
+        return self.recent[-1][0] if self.recent else 0
 
     def due(self, step: int, before: float, progress: float) -> bool:
         """Whether to validate after this step, which took the training from ``before`` to ``progress``."""
@@ -45,20 +64,36 @@ class Validation:
             return False
         if self.every:
             return step % self.every == 0 or progress >= 1
-        return progress >= 1 or (int(before * PARTS) < int(progress * PARTS) and step - self.last >= self.apart)
+        if not self.recent and step >= self.in_epoch:
+            return True
+        growth = FINE_GROWTH if turns(self.recent) else GROWTH
+        late = int(before * PARTS) < int(progress * PARTS) or step >= self.last * (1 + growth)
+        return progress >= 1 or (late and step - self.last >= self.apart)
+
+    def exhausted(self, step: int, progress: float) -> str:
+        """Why more training is of no use, once this step was validated; nothing while it may be."""
+        epochs, share = self.patience
+        waited = step - self.best_step
+        if not epochs or step != self.last or waited < epochs * self.in_epoch or progress * waited < share * step:
+            return ""
+        return (
+            f"stopped: the validation loss was least after step {self.best_step}, {self.best_loss:.6g}, and no less in "
+            f"the {waited / self.in_epoch:.3g} epochs since"
+        )
 
     @torch.no_grad()
     def measure(self, step: int) -> float:
         """The mean loss, under noise that is the same each time."""
-        self.last = step
         with torch.random.fork_rng(), self.average.applied(), self.fabric.autocast():
             torch.manual_seed(SEED)
             self.model.eval()
             rows = torch.arange(len(self.split)).split(at_once(self.model))
             loss = sum(self.total(part) for part in rows) / len(self.split)
             self.model.train()
+        loss = summed(self.fabric, loss)[0] / self.fabric.world_size  # all decide by the same number
+        self.recent = [*self.recent[-2:], (step, loss)]
         if self.selects and loss < self.best_loss:
-            self.best_loss = loss
+            self.best_loss, self.best_step = loss, step
             weights = self.model.state_dict() | self.average.shadow
             self.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
         return loss
@@ -69,9 +104,44 @@ class Validation:
         return self.model.loss(x.to(self.fabric.device), y).double().sum().item()
 
     def state(self) -> dict[str, Any]:
-        return {"validated": self.last, "best_loss": self.best_loss if self.best else None}
+        best = {"best_loss": self.best_loss if self.best else None, "best_step": self.best_step}
+        return {"validations": self.recent, **best}
 
     def restore(self, best: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         self.best = dict(best)
-        self.last = values["validated"]
+        # a checkpoint of before there were these has neither
+        self.recent = [(step, loss) for step, loss in values.get("validations", [])]
+        self.best_step = values.get("best_step", 0)
         self.best_loss = math.inf if values["best_loss"] is None else values["best_loss"]
+
+
+def descends_one_loss(model: Model) -> bool:
+    return isinstance(model, Trainable) and not isinstance(model, (MultiPlayer, Fittable))
+
+
+def patience(chosen: int | str, dataset: Dataset) -> tuple[int, float]:
+    """Epochs, and the share of the training done, without a better validation after which it stops; 0 never does.
+
+    A number counts epochs alone. Of itself training stops on small sets and on tables, late enough for what a learning
+    rate that falls still gains.
+    """
+    if not isinstance(chosen, str):
+        return chosen, 0.0
+    rows = len(dataset.space.shape) <= 1 and dataset.space.kind != "tokens"
+    return (EPOCHS, WAIT) if rows or len(dataset.train) <= SMALL else (0, 0.0)
+
+
+def turns(recent: Sequence[tuple[int, float]]) -> bool:
+    """Whether the parabola through three losses, over the logarithm of their steps, turns within a `GROWTH` more.
+
+    Example:
+        >>> turns([(100, 9.0), (125, 8.0), (156, 7.7)]), turns([(100, 9.0), (125, 8.0), (156, 7.2)])
+        (True, False)
+    """
+    if len(recent) < 3:
+        return False
+    (u, first), (v, second), (w, third) = ((math.log(step), loss) for step, loss in recent)
+    before, slope = (second - first) / (v - u), (third - second) / (w - v)
+    bend = 2 * (slope - before) / (w - u)
+    at_the_end = slope + bend * (w - v) / 2
+    return at_the_end < 0 < at_the_end + bend * math.log1p(GROWTH)

@@ -194,5 +194,22 @@ def test_weights_beyond_the_memory_are_refused_before_they_are_made() -> None:
             pytest.raises(BadInput, match=r"this of these settings needs .* GiB for its weights"),
         ):
             made()
+    embedding = most // 3  # each of four fits, all do not
+    with pytest.raises(BadInput, match=r"this of these settings needs"):
+        memory.bounded(lambda: torch.nn.ModuleList(torch.nn.Embedding(1, embedding) for _ in range(4)), "this")
     with memory.Bounded("this"), pytest.raises(BadInput, match="more than 4,000 tensors"):
         torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(2001)))
+
+
+def test_a_large_model_that_fits_is_made_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: a generator that has moved on once the model was sized up."""
+    from dgm import create
+    from dgm.space import Space
+
+    def made() -> list[torch.Tensor]:
+        torch.manual_seed(3)
+        return list(create("vae", Space.binary((1, 4, 4))).parameters())
+
+    usual = made()
+    monkeypatch.setattr("dgm.memory.LARGE", 100)
+    assert all(torch.equal(a, b) for a, b in zip(usual, made(), strict=True))

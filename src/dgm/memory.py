@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -12,6 +14,9 @@ from torch.overrides import TorchFunctionMode
 from dgm.errors import BadInput
 from dgm.space import Space
 
+M = TypeVar("M")
+
+LARGE = 2**28  # bytes of one tensor, from which on a model is sized up before any of it is made
 SHARE = 0.25  # of the memory, for the weights: training keeps their gradients and two averages besides
 MOST_TENSORS = 4000  # of one model; far above any that learns, and made within a second
 COUNTED = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.eye)
@@ -30,14 +35,41 @@ def gibibytes(size: float) -> str:
     return f"{size / 2**30:,.1f} GiB"
 
 
+def bounded(make: Callable[[], M], what: str) -> M:
+    """What ``make`` makes, unless its weights would be larger than a share of the machine's memory.
+
+    With a tensor of `LARGE` in it, all of it is counted on torch's meta device first, which allocates nothing.
+
+    Args:
+        what: Whose weights they are, for the error.
+    """
+    state = torch.get_rng_state()
+    try:
+        with Bounded(what, largest=LARGE):
+            return make()
+    except Large:
+        torch.set_rng_state(state)
+    # a model that computes with its own tensors as it is made cannot be made there
+    with contextlib.suppress(RuntimeError), torch.device("meta"), Bounded(what):
+        make()
+    with Bounded(what):
+        return make()
+
+
+class Large(Exception):
+    """A tensor that is worth a look at all the others before it is made."""
+
+
 class Bounded(TorchFunctionMode):
     """Inside, tensors of a given shape are counted before they are made, up to a share of the machine's memory.
 
     Args:
         what: Whose tensors they are, for the error.
+        largest: Bytes of one tensor.
 
     Raises:
         BadInput: For more than `SHARE` of the memory, or more tensors than `MOST_TENSORS`.
+        Large: For one tensor of more than ``largest``.
 
     Example:
         >>> with Bounded("vae"):
@@ -46,9 +78,10 @@ class Bounded(TorchFunctionMode):
         dgm.errors.BadInput: vae of these settings needs 3,725,290.3 GiB for its weights, this machine has ...
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, largest: float = math.inf) -> None:
         super().__init__()
-        self.what, self.bytes, self.tensors = what, 0, 0
+        self.what, self.largest = what, largest
+        self.bytes = self.tensors = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in COUNTED:
@@ -59,7 +92,8 @@ class Bounded(TorchFunctionMode):
         shape = args[:1] * 2 if func is torch.eye and len(args) == 1 else args or (kwargs.get("size", ()),)
         if not isinstance(shape[0], int):
             shape = shape[0]
-        self.bytes += math.prod(shape) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+        size = math.prod(shape) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+        self.bytes += size
         self.tensors += 1
         if self.bytes > SHARE * total():
             wrong = f"{self.what} of these settings needs {gibibytes(self.bytes)} for its weights"
@@ -68,6 +102,8 @@ class Bounded(TorchFunctionMode):
         if self.tensors > MOST_TENSORS:
             wrong = f"{self.what} of these settings has more than {MOST_TENSORS:,} tensors of weights"
             raise BadInput(wrong, "choose one of fewer layers")
+        if size > self.largest:
+            raise Large
 
 
 def refuse_too_many(n: int, space: Space) -> None:

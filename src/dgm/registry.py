@@ -356,17 +356,15 @@ def create(name: str, space: Space, **config: Any) -> Model:
 def _made(cls: type[Model], name: str, space: Space, config: Mapping[str, Any]) -> Model:
     chosen = settings.build(cls.Config, config, what=name)
     kinds = getattr(cls, "spaces", {space.kind})
-    from dgm.memory import Bounded
+    from dgm.memory import bounded
 
     if space.kind in kinds:
-        with Bounded(name):
-            return cls(space, chosen)
+        return bounded(lambda: cls(space, chosen), name)
     if space.discrete and space.kind != "tokens" and "continuous" in kinds:
         from dgm.distributions.dequantisation import dequantise
 
         inner = Space.continuous(space.shape, low=0.0, high=float(space.values or 0))
-        with Bounded(name):
-            return dequantise(cls(inner, chosen), space)
+        return bounded(lambda: dequantise(cls(inner, chosen), space), name)
     taken = " or ".join(sorted(kinds))
     raise BadInput(f"{name} takes {taken} data, got a {space.kind} space", "choose another; `dgm models` lists them")
 

@@ -108,6 +108,20 @@ class TestFolder:
         with pytest.raises(UnknownName, match="did you mean 'size'"):
             data.load(str(tmp_path), sise=3)
 
+    def test_a_folder_of_other_things_is_left_before_all_is_looked_at(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a disk's root is. Kills: a share of what was found, and not of all that was seen."""
+        write_images(tmp_path / "images", 12)
+        for k in range(30):
+            (tmp_path / f"{k}.txt").touch()
+        monkeypatch.setattr("dgm.data.walk.LOOKED_AT", 100)
+        assert len(data.load(str(tmp_path)).train) == 10  # 12 of 42 are a tenth and more
+        for k in range(30, 200):
+            (tmp_path / f"{k}.txt").touch()
+        with pytest.raises(BadInput, match="holds more than 100 files, of which"):
+            data.load(str(tmp_path))
+
 
 class TestMoments:
     def test_vectors_are_standardised_by_the_training_splits_moments_and_images_by_their_bounds(

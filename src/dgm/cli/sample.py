@@ -58,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("autoregressive models")
     group.add_argument(
-        "--temperature", type=real(0), default=1.0, help="below 1 keeps to what is likely, 0 takes the likeliest (1)"
+        "--temperature",
+        type=real(0, 1000),
+        default=1.0,
+        help="below 1 keeps to what is likely, 0 takes the likeliest (1)",
     )
     group.add_argument("--top-k", type=whole(0), default=0, help="keep the k likeliest values of a table (0: all)")
     group.add_argument(

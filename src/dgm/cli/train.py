@@ -163,13 +163,14 @@ def train(chosen: jsonargparse.Namespace) -> int:
     from dgm.registry import create
     from dgm.training import fit
 
+    how = training_settings(chosen)
     dataset = data.load(chosen.data, **data_options(chosen))
     config = vars(chosen.get("model", jsonargparse.Namespace())).copy()
     if chosen.conditional:
         config["classes"] = classes(chosen.name, config, dataset.labels)
     torch.manual_seed(chosen.seed)
     model = create(chosen.name, dataset.space, **config)
-    steps = fit(model, dataset, out=Path(chosen.out), **training_settings(chosen))
+    steps = fit(model, dataset, out=Path(chosen.out), **how)
     follow(steps, f"{chosen.name} on {dataset.name}")
     say(f"trained; look at it with: {how_to_look(chosen.out, dataset)}")
     return 0
@@ -208,6 +209,7 @@ def training_settings(chosen: jsonargparse.Namespace) -> dict[str, Any]:
     values = {field.name: chosen[field.name] for field in dataclasses.fields(Settings)}
     if values["budget"] is not None:
         values["budget"] = settings.seconds(str(values["budget"]))
+    settings.build(Settings, values, what="training")  # says now what is out of range
     return values
 
 

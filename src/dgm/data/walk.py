@@ -10,8 +10,8 @@ from dgm.errors import BadInput
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SOUNDS = {".wav"}
-LOOKED_AT = 100_000  # files, from which on a hundredth must be data
-SHARE = 0.01
+LOOKED_AT = 20_000  # files, from which on a tenth must be data
+SHARE = 0.1
 
 
 def files(path: Path, suffixes: Set[str]) -> list[Path]:

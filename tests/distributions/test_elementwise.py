@@ -203,3 +203,10 @@ def test_a_space_has_the_distribution_that_fits_it(space: Space, components: int
     observed = elementwise(space, components)
     assert observed.outputs == outputs
     assert isinstance(observed, DiscretisedLogistics) == (space.kind == "levels" and components > 0)
+
+
+def test_a_bit_of_no_probability_is_never_drawn() -> None:
+    """At the ends of u. Kills: <= for <."""
+    observed, u = elementwise(Space.binary((1,))), torch.tensor([[[0.0, 0.0]], [[1 - 2**-24, 0.0]]])
+    for logit, bit in ((-200.0, 0), (200.0, 1)):
+        assert observed.sample(torch.full((2, 1, 1), logit), u).flatten().tolist() == [bit, bit]

@@ -1,4 +1,4 @@
-"""Defaults that are a source's numbers, and the constants of formulas: what nobody may change without saying so."""
+"""Defaults that are a source's numbers or that published figures were measured with, and the constants of formulas."""
 
 from __future__ import annotations
 
@@ -24,6 +24,27 @@ IMAGE = Space.levels((1, 8, 8), 256)
         ("nade", {"hidden": 500}),  # Larochelle & Murray, on MNIST
         ("pixelcnn", {"layers": 15}),  # van den Oord et al.
         ("pixelrnn", {"layers": 7, "width": 16}),  # the same, on MNIST
+        # what follows is ours, and the figures of docs and recipes are of it
+        (
+            "ebm",
+            {
+                **{"step_size": 0.2, "noise": 0.005, "data_noise": 0.03, "regularisation": 0.1},
+                **{"langevin_steps": 20, "sampling_steps": 300, "buffer": 1024, "width": 32},
+            },
+        ),
+        ("gmm", {"components": 20, "ridge": 1e-3, "shrinkage": 30.0, "tolerance": 1e-4}),
+        ("made", {"hidden": 512, "layers": 1, "masks": 1, "direct": False, "components": 5, "dropout": 0.2}),
+        ("orderless_made", {"hidden": 512, "layers": 1, "orders": 16, "components": 5, "dropout": 0.2}),
+        ("fvsbn", {"components": 5}),
+        ("pixelcnn_pp", {"width": 32, "layers": 2, "levels": 3, "components": 5, "dropout": 0.1}),
+        ("gated_pixelcnn", {"width": 32, "layers": 8, "head": 64, "components": 0}),
+        ("wavenet", {"width": 32, "skip": 128, "layers": 9, "cycles": 2, "components": 0}),
+        ("image_gpt", {"width": 64, "layers": 8, "heads": 2, "dropout": 0.0}),
+        ("vae", {"latent": 16, "hidden": 256, "layers": 2}),
+        ("autoencoder", {"latent": 12, "hidden": 256, "layers": 2}),
+        ("gan", {"latent": 32, "width": 48}),
+        ("realnvp", {"layers": 8, "hidden": 32, "blocks": 1, "dropout": 0.0}),
+        ("masked_diffusion", {"width": 24, "layers": 4, "schedule": "linear", "sampling_steps": 64}),
     ],
 )
 def test_settings(name: str, expected: dict[str, Any]) -> None:

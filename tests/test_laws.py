@@ -1,0 +1,275 @@
+"""Each law of the contract between a model that just breaks it and one that just holds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dgm import contracts
+from dgm.contracts import Outcome
+from dgm.errors import BadInput
+from dgm.protocols import Model, State
+from dgm.registry import create
+from dgm.space import Space
+
+BITS, PLANE = Space.binary((1, 2, 3)), Space.continuous((2,))
+ZEROS = torch.zeros(4, *BITS.shape, dtype=torch.uint8)
+Broken = Callable[[Any], Callable[..., Any]]  # of the right method
+
+
+class Bits(nn.Module):
+    """Independent bits that can do everything that a law is about."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        classes: int = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space, self.config = BITS, self.Config()
+        self.logits = nn.Parameter(torch.linspace(-1, 1, 6).reshape(1, 2, 3))
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return (x * self.logits - nn.functional.softplus(self.logits)).flatten(1).sum(1)
+
+    log_weight = elbo = log_prob
+
+    def loss(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return -self.log_prob(x)
+
+    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return -self.log_prob(x)
+
+    @torch.no_grad()
+    def sample(self, n: int, y: Tensor | None = None, *, seed: Any = None) -> Tensor:
+        from dgm.seeds import streams
+
+        return (streams(n, seed).uniform(BITS.shape) < self.logits.sigmoid()).to(torch.uint8)
+
+    def trajectory(self, n: int, y: Tensor | None = None, *, seed: Any = None) -> Iterator[State]:
+        yield State(torch.zeros(n, *BITS.shape), 1, 2)
+        yield State(self.sample(n, seed=seed), 2, 2)
+
+    def fit(self, batches: Any) -> Iterator[float]:
+        yield from (2.0, 1.5, 1.54, 1.4)
+
+
+class Normal(nn.Module):
+    """N(0, I) in the plane, by itself as its code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space, self.config = PLANE, SimpleNamespace(classes=0)
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
+
+    log_prob_estimate = log_prob
+
+    def sample(self, n: int, y: Tensor | None = None, *, seed: Any = None) -> Tensor:
+        from dgm.seeds import streams
+
+        return streams(n, seed).normal((2,))
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return z
+
+
+def added(constant: float, noise: float = 0.0) -> Broken:
+    """What a method gives, and something besides."""
+    return lambda right: lambda *a, **k: (v := right(*a, **k)) + constant + noise * torch.randn_like(v)
+
+
+def instead(*values: Any) -> Broken:
+    return lambda right: lambda *a, **k: iter(values)
+
+
+def sampled(change: Callable[[Tensor], Tensor]) -> Broken:
+    return lambda right: lambda n, y=None, *, seed=None: change(right(n, seed=seed))
+
+
+def another_batch(right: Any) -> Any:
+    return lambda n, y=None, *, seed=None: right(n, seed=seed).roll(n % 2, 0)
+
+
+def one_seed(right: Any) -> Any:
+    return lambda n, y=None, *, seed=None: right(n, seed=seed if not isinstance(seed, int) else 3)
+
+
+def made() -> Model:
+    return contracts.jolted(create("made", BITS, hidden=16))
+
+
+def ddpm() -> Model:
+    return contracts.jolted(create("ddpm", PLANE, width=8))
+
+
+def leaning(right: Any) -> Any:
+    """The conditionals of the last dimension move with itself, by a little."""
+    return lambda x, y=None: right(x) + 1e-5 * x[..., None] * (torch.arange(6) == 5).view(1, 1, 2, 3, 1)
+
+
+def stopped(right: Any) -> Any:
+    """The sample in a state that is not the last."""
+    return lambda n, y=None, *, seed=None: (state._replace(step=1) for state in right(n, seed=seed))
+
+
+def off_the_path(share: float) -> Broken:
+    def broken(right: Any) -> Any:
+        def endpoints(x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Any:
+            ends = right(x_t, t, y)
+            return ends[0] * (1 + share), ends[1]
+
+        return endpoints
+
+    return broken
+
+
+def shifted_steps(by: float) -> Broken:
+    return lambda right: lambda x, y=None: (outputs + by for outputs in right(x, y))
+
+
+BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
+    # law, model, the method that is changed: so that the law breaks, and so that it holds
+    (contracts.density_sums_to_one, Bits, "log_prob", added(2e-4), added(5e-5)),
+    (contracts.density_sums_to_one, Bits, "log_prob", added(-2e-4), added(-5e-5)),
+    (contracts.density_sums_to_one, Normal, "log_prob", added(0.02), added(0.005)),
+    (contracts.weights_sum_to_one, Bits, "log_weight", added(0.002), added(0.0005)),
+    (contracts.weights_sum_to_one, Bits, "log_weight", added(-0.002), added(-0.0005)),
+    (contracts.weights_sum_to_one, Bits, "log_weight", added(0.0, 0.3), added(-0.045, 0.3)),
+    (contracts.bound_is_below, Bits, "elbo", added(0.03), added(0.01)),
+    (contracts.bound_is_below, Bits, "elbo", added(0.1, 2.0), added(-0.05, 2.0)),
+    (contracts.samples_follow_density, Bits, "sample", sampled(lambda x: x.flip(-1)), sampled(lambda x: x)),
+    (contracts.samples_follow_density, Bits, "log_prob", added(0.5), added(0.0)),
+    (contracts.samples_follow_density, Normal, "sample", sampled(lambda x: 1.1 * x), sampled(lambda x: 1.01 * x)),
+    (contracts.samples_follow_density, Normal, "sample", sampled(lambda x: 0.9 * x), sampled(lambda x: 0.99 * x)),
+    (contracts.no_dimension_sees_its_future, made, "conditionals", leaning, None),
+    (contracts.conditionals_make_the_density, made, "log_prob", added(2e-4), added(5e-5)),
+    (contracts.steps_are_the_conditionals, made, "steps", shifted_steps(3e-4), shifted_steps(5e-5)),
+    (contracts.estimate_integrates_to_one, Normal, "log_prob_estimate", added(0.03), added(0.01)),
+    (contracts.estimate_integrates_to_one, Normal, "log_prob_estimate", added(-0.03), added(-0.01)),
+    (contracts.endpoints_lie_on_the_path, ddpm, "endpoints", off_the_path(1e-2), off_the_path(1e-6)),
+    (contracts.energy_is_smooth, Bits, "energy", lambda right: lambda x, y=None: torch.ones(len(x)), None),
+    (contracts.energy_is_smooth, Bits, "energy", added(math.nan), added(1.0)),
+    (contracts.code_inverts, Normal, "decode", added(2e-3), added(5e-4)),
+    (contracts.log_determinant_is_the_jacobians, Normal, "log_prob", added(2e-3), added(5e-4)),
+    (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: 2 * x), None),
+    (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: x.long()), None),
+    (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: x[1:]), None),
+    (contracts.sample_depends_on_its_number_alone, Normal, "sample", another_batch, sampled(lambda x: x + 1)),
+    (contracts.sample_depends_on_its_number_alone, Normal, "sample", one_seed, None),
+    (contracts.trajectory_ends_in_the_sample, Bits, "trajectory", instead(State(ZEROS, 2, 2)), None),
+    (contracts.trajectory_ends_in_the_sample, Bits, "trajectory", stopped, None),
+    (contracts.loss_reaches_every_parameter, Bits, "loss", lambda right: lambda x, y=None: right(x).mean(), None),
+    (contracts.loss_reaches_every_parameter, Bits, "loss", added(math.inf), added(1.0)),
+    (contracts.passes_gain, Bits, "fit", instead(2.0, 1.5, 1.6, 1.4), instead(2.0, 1.5, 1.54)),
+    (contracts.passes_gain, Bits, "fit", instead(2.0, 2.04, 2.08), instead(2.0, 2.04)),
+]
+
+
+@pytest.mark.parametrize(("law", "model", "method", "broken", "held"), BETWEEN)
+def test_a_law_lies_between_what_breaks_it_and_what_holds_it(
+    law: Any, model: Callable[[], Any], method: str, broken: Broken, held: Broken | None
+) -> None:
+    for change, outcome in ((lambda right: right, Outcome.HOLDS), (broken, Outcome.BROKEN), (held, Outcome.HOLDS)):
+        if change is not None:
+            looked_at = model()
+            setattr(looked_at, method, change(getattr(looked_at, method)))
+            result = contracts.run(law, looked_at)
+            assert result.outcome is outcome, result.detail
+
+
+@pytest.mark.parametrize("taken", ["another shape", "another type", "a value too large", "NaN"])
+def test_other_data_has_to_be_refused(taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = Normal() if taken == "NaN" else Bits()
+
+    def careless(model: Any, x: Tensor) -> None:
+        kinds = {
+            "another shape": x.ndim != len(model.space.shape) + 1,
+            "another type": x.is_floating_point() == model.space.discrete,
+            "a value too large": not x.is_floating_point() and bool((x > 1).any()),
+            "NaN": bool(x.isnan().any()),
+        }
+        if not kinds[taken]:
+            raise BadInput("no", "go")
+
+    assert contracts.run(contracts.refuses_other_data, model).passed
+    monkeypatch.setattr(contracts, "log_likelihood", careless)
+    result = contracts.run(contracts.refuses_other_data, model)
+    assert result.outcome is Outcome.BROKEN
+    assert taken in result.detail
+
+
+def test_players_have_to_reach_their_own_and_the_first_no_other() -> None:
+    class Game(nn.Module):
+        def __init__(self, leak: str) -> None:
+            super().__init__()
+            self.space, self.config, self.leak = PLANE, SimpleNamespace(classes=0), leak
+            self.discriminator, self.generator = nn.Linear(2, 1), nn.Linear(2, 2)
+
+        def losses(self, x: Tensor, y: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+            fake = self.generator(x)
+            judged = self.discriminator(fake if self.leak == "first" else fake.detach())
+            first = (self.discriminator(x) + judged)[:, 0]
+            yield "discriminator", first.mean() if self.leak == "shape" else first
+            if self.leak != "one":
+                yield "generator", (x if self.leak == "none" else self.discriminator(fake)).sum(1)
+
+    for leak in ("", "first", "shape", "one", "none"):
+        result = contracts.run(contracts.players_descend_their_own, Game(leak))
+        assert result.passed == (leak == ""), result.detail
+
+
+def test_labels_and_descriptions_have_to_be_kept() -> None:
+    careless: Any = create("made", BITS, hidden=8, classes=3)
+    assert contracts.run(contracts.labels_are_checked, careless).passed
+    careless.loss = lambda x, y=None: x
+    assert contracts.run(contracts.labels_are_checked, careless).outcome is Outcome.BROKEN
+    assert contracts.run(contracts.labels_are_checked, Bits()).outcome is Outcome.SKIPPED
+
+    forgetful: Any = contracts.jolted(create("made", BITS, hidden=8))
+    assert contracts.run(contracts.description_makes_it_again, forgetful).passed
+    right = forgetful.sample
+    forgetful.sample = lambda n, y=None, *, seed=None: 1 - right(n, y, seed=seed)
+    assert contracts.run(contracts.description_makes_it_again, forgetful).outcome is Outcome.BROKEN
+
+
+def test_what_laws_look_at() -> None:
+    """All of a small space once, examples all over a space, a grid's midpoints and its cells' area."""
+    x = contracts.everything(Space.levels((2, 2), 3))
+    assert len({tuple(row) for row in x.flatten(1).tolist()}) == len(x) == 81
+    assert (x.min(), x.max(), x.dtype) == (0, 2, torch.uint8)
+    assert contracts.is_small(Space.levels((12,), 2))
+    assert not contracts.is_small(Space.levels((13,), 2))
+    points, area = contracts.plane()
+    assert (len(points), area) == (400**2, pytest.approx(0.06**2, rel=1e-4))
+    assert (points.min().item(), points.max().item()) == pytest.approx((-11.97, 11.97), abs=1e-4)
+    points, area = contracts.plane(Space.continuous((2,), low=1.0, high=3.0), 4)
+    assert sorted(set(points.flatten().tolist())) == [1.25, 1.75, 2.25, 2.75]
+    assert area == 0.25
+    assert contracts.some(Space.levels((1,), 5), 500).flatten().bincount(minlength=5).min() > 60
+    bounded = contracts.some(Space.continuous((1,), low=-2.0, high=6.0), 500)
+    assert -2 < bounded.min() < 0
+    assert 4 < bounded.max() < 6
+    counts, kept = torch.tensor([1.0, 20.0, 3.0]), torch.tensor([False, True, False])
+    assert contracts.pooled(counts, kept).tolist() == [20, 4]
+    assert contracts.pooled(counts, ~kept | kept).tolist() == [1, 20, 3]
+
+
+def test_parameters_are_moved_by_a_tenth_or_less_in_wide_layers() -> None:
+    narrow, wide = nn.Linear(100, 200), nn.Linear(10_000, 100)
+    for layer, std in ((narrow, 0.1), (wide, 0.02)):
+        before = layer.weight.clone()
+        moved = contracts.jolted(layer).weight - before
+        assert moved.std().item() == pytest.approx(std, rel=0.03)
+        assert abs(moved.mean().item()) < 5 * std / 20_000**0.5

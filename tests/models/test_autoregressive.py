@@ -136,6 +136,16 @@ def test_the_nucleus_by_hand() -> None:
     assert kept.tolist() == [[True, False, True, False]]
     kept = sequential.truncated(logits, sequential.Choice(top_k=1, top_p=0.99)).isfinite()
     assert kept.tolist() == [[True, False, False, False]]
+    halves = sequential.truncated(torch.zeros(1, 2), sequential.Choice(top_p=0.5)).isfinite()
+    assert halves.sum() == 1  # the first has all of p already
+    kept = sequential.truncated(torch.tensor([[0.0, 3.0, 1.0, 2.0]]), sequential.Choice(top_k=2))
+    assert kept.tolist() == [[-torch.inf, 3.0, -torch.inf, 2.0]]
+
+
+def test_a_state_a_dimension_counts_from_one() -> None:
+    model = contracts.jolted(create("made", Space.tokens(4, 5), hidden=32))
+    steps = [(state.step, state.steps) for state in sequential.trajectory(model, 2, seed=0)]
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])

@@ -137,9 +137,18 @@ def test_json_and_csv_hold_the_same_numbers(report):
     assert run["weights"] == json.loads((Path(run["path"]) / "manifest.json").read_text())["weights.safetensors"]
 
 
+def test_a_run_is_as_long_and_as_large_as_its_training_says(report):
+    run = Run(report.parents[1] / "vae")
+    found, last = collect.trained(report.parents[1] / "vae"), run.metrics()[-1]
+    assert (found.steps, found.seconds) == (2, last["seconds"])
+    assert found.seconds > run.metrics()[0]["seconds"]
+    assert found.parameters == sum(p.numel() for p in run.untrained().parameters())
+
+
 def test_samples_are_those_that_were_measured_and_are_drawn_once(report):
     run, digits = collect.trained(report.parents[1] / "vae"), dgm.data.load("digits")
     x = collect.samples(run, digits)
+    assert len(x) == 36
     assert (x == dgm.load(run.path).sample(collect.SHOWN, seed=run.evaluation["samples"]["seed"])).all()
     (kept,) = (Path(run.path) / "samples").iterdir()
     before = kept.stat().st_mtime_ns

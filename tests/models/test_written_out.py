@@ -171,6 +171,17 @@ def test_a_label_moves_every_conditional_and_the_steps_with_it(name: str) -> Non
         seen.view(3, -1)[:, dim] = x.flatten(1)[:, dim]
 
 
+@pytest.mark.parametrize("name", [*LABELLED, "orderless_made"])
+def test_a_loss_is_minus_the_log_likelihood(name: str) -> None:
+    """Of a picture, or of a value for WaveNet; in nats, an example at a time. Kills: a sign, a mean over the batch."""
+    few = {"orders": 1} if name == "orderless_made" else {}
+    model = contracts.jolted(create(name, COLOUR, classes=3, **few))
+    x, y = contracts.some(COLOUR, 3), torch.tensor([2, 0, 1])
+    unit = COLOUR.dim if name == "wavenet" else 1
+    assert torch.allclose(model.loss(x, y) * unit, -model.log_prob(x, y), rtol=1e-4)
+    assert (model.log_prob(x, y) < 0).all()
+
+
 @pytest.mark.parametrize("name", ["made", "orderless_made", "realnvp", "char_gpt", "image_gpt", "pixelcnn_pp"])
 def test_dropout_is_of_training_alone_and_of_the_share_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kills: dropout that is never on, or always, and 1 - share."""

@@ -1,0 +1,87 @@
+"""Networks are as wide and as deep as the settings say, for images and for the rest."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from dgm.models.energy.ebm import EBM, EnergyNet
+from dgm.models.flow.realnvp import RealNVP
+from dgm.models.gan.gan import GAN
+from dgm.networks.causal_conv import CausalConv2d
+from dgm.networks.conv import ConvNet, Downward, Upward
+from dgm.registry import create
+from dgm.space import Space
+
+ROW, IMAGE = Space.continuous((5,)), Space.continuous((3, 9, 17))
+
+
+def linear(network: nn.Module) -> list[int]:
+    """The sizes along a perceptron."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    return [layers[0].in_features, *(layer.out_features for layer in layers)]
+
+
+def convolutions(network: nn.Module) -> list[tuple[int, int]]:
+    return [(layer.in_channels, layer.out_channels) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+
+
+def test_an_energy() -> None:
+    assert linear(EBM(ROW, EBM.Config(width=2)).network) == [5, 8, 8, 8, 1]
+    network = EBM(IMAGE, EBM.Config(width=2)).network
+    assert isinstance(network, EnergyNet)
+    assert convolutions(network) == [(3, 2), (2, 4), (4, 8)]  # 9 × 17, 5 × 9, 3 × 5
+    assert linear(network) == [8 * 3 * 5, 8, 1]
+
+
+def test_a_game() -> None:
+    gan = GAN(ROW, GAN.Config(latent=3, width=2, classes=4))
+    assert linear(gan.generator) == [7, 8, 8, 8, 5]
+    assert linear(gan.discriminator) == [9, 8, 8, 8, 1]
+    gan = GAN(IMAGE, GAN.Config(latent=3, width=2, classes=4))
+    assert isinstance(gan.generator, Upward)
+    assert linear(gan.generator) == [7, 8 * 3 * 5]
+    assert [norm.num_features for norm in gan.generator.norms] == [8, 4, 2]  # type: ignore[union-attr]
+    assert convolutions(gan.generator) == [(8, 4), (4, 2), (2, 3)]
+    assert isinstance(gan.discriminator, Downward)
+    assert convolutions(gan.discriminator) == [(7, 2), (2, 4), (4, 8)]
+    assert linear(gan.discriminator) == [8 * 3 * 5, 1]
+
+
+def test_a_flow() -> None:
+    flow = RealNVP(ROW, RealNVP.Config(layers=3, hidden=4, blocks=2, classes=2))
+    assert len(flow.couplings) == 3
+    assert linear(flow.couplings[0].network) == [7, 4, 4, 4, 10]  # type: ignore[arg-type]
+    flow = RealNVP(Space.continuous((3, 4, 6)), RealNVP.Config(layers=5, hidden=4, blocks=2, classes=2))
+    assert [len(flow.couplings), len(flow.squeezed)] == [2, 3]
+    for coupling, channels in ((flow.couplings[0], 3), (flow.squeezed[0], 12)):
+        assert isinstance(coupling.network, ConvNet)
+        assert convolutions(coupling.network) == [(channels + 2, 4), *[(4, 4)] * 4, (4, 2 * channels)]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("pixelcnn", {"width": 4, "layers": 2, "head": 6}, [(3, 8), *[(8, 4), (4, 4), (4, 8)] * 2, (8, 6), (6, 15)]),
+        ("pixelrnn", {"width": 4, "layers": 1, "head": 6}, [(3, 8), (8, 16), (8, 16), (4, 8), (8, 6), (6, 15)]),
+        (
+            "gated_pixelcnn",
+            {"width": 4, "layers": 2, "head": 6},
+            [*[(3, 8), (3, 8), (4, 4)], *[(4, 8), (4, 8), (4, 4)], (4, 6), (6, 15)],
+        ),
+    ],
+)
+def test_pixel_models(name: str, settings: dict[str, int], expected: list[tuple[int, int]]) -> None:
+    model = create(name, Space.levels((3, 4, 5), 5), **settings)
+    found = [tuple(m.weight.shape[1::-1]) for m in model.modules() if isinstance(m, CausalConv2d)]
+    assert found == expected
+
+
+def test_masked_diffusion() -> None:
+    images = create("masked_diffusion", Space.levels((3, 4, 5), 6), width=8, classes=2).network
+    assert images.embedding.weight.shape == (7, 4)  # a symbol more than the values: the mask
+    assert images.condition.label.weight.shape == (3, 32)
+    assert (images.body.stem.in_channels, images.body.stem.out_channels, images.body.head.out_channels) == (12, 8, 18)
+    words = create("masked_diffusion", Space.tokens(9, 6), width=8, layers=3).network
+    assert words.body.positions.shape == (9, 32)
+    assert [layer.heads for layer in words.body.layers] == [4] * 3

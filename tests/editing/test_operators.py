@@ -52,6 +52,12 @@ def test_a_blur_keeps_what_is_even_and_spreads_a_point_as_a_gaussian() -> None:
     torch.testing.assert_close(blur(point)[0, 0], expected, atol=1e-5, rtol=0)  # a sampled Gaussian's own aliasing
 
 
+def test_what_a_blur_leaves_of_less_than_a_hundredth_is_not_brought_back() -> None:
+    blur, whole = Blur((6, 9), 1.3), Blur((6, 9), 1.3, least=0.0)
+    torch.testing.assert_close(blur.s, whole.s.where(whole.s >= 0.01, 0.0))
+    assert blur.least == whole.s[whole.s >= 0.01].min() < 0.03
+
+
 def test_cosines_are_orthonormal() -> None:
     torch.testing.assert_close(cosines(7) @ cosines(7).T, torch.eye(7, dtype=torch.float64))
 

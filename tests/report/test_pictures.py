@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from dgm import Space
@@ -104,12 +105,12 @@ def test_a_grid_is_square_and_unbounded_values_are_stretched() -> None:
 def test_states_run_from_left_to_right_an_image_a_row() -> None:
     """Value 10 k + i of image i at state k."""
     states = [
-        torch.tensor([10 * k, 10 * k + 1], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 4, 4) for k in range(3)
+        torch.tensor([10 * k, 10 * k + 1], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 4, 4) for k in range(4)
     ]
     picture = numpy.asarray(strip(states, Space.levels((1, 4, 4), 256)))[..., 0]
     scale = 10  # to 40 pixels
-    places = [(row * 5 * scale, column * 5 * scale) for row in range(2) for column in range(3)]
-    assert [picture[place] for place in places] == [0, 10, 20, 1, 11, 21]
+    places = [(row * 5 * scale, column * 5 * scale) for row in range(2) for column in range(4)]
+    assert [picture[place] for place in places] == [0, 10, 20, 30, 1, 11, 21, 31]
     points = [torch.randn(5, 2), torch.randn(5, 2)]
     plots = numpy.asarray(strip(points, Space.continuous((2,))))
     for k, x in enumerate(points):
@@ -126,6 +127,24 @@ def test_an_animation_rests_on_its_last_picture(tmp_path: Path) -> None:
             found.seek(k)
             seen.append((found.info["duration"], found.convert("L").getpixel((0, 0))))
     assert seen == [(80, 0), (80, 100), (2000, 200)]
+
+
+def test_a_spectrograms_axes_are_seconds_and_kilohertz(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgm.report import sound
+
+    made = []
+
+    class Watched(Figure):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr(sound, "Figure", Watched)
+    sound.spectrograms(torch.randint(256, (3, 1, 4000)), 8000)
+    shown = [axes.get_images()[0] for axes in made[0].axes if axes.get_images()]
+    assert [list(image.get_extent()) for image in shown] == [[0, 0.5, 0, 4]] * 3
+    assert {image.get_clim() for image in shown} == {(-80, 0)}
+    assert len(made[0].axes) == 4  # two rows of two
 
 
 def test_decibels_are_twenty_a_decade_down_to_a_floor() -> None:

@@ -71,6 +71,15 @@ def test_edm_without_churn_is_heun_where_time_is_sigma() -> None:
         torch.testing.assert_close(mine, theirs)
 
 
+@each_path
+def test_edm_without_a_source_of_noise_puts_none_back(path: GaussianPath) -> None:
+    """Kills: a network asked at a later time than the state's."""
+    start, times = float64(-1.5, 0.2, 2.0), torch.linspace(0.9, 0.0, 9, dtype=torch.float64)
+    plain = edm(optimal(path), path, start, times, lambda: float64(math.nan), s_churn=0.0)
+    for mine, theirs in zip(edm(optimal(path), path, start, times), plain, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 def test_edm_churns_as_in_algorithm_two() -> None:
     """Line by line for one step of a path whose time is sigma / 80, with S_churn = 3 of 10 steps."""
     path, x, z = LinearVE(80.0), float64(-3.0, 1.0), float64(0.7, -0.4)

@@ -40,6 +40,7 @@ def edm(
     """Yields the state at times[1], times[2], ...
 
     Args:
+        noise: Gives a standard normal of x's shape; without it none is put back, whatever s_churn.
         s_churn: The noise put back over the whole way: gamma is s_churn / steps, at most sqrt(2) - 1. The defaults are
             the paper's for ImageNet (table 5).
         s_tmin, s_tmax: The levels sigma / alpha between which it is.
@@ -47,7 +48,8 @@ def edm(
     """
     alpha, sigma, half_log_snr = levels(path, times)
     v = [math.exp(-lam) for lam in half_log_snr]
-    churned = churn(path, times, min(s_churn / (len(times) - 1), math.sqrt(2) - 1), s_tmin, s_tmax)
+    gamma = 0.0 if noise is None else min(s_churn / (len(times) - 1), math.sqrt(2) - 1)
+    churned = churn(path, times, gamma, s_tmin, s_tmax)
     alpha_hat, _, half_log_snr_hat = levels(path, churned)
     for k, (t, s) in enumerate(zip(churned.to(times), times[1:], strict=True)):
         v_hat = math.exp(-half_log_snr_hat[k])

@@ -27,6 +27,7 @@ from dgm import registry
 from dgm.errors import BadInput, DgmError
 from dgm.inputs import model_given
 from dgm.likelihood import kind_of, log_likelihood
+from dgm.networks.embeddings import classes_of
 from dgm.networks.raster import reading_order, to_sequence
 from dgm.protocols import (
     Autoregressive,
@@ -46,12 +47,12 @@ from dgm.protocols import (
 )
 from dgm.samplers import diffusion
 from dgm.samplers.diffusion import Solving
+from dgm.sampling import sample
 from dgm.seeds import Streams
 from dgm.space import Space
 
 DRAWS = 4000  # of stochastic weights, a whole table of examples each
 FEW = 2  # of what takes an ODE's solution each
-COARSE = 100  # cells of a grid's side, where every one of them asks for many draws
 ROUNDING = 1e-6  # of the largest gradient: in float32 what should cancel leaves about a tenth of that
 FALSE_ALARMS = 5.0  # standard errors that a statistic may be off: a false alarm in a million
 PLANE = Space.continuous((2,))
@@ -162,16 +163,22 @@ def some(space: Space, n: int = 8) -> Tensor:
     return x
 
 
-def plane(space: Space = PLANE, cells: int | None = None) -> tuple[Tensor, float]:
+def plane(space: Space = PLANE) -> tuple[Tensor, float]:
     """The midpoints of a grid on the space's own square, or on [-12, 12]², and the area of a cell."""
-    (low, high), enough = (space.bounds, 200) if space.bounds else ((-12.0, 12.0), 400)
-    side = torch.linspace(low, high, (cells or enough) + 1)
+    (low, high), cells = (space.bounds, 200) if space.bounds else ((-12.0, 12.0), 400)
+    side = torch.linspace(low, high, cells + 1)
     middle = (side[1:] + side[:-1]) / 2
     return torch.cartesian_prod(middle, middle), float(side[1] - side[0]) ** 2
 
 
 def is_plane(space: Space) -> bool:
     return space.kind == "continuous" and space.shape == (2,)
+
+
+def under(model: Model, x: Tensor | int) -> tuple[Any, ...]:
+    """A batch, or a number of samples, with what a model with labels takes besides: the last label for each."""
+    n, classes = x if isinstance(x, int) else len(x), classes_of(model)
+    return (x, torch.full((n,), classes - 1)) if classes else (x,)
 
 
 def is_small(space: Space) -> bool:
@@ -185,7 +192,7 @@ def is_small(space: Space) -> bool:
 def density_sums_to_one(model: Model) -> str:
     """The density sums to one."""
     x, area = support(model.space)
-    total = float(model.log_prob(x).double().exp().sum()) * area
+    total = float(model.log_prob(*under(model, x)).double().exp().sum()) * area
     if model.space.discrete:
         return require(abs(total - 1) < 1e-4, f"sum of p(x) over all x = {total:.6f}")
     if model.space.bounds is None:
@@ -196,13 +203,15 @@ def density_sums_to_one(model: Model) -> str:
     return require(abs(total + beyond - 1) < 1e-2 + FALSE_ALARMS * error, found)
 
 
-def support(space: Space, cells: int | None = None) -> tuple[Tensor, float]:
+def support(space: Space) -> tuple[Tensor, float]:
     """All x of a small space and 1, or a grid of the plane and the area of a cell."""
-    if is_small(space):
-        return everything(space), 1.0
-    if is_plane(space):
-        return plane(space, cells)
-    raise Skipped("the space is too large to sum over")
+    return plane(space) if is_plane(space) else (all_examples(space), 1.0)
+
+
+def all_examples(space: Space) -> Tensor:
+    if not is_small(space):
+        raise Skipped("the space is too large to sum over")
+    return everything(space)
 
 
 def clamped_share(model: Model, n: int = 4000) -> tuple[float, float]:
@@ -210,7 +219,7 @@ def clamped_share(model: Model, n: int = 4000) -> tuple[float, float]:
     low, high = model.space.bounds
     if not isinstance(model, Samplable):
         return 0.0, 0.0
-    x = model.sample(n, seed=1)
+    x = model.sample(*under(model, n), seed=1)
     share = float(((x <= low) | (x >= high)).flatten(1).any(1).double().mean())
     return share, math.sqrt(max(share, 1 / n) / n)
 
@@ -218,23 +227,20 @@ def clamped_share(model: Model, n: int = 4000) -> tuple[float, float]:
 @torch.no_grad()
 def weights_sum_to_one(model: Model) -> str:
     """The importance weights of all x sum to one on average."""
-    x, area = support(model.space, COARSE)
+    x = all_examples(model.space)
     repeats = max(4, DRAWS // len(x))
-    totals = torch.stack([model.log_weight(x).double().exp().sum() * area for _ in range(repeats)])
+    totals = torch.stack([model.log_weight(*under(model, x)).double().exp().sum() for _ in range(repeats)])
     mean, error = float(totals.mean()), float(totals.std() / math.sqrt(repeats))
     # a density on real numbers may leave mass outside the box of the levels, from where samples are clamped into it
-    outside = hasattr(model, "dequantised") or model.space.bounds is not None
-    least = 0.0 if outside else 1 - FALSE_ALARMS * error - 1e-3
+    least = 0.0 if hasattr(model, "dequantised") else 1 - FALSE_ALARMS * error - 1e-3
     return require(least <= mean <= 1 + FALSE_ALARMS * error + 1e-3, f"sum of E[w(x)] = {mean:.4f} ± {error:.4f}")
 
 
 @torch.no_grad()
 def bound_is_below(model: Model) -> str:
     """The exponentials of the bound sum to at most one."""
-    if not is_small(model.space):
-        raise Skipped("the space is too large to sum over")
-    x = everything(model.space)
-    return sums_to_at_most_one(model.elbo(x) for _ in range(max(8, DRAWS // len(x))))
+    x = all_examples(model.space)
+    return sums_to_at_most_one(model.elbo(*under(model, x)) for _ in range(max(8, DRAWS // len(x))))
 
 
 @torch.no_grad()
@@ -243,7 +249,7 @@ def estimate_is_below(model: Model) -> str:
     if not model.space.discrete or model.space.dim > 1:
         raise Skipped("the law is looked at for a single dimension of discrete values")
     x = everything(model.space)
-    together = model.log_prob_estimate(x.repeat(FEW, *[1] * len(model.space.shape)))
+    together = model.log_prob_estimate(*under(model, x.repeat(FEW, *[1] * len(model.space.shape))))
     return sums_to_at_most_one(together.view(FEW, len(x)))
 
 
@@ -260,11 +266,11 @@ def sums_to_at_most_one(draws: Iterable[Tensor]) -> str:
 def samples_follow_density(model: Model) -> str:
     """Samples have the frequencies, or the mean log-density, of the density."""
     n = 4000
-    x = model.sample(n, seed=1)
+    x = model.sample(*under(model, n), seed=1)
     if is_small(model.space):
         place = (model.space.values or 0) ** torch.arange(model.space.dim - 1, -1, -1)
         seen = (x.flatten(1).long() * place).sum(1).bincount(minlength=len(everything(model.space))).double()
-        expected = n * model.log_prob(everything(model.space)).double().exp()
+        expected = n * model.log_prob(*under(model, everything(model.space))).double().exp()
         frequent = expected >= 5
         seen, expected = pooled(seen, frequent), pooled(expected, frequent)
         squares = float(((seen - expected).square() / expected.clamp_min(1e-9)).sum())
@@ -273,10 +279,10 @@ def samples_follow_density(model: Model) -> str:
         return require(squares <= limit, f"chi-square of {n} samples = {squares:.1f} on {free} degrees of freedom")
     if is_plane(model.space):
         points, area = plane(model.space)
-        log_p = model.log_prob(points).double()
+        log_p = model.log_prob(*under(model, points)).double()
         expected_mean = float((log_p.exp() * log_p.clamp_min(-1e3)).sum() * area)
         low, high = model.space.bounds or (-math.inf, math.inf)  # on the bounds lie samples that were moved there
-        found = torch.where(((x > low) & (x < high)).all(1), model.log_prob(x).double(), 0.0)
+        found = torch.where(((x > low) & (x < high)).all(1), model.log_prob(*under(model, x)).double(), 0.0)
         error = float(found.std() / math.sqrt(n))
         off = float(found.mean()) - expected_mean
         return require(
@@ -314,14 +320,14 @@ def refuses_other_data(model: Model) -> str:
 def no_dimension_sees_its_future(model: Model) -> str:
     """Changing a dimension leaves the conditionals of it and of those before it as they were."""
     x = some(model.space, 4)
-    before = to_sequence(model.conditionals(x), model.space)
+    before = to_sequence(model.conditionals(*under(model, x)), model.space)
     moved_later = 0.0
     for i, dim in enumerate(reading_order(model.space)):
         other = x.clone()
         flat = other.view(len(x), -1)
         other_value = flat[:, dim].double() + 1  # in double, since 256 is no uint8
         flat[:, dim] = (other_value % model.space.values if model.space.values else other_value).to(x.dtype)
-        change = (to_sequence(model.conditionals(other), model.space) - before).abs().amax((0, 2))
+        change = (to_sequence(model.conditionals(*under(model, other)), model.space) - before).abs().amax((0, 2))
         if change[: i + 1].any():
             raise Broken(f"dimension {int(change[: i + 1].argmax())} sees dimension {i}")
         moved_later = max(moved_later, float(change.max()))
@@ -332,8 +338,8 @@ def no_dimension_sees_its_future(model: Model) -> str:
 def conditionals_make_the_density(model: Model) -> str:
     """log p(x) is the sum of the conditionals' log-probabilities."""
     x = some(model.space)
-    total = model.observed.log_prob(model.conditionals(x), x).flatten(1).sum(1)
-    error = float((model.log_prob(x) - total).abs().max())
+    total = model.observed.log_prob(model.conditionals(*under(model, x)), x).flatten(1).sum(1)
+    error = float((model.log_prob(*under(model, x)) - total).abs().max())
     return require(error < 1e-4, f"largest difference {error:.2g} nats")
 
 
@@ -341,9 +347,9 @@ def conditionals_make_the_density(model: Model) -> str:
 def steps_are_the_conditionals(model: Model) -> str:
     """What is computed one dimension at a time equals what is computed at once."""
     x = some(model.space)
-    at_once = to_sequence(model.conditionals(x), model.space)
+    at_once = to_sequence(model.conditionals(*under(model, x)), model.space)
     seen = torch.zeros_like(x)
-    worst, steps = 0.0, model.steps(seen)
+    worst, steps = 0.0, model.steps(*under(model, seen))
     for i, (dim, outputs) in enumerate(zip(reading_order(model.space), steps, strict=True)):
         worst = max(worst, float(((outputs - at_once[:, i]).abs() / (1 + at_once[:, i].abs())).max()))
         seen.view(len(x), -1)[:, dim] = x.flatten(1)[:, dim]
@@ -358,10 +364,11 @@ def estimate_integrates_to_one(model: Model) -> str:
     # the ODE whose density it is: a solver with noise has another law where the score is no density's own
     ode = Solving(solver="heun", steps=50)
     denoises = isinstance(model, Denoising)
-    x = diffusion.sample(model, 300, seed=0, solving=ode) if denoises else model.sample(300, seed=0)
+    labelled = under(model, 300)
+    x = diffusion.sample(model, *labelled, seed=0, solving=ode) if denoises else model.sample(*labelled, seed=0)
     steps, half = torch.linspace(-1, 1, 41), 7 * x.std(0)
     points, area = x.mean(0) + torch.cartesian_prod(steps, steps) * half, float((half * (steps[1] - steps[0])).prod())
-    total = float(model.log_prob_estimate(points).double().exp().sum() * area)
+    total = float(model.log_prob_estimate(*under(model, points)).double().exp().sum() * area)
     return require(abs(total - 1) < 2e-2, f"integral of exp(estimate) over a grid = {total:.4f}")
 
 
@@ -381,7 +388,7 @@ def energy_is_smooth(model: Model) -> str:
     """The energy is finite and follows x."""
     with torch.no_grad():
         x = some(model.space, 16)
-        energy = model.energy(x)
+        energy = model.energy(*under(model, x))
         require(bool(energy.isfinite().all()) and energy.shape == (16,), f"energies {energy.tolist()[:3]}")
         return require(float(energy.std()) > 0, f"standard deviation of the energy = {float(energy.std()):.3g}")
 
@@ -393,19 +400,21 @@ def code_inverts(model: Model) -> str:
     """decode(encode(x)) is x for a model with an exact density."""
     with torch.no_grad():
         x = some(model.space, 16)
-        error = float((model.decode(model.encode(x)).double() - x.double()).abs().max())
+        error = float((model.decode(*under(model, model.encode(*under(model, x)))).double() - x.double()).abs().max())
     return require(error < 1e-3, f"largest error {error:.2g}")
 
 
 def log_determinant_is_the_jacobians(model: Model) -> str:
     """log p(x) is log N(z; 0, I) plus the log-determinant of z's Jacobian by autodiff."""
     x = some(model.space, 4)
-    jacobian = torch.stack([torch.autograd.functional.jacobian(lambda v: model.encode(v[None])[0], row) for row in x])
+    jacobian = torch.stack(
+        [torch.autograd.functional.jacobian(lambda v: model.encode(*under(model, v[None]))[0], row) for row in x]
+    )
     with torch.no_grad():
-        z, d = model.encode(x).flatten(1).double(), model.space.dim
+        z, d = model.encode(*under(model, x)).flatten(1).double(), model.space.dim
         expected = -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
         expected += torch.linalg.slogdet(jacobian.reshape(4, d, d).double())[1]
-        error = float((model.log_prob(x).double() - expected).abs().max())
+        error = float((model.log_prob(*under(model, x)).double() - expected).abs().max())
     return require(error < 1e-3, f"largest difference {error:.2g} nats")
 
 
@@ -496,15 +505,17 @@ def passes_gain(model: Model) -> str:
 
 def labels_are_checked(model: Model) -> str:
     """A label where none were trained, or one out of range, is refused with one line."""
-    classes = getattr(model.config, "classes", None)
-    if classes is None or isinstance(model, Fittable):
-        raise Skipped("the model takes no labels")
-    x, y = some(model.space, 2), torch.tensor([0, classes])
+    x, y = some(model.space, 2), torch.tensor([0, classes_of(model)])
     try:
-        list(model.losses(x, y) if isinstance(model, MultiPlayer) else model.loss(x, y))
+        if classes_of(model) and not isinstance(model, Fittable):
+            list(model.losses(x, y) if isinstance(model, MultiPlayer) else model.loss(x, y))
+        elif kind_of(model) is not None:
+            log_likelihood(model, x, y)
+        else:
+            sample(model, 2, y)
     except DgmError as error:
         return str(error)
-    raise Broken(f"label {classes} was taken by a model of {classes} labels")
+    raise Broken(f"label {classes_of(model)} was taken by a model of {classes_of(model)} labels")
 
 
 @torch.no_grad()
@@ -519,7 +530,7 @@ def description_makes_it_again(model: Model) -> str:
 
 
 def labels(model: Model, n: int) -> Tensor | None:
-    classes = getattr(model.config, "classes", 0)
+    classes = classes_of(model)
     return torch.randint(classes, (n,)) if classes else None
 
 

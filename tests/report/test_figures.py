@@ -1,13 +1,16 @@
 """Plots say what the numbers say: up and to the right is better, and names can be told apart."""
 
+import html
 import itertools
 import re
+from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure
 
 from dgm.report import figures
-from dgm.report.table import rows
+from dgm.report.lettering import LONGEST, short
+from dgm.report.table import Cell, rows
 
 from .conftest import evaluation, metric, trained
 
@@ -30,7 +33,7 @@ def table():
 
 
 def test_up_and_to_the_right_is_better_in_every_plane(table):
-    planes = figures.trilemma(table)
+    planes = figures.trilemma(table, {})
     assert len(planes) == 3
     for svg, _ in planes:
         found = places(svg)[:3]
@@ -39,12 +42,12 @@ def test_up_and_to_the_right_is_better_in_every_plane(table):
 
 
 def test_the_words_have_the_numbers(table):
-    (_, words), *_ = figures.trilemma(table)
+    (_, words), *_ = figures.trilemma(table, {})
     assert "vae 0.5, 30" in words
 
 
 def test_a_plane_without_points_is_left_out():
-    assert figures.trilemma(rows([trained("vae", evaluation())], "classifier")) == []
+    assert figures.trilemma(rows([trained("vae", evaluation())], "classifier"), {}) == []
 
 
 def test_names_of_near_points_do_not_cover_each_other():
@@ -58,14 +61,14 @@ def test_names_of_near_points_do_not_cover_each_other():
 
 
 def test_a_plot_takes_the_colours_of_the_page(table):
-    (svg, _), *_ = figures.trilemma(table)
+    (svg, _), *_ = figures.trilemma(table, {})
     assert "var(--first)" in svg
     assert "var(--ink)" in svg
     assert not re.search(r"#0[1-5]0[1-5]0[1-5]", svg)
 
 
 def test_the_same_numbers_give_the_same_bytes(table):
-    assert figures.trilemma(table) == figures.trilemma(table)
+    assert figures.trilemma(table, {}) == figures.trilemma(table, {})
     assert dict(figures.curves(table)) == dict(figures.curves(table))
 
 
@@ -92,3 +95,39 @@ def test_the_first_losses_do_not_flatten_the_rest():
     assert limits(many) == pytest.approx((low - 0.05 * (high - low), high + 0.05 * (high - low)))
     few = [200.0, 100.0, 50.0]
     assert limits(few) == pytest.approx((50 - 7.5, 200 + 7.5))
+
+
+def test_of_few_samples_quality_is_the_kernel_distance_down_to_the_noise_of_real_data():
+    """Log axes have no place for what is below 0, and nothing below the noise can be told apart."""
+    numbers = {"made": 30.0, "vae": 0.002, "gan": -0.004}
+    runs = [
+        trained(name, evaluation(metrics=[metric("kernel", k, 0), metric("coverage", 0.5, 0), metric("frechet", 9, 0)]))
+        for name, k in numbers.items()
+    ]
+    table = rows(runs, "classifier")
+    (_, words), *_ = figures.trilemma(table, {"kernel": Cell(0.0, -0.01, 0.01)})
+    assert words.startswith("quality → (kernel distance")
+    assert "made 0.5, 30; vae 0.5, 0.01; gan 0.5, 0.01" in words
+    (_, words), *_ = figures.trilemma(table, {})
+    assert "vae 0.5, 9" in words
+
+
+def test_the_kept_weights_have_a_ring():
+    run = trained("vae", evaluation())
+    assert [line["validation"] for line in run.metrics if "validation" in line] == [81.0]
+    ((_, svg),) = figures.curves(rows([run], "classifier"))
+    others = replace(run, config=run.config | {"training": run.config["training"] | {"select": "last"}})
+    others.metrics.append({"step": 1001, "seconds": 26.0, "losses": {"model": 80.0}})
+    ((_, without),) = figures.curves(rows([others], "classifier"))
+    ring = re.compile(r'<use [^>]*style="fill-opacity: 0|fill: none; stroke: var\(--ink\)')
+    assert ring.search(svg)
+    assert not ring.search(without)
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "a_b^c", "100 %", "\u5b57", "x" * 300, "two\nlines", "<b>&"])
+def test_a_name_is_drawn_as_it_is(name):
+    """No formula, no warning of a letter that the font lacks, no tag, and not longer than a name should be."""
+    svg = figures.plane({name: (1.0, 1.0)}, figures.COVERAGE, figures.QUALITY)
+    texts = re.findall(r"<text [^>]*>([^<]*)</text>", svg)
+    assert html.escape(short(name), quote=False) in texts
+    assert len(short(name)) <= LONGEST

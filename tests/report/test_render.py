@@ -1,6 +1,7 @@
 """The page: what it shows, that it opens offline, and that nothing in it is taken for markup."""
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -79,24 +80,81 @@ def report(tmp_path_factory):
     return folder / "out" / "report.html"
 
 
+def tables_of(page: Page) -> list[list[list[str]]]:
+    """Rows of each table of models, the heading first, the row of real data last."""
+    found: list[list[list[str]]] = []
+    whole = False
+    for row in page.rows:
+        if row and row[0].strip() == "model":
+            found.append([])
+            whole = True
+        if whole and row[0].strip():
+            found[-1].append(row)
+            whole = not row[0].startswith("real")
+    return found
+
+
 def test_every_row_has_a_cell_a_column(report):
-    rows = Page(report.read_text()).rows
-    headings, *body = rows[1:5]
-    assert [row[0].split()[0] for row in body] == ["made", "vae", "real"]
-    assert {len(row) for row in body} == {len(headings)}
+    tables = tables_of(Page(report.read_text()))
+    assert len(tables) == 4  # likelihood, quality and coverage, the rest; then the distances in pixels
+    for headings, *body in tables:
+        assert [row[0].split()[0] for row in body] == ["made", "vae", "real"]
+        assert {len(row) for row in body} == {len(headings)}
 
 
 def test_numbers_stand_under_their_heading(report):
-    headings, made, vae, real = Page(report.read_text()).rows[1:5]
+    of_likelihood, of_quality, of_cost, _ = tables_of(Page(report.read_text()))
+    headings, made, vae, _ = of_likelihood
     place = {heading.strip(): k for k, heading in enumerate(headings)}
     assert made[place["exact ↓"]].split() == ["1.750", "[1.730,", "1.770]"]
     assert made[place["lower bound ↓"]].strip() == "–"
     assert vae[place["exact ↓"]].strip() == "–"
     assert vae[place["lower bound ↓"]].split()[0] == "2.125"
     assert vae[place["bound, K draws ↓"]].split()[0] == "2.000"
+    headings, _, vae, real = of_quality
+    place = {heading.strip(): k for k, heading in enumerate(headings)}
     assert vae[place["Fréchet ↓"]].split() == ["12.5", "[12.2,", "12.8]"]
     assert real[place["Fréchet ↓"]].split() == ["0.500", "[0.400,", "0.600]"]
-    assert real[place["copies"]].split() == ["0.2", "%"]
+    headings, *_, real = of_cost
+    assert real[[heading.strip() for heading in headings].index("copies")].split() == ["0.2", "%"]
+
+
+def test_what_a_reader_should_hear_first_stands_before_the_numbers(tmp_path):
+    moons = dgm.data.load("toy/moons")
+    document = evaluation([likelihood("exact", 1.0)], [metric("coverage", 0.9, 0.1, "pixels", reference=0.95)])
+    document["metrics"] += [metric("coverage", 0.0, 0.1, "pca", reference=0.95)]
+    document |= {"features": {"pca": {"dim": 2}, "pixels": {"dim": 2}}, "modes": None}
+    document["skipped"] = [{"what": "copies", "reason": "no such luck"}]
+    run = trained_run(tmp_path / "vae", "vae", moons, document)
+    write_report([run], tmp_path / "report.html")
+    text = html.unescape((tmp_path / "report.html").read_text())
+    sentence = text.index("Feature spaces disagree: coverage is 0.90 in pixels features and 0.00 in pca features")
+    assert sentence < text.index("<table>")
+    assert text.index("Not measured: copies: no such luck.") < text.index("<table>")
+    assert "Hardly trained: 0.0" in text
+    assert re.search(r"weights of step \d, epoch [\d.]+: the least validation loss", text)
+    (kept,) = json.loads((tmp_path / "report.json").read_text())["runs"]
+    losses = [line["validation"] for line in Run(run).metrics() if "validation" in line]
+    assert kept["selected"]["validation"] == min(losses)
+    assert len(kept["cautions"]) >= 2
+
+
+def test_a_column_may_have_any_name(tmp_path):
+    rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)).tolist()
+    with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["$\\frac$", "a_b^c", "\u5b57%"], *rows])
+    table = dgm.data.load(str(tmp_path / "t.csv"))
+    document = evaluation([likelihood("exact", 1.0)], [metric("frechet", 1.0, 0.1, "pixels")])
+    document |= {"features": {"pixels": {"dim": 3}}, "modes": None}
+    write_report([trained_run(tmp_path / "gmm", "gmm", table, document)], tmp_path / "report.html")
+    assert "A histogram of each column" in (tmp_path / "report.html").read_text()
+
+
+def test_an_evaluation_of_an_earlier_format_is_measured_anew(report, tmp_path):
+    shutil.copytree(report.parents[1] / "vae", tmp_path / "vae", copy_function=shutil.copy2)
+    assert collect.is_evaluated(Run(tmp_path / "vae"))
+    write_json(evaluation() | {"format": 1}, tmp_path / "vae" / "evaluation.json")
+    assert not collect.is_evaluated(Run(tmp_path / "vae"))
 
 
 def test_what_comes_from_outside_is_no_markup(report):
@@ -182,7 +240,7 @@ def test_points_have_plots_and_the_true_density_a_place_in_the_last_row(tmp_path
     run = trained_run(tmp_path / "gmm", "gmm", moons, document)
     write_report([run], tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text())
-    real = page.rows[3]
+    real = tables_of(page)[0][2]
     nats = moons.log_prob(moons.test.x).double().mean().item()
     assert float(real[1]) == pytest.approx(-nats / (2 * 0.693147), abs=1e-3)
     assert len([tag for tag, _ in page.elements if tag == "img"]) == 2  # real and drawn, no neighbours

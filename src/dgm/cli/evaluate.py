@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from dgm.evaluation import evaluate
+    from dgm.evaluation.cautions import cautions
     from dgm.runs import Run, load, write_json
 
     own.trust(args, args.run)
@@ -53,10 +54,13 @@ def run(args: argparse.Namespace) -> int:
             progress=progress.update,
         )
     write_json(document, trained.path / "evaluation.json")
+    said = cautions(document, trained.metrics(), trained.config)
     if args.json:
         print(json.dumps(document, indent=2))
     else:
         show(document, tokens=model.space.kind == "tokens")
+        for sentence in said:
+            print(sentence)
     return 0
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from dgm.report.table import Row, Trained
+from dgm.evaluation.cautions import kept
+from dgm.report.lettering import lettering, short
+from dgm.report.table import FEW, Cell, Row, Trained, most_samples
 
 # matplotlib writes these, the page reads those: a plot follows the page from light to dark
 COLOURS = {"#010101": "ink", "#020202": "soft", "#030303": "line", "#040404": "first", "#050505": "second"}
@@ -36,23 +38,30 @@ class Goal:
 
 
 QUALITY = Goal("frechet", "quality → (Fréchet distance)", log=True, inverted=True)
+UNBIASED = Goal("kernel", "quality → (kernel distance, down to the noise of real data)", log=True, inverted=True)
 COVERAGE = Goal("coverage", "coverage of the data →", log=False)
 SPEED = Goal("per_second", "speed → (samples a second)", log=True)
 
 
-def trilemma(table: Sequence[Row]) -> list[tuple[str, str]]:
+def trilemma(table: Sequence[Row], real: Mapping[str, Cell]) -> list[tuple[str, str]]:
     """Quality, coverage and speed, two at a time: a plot for each pair with what it says in words.
 
     A model up and to the right in all three would have solved the generative learning trilemma.
 
     Source: Tackling the Generative Learning Trilemma with Denoising Diffusion GANs (Xiao et al., 2021),
     arXiv:2112.07804, figure 1. Differs from it: measured, and in three planes.
+
+    Args:
+        real: What held-out real examples get in the samples' place: of few samples quality is the kernel distance, and
+            what is within the interval of real data is drawn at its end.
     """
-    pairs = ((COVERAGE, QUALITY), (SPEED, QUALITY), (SPEED, COVERAGE))
+    of_few = most_samples(table) < FEW and "kernel" in real
+    quality = UNBIASED if of_few else QUALITY
+    least = {"kernel": max(real["kernel"].high, 0.0)} if of_few else {}  # nothing below it can be told apart
     found = []
-    for x, y in pairs:
+    for x, y in ((COVERAGE, quality), (SPEED, quality), (SPEED, COVERAGE)):
         points = {
-            row.model: (row.cells[x.key].value, row.cells[y.key].value)
+            row.model: (row.cells[x.key].value, max(row.cells[y.key].value, least.get(y.key, -math.inf)))
             for row in table
             if x.key in row.cells and y.key in row.cells
         }
@@ -95,14 +104,16 @@ def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
     places = {name: axes.transData.transform(point) * scale - axes.bbox.p0 * scale for name, point in points.items()}
     taken = [(px - 3, py - 3, px + 3, py + 3) for px, py in places.values()]
     for name, (px, py) in sorted(places.items(), key=lambda item: -item[1][1]):
-        long = LETTER * len(name)
+        long = LETTER * len(short(name))
         tries = [(dx, dy) for dy in (-3, 5, -11, 13, -19, 21, -27, 29) for dx in (6, -6 - long)]
         boxes = [(px + dx, py + dy, px + dx + long, py + dy + 8) for dx, dy in tries]
         inside = [box for box in boxes if box[0] > 0 and box[2] < width and box[1] > 0 and box[3] < height] or boxes
         box = min(inside, key=lambda box: sum(overlap(box, other) for other in taken))
         taken.append(box)
         offset = (box[0] - px, box[1] - py)
-        text = axes.annotate(name, points[name], xytext=offset, textcoords="offset points", fontsize=8, color=INK)
+        text = axes.annotate(
+            short(name), points[name], xytext=offset, textcoords="offset points", fontsize=8, color=INK
+        )
         text.set_in_layout(False)
 
 
@@ -132,12 +143,16 @@ def draw_losses(run: Trained, axes: Axes) -> None:
     if held_out:
         points = (list(held_out), list(held_out.values()))
         axes.plot(*points, "o-", markersize=2.5, linewidth=1, color=SECOND, label="validation")
+    chosen = kept(run.metrics, run.config)
+    if chosen and "validation" in chosen:
+        at = ([chosen["seconds"]], [chosen["validation"]])
+        axes.plot(*at, "o", label="_kept", markersize=8, markerfacecolor="none", markeredgecolor=INK)
     values = sorted([*held_out.values(), *(value for line in run.metrics for value in line["losses"].values())])
     low, high = values[0], values[int(TAIL * (len(values) - 1)) if len(values) > MANY else -1]
     if high > low:
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     axes.set_xlabel("seconds", fontsize=8)
-    if len(axes.get_lines()) > 1:
+    if len(axes.get_legend_handles_labels()[0]) > 1:
         axes.legend(
             loc="lower right",
             bbox_to_anchor=(1, 1),
@@ -151,7 +166,7 @@ def draw_losses(run: Trained, axes: Axes) -> None:
 
 def svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
     """One plot. ``name`` keeps its ids apart from those of the page's other plots."""
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+    with lettering({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         for side, spine in axes.spines.items():

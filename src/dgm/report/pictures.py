@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dgm.errors import Unsupported
 from dgm.protocols import Batch
+from dgm.report.lettering import lettering, short
 from dgm.space import Space
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
 VISIBLE = 40  # pixels that an example's longer side is enlarged to, if it is smaller
 SEPARATOR = 112
-HISTOGRAMS = 9  # columns of a table that are shown
-BINS = 24
+HISTOGRAMS = 60  # columns of a table that are shown
+BINS, WHOLE = 24, 30  # bins of a histogram, and up to how many whole numbers have one each
+ELONGATED = 5  # times as long as wide, from which on the axes of a plane have scales of their own
 FRAME_MS, LAST_MS = 80, 2000  # how long a state of an animation is seen, and the last one
 POINTS, BEHIND = "#3057a8", "#c9c9c9"
 
@@ -103,45 +105,89 @@ def shades(x: Batch, space: Space) -> numpy.ndarray:
     return rgb.expand(*rgb.shape[:-1], 3).numpy()
 
 
-def scatter(x: Batch, space: Space, beside: Batch | None = None) -> Image.Image:
-    """Points of the plane, or a histogram for each of the first columns of a table.
+def scatter(x: Batch, space: Space, beside: Batch | None = None, columns: Sequence[str] = ()) -> Image.Image:
+    """Points of the plane, or a histogram for each column of a table, with axes in the data's own numbers.
 
     Args:
-        beside: Real examples: they set the limits, and in histograms they are the grey area behind.
+        beside: Real examples: they set the limits, and lie behind in grey.
+        columns: The names of the columns; x0, x1 and so on without.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    points, real = x.flatten(1), None if beside is None else beside.flatten(1)
-    figure = Figure(figsize=(3.2, 3.2), dpi=150, layout="constrained")
-    if space.dim == 2:
-        draw_plane(figure.subplots(), points, points if real is None else real)
-    else:
-        draw_histograms(figure, points, real)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(numpy.asarray(canvas.buffer_rgba())[..., :3].copy())
+    points, real = x.flatten(1).double(), None if beside is None else beside.flatten(1).double()
+    names = [short(name) for name in columns] or [f"x{k}" for k in range(points.shape[1])]
+    with lettering({"font.size": 7}):
+        figure = Figure(figsize=(3.2, 3.2), dpi=150)
+        if space.dim == 2:
+            figure.set_layout_engine("constrained")
+            draw_plane(figure.subplots(), points, real, names)
+        else:
+            draw_histograms(figure, points, real, names)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return Image.fromarray(numpy.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def draw_plane(axes: Axes, points: Tensor, limits: Tensor) -> None:
-    low, high = limits.double().amin(0), limits.double().amax(0)
-    (x, y), half = ((low + high) / 2).tolist(), 0.6 * max(float((high - low).max()), 1e-6)
-    axes.set(xlim=(x - half, x + half), ylim=(y - half, y + half), xticks=[], yticks=[], aspect="equal")
-    first, second = points.double().T.numpy()
-    axes.scatter(first, second, s=4, linewidths=0, color=POINTS, alpha=0.7)
+def draw_plane(axes: Axes, points: Tensor, real: Tensor | None, names: Sequence[str]) -> None:
+    limits = points if real is None else real
+    low, high = limits.amin(0), limits.amax(0)
+    middle, half = (low + high) / 2, 0.6 * (high - low).clamp_min(1e-6)
+    if not half.max() > ELONGATED * half.min():
+        half = half.max().expand(2)
+        axes.set(aspect="equal")
+    (left, bottom), (right, top) = (middle - half).tolist(), (middle + half).tolist()
+    axes.set(xlim=(left, right), ylim=(bottom, top), xlabel=names[0], ylabel=names[1])
+    for some, colour in ((real, BEHIND), (points, POINTS)):
+        if some is not None:
+            first, second = some.T.numpy()
+            axes.scatter(first, second, s=4, linewidths=0, color=colour, alpha=0.7)
 
 
-def draw_histograms(figure: Figure, points: Tensor, real: Tensor | None) -> None:
+def draw_histograms(figure: Figure, points: Tensor, real: Tensor | None, names: Sequence[str]) -> None:
+    """Histograms in rows of four; what lies outside the limits is counted in the first and the last bin."""
+    from matplotlib.ticker import MaxNLocator
+
     shown = min(points.shape[1], HISTOGRAMS)
-    side = math.ceil(math.sqrt(shown))
-    for k in range(shown):
-        axes = figure.add_subplot(math.ceil(shown / side), side, k + 1)
-        column = points[:, k].double().numpy()
-        limits = column if real is None else real[:, k].double().numpy()
-        edges = numpy.histogram_bin_edges(limits, BINS)
+    across = min(shown, 4)
+    down = math.ceil(shown / across)
+    width, height = 1.6 * across, 1.35 * down + 0.3
+    figure.set_size_inches(width, height)
+    # by hand: to solve for the places of sixty axes takes seconds
+    room = {"left": 0.4 / width, "right": 1 - 0.1 / width, "bottom": 0.5 / height, "top": 1 - 0.3 / height}
+    figure.subplots_adjust(**room, wspace=0.4, hspace=0.6)
+    for k, axes in enumerate(figure.subplots(down, across, squeeze=False).flat):
+        if k >= shown:
+            axes.set_axis_off()
+            continue
+        column = points[:, k].numpy()
+        limits = column if real is None else real[:, k].numpy()
+        edges = bin_edges(limits)
         if real is not None:
-            axes.hist(limits, edges.tolist(), density=True, color=BEHIND)
+            axes.hist(limits, edges.tolist(), weights=shares(limits), color=BEHIND, label="data")
         inside = numpy.clip(column, edges[0], edges[-1])
-        axes.hist(inside, edges.tolist(), density=True, histtype="step", color=POINTS)
-        axes.set_title(f"x{k}", fontsize=7, pad=2)
-        axes.set(xticks=[], yticks=[])
+        drawn = {"histtype": "step", "color": POINTS, "label": "samples"}
+        axes.hist(inside, edges.tolist(), weights=shares(inside), **drawn)
+        axes.set_title(names[k], fontsize=7, pad=2)
+        axes.tick_params(labelsize=6)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.yaxis.set_major_locator(MaxNLocator(2))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    left_out = points.shape[1] - shown
+    if left_out:
+        figure.suptitle(f"the first {shown} of {points.shape[1]} columns", fontsize=7)
+    if real is not None:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="lower right", ncols=2, frameon=False)
+
+
+def bin_edges(x: numpy.ndarray) -> numpy.ndarray:
+    """A bin for each of a few whole numbers, else `BINS` of equal width."""
+    low, high = x.min(), x.max()
+    if high - low < WHOLE and (x == x.round()).all():
+        return numpy.arange(low - 0.5, high + 1)
+    return numpy.histogram_bin_edges(x, BINS)
+
+
+def shares(x: numpy.ndarray) -> numpy.ndarray:
+    """Weights by which bars are shares of all."""
+    return numpy.full(len(x), 1 / len(x))

@@ -20,11 +20,15 @@ from dgm import __version__
 from dgm.data import Dataset, text
 from dgm.data.palette import in_colour
 from dgm.errors import BadInput
+from dgm.evaluation.cautions import cautions, epochs, kept
 from dgm.protocols import Batch
 from dgm.report import collect, figures
 from dgm.report.pictures import grid, lines, scatter
 from dgm.report.sound import spectrograms
 from dgm.report.table import (
+    BITS,
+    FEW,
+    GIVEN,
     Column,
     Row,
     Trained,
@@ -42,6 +46,11 @@ from dgm.space import Space
 
 SPACES = ("classifier", "pca", "pixels")  # the first that was measured is that of the table
 DISTANCES = ("kernel", "frechet_infinity", "frechet", "precision", "density", "recall", "coverage")
+PARTS = {
+    "likelihood": (BITS, GIVEN),
+    "quality and coverage": ("quality", "coverage"),
+    "score, copies and cost": ("score", "copies", "cost"),
+}
 PAIRS = 6  # samples beside their nearest training examples
 PAIR_SCALE = 40  # pixels of their longer side
 
@@ -102,7 +111,11 @@ def summary(
             for name, table in tables.items()
         },
         "left_out": [dict(left) for left in left_out],
-        "runs": [{key: value for key, value in asdict(run).items() if key != "metrics"} for run in runs],
+        "runs": [
+            {key: value for key, value in asdict(run).items() if key != "metrics"}
+            | {"selected": kept(run.metrics, run.config), "cautions": cautions(run.evaluation, run.metrics, run.config)}
+            for run in runs
+        ],
     }
 
 
@@ -120,28 +133,55 @@ def page(tables: Mapping[str, list[Row]], dataset: Dataset, document: Mapping[st
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"interval": interval, "leaders": leaders}
+    environment.globals |= {"interval": interval, "leaders": leaders, "selected": selected}
     first, table = next(iter(tables.items()))
+    levels = {name: reference([run for row in rows for run in row.runs], name) for name, rows in tables.items()}
     return environment.from_string(files.joinpath("report.html").read_text()).render(
         css=files.joinpath("report.css").read_text(),
         tables=tables,
         table=table,
-        groups={name: by_group(columns_of(rows), name == first) for name, rows in tables.items()},
-        levels={name: reference([run for row in rows for run in row.runs], name) for name, rows in tables.items()},
+        parts={name: parts(columns_of(rows), name == first) for name, rows in tables.items()},
+        levels=levels,
         dataset=dataset,
         document=document,
         runs=[run for row in table for run in row.runs],
         budgets=sorted({budget(run) for row in table for run in row.runs}),
         cards=cards(table, dataset),
-        trilemma=figures.trilemma(table),
+        told=told(table),
+        few=FEW,
+        trilemma=figures.trilemma(table, levels[first]),
         curves=dict(figures.curves(table)),
     )
 
 
-def by_group(columns: Sequence[Column], main: bool) -> dict[str, list[Column]]:
-    """Columns under their groups; beside the main table, only those that depend on the feature space."""
-    kept = [column for column in columns if main or column.key in DISTANCES]
-    return {group: list(members) for group, members in groupby(kept, lambda column: column.group)}
+def parts(columns: Sequence[Column], main: bool) -> dict[str, dict[str, list[Column]]]:
+    """Columns under their groups, in tables narrow enough to be seen whole; of a second feature space the distances."""
+    shown = [column for column in columns if main or column.key in DISTANCES]
+    groups = {group: list(members) for group, members in groupby(shown, lambda column: column.group)}
+    found = {title: {name: groups[name] for name in names if name in groups} for title, names in PARTS.items()}
+    return {title: members for title, members in found.items() if members}
+
+
+def told(table: Sequence[Row]) -> dict[str, list[str]]:
+    """What to say of each run before its numbers are read: cautions, and what could not be measured."""
+    found = {}
+    for row in table:
+        for run in row.runs:
+            skipped = [f"Not measured: {left['what']}: {left['reason']}." for left in run.evaluation["skipped"]]
+            name = row.model if len(row.runs) == 1 else f"{row.model}, seed {run.seed}"
+            found[name] = cautions(run.evaluation, run.metrics, run.config) + skipped
+    return {name: sentences for name, sentences in found.items() if sentences}
+
+
+def selected(run: Trained) -> str:
+    """Which weights were kept, for a reader."""
+    line = kept(run.metrics, run.config)
+    if line is None:
+        return ""
+    seen = epochs(line, run.config)
+    epoch = "" if seen is None else f", epoch {seen:.3g}"
+    why = "the least validation loss" if "validation" in line else "the last ones"
+    return f"weights of step {line['step']:,}{epoch}: {why}"
 
 
 def budget(run: Trained) -> str:
@@ -184,7 +224,7 @@ def picture(x: Batch, dataset: Dataset, beside: Batch) -> str:
         return encoded(spectrograms(x[:SOUNDS], dataset.rate))
     if len(dataset.space.shape) == 3:
         return encoded(grid(*in_colour(x, dataset.space, about)))
-    return encoded(scatter(x, dataset.space, beside))
+    return encoded(scatter(x, dataset.space, beside, dataset.columns))
 
 
 def encoded(image: Image.Image) -> str:

@@ -136,3 +136,12 @@ def test_frechet_of_features_far_from_zero_keeps_its_digits() -> None:
     x, y = torch.randn(400, 3, dtype=torch.float64), 2 * torch.randn(300, 3, dtype=torch.float64)
     moved = frechet_distance(x + 1e7, y + 1e7)
     assert moved.item() == pytest.approx(frechet_distance(x, y).item(), rel=1e-6)
+
+
+def test_a_point_on_the_edge_of_a_ball_is_outside() -> None:
+    """Six of each point, so that every radius is 0; of whole numbers, whose distances are exact."""
+    x = torch.randint(-9, 9, (20, 3)).double().repeat(6, 1)
+    assert [float(value) for value in precision_recall_density_coverage(x, x)] == [0, 0, 0, 0]
+    line, far = torch.arange(12.0)[:, None].double(), 100 * torch.arange(12)[:, None].double()
+    for first, inside in ((13, 1), (14, 0)):  # the last point's third neighbour is 3 away, all others' are nearer
+        assert precision_recall_density_coverage(line, far + first).precision == inside / 12

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "src" / "dgm"
 FILES = sorted(ROOT.rglob("*.py"))
 # the lowest layer first; a module may import its own layer and those before it
 LAYERS = [
-    {"errors", "settings", "seeds", "space", "protocols", "inputs", "modes", "memory"},
+    {"errors", "documents", "files", "settings", "seeds", "space", "protocols", "inputs", "modes", "memory"},
     {"distributions", "networks", "processes"},
     {"samplers", "sampling", "likelihood"},
     {"models"},

@@ -100,11 +100,13 @@ def test_many_pixels_average_to_the_few(runs: Path) -> None:
 
 
 def test_colours_have_the_grey_that_was_given(runs: Path) -> None:
-    x = edited(runs, "colourise colour --split train --examples 3 -n 2 --steps 6 --resamplings 1").astype(float)
+    x = edited(
+        runs, "colourise colour --data colours.npy --split train --examples 3 -n 2 --steps 6 --resamplings 1"
+    ).astype(float)
     assert x.shape == (6, 3, 8, 8)
     from dgm.runs import Run
 
-    grey = Run(runs / "colour").dataset().train.x[:3].double().mean(1).numpy().repeat(2, 0)
+    grey = Run(runs / "colour").dataset(str(runs / "colours.npy")).train.x[:3].double().mean(1).numpy().repeat(2, 0)
     inside = ((x > 0) & (x < 255)).all(1)
     assert inside.mean() > 0.3
     assert abs(x.mean(1) - grey)[inside].max() <= 0.5

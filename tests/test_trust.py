@@ -14,6 +14,7 @@ from commands import dgm
 import dgm as library
 from dgm import registry, runs
 from dgm.errors import BadInput, DgmError
+from dgm.evaluation.evaluate import FORMAT
 from dgm.space import Space
 
 EVIL = """
@@ -53,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run.mkdir()
     about = {"format": runs.FORMAT, "model": registry.describe(model), "training": {}}
     runs.write_json(about | {"data": {"name": "digits", "options": {}}}, run / "config.json")
-    runs.write_json({"format": 1, "likelihood": [], "metrics": []}, run / "evaluation.json")
+    runs.write_json({"format": FORMAT, "likelihood": [], "metrics": []}, run / "evaluation.json")
     runs.write_weights(model.state_dict(), run / "weights.safetensors")
     runs.write_manifest(run, ["weights.safetensors"])
     (run / "evaluation.json").touch()
@@ -147,3 +148,47 @@ def test_trust_is_asked_for_and_given(tmp_path: Path) -> None:
     assert "--trust" in refused.stderr
     trusted = command("sample run -n 2 --out x.npz --trust")
     assert trusted.returncode == 0, trusted.stderr
+
+
+# -- data
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """A table of the user's, and a run from elsewhere that says it was trained on it."""
+    path = tmp_path / "private.csv"
+    path.write_text("salary,age\n" + "".join(f"{k * k % 97},{k}\n" for k in range(40)), encoding="utf-8")
+    for verb in (f"train gmm --data {path} --steps 2 --out run", f"evaluate run --data {path} --samples 20"):
+        assert dgm(verb, cwd=tmp_path).returncode == 0
+    return path
+
+
+@pytest.mark.parametrize(
+    "verb", ["evaluate run --samples 20", "report run --out page.html", "train --resume run --steps 4"]
+)
+def test_a_path_is_named_and_read_only_where_the_user_names_it(verb: str, private: Path) -> None:
+    folder = private.parent
+    refused = dgm(verb, cwd=folder)
+    assert refused.returncode == 2
+    assert f"add: --data {private}" in refused.stderr
+    assert not (folder / "page.html").exists()
+    done = dgm(f"{verb} --data private.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_data_that_is_not_the_runs_is_not_shown(private: Path) -> None:
+    folder = private.parent
+    private.write_text(private.read_text(encoding="utf-8").replace("97", "96"), encoding="utf-8")
+    (folder / "other.csv").write_text("a,b\n" + "".join(f"{k},{k % 3}\n" for k in range(40)), encoding="utf-8")
+    done = dgm("report run --out page.html --data other.csv", cwd=folder)
+    assert done.returncode == 2
+    assert "its sha256 is" in done.stderr
+    assert not list(folder.glob("page*"))
+
+
+def test_a_named_set_needs_no_path_but_must_be_the_runs(folder: Path) -> None:
+    run = runs.Run(folder / "run")
+    assert run.dataset().name == "digits"
+    run.config["data"]["sha256"] = "0" * 64
+    with pytest.raises(BadInput, match="its sha256 is"):
+        run.dataset()

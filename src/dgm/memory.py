@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ M = TypeVar("M")
 LARGE = 2**28  # bytes of one tensor, from which on a model is sized up before any of it is made
 SHARE = 0.25  # of the memory, for the weights: training keeps their gradients and two averages besides
 MOST_TENSORS = 4000  # of one model; far above any that learns, and made within a second
+BOMB_BYTES, BOMB_RATIO = 1 << 30, 200  # unpacked, and times what is packed: data is seldom packed to a hundredth
 COUNTED = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.eye)
 
 
@@ -28,7 +30,12 @@ def total() -> int:
 
 
 def available() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes that can be taken now: Linux's estimate, which counts what is only a cache of the disk as free."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def gibibytes(size: float) -> str:
@@ -66,6 +73,7 @@ class Bounded(TorchFunctionMode):
     Args:
         what: Whose tensors they are, for the error.
         largest: Bytes of one tensor.
+        most: Bytes of all, where they must be less than that share.
 
     Raises:
         BadInput: For more than `SHARE` of the memory, or more tensors than `MOST_TENSORS`.
@@ -78,9 +86,9 @@ class Bounded(TorchFunctionMode):
         dgm.errors.BadInput: vae of these settings needs 3,725,290.3 GiB for its weights, this machine has ...
     """
 
-    def __init__(self, what: str, largest: float = math.inf) -> None:
+    def __init__(self, what: str, largest: float = math.inf, most: float = math.inf) -> None:
         super().__init__()
-        self.what, self.largest = what, largest
+        self.what, self.largest, self.most = what, largest, most
         self.bytes = self.tensors = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -99,11 +107,37 @@ class Bounded(TorchFunctionMode):
             wrong = f"{self.what} of these settings needs {gibibytes(self.bytes)} for its weights"
             held = f"this machine has {gibibytes(total())} of memory, of which a quarter may be weights"
             raise BadInput(f"{wrong}, {held}", "choose a smaller one, or smaller data")
+        if self.bytes > self.most:
+            wrong = f"{self.what} needs {gibibytes(self.bytes)} or more, expected at most {gibibytes(self.most)}"
+            raise BadInput(wrong, "choose a smaller one")
         if self.tensors > MOST_TENSORS:
             wrong = f"{self.what} of these settings has more than {MOST_TENSORS:,} tensors of weights"
             raise BadInput(wrong, "choose one of fewer layers")
         if size > self.largest:
             raise Large
+
+
+def refuse_what_does_not_fit(what: str, needed: float, remedy: str) -> None:
+    """Before it is read.
+
+    Raises:
+        BadInput: Where it needs more memory than is free.
+    """
+    if needed > (free := available()):
+        raise BadInput(f"{what} takes {gibibytes(needed)} of memory, {gibibytes(free)} are free", remedy)
+
+
+def refuse_a_bomb(path: Path, unpacked: int, remedy: str) -> None:
+    """Before it is unpacked.
+
+    Raises:
+        BadInput: For a file that unpacks to more than is free, or a small one that unpacks to gigabytes.
+    """
+    packed = path.stat().st_size
+    if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed:
+        times = f"{unpacked // max(1, packed):,} times as much"
+        raise BadInput(f"{path} has {packed:,} bytes and unpacks to {gibibytes(unpacked)}, {times}", remedy)
+    refuse_what_does_not_fit(f"{path}, unpacked,", unpacked, remedy)
 
 
 def refuse_too_many(n: int, space: Space) -> None:

@@ -20,10 +20,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,75 +31,30 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dgm import data, registry
+from dgm import data, documents, memory, registry
 from dgm.data import Dataset
+from dgm.data.dataset import fingerprint
+from dgm.documents import read as read_json
+from dgm.documents import read_object
 from dgm.errors import BadInput, DamagedRun, DgmError
+from dgm.files import replacing, writable
 from dgm.inputs import place
 from dgm.networks.embeddings import set_label_shares
 from dgm.protocols import Model
+from dgm.space import Space
+
+__all__ = ["Run", "load", "read_json", "read_object", "replacing", "writable", "write_json", "write_weights"]
 
 FORMAT = 1
+WEIGHTS = ["weights.safetensors"]
+STATE = ["state.safetensors", "state.json"]
+SPARE = 1 << 28  # bytes that making a model may take beside those of its weights
 log = logging.getLogger("dgm")
-
-
-@contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """A temporary path beside ``out`` to write a file or a folder to; it becomes ``out`` once it is whole."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with writable(out):
-        try:
-            yield temporary
-            for path in [*temporary.rglob("*"), temporary] if temporary.is_dir() else [temporary]:
-                flush(path)
-            temporary.replace(out)
-            flush(out.parent)
-        finally:
-            if temporary.is_dir():
-                shutil.rmtree(temporary)
-            else:
-                temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def writable(path: Path) -> Iterator[None]:
-    """A full disk or a missing permission, met inside, is said in one line."""
-    try:
-        yield
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise BadInput(f"{path} cannot be written: {reason}", "make room there or get permission") from error
-
-
-def flush(path: Path) -> None:
-    """Waits until a file or a folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_json(document: Any, out: Path) -> None:
     with replacing(out) as temporary:
-        temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise DamagedRun(f"{path} is missing", "name a run directory as `dgm train` writes it") from error
-    except OSError as error:
-        raise DamagedRun(f"{path} cannot be read: {error.strerror}", "mend its permissions") from error
-    except ValueError as error:
-        raise DamagedRun(f"{path} is no JSON: {error}", "take the file from a copy, or train again") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise DamagedRun(f"{path} holds no JSON object", "take the file from a copy, or train again")
-    return document
+        temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_weights(weights: Mapping[str, Tensor], out: Path) -> None:
@@ -110,8 +65,12 @@ def write_weights(weights: Mapping[str, Tensor], out: Path) -> None:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     try:
+        held, most = path.stat().st_size, memory.available()
+        if held > most:
+            wrong = f"{path} has {memory.gibibytes(held)}, {memory.gibibytes(most)} of memory are free"
+            raise BadInput(wrong, "use a machine with more memory")
         return load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, LookupError) as error:
         raise DamagedRun(f"{path} cannot be read: {error}", "take the file from a copy, or train again") from error
 
 
@@ -119,17 +78,24 @@ def write_manifest(folder: Path, names: list[str]) -> None:
     write_json({name: sha256(folder / name) for name in names}, folder / "manifest.json")
 
 
-def check_manifest(folder: Path) -> None:
-    """Compares the files of a folder with its manifest.
+def check_manifest(folder: Path, names: list[str]) -> dict[str, str]:
+    """The sha256 of the files of a folder, once they are those of its manifest. It guards against damage: who wants to
+    can write another manifest.
 
     Raises:
-        DamagedRun: Naming the first file that is missing or differs.
+        DamagedRun: Naming the first file that is missing or differs, or a manifest that is not of these files.
     """
-    for name, expected in read_object(folder / "manifest.json").items():
+    path = folder / "manifest.json"
+    manifest: dict[str, str] = documents.checked(read_json(path), dict[str, str], path)
+    if sorted(manifest) != sorted(names):
+        listed = ", ".join(sorted(manifest)) or "nothing"
+        raise DamagedRun(f"{path} lists {listed}, expected {', '.join(names)}", documents.REMEDY)
+    for name in names:
         if not (folder / name).is_file():
-            raise DamagedRun(f"{folder / name} is missing", "take the file from a copy, or train again")
-        if sha256(folder / name) != expected:
+            raise DamagedRun(f"{folder / name} is missing", documents.REMEDY)
+        if sha256(folder / name) != manifest[name]:
             raise DamagedRun(f"{folder / name} is damaged: its sha256 is not the manifest's", "take it from a copy")
+    return manifest
 
 
 def sha256(path: Path) -> str:
@@ -165,38 +131,82 @@ class Run:
         if not (self.path / "config.json").is_file():
             wrong = f"{path} is no run directory: it has no config.json"
             raise DamagedRun(wrong, "name a directory that `dgm train --out` wrote")
-        self.config = read_object(self.path / "config.json")
-        if self.config.get("format") != FORMAT:
-            wrong = f"{path} has the run format {self.config.get('format')}, this dgm reads {FORMAT}"
+        refuse_links(self.path)
+        where = self.path / "config.json"
+        document = read_object(where)
+        if document.get("format") != FORMAT:
+            wrong = f"{path} has the run format {document.get('format')!r:.60}, this dgm reads {FORMAT}"
             raise DamagedRun(wrong, "use the dgm that wrote it, or train again")
         for part in ("model", "data", "training"):
-            if not isinstance(self.config.get(part), dict):
-                raise DamagedRun(f"{path}/config.json says nothing of the {part}", "take the file from a copy")
+            if not isinstance(document.get(part), dict):
+                raise DamagedRun(f"{where} says nothing of the {part}", "take the file from a copy")
+        self.config: Any = documents.checked(document, documents.Config, where)
+        self.space = Space.from_json(self.config["model"]["space"])
+        fitting(self.config["data"], self.space, where)
 
     @property
     def finished(self) -> bool:
         return (self.path / "manifest.json").is_file()
 
-    def dataset(self, *, root: str | Path | None = None) -> Dataset:
-        """The data that the model was trained on."""
-        return data.load(self.config["data"]["name"], root=root, **self.config["data"]["options"])
+    def dataset(self, named: str | None = None, *, root: str | Path | None = None) -> Dataset:
+        """The data that the model was trained on, once its sha256 is known to be the same.
+
+        Args:
+            named: The data set or path that the user names; needed for a path, since a file must not choose what is
+                read.
+
+        Raises:
+            BadInput: For a path that the user has not named, or data that is not the run's.
+        """
+        about = self.config["data"]
+        if named is None and about["name"] not in data.SETS:
+            wrong = f"{self.path} was trained on '{about['name']}', and what is read is for you to say"
+            raise BadInput(wrong, f"if it may be read, add: --data {shlex.quote(about['name'])}")
+        found = data.load(named or about["name"], root=root, **about["options"])
+        expected, got = about.get("sha256"), fingerprint(found.train.x)
+        if got != expected and (expected is not None or named is not None):
+            wrong = f"{found.name} is not the data of {self.path}: its sha256 is {got}, expected {expected}"
+            raise BadInput(wrong, "name the data that it was trained on")
+        return found
+
+    def model_class(self) -> type[Model]:
+        """The class that config.json names, as far as a file may."""
+        return registry.class_in_file(self.config["model"]["name"])
 
     def untrained(self, model: type[Model] | None = None) -> Model:
-        """The model with its first weights, of the class that config.json names, as far as it may, or of ``model``."""
-        return registry.from_description(self.config["model"], model)
+        """The model with its first weights, of ``model`` or else the class that config.json names.
+
+        Raises:
+            BadInput: For a class that a file may not name.
+            DamagedRun: For a description that no model can be made from, or one far larger than the run's weights.
+        """
+        cls = model or self.model_class()
+        kept = max((path.stat().st_size for path in self.path.rglob("*.safetensors")), default=0)
+        most = SPARE + 4 * kept
+        with (
+            refusing(f"{self.path / 'config.json'} describes a model that cannot be made"),
+            memory.Bounded("it", most=most),
+        ):
+            return registry.from_description(self.config["model"], cls)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights to use: the final ones, or those of the newest good checkpoint while training has not ended."""
         if self.finished:
-            check_manifest(self.path)
+            check_manifest(self.path, WEIGHTS)
             return read_weights(self.path / "weights.safetensors")
         state, values = self.newest_checkpoint()
         log.warning("the training in %s has not ended; these are its weights after step %s", self.path, values["step"])
         return weights_of(state)
 
+    def evaluation(self) -> Any:
+        """What evaluation.json holds."""
+        path = self.path / "evaluation.json"
+        return documents.checked(read_json(path), documents.Evaluation, path)
+
     def checkpoints(self) -> list[Path]:
         """The newest first."""
-        return sorted(self.path.glob("checkpoints/step-*"), reverse=True)
+        found = (folder for folder in self.path.glob("checkpoints/step-*") if folder.name[5:].isdecimal())
+        return sorted(found, reverse=True)
 
     def newest_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and plain values of the newest checkpoint that is not damaged; those that are get a warning.
@@ -207,8 +217,9 @@ class Run:
         damages: list[DgmError] = []
         for folder in self.checkpoints():
             try:
-                check_manifest(folder)
-                state = read_weights(folder / "state.safetensors"), read_object(folder / "state.json")
+                check_manifest(folder, STATE)
+                values = documents.checked(read_json(folder / STATE[1]), documents.State, folder / STATE[1])
+                state = read_weights(folder / STATE[0]), values
             except DamagedRun as damage:
                 damages.append(damage)
                 continue
@@ -221,11 +232,14 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl. A last one without its end is of a training that was killed, and left out."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        if not path.is_file():
+            return []
         try:
-            return [json.loads(line) for line in lines if line.endswith("\n")]
-        except ValueError as error:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        except (ValueError, RecursionError) as error:
             raise DamagedRun(f"{path} has a line that is no JSON: {error}", "take the file from a copy") from error
+        return [documents.checked(row, documents.Line, f"{path}, line {k + 1}") for k, row in enumerate(rows)]
 
     def selection(self) -> Selection | None:
         """Where the weights to use come from, as far as it has trained; None before the first line of metrics.jsonl."""
@@ -234,11 +248,40 @@ class Run:
             return None
         note = lines[-1].get("note", "")
         validated = [(line["validation"], line["step"]) for line in lines if "validation" in line]
-        last, stopped = lines[-1]["step"], note if lines[-1]["progress"] < 1 else ""
+        last, stopped = lines[-1]["step"], note if lines[-1].get("progress", 1) < 1 else ""
         if not validated or self.config["training"].get("select") == "last":
             return Selection(last, last, None, stopped)
         loss, step = min(validated)
         return Selection(step, last, loss, stopped)
+
+
+def refuse_links(folder: Path) -> None:
+    """A run from elsewhere must not lead out of its directory."""
+    for found in chain.from_iterable(folder.glob(part) for part in ("*", "*/*", "*/*/*")):
+        if found.is_symlink() and not found.resolve().is_relative_to(folder.resolve()):
+            raise DamagedRun(f"{found} is a link that leads out of the run directory", "put the file itself there")
+
+
+def fitting(about: Mapping[str, Any], space: Space, where: Path) -> None:
+    """Looks at what config.json says of the data beside the space: alphabet, palette, columns and rate.
+
+    Raises:
+        DamagedRun: For the first that does not fit.
+    """
+    letters, colours = about.get("alphabet", ""), about.get("palette", "")
+    wrong = {
+        "alphabet has fewer characters than the space has values": letters and len(letters) < (space.values or 0),
+        "palette has fewer colours than the space has values": colours and len(colours) < 6 * (space.values or 0),
+        "palette is not in hexadecimal digits": colours.strip("0123456789abcdef") or len(colours) % 6,
+        "columns are not as many as the space's dimensions": len(about.get("columns", [])) not in (0, space.dim),
+        "label_shares are below 0": min(about.get("label_shares", []), default=0) < 0,
+        "rate is not from 0 to 1,000,000": not 0 <= about.get("rate", 0) <= 1_000_000,
+        "options say what is read": about["options"].keys() & {"name", "root"},
+        "options say bytes, and the space has not 256 values": about["options"].get("bytes") and space.values != 256,
+    }
+    for words, holds in wrong.items():
+        if holds:
+            raise DamagedRun(f"{where}: the data's {words}", documents.REMEDY)
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -247,6 +290,40 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for part in ("model/", "ema/", "best/"):
         weights |= {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
     return weights
+
+
+@contextmanager
+def refusing(wrong: str) -> Iterator[None]:
+    """Whatever fails inside is the fault of what a file says, which can be wrong in any way that code can fail."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).rpartition("; ")[0] if isinstance(error, DgmError) else f"{type(error).__name__}: {error}"
+        raise DamagedRun(f"{wrong}: {' '.join(reason.split())}", documents.REMEDY) from error
+
+
+def put(weights: Mapping[str, Tensor], model: Model, source: Path) -> None:
+    """Puts weights into a model.
+
+    Raises:
+        DamagedRun: For names, shapes or types that are not the model's, and for weights that are not finite.
+    """
+    own = model.state_dict()
+    wrong = next((name for name, kept in weights.items() if name in own and kept.dtype != own[name].dtype), None)
+    try:
+        if wrong is not None:
+            raise RuntimeError(f"{wrong} is of {weights[wrong].dtype}, expected {own[wrong].dtype}")
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        wrong = f"the weights in {source} do not fit its config.json: {' '.join(str(error).split())}"
+        raise DamagedRun(wrong, "take both files from one run") from error
+    learnt = dict(model.named_parameters(remove_duplicate=False))
+    for name, tensor in model.state_dict().items():
+        # a buffer may hold an infinity, such as a mask's
+        if tensor.is_floating_point() and not (tensor.isfinite() if name in learnt else ~tensor.isnan()).all():
+            raise DamagedRun(
+                f"the weights '{name}' in {source} are not finite", "take them from a copy, or train again"
+            )
 
 
 def load(path: str | Path, model: type[Model] | None = None) -> Model:
@@ -261,10 +338,6 @@ def load(path: str | Path, model: type[Model] | None = None) -> Model:
     """
     run = Run(path)
     trained = run.untrained(model)
-    try:
-        trained.load_state_dict(run.weights(), strict=True)
-    except RuntimeError as error:
-        wrong = f"the weights in {path} do not fit its config.json: {' '.join(str(error).split())}"
-        raise DamagedRun(wrong, "take both files from one run") from error
+    put(run.weights(), trained, run.path)
     set_label_shares(trained, run.config["data"].get("label_shares", []))
     return trained.eval()

@@ -105,5 +105,5 @@ def test_samples_are_written_in_colour_and_pictures_are_gone_on_with(folder: Pat
     dgm("sample run -n 4 --out grid.png")
     grid = numpy.asarray(Image.open(tmp_path / "grid.png")).reshape(-1, 3)
     assert len(numpy.unique(grid, axis=0)) == 6  # five colours and the lines between
-    dgm("evaluate run --samples 20")
-    dgm("report run --out report.html")
+    dgm(f"evaluate run --samples 20 --data {folder}")
+    dgm(f"report run --out report.html --data {folder}")

@@ -83,6 +83,7 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", help=f"the label of all: {labels.HELP} (none)")
     parser.add_argument("--seed", type=seed(), default=0, help="result k depends on this and on k alone (0)")
     parser.add_argument("--out", required=True, help="a .png, or an .npz file of the results alone")
+    own.add_data(parser)
     own.add_trust(parser)
 
 
@@ -321,7 +322,7 @@ def examples(args: argparse.Namespace, space: Space, about: Mapping[str, Any]) -
         return given(Path(args.given), space, dict(about))
     from dgm.runs import Run
 
-    split = Run(args.run).dataset().splits[args.split]
+    split = Run(args.run).dataset(args.data).splits[args.split]
     if args.examples is not None and args.examples > len(split):
         raise BadInput(
             f"the {args.split} split has {len(split):,} examples, got --examples {args.examples}", "ask for fewer"

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--draws", type=whole(1, 1_000_000), default=1, help="random draws an example, for bounds and estimates (1)"
     )
     parser.add_argument("--seed", type=seed(), default=0, help="of the samples and the draws (0)")
+    own.add_data(parser)
     own.add_trust(parser)
     parser.add_argument(
         "--marginal", action="store_true", help="log p(x) of a conditional model, summed over its labels"
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     with Progress("evaluating", quiet=args.json) as progress:
         document = evaluate(
             model,
-            trained.dataset(),
+            trained.dataset(args.data),
             samples=args.samples,
             split=args.split,
             spaces=args.features,

@@ -67,16 +67,15 @@ def kept_of(dimensions: int, share: float | None, usual: float) -> int:
 def picture(path: Path, space: Space, about: dict[str, Any], share: float | None) -> tuple[Tensor, int]:
     """An image at the run's size. One of the run's width with fewer rows is the upper part, and all of it is kept."""
     import torch
-    from PIL import Image
 
-    from dgm.data.folder import UNREADABLE, pixels
+    from dgm.data.folder import UNREADABLE, opened, pixels
     from dgm.data.palette import tokens
 
     if len(space.shape) != 3 or not space.discrete:
         raise BadInput(f"a picture cannot be given to a model of {space}", "give what the model was trained on")
     channels, height, width = space.shape
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             rows = image.height if image.width == width and image.height < height else height
     except UNREADABLE as error:
         raise BadInput(f"{path} cannot be read as an image", "give another") from error

@@ -1,4 +1,4 @@
-"""Models of the user's own: found from where one stands, if they are named on the command line or trusted."""
+"""What is the user's own: a model found from where one stands, if it is named on the command line or trusted; data."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def model_class(name: str) -> type[Model]:
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust", action="store_true", help="import the class that the run names, code of its own")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", help="the run's data, where it is your own: a file must not choose what is read")
 
 
 def trust(args: argparse.Namespace, *runs: str | Path) -> None:

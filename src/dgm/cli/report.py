@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", help="run directories of one data set, evaluated, or folders of such")
     out = "the page to write; .json and .csv come beside it (report.html)"
     parser.add_argument("--out", default="report.html", help=out)
+    own.add_data(parser)
     own.add_trust(parser)
 
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     paths = [path for given in args.runs for path in runs_in(Path(given))]
     own.trust(args, *paths)
-    write_report(paths, out, command=shlex.join(["dgm", *sys.argv[1:]]))
+    write_report(paths, out, named=args.data, command=shlex.join(["dgm", *sys.argv[1:]]))
     print(f"report: {out}")
     return 0
 

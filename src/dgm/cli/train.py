@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SEE_HELP = "see `dgm train --help`"
 # what may be changed as a run goes on: how long, on what and how often it is saved, but nothing that decides its result
 RESUMABLE = {
-    *("name", "resume", "trust", "steps", "budget"),
+    *("name", "resume", "trust", "data", "steps", "budget"),
     *("accelerator", "devices", "checkpoint_every", "keep", "tensorboard"),
 }
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -219,14 +219,13 @@ def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
     Args:
         given: The names of the options that were given.
     """
-    from dgm.registry import from_description
     from dgm.runs import Run
     from dgm.training import fit
 
     own.trust(chosen, chosen.resume)
     run = Run(Path(chosen.resume))
     refuse_what_a_run_keeps(run, chosen, given)
-    model, dataset = from_description(run.config["model"]), run.dataset()
+    model, dataset = run.untrained(), run.dataset(chosen.data if "data" in given else None)
     done = max((int(folder.name.removeprefix("step-")) for folder in run.checkpoints()), default=0)
     changed = {name: value for name, value in training_settings(chosen).items() if name in given}
     if run.finished and not changed.keys() & {"steps", "budget"}:
@@ -255,7 +254,7 @@ def refuse_what_is_done(run: Run, done: int, changed: dict[str, Any]) -> None:
         raise BadInput(
             f"{run.path} is at step {done} already, got --steps {changed['steps']}", f"give more than {done}"
         )
-    seconds = max((line["seconds"] for line in run.metrics()), default=0.0)
+    seconds = max((line.get("seconds", 0.0) for line in run.metrics()), default=0.0)
     if changed.get("budget") is not None and changed["budget"] <= seconds:
         wrong = f"{run.path} was trained for {seconds:.0f} s already, got --budget {changed['budget']:g}s"
         raise BadInput(wrong, "give more, the time so far counts")

@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from dgm.data import memory
 from dgm.data.dataset import Dataset, Split, order
 from dgm.data.table import SETS, Spec, found, roots
+from dgm.documents import misfit
 from dgm.errors import BadInput, UnknownName
 from dgm.inputs import brief, whole
 
@@ -28,7 +29,7 @@ FILES = {
     ".txt": ("text", ("context", "bytes")),
 }
 
-__all__ = ["Dataset", "Split", "load", "order"]
+__all__ = ["SETS", "Dataset", "Split", "load", "order"]
 
 
 def load(name: str | Path | Any, *, root: str | Path | None = None, **options: Any) -> Dataset:
@@ -97,7 +98,16 @@ def named(name: str, spec: Spec, root: str | Path | None, options: dict[str, Any
         from dgm.data.download import fetch
 
         folder = fetch(name, spec, root)
+    check_types(name, make, options)
     return replace(make(folder, *([part] if part else []), **options), name=name, options=options)
+
+
+def check_types(name: str, make: Callable[..., Dataset], options: dict[str, Any]) -> None:
+    """Looks at each option, which may come from a file, before a loader does."""
+    hints = get_type_hints(make)
+    for option, value in options.items():
+        if wrong := misfit(value, hints[option], option):
+            raise BadInput(f"{name}: {wrong}", f"give another --{option}")
 
 
 def own(path: Path, options: dict[str, Any]) -> Dataset:
@@ -117,4 +127,5 @@ def own(path: Path, options: dict[str, Any]) -> Dataset:
     for option in options:
         if option not in known:
             raise UnknownName.of(f"option of {path.name}", option, known)
+    check_types(path.name, make, options)
     return replace(make(path, **options), name=str(path), options=options)

@@ -6,6 +6,8 @@ and a split's name alone for its x, so that files such as scikit-learn's, Keras'
 
 from __future__ import annotations
 
+import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from torch import Tensor
 from dgm.data.dataset import Dataset, consecutive, order, shuffled
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
+from dgm.memory import refuse_a_bomb
 from dgm.space import Space
 
 PARTS = ("train", "validation", "test")
@@ -25,6 +28,9 @@ LETTERS = {"x": "x", "images": "x", "data": "x", "y": "y", "labels": "y", "targe
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 MOST_LEVELS = 65_536
 BLOCK_BYTES = 1 << 26
+# what numpy and zipfile raise for a file that is torn or something else, a MemoryError for a shape that it only claims
+UNREADABLE: tuple[type[Exception], ...] = (ValueError, OSError, EOFError, LookupError, TypeError, RuntimeError)
+UNREADABLE += (zipfile.BadZipFile, zlib.error, struct.error, MemoryError, OverflowError, SyntaxError, RuntimeWarning)
 
 
 def load(path: Path, *, seed: int = 0) -> Dataset:
@@ -65,12 +71,15 @@ def arranged(path: Path, arrays: dict[str, numpy.ndarray], seed: int, stamp: str
 def read(path: Path) -> dict[str, numpy.ndarray]:
     """The arrays, memory-mapped where the format allows it; objects, which would be pickles, are refused."""
     try:
-        found = numpy.load(path, mmap_mode="r", allow_pickle=False)
+        with warnings.catch_warnings(action="error", category=RuntimeWarning):  # of sizes that overflow
+            found = numpy.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(found, numpy.ndarray):
             return {"x": found}
         with found:
+            unpacked = sum(member.file_size for member in found.zip.infolist())
+            refuse_a_bomb(path, unpacked, "save it by numpy.save as .npy, which is not unpacked")
             arrays = renamed(path, dict(found.items()))
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         wrong = f"{path} cannot be read as an array: {error}"
         raise BadInput(wrong, "save numbers with numpy.save or numpy.savez") from error
     if "x" not in arrays and not {"x_train", "x_test"} <= arrays.keys():

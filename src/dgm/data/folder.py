@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import numpy
 import torch
@@ -22,13 +26,17 @@ from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
 from dgm.space import Space
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # of the others some start programs
 DEFAULT_SIZE = 32
+LARGEST_SIDE, LARGEST_PIXELS = 8192, 89_000_000  # of an image that is made, and of one that is read
 GREY = ("1", "L", "LA")
 GREY_16_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # what Pillow raises for a file that is torn, is something else, or would not fit into memory
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE += (RuntimeError, LookupError, TypeError, struct.error)
 WORTH_A_BAR = 1000
 log = logging.getLogger("dgm")
+LOCK = Lock()  # the filters of warnings are one for all threads
 
 
 def load(
@@ -44,8 +52,8 @@ def load(
     Raises:
         BadInput: Naming the image that cannot be read, or a folder that has none.
     """
-    if size is not None and size < 4:
-        raise BadInput(f"--size must be at least 4, got {size}", "give the side in pixels")
+    if size is not None and not 4 <= size <= LARGEST_SIDE:
+        raise BadInput(f"--size must be from 4 to {LARGEST_SIDE:,}, got {size}", "give the side in pixels")
     files = walk.files(path, walk.IMAGES)
     if len(files) < 10:
         raise BadInput(
@@ -67,13 +75,32 @@ def load(
     return dataset if palette is None else clustered(dataset, palette)
 
 
+@contextmanager
+def opened(file: Path) -> Iterator[Image.Image]:
+    """An image whose header has been read, and its pixels not yet.
+
+    Raises:
+        BadInput: With the number of its pixels where they are too many to decode.
+    """
+    with LOCK, warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise BadInput(f"{file}: {error}", "make it smaller, or cut it into pieces") from error
+    with image:
+        if image.width * image.height > LARGEST_PIXELS:
+            wrong = f"{file} has {image.width:,} × {image.height:,} pixels, expected at most {LARGEST_PIXELS:,}"
+            raise BadInput(wrong, "make it smaller, or cut it into pieces")
+        yield image
+
+
 def common_shape(files: list[Path], size: int | None, grey: bool) -> tuple[int, int, int]:
     """(C, H, W) of all images once they are decoded. Reads the headers alone."""
     seen: Counter[tuple[int, int]] = Counter()
     colour = False
     for file in files:
         try:
-            with Image.open(file) as image:
+            with opened(file) as image:
                 seen[image.size[::-1] if lies_on_its_side(image) else image.size] += 1
                 colour |= image.mode not in (*GREY, *GREY_16_BIT)
         except UNREADABLE as error:
@@ -104,9 +131,9 @@ def pixels(file: Path, shape: tuple[int, ...]) -> numpy.ndarray:
     """One image as uint8 (C, H, W): its shorter side resized, its centre cropped."""
     channels, height, width = shape
     try:
-        with Image.open(file) as opened:
-            opened.draft(None, (2 * max(shape),) * 2)  # a JPEG file far larger than that is decoded at less
-            image = eight_bits(ImageOps.exif_transpose(opened)).convert("L" if channels == 1 else "RGB")
+        with opened(file) as image:
+            image.draft(None, (2 * max(shape),) * 2)  # a JPEG file far larger than that is decoded at less
+            image = eight_bits(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
     except UNREADABLE as error:
         raise BadInput(f"{file} cannot be read as an image", "remove or replace it") from error
     factor = max(width / image.width, height / image.height)

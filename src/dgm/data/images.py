@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import math
+import zlib
 from pathlib import Path
 
 import numpy
@@ -12,6 +14,7 @@ from torch import Tensor
 from dgm.data.dataset import Dataset, Split
 from dgm.data.palette import clustered
 from dgm.errors import BadInput
+from dgm.memory import refuse_a_bomb
 from dgm.space import Space
 
 DIGITS = tuple("0123456789")
@@ -92,13 +95,15 @@ def cifar10(folder: Path, *, palette: int | None = None) -> Dataset:
 def read_idx(path: Path) -> Tensor:
     """An idx.gz file of unsigned bytes: two zeros, the type 8, the number of sizes, the sizes, the values."""
     try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
+        with gzip.open(path) as file:
+            head = file.read(4)
+            rank = head[3] if head[:3] == b"\0\0\x08" and len(head) == 4 else 0
+            sizes = tuple(int.from_bytes(file.read(4), "big") for _ in range(rank))
+            refuse_a_bomb(path, math.prod(sizes), "remove it, and it is downloaded again")
+            values = numpy.frombuffer(file.read(math.prod(sizes) + 1), numpy.uint8)
+    except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path} is no gzip file: {error}", "remove it, and it is downloaded again") from error
-    rank = content[3] if len(content) > 4 and content[:3] == b"\0\0\x08" else 0
-    sizes = tuple(int.from_bytes(content[4 + 4 * k : 8 + 4 * k], "big") for k in range(rank))
-    values = numpy.frombuffer(content, numpy.uint8)[4 + 4 * rank :]
-    if rank == 0 or len(values) != numpy.prod(sizes):
+    if rank == 0 or len(values) != math.prod(sizes):
         raise BadInput(f"{path} is no idx file of bytes", "remove it, and it is downloaded again")
     return torch.from_numpy(values.reshape(sizes).copy())
 

@@ -10,6 +10,7 @@ Source: WaveNet (van den Oord et al., 2016), arXiv:1609.03499, section 2.2; ITU-
 from __future__ import annotations
 
 import math
+import struct
 import wave
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from dgm.data import walk
 from dgm.data.dataset import Dataset, Split, consecutive, shuffled
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
+from dgm.memory import refuse_what_does_not_fit
 from dgm.space import Space
 
 MU = 255
@@ -168,16 +170,25 @@ def read(file: Path, rate: int) -> numpy.ndarray:
     x = x.reshape(-1, channels).mean(1)
     if theirs == rate or len(x) == 0:
         return x
+    refuse_what_does_not_fit(f"{file} at {rate} Hz", 24 * len(x) * rate / theirs, "give a lower --rate, or remove it")
     common = math.gcd(theirs, rate)
     return resample_poly(x, rate // common, theirs // common).clip(-1, 1)
 
 
 def opened(file: Path) -> wave.Wave_read:
     try:
-        return wave.open(str(file), "rb")
-    except (wave.Error, EOFError, OSError) as error:
+        sound = wave.open(str(file), "rb")  # noqa: SIM115
+    except (wave.Error, EOFError, OSError, RuntimeError, struct.error) as error:
         wrong = f"{file} cannot be read as PCM sound: {error or 'it ends too early'}"
         raise BadInput(wrong, "replace or remove it") from error
+    said, held = sound.getnframes() * sound.getsampwidth() * sound.getnchannels(), file.stat().st_size
+    if said <= held and sound.getsampwidth() <= 4 and sound.getframerate() >= 1:
+        return sound
+    sound.close()
+    if said > held:
+        raise BadInput(f"{file} ends after {held} of {said} bytes", "replace or remove it")
+    wrong = f"{file} has {sound.getsampwidth()} bytes a sample at {sound.getframerate()} Hz, expected at most 4"
+    raise BadInput(wrong, "replace or remove it")
 
 
 def write(levels: Tensor, rate: int, out: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,8 +15,9 @@ from torch import Tensor
 from dgm import memory
 from dgm.data.table import cache
 from dgm.errors import BadInput
+from dgm.files import replacing, sweep
 
-SHARE_OF_MEMORY = 0.25
+SHARE_OF_MEMORY, SHARE_OF_DISK = 0.25, 0.9
 
 
 def stored(shape: tuple[int, ...], dtype: str, fill: Callable[[numpy.ndarray], None], stamp: str) -> Tensor:
@@ -42,36 +42,20 @@ def stored(shape: tuple[int, ...], dtype: str, fill: Callable[[numpy.ndarray], N
 def refuse_what_the_disk_cannot_hold(size: int, folder: Path) -> None:
     """Removes what killed processes left half-written first."""
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob("*.tmp"):
-        if not is_alive(int(leftover.suffixes[-2][1:])):
-            leftover.unlink()
+    sweep(folder)
     free = shutil.disk_usage(folder).free
-    if size > free:
+    if size > SHARE_OF_DISK * free:
         wrong = (
             f"this data takes {memory.gibibytes(size)} as an array, of which {memory.gibibytes(free)} are free on disk"
         )
         raise BadInput(wrong, "ask for smaller or fewer examples, or set DGM_CACHE to another disk")
 
 
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def write(path: Path, shape: tuple[int, ...], dtype: str, fill: Callable[[numpy.ndarray], None]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         mapped = numpy.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
         fill(mapped)
         mapped.flush()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def stamp(path: Path, files: Iterable[Path], *details: object) -> str:

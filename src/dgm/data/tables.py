@@ -13,6 +13,7 @@ import torch
 
 from dgm.data.dataset import Dataset, consecutive, shuffled
 from dgm.errors import BadInput, MissingExtra
+from dgm.memory import refuse_a_bomb, refuse_what_does_not_fit
 from dgm.space import Space
 
 LARGEST = float(numpy.finfo(numpy.float32).max)
@@ -47,6 +48,8 @@ def arranged(path: Path, names: list[str], values: numpy.ndarray, seed: int) -> 
 
 def read_csv(path: Path) -> tuple[list[str], numpy.ndarray]:
     """Column names and rows. The first line is a header if it holds any text that is no number."""
+    # numbers of two characters become eight bytes, and two copies of them
+    refuse_what_does_not_fit(f"{path}, read,", 8 * path.stat().st_size, "give a part of it")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = next((line for line in csv.reader(file) if line), None)
@@ -109,8 +112,11 @@ def read_parquet(path: Path) -> tuple[list[str], numpy.ndarray]:
     except ImportError as error:
         raise MissingExtra.of("reading Parquet", "parquet") from error
     try:
+        about = parquet.read_metadata(path)
+        numbers = about.num_columns * sum(about.row_group(k).num_rows for k in range(about.num_row_groups))
+        refuse_a_bomb(path, 8 * numbers, "write it as .csv, or give a part of it")
         table = parquet.read_table(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as error:
         raise BadInput(f"{path} cannot be read as Parquet: {error}", "write it again") from error
     return columns(path, dict(zip(table.column_names, table.columns, strict=True)))
 

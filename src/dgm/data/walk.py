@@ -12,6 +12,7 @@ IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".p
 SOUNDS = {".wav"}
 LOOKED_AT = 20_000  # files, from which on a tenth must be data
 SHARE = 0.1
+OF_A_DISK = 1_000, 0.9  # the same of a disk's root, which is hardly ever a data set
 
 
 def files(path: Path, suffixes: Set[str]) -> list[Path]:
@@ -22,12 +23,13 @@ def files(path: Path, suffixes: Set[str]) -> list[Path]:
     """
     found: list[Path] = []
     seen = known = 0
+    looked_at, share = OF_A_DISK if path == Path(path.anchor) else (LOOKED_AT, SHARE)
     for folder, inner, names in os.walk(path):
         inner[:] = [name for name in inner if not name.startswith(".")]
         endings = [Path(name).suffix.lower() for name in names]
         seen, known = seen + len(names), known + sum(ending in IMAGES | SOUNDS for ending in endings)
-        if seen > LOOKED_AT and known < SHARE * seen:
-            wrong = f"{path} holds more than {LOOKED_AT:,} files, of which {known:,} are images or sounds"
+        if seen > looked_at and known < share * seen:
+            wrong = f"{path} holds more than {looked_at:,} files, of which {known:,} are images or sounds"
             raise BadInput(wrong, "name the folder of the data itself")
         pairs = zip(names, endings, strict=True)
         found += [Path(folder, name) for name, ending in pairs if ending in suffixes and not name.startswith(".")]

@@ -13,7 +13,7 @@ from dgm.errors import BadInput, DamagedRun
 from dgm.evaluation.evaluate import FORMAT
 from dgm.protocols import Samplable
 from dgm.report.table import Trained
-from dgm.runs import Run, load, read_json, read_weights, write_weights
+from dgm.runs import WEIGHTS, Run, check_manifest, load, read_object, read_weights, write_weights
 from dgm.sampling import sample
 
 SHOWN = 36  # images a grid
@@ -38,20 +38,20 @@ def trained(path: Path) -> Trained:
         model=run.config["model"]["name"],
         seed=run.config["training"]["seed"],
         path=str(path),
-        evaluation=read_json(path / "evaluation.json"),
+        evaluation=run.evaluation(),
         steps=metrics[-1]["step"] if metrics else 0,
-        seconds=metrics[-1]["seconds"] if metrics else 0.0,
+        seconds=metrics[-1].get("seconds", 0.0) if metrics else 0.0,
         parameters=parameters,
         config=run.config,
-        weights=read_json(path / "manifest.json")["weights.safetensors"],
-        metrics=metrics,
+        weights=check_manifest(path, WEIGHTS)[WEIGHTS[0]],
+        metrics=[line for line in metrics if "seconds" in line and line.get("losses")],
     )
 
 
 def is_evaluated(run: Run) -> bool:
     """Whether the weights that are there now have been measured, in the way that they are measured now."""
     path = run.path / "evaluation.json"
-    return is_newer(path, run) and read_json(path).get("format") == FORMAT
+    return is_newer(path, run) and read_object(path).get("format") == FORMAT
 
 
 def is_newer(path: Path, run: Run) -> bool:
@@ -59,18 +59,18 @@ def is_newer(path: Path, run: Run) -> bool:
     return path.is_file() and path.stat().st_mtime_ns >= (run.path / "weights.safetensors").stat().st_mtime_ns
 
 
-def one_dataset(runs: Sequence[Trained]) -> Dataset:
+def one_dataset(runs: Sequence[Trained], named: str | None = None) -> Dataset:
     """The data that all runs were trained on.
 
     Raises:
         BadInput: Where they are of different data.
     """
     refuse_different_data(runs)
-    return Run(runs[0].path).dataset()
+    return Run(runs[0].path).dataset(named)
 
 
 def refuse_different_data(runs: Sequence[Trained]) -> None:
-    named = {run.config["data"]["sha256"]: f"{run.path} ({run.config['data']['name']})" for run in runs}
+    named = {run.config["data"].get("sha256"): f"{run.path} ({run.config['data']['name']})" for run in runs}
     if len(named) > 1:
         wrong = f"the runs were trained on different data: {', '.join(named.values())}"
         raise BadInput(wrong, "report runs of one data set together")
@@ -89,13 +89,13 @@ def samples(run: Trained, dataset: Dataset) -> Tensor | None:
         kept.parent.mkdir(exist_ok=True)
         x = sample(load(run.path), n, seed=seed)
         write_weights({"x": x}, kept)
-    return read_weights(kept)["x"]
+    return dataset.space.check(read_weights(kept).get("x", torch.empty(0)))
 
 
 def nearest(run: Trained, dataset: Dataset) -> Tensor:
     """The training examples that are nearest to the first of the samples."""
-    rows = torch.tensor((run.evaluation["memorisation"] or {}).get("nearest", []), dtype=torch.int64)
-    x, _ = dataset.train.batch(rows, torch.Generator().manual_seed(0))
+    rows = torch.tensor((run.evaluation.get("memorisation") or {}).get("nearest", []), dtype=torch.int64)
+    x, _ = dataset.train.batch(rows[(rows >= 0) & (rows < len(dataset.train))], torch.Generator().manual_seed(0))
     return x
 
 

@@ -60,6 +60,7 @@ def write_report(
     out: Path,
     *,
     dataset: Dataset | None = None,
+    named: str | None = None,
     command: str = "",
     left_out: Sequence[Mapping[str, str]] = (),
 ) -> list[Row]:
@@ -68,6 +69,7 @@ def write_report(
     Args:
         paths: Evaluated runs, all of one data set.
         dataset: That data set, where it is loaded already.
+        named: Where it is, as the user says, for data of the user's own: see `dgm.runs.Run.dataset`.
         command: What was typed, for the provenance.
         left_out: Models that are not in the table: ``model``, ``why`` (skipped or failed) and ``reason``.
 
@@ -78,7 +80,7 @@ def write_report(
         raise BadInput("there is no evaluated run to report", "train and evaluate one first")
     runs = [collect.trained(path) for path in paths]
     collect.refuse_different_data(runs)
-    dataset = dataset or collect.one_dataset(runs)
+    dataset = dataset or collect.one_dataset(runs, named)
     spaces = [name for name in SPACES if any(name in run.evaluation.get("features", {}) for run in runs)]
     tables = {name: rows(runs, name) for name in spaces or ["none"]}
     table = next(iter(tables.values()))

@@ -281,8 +281,10 @@ def reference(runs: Iterable[Trained], features: str) -> dict[str, Cell]:
     for run in runs:
         entries = [e for e in run.evaluation["metrics"] if e["features"] == features and e["reference"]]
         if entries:
-            found = {e["name"]: Cell(**e["reference"], note="held-out real examples") for e in entries}
-            copied = run.evaluation["memorisation"]
+            levels = {e["name"]: e["reference"] for e in entries}
+            note = "held-out real examples"
+            found = {name: Cell(level["value"], level["low"], level["high"], note) for name, level in levels.items()}
+            copied = run.evaluation.get("memorisation")
             return found | ({"copies": Cell.plain(copied["held_out_share"])} if copied else {})
     return {}
 

@@ -65,7 +65,7 @@ def random_states() -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, {"numpy": [str(name), *rest], "python": [version, list(numbers), gauss]}
 
 
-def restore_random_states(tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+def restore_random_states(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     torch.set_rng_state(tensors["torch"])
     for k in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         if f"cuda{k}" in tensors:  # it may go on on a machine with more devices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dgm import __version__, registry, runs
-from dgm.data import Dataset
+from dgm.data import SETS, Dataset
 from dgm.errors import BadInput, Interrupted, TrainingStopped, Unsupported
 from dgm.inputs import model_given, of_type, place
 from dgm.networks.embeddings import set_label_shares
@@ -277,7 +278,8 @@ class Training:
             self.save()
         if stopped:
             saved = f"stopped at step {self.step}, which is saved"
-            raise Interrupted(saved, f"go on with: dgm train --resume {self.out}")
+            own = "" if self.dataset.name in SETS else f" --data {shlex.quote(self.dataset.name)}"
+            raise Interrupted(saved, f"go on with: dgm train --resume {self.out}{own}")
 
     def save(self) -> None:
         """Writes a checkpoint, unless it is there."""
@@ -301,7 +303,16 @@ class Training:
     def restore(self) -> None:
         assert self.out is not None
         tensors, values = runs.Run(self.out).newest_checkpoint()
-        self.model.load_state_dict(part(tensors, "model"))
+        with runs.refusing(f"the newest checkpoint in {self.out} is not of this training"):
+            self.take(tensors, values)
+        self.saved = self.step
+        self.fabric.barrier()  # all have read before one of them deletes
+        if self.fabric.is_global_zero:
+            checkpoint.forget_after(self.out / "checkpoints", self.step)
+
+    def take(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """The state that a checkpoint holds."""
+        runs.put(part(tensors, "model"), self.model, self.out or Path())
         self.average.restore(part(tensors, "ema"))
         self.validation.restore(part(tensors, "best"), values)
         self.step, self.seconds = values["step"], values["seconds"]
@@ -309,10 +320,6 @@ class Training:
             self.player(name).restore(part(tensors, f"optimiser/{name}"))
         if states := part(tensors, f"random/{self.fabric.global_rank}"):
             checkpoint.restore_random_states(states, values)
-        self.saved = self.step
-        self.fabric.barrier()  # all have read before one of them deletes
-        if self.fabric.is_global_zero:
-            checkpoint.forget_after(self.out / "checkpoints", self.step)
 
     def finish(self) -> None:
         """Leaves the selected weights in the model and in the run directory."""

@@ -64,4 +64,8 @@ class Player:
         for name, tensor in state.items():
             number, _, key = name.partition("/")
             numbered.setdefault(int(number), {})[key] = tensor
+        for place, values in numbered.items():
+            found, shape = {key: tensor.shape for key, tensor in values.items()}, self.parameters[place].shape
+            if found != {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}:
+                raise ValueError(f"AdamW's state of a parameter of shape {tuple(shape)} does not fit it")
         self.optimiser.load_state_dict({"state": numbered, "param_groups": self.optimiser.state_dict()["param_groups"]})

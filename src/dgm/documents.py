@@ -1,0 +1,285 @@
+"""What stands in the JSON files of a run, and one line for what stands there in its place.
+
+A file may hold more than is named here. What is named is there, and of its type, before anything is made of it.
+"""
+
+import json
+import math
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from dgm.errors import DamagedRun
+
+LARGEST = 1 << 28  # bytes of a file: a million numbers have a tenth of it
+DEEPEST, LONGEST = 50, 100
+REMEDY = "take the file from a copy, or train again"
+
+
+class Real(float):
+    """In a schema: a number that may be a NaN or an infinity, which a file has for what could not be measured."""
+
+
+KINDS = {
+    int: "a whole number below 2^63",
+    float: "a finite number",
+    Real: "a number",
+    bool: "true or false",
+    str: "a text",
+}
+
+
+class SpacePart(TypedDict):
+    shape: list[int]
+    kind: str
+    values: NotRequired[int]
+    low: NotRequired[float]
+    high: NotRequired[float]
+    loc: NotRequired[list[float]]
+    scale: NotRequired[list[float]]
+
+
+class ModelPart(TypedDict):
+    name: str
+    config: dict[str, Any]
+    space: SpacePart
+
+
+class DataPart(TypedDict):
+    name: str
+    options: dict[str, int | float | str | None]
+    sizes: NotRequired[dict[str, int]]
+    split: NotRequired[str]
+    labels: NotRequired[list[str]]
+    label_shares: NotRequired[list[float]]
+    columns: NotRequired[list[str]]
+    alphabet: NotRequired[str]
+    rate: NotRequired[int]
+    palette: NotRequired[str]
+    sha256: NotRequired[str]
+
+
+class Config(TypedDict):
+    """config.json"""
+
+    format: int
+    model: ModelPart
+    data: DataPart
+    training: dict[str, Any]
+
+
+class Line(TypedDict):
+    """One line of metrics.jsonl."""
+
+    step: int
+    progress: NotRequired[float]
+    seconds: NotRequired[float]
+    examples: NotRequired[int]
+    losses: NotRequired[dict[str, float]]
+    lr: NotRequired[float]
+    validation: NotRequired[float]
+    note: NotRequired[str]
+
+
+class State(TypedDict):
+    """state.json of a checkpoint."""
+
+    step: int
+    seconds: float
+    players: list[str]
+    numpy: NotRequired[list[Any]]
+    python: NotRequired[list[Any]]
+    validated: NotRequired[int]
+    best_loss: NotRequired[float | None]
+
+
+class LikelihoodPart(TypedDict):
+    kind: str
+    method: str
+    split: str
+    n: int
+    nats: Real
+    nats_se: Real
+    bits_per_dim: Real
+    bits_per_dim_se: Real
+
+
+class IntervalPart(TypedDict):
+    value: Real
+    low: Real
+    high: Real
+
+
+class MetricPart(TypedDict):
+    name: str
+    features: str
+    split: str
+    interval: str
+    n_real: int
+    n_generated: int
+    value: Real
+    low: Real
+    high: Real
+    reference: IntervalPart | None
+
+
+class SamplesPart(TypedDict):
+    n: int
+    seed: int
+    per_second: Real
+    threads: int
+    device: str
+
+
+class MemorisationPart(TypedDict):
+    share: Real
+    held_out_share: Real
+    rule: str
+    nearest: NotRequired[list[int]]
+
+
+class ModesPart(TypedDict):
+    found: int
+    of: int
+    rule: str
+
+
+class ProvenancePart(TypedDict):
+    machine: str
+    torch: str
+    time: str
+
+
+class Evaluation(TypedDict):
+    """evaluation.json"""
+
+    format: int
+    likelihood: list[LikelihoodPart]
+    metrics: list[MetricPart]
+    reference: NotRequired[dict[str, Any] | None]
+    skipped: NotRequired[list[dict[str, str]]]
+    samples: NotRequired[SamplesPart]
+    memorisation: NotRequired[MemorisationPart | None]
+    modes: NotRequired[ModesPart | None]
+    features: NotRequired[dict[str, dict[str, Any]]]
+    provenance: ProvenancePart
+
+
+def read(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DamagedRun: For one that is missing, no JSON, or far larger than any that dgm writes.
+    """
+    try:
+        if (held := path.stat().st_size) > LARGEST:
+            raise DamagedRun(f"{path} has {held:,} bytes, expected at most {LARGEST:,}", REMEDY)
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text)
+        if r"\ud" in text.lower():  # half of a pair of such escapes is no character
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
+        if is_deeper(document, DEEPEST):
+            raise DamagedRun(f"{path} has more than {DEEPEST} objects and lists inside one another", REMEDY)
+        return document
+    except FileNotFoundError as error:
+        raise DamagedRun(f"{path} is missing", "name a run directory as `dgm train` writes it") from error
+    except OSError as error:
+        raise DamagedRun(f"{path} cannot be read: {error.strerror}", "mend its permissions") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedRun(f"{path} is no JSON: {error}", REMEDY) from error
+
+
+def is_deeper(value: Any, than: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return than == 0 or any(is_deeper(part, than - 1) for part in inner if isinstance(part, (dict, list)))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """What a JSON file holds, an object."""
+    found: dict[str, Any] = checked(read(path), dict[str, Any], path)
+    return found
+
+
+def checked(document: Any, schema: Any, where: Path | str) -> Any:
+    """``document`` itself, once it fits the schema.
+
+    Raises:
+        DamagedRun: With the first place that does not fit, what was expected there and what stands there.
+    """
+    if not isinstance(document, dict):
+        raise DamagedRun(f"{where} holds no JSON object", REMEDY)
+    wrong = misfit(document, schema, "")
+    if wrong:
+        raise DamagedRun(f"{where}: {wrong}", REMEDY)
+    return document
+
+
+def misfit(value: Any, schema: Any, place: str) -> str:
+    """What is wrong with a value, and where; nothing if it fits.
+
+    Example:
+        >>> misfit({"a": [1, "x"]}, dict[str, list[int]], "")
+        'a.1 must be a whole number below 2^63, got "x"'
+    """
+    origin, arguments = get_origin(schema), get_args(schema)
+    if is_typeddict(schema):
+        return misfit_object(value, schema, place)
+    if origin is list and isinstance(value, list):
+        parts = ((f"{k}", part, arguments[0]) for k, part in enumerate(value))
+    elif origin is dict and isinstance(value, dict):
+        if long := next((name for name in value if len(name) > LONGEST), None):
+            return f"{place or 'it'} has a name of {len(long)} characters, expected at most {LONGEST}"
+        parts = ((name, part, arguments[1]) for name, part in value.items())
+    elif fits(value, schema):
+        return ""
+    else:
+        return f"{place or 'it'} must be {in_words(schema)}, got {short(value)}"
+    return next((wrong for name, part, kind in parts if (wrong := misfit(part, kind, below(place, name)))), "")
+
+
+def misfit_object(value: Any, schema: Any, place: str) -> str:
+    if not isinstance(value, dict):
+        return f"{place or 'it'} must be an object, got {short(value)}"
+    missing = next((name for name in schema.__annotations__ if name in schema.__required_keys__ - value.keys()), None)
+    if missing is not None:
+        return f"{below(place, missing)} is missing"
+    hints = get_type_hints(schema)
+    return next(
+        (wrong for name in hints if name in value and (wrong := misfit(value[name], hints[name], below(place, name)))),
+        "",
+    )
+
+
+def fits(value: Any, schema: Any) -> bool:
+    """Whether a plain value is of a plain type; a whole number counts as a real one."""
+    if get_origin(schema) in (Union, UnionType):
+        return any(not misfit(value, kind, "") for kind in get_args(schema))
+    if get_origin(schema) is Literal:
+        return value in get_args(schema)
+    if schema is Real:
+        return type(value) is float or fits(value, int)
+    if schema is float and type(value) in (int, float):
+        return abs(value) < 2**63 if type(value) is int else math.isfinite(value)
+    if schema is int and type(value) is int:
+        return abs(value) < 2**63
+    return schema is Any or type(value) is schema
+
+
+def in_words(schema: Any) -> str:
+    if get_origin(schema) in (Union, UnionType):
+        return " or ".join(in_words(kind) for kind in get_args(schema))
+    if schema is NoneType:
+        return "null"
+    return KINDS.get(schema) or ("a list" if get_origin(schema) is list else "an object")
+
+
+def below(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def short(value: Any) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=True)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        text = type(value).__name__
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -40,7 +40,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "sample --steps": (1, 1e6),
     "sample --eta": (0, 1),
     "sample --guidance": (0, 100),
-    "evaluate --samples": (20, 1e8),
+    "evaluate --samples": (20, 1e6),
     "evaluate --draws": (1, 1e6),
     "evaluate --seed": (0, 2**63 - 1),
     "compare --seeds": (1, 1e4),
@@ -104,7 +104,7 @@ train vae --out new --steps 2 --data pictures --seconds 1
 train vae --out new --steps 2 --data pictures --conditional
 train gmm --out new --steps 2 --conditional
 train gmm --out new --steps 2 --compile
-train gmm --out new --steps 2 --model.components 100000000000
+train gmm --out new --steps 2 --model.components 100000
 train char_gpt --out new --steps 2 --data words.txt --context 0
 train char_gpt --out new --steps 2 --data words.txt --context 1
 train char_gpt --out new --steps 2 --data words.txt --context 1000000000
@@ -119,6 +119,9 @@ train wavenet --out new --steps 2 --data sounds --seconds inf
 train wavenet --out new --steps 2 --data sounds --seconds 1e300
 train wavenet --out new --steps 2 --data sounds --seconds 1000000000
 train ddpm --out new --steps 2 --conditional --data toy/moons
+train vae --out new --steps 2 --conditional --model.classes 3
+train vae --out new --steps 2 --model.classes 3
+train vae --out new --steps 2 --data table.csv --model.classes 3
 train masked_diffusion --out new --steps 2 --data table.csv
 train vae --out new --steps 2 --lr 1e30 --batch 8
 train vae --out new --steps 2 --lr 1e200

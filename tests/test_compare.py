@@ -140,7 +140,7 @@ def test_equal_seeds_give_equal_weights_at_the_start(table, monkeypatch):
         (["--budget", "fast"], "'fast' is no stretch of time; write it like 60s, 5m or 2h"),
         (["--budget", "0s"], "a time must be above 0 and at most a year, got '0s'"),
         (["--seeds", "0"], "--seeds must be from 1 to 1000, got 0"),
-        (["--samples", "3"], "--samples must be from 20 to 1000000, got 3"),
+        (["--samples", "3"], "--samples must be from 20 to 100000, got 3"),
         (
             ["--model", "vae", "--bugdet", "3s"],
             "no option of dgm compare is called '--bugdet'; did you mean '--budget'?",

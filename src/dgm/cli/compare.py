@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY = 10.0  # seconds: what a kill costs at most
 MOST_SEEDS = 1000
-MOST_SAMPLES = 1_000_000
+MOST_SAMPLES = 100_000
 KINDS = ("exact", "lower_bound", "estimate")
 GIVEN = tuple(f"{kind}_given_label" for kind in KINDS)
 MAIN_COLUMNS = (*KINDS, *GIVEN, "kernel", "frechet_infinity", "coverage", "per_second")

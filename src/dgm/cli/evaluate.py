@@ -20,7 +20,7 @@ from dgm.cli.values import seed, whole
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, as `dgm train` writes it")
-    parser.add_argument("--samples", type=whole(20, 1_000_000), default=1000, help="how many to draw (1000)")
+    parser.add_argument("--samples", type=whole(20, 100_000), default=1000, help="how many to draw (1000)")
     parser.add_argument("--split", choices=("validation", "test"), default="test", help="which split is real (test)")
     parser.add_argument("--features", nargs="+", choices=("pixels", "pca", "classifier"), help="feature spaces (all)")
     parser.add_argument(

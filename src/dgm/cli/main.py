@@ -147,7 +147,7 @@ def one_line(error: BaseException) -> str | None:
             errno.EPERM: "no permission; choose a place that you may write to and read from",
             errno.EROFS: "the file system is read-only; choose another place",
         }
-        return f"{error.filename or 'a file'}: {remedies.get(error.errno, f'{error.strerror}; look at the path')}"
+        return f"{error.filename or 'the output'}: {remedies.get(error.errno, f'{error.strerror}; look at the path')}"
     if isinstance(error, MemoryError) or re.search(
         r"not enough memory|out of memory|can't allocate memory", str(error)
     ):

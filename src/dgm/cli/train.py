@@ -166,7 +166,7 @@ def train(chosen: jsonargparse.Namespace) -> int:
     how = training_settings(chosen)
     dataset = data.load(chosen.data, **data_options(chosen))
     config = vars(chosen.get("model", jsonargparse.Namespace())).copy()
-    if chosen.conditional:
+    if chosen.conditional or config.get("classes"):
         config["classes"] = classes(chosen.name, config, dataset.labels)
     torch.manual_seed(chosen.seed)
     model = create(chosen.name, dataset.space, **config)
@@ -194,6 +194,9 @@ def classes(name: str, config: dict[str, Any], labels: tuple[str, ...]) -> int:
         raise BadInput(f"{name} cannot be trained on labels", "leave --conditional out")
     if not labels:
         raise BadInput("this data has no labels", "leave --conditional out, or put the images in a folder per label")
+    if config["classes"] not in (0, len(labels)):
+        wrong = f"the data has {len(labels)} labels, got --model.classes {config['classes']}"
+        raise BadInput(wrong, "leave it out, --conditional counts them")
     return len(labels)
 
 

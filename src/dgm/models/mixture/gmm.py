@@ -40,7 +40,7 @@ class GMM(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        components: int = setting(20, "Gaussians in the mixture", low=1)
+        components: int = setting(20, "Gaussians in the mixture", low=1, high=10_000)
         ridge: float = setting(1e-3, "added to every variance, on the scaled axis", low=1e-9)
         shrinkage: float = setting(30.0, "examples' worth of the pooled covariance added to each", low=0.0)
         tolerance: float = setting(1e-4, "stop when a pass gains less, in nats an example", low=0.0)
@@ -64,7 +64,8 @@ class GMM(nn.Module):
         generator = torch.Generator().manual_seed(k * d)
         self.register_buffer("weights", torch.full((k,), 1 / k, dtype=torch.float64))
         self.register_buffer("means", torch.randn(k, d, generator=generator, dtype=torch.float64) / 3)
-        self.register_buffer("covariances", torch.eye(d, dtype=torch.float64).repeat(k, 1, 1) / 9)
+        wide = torch.zeros(k, d, d, dtype=torch.float64).add_(torch.eye(d, dtype=torch.float64) / 9)
+        self.register_buffer("covariances", wide)
         self.register_buffer("fitted", torch.tensor(False))
         # of the last pass: a fit that was killed after it ends where it would have ended
         self.register_buffer("last_loss", torch.tensor(math.inf, dtype=torch.float64))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, SubVP, VarianceExploding
+from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, SubVP, VarianceExploding, over
 from dgm.processes.parameterisation import Denoise, Endpoints
 
 M, S = 0.3, 0.6
@@ -29,8 +29,8 @@ def optimal(path: GaussianPath) -> Denoise:
     """E[x_0 | x_t] and E[eps | x_t]."""
 
     def denoise(x: Tensor, t: Tensor) -> Endpoints:
-        alpha, sigma = path.alpha(t), path.sigma(t)
-        assert sigma > 0, "a network was asked where there is no noise"
+        alpha, sigma = path.alpha(over(t, x)), path.sigma(over(t, x))
+        assert (sigma > 0).all(), "a network was asked where there is no noise"
         standard = (x - alpha * M) / (alpha**2 * S**2 + sigma**2)
         return Endpoints(M + alpha * S**2 * standard, sigma * standard)
 

@@ -43,7 +43,7 @@ def test_linear_flow_integrates_to_trace_and_exponential() -> None:
     errors = []
     for tolerance in (1e-3, 1e-7):
         with torch.no_grad():
-            x, divergence = integrated_divergence(lambda x, t: x @ A * 2 * t, X, *ends, tolerance=tolerance)
+            x, divergence = integrated_divergence(lambda x, t, _: x @ A * 2 * t[:, None], X, *ends, tolerance=tolerance)
         errors.append(max((divergence - A.trace()).abs().max(), (x - X @ torch.matrix_exp(A)).abs().max()).item())
     assert 1e-6 < errors[0] < 1e-2
     assert errors[1] < 1e-6

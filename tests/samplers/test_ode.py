@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from dgm.errors import BadInput
-from dgm.samplers.ode import TABLEAUX, integrate_adaptive
+from dgm.samplers.ode import TABLEAUX, integrate_adaptive, integrate_each
 
 from .gaussian import float64
 
@@ -59,6 +60,46 @@ def test_every_example_of_a_batch_is_within_the_tolerance() -> None:
     assert x[7].item() == pytest.approx(math.exp(8 * math.sin(20) / 20), rel=1e-5)
 
 
+class Pendulums:
+    """Oscillators with a frequency each, from hardly moving to fast; keeps which were asked."""
+
+    def __init__(self, n: int) -> None:
+        self.frequency = torch.logspace(-1, 2, n, dtype=torch.float64)
+        self.asked: list[Tensor] = []
+
+    def __call__(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+        self.asked.append(rows)
+        return self.frequency[rows, None] * torch.stack([x[:, 1], -x[:, 0] * (1 + t)], 1)
+
+    def flat(self, k: int, t: float, x: np.ndarray) -> np.ndarray:
+        return self(torch.from_numpy(x)[None], torch.tensor([t]), torch.tensor([k]))[0].numpy()
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.0, 1.0), (1.0, 0.3)])
+def test_steps_for_each_are_scipys_of_each_alone(first: float, last: float) -> None:
+    """An example's state and number of evaluations are those of the example alone, whatever is beside it."""
+    n, ends = 12, float64(first, last).unbind()
+    together, theirs, start = Pendulums(n), Pendulums(n), torch.randn(n, 2, dtype=torch.float64)
+    x = integrate_each(together, start, *ends, 1e-5, 1e-6)
+    evaluations = torch.cat(together.asked).bincount(minlength=n)
+    for k in range(n):
+        field = partial(theirs.flat, k)
+        reference = solve_ivp(field, (first, last), start[k].numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(x[k], reference.y[:, -1], rtol=1e-9, atol=1e-12)
+        assert evaluations[k] == reference.nfev
+    assert evaluations[0] * 10 < evaluations[-1]
+
+
+def test_each_takes_as_many_steps_as_it_needs() -> None:
+    """Where one step serves all, the easy ones take those of the hardest."""
+    n, start = 12, torch.ones(12, 2, dtype=torch.float64)
+    each, all_alike = Pendulums(n), Pendulums(n)
+    x = integrate_each(each, start, *float64(0, 1).unbind())
+    *_, other = integrate_adaptive(lambda x, t: all_alike(x, t, torch.arange(n)), start, *float64(0, 1).unbind())
+    assert (x - other).abs().max() < 1e-3
+    assert 2 * len(torch.cat(each.asked)) < len(torch.cat(all_alike.asked))
+
+
 def test_no_way_takes_no_step() -> None:
     assert not list(integrate_adaptive(Oscillator(), float64(1.0, 0.5)[None], *float64(0.7, 0.7).unbind()))
 
@@ -66,6 +107,16 @@ def test_no_way_takes_no_step() -> None:
 def test_what_no_step_is_short_enough_for_is_refused() -> None:
     with pytest.raises(BadInput, match="raise atol and rtol"):
         list(integrate_adaptive(lambda x, t: x.square(), torch.ones(1, 1), *torch.tensor([0.0, 2.0]).unbind()))
+    starts = torch.tensor([[0.1], [1.0], [0.2]])
+    with pytest.raises(BadInput, match="at t = 1"):
+        integrate_each(lambda x, t, _: x.square(), starts, *torch.tensor([0.0, 2.0]).unbind())
+
+
+def test_what_is_no_number_is_refused() -> None:
+    with pytest.raises(BadInput, match="raise atol and rtol"):
+        integrate_each(
+            lambda x, t, _: x * (0.5 - t).sqrt()[:, None], torch.ones(2, 1).double(), *float64(0, 1).unbind()
+        )
 
 
 @pytest.mark.parametrize("name", TABLEAUX)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dgm.samplers.ode import Field, integrate_adaptive
+from dgm.samplers.ode import Field, FieldOfRows, integrate_each
 
 
 def integrated_divergence(
-    f: Field,
+    f: FieldOfRows,
     x: Tensor,
     t_first: Tensor,
     t_last: Tensor,
@@ -27,19 +27,22 @@ def integrated_divergence(
     """The state at t_last and the integral of f's divergence along the way, (B,).
 
     Args:
-        f: Of a state (B, ...) and a time, a scalar.
+        f: Of states (b, ...), times (b,), and the numbers (b,) of these examples in the batch; an example takes steps
+            of its own.
         x: (B, ...), the state at t_first.
         probe: Of x's shape, independent entries of mean 0 and variance 1, kept for the whole way: the divergence is
             then an unbiased estimate at the cost of one gradient. None takes the exact one, at that of D.
         tolerance: Of x and of the integral at each step, relative and absolute.
     """
 
-    def slope(state: Tensor, t: Tensor) -> Tensor:
-        velocity, divergence = with_divergence(f, state[:, :-1].reshape(x.shape), t, probe)
+    def slope(state: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+        moved = state[:, :-1].reshape(-1, *x.shape[1:])
+        of_rows = None if probe is None else probe[rows]
+        velocity, divergence = with_divergence(lambda x, t: f(x, t, rows), moved, t, of_rows)
         return torch.cat([velocity.flatten(1), divergence[:, None]], dim=1)
 
     start = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
-    *_, end = integrate_adaptive(slope, start, t_first, t_last, tolerance, tolerance)
+    end = integrate_each(slope, start, t_first, t_last, tolerance, tolerance)
     return end[:, :-1].reshape(x.shape), end[:, -1]
 
 

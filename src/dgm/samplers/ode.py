@@ -17,6 +17,9 @@ from dgm.errors import BadInput
 
 Solver: TypeAlias = Literal["euler", "heun", "rk4", "dopri5"]
 Field: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+FieldOfRows: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]  # of states, their times, and which of a batch
+Norm: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]  # of errors at x and ahead, one an example
+Step: TypeAlias = float | Tensor
 
 SAFETY, LEAST_FACTOR, GREATEST_FACTOR = 0.9, 0.2, 10.0  # of one step over the last
 SHORTEST = 1e-7  # a step of the whole way
@@ -76,7 +79,7 @@ def integrate(f: Field, x: Tensor, times: Tensor, solver: Solver = "heun") -> It
         yield x
 
 
-def slopes(f: Field, x: Tensor, h: float, at: Tensor, tableau: Tableau, first: Tensor | None = None) -> list[Tensor]:
+def slopes(f: Field, x: Tensor, h: Step, at: Tensor, tableau: Tableau, first: Tensor | None = None) -> list[Tensor]:
     """Those of a step's stages, at the times ``at``; ``first`` is that of x itself where it is known already."""
     known = [f(x, at[0]) if first is None else first]
     for row, t in zip(tableau.a[1:], at[1:], strict=True):
@@ -84,21 +87,23 @@ def slopes(f: Field, x: Tensor, h: float, at: Tensor, tableau: Tableau, first: T
     return known
 
 
-def advanced(x: Tensor, h: float, weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
-    """x and h times the weighted sum of the slopes."""
-    for weight, slope in zip(weights, slopes, strict=True):
-        if weight:
-            x = torch.add(x, slope, alpha=weight * h)
-    return x
+def advanced(x: Tensor, h: Step, weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
+    """x and h times the weighted sum of the slopes; h is one number, or one for each example."""
+    if isinstance(h, float):
+        return torch.add(x, weighted(weights, slopes), alpha=h)
+    return torch.addcmul(x, h.to(x).view(-1, *(1,) * (x.ndim - 1)), weighted(weights, slopes))
+
+
+def weighted(weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
+    first, *others = [pair for pair in zip(weights, slopes, strict=True) if pair[0]]
+    total = first[0] * first[1]
+    for weight, slope in others:
+        total = torch.add(total, slope, alpha=weight)
+    return total
 
 
 def integrate_adaptive(
-    f: Field,
-    x: Tensor,
-    t_first: Tensor,
-    t_last: Tensor,
-    rtol: float = 1e-5,
-    atol: float | Tensor = 1e-5,
+    f: Field, x: Tensor, t_first: Tensor, t_last: Tensor, rtol: float = 1e-5, atol: float | Tensor = 1e-5
 ) -> Iterator[Tensor]:
     r"""Dormand-Prince 5(4) in steps as long as the tolerance allows; yields each accepted state, the last at t_last.
 
@@ -106,7 +111,8 @@ def integrate_adaptive(
 
     .. math:: \frac{x_5 - x_4}{atol + rtol \max(|x|, |x_5|)}
 
-    is at most 1. One step size serves the whole batch, so an example depends on the others, within the tolerance.
+    is at most 1. One step size serves the whole batch, so an example depends on the others, within the tolerance, and
+    all are at one time in each state; `integrate_each` has steps for each.
 
     Args:
         f: Of a state (B, ...) and a time, a scalar.
@@ -121,48 +127,92 @@ def integrate_adaptive(
         >>> x
         tensor([[2.7183]])
     """
-    tableau = TABLEAUX["dopri5"]
-    t, end, c = t_first.item(), t_last.item(), t_first.new_tensor(tableau.c)
-    if t == end:
+
+    def as_one(x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+        return f(x[0], t[0])[None]
+
+    def worst(error: Tensor, x: Tensor, ahead: Tensor) -> Tensor:
+        return norm(error[0], x[0], ahead[0], rtol, atol).max()[None]
+
+    yield from (state[0] for state in _adaptive(as_one, x[None], t_first, t_last, worst))
+
+
+def integrate_each(
+    f: FieldOfRows, x: Tensor, t_first: Tensor, t_last: Tensor, rtol: float = 1e-5, atol: float | Tensor = 1e-5
+) -> Tensor:
+    """`integrate_adaptive` with steps of its own for each example, which then depends on no other; the last state.
+
+    An example that has arrived is evaluated no more.
+
+    Args:
+        f: Of states (b, ...), times (b,), and the numbers (b,) of these examples in the batch.
+    """
+
+    def each(error: Tensor, x: Tensor, ahead: Tensor) -> Tensor:
+        return norm(error, x, ahead, rtol, atol)
+
+    for state in _adaptive(f, x, t_first, t_last, each):
+        x = state
+    return x
+
+
+@torch.no_grad()
+def _adaptive(f: FieldOfRows, x: Tensor, t_first: Tensor, t_last: Tensor, norm: Norm) -> Iterator[Tensor]:
+    """The states of all examples, each at a time of its own, whenever one of them has gone on."""
+    tableau, start, end = TABLEAUX["dopri5"], t_first.item(), t_last.item()
+    if start == end:
         return
-    slope = f(x, t_first)
-    h = first_step(f, x, t_first, t_last, slope, rtol, atol)
-    may_grow = GREATEST_FACTOR
-    while t != end:
-        if abs(h) < SHORTEST * abs(t_last.item() - t_first.item()):
-            raise BadInput(f"the ODE needs steps shorter than {abs(h):.0e} at t = {t:.4g}", "raise atol and rtol")
-        reaches = abs(h) >= abs(end - t)
-        h = end - t if reaches else h
-        known = slopes(f, x, h, t + h * c, tableau, slope)
+    rows, states = torch.arange(len(x), device=x.device), x
+    t = torch.full((len(x),), start, dtype=torch.float64, device=x.device)
+    c = t.new_tensor(tableau.c)[:, None]
+    slope = f(x, t.to(t_first), rows)
+    h, may_grow = first_step(f, x, t_first, end - start, slope, norm), torch.full_like(t, GREATEST_FACTOR)
+    while len(rows):
+        if (too_short := h.abs() < SHORTEST * abs(end - start)).any():
+            at, shortest = t[too_short][0].item(), h[too_short][0].abs().item()
+            raise BadInput(f"the ODE needs steps shorter than {shortest:.0e} at t = {at:.4g}", "raise atol and rtol")
+        reaches = h.abs() >= (end - t).abs()
+        h = torch.where(reaches, end - t, h)
+        t_ahead = torch.where(reaches, end, t + h)
+
+        def of_these(x: Tensor, t: Tensor, rows: Tensor = rows) -> Tensor:
+            return f(x, t, rows)
+
+        known = slopes(of_these, x, h, (t + h * c).to(t_first), tableau, slope)
         ahead = advanced(x, h, tableau.b, known)
-        known.append(f(ahead, t_last if reaches else t_first.new_tensor(t + h)))
-        error = norm(advanced(torch.zeros_like(x), h, tableau.error, known), x, ahead, rtol, atol)
-        factor = SAFETY * error ** (-1 / tableau.order) if error else GREATEST_FACTOR
-        if error <= 1:
-            t, x, slope = (end if reaches else t + h), ahead, known[-1]
-            h *= min(may_grow, max(LEAST_FACTOR, factor))
-            may_grow = GREATEST_FACTOR
-            yield x
-        else:
-            h *= max(LEAST_FACTOR, factor)
-            may_grow = 1.0  # a step after a failed one is no longer than the one that did
+        known.append(of_these(ahead, t_ahead.to(t_first)))
+        error = norm(advanced(torch.zeros_like(x), h, tableau.error, known), x, ahead).double()
+        accepted = error <= 1
+        x, slope = _where(accepted, ahead, x), _where(accepted, known[-1], slope)
+        t = torch.where(accepted, t_ahead, t)
+        factor = (SAFETY * error ** (-1 / tableau.order)).nan_to_num(LEAST_FACTOR, GREATEST_FACTOR)
+        h = h * torch.minimum(factor.clamp_min(LEAST_FACTOR), may_grow)
+        # a step after a failed one is no longer than the one that did
+        may_grow = torch.where(accepted, GREATEST_FACTOR, 1.0).to(t)
+        if accepted.any():
+            states = states.index_copy(0, rows, x)
+            yield states
+        if (arrived := accepted & reaches).any():
+            x, slope, t, h, may_grow, rows = (kept[~arrived] for kept in (x, slope, t, h, may_grow, rows))
 
 
-def norm(error: Tensor, x: Tensor, ahead: Tensor, rtol: float, atol: float | Tensor) -> float:
-    """The worst example's root mean square of the error over the tolerance."""
+def _where(condition: Tensor, x: Tensor, other: Tensor) -> Tensor:
+    return torch.where(condition.view(-1, *(1,) * (x.ndim - 1)), x, other)
+
+
+def norm(error: Tensor, x: Tensor, ahead: Tensor, rtol: float, atol: float | Tensor) -> Tensor:
+    """Each example's root mean square of the error over the tolerance, (B,)."""
     scale = atol + rtol * torch.maximum(x.abs(), ahead.abs())
-    return (error / scale).reshape(len(x), -1).square().mean(1).max().sqrt().item()
+    return (error / scale).reshape(len(x), -1).square().mean(1).sqrt()
 
 
-def first_step(
-    f: Field, x: Tensor, t_first: Tensor, t_last: Tensor, slope: Tensor, rtol: float, atol: float | Tensor
-) -> float:
+def first_step(f: FieldOfRows, x: Tensor, t_first: Tensor, way: float, slope: Tensor, norm: Norm) -> Tensor:
     """One whose Euler step is a hundredth of x, unless a second evaluation says that slopes change faster (p. 169)."""
-    way = t_last.item() - t_first.item()
-    size, speed = norm(x, x, x, rtol, atol), norm(slope, x, x, rtol, atol)
-    h_0 = min(0.01 * size / speed, abs(way)) if min(size, speed) > 1e-5 else 1e-6
-    h_0 = math.copysign(h_0, way)
-    bend = norm(f(torch.add(x, slope, alpha=h_0), t_first + h_0) - slope, x, x, rtol, atol) / abs(h_0)
-    greatest = max(speed, bend)
-    h_1 = (0.01 / greatest) ** (1 / 5) if greatest > 1e-15 else max(1e-6, abs(h_0) * 1e-3)
-    return math.copysign(min(100 * abs(h_0), h_1, abs(way)), way)
+    size, speed = norm(x, x, x).double(), norm(slope, x, x).double()
+    h_0 = torch.where(torch.minimum(size, speed) > 1e-5, 0.01 * size / speed, 1e-6).clamp_max(abs(way))
+    ahead = advanced(x, math.copysign(1, way) * h_0, (1.0,), (slope,))
+    t = (t_first.double() + math.copysign(1, way) * h_0).to(t_first)
+    bend = norm(f(ahead, t, torch.arange(len(x), device=x.device)) - slope, x, x).double() / h_0
+    greatest = torch.maximum(speed, bend)
+    h_1 = torch.where(greatest > 1e-15, (0.01 / greatest) ** (1 / 5), (h_0 * 1e-3).clamp_min(1e-6))
+    return math.copysign(1, way) * torch.minimum(100 * h_0, h_1).clamp_max(abs(way))

@@ -144,6 +144,16 @@ def test_times_are_in_order_and_as_often_apart_as_asked() -> None:
     assert t.mean().item() == pytest.approx(2 / 3, abs=0.01)  # of the greater of two uniform numbers
 
 
+def test_constants_are_the_papers_and_times_are_slowed_to_a_hundredth() -> None:
+    """Section 4.3: c = 1e-3; table 1a: a quarter of the pairs of times apart."""
+    model, seen = mean_flow(Space.continuous((2,))), []
+    assert (SMALLEST, model.config.apart) == (1e-3, 0.25)
+    model.network.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    r, t = some_times(4)
+    model.average_velocity(torch.randn(4, 2, dtype=torch.float64), r, t)
+    torch.testing.assert_close(seen[0], torch.stack([t, t - r], 1) / 100)
+
+
 def test_without_times_apart_it_is_flow_matching() -> None:
     """||v(x_t, t) - (eps - x_0)||, twice."""
     model, x = mean_flow(Space.continuous((2,)), apart=0.0), torch.randn(8, 2, dtype=torch.float64)

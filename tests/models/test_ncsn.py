@@ -106,6 +106,14 @@ def test_last_step_denoises() -> None:
     assert (last.step, last.steps) == (20, 20)
 
 
+def test_steps_are_three_times_the_papers() -> None:
+    """Its epsilon = 2e-5 at sigma_L = 0.01; the weakest level is sampled from t = 1e-5 on."""
+    model = ncsn()
+    assert model.config.step_size == pytest.approx(3 * 2e-5 / 0.01**2)
+    first = model.path.sigma(torch.tensor(model.t_min, dtype=torch.float64)).item()
+    assert first == pytest.approx(model.config.sigma_min, rel=1e-4)
+
+
 def test_levels_out_of_order_are_refused() -> None:
     with pytest.raises(BadInput, match="sigma_min must be below"):
         ncsn(sigma_min=2.0, sigma_max=1.0)

@@ -112,6 +112,14 @@ def test_samples_follow_the_data(path: str) -> None:
     assert x.std().item() == pytest.approx(S, rel=0.06)  # 4 standard errors, and 1 % for the steps
 
 
+def test_levels_of_the_exploding_path_are_the_papers() -> None:
+    """Appendix C: from 0.01 to 50; times begin at 1e-5, and at 1e-3 where variance is preserved."""
+    model = score_sde(path="ve")
+    ends = model.path.sigma(torch.tensor([model.t_min, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(ends, torch.tensor([0.01, 50.0], dtype=torch.float64), rtol=1e-4, atol=0)
+    assert (model.t_min, score_sde(path="vp").t_min, score_sde(path="sub_vp").t_min) == (1e-5, 1e-3, 1e-3)
+
+
 def test_loss_is_half_untrained() -> None:
     x = torch.randn(20_000, 1, dtype=torch.float64)
     assert score_sde().loss(x).mean().item() == pytest.approx(0.5, abs=4 * 0.5 * (2 / 20_000) ** 0.5)

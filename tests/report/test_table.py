@@ -51,7 +51,7 @@ def test_an_exact_likelihood_is_exact_however_many_draws_were_asked_for():
 def test_the_interval_of_a_likelihood_is_that_of_95_percent():
     (row,) = rows([trained("made", evaluation([likelihood("exact", 2.0, se=0.1)]))], "classifier")
     assert (row.cells["exact"].low, row.cells["exact"].high) == pytest.approx((2 - 0.196, 2 + 0.196))
-    assert "nats" in row.cells["exact"].note
+    assert row.cells["exact"].note.startswith("-88.72 ± 4.44 nats; method of exact; test, N = 497")
     assert "N = 497" in row.cells["exact"].note
 
 

@@ -11,6 +11,7 @@ import torch
 
 from dgm.processes.gaussian import GaussianPath, LinearVE, LinearVP, VarianceExploding
 from dgm.processes.parameterisation import Endpoints
+from dgm.samplers.probability_flow import probability_flow
 from dgm.samplers.solvers import SOLVERS
 from dgm.samplers.times import SPACINGS, times
 
@@ -103,3 +104,11 @@ def test_options_left_out_are_the_papers(name: str) -> None:
     options = [p for p in inspect.signature(solve).parameters.values() if p.kind is p.KEYWORD_ONLY]
     told = solve.keywords if isinstance(solve, partial) else {}
     assert {p.name: p.default for p in options if p.name not in told} == DEFAULTS.get(name, {})
+
+
+def test_the_ode_is_solved_by_heuns_method_unless_told_otherwise() -> None:
+    path, start, grid = LinearVP(), float64(0.3), torch.linspace(0.9, 0.1, 4, dtype=torch.float64)
+    states = (
+        list(probability_flow(optimal(path), path, start, grid, **options)) for options in ({}, {"method": "heun"})
+    )
+    torch.testing.assert_close(*states)

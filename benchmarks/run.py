@@ -45,13 +45,15 @@ def main() -> None:
 
     scripts = sorted(path for path in HERE.glob("*.py") if path.stem not in ("run", "timing"))
     named = [path for path in scripts if path.stem in sys.argv[1:]] or scripts
-    kept = json.loads(RESULTS.read_text())["figures"] if named != scripts else []
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"] if named != scripts else []
     rows = [row for row in kept if row["script"] not in {script.stem for script in named}]
     rows = sorted([*rows, *(row for script in named for row in figures(script))], key=lambda row: row["script"])
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}"
-    RESULTS.write_text(json.dumps({"machine": machine, "command": "make bench", "figures": rows}, indent=2) + "\n")
-    TABLE.write_text(render(rows, machine))
+    RESULTS.write_text(
+        json.dumps({"machine": machine, "command": "make bench", "figures": rows}, indent=2) + "\n", encoding="utf-8"
+    )
+    TABLE.write_text(render(rows, machine), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def draw(path: Path) -> None:
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in document["solvers"]:
         curves.setdefault(row["label"], []).append((row["evaluations"], row["frechet"]))

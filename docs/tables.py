@@ -229,10 +229,13 @@ def plane(documents: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     results = HERE.parent / "results"
-    documents = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
     compared, recipes, sets = ([d for d in documents if key in d] for key in ("tables", "recipe", "sets"))
     exact, alone = ([d for d in recipes if key in d] for key in ("likelihood", "evaluation"))
-    toys = {path.stem.removeprefix("toy-"): json.loads(path.read_text()) for path in sorted(results.glob("toy-*.json"))}
+    toys = {
+        path.stem.removeprefix("toy-"): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(results.glob("toy-*.json"))
+    }
     curves = [d for d in documents if "solvers" in d]
     text = "# Results\n\nMade by `make docs` from the files in `results/`.\n\n"
     (HERE / "results.md").write_text(
@@ -247,7 +250,8 @@ def main() -> None:
                 *map(precisions, [d for d in documents if "precision" in d]),
                 plane(toys),
             ]
-        )
+        ),
+        encoding="utf-8",
     )
 
 

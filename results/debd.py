@@ -75,7 +75,7 @@ def main() -> None:
     path = HERE / f"debd-{chosen.model}.json"
     config, training = SETTINGS[chosen.model]
     document = {
-        "sets": json.loads(path.read_text())["sets"] if path.exists() else {},
+        "sets": json.loads(path.read_text(encoding="utf-8"))["sets"] if path.exists() else {},
         "model": chosen.model,
         "command": f"python results/debd.py {chosen.model}",
         "source": SOURCE,

@@ -32,7 +32,7 @@ def layer(part: str) -> int:
 
 
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dgm."):
             yield str(node.module).split(".")[1]
         if isinstance(node, ast.ImportFrom) and node.module == "dgm":
@@ -50,7 +50,7 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_that_is_read_is_executed(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in ("torch.load", "torch.save", "eval", "exec", "pickle.load", "pickle.loads"), called
@@ -58,3 +58,50 @@ def test_nothing_that_is_read_is_executed(path: Path) -> None:
                 assert keyword.arg != "allow_pickle" or ast.unparse(keyword.value) == "False"
         if isinstance(node, ast.Import):
             assert not {alias.name for alias in node.names} & {"pickle", "joblib", "dill", "shelve"}
+
+
+REPOSITORY = ROOT.parents[1]
+SCRIPTS = [
+    path
+    for part in ("benchmarks", "docs", "examples", "results", "src", "tests")
+    for path in (REPOSITORY / part).rglob("*.py")
+]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_text_is_read_and_written_in_a_stated_encoding(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and is_of_text(node):
+            assert "encoding" in {word.arg for word in node.keywords}, f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def is_of_text(call: ast.Call) -> bool:
+    """Whether it is read_text, write_text or an open whose mode, first of Path's and second of others', is of text."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name != "open":
+        return name in ("read_text", "write_text")
+    if isinstance(call.func, ast.Attribute) and not call.args:
+        return True
+    modes = [part.value for part in call.args[:2] if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return any(set(mode) <= set("rwaxt+") and (mode != "w" or len(call.args) == 1) for mode in modes)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("path.open()", True),
+        ("path.open('w', newline='')", True),
+        ("gzip.open(path, 'rt')", True),
+        ("open(path, 'a')", True),
+        ("path.read_text()", True),
+        ("path.open('rb')", False),
+        ("Image.open(path)", False),
+        ("wave.open(path, 'wb')", False),
+        ("packed.open('x.npy', 'w')", False),
+        ("path.read_bytes()", False),
+    ],
+)
+def test_what_opens_text_is_known(code: str, text: bool) -> None:
+    call = ast.parse(code, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert is_of_text(call) == text

@@ -58,7 +58,7 @@ def test_samples_are_the_same_in_every_form(trained: Path) -> None:
         assert dgm("sample", "runs/vae", "-n", "9", "--out", out, cwd=trained).returncode == 0
     x = numpy.load(trained / "a.npz")["x"]
     assert x.shape == (9, 1, 8, 8)
-    with (trained / "a.csv").open() as file:
+    with (trained / "a.csv").open(encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     assert numpy.array_equal(numpy.array(rows, float), x.reshape(9, 64))
     pictures = numpy.stack([numpy.asarray(Image.open(path)) for path in sorted((trained / "a").iterdir())])
@@ -87,7 +87,7 @@ def test_training_goes_on_for_longer(trained: Path) -> None:
     done = dgm("train", "vae", "--steps", "30", "--out", "runs/short", cwd=trained)
     assert done.returncode == 0, done.stderr
     assert dgm("train", "--resume", "runs/short", "--steps", "40", cwd=trained).returncode == 0
-    lines = (trained / "runs/short/metrics.jsonl").read_text().splitlines()
+    lines = (trained / "runs/short/metrics.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert steps == sorted(set(steps))
     assert steps[-1] == 40
@@ -96,10 +96,10 @@ def test_training_goes_on_for_longer(trained: Path) -> None:
 def test_a_printed_recipe_trains_the_same(trained: Path) -> None:
     printed = dgm("train", "vae", "--model.latent", "3", "--steps", "7", "--print_config", cwd=trained)
     assert printed.returncode == 0, printed.stderr
-    (trained / "recipe.yaml").write_text(printed.stdout)
+    (trained / "recipe.yaml").write_text(printed.stdout, encoding="utf-8")
     done = dgm("train", "--config", "recipe.yaml", "--out", "runs/recipe", cwd=trained)
     assert done.returncode == 0, done.stderr
-    config = json.loads((trained / "runs/recipe/config.json").read_text())
+    config = json.loads((trained / "runs/recipe/config.json").read_text(encoding="utf-8"))
     assert config["model"]["config"]["latent"] == 3
     assert config["training"]["steps"] == 7
 
@@ -108,10 +108,10 @@ def test_evaluate_and_report(trained: Path) -> None:
     done = dgm("evaluate", "runs/vae", "--samples", "60", "--features", "pixels", "--json", cwd=trained)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document == json.loads((trained / "runs/vae/evaluation.json").read_text())
+    assert document == json.loads((trained / "runs/vae/evaluation.json").read_text(encoding="utf-8"))
     assert {entry["kind"] for entry in document["likelihood"]} == {"lower_bound"}
     assert dgm("report", "runs/vae", "--out", "page.html", cwd=trained).returncode == 0
-    assert "vae" in (trained / "page.html").read_text()
+    assert "vae" in (trained / "page.html").read_text(encoding="utf-8")
 
 
 def test_check_a_run_and_a_class_of_ones_own(trained: Path) -> None:
@@ -123,11 +123,11 @@ def test_check_a_run_and_a_class_of_ones_own(trained: Path) -> None:
     assert "the space is too large to sum over" in skipped
     marks = [line[0] for line in lines[:-1]]
     assert lines[-1] == f"{marks.count('✓')} laws hold, 0 are broken, {marks.count('-')} are skipped"
-    source = (Path(__file__).parent / "plugin_package" / "uniform_model" / "__init__.py").read_text()
-    (trained / "mine.py").write_text(source)
+    source = (Path(__file__).parent / "plugin_package" / "uniform_model" / "__init__.py").read_text(encoding="utf-8")
+    (trained / "mine.py").write_text(source, encoding="utf-8")
     assert dgm("check", "mine:Uniform", cwd=trained).returncode == 0
     broken = source.replace("-self.space.dim * math.log", "-0.9 * self.space.dim * math.log")
-    (trained / "broken.py").write_text(broken)
+    (trained / "broken.py").write_text(broken, encoding="utf-8")
     done = dgm("check", "broken:Uniform", cwd=trained)
     assert done.returncode == 1
     assert "✗" in done.stdout
@@ -135,11 +135,11 @@ def test_check_a_run_and_a_class_of_ones_own(trained: Path) -> None:
 
 def test_samples_of_a_table_have_its_columns(tmp_path: Path) -> None:
     rows = "\n".join(f"{k},{k * k % 7}" for k in range(40))
-    (tmp_path / "table.csv").write_text(f"height,width\n{rows}\n")
+    (tmp_path / "table.csv").write_text(f"height,width\n{rows}\n", encoding="utf-8")
     trained = dgm("train", "gmm", "--data", "table.csv", "--out", "run", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert dgm("sample", "run", "-n", "5", "--out", "rows.csv", cwd=tmp_path).returncode == 0
-    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    lines = (tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "height,width"
     assert len(lines) == 6
 
@@ -195,7 +195,7 @@ def test_a_damaged_run_is_named(trained: Path, tmp_path: Path) -> None:
     done = dgm("sample", run, "--out", tmp_path / "a.png", cwd=tmp_path)
     assert done.returncode == 2
     assert "weights.safetensors is damaged" in done.stderr
-    (run / "config.json").write_text("{")
+    (run / "config.json").write_text("{", encoding="utf-8")
     assert "no JSON" in dgm("sample", run, "--out", tmp_path / "a.png", cwd=tmp_path).stderr
 
 

@@ -19,7 +19,7 @@ def table(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     rows = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
     path = tmp_path / "table.csv"
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["a", "b"], *rows.tolist()])
     return path
 
@@ -43,7 +43,7 @@ def test_it_trains_measures_and_reports_and_does_nothing_twice(table, capsys):
     code, _ = compare(table, "--models", "gmm,vae,gan")
     assert code == 0
     assert [path.stat().st_mtime_ns for path in made] == before
-    assert "gan" in (out / "report.csv").read_text()
+    assert "gan" in (out / "report.csv").read_text(encoding="utf-8")
 
 
 def test_interrupted_it_goes_on_from_the_step_where_it_was(table, monkeypatch, capsys):
@@ -94,7 +94,7 @@ def test_a_model_that_does_not_take_the_data_is_skipped(table, capsys):
     code, out = compare(table, "--models", "masked_diffusion,gmm")
     assert code == 0
     assert "masked_diffusion is skipped: masked_diffusion takes" in capsys.readouterr().err
-    assert "masked_diffusion" in (out / "report.html").read_text()
+    assert "masked_diffusion" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_model_that_fails_costs_no_other_its_work(table, monkeypatch, capsys):
@@ -168,7 +168,7 @@ def test_report_renders_what_is_there_without_training(table, capsys):
     _, out = compare(table, "--models", "gmm,vae")
     page = table.parent / "again" / "page.html"
     assert main(["report", str(out), "--out", str(page)]) == 0
-    assert (page.with_suffix(".csv")).read_text() == (out / "report.csv").read_text()
+    assert (page.with_suffix(".csv")).read_text(encoding="utf-8") == (out / "report.csv").read_text(encoding="utf-8")
     assert main(["report", str(table.parent), "--out", "page.pdf"]) == 2
     (table.parent / "empty").mkdir()
     assert main(["report", str(table.parent / "empty"), "--out", str(page)]) == 2

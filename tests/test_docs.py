@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_the_readmes_python_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "tensor(" in done.stdout
@@ -21,7 +21,7 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
 def test_the_readmes_commands_are_commands() -> None:
     from dgm.cli.main import VERBS
 
-    verbs = re.findall(r"^dgm (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    verbs = re.findall(r"^dgm (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(verbs) >= 5
     assert set(verbs) <= set(VERBS)
 
@@ -34,5 +34,5 @@ def test_the_example_of_ones_own_model_keeps_the_contract() -> None:
 
 def test_every_relative_link_leads_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -198,8 +198,8 @@ class TestRegistry:
         package = Path(__file__).parent / "plugin_package"
         info = tmp_path / "uniform_model-1.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: uniform-model\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[dgm.models]\nuniform = uniform_model:Uniform\n")
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: uniform-model\nVersion: 1.0\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text("[dgm.models]\nuniform = uniform_model:Uniform\n", encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": f"{package}{os.pathsep}{tmp_path}"}
         for command in (["models"], ["check", "uniform"]):
             done = subprocess.run(

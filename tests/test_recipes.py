@@ -22,7 +22,7 @@ def test_every_option_of_a_recipe_is_one(recipe: str, capsys: pytest.CaptureFixt
         train.main(["--config", recipe, "--print_config"])
     assert ended.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    written = yaml.safe_load((train.RECIPES / f"{recipe}.yaml").read_text())
+    written = yaml.safe_load((train.RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"))
     for key in written.keys() - {"name", "model"}:
         assert printed[key] == written[key]
     for key, value in written.get("model", {}).items():
@@ -38,7 +38,7 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 
 def test_a_file_of_the_same_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "binarized_mnist").mkdir()
-    (tmp_path / "binarized_mnist" / "fvsbn").write_text("name: made\n")
+    (tmp_path / "binarized_mnist" / "fvsbn").write_text("name: made\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert train.with_bundled_recipe(["--config", "binarized_mnist/fvsbn"])[1] == "binarized_mnist/fvsbn"
 
@@ -48,8 +48,8 @@ def test_a_recipe_with_a_result_was_trained_with_its_settings(recipe: str) -> No
     path = RESULTS / f"{recipe.replace('/', '-')}.json"
     if not path.exists():
         pytest.skip("not measured yet")
-    kept = json.loads(path.read_text())["settings"]
-    written = yaml.safe_load((train.RECIPES / f"{recipe}.yaml").read_text())
+    kept = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    written = yaml.safe_load((train.RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"))
     for key, value in (written.get("model") or {}).items():
         assert kept["model"][key] == value
     for key in ("lr", "batch", "weight_decay"):
@@ -67,7 +67,7 @@ def test_a_recipe_reaches_its_figure_again(recipe: str, tmp_path: Path, data_roo
     path = RESULTS / f"{recipe.replace('/', '-')}.json"
     if not path.exists():
         pytest.skip("not measured yet")
-    measured = json.loads(path.read_text())
+    measured = json.loads(path.read_text(encoding="utf-8"))
     assert train.main(["--config", recipe, "--out", str(tmp_path / "run")]) == 0
     run = runs.Run(tmp_path / "run")
     test = run.dataset().test

@@ -51,7 +51,7 @@ def test_what_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         runs.write_json(["half", object()], tmp_path / "a.json")
     with pytest.raises(ZeroDivisionError), runs.replacing(tmp_path / "a.json") as temporary:
-        temporary.write_text(f"half {1 / 0}")
+        temporary.write_text(f"half {1 / 0}", encoding="utf-8")
     assert runs.read_json(tmp_path / "a.json") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
@@ -79,7 +79,7 @@ def test_an_unfinished_run_has_the_best_weights_so_far() -> None:
 
 
 def edited(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
 def test_a_bit_of_the_weights_flipped(run: Path) -> None:
@@ -102,13 +102,16 @@ def test_the_weights_of_another_model(run: Path) -> None:
     ("harm", "said"),
     [
         (lambda run: (run / "config.json").unlink(), "is no run directory: it has no config.json"),
-        (lambda run: (run / "config.json").write_text('{"format": 1'), "config.json is no JSON"),
+        (lambda run: (run / "config.json").write_text('{"format": 1', encoding="utf-8"), "config.json is no JSON"),
         (lambda run: (run / "config.json").write_bytes(b"\xff\xfe"), "config.json is no JSON"),
-        (lambda run: (run / "config.json").write_text("[]"), "config.json holds no JSON object"),
+        (lambda run: (run / "config.json").write_text("[]", encoding="utf-8"), "config.json holds no JSON object"),
         (lambda run: edited(run / "config.json", format=2), "has the run format 2, this dgm reads 1"),
         (lambda run: edited(run / "config.json", model=None), "says nothing of the model"),
         (lambda run: (run / "weights.safetensors").unlink(), "weights.safetensors is missing"),
-        (lambda run: (run / "manifest.json").write_text("null"), "manifest.json holds no JSON object"),
+        (
+            lambda run: (run / "manifest.json").write_text("null", encoding="utf-8"),
+            "manifest.json holds no JSON object",
+        ),
         (lambda run: (run / "manifest.json").unlink(), "has no checkpoint yet"),
     ],
 )
@@ -119,9 +122,9 @@ def test_what_is_not_as_it_was_written_is_named(harm: Any, said: str, run: Path)
 
 
 def test_metrics_without_the_line_that_a_kill_cut(run: Path) -> None:
-    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st', encoding="utf-8")
     assert runs.Run(run).metrics() == [{"step": 1}, {"step": 2}]
-    (run / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 2}\n')
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 2}\n', encoding="utf-8")
     with pytest.raises(DamagedRun, match="a line that is no JSON"):
         runs.Run(run).metrics()
 
@@ -129,4 +132,4 @@ def test_metrics_without_the_line_that_a_kill_cut(run: Path) -> None:
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     said = "a cannot be written: No space left on device; make room there"
     with pytest.raises(BadInput, match=said), runs.replacing(tmp_path / "a"):
-        Path("/dev/full").write_text("x")
+        Path("/dev/full").write_text("x", encoding="utf-8")

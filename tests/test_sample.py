@@ -20,7 +20,7 @@ def dgm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of images, one of text and one of sound, hardly trained."""
     folder = tmp_path_factory.mktemp("sample")
-    (folder / "words.txt").write_text("to be or not to be, that is the question\n" * 60)
+    (folder / "words.txt").write_text("to be or not to be, that is the question\n" * 60, encoding="utf-8")
     rng = numpy.random.default_rng(0)
     (folder / "sounds").mkdir()
     for k in range(12):
@@ -78,10 +78,10 @@ def test_a_text_goes_on_from_its_prompt(runs: Path) -> None:
     assert [len(text) for text in texts] == [50, 50]
     assert all(text.startswith("to be") for text in texts)
     assert texts[0] != texts[1]
-    (runs / "prompt.txt").write_text("to be")
+    (runs / "prompt.txt").write_text("to be", encoding="utf-8")
     again = dgm(*["sample", "text", "-n", "2", "--given", "prompt.txt", "--length", "50", "--out", "t.txt"], cwd=runs)
     assert again.returncode == 0, again.stderr
-    assert (runs / "t.txt").read_text() == first.stdout
+    assert (runs / "t.txt").read_text(encoding="utf-8") == first.stdout
 
 
 def test_a_share_of_a_text_stays_and_a_long_one_s_end(runs: Path) -> None:

@@ -14,7 +14,7 @@ from dgm.errors import BadInput
 
 def test_rows_of_zeros_and_ones(tmp_path: Path) -> None:
     for part, rows in (("train", "0,1,1\\n1,0,0\\n"), ("valid", "1,1,1\\n"), ("test", "0,0,0\\n0,0,1\\n")):
-        (tmp_path / f"tiny.{part}.data").write_text(rows.replace("\\n", "\n"))
+        (tmp_path / f"tiny.{part}.data").write_text(rows.replace("\\n", "\n"), encoding="utf-8")
     dataset = debd.load(tmp_path, "tiny")
     assert dataset.train.x.tolist() == [[0, 1, 1], [1, 0, 0]]
     assert [len(split) for split in dataset.splits.values()] == [2, 1, 2]
@@ -24,7 +24,7 @@ def test_rows_of_zeros_and_ones(tmp_path: Path) -> None:
     ("rows", "wrong"), [("0,1\n1\n", "one length"), ("", "one length"), ("0,2\n", "zeros and ones")]
 )
 def test_what_is_refused(rows: str, wrong: str, tmp_path: Path) -> None:
-    (tmp_path / "x.data").write_text(rows)
+    (tmp_path / "x.data").write_text(rows, encoding="utf-8")
     with pytest.raises(BadInput, match=wrong):
         debd.read(tmp_path / "x.data")
 

@@ -166,7 +166,7 @@ class TestTables:
         ],
     )
     def test_what_is_wrong_is_named(self, tmp_path: Path, text: str, said: str) -> None:
-        (tmp_path / "t.csv").write_text(text)
+        (tmp_path / "t.csv").write_text(text, encoding="utf-8")
         with pytest.raises(BadInput, match=said):
             data.load(str(tmp_path / "t.csv"))
 
@@ -242,7 +242,7 @@ class TestArrays:
         numpy.savez(tmp_path / "a.npz", z=bad)
         with pytest.raises(BadInput, match="neither 'x' nor"):
             data.load(str(tmp_path / "a.npz"))
-        (tmp_path / "t.npy").write_text("no array")
+        (tmp_path / "t.npy").write_text("no array", encoding="utf-8")
         with pytest.raises(BadInput, match="cannot be read"):
             data.load(str(tmp_path / "t.npy"))
 

@@ -95,7 +95,7 @@ def tables_of(page: Page) -> list[list[list[str]]]:
 
 
 def test_every_row_has_a_cell_a_column(report):
-    tables = tables_of(Page(report.read_text()))
+    tables = tables_of(Page(report.read_text(encoding="utf-8")))
     assert len(tables) == 4  # likelihood, quality and coverage, the rest; then the distances in pixels
     for headings, *body in tables:
         assert [row[0].split()[0] for row in body] == ["made", "vae", "real"]
@@ -103,7 +103,7 @@ def test_every_row_has_a_cell_a_column(report):
 
 
 def test_numbers_stand_under_their_heading(report):
-    of_likelihood, of_quality, of_cost, _ = tables_of(Page(report.read_text()))
+    of_likelihood, of_quality, of_cost, _ = tables_of(Page(report.read_text(encoding="utf-8")))
     headings, made, vae, _ = of_likelihood
     place = {heading.strip(): k for k, heading in enumerate(headings)}
     assert made[place["exact ↓"]].split() == ["1.750", "[1.730,", "1.770]"]
@@ -127,13 +127,13 @@ def test_what_a_reader_should_hear_first_stands_before_the_numbers(tmp_path):
     document["skipped"] = [{"what": "copies", "reason": "no such luck"}]
     run = trained_run(tmp_path / "vae", "vae", moons, document)
     write_report([run], tmp_path / "report.html")
-    text = html.unescape((tmp_path / "report.html").read_text())
+    text = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     sentence = text.index("Feature spaces disagree: coverage is 0.90 in pixels features and 0.00 in pca features")
     assert sentence < text.index("<table>")
     assert text.index("Not measured: copies: no such luck.") < text.index("<table>")
     assert "Hardly trained: 0.0" in text
     assert re.search(r"weights of step \d, epoch [\d.]+: the least validation loss", text)
-    (kept,) = json.loads((tmp_path / "report.json").read_text())["runs"]
+    (kept,) = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["runs"]
     losses = [line["validation"] for line in Run(run).metrics() if "validation" in line]
     assert kept["selected"]["validation"] == min(losses)
     assert len(kept["cautions"]) >= 2
@@ -147,7 +147,7 @@ def test_a_column_may_have_any_name(tmp_path):
     document = evaluation([likelihood("exact", 1.0)], [metric("frechet", 1.0, 0.1, "pixels")])
     document |= {"features": {"pixels": {"dim": 3}}, "modes": None}
     write_report([trained_run(tmp_path / "gmm", "gmm", table, document)], tmp_path / "report.html")
-    assert "A histogram of each column" in (tmp_path / "report.html").read_text()
+    assert "A histogram of each column" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_an_evaluation_of_an_earlier_format_is_measured_anew(report, tmp_path):
@@ -158,41 +158,44 @@ def test_an_evaluation_of_an_earlier_format_is_measured_anew(report, tmp_path):
 
 
 def test_what_comes_from_outside_is_no_markup(report):
-    page = Page(report.read_text())
+    page = Page(report.read_text(encoding="utf-8"))
     assert not any(tag == "script" for tag, _ in page.elements)
-    assert "mine&lt;b&gt;" in report.read_text()
-    assert "&lt;script&gt;" in report.read_text()
+    assert "mine&lt;b&gt;" in report.read_text(encoding="utf-8")
+    assert "&lt;script&gt;" in report.read_text(encoding="utf-8")
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(report):
-    for _, attributes in Page(report.read_text()).elements:
+    for _, attributes in Page(report.read_text(encoding="utf-8")).elements:
         for name in ("src", "href", "xlink:href"):
             assert (attributes.get(name) or "data:").startswith(("data:", "#"))
-    assert not re.search(r"url\((?!#)|@import", report.read_text())
+    assert not re.search(r"url\((?!#)|@import", report.read_text(encoding="utf-8"))
 
 
 def test_everything_has_words(report):
-    elements = Page(report.read_text()).elements
+    elements = Page(report.read_text(encoding="utf-8")).elements
     assert all(attributes.get("alt") for tag, attributes in elements if tag == "img")
     assert all(attributes.get("scope") for tag, attributes in elements if tag == "th")
     assert all(attributes.get("aria-hidden") for tag, attributes in elements if tag == "svg")
 
 
 def test_ids_are_unique_and_references_are_to_them(report):
-    text = report.read_text()
+    text = report.read_text(encoding="utf-8")
     ids = re.findall(r'\bid="([^"]*)"', text)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:url\(#|href="#|labelledby=")([^")]+)', text)) <= set(ids)
 
 
 def test_json_and_csv_hold_the_same_numbers(report):
-    document = json.loads(report.with_suffix(".json").read_text())
-    rows = list(csv.DictReader(report.with_suffix(".csv").read_text().splitlines()))
+    document = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))
+    rows = list(csv.DictReader(report.with_suffix(".csv").read_text(encoding="utf-8").splitlines()))
     for row, line in zip(document["tables"]["classifier"]["rows"], rows, strict=True):
         assert {key: "" if value is None else str(value) for key, value in row.items()}.items() <= line.items()
     (run,) = [run for run in document["runs"] if run["model"] == "vae"]
     assert run["evaluation"]["likelihood"][0]["method"] == "method of lower_bound"
-    assert run["weights"] == json.loads((Path(run["path"]) / "manifest.json").read_text())["weights.safetensors"]
+    assert (
+        run["weights"]
+        == json.loads((Path(run["path"]) / "manifest.json").read_text(encoding="utf-8"))["weights.safetensors"]
+    )
 
 
 def test_a_run_is_as_long_and_as_large_as_its_training_says(report):
@@ -225,7 +228,7 @@ def test_an_evaluation_of_earlier_weights_is_refused(report, tmp_path):
 
 def test_runs_of_different_data_are_refused(report, tmp_path):
     shutil.copytree(report.parents[1] / "vae", tmp_path / "vae", copy_function=shutil.copy2)
-    config = json.loads((tmp_path / "vae" / "config.json").read_text())
+    config = json.loads((tmp_path / "vae" / "config.json").read_text(encoding="utf-8"))
     config["data"]["sha256"] = "another"
     write_json(config, tmp_path / "vae" / "config.json")
     with pytest.raises(BadInput, match="trained on different data"):
@@ -239,7 +242,7 @@ def test_points_have_plots_and_the_true_density_a_place_in_the_last_row(tmp_path
     document |= {"features": {"pixels": {"dim": 2}}, "modes": None}
     run = trained_run(tmp_path / "gmm", "gmm", moons, document)
     write_report([run], tmp_path / "report.html")
-    page = Page((tmp_path / "report.html").read_text())
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     real = tables_of(page)[0][2]
     nats = moons.log_prob(moons.test.x).double().mean().item()
     assert float(real[1]) == pytest.approx(-nats / (2 * 0.693147), abs=1e-3)

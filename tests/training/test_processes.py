@@ -80,7 +80,7 @@ def by_torchrun(out: Path, script: str = SCRIPT) -> None:
 def by_devices(out: Path) -> None:
     """The first process starts the second."""
     script = out.with_suffix(".py")
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, script, str(out), "2"], env=environment(), capture_output=True, text=True, timeout=120
     )

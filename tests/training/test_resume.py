@@ -266,7 +266,7 @@ def test_with_every_checkpoint_damaged_there_is_nothing_to_go_on_from(tmp_path: 
     out = tmp_path / "run"
     stopped_at(out, 3)
     for path in out.glob("checkpoints/*/state.json"):
-        path.write_text("{")
+        path.write_text("{", encoding="utf-8")
     with pytest.raises(DamagedRun, match=r"step-00000003/state.json is damaged.*step-00000002/state.json is damaged"):
         next(training("noisy", out))
 
@@ -281,7 +281,7 @@ def test_one_training_a_directory_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_directory_in_use_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(BadInput, match=f"{tmp_path} exists; choose another --out"):
         next(fit(made("noisy"), points(), out=tmp_path, steps=1))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

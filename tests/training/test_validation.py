@@ -183,14 +183,14 @@ def test_a_run_from_before_there_was_patience_goes_on_without(tmp_path: Path) ->
     steps = fit(point(), crossing(0.5), out=out, checkpoint_every=0.0, **settings)
     assert [next(steps).step for _ in range(10)][-1] == 10
     steps.close()
-    config = json.loads((out / "config.json").read_text())
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     del config["training"]["patience"]
-    (out / "config.json").write_text(json.dumps(config))
+    (out / "config.json").write_text(json.dumps(config), encoding="utf-8")
     for folder in out.glob("checkpoints/*"):
-        values = json.loads((folder / "state.json").read_text())
+        values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         values["validated"] = values.pop("validations")[-1][0]
         del values["best_step"]
-        (folder / "state.json").write_text(json.dumps(values))
+        (folder / "state.json").write_text(json.dumps(values), encoding="utf-8")
         runs.write_manifest(folder, ["state.safetensors", "state.json"])
     rest = list(fit(point(), crossing(0.5), out=out, resume=True))
     assert rest[-1].step == 100

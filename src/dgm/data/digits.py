@@ -40,7 +40,7 @@ def read() -> tuple[Tensor, Tensor]:
         raise MissingExtra(
             "the data set digits needs scikit-learn, which is not installed", "run: pip install scikit-learn"
         )
-    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as file:
+    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt", encoding="ascii") as file:
         rows = numpy.loadtxt(file, delimiter=",", dtype=numpy.uint8)
     return torch.from_numpy(rows[:, :64].reshape(-1, 1, 8, 8).copy()), torch.from_numpy(rows[:, 64].astype(numpy.int64))
 

@@ -50,7 +50,7 @@ def fetch(name: str, spec: Spec, root: str | Path | None = None) -> Path:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """One process at a time. The kernel drops the lock with the process."""
-    with (folder / ".lock").open("w") as lock:
+    with (folder / ".lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -89,7 +89,7 @@ def write_report(
     write_json(document, out.with_suffix(".json"))
     for path, content in ((out.with_suffix(".csv"), as_csv(table)), (out, page(tables, dataset, document))):
         with replacing(path) as temporary:
-            temporary.write_text(content)
+            temporary.write_text(content, encoding="utf-8")
     return table
 
 
@@ -138,8 +138,8 @@ def page(tables: Mapping[str, list[Row]], dataset: Dataset, document: Mapping[st
     environment.globals |= {"interval": interval, "leaders": leaders, "selected": selected}
     first, table = next(iter(tables.items()))
     levels = {name: reference([run for row in rows for run in row.runs], name) for name, rows in tables.items()}
-    return environment.from_string(files.joinpath("report.html").read_text()).render(
-        css=files.joinpath("report.css").read_text(),
+    return environment.from_string(files.joinpath("report.html").read_text(encoding="utf-8")).render(
+        css=files.joinpath("report.css").read_text(encoding="utf-8"),
         tables=tables,
         table=table,
         parts={name: parts(columns_of(rows), name == first) for name, rows in tables.items()},

@@ -28,11 +28,11 @@ class Metrics:
             return
         self.path = out / "metrics.jsonl"
         if self.path.is_file():
-            kept = [line for line in self.path.read_text().splitlines() if is_up_to(line, step)]
+            kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if is_up_to(line, step)]
             with replacing(self.path) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in kept))
+                temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         with writable(self.path):
-            self.file = self.path.open("a")
+            self.file = self.path.open("a", encoding="utf-8")
         if tensorboard:
             self.board = board_class()(str(out / "tensorboard"), purge_step=step + 1)
 

@@ -28,7 +28,7 @@ from dgm.protocols import (
 )
 
 MOST, NUMBERS = 512, 1 << 16  # examples at once; numbers that they have together, on a CPU
-ODES = 50  # examples at once where each is an ODE: one step size serves them all
+ODES = 50  # examples at once where each is an ODE, which arrive one after the other
 
 
 class Kind(StrEnum):

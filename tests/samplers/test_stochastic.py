@@ -133,8 +133,9 @@ def test_predictor_and_corrector_are_song_et_als(path: GaussianPath, keeps: Call
     exploding = isinstance(path, VarianceExploding)
     beta = sigma_t**2 - sigma_s**2 if exploding else 1 - (path.alpha(times[0]) / path.alpha(times[1])) ** 2
     x = keeps(beta) * x + beta * -optimal(path)(x, times[0]).eps / sigma_t + beta.sqrt() * draws[0]
+    alpha_i = 1 if exploding else (path.alpha(times[1]) / path.alpha(times[2])) ** 2  # 1 - beta_i
     for z in draws[1:]:
-        epsilon = 2 * (r * 1 / (1 / sigma_s)) ** 2
+        epsilon = 2 * alpha_i * (r * 1 / (1 / sigma_s)) ** 2
         x = x + epsilon * -optimal(path)(x, times[1]).eps / sigma_s + (2 * epsilon).sqrt() * z
     torch.testing.assert_close(mine, x)
 

@@ -161,6 +161,21 @@ def test_the_extrapolation_leaves_a_true_distance() -> None:
     assert abs(found.mean() - 6 * (1 + 0.25)) < 4 * found.std() / 5
 
 
+def test_what_is_a_line_in_the_inverse_sizes_is_extrapolated_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: a slope of another norm or sign, the sizes of one side alone, fewer than four sizes."""
+    sizes = []
+
+    def line(x: Tensor, y: Tensor) -> float:
+        sizes.append((len(x), len(y)))
+        return 3 + 50 * (1 / len(x) + 1 / len(y))
+
+    monkeypatch.setattr("dgm.evaluation.frechet.frechet_distance", line)
+    found = frechet_and_infinity(folds(torch.randn(120, 2)), folds(torch.randn(240, 2)))
+    assert found.tolist() == pytest.approx([3 + 50 * (1 / 120 + 1 / 240), 3.0])
+    assert len(sizes) == 1 + 2 + 3 + 4
+    assert sum(n for n, _ in sizes) == 4 * 120
+
+
 def test_an_extrapolation_needs_pieces_of_ten() -> None:
     with pytest.raises(BadInput, match="an extrapolation needs 40 examples, got 39 real"):
         frechet_infinity(torch.randn(39, 2), torch.randn(60, 2))

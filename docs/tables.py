@@ -9,11 +9,12 @@ from typing import Any
 from dgm.report.table import number
 
 HERE = Path(__file__).parent
+KINDS = {"exact": "exact", "lower_bound": "lower bound", "tighter_bound": "bound, K = 16", "estimate": "estimate"}
 COLUMNS = {
-    "exact": "exact",
-    "lower_bound": "lower bound",
-    "tighter_bound": "bound, K = 16",
-    "estimate": "estimate",
+    **KINDS,
+    **{f"{key}_given_label": f"{heading}, label given" for key, heading in KINDS.items()},
+    "kernel": "kernel ↓",
+    "frechet_infinity": "Fréchet, N → ∞ ↓",
     "frechet": "Fréchet ↓",
     "precision": "precision ↑",
     "recall": "recall ↑",
@@ -22,6 +23,7 @@ COLUMNS = {
     "per_second": "samples/s ↑",
     "steps": "steps",
 }
+DISTANCES = ("kernel", "frechet_infinity", "frechet", "precision", "recall", "coverage")
 
 MISSES = (
     "MADE is where its paper is, with one mask, and NADE close to its own, whose runs take hundreds of epochs. FVSBN "
@@ -34,6 +36,10 @@ MISSES = (
 def section(document: dict[str, Any]) -> str:
     data, run = document["data"], document["runs"][0]["evaluation"]
     features, table = next(iter(document["tables"].items()))
+    columns = {
+        key: heading for key, heading in COLUMNS.items() if any(row.get(key) is not None for row in table["rows"])
+    }
+    real = "held-out real data" if run["format"] > 1 else "training data"
     lines = [
         f"## {data['name']}",
         "",
@@ -41,11 +47,11 @@ def section(document: dict[str, Any]) -> str:
         f"Split: {data['split']}. {run['samples']['n']} samples; distances in {features} features. "
         "Likelihoods in bits per dimension on the test split, a column a kind: never rank across those columns.",
         "",
-        "| model | " + " | ".join(COLUMNS.values()) + " |",
-        "|---" * (len(COLUMNS) + 1) + "|",
+        "| model | " + " | ".join(columns.values()) + " |",
+        "|---" * (len(columns) + 1) + "|",
     ]
-    for name, row in [(row["model"], row) for row in table["rows"]] + [("*training data*", table["reference"])]:
-        cells = [number(float(row[key])) if row.get(key) is not None else "–" for key in COLUMNS]
+    for name, row in [(row["model"], row) for row in table["rows"]] + [(f"*{real}*", table["reference"])]:
+        cells = [number(float(row[key])) if row.get(key) is not None else "–" for key in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -55,21 +61,25 @@ def published(documents: list[dict[str, Any]]) -> str:
     lines = [
         "## Published figures",
         "",
-        "Each by `python results/reproduce.py RECIPE`, on the test split, all exact. *Still gaining* is what came off "
+        "Each by `python results/reproduce.py RECIPE`, on the split that the published figure is of, all exact. A cell "
+        "that says *label given* is log p(x|y), which may be higher than log p(x). *Still gaining* is what came off "
         "the validation loss, in nats an example, since it was last measured before the last tenth of the training; a "
         "dash where it was not.",
         "",
-        "| recipe | published | measured | bits/dim | training | steps | epochs | still gaining |",
-        "|---" * 8 + "|",
+        "| recipe | published | measured | bits/dim | split | training | steps | epochs | still gaining |",
+        "|---" * 9 + "|",
     ]
     for d in documents:
-        found, training, theirs = d["likelihood"]["test"], d["training"], d["published"]
+        training, theirs = d["training"], d["published"]
+        split = "validation" if theirs and "validation" in theirs["source"] else "test"
+        found = d["likelihood"][split]
         per = d["dim"] if theirs and theirs["unit"].endswith("a character") else 1
         cells = [
             d["recipe"],
             f"{theirs['value']:.2f} {theirs['unit']}" if theirs else "–",
             f"{-found['nats'] / per:.2f} ± {found['nats_se'] / per:.2f} nats",
-            f"{found['bits_per_dim']:.4f} ± {found['bits_per_dim_se']:.4f}",
+            f"{found['bits_per_dim']:.4f} ± {found['bits_per_dim_se']:.4f}{given(found, d)}",
+            split,
             f"{training['seconds'] / 60:.0f} min, {d['machine'].split(', ')[1]}",
             number(training["steps"]),
             f"{training['epochs']:.1f}",
@@ -78,6 +88,12 @@ def published(documents: list[dict[str, Any]]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     notes = [f"- {d['recipe']}: {d['published']['source']}." for d in documents if d["published"]]
     return "\n".join([*lines, "", "Sources of the published figures:", "", *notes, "", MISSES]) + "\n"
+
+
+def given(entry: dict[str, Any], document: dict[str, Any]) -> str:
+    """Marks log p(x|y). Before evaluations said so themselves, a model with classes was given its labels."""
+    conditional = entry.get("condition") if "condition" in entry else document["settings"]["model"].get("classes")
+    return ", *label given*" if conditional else ""
 
 
 def density_sets(documents: list[dict[str, Any]]) -> str:
@@ -115,32 +131,37 @@ def evaluated(documents: list[dict[str, Any]]) -> str:
 
 
 def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
-    distances = ("frechet", "precision", "recall", "coverage")
+    measured = {row["name"] for d in documents for row in d["evaluation"]["metrics"]}
+    distances = [name for name in COLUMNS if name in measured and name in DISTANCES]
+    headings = " | ".join(COLUMNS[name] for name in distances)
+    real = "held-out real data" if all(d["evaluation"]["format"] > 1 for d in documents) else "training data"
     lines = [
         f"## Score, diffusion and flow matching on {data}",
         "",
         "Each by `python results/reproduce.py RECIPE`, trained by one thread. Likelihoods in bits per dimension of "
         "test images, dequantisation included, in brackets the published figure, of larger networks that trained for "
-        "longer; distances in classifier features. In the last row, training data in the samples' place.",
+        "longer; a cell that says *label given* is log p(x|y), which may be higher than log p(x), and such cells rank "
+        f"only among themselves. Distances in classifier features; in the last row, {real} in the samples' place.",
         "",
-        "| recipe | lower bound | estimate | Fréchet ↓ | precision ↑ | recall ↑ | coverage ↑ | N | steps | epochs "
-        "| minutes |",
-        "|---" * 11 + "|",
+        f"| recipe | lower bound | estimate | {headings} | N | steps | epochs | minutes |",
+        "|---" * (7 + len(distances)) + "|",
     ]
     for document in documents:
         of, training, theirs = document["evaluation"], document["training"], document["published"]
-        bits = {row["kind"]: f"{row['bits_per_dim']:.3f} ± {row['bits_per_dim_se']:.3f}" for row in of["likelihood"]}
+        bits = {
+            row["kind"]: f"{row['bits_per_dim']:.3f} ± {row['bits_per_dim_se']:.3f}{given(row, document)}"
+            for row in of["likelihood"]
+        }
         if theirs:
             bits["lower_bound"] += f" ({theirs['value']:.2f})"
         found = {row["name"]: row for row in of["metrics"] if row["features"] == "classifier"}
         cells = [bits.get(kind, "–") for kind in ("lower_bound", "estimate")]
-        cells += [number(found[name]["value"]) for name in distances]
+        cells += [number(found[name]["value"]) if name in found else "–" for name in distances]
         cells += [str(found["frechet"]["n_generated"]), f"{training['steps']:,}", f"{training['epochs']:.1f}"]
         cells.append(f"{training['seconds'] / 60:.0f}")
         lines.append(f"| {document['recipe']} | {' | '.join(cells)} |")
-    lines.append(
-        f"| *training data* | – | – | {' | '.join(number(found[n]['reference']) for n in distances)} | | | | |"
-    )
+    levels = [number(level(found[name]["reference"])) if name in found else "–" for name in distances]
+    lines.append(f"| *{real}* | – | – | {' | '.join(levels)} | | | | |")
     lines.append("")
     for document in documents:
         each = (
@@ -150,6 +171,11 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
         source = [f"published: {document['published']['source']}"] if document["published"] else []
         lines.append(f"- {document['recipe']}: {'; '.join([*each, *source])}.")
     return "\n".join(lines) + "\n"
+
+
+def level(reference: Any) -> float:
+    """What real data gets; a number alone in evaluations of the first format."""
+    return float(reference["value"] if isinstance(reference, dict) else reference)
 
 
 def solvers(document: dict[str, Any]) -> str:

@@ -1,0 +1,84 @@
+"""The tables of docs/results.md: like stands beside like, and what differs is marked."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def row_of(text: str, name: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_published_validation_loss_stands_beside_the_validation_loss(tables: ModuleType) -> None:
+    document = read("tinyshakespeare-char_gpt")
+    row = row_of(tables.published([document]), "tinyshakespeare/char_gpt")
+    nats = -document["likelihood"]["validation"]["nats"] / document["dim"]
+    assert row[2].startswith(f"{nats:.2f} ± ")
+    assert row[4] == "validation"
+    document["published"]["source"] = "a paper, table 1"
+    row = row_of(tables.published([document]), "tinyshakespeare/char_gpt")
+    assert row[4] == "test"
+    assert row[3].startswith(f"{document['likelihood']['test']['bits_per_dim']:.4f}")
+
+
+def entry(kind: str, condition: str | None) -> dict[str, Any]:
+    common = {"nats": -1.0, "nats_se": 0.1, "bits_per_dim": 2.0, "bits_per_dim_se": 0.1, "n": 10, "method": "m"}
+    return {"kind": kind, "condition": condition, **common}
+
+
+def evaluated(condition: str | None, reference: Any, version: int = 2) -> dict[str, Any]:
+    metrics = [
+        {"name": name, "features": "classifier", "value": 3.0, "n_generated": 500, "reference": reference}
+        for name in ("kernel", "frechet")
+    ]
+    return {
+        "recipe": "mnist/ddpm",
+        "published": None,
+        "settings": {"model": {"classes": 10}},
+        "training": {"steps": 10, "epochs": 1.0, "seconds": 60},
+        "evaluation": {"format": version, "likelihood": [entry("lower_bound", condition)], "metrics": metrics},
+    }
+
+
+def test_a_likelihood_of_a_given_label_is_marked(tables: ModuleType) -> None:
+    level = {"value": 0.25, "low": 0.0, "high": 1.0}
+    given, plain = (tables.evaluated([evaluated(c, level)]) for c in ("label", None))
+    assert row_of(given, "mnist/ddpm")[1] == "2.000 ± 0.100, *label given*"
+    assert row_of(plain, "mnist/ddpm")[1] == "2.000 ± 0.100"
+    assert row_of(given, "*held-out real data*")[3:5] == ["0.250", "0.250"]
+
+
+def test_an_evaluation_of_the_first_format_is_marked_by_its_classes(tables: ModuleType) -> None:
+    document = evaluated(None, 0.25, version=1)
+    del document["evaluation"]["likelihood"][0]["condition"]
+    text = tables.evaluated([document])
+    assert row_of(text, "mnist/ddpm")[1].endswith("*label given*")
+    assert row_of(text, "*training data*")[3] == "0.250"
+
+
+def test_the_kernel_distance_comes_before_the_frechet_distance(tables: ModuleType) -> None:
+    keys = list(tables.COLUMNS)
+    assert keys.index("kernel") < keys.index("frechet_infinity") < keys.index("frechet")

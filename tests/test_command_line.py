@@ -82,21 +82,21 @@ def test_a_run_that_goes_on_keeps_what_decides_its_result(runs: Path) -> None:
     before = {path: path.read_bytes() for path in (runs / "vae").rglob("*") if path.is_file()}
     for options, says in (
         ("--lr 0.1", "--lr cannot be changed in a run that goes on, vae keeps its own"),
-        ("--data t.csv", "--data cannot be changed"),
+        ("--data animals.npz", "is not the data of vae"),
         ("--out new", "--out cannot be changed"),
         ("--model.latent 3", "--model.latent is a model's, and no model is named"),
         ("--steps 3", "vae is at step 6 already, got --steps 3; give more than 6"),
         ("--budget 0.001", "s already, got --budget 0.001s; give more"),
     ):
-        done = dgm(f"train --resume vae {options}", runs)
+        done = dgm(f"train --resume vae --data t.csv {options}", runs)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert says in done.stderr
     done = dgm("train made --resume vae", runs)
     assert "vae is a run of vae, and made was asked for" in done.stderr
-    done = dgm("train --resume vae", runs)
+    done = dgm("train --resume vae --data t.csv", runs)
     assert (done.returncode, done.stdout.split(";")[0]) == (0, "vae has ended at step 6")
     assert {path: path.read_bytes() for path in before} == before
-    assert dgm("train vae --resume vae --steps 8 --keep 1", runs).returncode == 0
+    assert dgm("train vae --resume vae --data t.csv --steps 8 --keep 1", runs).returncode == 0
     assert Run(runs / "vae").metrics()[-1]["step"] == 8
     assert Run(runs / "vae").config["training"]["keep"] == 1
     assert len(Run(runs / "vae").checkpoints()) == 1

@@ -140,7 +140,7 @@ def test_points_on_their_way_are_beside_one_another(runs: Path) -> None:
         ("vae --guidance-interval 0 1", "takes no --guidance-interval"),
         ("pixelcnn --steps 9", "PixelCNN undoes no noise and takes no --steps"),
         ("vae --show-steps 4", "no steps to show"),
-        ("ddpm --show-steps 1", "--show-steps must be at least 2, got 1"),
+        ("ddpm --show-steps 1", "--show-steps must be from 2 to 1000, got 1"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(arguments: str, says: str, runs: Path) -> None:

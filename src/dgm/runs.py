@@ -162,7 +162,7 @@ class Run:
         if named is None and about["name"] not in data.SETS:
             wrong = f"{self.path} was trained on '{about['name']}', and what is read is for you to say"
             raise BadInput(wrong, f"if it may be read, add: --data {shlex.quote(about['name'])}")
-        found = data.load(named or about["name"], root=root, **about["options"])
+        found = data.load(about["name"] if named is None else named, root=root, **about["options"])
         expected, got = about.get("sha256"), fingerprint(found.train.x)
         if got != expected and (expected is not None or named is not None):
             wrong = f"{found.name} is not the data of {self.path}: its sha256 is {got}, expected {expected}"

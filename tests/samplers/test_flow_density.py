@@ -77,10 +77,12 @@ def dequantised(path: GaussianPath, t: Tensor, values: int) -> Tensor:
 
 
 @pytest.mark.parametrize("dim", [1, 17])
-@pytest.mark.parametrize("values", [5, 9])
-def test_levels_are_dequantised_and_decoded(values: int, dim: int) -> None:
-    """Kills: the entropy of the noise without its e, without its 2 or by one dimension, and each term left out."""
-    model = Normal(Space.levels((dim,), values), Straight(), t_min=0.0)
+@pytest.mark.parametrize(("values", "t_min"), [(5, 0.0), (9, 0.0), (9, 0.6)])
+def test_levels_are_dequantised_and_decoded(values: int, t_min: float, dim: int) -> None:
+    """Also where the least noise is of six gaps. Kills: the entropy of the noise without its e, without its 2 or by one
+    dimension, and each term left out.
+    """
+    model = Normal(Space.levels((dim,), values), Straight(), t_min=t_min)
     x = torch.arange(values).repeat_interleave(1000)[:, None].expand(-1, dim)
     drawn = flow_density.log_prob(model, x).view(values, 1000)
     t = flow_density.first_time(model)

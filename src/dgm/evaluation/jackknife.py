@@ -9,7 +9,10 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from dgm.data import order
+
 FOLDS = 10
+SEED = 0  # of who is in which fold
 LEVEL = 0.95
 
 Folds: TypeAlias = Sequence[Tensor]  # a set of examples in parts, each (n_k, ...)
@@ -30,13 +33,16 @@ class LeftOut(NamedTuple):
 
 
 def folds(x: Tensor) -> list[Tensor]:
-    """Every tenth example of (N, ...), from the first, the second, ... on; N folds where N is below ten.
+    """Examples of (N, ...) shared out by chance, always the same; N folds where N is below ten.
+
+    By chance, since data may come in an order: label after label, so that every tenth of ten has the same one.
 
     Example:
         >>> [len(fold) for fold in folds(torch.zeros(12, 2))]
         [2, 2, 1, 1, 1, 1, 1, 1, 1, 1]
     """
-    return [x[k::FOLDS] for k in range(min(FOLDS, len(x)))]
+    shuffled = x[order(len(x), SEED, 0)]
+    return [shuffled[k::FOLDS] for k in range(min(FOLDS, len(x)))]
 
 
 def without(parts: Folds, k: int) -> list[Tensor]:

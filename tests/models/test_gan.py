@@ -63,7 +63,7 @@ def test_images_of_any_size(shape: tuple[int, ...]) -> None:
     space = Space.levels(shape, 256)
     gan = GAN(space, GAN.Config(width=8))
     x = space.check(gan.sample(3, seed=0))
-    assert x.float().std() > 1
+    assert (x[0] != x[1]).any()
     assert [loss.shape for _, loss in gan.losses(x)] == [(3,), (3,)]
 
 

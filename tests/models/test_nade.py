@@ -33,7 +33,11 @@ def test_blocks_are_the_papers_loop(space: Space) -> None:
     assert torch.allclose(model.conditionals(x), by_the_paper(model, model.features(x)[..., 0]), atol=1e-5)
 
 
-@pytest.mark.parametrize("space", [Space.binary((WIDE,)), Space.levels((1, 8, 8), 17), Space.tokens(WIDE, 5)], ids=str)
+@pytest.mark.parametrize(
+    "space",
+    [Space.binary((WIDE,)), Space.levels((1, 8, 8), 17), Space.tokens(WIDE, 5), Space.continuous((WIDE,))],
+    ids=str,
+)
 def test_steps_are_the_blocks(space: Space) -> None:
     model = contracts.jolted(NADE(space, NADE.Config(hidden=24)))
     for law in (contracts.steps_are_the_conditionals, contracts.no_dimension_sees_its_future):

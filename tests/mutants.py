@@ -145,7 +145,9 @@ def tests_of(tree: Path, file: Path) -> list[list[str]]:
     *parents, stem = file.relative_to("src").with_suffix("").parts
     imported = re.compile(rf"from {'.'.join(parents)}(\.{stem} import| import .*\b{stem}\b)")
     found = [
-        str(path) for path in sorted((tree / "tests").rglob("test_*.py")) if imported.search(path.read_text("utf-8"))
+        str(path)
+        for path in sorted((tree / "tests").rglob("test_*.py"))
+        if imported.search(path.read_text(encoding="utf-8"))
     ]
     return [[*found, str(tree / file)], [str(tree / "tests/test_contracts.py"), "-k", f"[{stem}]"]]
 

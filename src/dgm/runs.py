@@ -248,7 +248,7 @@ class Run:
             return None
         note = lines[-1].get("note", "")
         validated = [(line["validation"], line["step"]) for line in lines if "validation" in line]
-        last, stopped = lines[-1]["step"], note if lines[-1].get("progress", 1) < 1 else ""
+        last, stopped = lines[-1]["step"], note if note.startswith("stopped") else ""
         if not validated or self.config["training"].get("select") == "last":
             return Selection(last, last, None, stopped)
         loss, step = min(validated)

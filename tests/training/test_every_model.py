@@ -35,7 +35,7 @@ def digits_model(name: str) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", dgm.MODELS)
 def test_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
-    data, settings = digits(name), {"steps": STEPS, "batch": 32, "checkpoint_every": 0.0}
+    data, settings = digits(name), {"steps": STEPS, "batch": 32, "checkpoint_every": 0.0, "precision": "32-true"}
     list(fit(digits_model(name), data, out=tmp_path / "whole", **settings))
     steps = fit(digits_model(name), data, out=tmp_path / "cut", **settings)
     assert [next(steps).step for _ in range(STOP)][-1] == STOP

@@ -32,7 +32,7 @@ def test_a_line_says_what_the_step_said(tmp_path: Path) -> None:
 
 
 def test_long_trainings_write_no_more_than_short_ones(tmp_path: Path) -> None:
-    _, run = steps_and_run(tmp_path / "run", steps=1000, batch=4, select="last")
+    _, run = steps_and_run(tmp_path / "run", steps=1000, batch=4, select="last", precision="32-true")
     lines = [line["step"] for line in run.metrics()]
     assert len(lines) == 200
     assert lines[-1] == 1000

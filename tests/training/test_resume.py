@@ -27,7 +27,11 @@ def training(name: str, out: Path, **settings: Any) -> Iterator[Step]:
     """Starts, or goes on with, what is in ``out``; the initial weights are the same each time."""
     resume = (out / "config.json").exists()
     return fit(
-        made(name), points(), out=out, resume=resume, **({"steps": STEPS[name], "checkpoint_every": 0.0} | settings)
+        made(name),
+        points(),
+        out=out,
+        resume=resume,
+        **({"steps": STEPS[name], "checkpoint_every": 0.0, "precision": "32-true"} | settings),
     )
 
 

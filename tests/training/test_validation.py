@@ -18,7 +18,7 @@ from dgm.data import Dataset, Split
 from dgm.errors import Unsupported
 from dgm.space import Space
 from dgm.training import Step, fit
-from dgm.training.validation import patience, turns
+from dgm.training.validation import patience, turning
 
 RATE = 0.01  # a step of the point
 
@@ -67,7 +67,7 @@ def test_validations_take_a_tenth_of_the_time() -> None:
 
 
 @pytest.mark.parametrize("bend", [-1, 0, 1, 4])
-def test_turns_is_the_parabolas_vertex(bend: float) -> None:
+def test_turning_is_the_parabolas_vertex(bend: float) -> None:
     """Over u = log(step), loss = bend (u - vertex)²: at three steps it turns ahead where the vertex lies ahead.
 
     Kills: losses over the steps themselves, a slope at the middle of the last two steps, a turn that is behind.
@@ -76,7 +76,7 @@ def test_turns_is_the_parabolas_vertex(bend: float) -> None:
     for vertex in (3.0, 4.5, 4.9, 4.96, 5.1, 5.16, 5.2, 6.0):
         losses = [(step, bend * (math.log(step) - vertex) ** 2) for step in marks]
         ahead = math.log(140) < vertex < math.log(140) + math.log(1.25)
-        assert turns(losses) == (ahead and bend > 0), vertex
+        assert turning(losses) == (ahead and bend > 0), vertex
 
 
 def test_where_the_loss_turns_it_is_looked_at_more_often() -> None:

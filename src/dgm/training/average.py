@@ -50,4 +50,4 @@ class Average:
     @torch.no_grad()
     def restore(self, shadow: Mapping[str, Tensor]) -> None:
         for name, tensor in self.shadow.items():
-            tensor.copy_(shadow[name])
+            tensor.copy_(shadow.get(name, tensor))  # a weight of a newer dgm has no average in an older checkpoint

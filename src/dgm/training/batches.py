@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ class Batches:
             raise BadInput(
                 f"a batch of {self.size} cannot be shared by {world} devices", f"make it a multiple of {world}"
             )
-        self.split, self.seed, self.rank, self.world, self.device = split, seed, rank, world, device
+        self.split, self.seed, self.rank, self.world, self.device = resident(split, device), seed, rank, world, device
         self.in_epoch = len(split) // self.size
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
@@ -45,5 +46,27 @@ class Batches:
         return map(self.placed, torch.arange(len(self.split)).split(self.size))
 
     def placed(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        x, y = self.split.batch(rows)
-        return x.to(self.device), None if y is None else y.to(self.device)
+        x, y = self.split.batch(moved(rows, self.split.x.device))
+        return moved(x, self.device), None if y is None else moved(y, self.device)
+
+
+SHARE_OF_MEMORY = 0.25  # of the device's that is free, for the training data
+
+
+def resident(split: Split, device: torch.device) -> Split:
+    """The split on a device that has room for it, so that no batch is copied there.
+
+    What is drawn anew at each visit stays where its random numbers come from.
+    """
+    if device.type != "cuda" or split.visit is not None:
+        return split
+    tensors = [split.x] if split.y is None else [split.x, split.y]
+    if sum(tensor.nbytes for tensor in tensors) > SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]:
+        return split
+    return replace(split, x=split.x.to(device), y=None if split.y is None else split.y.to(device))
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """Copied without waiting: a processor goes on to the next batch while a GPU takes this one from pinned memory."""
+    pinned = x.pin_memory() if device.type == "cuda" and x.device.type == "cpu" else x
+    return pinned.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Which devices train, in which precision, as how many processes."""
+"""Which devices train, as how many processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ def fabric_for(settings: Settings) -> Any:
         devices=devices,
         num_nodes=everywhere // here if by_torchrun else 1,
         strategy="ddp" if by_torchrun or devices > 1 else "auto",
-        precision=settings.precision,
     )
 
 

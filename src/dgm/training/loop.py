@@ -7,7 +7,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from dgm import __version__, registry, runs
 from dgm.data import SETS, Dataset
 from dgm.errors import BadInput, Interrupted, TrainingStopped, Unsupported
 from dgm.inputs import model_given, of_type, place
-from dgm.networks.embeddings import set_label_shares
+from dgm.networks.embeddings import check_labels, set_label_shares
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
 from dgm.seeds import mix
 from dgm.training import checkpoint
@@ -28,6 +28,7 @@ from dgm.training.devices import fabric_for, is_first_process, leave, random_sta
 from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics, board_class
 from dgm.training.players import Player, factor
+from dgm.training.precision import choose, turns
 from dgm.training.settings import Settings, settings_for
 from dgm.training.step import Losses, Step
 from dgm.training.validation import Validation, descends_one_loss
@@ -92,6 +93,8 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
     if settings.compile and isinstance(model, (MultiPlayer, Fittable)):
         raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
     refuse_missing_devices(settings)
+    if (classes := getattr(getattr(model, "config", None), "classes", 0)) and dataset.train.y is not None:
+        check_labels(dataset.train.y, classes)  # here, since a look at them on a GPU would make each step wait
     selects = descends_one_loss(model) and settings.select == "best" and len(dataset.validation) > 0
     if settings.patience not in ("auto", 0) and not selects:
         wrong = (
@@ -112,6 +115,7 @@ class Training:
         self.by_passes, self.is_game = isinstance(model, Fittable), isinstance(model, MultiPlayer)
         self.step = 0
         self.seconds = 0.0
+        self.note = ""  # for the next step to say
         self.saved: int | None = None  # the step of the newest checkpoint
 
     # -- moving
@@ -145,8 +149,17 @@ class Training:
         self.batches = Batches(
             self.dataset.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device
         )
+        self.conditional = getattr(model.config, "classes", 0) > 0
+        if settings.precision == "auto":
+            began = time.monotonic()
+            x, y = self.batches.at(0)
+            precision, self.note = choose(model, x, y if self.conditional else None, settings, fabric)
+            self.settings = settings = replace(settings, precision=precision)
+            self.seconds = time.monotonic() - began  # a budget pays for it
         self.validation = Validation(model, self.average, self.dataset, settings, fabric, self.batches.in_epoch)
-        if isinstance(model, Trainable):
+        if self.is_game:
+            self.loss = model.losses
+        elif not self.by_passes:
             self.loss = torch.compile(model.loss) if settings.compile else model.loss
 
     def begin(self, resume: bool) -> None:
@@ -177,7 +190,7 @@ class Training:
             if losses is None:  # a model that is fitted by passes has converged
                 return
             step = self.moved(losses, before)
-            if step.validation is not None or int(before * LOGGED) < int(step.progress * LOGGED):
+            if step.validation is not None or step.note or int(before * LOGGED) < int(step.progress * LOGGED):
                 self.finite(step.step, losses)
                 metrics.write(step)
             yield step
@@ -191,7 +204,9 @@ class Training:
         due = self.validation.due(self.step, before, self.progress)
         validation = self.validation.measure(self.step) if due else None
         examples = self.step * (len(self.batches.split) if self.by_passes else self.batches.size)
-        note = self.validation.exhausted(self.step, self.progress) if due else ""
+        note, self.note = self.note, ""
+        if due:
+            note = self.validation.exhausted(self.step, self.progress) or note
         return Step(self.step, self.progress, losses, self.lr, self.seconds, examples, validation, note)
 
     def descents(self) -> Iterator[Losses]:
@@ -199,7 +214,7 @@ class Training:
         while True:
             x, y = self.batches.at(self.step)
             losses = {}
-            for name, loss in self.turns(x, y if self.validation.conditional else None):
+            for name, loss in self.turns(x, y if self.conditional else None):
                 player = self.player(name)
                 losses[name] = player.gradient(loss.mean())
                 if at_once:
@@ -209,19 +224,7 @@ class Training:
             yield Losses(losses)
 
     def turns(self, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:
-        """Each player's name and loss, computed when its turn comes."""
-        if not self.is_game:
-            with self.fabric.autocast():
-                loss = self.loss(x, y)
-            yield "model", loss
-            return
-        game = self.model.losses(x, y)
-        while True:
-            with self.fabric.autocast():
-                turn = next(game, None)
-            if turn is None:
-                return
-            yield turn
+        return turns(self.loss, self.is_game, x, y, self.fabric.device, self.settings.precision)
 
     def passes(self) -> Iterator[Losses]:
         for loss in self.model.fit(self.batches):

@@ -14,6 +14,7 @@ from dgm.likelihood import at_once
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
 from dgm.training.average import Average
 from dgm.training.devices import summed
+from dgm.training.precision import autocast
 from dgm.training.settings import Settings
 
 PARTS = 20  # validations a training, unless validate_every says otherwise
@@ -48,7 +49,7 @@ class Validation:
         self.patience = patience(settings.patience, dataset) if self.selects else (0, 0.0)
         self.measures = self.selects or (settings.validate_every > 0 and one_loss)
         self.conditional = getattr(model.config, "classes", 0) > 0
-        self.every = settings.validate_every
+        self.every, self.precision = settings.validate_every, settings.precision
         self.apart = COST * len(self.split) / settings.batch / SHARE
         self.recent: list[tuple[int, float]] = []  # steps and losses of the last three
         self.best_loss, self.best_step = math.inf, 0
@@ -66,7 +67,7 @@ class Validation:
             return step % self.every == 0 or progress >= 1
         if not self.recent and step >= self.in_epoch:
             return True
-        growth = FINE_GROWTH if turns(self.recent) else GROWTH
+        growth = FINE_GROWTH if turning(self.recent) else GROWTH
         late = int(before * PARTS) < int(progress * PARTS) or step >= self.last * (1 + growth)
         return progress >= 1 or (late and step - self.last >= self.apart)
 
@@ -84,7 +85,7 @@ class Validation:
     @torch.no_grad()
     def measure(self, step: int) -> float:
         """The mean loss, under noise that is the same each time."""
-        with torch.random.fork_rng(), self.average.applied(), self.fabric.autocast():
+        with torch.random.fork_rng(), self.average.applied(), autocast(self.fabric.device, self.precision):
             torch.manual_seed(SEED)
             self.model.eval()
             rows = torch.arange(len(self.split)).split(at_once(self.model))
@@ -131,11 +132,11 @@ def patience(chosen: int | str, dataset: Dataset) -> tuple[int, float]:
     return (EPOCHS, WAIT) if rows or len(dataset.train) <= SMALL else (0, 0.0)
 
 
-def turns(recent: Sequence[tuple[int, float]]) -> bool:
+def turning(recent: Sequence[tuple[int, float]]) -> bool:
     """Whether the parabola through three losses, over the logarithm of their steps, turns within a `GROWTH` more.
 
     Example:
-        >>> turns([(100, 9.0), (125, 8.0), (156, 7.7)]), turns([(100, 9.0), (125, 8.0), (156, 7.2)])
+        >>> turning([(100, 9.0), (125, 8.0), (156, 7.7)]), turning([(100, 9.0), (125, 8.0), (156, 7.2)])
         (True, False)
     """
     if len(recent) < 3:

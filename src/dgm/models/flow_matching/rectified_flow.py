@@ -85,6 +85,13 @@ class RectifiedFlow(nn.Module):
         ends, y = self.pairs(torch.randn_like(self.scaling(x)), y)
         return self.matching.loss_of(ends, hidden_labels(y, self.config.classes, self.config.unlabelled))
 
+    def _apply(self, *arguments: Any, **options: Any) -> RectifiedFlow:
+        """Moves all but the step, which the processor reads: elsewhere each look at it would wait for the device."""
+        step = self.step
+        super()._apply(*arguments, **options)
+        self.step = step
+        return self
+
     @torch.no_grad()
     def advance(self) -> None:
         """Counts a step of training; until the reflow, the teacher follows the network."""
@@ -100,8 +107,12 @@ class RectifiedFlow(nn.Module):
         """As many as eps, of a quarter of it and what the teacher makes of that; with their labels."""
         n, made = len(eps), -(-len(eps) // USES)
         eps, y = eps[:made], None if y is None else y[:made]
-        times = torch.linspace(1, 0, TEACHER_STEPS + 1, device=eps.device).to(eps)
-        *_, x_0 = integrate(lambda x, t: self.teacher(x, t.expand(made), y), eps, times, "heun")
+        times = torch.linspace(1, 0, TEACHER_STEPS + 1, dtype=eps.dtype)  # read by the processor, as the step is
+
+        def flow(x: Tensor, t: Tensor) -> Tensor:
+            return self.teacher(x, t.to(x.device, non_blocking=True).expand(made), y)
+
+        *_, x_0 = integrate(flow, eps, times, "heun")
         row = torch.arange(n, device=eps.device) % made
         return Endpoints(x_0[row], eps[row]), None if y is None else y[row]
 

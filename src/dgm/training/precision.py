@@ -1,0 +1,128 @@
+"""In which precision to train: a probe of the model's own step decides between float32 and bfloat16."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from dgm.protocols import Fittable, Model, MultiPlayer
+from dgm.training import checkpoint
+from dgm.training.devices import summed
+from dgm.training.settings import Settings
+
+Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
+FLOAT32: Precision = "32-true"
+BF16: Precision = "bf16-mixed"
+CLEARLY = 1.2  # times as fast: less is not worth eight bits of precision
+SECONDS, SHARE = 1.0, 0.02  # that the probe may take, of the training too
+ROUNDS = (2, 10)  # of a step in each precision, at least and at most; the first one warms up
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16) if precision == BF16 else nullcontext()
+
+
+def turns(
+    loss: Callable[..., Any], is_game: bool, x: Tensor, y: Tensor | None, device: torch.device, precision: str
+) -> Iterator[tuple[str, Tensor]]:
+    """Each player's name and loss, computed when its turn comes; one loss is the player ``"model"``'s."""
+    if not is_game:
+        with autocast(device, precision):
+            value = loss(x, y)
+        yield "model", value
+        return
+    game = loss(x, y)
+    while True:
+        with autocast(device, precision):
+            turn = next(game, None)
+        if turn is None:
+            return
+        yield turn
+
+
+def choose(model: Model, x: Tensor, y: Tensor | None, settings: Settings, fabric: Any) -> tuple[Precision, str]:
+    """The faster precision, and why it is taken, in a sentence.
+
+    The losses and gradients of a copy of the model are timed, and no random state is left changed: the training is that
+    of the precision named outright. Where two rounds would take more than a fiftieth of it, nothing is tried.
+    """
+    least = 2 * ROUNDS[0]  # steps
+    short = settings.steps is not None and settings.steps * SHARE < least
+    seconds = None if short or isinstance(model, Fittable) else probed(model, x, y, settings, fabric.device)
+    in_float32, in_bf16 = summed(fabric, *(seconds or (0.0, math.inf)))
+    if math.isinf(in_bf16):
+        return FLOAT32, ""
+    in_float32, in_bf16 = in_float32 / fabric.world_size, in_bf16 / fabric.world_size
+    chosen: Precision = BF16 if in_float32 >= CLEARLY * in_bf16 else FLOAT32
+    times = f"a step's loss and gradient take {1e3 * in_float32:.3g} ms in float32 and {1e3 * in_bf16:.3g} ms in bf16"
+    return chosen, f"precision {chosen}: {times}"
+
+
+def probed(
+    model: Model, x: Tensor, y: Tensor | None, settings: Settings, device: torch.device
+) -> tuple[float, float] | None:
+    """Seconds of a step in float32 and in bfloat16; None where they cannot be compared."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return None
+    try:
+        with random_states_kept():
+            return timed(copy.deepcopy(model), x, y, settings, device)
+    except (
+        RuntimeError
+    ):  # a loss that bfloat16 does not run, or too little memory for two; if float32 fails too, we see
+        return None
+
+
+def timed(
+    model: Model, x: Tensor, y: Tensor | None, settings: Settings, device: torch.device
+) -> tuple[float, float] | None:
+    """The least seconds of each, in turn, so that a busy moment of the machine meets both."""
+    began = time.perf_counter()
+    seconds: list[tuple[float, float]] = []
+    while len(seconds) < ROUNDS[1]:
+        first = step_seconds(model, x, y, device, FLOAT32)
+        budget = settings.budget if settings.budget is not None else (settings.steps or 0) * first
+        if not seconds and 2 * ROUNDS[0] * first > SHARE * budget:
+            return None
+        seconds.append((first, step_seconds(model, x, y, device, BF16)))
+        if len(seconds) >= ROUNDS[0] and time.perf_counter() - began > min(SECONDS, SHARE * budget):
+            break
+    in_float32, in_bf16 = zip(*seconds[1:], strict=True)
+    return min(in_float32), min(in_bf16)
+
+
+def step_seconds(model: Model, x: Tensor, y: Tensor | None, device: torch.device, precision: str) -> float:
+    """Of the losses and their gradients; infinite where a loss is not finite."""
+    is_game = isinstance(model, MultiPlayer)
+    finished(device)
+    began = time.perf_counter()
+    total = torch.zeros((), device=device)
+    for player, loss in turns(model.losses if is_game else model.loss, is_game, x, y, device, precision):
+        module = model.get_submodule(player) if is_game else model
+        torch.autograd.backward(loss.mean(), inputs=[p for p in module.parameters() if p.requires_grad])
+        total += loss.detach().sum()
+    finished(device)
+    took = time.perf_counter() - began
+    model.zero_grad()
+    return took if bool(total.isfinite()) else math.inf
+
+
+def finished(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    states = checkpoint.random_states()
+    try:
+        yield
+    finally:
+        checkpoint.restore_random_states(*states)

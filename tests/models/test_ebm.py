@@ -39,12 +39,12 @@ def test_descending_the_loss_lowers_data_and_lifts_chains() -> None:
     ebm = EBM(Space.continuous((2,)), EBM.Config(regularisation=0.0, langevin_steps=1))
     x = torch.full((64, 2), 0.7)
     optimiser = torch.optim.SGD(ebm.parameters(), lr=0.02)
-    before = (ebm.energy(x) - ebm.energy(torch.rand(64, 2) * 2 - 1)).mean()
+    before = ebm.temperature * (ebm.energy(x) - ebm.energy(torch.rand(64, 2) * 2 - 1)).mean()
     for _ in range(20):
         optimiser.zero_grad()
         ebm.loss(x).mean().backward()
         optimiser.step()
-    after = (ebm.energy(x) - ebm.energy(torch.rand(64, 2) * 2 - 1)).mean()
+    after = ebm.temperature * (ebm.energy(x) - ebm.energy(torch.rand(64, 2) * 2 - 1)).mean()
     assert after < before - 0.01
 
 
@@ -56,6 +56,35 @@ def test_the_score_is_minus_the_energys_gradient_and_chains_go_downhill() -> Non
         assert torch.allclose(ebm.score(z), -gradient.clamp(-1, 1), atol=1e-6)
         ends = list(ebm.chain(z, 30, lambda: torch.zeros(5, 2)))[-1]
         assert (ebm.energy(ends) < ebm.energy(z)).all()
+
+
+class Bowl(nn.Module):
+    """f(z) = |z|² / (2 s²)."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return z.square().sum(1, keepdim=True) / (2 * self.std**2)
+
+
+@pytest.mark.parametrize("config", [{}, {"noise": 0.1}, {"noise": 0.02, "step_size": 0.05}])
+def test_the_chains_sample_the_density_of_the_energy(config: dict[str, float]) -> None:
+    """exp(-E) is a normal of variance v = 1 / E''; steps of length eta' = noise² widen it to v / (1 - eta' / (4 v)).
+
+    Kills: an energy at temperature 1, T = noise / step_size, T = noise² / 2 step_size.
+    """
+    n, ebm = 20_000, EBM(Space.continuous((1,)), EBM.Config(sampling_steps=300, **config))
+    ebm.network = Bowl(1.0)
+    z = torch.zeros(3, 1, dtype=torch.float64)
+    energies = ebm.energy(z + torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float64))
+    v = 1 / float(energies[1] + energies[2] - 2 * energies[0])
+    assert float(energies[0]) == 0
+    torch.manual_seed(0)
+    noise = lambda: torch.randn(n, 1, dtype=torch.float64)  # noqa: E731
+    *_, z = ebm.chain(torch.zeros(n, 1, dtype=torch.float64), 300, noise)
+    assert float(z.var()) == pytest.approx(v / (1 - ebm.config.noise**2 / (4 * v)), rel=5 * math.sqrt(2 / n))
 
 
 def test_only_training_moves_the_buffer() -> None:

@@ -116,3 +116,42 @@ def test_the_layers_are_as_many_and_as_wide_as_the_settings_say() -> None:
     for network, widths in ((vae.encoder, [7, 5, 5, 5, 4]), (vae.decoder, [2, 5, 5, 5, 7])):
         layers = [layer for layer in network if isinstance(layer, nn.Linear)]
         assert [layers[0].in_features, *(layer.out_features for layer in layers)] == widths
+
+
+def test_the_scale_is_learnt_ten_times_as_fast_as_the_rest() -> None:
+    """Adam's first step is lr for every parameter: here eleven of them, of the scale and of what multiplies by ten."""
+    torch.manual_seed(0)
+    vae = VAE(Space.levels((5,), 256), VAE.Config(latent=1, hidden=8, layers=1))
+    x = torch.full((64, 5), 100, dtype=torch.uint8)
+
+    def log_scale() -> torch.Tensor:
+        return vae.outputs(torch.zeros(1, 1), None)[0, :, 2].detach()
+
+    before, optimiser = log_scale(), torch.optim.Adam(vae.parameters(), lr=0.01)
+    assert torch.equal(before, torch.full((5,), -1.0))
+    vae.loss(x).mean().backward()
+    optimiser.step()
+    torch.testing.assert_close((before - log_scale()).abs(), torch.full((5,), 0.11), rtol=1e-3, atol=0)
+
+
+def test_weights_of_before_the_scale_was_learnt_quickly_have_theirs() -> None:
+    vae = VAE(Space.levels((5,), 256), VAE.Config(latent=1, hidden=8, layers=1))
+    weights = {name: tensor for name, tensor in vae.state_dict().items() if name != "quick.shift"}
+    weights["log_scale"] = torch.arange(5.0)
+    with torch.no_grad():
+        vae.quick["shift"].fill_(3.0)
+    vae.load_state_dict(weights)
+    torch.testing.assert_close(vae.outputs(torch.zeros(1, 1), None)[0, :, 2], torch.arange(5.0), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("space", [Space.levels((3,), 17), Space.continuous((3,)), Space.binary((3,))])
+def test_the_mean_of_a_sample_is_its_decoders(space: Space) -> None:
+    """With no noise left a sample is its mean. Kills: another z for the mean, and a mean with noise."""
+    vae = VAE(space, VAE.Config(latent=2, hidden=8, layers=1))
+    with torch.no_grad():
+        vae.log_scale.fill_(-7.0)
+        vae.decoder[-1].weight.mul_(100 if space.kind == "binary" else 1)
+    mean, sample = (draw(200, seed=1).float() for draw in (vae.sample_mean, vae.sample))
+    assert mean.unique(dim=0).shape[0] > 1
+    near = 0.05  # of the values lie that close to where a level or a bit ends
+    assert ((mean - sample).abs() > 0.02).float().mean() < near

@@ -27,15 +27,21 @@ class EBM(nn.Module):
     r"""Energy network; its likelihood is unnormalised.
 
     .. math::
-        p(z) = e^{-E(z)} / Z, \qquad L = E(z^+) - E(z^-) + \alpha (E(z^+)^2 + E(z^-)^2)
+        p(z) = e^{-f(z) / T} / Z, \qquad L = f(z^+) - f(z^-) + \alpha (f(z^+)^2 + f(z^-)^2)
 
     z is x scaled; z+ are data with a little noise, z- the ends of Langevin chains that go on from a buffer of earlier
-    ends. On levels E is that of the level's own point, and a sampled z is rounded to the nearest one; then exp(-E) over
-    all x is normalised by a sum, on continuous spaces by an integral. Energies are in nats.
+    ends. The chains' noise and step size set the temperature T = noise² / step_size, so that they tend to p as the step
+    tends to 0; `energy` is E = f / T, in nats, the energy of the density that they sample. T is small, 1.25e-4 by
+    default, so energies are thousands of nats apart. L is T times the contrastive divergence of that density, and no
+    likelihood.
+
+    On levels E is that of the level's own point, and a sampled z is rounded to the nearest one; then exp(-E) over all x
+    is normalised by a sum, on continuous spaces by an integral.
 
     Source: Implicit Generation and Modeling with Energy-Based Models (Du & Mordatch, 2019), arXiv:1903.08689, equation
-    2 and algorithm 1. Differs from it: the noise of the chains is smaller than their step asks for (the practice of its
-    code, a temperature below 1), and the gradient is clipped.
+    2 and algorithm 1. Differs from it: the noise of the chains is smaller than their step asks for at T = 1 (the
+    practice of its code), and each component of the gradient of f is clipped to [-1, 1], so that the chains do not
+    follow p where f is steeper.
 
     Args:
         space: Any but tokens.
@@ -80,11 +86,17 @@ class EBM(nn.Module):
         start = torch.rand(config.buffer, *space.shape, generator=generator) * 2 - 1
         self.register_buffer("replay", start)
 
+    @property
+    def temperature(self) -> float:
+        """T of the chains; 1 for those without noise, which descend to a minimum and sample no density."""
+        return self.config.noise**2 / self.config.step_size or 1.0
+
     def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.network(self.scaling(x))[:, 0]
+        """f / T, in nats up to a constant."""
+        return self.network(self.scaling(x))[:, 0] / self.temperature
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """The energies' difference, between data and chains that go on; the buffer changes in training alone."""
+        """The difference of f, between data and chains that go on; the buffer changes in training alone."""
         z = self.scaling(x)
         z = z + self.config.data_noise * torch.randn_like(z)
         rows = torch.randperm(self.config.buffer, device=z.device)[: len(z)].repeat(-(-len(z) // self.config.buffer))[
@@ -101,7 +113,7 @@ class EBM(nn.Module):
         return positive - negative + self.config.regularisation * (positive.square() + negative.square())
 
     def score(self, z: Tensor) -> Tensor:
-        """-dE/dz, each example's clipped to [-1, 1] elementwise; the weights get no gradient."""
+        """-df/dz, each example's clipped to [-1, 1] elementwise; the weights get no gradient."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.network(z).sum(), z)

@@ -29,7 +29,7 @@ class GAN(nn.Module):
 
     D is the sigmoid of the discriminator's output. Images get DCGAN-shaped networks, points and tables perceptrons.
     Discrete data is scaled to [-1, 1] and samples are rounded to the levels, so the discriminator gets real data with
-    uniform noise of one level's width, or it would know it by its grid.
+    uniform noise of one level's width, or it would know it by its grid; at the edges of half a level's, inwards.
 
     Source: Generative Adversarial Nets (Goodfellow et al., 2014), arXiv:1406.2661, equation 1 and, for L_G, the end of
     section 3; DCGAN (Radford et al., 2015), arXiv:1511.06434, for the optimiser. Differs from them: spectral
@@ -106,4 +106,5 @@ class GAN(nn.Module):
         z = self.scaling(x)
         if not self.space.discrete:
             return z
-        return (z + (torch.rand_like(z) - 0.5) / self.scaling.scale).clamp(-1, 1)
+        z = z + (torch.rand_like(z) - 0.5) / self.scaling.scale
+        return z - 2 * (z - z.clamp(-1, 1))  # the outer half of an edge level's cell is folded onto the inner one

@@ -8,6 +8,9 @@ Every model is an `torch.nn.Module` built as ``Model(space, config)`` that keeps
     dequantised by `dgm.create` on a discrete space.
 ``defaults``
     The optimiser settings of the model's paper, defaults of `dgm.training.Settings` for this model.
+``loss_unit``
+    ``"nats a dimension"`` where the loss is a likelihood, or a bound of one, over the number of dimensions; it is in
+    nats an example where absent, or no likelihood at all, as a denoiser's squared error.
 ``likelihood_method``
     How its likelihood is computed, in a few words for a table; ``estimate_method`` is the same of the estimate of a
     model that has a better one besides.
@@ -46,7 +49,7 @@ class Trainable(Protocol):
     """Trained by descending the mean of a loss."""
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """One value an example; in nats where it is a likelihood or a bound of one."""
+        """One value an example; where it is a likelihood or a bound of one, in the model's ``loss_unit``."""
         ...
 
 

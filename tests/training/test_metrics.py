@@ -43,7 +43,7 @@ def test_the_run_says_how_it_was_made(tmp_path: Path) -> None:
     assert run.config["training"] | {"lr": 0.25, "batch": 7, "steps": 2, "budget": None} == run.config["training"]
     assert run.config["model"]["name"] == "trainees:Normal"
     assert run.config["data"]["name"] == "points"
-    model = runs.load(tmp_path / "run")
+    model = runs.load(tmp_path / "run", model=Normal)
     assert isinstance(model, Normal)
 
 

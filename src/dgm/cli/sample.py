@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show-steps", type=whole(2, 1000), help="how many states on the way a .png or .gif shows (gif: 40)"
     )
+    parser.add_argument("--mean", action="store_true", help="what the decoder of a VAE expects, without its noise")
     group = parser.add_argument_group("autoregressive models")
     group.add_argument(
         "--temperature",
@@ -96,6 +97,11 @@ def run(args: argparse.Namespace) -> int:
     options = solving.options(args, model)
     if continues(model):
         options = {"given": given, "observed": observed, "choice": choice}
+    if args.mean:
+        if not hasattr(model, "sample_mean"):
+            wrong = f"{type(model).__name__} has no decoder whose mean could be shown"
+            raise Unsupported(wrong, "leave --mean out, or sample a vae")
+        options = {"mean": True}
     shown = shown_states(args, model)
     memory.refuse_too_many(args.n * max(shown, (args.length or 0) // model.space.dim), model.space)
     refuse_what_cannot_be_written(args.out, model.space, about)
@@ -186,6 +192,8 @@ def steps(model: Model, y: Tensor | None, noise: Streams, options: Mapping[str, 
         from dgm.samplers import sequential
 
         return sequential.trajectory(model, len(noise), y, seed=noise, **options)
+    if options.get("mean"):
+        return iter([State(model.sample_mean(len(noise), y, seed=noise), 1, 1)])
     if options:
         from dgm.samplers import diffusion
 

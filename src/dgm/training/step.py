@@ -31,7 +31,7 @@ class Step:
     Attributes:
         step: How many steps are done.
         progress: How much of the training is done, in [0, 1].
-        losses: The loss of each player, or of ``"model"`` alone; nats where it is a likelihood.
+        losses: The loss of each player, or of ``"model"`` alone, in the model's own unit (`dgm.protocols`).
         lr: The learning rate that the step used.
         seconds: Time trained so far, over all resumptions.
         examples: How many examples were visited so far, over all devices.

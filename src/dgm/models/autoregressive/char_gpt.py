@@ -60,6 +60,7 @@ class CharGPT(nn.Module):
         "ema": 0.99,
     }
     likelihood_method = "chain rule, one pass"
+    loss_unit = "nats a dimension"
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()

@@ -58,6 +58,7 @@ class WaveNet(nn.Module):
 
     defaults: ClassVar[dict[str, Any]] = {"batch": 4, "lr": 2e-3, "ema": 0.995, "clip": 1.0, "warmup": 50}
     likelihood_method = "chain rule, one pass"
+    loss_unit = "nats a dimension"
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()

@@ -66,6 +66,7 @@ class MaskedDiffusion(nn.Module):
         "batch": 128,
     }
     likelihood_method = "continuous-time bound, one mask drawn"
+    loss_unit = "nats a dimension"
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

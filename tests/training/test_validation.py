@@ -194,4 +194,5 @@ def test_a_run_from_before_there_was_patience_goes_on_without(tmp_path: Path) ->
         runs.write_manifest(folder, ["state.safetensors", "state.json"])
     rest = list(fit(point(), crossing(0.5), out=out, resume=True))
     assert rest[-1].step == 100
+    assert rest[0].validation is None  # a costly one, on a large set, that the last one leaves no time for
     assert runs.Run(out).config["training"]["patience"] == 0

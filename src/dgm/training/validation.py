@@ -110,10 +110,11 @@ class Validation:
 
     def restore(self, best: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         self.best = dict(best)
-        # a checkpoint of before there were these has neither
-        self.recent = [(step, loss) for step, loss in values.get("validations", [])]
-        self.best_step = values.get("best_step", 0)
         self.best_loss = math.inf if values["best_loss"] is None else values["best_loss"]
+        self.best_step = values.get("best_step", 0)
+        # a checkpoint of an older dgm has the step of the last one alone
+        before = [(values["validated"], self.best_loss)] if values.get("validated") else []
+        self.recent = [(step, loss) for step, loss in values.get("validations", before)]
 
 
 def descends_one_loss(model: Model) -> bool:

@@ -7,6 +7,7 @@ python results/precision.py
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 from pathlib import Path
@@ -34,6 +35,7 @@ def measured(precision: str, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rows = []
     for seed in SEEDS:
         for precision in ("32-true", "bf16-mixed"):

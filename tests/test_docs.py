@@ -1,18 +1,108 @@
-"""The README's code and the example run as they stand."""
+"""The commands and the code of README.md and of docs run as they stand; long trainings are cut to a few steps."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from PIL import Image
+
 ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+# what makes a command of a page short: another budget, a few steps, a data set of small images, few samples
+SHORTER = [
+    (r"--budget \w+", "--budget 1s"),
+    (r"^(dgm train (?!.*--(steps|budget)).*)", r"\1 --steps 3"),
+    (r"--data (mnist|binarized_mnist|cifar10)\b", r"--data digits"),
+    (r"^(dgm evaluate .*)", r"\1 --samples 30 --features pixels"),
+    (r"^(dgm compare .*)", r"\1 --samples 30"),
+    (r" --palette 512\b", ""),
+]
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text_of(page), re.DOTALL)
+
+
+def commands(page: str) -> list[str]:
+    """Those of the blocks, and those that stand in a line of text with all that they need."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    lines += re.findall(r"`(dgm (?:train|sample|edit|evaluate|report|check|compare) [^`]+)`", text_of(page))
+    written = (" ".join(map(shlex.quote, shlex.split(line, comments=True))) for line in lines)
+    return [
+        line for line in written if line.startswith("dgm ") and not re.search(r"[A-Z]{3}", line.replace("ROMEO", ""))
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_is_understood(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgm.cli import edit, main, own, train
+
+    monkeypatch.setattr(own, "model_class", lambda name: own.registry.model_class("made" if ":" in name else name))
+    for line in commands(page):
+        verb, *arguments = shlex.split(line)[1:]
+        if verb == "train":
+            with pytest.raises(SystemExit) as ended:
+                train.main([*arguments, "--print_config"])
+            assert ended.value.code == 0
+        elif verb == "edit":
+            with monkeypatch.context() as patched:
+                patched.setattr(edit, "run", lambda task, parsed: 0)
+                assert edit.main(arguments) == 0
+        else:
+            module = main.importlib.import_module(main.VERBS[verb][0])
+            with monkeypatch.context() as patched:
+                patched.setattr(module, "run", lambda parsed: 0)
+                assert main.dispatch([verb, *arguments]) == 0
+
+
+def run(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A block of a page in the shell, with the installed `dgm` of this Python."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
+    command = ["sh", "-e", "-c", script]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_model_of_ones_own_is_made_as_its_page_says(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    (script,) = blocks("docs/own-model.md", "sh")
+    done = run(script, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "examples/mine.png").is_file()
+    (code,) = blocks("docs/own-model.md", "python")
+    done = run(f"cd examples\n{shlex.join([sys.executable, '-c', code])}", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/autoregressive.md", "docs/diffusion.md"])
+def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
+    (tmp_path / "plays.txt").write_text("ROMEO:\nWhat light through yonder window breaks?\n" * 100, encoding="utf-8")
+    Image.new("L", (8, 4), 200).save(tmp_path / "half.png")
+    blocked = [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("dgm ")]
+    without = "" if os.environ.get("DGM_DATA") else "fsdd|spoken"
+    for line in blocked:
+        for pattern, shorter in SHORTER:
+            line = re.sub(pattern, shorter, line.partition("  #")[0].rstrip())
+        if without and re.search(without, line):
+            continue
+        done = run(line, tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
 def test_the_readmes_python_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = blocks("README.md", "python")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "tensor(" in done.stdout
@@ -21,18 +111,20 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
 def test_the_readmes_commands_are_commands() -> None:
     from dgm.cli.main import VERBS
 
-    verbs = re.findall(r"^dgm (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    verbs = re.findall(r"^dgm (\w+)", text_of("README.md"), re.MULTILINE)
     assert len(verbs) >= 5
     assert set(verbs) <= set(VERBS)
 
 
-def test_the_example_of_ones_own_model_keeps_the_contract() -> None:
-    command = [sys.executable, "-m", "dgm", "check", "own_model:Independent"]
-    done = subprocess.run(command, cwd=ROOT / "examples", env=os.environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "results").glob("*.py")))
+def test_help_of_a_script_runs_no_experiment(script: str) -> None:
+    command = [sys.executable, ROOT / "results" / script, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
 
 
 def test_every_relative_link_leads_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", text_of(page)):
+            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"

@@ -133,3 +133,50 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     said = "a cannot be written: No space left on device; make room there"
     with pytest.raises(BadInput, match=said), runs.replacing(tmp_path / "a"):
         Path("/dev/full").write_text("x", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "said"),
+    [
+        ("model", "name", 5, r"config\.json: model\.name must be a text, got 5"),
+        ("model", "config", {"latent": "2"}, "config.json describes a model that cannot be made: .*latent"),
+        ("model", "config", {"latent": 10**15}, "config.json describes a model that cannot be made: .* GiB"),
+        ("model", "space", {"kind": "levels", "values": 17}, "model.space.shape is missing"),
+        ("model", "space", {"shape": "1x8x8", "kind": "levels"}, 'model.space.shape must be a list, got "1x8x8"'),
+        ("model", "space", {"shape": [1, 10**30], "kind": "levels"}, r"model.space.shape.1 must be a whole number"),
+        ("data", "name", None, "data.name must be a text, got null"),
+        ("data", "alphabet", "ab", "data's alphabet has fewer characters"),
+        ("data", "options", {"root": "/"}, "data's options say what is read"),
+    ],
+)
+def test_what_config_json_says_wrong_is_named(part: str, key: str, value: Any, said: str, run: Path) -> None:
+    document = runs.read_json(run / "config.json")
+    document[part][key] = value
+    runs.write_json(document, run / "config.json")
+    with pytest.raises(DamagedRun, match=said):
+        dgm.load(run)
+
+
+@pytest.mark.parametrize(("value", "said"), [(float("nan"), "are not finite"), (float("inf"), "are not finite")])
+def test_weights_that_are_not_finite(value: float, said: str, run: Path) -> None:
+    weights = runs.read_weights(run / "weights.safetensors")
+    name = next(iter(weights))
+    weights[name].view(-1)[0] = value
+    runs.write_weights(weights, run / "weights.safetensors")
+    runs.write_manifest(run, runs.WEIGHTS)
+    with pytest.raises(DamagedRun, match=f"'{name}' in .* {said}"):
+        dgm.load(run)
+
+
+@pytest.mark.parametrize("listed", [{}, {"../config.json": "0" * 64}, {"weights.safetensors": "", "more": ""}])
+def test_a_manifest_is_of_the_files_of_a_run(listed: dict[str, str], run: Path) -> None:
+    runs.write_json(listed, run / "manifest.json")
+    with pytest.raises(DamagedRun, match=r"manifest\.json lists .*, expected weights\.safetensors"):
+        dgm.load(run)
+
+
+def test_a_link_does_not_lead_out_of_a_run(run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (run / "samples").symlink_to(outside)
+    with pytest.raises(DamagedRun, match="samples is a link that leads out"):
+        runs.Run(run)

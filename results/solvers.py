@@ -20,7 +20,6 @@ import torch
 
 from dgm import runs
 from dgm.data import order
-from dgm.evaluation.evaluate import CHUNK
 from dgm.evaluation.features import default_features, features
 from dgm.evaluation.frechet import frechet_distance
 from dgm.protocols import Model
@@ -31,6 +30,7 @@ from dgm.seeds import Streams
 
 HERE = Path(__file__).parent
 EVALUATIONS = (5, 10, 20, 50, 100)
+CHUNK = 250  # samples drawn at a time
 # label -> solver, its options, and the times that its paper takes
 ROWS: dict[str, tuple[str, dict[str, Any], str]] = {
     "ddim, eta 0": ("ddim", {"eta": 0.0}, "uniform"),

@@ -154,7 +154,7 @@ def test_help_is_there_for_every_task(tmp_path: Path) -> None:
         ("inpaint ddpm --mask top -n 0", "-n must be at least 1, got 0"),
         ("inpaint ddpm --mask top --steps 0", "--steps must be from 1 to 100000, got 0"),
         ("inpaint ddpm --mask top --jump 0", "--jump must be from 1 to 100000, got 0"),
-        ("inpaint ddpm --mask top --label 10", "labels go from 0 to 9"),
+        ("inpaint ddpm --mask top --label 10", "no label of this run is called '10'"),
         ("inpaint ddpm --mask top --factor 3", "no option of dgm edit inpaint is called '--factor'"),
         ("superres ddpm --factor 3", "8 × 8 pixels cannot be parted into blocks of 3"),
         ("superres ddpm --factor 1", "--factor must be at least 2, got 1"),
@@ -162,7 +162,7 @@ def test_help_is_there_for_every_task(tmp_path: Path) -> None:
         ("deblur ddpm --blur 0", "above 0, got 0.0"),
         ("colourise ddpm", "there are no colours in levels 1×8×8"),
         ("encode ddpm", "end it in .npz"),
-        ("interpolate ddpm --given one.png", "needs 2 of each, got 1"),
+        ("interpolate ddpm --given one.png", "needs 2 of them, got 1"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(arguments: str, says: str, runs: Path) -> None:

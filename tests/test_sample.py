@@ -134,7 +134,7 @@ def test_sound_goes_on_from_a_recording_and_is_written(runs: Path) -> None:
     [
         ("sample vae --temperature 0.5 --out a.png", "draws all values at once"),
         ("sample vae --given whole.png --out a.png", "draws all values at once"),
-        ("sample images --temperature -1 --out a.png", "--temperature must be at least 0, got -1"),
+        ("sample images --temperature -1 --out a.png", "--temperature must be from 0 to 1000, got -1"),
         ("sample images --top-p 0 --out a.png", "top-p must be in (0, 1], got 0"),
         ("sample images --given nowhere.png --out a.png", "there is no file nowhere.png"),
         ("sample images --given words.txt --out a.png", "no text"),

@@ -110,12 +110,12 @@ def written_out(name: str, x: numpy.ndarray) -> numpy.ndarray:
 
 @pytest.mark.parametrize("name", TOYS)
 def test_toys_are_what_they_are_called(name: str) -> None:
-    """Where they have their mass; the points along a curve stand for the curve to 1e-3 there."""
+    """Where they have their mass; the points along a curve stand for the curve to 2e-3 there."""
     density = TOYS[name]()
     x = density.sample(200, torch.Generator().manual_seed(1))
     x = torch.cat([x, x + 0.1])
     found, expected = density.log_prob(x).numpy(), written_out(name, x.numpy())
-    numpy.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    numpy.testing.assert_allclose(found, expected, rtol=0, atol=3e-3)
 
 
 def test_dynamic_binarisation_draws_anew_with_the_pixels_probability() -> None:

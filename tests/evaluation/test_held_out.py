@@ -10,6 +10,7 @@ from dgm.data import Dataset, Split
 from dgm.evaluation import distances, held_out
 from dgm.evaluation.features import features
 from dgm.evaluation.held_out import HeldOut, drawn_rows, fitting_rows
+from dgm.evaluation.kernel import kernel_distance
 from dgm.evaluation.skipping import Skipped
 from dgm.space import Space
 
@@ -64,6 +65,8 @@ def test_real_data_is_at_its_own_level() -> None:
     assert found["frechet_infinity"]["low"] < 0 < found["frechet_infinity"]["high"]
     bias = (4 + 4 * 5 / 4) * (1 / 400 + 1 / 300)  # d + d (d + 1) / 4 of the inverse sizes, to first order
     assert found["frechet"]["value"] - found["frechet_infinity"]["value"] == pytest.approx(bias, rel=0.3)
+    drawn = [kernel_distance(table.test.x, pool.draw(300, seed)).item() for seed in range(20)]
+    assert found["kernel"]["value"] == pytest.approx(sum(drawn) / 20)
     perfect = distances.metrics(space, table.test.x, torch.randn(300, 4), pool, "test", Skipped(), lambda share: None)
     assert all(row["reference"] == found[row["name"]] for row in perfect)
     # two 95 % intervals: five of seven inside is what chance leaves 99 times of 100, since the numbers go together

@@ -209,6 +209,9 @@ def test_shares_stay_in_their_range() -> None:
     assert distances.interval("coverage", 0.98, 0.1) == {"value": 0.98, "low": pytest.approx(0.88), "high": 1.0}
     assert distances.interval("density", 0.98, 0.1)["high"] == pytest.approx(1.08)
     assert distances.interval("kernel", 0.0, 0.1)["low"] == pytest.approx(-0.1)
+    for name in ("precision", "recall", "coverage", "density", "frechet"):
+        assert distances.interval(name, 0.05, 0.1)["low"] == 0
+    assert distances.interval("frechet", 5.0, 0.1)["high"] == pytest.approx(5.1)
 
 
 def test_few_examples_are_a_fold_each() -> None:

@@ -38,7 +38,7 @@ class Goal:
 
 
 QUALITY = Goal("frechet", "quality → (Fréchet distance)", log=True, inverted=True)
-UNBIASED = Goal("kernel", "quality → (kernel distance, down to the noise of real data)", log=True, inverted=True)
+UNBIASED = Goal("kernel", "quality → (kernel distance)", log=True, inverted=True)
 COVERAGE = Goal("coverage", "coverage of the data →", log=False)
 SPEED = Goal("per_second", "speed → (samples a second)", log=True)
 

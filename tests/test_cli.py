@@ -81,6 +81,14 @@ def test_a_label_is_sampled_where_it_was_trained(trained: Path) -> None:
     done = dgm("sample", "runs/made", "--label", "10", "--out", "ten.npz", cwd=trained)
     assert done.returncode == 2
     assert "no label of this run is called '10'" in done.stderr
+    measured = []
+    for more in ([], ["--marginal"]):
+        done = dgm("evaluate", "runs/made", "--samples", "20", "--features", "pixels", "--json", *more, cwd=trained)
+        assert done.returncode == 0, done.stderr
+        measured += json.loads(done.stdout)["likelihood"]
+    given, alone = measured
+    assert (given["condition"], alone["condition"]) == ("label", None)
+    assert given["nats"] - alone["nats"] < 2.31  # p(x) >= p(y) p(x|y), and the ten labels come equally often
 
 
 def test_training_goes_on_for_longer(trained: Path) -> None:
@@ -168,6 +176,7 @@ def test_samples_of_a_table_have_its_columns(tmp_path: Path) -> None:
         ("sample runs/vae --out new.png -n 0", "at least 1"),
         ("sample runs/vae --out new.png -n 99999999999", "GiB of memory"),
         ("sample runs/vae --out runs", "exists"),
+        ("evaluate runs/vae --marginal", "this model has no labels"),
         ("evaluate runs/vae --samples 3", "from 20 to 100000, got 3"),
         ("check nobody", "no model is called 'nobody'"),
         ("compare --models vae,nobody", "no model is called 'nobody'"),

@@ -73,7 +73,7 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         spread = 1.96 * row["bits_per_dim_se"]
         low, high = row["bits_per_dim"] - spread, row["bits_per_dim"] + spread
         kind, how = row["kind"].replace("_", " "), f"{row['split']}, N = {row['n']:,}; {row['method']}"
-        of = "log p(x | label)" if row["condition"] else "log p(x)"
+        of = "log p(x|y)" if row["condition"] else "log p(x)"
         table.add_row(f"bits/dim of {of}, {kind}", f"{row['bits_per_dim']:.4g}", f"{low:.4g} … {high:.4g}", "", how)
         low, high = (row["nats"] + sign * 1.96 * row["nats_se"] for sign in (-1, 1))
         table.add_row(f"{of} in nats, {kind}", f"{row['nats']:.5g}", f"{low:.5g} … {high:.5g}", "", how)

@@ -89,7 +89,7 @@ class Dataset:
         """p(y) of the training split, one number a label; empty where there are no labels."""
         if self.train.y is None or len(self.train) == 0:
             return []
-        return (self.train.y.bincount(minlength=len(self.labels)) / len(self.train)).tolist()
+        return (self.train.y.bincount(minlength=len(self.labels)).double() / len(self.train)).tolist()
 
     def describe(self) -> dict[str, Any]:
         """Where the numbers come from, and what `dgm.data.load` needs to load the same again."""

@@ -21,7 +21,7 @@ Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
 FLOAT32: Precision = "32-true"
 BF16: Precision = "bf16-mixed"
 CLEARLY = 1.2  # times as fast: less is not worth eight bits of precision
-SECONDS, SHARE = 1.0, 0.02  # that the probe may take, of the training too
+SECONDS, SHARE = 1.0, 0.02  # that the probe takes, unless its least rounds last longer, and of the training
 ROUNDS = (2, 10)  # of a step in each precision, at least and at most; the first one warms up
 
 

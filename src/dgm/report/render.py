@@ -205,7 +205,9 @@ def cards(table: Sequence[Row], dataset: Dataset) -> list[dict[str, str]]:
             continue
         card = {"name": row.model, "family": row.family, "samples": picture(x, dataset, real)}
         if len(dataset.space.shape) == 3 and dataset.space.kind != "tokens":
-            card["neighbours"] = encoded(pairs(x, collect.nearest(row.runs[0], dataset), dataset.space))
+            near = collect.nearest(row.runs[0], dataset)
+            if len(near):
+                card["neighbours"] = encoded(pairs(x, near, dataset.space))
         found.append(card)
     return found
 

@@ -13,7 +13,7 @@ from dgm.errors import BadInput
 from dgm.models.diffusion.ddpm import DDPM
 from dgm.models.score.ncsn import NCSN
 from dgm.models.score.score_sde import ScoreSDE
-from dgm.processes.gaussian import GaussianPath, over
+from dgm.processes.gaussian import GaussianPath, LinearVP, SubVP, VarianceExploding, over
 from dgm.samplers import flow_density
 from dgm.space import Space
 
@@ -117,6 +117,8 @@ def test_levels_of_the_exploding_path_are_the_papers() -> None:
     model = score_sde(path="ve")
     ends = model.path.sigma(torch.tensor([model.t_min, 1.0], dtype=torch.float64))
     torch.testing.assert_close(ends, torch.tensor([0.01, 50.0], dtype=torch.float64), rtol=1e-4, atol=0)
+    kinds = {name: type(score_sde(path=name).path) for name in ("ve", "vp", "sub_vp")}
+    assert kinds == {"ve": VarianceExploding, "vp": LinearVP, "sub_vp": SubVP}
     assert (model.t_min, score_sde(path="vp").t_min, score_sde(path="sub_vp").t_min) == (1e-5, 1e-3, 1e-3)
 
 

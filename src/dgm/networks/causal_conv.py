@@ -106,9 +106,7 @@ class PixelConv(nn.Module):
         super().__init__()
         self.side, self.right, self.above = conv.side, conv.right, conv.above
         self.stride, self.level, self.cursor, self.bias = conv.stride, conv.level, cursor, conv.bias
-        taps = conv.masked().permute(2, 3, 1, 0).flatten(0, 1)
-        # what is right of the pixel in its own row is not there yet
-        self.taps = taps[: len(taps) - self.right].flatten(0, 1)
+        self.taps = conv.masked().permute(2, 3, 1, 0).flatten(0, 2)
         self.past = padded_map(conv, n, size).movedim(1, -1).contiguous()
 
     def forward(self, h: Tensor) -> Tensor | None:
@@ -118,9 +116,8 @@ class PixelConv(nn.Module):
         i, j = self.cursor.row >> self.level, self.cursor.column >> self.level
         if i % self.stride or j % self.stride:
             return None
-        seen = self.past[:, i + self.above, j : j + self.side + 1].flatten(1)
-        if self.above:
-            seen = torch.cat([self.past[:, i : i + self.above, j : j + self.side + 1 + self.right].flatten(1), seen], 1)
+        # what is right of the pixel in its own row is not there yet: zeros, which the mask gives no weight
+        seen = self.past[:, i : i + self.above + 1, j : j + self.side + 1 + self.right].flatten(1)
         return torch.addmm(self.bias, seen, self.taps)
 
     def remember(self, h: Tensor) -> None:

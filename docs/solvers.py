@@ -20,8 +20,8 @@ def draw(path: Path) -> None:
     for k, (label, points) in enumerate(curves.items()):
         line = "-" if k < 10 else "--"
         axes.loglog(*zip(*points, strict=True), marker="o", ms=4, lw=1.4, color=f"C{k % 10}", ls=line, label=label)
-    axes.axhline(document["of_training_data"], color="0.5", lw=1, ls=":")
-    axes.text(1.01, document["of_training_data"], "training data", transform=axes.get_yaxis_transform(), va="center")
+    axes.axhline(document["reference"], color="0.5", lw=1, ls=":")
+    axes.text(1.01, document["reference"], "held-out data", transform=axes.get_yaxis_transform(), va="center")
     counts = sorted({row["evaluations"] for row in document["solvers"]})
     axes.set_xticks(counts, map(str, counts), minor=False)
     axes.set_xticks([], minor=True)

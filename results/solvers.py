@@ -1,7 +1,7 @@
 """Quality against network evaluations, for every solver of one trained model: results/solvers-DATASET.json.
 
 python results/solvers.py runs/ddpm                 Fréchet distance of each solver at 5 to 100 evaluations
-python results/solvers.py runs/ddpm --samples 1000
+python results/solvers.py runs/ddpm --samples 300
 
 The table of DDIM (arXiv:2010.02502, table 1) is in it: its eta from 0 to 1, and DDPM's larger variance, at each number
 of steps.
@@ -19,9 +19,10 @@ from typing import Any
 import torch
 
 from dgm import runs
-from dgm.data import order
+from dgm.evaluation.distances import DRAWS
 from dgm.evaluation.features import default_features, features
 from dgm.evaluation.frechet import frechet_distance
+from dgm.evaluation.held_out import HeldOut, drawn_rows
 from dgm.protocols import Model
 from dgm.samplers import diffusion
 from dgm.samplers.diffusion import Solving
@@ -57,7 +58,7 @@ def drawn(model: Model, n: int, solving: Solving) -> torch.Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--features", help="pixels, pca or classifier; by default the best that the data allows")
     parser.add_argument("--evaluations", type=int, nargs="*", default=EVALUATIONS)
     chosen = parser.parse_args()
@@ -65,9 +66,9 @@ def main() -> None:
     dataset, model_name = run.dataset(), run.config["model"]["name"]
     name = chosen.features or default_features(dataset)[0]
     space = features(name, dataset)
-    real = space.of(dataset.test.x[order(len(dataset.test), 0, 0)[: chosen.samples]])
-    rows = order(len(dataset.train), 0, 0)[: chosen.samples]
-    reference = float(frechet_distance(real, space.of(dataset.train.x[rows])))
+    pool = HeldOut(dataset)
+    real = space.of(dataset.test.x[drawn_rows(dataset.test.y, len(dataset.test), chosen.samples, 0)])
+    levels = [float(frechet_distance(real, space.of(pool.draw(chosen.samples, draw)))) for draw in range(DRAWS)]
     found: list[dict[str, Any]] = []
     for label, (solver, options, spacing) in ROWS.items():
         each = SOLVERS[solver].evaluations
@@ -90,7 +91,8 @@ def main() -> None:
         "training": run.config["training"],
         "features": name,
         "samples": chosen.samples,
-        "of_training_data": reference,
+        "reference": sum(levels) / DRAWS,
+        "of": f"{DRAWS} draws of {chosen.samples} out of {pool.words()}",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
     runs.write_json(document, HERE / f"solvers-{dataset.name}.json")

@@ -67,7 +67,8 @@ def main() -> None:
     name = chosen.features or default_features(dataset)[0]
     space = features(name, dataset)
     pool = HeldOut(dataset)
-    real = space.of(dataset.test.x[drawn_rows(dataset.test.y, len(dataset.test), chosen.samples, 0)])
+    beside = min(chosen.samples, len(dataset.test))
+    real = space.of(dataset.test.x[drawn_rows(dataset.test.y, len(dataset.test), beside, 0)])
     levels = [float(frechet_distance(real, space.of(pool.draw(chosen.samples, draw)))) for draw in range(DRAWS)]
     found: list[dict[str, Any]] = []
     for label, (solver, options, spacing) in ROWS.items():

@@ -77,6 +77,20 @@ def test_a_folder_of_mixed_sizes_says_what_becomes_of_it(tmp_path: Path, caplog:
     assert caplog.text == ""
 
 
+def test_a_run_that_its_patience_ended_goes_on_without_it(runs: Path) -> None:
+    """A learning rate of 0 gains nothing after the first epoch."""
+    command = "train vae --data t.csv --steps 60 --lr 0 --patience 1 --model.hidden 8 --out patient"
+    assert dgm(command, runs).returncode == 0
+    steps = Run(runs / "patient").metrics()[-1]["step"]
+    assert steps < 60
+    done = dgm("train --resume patient --data t.csv --steps 70", runs)
+    assert done.returncode == 2
+    assert "stopped: the validation loss was least after step" in done.stderr
+    assert done.stderr.endswith("add --patience 0 to train it longer all the same\n")
+    assert dgm(f"train --resume patient --data t.csv --steps {steps + 2} --patience 0", runs).returncode == 0
+    assert Run(runs / "patient").metrics()[-1]["step"] == steps + 2
+
+
 def test_a_run_that_goes_on_keeps_what_decides_its_result(runs: Path) -> None:
     assert dgm("train vae --data t.csv --steps 6 --model.hidden 8 --out vae", runs).returncode == 0
     before = {path: path.read_bytes() for path in (runs / "vae").rglob("*") if path.is_file()}

@@ -27,4 +27,4 @@ def test_the_loss_is_minus_the_likelihood_in_its_unit(name: str) -> None:
 def test_units_are_those_that_protocols_knows() -> None:
     stated = {name: getattr(model_class(name), "loss_unit", None) for name in MODELS}
     assert {unit for unit in stated.values() if unit} == {"nats a dimension"}
-    assert {"char_gpt", "wavenet", "masked_diffusion"} <= {name for name, unit in stated.items() if unit}
+    assert {"char_gpt", "wavenet", "masked_diffusion", "vdm"} <= {name for name, unit in stated.items() if unit}

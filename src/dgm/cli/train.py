@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SEE_HELP = "see `dgm train --help`"
 # what may be changed as a run goes on: how long, on what and how often it is saved, but nothing that decides its result
 RESUMABLE = {
-    *("name", "resume", "trust", "data", "steps", "budget"),
+    *("name", "resume", "trust", "data", "steps", "budget", "patience"),
     *("accelerator", "devices", "checkpoint_every", "keep", "tensorboard"),
 }
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -235,6 +235,7 @@ def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
         say(f"{run.path} has ended at step {done}; train it longer with: dgm train --resume {run.path} --steps STEPS")
         return 0
     refuse_what_is_done(run, done, changed)
+    refuse_what_has_stopped(run, changed)
     kept = run.config["training"] | ({"steps": None, "budget": None} if changed.keys() & {"steps", "budget"} else {})
     steps = fit(model, dataset, out=run.path, resume=True, **(kept | changed))
     follow(steps, f"{run.config['model']['name']}, from step {done}")
@@ -261,6 +262,13 @@ def refuse_what_is_done(run: Run, done: int, changed: dict[str, Any]) -> None:
     if changed.get("budget") is not None and changed["budget"] <= seconds:
         wrong = f"{run.path} was trained for {seconds:.0f} s already, got --budget {changed['budget']:g}s"
         raise BadInput(wrong, "give more, the time so far counts")
+
+
+def refuse_what_has_stopped(run: Run, changed: dict[str, Any]) -> None:
+    """A run that its patience has ended would end again before its next step."""
+    selection = run.selection()
+    if selection is not None and selection.stopped and "patience" not in changed:
+        raise BadInput(f"{run.path} {selection.stopped}", "add --patience 0 to train it longer all the same")
 
 
 def follow(steps: Iterable[Step], title: str) -> None:

@@ -52,6 +52,7 @@ class VDM(nn.Module):
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
     likelihood_method = "variational bound, one time drawn"
+    loss_unit = "nats a dimension"
     t_min = 0.0
 
     @dataclass(frozen=True, kw_only=True)

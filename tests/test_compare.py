@@ -167,7 +167,7 @@ def test_another_comparison_in_the_same_folder_is_refused(table, capsys):
 def test_report_renders_what_is_there_without_training(table, capsys):
     _, out = compare(table, "--models", "gmm,vae")
     page = table.parent / "again" / "page.html"
-    assert main(["report", str(out), "--out", str(page)]) == 0
+    assert main(["report", str(out), "--data", str(table), "--out", str(page)]) == 0
     assert (page.with_suffix(".csv")).read_text(encoding="utf-8") == (out / "report.csv").read_text(encoding="utf-8")
     assert main(["report", str(table.parent), "--out", "page.pdf"]) == 2
     (table.parent / "empty").mkdir()

@@ -147,8 +147,8 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
         "Each by `python results/reproduce.py RECIPE`, trained by one thread. Likelihoods in bits per dimension of "
         "test images, dequantisation included, in brackets the published figure, of larger networks that trained for "
         "longer; a cell that says *label given* is log p(x|y), which may be higher than log p(x), and such cells rank "
-        "only among themselves. Distances in the features of a classifier, at N samples; in the last row, held-out real "
-        f"data in the samples' place.{earlier}",
+        "only among themselves. Distances in the features of a classifier, at N samples; in the last row, held-out "
+        f"real data in the samples' place.{earlier}",
         "",
         f"| recipe | lower bound | estimate | {headings} | N | steps | epochs | minutes |",
         "|---" * (7 + len(distances)) + "|",

@@ -231,8 +231,10 @@ def weights_sum_to_one(model: Model) -> str:
     repeats = max(4, DRAWS // len(x))
     totals = torch.stack([model.log_weight(*under(model, x)).double().exp().sum() for _ in range(repeats)])
     mean, error = float(totals.mean()), float(totals.std() / math.sqrt(repeats))
-    # a density on real numbers may leave mass outside the box of the levels, from where samples are clamped into it
-    least = 0.0 if hasattr(model, "dequantised") else 1 - FALSE_ALARMS * error - 1e-3
+    # a density on real numbers may leave mass outside the box of the levels, from where samples are clamped into it;
+    # and of weights with heavy tails, rare large ones that these draws lack make up a part of the mean
+    unseen = hasattr(model, "dequantised") or error > mean / 100
+    least = 0.0 if unseen else 1 - FALSE_ALARMS * error - 1e-3
     return require(least <= mean <= 1 + FALSE_ALARMS * error + 1e-3, f"sum of E[w(x)] = {mean:.4f} ± {error:.4f}")
 
 

@@ -34,6 +34,7 @@ from torch import Tensor
 from dgm import data, documents, memory, registry
 from dgm.data import Dataset
 from dgm.data.dataset import fingerprint
+from dgm.data.memory import ARRAY, TABLE
 from dgm.documents import read as read_json
 from dgm.documents import read_object
 from dgm.errors import BadInput, DamagedRun, DgmError
@@ -159,7 +160,7 @@ class Run:
             BadInput: For a path that the user has not named, or data that is not the run's.
         """
         about = self.config["data"]
-        if named is None and about["name"] not in data.SETS:
+        if named is None and about["name"] not in (*data.SETS, ARRAY, TABLE):  # of the last two no copy is kept
             wrong = f"{self.path} was trained on '{about['name']}', and what is read is for you to say"
             raise BadInput(wrong, f"if it may be read, add: --data {shlex.quote(about['name'])}")
         found = data.load(about["name"] if named is None else named, root=root, **about["options"])

@@ -43,7 +43,10 @@ def npy_header(shape: tuple[int, ...], kind: str = "|u1") -> bytes:
 def zeros(path: Path, size: int) -> None:
     """An .npz file whose x is of ``size`` zeros."""
     block = bytes(1 << 22)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed, packed.open("x.npy", "w") as file:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed,
+        packed.open("x.npy", "w", force_zip64=True) as file,
+    ):
         file.write(npy_header((size >> 10, 1 << 10)))
         for _ in range(size >> 22):
             file.write(block)

@@ -34,7 +34,7 @@ def test_untrained_all_values_are_alike(name: str) -> None:
 
 def trained(model: Model, x: torch.Tensor, y: torch.Tensor | None = None) -> Model:
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(200):
+    for _ in range(400):
         optimiser.zero_grad()
         model.loss(x, y).mean().backward()
         optimiser.step()

@@ -174,7 +174,8 @@ def test_ddpm_is_the_path_that_preserves_variance() -> None:
     for model in (ddpm, sde):
         torch.manual_seed(1)
         found.append(flow_density.log_prob(model, x))
-    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-2)
+    # two solutions by steps of their own, each to 1e-4 a step
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-2)
 
 
 def test_levels_out_of_order_are_refused() -> None:

@@ -146,7 +146,7 @@ def test_a_column_may_have_any_name(tmp_path):
     table = dgm.data.load(str(tmp_path / "t.csv"))
     document = evaluation([likelihood("exact", 1.0)], [metric("frechet", 1.0, 0.1, "pixels")])
     document |= {"features": {"pixels": {"dim": 3}}, "modes": None}
-    write_report([trained_run(tmp_path / "gmm", "gmm", table, document)], tmp_path / "report.html")
+    write_report([trained_run(tmp_path / "gmm", "gmm", table, document)], tmp_path / "report.html", dataset=table)
     assert "A histogram of each column" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

@@ -137,7 +137,7 @@ def turning(recent: Sequence[tuple[int, float]]) -> bool:
     """Whether the parabola through three losses, over the logarithm of their steps, turns within a `GROWTH` more.
 
     Example:
-        >>> turning([(100, 9.0), (125, 8.0), (156, 7.7)]), turning([(100, 9.0), (125, 8.0), (156, 7.2)])
+        >>> turning([(100, 9.0), (125, 8.0), (156, 7.5)]), turning([(100, 9.0), (125, 8.0), (156, 7.2)])
         (True, False)
     """
     if len(recent) < 3:

@@ -54,12 +54,13 @@ def evaluated(condition: str | None, reference: Any, version: int = 2) -> dict[s
         {"name": name, "features": "classifier", "value": 3.0, "n_generated": 500, "reference": reference}
         for name in ("kernel", "frechet")
     ]
+    likelihood = [entry("lower_bound", condition)]
     return {
         "recipe": "mnist/ddpm",
         "published": None,
         "settings": {"model": {"classes": 10}},
         "training": {"steps": 10, "epochs": 1.0, "seconds": 60},
-        "evaluation": {"format": version, "likelihood": [entry("lower_bound", condition)], "metrics": metrics},
+        "evaluation": {"format": version, "likelihood": likelihood, "samples": {"n": 500}, "metrics": metrics},
     }
 
 
@@ -71,12 +72,17 @@ def test_a_likelihood_of_a_given_label_is_marked(tables: ModuleType) -> None:
     assert row_of(given, "*held-out real data*")[3:5] == ["0.250", "0.250"]
 
 
-def test_an_evaluation_of_the_first_format_is_marked_by_its_classes(tables: ModuleType) -> None:
-    document = evaluated(None, 0.25, version=1)
+def test_distances_of_the_first_format_are_left_out_and_its_likelihoods_marked_by_its_classes(
+    tables: ModuleType,
+) -> None:
+    document, newer = evaluated(None, 0.25, version=1), evaluated("label", {"value": 0.5}) | {"recipe": "mnist/ncsn"}
     del document["evaluation"]["likelihood"][0]["condition"]
-    text = tables.evaluated([document])
-    assert row_of(text, "mnist/ddpm")[1].endswith("*label given*")
-    assert row_of(text, "*training data*")[3] == "0.250"
+    text = tables.evaluated([document, newer])
+    assert row_of(text, "mnist/ddpm")[1:6] == ["2.000 ± 0.100, *label given*", "–", "–", "–", "500"]
+    assert row_of(text, "mnist/ncsn")[3:5] == ["3.00", "3.00"]
+    assert row_of(text, "*held-out real data*")[3:5] == ["0.500", "0.500"]
+    assert "A dash: not measured again" in text
+    assert "A dash" not in tables.evaluated([newer])
 
 
 def test_the_kernel_distance_comes_before_the_frechet_distance(tables: ModuleType) -> None:

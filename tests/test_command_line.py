@@ -202,6 +202,8 @@ def test_weights_beyond_the_memory_are_refused_before_they_are_made() -> None:
         lambda: torch.empty(most, 3),
         lambda: torch.zeros((most + 9,)),
         lambda: torch.eye(int(1.1 * most**0.5)),
+        lambda: torch.arange(most // 2 + 9),  # of eight bytes each
+        lambda: torch.arange(5, most + 99, 2),
     ):
         with (
             memory.Bounded("this"),

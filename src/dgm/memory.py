@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ LARGE = 2**28  # bytes of one tensor, from which on a model is sized up before a
 SHARE = 0.25  # of the memory, for the weights: training keeps their gradients and two averages besides
 MOST_TENSORS = 4000  # of one model; far above any that learns, and made within a second
 BOMB_BYTES, BOMB_RATIO = 1 << 30, 200  # unpacked, and times what is packed: data is seldom packed to a hundredth
-COUNTED = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.eye)
+COUNTED = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.eye, torch.arange)
 
 
 def total() -> int:
@@ -97,12 +97,9 @@ class Bounded(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def count(self, func: Any, args: Any, kwargs: Any) -> None:
-        shape = args[:1] * 2 if func is torch.eye and len(args) == 1 else args or (kwargs.get("size", ()),)
-        if not isinstance(shape[0], int):
-            shape = shape[0]
-        size = math.prod(shape) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+        size = math.prod(shape_of(func, args, kwargs)) * item_size(func, kwargs)
         self.bytes += size
-        self.tensors += 1
+        self.tensors += func is not torch.arange  # which is no weight
         if self.bytes > SHARE * total():
             wrong = f"{self.what} of these settings needs {gibibytes(self.bytes)} for its weights"
             held = f"this machine has {gibibytes(total())} of memory, of which a quarter may be weights"
@@ -115,6 +112,25 @@ class Bounded(TorchFunctionMode):
             raise BadInput(wrong, "choose one of fewer layers")
         if size > self.largest:
             raise Large
+
+
+def shape_of(func: Any, args: Any, kwargs: Any) -> Sequence[int]:
+    """What one of `COUNTED` makes."""
+    if func is torch.arange:
+        if not args or not all(isinstance(bound, int) for bound in args):
+            return (0,)
+        r = range(*args)
+        return (max(0, -(-(r.stop - r.start) // r.step)),)
+    if func is torch.eye and len(args) == 1:
+        return (args[0], args[0])
+    shape = args or (kwargs.get("size", ()),)
+    return shape if isinstance(shape[0], int) else shape[0]
+
+
+def item_size(func: Any, kwargs: Any) -> int:
+    """Bytes of one number that it makes."""
+    usual = torch.int64 if func is torch.arange else torch.get_default_dtype()
+    return (kwargs.get("dtype") or usual).itemsize
 
 
 def refuse_what_does_not_fit(what: str, needed: float, remedy: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -280,3 +281,18 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Any) -> None:
     with pytest.raises(TrainingStopped, match=r"weights 'mean' are not finite after step 3; .*step-00000002"):
         next(steps)
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step-00000001", "step-00000002"]
+
+
+@pytest.mark.parametrize(("ema", "copies"), [(0.0, 3), (0.9, 5)])
+def test_a_training_that_does_not_fit_is_refused(
+    ema: float, copies: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Kills: gradients or averages that are not counted, a run left behind."""
+    model = normal()
+    needed = copies * 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
+    monkeypatch.setattr("dgm.memory.available", lambda: needed - 1)
+    with pytest.raises(BadInput, match=r"training Normal, besides its weights, takes .* are free; choose a smaller"):
+        trained(model, steps=1, ema=ema, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr("dgm.memory.available", lambda: needed)
+    assert trained(model, steps=1, ema=ema)

@@ -27,7 +27,7 @@ from dgm.training.batches import Batches
 from dgm.training.devices import fabric_for, is_first_process, leave, random_states, refuse_missing_devices, summed
 from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics, board_class
-from dgm.training.players import Player, factor
+from dgm.training.players import Player, factor, refuse_what_does_not_fit
 from dgm.training.precision import choose, turns
 from dgm.training.settings import Settings, settings_for
 from dgm.training.step import Losses, Step
@@ -144,6 +144,8 @@ class Training:
         model.to(fabric.device).train()
         if fabric.world_size > 1:
             model.load_state_dict({name: fabric.broadcast(tensor) for name, tensor in model.state_dict().items()})
+        if fabric.device.type == "cpu" and not self.by_passes:
+            refuse_what_does_not_fit(model, averaged=settings.ema > 0)
         self.average = Average(model, 0 if self.by_passes else settings.ema)
         rank, world = fabric.global_rank, fabric.world_size
         self.batches = Batches(

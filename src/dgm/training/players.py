@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dgm import memory
+from dgm.protocols import Model
 from dgm.training.settings import Settings
 
 
@@ -16,6 +18,20 @@ def factor(step: int, progress: float, settings: Settings) -> float:
     """By what the peak learning rate is multiplied: a linear warm-up in steps, then half a cosine in progress."""
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     return warm * (0.5 * (1 + math.cos(math.pi * progress)) if settings.schedule == "cosine" else 1.0)
+
+
+def refuse_what_does_not_fit(model: Model, averaged: bool) -> None:
+    """Before the first step takes it: a gradient and AdamW's two averages of each weight.
+
+    Args:
+        averaged: Whether there is a moving average too, and a copy of the weights while it stands in their place.
+
+    Raises:
+        BadInput: Where all this needs more memory than is free.
+    """
+    weights = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    what = f"training {type(model).__name__}, besides its weights,"
+    memory.refuse_what_does_not_fit(what, (5 if averaged else 3) * weights, "choose a smaller model")
 
 
 class Player:

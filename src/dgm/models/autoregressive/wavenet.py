@@ -52,7 +52,7 @@ class WaveNet(nn.Module):
         width: int = setting(32, "features of the residual stream", low=1)
         skip: int = setting(128, "features of the skip connections", low=1)
         layers: int = setting(9, "layers of a cycle; the last one's dilation is 2^(layers - 1)", low=1, high=20)
-        cycles: int = setting(2, "how many times the dilations double from 1", low=1)
+        cycles: int = setting(2, "how many times the dilations double from 1", low=1, high=1000)
         components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 

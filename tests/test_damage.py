@@ -250,7 +250,7 @@ def attack(whole: Path, folder: Path, count: int, first: int = 0) -> tuple[int, 
 def test_damaged_runs_are_used_or_refused_in_one_line(whole: Path, tmp_path: Path) -> None:
     used, refused = attack(whole, tmp_path, QUICK)
     assert used > 0
-    assert refused > QUICK / 2
+    assert refused > QUICK / 4  # what no verb needs, such as an old checkpoint, may be damaged
 
 
 @pytest.mark.slow

@@ -168,7 +168,7 @@ def test_the_learning_rate_in_closed_form() -> None:
 
 
 def test_a_budget_ends_the_training_and_runs_the_schedule() -> None:
-    steps = trained(normal(), budget=0.3, batch=8, lr=1.0)
+    steps = trained(normal(), budget=0.3, batch=8, lr=1.0, patience=0)
     assert 0.3 <= steps[-1].seconds < 2
     assert steps[-2].seconds < 0.3
     middle = steps[len(steps) // 2]

@@ -85,8 +85,12 @@ def test_a_model_of_ones_own_is_made_as_its_page_says(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+# the two pages take many minutes: by hand
+BY_HAND = [pytest.param(page, marks=pytest.mark.results) for page in ("docs/autoregressive.md", "docs/diffusion.md")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/autoregressive.md", "docs/diffusion.md"])
+@pytest.mark.parametrize("page", ["README.md", *BY_HAND])
 def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
     (tmp_path / "plays.txt").write_text("ROMEO:\nWhat light through yonder window breaks?\n" * 100, encoding="utf-8")
     Image.new("L", (8, 4), 200).save(tmp_path / "half.png")

@@ -104,7 +104,7 @@ class ExactLikelihood(Protocol):
 class Autoregressive(Protocol):
     r"""p(x) is the product of p(x_i | x_<i), in the order of `dgm.networks.raster`.
 
-    ``observed``, a `dgm.distributions.elementwise.Elementwise`, turns outputs into the conditionals' distributions.
+    ``observed``, a `dgm.distributions.output.OutputDistribution`, turns outputs into the conditionals' distributions.
     """
 
     def conditionals(self, x: Batch, y: Labels | None = None) -> Float[Tensor, "batch *shape outputs"]:

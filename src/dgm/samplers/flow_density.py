@@ -3,7 +3,7 @@ r"""The density that a denoising model's probability-flow ODE carries from noise
 .. math:: \log p_{t_0}(x_{t_0}) = \log N(x_1; 0, \sigma_1^2) + \int_{t_0}^1 \operatorname{div} v(x_t, t)\, dt
 
 A continuous x is taken as x_{t_0}, which makes a normalised density of it. A discrete one is a level, and the path's
-own noise up to t_0 dequantises it, with the decoder P(x | x_{t_0}) of `dgm.distributions.lattice`:
+own noise up to t_0 dequantises it, with the decoder P(x | x_{t_0}) of `dgm.distributions.discrete_decoder`:
 
 .. math:: \log P(x) \ge E_{q(x_{t_0} | x)} [\log p_{t_0}(x_{t_0}) + \log P(x | x_{t_0}) - \log q(x_{t_0} | x)]
 
@@ -22,7 +22,7 @@ import math
 import torch
 from torch import Tensor
 
-from dgm.distributions import lattice
+from dgm.distributions import discrete_decoder
 from dgm.protocols import Batch, Labels, Model, PerExample
 from dgm.samplers.change_of_variables import integrated_divergence
 from dgm.samplers.diffusion import denoiser
@@ -49,7 +49,7 @@ def log_prob(model: Model, x: Batch, y: Labels | None = None, *, tolerance: floa
     if space.discrete:
         alpha, sigma = path.alpha(t_0), path.sigma(t_0)
         x_t = alpha * x_0 + sigma * torch.randn_like(x_0)
-        decoded = lattice.log_prob(x, x_t, alpha, sigma, space.values).flatten(1).sum(1)
+        decoded = discrete_decoder.log_prob(x, x_t, alpha, sigma, space.values).flatten(1).sum(1)
         gained = gained + decoded + space.dim * (0.5 * math.log(2 * math.pi * math.e) + sigma.log())
     else:
         x_t = x_0

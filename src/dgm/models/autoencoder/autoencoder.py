@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dgm.distributions.elementwise import elementwise
+from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.networks.mlp import mlp
 from dgm.protocols import Batch, Labels, PerExample
@@ -60,7 +60,7 @@ class Autoencoder(nn.Module):
         self.scaling = Scaling(space)
         self.encoder = mlp([space.dim, *widths, config.latent])
         self.decoder = mlp([config.latent, *reversed(widths), space.dim])
-        self.observed = elementwise(space)
+        self.observed = output_distribution(space)
         self.register_buffer("mean", torch.zeros(config.latent))
         self.register_buffer("covariance", torch.eye(config.latent))
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from dgm.distributions.elementwise import elementwise
+from dgm.distributions.output import output_distribution
 from dgm.networks.causal_transformer import NextToken
 from dgm.networks.embeddings import check_labels
 from dgm.networks.raster import from_sequence, reading_order, to_sequence
@@ -65,7 +65,7 @@ class CharGPT(nn.Module):
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
-        self.observed = elementwise(space)
+        self.observed = output_distribution(space)
         self.network = NextToken(
             space.values or 0,
             space.dim,

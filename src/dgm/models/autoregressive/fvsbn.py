@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from dgm.distributions.elementwise import elementwise
 from dgm.distributions.features import Features
+from dgm.distributions.output import output_distribution
 from dgm.networks.embeddings import check_labels
 from dgm.networks.raster import from_sequence, reading_order, to_sequence
 from dgm.protocols import Batch, Labels, PerExample, State
@@ -56,7 +56,7 @@ class FVSBN(nn.Module):
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
-        self.observed = elementwise(space, config.components)
+        self.observed = output_distribution(space, config.components)
         self.features = Features(space)
         k, d, v = self.observed.outputs, space.dim, self.features.width
         self.weight = nn.Parameter(torch.zeros(d * k, d * v))

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from dgm.distributions.elementwise import elementwise
+from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, RowConv, cached
@@ -61,7 +61,7 @@ class GatedPixelCNN(nn.Module):
         if len(space.shape) != 3:
             raise BadInput(f"gated_pixelcnn takes images (C, H, W), got {space}", "use made for points and tables")
         self.space, self.config = space, config
-        self.observed = elementwise(space, config.components)
+        self.observed = output_distribution(space, config.components)
         self.scaling = Scaling(space)
         channels, width = space.shape[0], config.width
         self.layers: Iterable[Any] = nn.ModuleList(

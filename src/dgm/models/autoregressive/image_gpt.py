@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from dgm.distributions.elementwise import elementwise
+from dgm.distributions.output import output_distribution
 from dgm.networks.causal_transformer import NextToken
 from dgm.networks.embeddings import check_labels
 from dgm.networks.raster import from_sequence, reading_order, to_sequence
@@ -63,7 +63,7 @@ class ImageGPT(nn.Module):
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
-        self.observed = elementwise(space, 0)
+        self.observed = output_distribution(space, 0)
         self.network = NextToken(
             space.values or 0,
             space.dim,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid, pad
 
-from dgm.distributions.elementwise import elementwise
 from dgm.distributions.features import Features
+from dgm.distributions.output import output_distribution
 from dgm.networks.embeddings import check_labels
 from dgm.networks.raster import from_sequence, reading_order, to_sequence
 from dgm.protocols import Batch, Labels, PerExample, State
@@ -74,8 +74,8 @@ class MADE(nn.Module):
         if config.masks > 1:
             self.likelihood_method = f"chain rule, mean of {config.masks} masks"
         self.features = Features(space)
-        self.each = elementwise(space, config.components)  # what one mask's network gives
-        self.observed = elementwise(space, config.components * config.masks)
+        self.each = output_distribution(space, config.components)  # what one mask's network gives
+        self.observed = output_distribution(space, config.components * config.masks)
         inputs, outputs = space.dim * self.features.width, space.dim * self.each.outputs
         widths = [inputs, *[config.hidden] * config.layers]
         self.hidden: Any = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))

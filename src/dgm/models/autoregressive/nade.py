@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from dgm.distributions.elementwise import elementwise
 from dgm.distributions.features import Features
+from dgm.distributions.output import output_distribution
 from dgm.networks.embeddings import check_labels
 from dgm.networks.raster import from_sequence, reading_order, to_sequence
 from dgm.protocols import Batch, Labels, PerExample, State
@@ -59,7 +59,7 @@ class NADE(nn.Module):
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
-        self.observed = elementwise(space, config.components)
+        self.observed = output_distribution(space, config.components)
         self.features = Features(space)
         d, h, inputs, outputs = space.dim, config.hidden, self.features.width, self.observed.outputs
         self.W = nn.Parameter(torch.randn(d, inputs, h) / (d * inputs) ** 0.5)

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, dropout, elu, one_hot
 
-from dgm.distributions.elementwise import DiscretisedLogistics, elementwise
+from dgm.distributions.output import DiscretisedLogistics, output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, RowConv, cached
@@ -75,7 +75,7 @@ class PixelCNNPP(nn.Module):
         if len(space.shape) != 3:
             raise BadInput(f"pixelcnn_pp takes images (C, H, W), got {space}", "use made for points and tables")
         self.space, self.config = space, config
-        self.observed = elementwise(space, config.components)
+        self.observed = output_distribution(space, config.components)
         self.scaling = Scaling(space)
         channels = space.shape[0]
         self.rows = Stream("rows", channels + 1, config)

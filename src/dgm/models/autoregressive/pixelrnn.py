@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad, relu
 
-from dgm.distributions.elementwise import elementwise
+from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, cached
@@ -66,7 +66,7 @@ class PixelRNN(nn.Module):
         if len(space.shape) != 3:
             raise BadInput(f"pixelrnn takes images (C, H, W), got {space}", "use made for points and tables")
         self.space, self.config = space, config
-        self.observed = elementwise(space, config.components)
+        self.observed = output_distribution(space, config.components)
         self.scaling = Scaling(space)
         channels, h = space.shape[0], config.width
         cell = RowLSTM if config.cell == "row" else DiagonalBiLSTM

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
-from dgm.distributions.elementwise import elementwise
+from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.networks.embeddings import check_labels
 from dgm.networks.raster import from_sequence, reading_order, to_sequence
@@ -63,7 +63,7 @@ class WaveNet(nn.Module):
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
-        self.observed = elementwise(space, config.components)
+        self.observed = output_distribution(space, config.components)
         self.scaling = None if space.discrete else Scaling(space)
         self.entrance = nn.Embedding(space.values, config.width) if space.values else nn.Linear(1, config.width)
         dilations = [2**k for k in range(config.layers)] * config.cycles

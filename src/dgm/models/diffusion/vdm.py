@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from dgm.distributions import lattice
+from dgm.distributions import discrete_decoder
 from dgm.distributions.scaling import Scaling
 from dgm.networks.denoiser import Denoiser
 from dgm.networks.embeddings import check_labels, hidden_labels
@@ -102,7 +102,7 @@ class VDM(nn.Module):
         alpha, sigma = self.path.alpha(t), self.path.sigma(t)
         z_0 = alpha * x_0 + sigma * torch.randn_like(x_0)
         if self.space.discrete:
-            nats = lattice.log_prob(x, z_0, alpha, sigma, self.space.values or 0)
+            nats = discrete_decoder.log_prob(x, z_0, alpha, sigma, self.space.values or 0)
         else:
             nats = torch.distributions.Normal(z_0 / alpha, sigma / alpha, validate_args=False).log_prob(x_0)
         return -nats.flatten(1).sum(1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from dgm.distributions.elementwise import elementwise
+from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.networks.embeddings import check_labels, sampled_labels
 from dgm.networks.mlp import mlp
@@ -65,7 +65,7 @@ class VAE(nn.Module):
         self.scaling = Scaling(space)
         self.encoder = mlp([space.dim + config.classes, *widths, 2 * config.latent])
         self.decoder = mlp([config.latent + config.classes, *widths, space.dim])
-        self.observed = elementwise(space)
+        self.observed = output_distribution(space)
         learns = space.kind != "binary"
         self.log_scale = nn.Parameter(torch.full(space.shape, -1.0), requires_grad=learns)
         self.quick = nn.ParameterDict({"shift": nn.Parameter(torch.zeros(space.shape), requires_grad=learns)})

@@ -1,4 +1,4 @@
-"""Ordered levels seen through Gaussian noise: which level it was."""
+"""The discrete decoder of a diffusion model: P(x | z) of ordered levels, from their noisy values z."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from dgm.distributions import discretised_normal
-from dgm.distributions.elementwise import LOG_SCALES, DiscretisedLogistics, elementwise
+from dgm.distributions.output import LOG_SCALES, DiscretisedLogistics, output_distribution
 from dgm.seeds import streams
 from dgm.space import Space
 
@@ -26,7 +26,7 @@ def all_values(space: Space) -> Tensor:
 @pytest.mark.parametrize("space", [*DISCRETE, Space.continuous((1,))], ids=str)
 def test_outputs_of_half_precision_give_a_likelihood_of_single(space: Space) -> None:
     """Kills: logarithms rounded to bfloat16 before they are summed."""
-    observed = elementwise(space, 3)
+    observed = output_distribution(space, 3)
     outputs, x = torch.randn(2, 1, observed.outputs).bfloat16(), torch.zeros(2, 1, dtype=space.dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         log_p = observed.log_prob(outputs, x)
@@ -36,7 +36,7 @@ def test_outputs_of_half_precision_give_a_likelihood_of_single(space: Space) -> 
 
 @pytest.mark.parametrize("space", DISCRETE, ids=str)
 def test_masses_sum_to_one_and_samples_have_them(space: Space) -> None:
-    observed = elementwise(space, 3)
+    observed = output_distribution(space, 3)
     outputs = torch.randn(1, 1, observed.outputs)
     x = all_values(space)
     p = observed.log_prob(outputs.expand(len(x), -1, -1), x)[:, 0].exp().double()
@@ -78,7 +78,7 @@ def test_logistic_cells_hold_in_float32(mu: float, log_s: float, values: int) ->
 
 def test_normals_are_torchs_mixture_in_the_datas_units() -> None:
     space = Space.continuous((2,), loc=(5.0, -1.0), scale=(10.0, 0.1))
-    observed = elementwise(space, 3)
+    observed = output_distribution(space, 3)
     outputs = torch.randn(1, 2, 9)
     logits, mu, log_s = outputs[0].chunk(3, -1)
     loc, scale = torch.tensor(space.loc)[:, None], torch.tensor(space.scale)[:, None]
@@ -95,7 +95,7 @@ def test_normals_are_torchs_mixture_in_the_datas_units() -> None:
 
 @pytest.mark.parametrize("logit", [-200.0, -1.0, 0.5, 200.0])
 def test_bernoulli_is_torchs(logit: float) -> None:
-    observed, x = elementwise(Space.binary((1,))), torch.tensor([[0], [1]], dtype=torch.uint8)
+    observed, x = output_distribution(Space.binary((1,))), torch.tensor([[0], [1]], dtype=torch.uint8)
     expected = torch.distributions.Bernoulli(logits=torch.tensor(logit)).log_prob(x.float())
     assert torch.allclose(observed.log_prob(torch.full((2, 1, 1), logit), x), expected)
     assert observed(torch.full((1, 1, 1), logit)).item() == (logit > 0)
@@ -128,7 +128,7 @@ def test_normal_cells_hold_far_from_the_mean() -> None:
 def test_temperature_is_a_power_of_a_density_of_normals(temperature: float) -> None:
     """Of normals that lie far apart, of unlike widths: log q = log p / T + c. Kills: scales times T for T^(1/2)."""
     space = Space.continuous((1,), loc=(3.0,), scale=(2.0,))
-    observed = elementwise(space, 2)
+    observed = output_distribution(space, 2)
     outputs = torch.tensor([0.4, -0.9, -300.0, 200.0, 0.3, -1.7], dtype=torch.float64)
     near = torch.tensor([-302.0, -300.5, -299.0, 199.8, 200.0, 200.3], dtype=torch.float64)
     x = (near * 2 + 3)[:, None]
@@ -156,7 +156,7 @@ def test_temperature_is_a_power_of_a_logistics_tails_and_of_weights(temperature:
 @pytest.mark.parametrize("space", [Space.levels((1,), 17), Space.continuous((1,))], ids=str)
 def test_scales_are_bounded_on_both_sides(space: Space) -> None:
     assert LOG_SCALES == (-7.0, 7.0)
-    observed, x = elementwise(space), torch.zeros(1, 1, dtype=space.dtype)
+    observed, x = output_distribution(space), torch.zeros(1, 1, dtype=space.dtype)
     for bound in LOG_SCALES:
         at, beyond = (torch.tensor([[[0.0, -1.0, bound * times]]]) for times in (1, 2))
         assert torch.equal(observed.log_prob(at, x), observed.log_prob(beyond, x))
@@ -167,16 +167,16 @@ def test_a_picture_shows_the_mean_or_the_most_likely() -> None:
     levels = DiscretisedLogistics(Space.levels((1,), 256), 2)
     outputs = torch.tensor([[[math.log(3.0), 0.0, -0.6, 0.4, 0.0, 0.0]]])
     assert levels(outputs).item() == round((0.75 * -0.6 + 0.25 * 0.4 + 1) * 255 / 2)
-    tokens = elementwise(Space.tokens(1, 4))
+    tokens = output_distribution(Space.tokens(1, 4))
     assert tokens(torch.tensor([[[0.1, 0.7, -0.2, 0.6]]])).item() == 1
-    binary = elementwise(Space.binary((1,)))
+    binary = output_distribution(Space.binary((1,)))
     assert [binary(torch.full((1, 1, 1), logit)).item() for logit in (-0.1, 0.1)] == [0, 1]
 
 
 @pytest.mark.parametrize("space", [Space.levels((1,), 17), Space.continuous((1,))], ids=str)
 def test_a_draw_inverts_the_distribution_function(space: Space) -> None:
     """Of one component, at quantiles by scipy. Kills: another quantile function, the scale left out."""
-    observed, u = elementwise(space), torch.tensor([0.03, 0.2, 0.5, 0.9, 0.99])
+    observed, u = output_distribution(space), torch.tensor([0.03, 0.2, 0.5, 0.9, 0.99])
     outputs = torch.tensor([0.0, 0.1, -1.2]).expand(5, 1, 3)
     drawn = observed.sample(outputs, torch.stack([torch.full((5,), 0.3), u], -1)[:, None])[:, 0]
     law = stats.logistic if space.discrete else stats.norm
@@ -200,13 +200,13 @@ def test_a_draw_inverts_the_distribution_function(space: Space) -> None:
     ids=str,
 )
 def test_a_space_has_the_distribution_that_fits_it(space: Space, components: int, outputs: int) -> None:
-    observed = elementwise(space, components)
+    observed = output_distribution(space, components)
     assert observed.outputs == outputs
     assert isinstance(observed, DiscretisedLogistics) == (space.kind == "levels" and components > 0)
 
 
 def test_a_bit_of_no_probability_is_never_drawn() -> None:
     """At the ends of u. Kills: <= for <."""
-    observed, u = elementwise(Space.binary((1,))), torch.tensor([[[0.0, 0.0]], [[1 - 2**-24, 0.0]]])
+    observed, u = output_distribution(Space.binary((1,))), torch.tensor([[[0.0, 0.0]], [[1 - 2**-24, 0.0]]])
     for logit, bit in ((-200.0, 0), (200.0, 1)):
         assert observed.sample(torch.full((2, 1, 1), logit), u).flatten().tolist() == [bit, bit]

@@ -41,7 +41,7 @@ def component(outputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @runtime_checkable
-class Elementwise(Protocol):
+class OutputDistribution(Protocol):
     outputs: int
 
     def __call__(self, outputs: Tensor) -> Tensor: ...  # the mean or the most likely value, for a picture
@@ -180,7 +180,7 @@ class Gaussians(nn.Module):
         return torch.cat([weights, mu, log_s + 0.5 * math.log(temperature)], -1)
 
 
-def elementwise(space: Space, components: int = 1) -> Elementwise:
+def output_distribution(space: Space, components: int = 1) -> OutputDistribution:
     """The distribution that fits a space; ``components`` of the mixtures, 0 for a table of all levels."""
     if space.kind == "binary":
         return Bernoulli()

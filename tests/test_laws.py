@@ -204,7 +204,7 @@ def test_other_data_has_to_be_refused(taken: str, monkeypatch: pytest.MonkeyPatc
             raise BadInput("no", "go")
 
     assert contracts.run(contracts.refuses_other_data, model).passed
-    monkeypatch.setattr(contracts, "log_likelihood", careless)
+    monkeypatch.setattr(contracts.likelihood, "log_likelihood", careless)
     result = contracts.run(contracts.refuses_other_data, model)
     assert result.outcome is Outcome.BROKEN
     assert taken in result.detail
@@ -262,8 +262,8 @@ def test_what_laws_look_at() -> None:
     assert -2 < bounded.min() < 0
     assert 4 < bounded.max() < 6
     counts, kept = torch.tensor([1.0, 20.0, 3.0]), torch.tensor([False, True, False])
-    assert contracts.pooled(counts, kept).tolist() == [20, 4]
-    assert contracts.pooled(counts, ~kept | kept).tolist() == [1, 20, 3]
+    assert contracts.likelihood.pooled(counts, kept).tolist() == [20, 4]
+    assert contracts.likelihood.pooled(counts, ~kept | kept).tolist() == [1, 20, 3]
 
 
 def test_parameters_are_moved_by_a_tenth_or_less_in_wide_layers() -> None:

@@ -1,0 +1,131 @@
+"""The table of laws, and how they are run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from dgm import registry
+from dgm.contracts.autoregressive import (
+    conditionals_make_the_density,
+    no_dimension_sees_its_future,
+    steps_are_the_conditionals,
+)
+from dgm.contracts.codes import code_inverts, log_determinant_is_the_jacobians
+from dgm.contracts.denoising import endpoints_lie_on_the_path, estimate_integrates_to_one
+from dgm.contracts.examples import SMALL
+from dgm.contracts.likelihood import (
+    bound_is_below,
+    density_sums_to_one,
+    energy_is_smooth,
+    estimate_is_below,
+    refuses_other_data,
+    samples_follow_density,
+    weights_sum_to_one,
+)
+from dgm.contracts.outcome import Broken, Outcome, Result, Skipped
+from dgm.contracts.samples import (
+    sample_depends_on_its_number_alone,
+    samples_lie_in_the_space,
+    trajectory_ends_in_the_sample,
+)
+from dgm.contracts.training import (
+    description_makes_it_again,
+    labels_are_checked,
+    loss_reaches_every_parameter,
+    passes_gain,
+    players_descend_their_own,
+)
+from dgm.errors import BadInput
+from dgm.inputs import model_given
+from dgm.protocols import (
+    Autoregressive,
+    BoundedLikelihood,
+    Denoising,
+    EstimatedLikelihood,
+    ExactLikelihood,
+    Fittable,
+    ImportanceWeighted,
+    Latent,
+    Model,
+    MultiPlayer,
+    Progressive,
+    Samplable,
+    Trainable,
+    Unnormalised,
+)
+from dgm.space import Space
+
+# law -> the capabilities that a model must have for it
+LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
+    density_sums_to_one: (ExactLikelihood,),
+    weights_sum_to_one: (ImportanceWeighted,),
+    bound_is_below: (BoundedLikelihood,),
+    samples_follow_density: (ExactLikelihood, Samplable),
+    no_dimension_sees_its_future: (Autoregressive,),
+    conditionals_make_the_density: (Autoregressive, ExactLikelihood),
+    steps_are_the_conditionals: (Autoregressive,),
+    estimate_integrates_to_one: (EstimatedLikelihood,),
+    estimate_is_below: (EstimatedLikelihood,),
+    endpoints_lie_on_the_path: (Denoising,),
+    code_inverts: (ExactLikelihood, Latent),
+    log_determinant_is_the_jacobians: (ExactLikelihood, Latent),
+    energy_is_smooth: (Unnormalised,),
+    refuses_other_data: (),
+    samples_lie_in_the_space: (Samplable,),
+    sample_depends_on_its_number_alone: (Samplable,),
+    trajectory_ends_in_the_sample: (Samplable, Progressive),
+    loss_reaches_every_parameter: (Trainable,),
+    players_descend_their_own: (MultiPlayer,),
+    passes_gain: (Fittable,),
+    labels_are_checked: (),
+    description_makes_it_again: (),
+}
+
+
+def check(model: Model) -> Iterator[Result]:
+    """Runs every law that is about the capabilities of ``model``."""
+    model_given(model)
+    for law, about in LAWS.items():
+        if all(isinstance(model, capability) for capability in about):
+            yield run(law, model)
+
+
+def run(law: Callable[[Model], str], model: Model) -> Result:
+    started = time.perf_counter()
+    name = (law.__doc__ or law.__name__).splitlines()[0].rstrip(".")
+    model.eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        try:
+            outcome, detail = Outcome.HOLDS, law(model)
+        except Broken as broken:
+            outcome, detail = Outcome.BROKEN, str(broken)
+        except Skipped as skipped:
+            outcome, detail = Outcome.SKIPPED, str(skipped)
+        except Exception as error:  # a law that a model crashes on is broken, and the others still run
+            outcome, detail = Outcome.BROKEN, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Result(name, outcome, detail, time.perf_counter() - started)
+
+
+def small_models(name: str, **config: Any) -> Iterator[tuple[Space, Model]]:
+    """A model on each small space that it takes, its parameters moved off their start, where zeros hide mistakes."""
+    for space in SMALL:
+        try:
+            torch.manual_seed(0)
+            model = registry.create(name, space, **config)
+        except BadInput:
+            continue
+        yield space, jolted(model)
+
+
+@torch.no_grad()
+def jolted(model: Model) -> Model:
+    for parameter in model.parameters():
+        # wide layers sum many of these: as much as moves them, and not so much that scales overflow
+        parameter.add_(torch.randn_like(parameter) * min(0.1, 2 / math.sqrt(math.prod(parameter.shape[1:]) or 1)))
+    return model.eval()

@@ -1,0 +1,95 @@
+"""Laws of losses, and of what a model is made of."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from dgm import registry
+from dgm.contracts.examples import labels, some
+from dgm.contracts.outcome import Broken, Skipped, require
+from dgm.errors import DgmError
+from dgm.likelihood import kind_of, log_likelihood
+from dgm.networks.embeddings import classes_of
+from dgm.protocols import Fittable, Model, MultiPlayer, Samplable
+from dgm.sampling import sample
+
+ROUNDING = 1e-6  # of the largest gradient: in float32 what should cancel leaves about a tenth of that
+
+
+def loss_reaches_every_parameter(model: Model) -> str:
+    """The loss is one finite value an example, and every parameter has a gradient."""
+    if model.space.dim == 1:
+        raise Skipped("the parameters between dimensions have nothing to do for a single one")
+    model.train()
+    x, y = some(model.space, 64), labels(model, 64)
+    loss = model.loss(x, y)
+    require(loss.shape == (64,) and bool(loss.isfinite().all()), f"a loss of shape {tuple(loss.shape)}")
+    model.zero_grad()
+    loss.mean().backward()
+    largest = {
+        name: 0.0 if p.grad is None else float(p.grad.abs().max())
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+    missing = [name for name, size in largest.items() if size <= ROUNDING * max(largest.values())]
+    model.zero_grad()
+    model.eval()
+    return require(not missing, f"no gradient for {', '.join(missing)}" if missing else "all have one")
+
+
+def players_descend_their_own(model: Model) -> str:
+    """Each player's loss reaches its own parameters, and the discriminator's no one else's."""
+    model.train()
+    seen: list[str] = []
+    for player, loss in model.losses(some(model.space, 16), labels(model, 16)):
+        require(
+            loss.shape == (16,) and bool(loss.isfinite().all()), f"{player} has a loss of shape {tuple(loss.shape)}"
+        )
+        parameters = [p for p in model.get_submodule(player).parameters() if p.requires_grad]
+        others = [p for p in model.parameters() if all(p is not q for q in parameters)] if not seen else []
+        gradients = torch.autograd.grad(loss.mean(), parameters + others, retain_graph=True, allow_unused=True)
+        require(
+            all(g is not None for g in gradients[: len(parameters)]), f"{player}'s loss misses some of its parameters"
+        )
+        require(all(g is None for g in gradients[len(parameters) :]), f"{player}'s loss reaches another player")
+        seen.append(player)
+    model.eval()
+    return require(len(seen) > 1, f"players {', '.join(seen)}")
+
+
+def passes_gain(model: Model) -> str:
+    """Each pass over the data gains likelihood."""
+    batches = [(some(model.space, 64), None) for _ in range(2)]
+    losses = [loss for loss, _ in zip(model.fit(batches), range(6), strict=False)]
+    # dequantising noise is drawn anew at each pass, and a regularised M-step may lose a little
+    slack = 0.5 * model.space.dim if hasattr(model, "dequantised") else 0.05
+    worst = max((b - a for a, b in itertools.pairwise(losses)), default=0.0)
+    return require(worst < slack and losses[-1] <= losses[0] + slack, f"losses {', '.join(f'{v:.3f}' for v in losses)}")
+
+
+def labels_are_checked(model: Model) -> str:
+    """A label where none were trained, or one out of range, is refused with one line."""
+    x, y = some(model.space, 2), torch.tensor([0, classes_of(model)])
+    try:
+        if classes_of(model) and not isinstance(model, Fittable):
+            list(model.losses(x, y) if isinstance(model, MultiPlayer) else model.loss(x, y))
+        elif kind_of(model) is not None:
+            log_likelihood(model, x, y)
+        else:
+            sample(model, 2, y)
+    except DgmError as error:
+        return str(error)
+    raise Broken(f"label {classes_of(model)} was taken by a model of {classes_of(model)} labels")
+
+
+@torch.no_grad()
+def description_makes_it_again(model: Model) -> str:
+    """Its description and its weights make the same model again."""
+    again = registry.from_description(registry.describe(model), type(getattr(model, "dequantised", model)))
+    again.load_state_dict(model.state_dict())
+    again.eval()
+    if isinstance(model, Samplable):
+        return require(bool(torch.equal(model.sample(4, seed=2), again.sample(4, seed=2))), "the same samples")
+    return "the weights fit"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -29,8 +30,22 @@ class TestSpace:
             Space.tokens(5, 7),
             Space.continuous((2,), loc=(1.0, 2.0), scale=(0.5, 3.0)),
             Space.continuous((3,), low=-1.0, high=2.0),
+            Space.categories(10),
+            Space.categories(1),
+            Space.categories(3, shape=(4,)),
+            Space.binary(()),
+            Space.continuous((), low=-1.0, high=2.0, loc=(0.5,)),
         ):
-            assert Space.from_json(space.to_json()) == space
+            assert Space.from_json(json.loads(json.dumps(space.to_json()))) == space
+
+    @pytest.mark.parametrize("space", [Space.categories(3), Space.levels((), 3), Space.tokens((), 3)])
+    def test_a_batch_of_single_numbers_has_one_dimension(self, space: Space) -> None:
+        assert space.dim == 1
+        y = torch.tensor([0, 2]).to(space.dtype)
+        assert torch.equal(space.check(y), y)
+        for wrong in (y[:, None], y + 1, y[0]):
+            with pytest.raises(BadInput):
+                space.check(wrong)
 
     @pytest.mark.parametrize(
         ("x", "said"),
@@ -55,8 +70,9 @@ class TestSpace:
         ):
             x = torch.tensor([ends]).to(space.dtype)
             assert torch.equal(space.check(x), x)
-        kept = [Space.levels((1,), 256), Space.levels((1,), 257), Space.tokens(1, 4), Space.continuous((1,))]
-        assert [space.dtype for space in kept] == [torch.uint8, torch.int64, torch.int64, torch.float32]
+        kept = [Space.levels((1,), 256), Space.levels((1,), 257), Space.tokens(1, 4), Space.categories(4)]
+        assert [space.dtype for space in kept] == [torch.uint8, torch.int64, torch.int64, torch.int64]
+        assert Space.continuous(()).dtype == torch.float32
         assert Space.binary((3, 4, 5)).dim == 60
         assert Space.levels((1,), 2).values == 2, "two values are enough"
         for infinite in (math.inf, -math.inf):

@@ -105,7 +105,7 @@ def test_the_weights_of_another_model(run: Path) -> None:
         (lambda run: (run / "config.json").write_text('{"format": 1', encoding="utf-8"), "config.json is no JSON"),
         (lambda run: (run / "config.json").write_bytes(b"\xff\xfe"), "config.json is no JSON"),
         (lambda run: (run / "config.json").write_text("[]", encoding="utf-8"), "config.json holds no JSON object"),
-        (lambda run: edited(run / "config.json", format=2), "has the run format 2, this dgm reads 1"),
+        (lambda run: edited(run / "config.json", format=1), "has the run format 1, this dgm reads 2"),
         (lambda run: edited(run / "config.json", model=None), "says nothing of the model"),
         (lambda run: (run / "weights.safetensors").unlink(), "weights.safetensors is missing"),
         (

@@ -43,6 +43,7 @@ class ModelPart(TypedDict):
     name: str
     config: dict[str, Any]
     space: SpacePart
+    condition: NotRequired[SpacePart]
 
 
 class DataPart(TypedDict):

@@ -330,19 +330,21 @@ def model_name(cls: type[Model]) -> str:
     return named.get(target, target)
 
 
-def create(name: str, space: Space, **config: Any) -> Model:
-    """A model of ``space``, untrained.
+def create(name: str, space: Space, condition: Space | None = None, **config: Any) -> Model:
+    """A model of ``space``, untrained: p(x), or p(x|y) for every y of the space ``condition``.
 
     A model that takes only continuous x is wrapped on a discrete space: it is trained on x + u with u uniform on
     [0, 1), and its likelihood becomes a lower bound on log P(x).
 
     Args:
         name: As in `model_class`.
+        condition: The space of y, such as ``Space.categories(10)`` for one of ten labels; None for a model without.
         config: The model's own settings; those not named keep their defaults.
 
     Raises:
         UnknownName: For a model or a setting that does not exist.
-        BadInput: For a setting out of range, a space that the model does not take, or more weights than memory.
+        BadInput: For a setting out of range, a space or a condition that the model does not take, or more weights than
+            memory.
 
     Example:
         >>> create("realnvp", Space.continuous((2,)), layers=2).config.layers
@@ -350,14 +352,35 @@ def create(name: str, space: Space, **config: Any) -> Model:
     """
     of_type("a model's name", name, str, "give it first, then the space; `dgm models` lists the names")
     of_type("the space", space, Space, "give dgm.Space.levels((1, 8, 8), 17) or the like, or a data set's own .space")
-    return _made(model_class(name), name, space, config)
+    if condition is not None:
+        of_type("the condition", condition, Space, "give the space of y, such as dgm.Space.categories(10)")
+    return _made(model_class(name), name, space, condition, config)
 
 
-def _made(cls: type[Model], name: str, space: Space, config: Mapping[str, Any]) -> Model:
+def _made(cls: type[Model], name: str, space: Space, condition: Space | None, config: Mapping[str, Any]) -> Model:
+    """The model, which keeps its condition."""
+    if "classes" in cls.Config.__dataclass_fields__:  # of the models whose only condition is a label
+        if condition is not None and (condition.kind, condition.shape) != ("categories", ()):
+            raise BadInput(f"{name} takes one label as its condition, got {condition}", "take Space.categories(n)")
+        config = {**config} if condition is None else {**config, "classes": condition.values}
+    elif condition is not None:
+        raise BadInput(f"{name} takes no condition, got {condition}", "leave it out; `dgm models` lists the others")
+    model = _of_kind(cls, name, space, config)
+    if condition is None and (labels := config.get("classes")):
+        condition = Space.categories(labels)
+    parts: tuple[Any, ...] = (model, getattr(model, "dequantised", model))
+    for part in parts:
+        part.condition = condition
+    return model
+
+
+def _of_kind(cls: type[Model], name: str, space: Space, config: Mapping[str, Any]) -> Model:
     chosen = settings.build(cls.Config, config, what=name)
     kinds = getattr(cls, "spaces", {space.kind})
     from dgm.memory import bounded
 
+    if not space.shape:
+        raise BadInput(f"{name} takes examples of at least one dimension, got a {space}", "give it the shape (1,)")
     if space.kind in kinds:
         return bounded(lambda: cls(space, chosen), name)
     if space.discrete and space.kind != "tokens" and "continuous" in kinds:
@@ -376,7 +399,9 @@ def describe(model: Model) -> dict[str, Any]:
         key: list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(bare.config).items()
     }
-    return {"name": model_name(type(bare)), "config": config, "space": model.space.to_json()}
+    described = {"name": model_name(type(bare)), "config": config, "space": model.space.to_json()}
+    condition: Space | None = getattr(model, "condition", None)
+    return described if condition is None else {**described, "condition": condition.to_json()}
 
 
 def from_description(description: Mapping[str, Any], model: type[Model] | None = None) -> Model:
@@ -387,7 +412,8 @@ def from_description(description: Mapping[str, Any], model: type[Model] | None =
     """
     name = description["name"]
     cls = class_in_file(name) if model is None else model
-    return _made(cls, name, Space.from_json(description["space"]), description["config"])
+    condition = Space.from_json(description["condition"]) if "condition" in description else None
+    return _made(cls, name, Space.from_json(description["space"]), condition, description["config"])
 
 
 def _class_at(target: str) -> type[Model]:

@@ -46,7 +46,7 @@ from dgm.space import Space
 
 __all__ = ["Run", "load", "read_json", "read_object", "replacing", "writable", "write_json", "write_weights"]
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = ["weights.safetensors"]
 STATE = ["state.safetensors", "state.json"]
 SPARE = 1 << 28  # bytes that making a model may take beside those of its weights

@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import ArrayLike
 
-KindOfSpace = Literal["binary", "levels", "tokens", "continuous"]
+KindOfSpace = Literal["binary", "levels", "tokens", "categories", "continuous"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """The set that examples come from. Build one with `binary`, `levels`, `tokens` or `continuous`.
+    """The set that examples, or their conditions, come from. Build one by `binary`, `levels`, `tokens`, `categories` or
+    `continuous`.
 
     Discrete spaces are measured by counting, so log p(x) is the log of a probability. A continuous space is
     measured by Lebesgue measure in the data's own units: a model that rescales x owes the log-determinant.
 
     Attributes:
-        shape: Shape of one example, without the batch: (C, H, W), (D,) or (L,).
-        kind: ``binary`` and ``levels`` are ordered integers 0 … values - 1, ``tokens`` are unordered ones.
+        shape: Shape of one example, without the batch: (C, H, W), (D,), (L,), or () for a single number.
+        kind: ``binary`` and ``levels`` are ordered integers 0 … values - 1; ``tokens`` (the symbols of a sequence) and
+            ``categories`` (labels, each with a meaning of its own) are unordered ones.
         values: How many values a dimension takes; None when continuous.
         low, high: Bounds of a continuous space, the same in every dimension; None when unbounded.
         loc, scale: A continuous space's typical location and scale, one number a dimension (flattened), so that
@@ -51,11 +53,12 @@ class Space:
         if self.kind not in get_args(KindOfSpace):
             raise UnknownName.of("kind of space", str(self.kind), get_args(KindOfSpace))
         keep("shape", tuple(whole("a size", size) for size in listed("a shape", self.shape)))
-        if not self.shape or any(size < 1 for size in self.shape):
+        if any(size < 1 for size in self.shape):
             wrong = f"a space needs a shape of positive sizes, got {self.shape}"
-            raise BadInput(wrong, "give one example's shape, such as (1, 28, 28)")
-        if self.discrete and (self.values is None or whole("the number of values", self.values) < 2):
-            wrong = f"a {self.kind} space needs at least 2 values, got {self.values}"
+            raise BadInput(wrong, "give one example's shape, such as (1, 28, 28), or () for a single number")
+        fewest = 1 if self.kind == "categories" else 2  # a data set may have one label
+        if self.discrete and (self.values is None or whole("the number of values", self.values) < fewest):
+            wrong = f"a {self.kind} space needs at least {fewest} values, got {self.values}"
             raise BadInput(wrong, "say how many values a dimension takes")
         keep("values", None if self.values is None else whole("the number of values", self.values))
         for end in ("low", "high"):
@@ -86,6 +89,11 @@ class Space:
     def tokens(cls, shape: int | tuple[int, ...], vocabulary: int) -> Space:
         """Unordered symbols 0 … vocabulary - 1, kept as int64: sequences of a length, or of any shape."""
         return cls(shape=(shape,) if isinstance(shape, int) else shape, kind="tokens", values=vocabulary)
+
+    @classmethod
+    def categories(cls, values: int, shape: tuple[int, ...] = ()) -> Space:
+        """Unordered labels 0 … values - 1, kept as int64: one an example, or of any shape."""
+        return cls(shape=shape, kind="categories", values=values)
 
     @classmethod
     def continuous(
@@ -120,7 +128,7 @@ class Space:
 
         if not self.discrete:
             return torch.float32
-        return torch.uint8 if self.kind != "tokens" and (self.values or 0) <= 256 else torch.int64
+        return torch.uint8 if self.kind in ("binary", "levels") and (self.values or 0) <= 256 else torch.int64
 
     def check(self, x: torch.Tensor | ArrayLike) -> torch.Tensor:
         """``x`` itself, once its shape, type and range are known to be those of a batch of this space.
@@ -152,7 +160,7 @@ class Space:
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
-            if value not in (None, ())
+            if key == "shape" or value not in (None, ())
         }
 
     @classmethod
@@ -167,9 +175,9 @@ class Space:
         return cls(**document)
 
     def __str__(self) -> str:
-        size = "×".join(map(str, self.shape))
-        held = f", {self.values} values" if self.kind in ("levels", "tokens") else ""
-        return f"{self.kind} {size}{held}" + (f" in [{self.low:g}, {self.high:g}]" if self.bounds else "")
+        size = " " + "×".join(map(str, self.shape)) if self.shape else ""
+        held = f", {self.values} values" if self.kind in ("levels", "tokens", "categories") else ""
+        return f"{self.kind}{size}{held}" + (f" in [{self.low:g}, {self.high:g}]" if self.bounds else "")
 
 
 def listed(what: str, value: Any) -> list[Any]:

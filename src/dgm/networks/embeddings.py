@@ -61,6 +61,9 @@ def check_labels(y: Tensor | None, classes: int) -> Tensor | None:
 
 def classes_of(model: Model) -> int:
     """How many labels the model is conditional on; 0 for none."""
+    condition = getattr(model, "condition", None)
+    if condition is not None and (condition.kind, condition.shape) == ("categories", ()):
+        return int(condition.values)
     return int(getattr(getattr(model, "config", None), "classes", 0))
 
 

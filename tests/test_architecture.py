@@ -13,7 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # the lowest layer first; a module may import its own layer and those before it
 LAYERS = [
     {"errors", "documents", "files", "settings", "seeds", "space", "protocols", "inputs", "modes", "memory"},
-    {"distributions", "networks", "processes"},
+    {"distributions", "networks", "processes", "transforms"},
     {"samplers", "sampling", "likelihood"},
     {"models"},
     {"registry"},

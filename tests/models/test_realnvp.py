@@ -9,8 +9,9 @@ import torch
 from torch.distributions import AffineTransform, Normal, TransformedDistribution
 
 from dgm.contracts import jolted
-from dgm.models.flow.realnvp import AffineCoupling, RealNVP, checkerboard
+from dgm.models.flow.realnvp import RealNVP
 from dgm.space import Space
+from dgm.transforms import AffineCoupling, Composition, Logit, Squeeze, checkerboard
 
 SPACES = [
     Space.continuous((3,)),
@@ -18,6 +19,17 @@ SPACES = [
     Space.continuous((1, 4, 4), low=0.0, high=17.0),
     Space.continuous((2, 3, 4)),
 ]
+
+
+def couplings(flow: RealNVP) -> list[AffineCoupling]:
+    return [part for part in flow.transform if isinstance(part, AffineCoupling)]
+
+
+def squeezed_after(flow: RealNVP) -> int:
+    """How many couplings come before the squeeze."""
+    parts = list(flow.transform)
+    squeeze = next((k for k, part in enumerate(parts) if isinstance(part, Squeeze)), len(parts))
+    return len(couplings(flow)) - sum(isinstance(part, AffineCoupling) for part in parts[squeeze:])
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
@@ -35,8 +47,7 @@ def test_log_determinant_is_autodiffs(space: Space) -> None:
 @pytest.mark.parametrize("shape", [(4,), (1, 4, 4)])
 def test_a_coupling_keeps_half_and_moves_half(shape: tuple[int, ...]) -> None:
     flow = jolted(RealNVP(Space.continuous(shape), RealNVP.Config(layers=2, hidden=8)))
-    coupling = flow.couplings[0]
-    assert isinstance(coupling, AffineCoupling)
+    coupling = couplings(flow)[0]
     x = torch.randn(3, *shape)
     z, _ = coupling(x, None)
     same = (z == x).all(0)
@@ -52,9 +63,9 @@ def test_an_untrained_flow_is_the_standard_normal() -> None:
 
 def test_one_coupling_is_torch_distributions_affine_transform() -> None:
     flow = jolted(RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2)))
-    flow.couplings = flow.couplings[:1]
+    flow.transform = Composition([couplings(flow)[0]])
     x = torch.randn(4, 2)
-    s, t = flow.couplings[0].scale_and_shift(x, None)
+    s, t = couplings(flow)[0].scale_and_shift(x, None)
     base = TransformedDistribution(
         Normal(torch.zeros(4), torch.ones(4)), AffineTransform(-t[:, 1] * (-s[:, 1]).exp(), (-s[:, 1]).exp())
     )
@@ -64,7 +75,8 @@ def test_one_coupling_is_torch_distributions_affine_transform() -> None:
 
 def test_the_logit_is_the_papers() -> None:
     flow = RealNVP(Space.continuous((1,), low=0.0, high=256.0), RealNVP.Config(layers=2))
-    z, _ = flow.unbounded(torch.tensor([[64.0]]))
+    assert isinstance(flow.transform[1], Logit)
+    z, _ = flow(torch.tensor([[64.0]]))  # the couplings start at the identity
     p = 0.05 + (1 - 2 * 0.05) * 0.25  # section 4.1
     assert z.item() == pytest.approx(math.log(p / (1 - p)), abs=1e-5)
 
@@ -76,13 +88,15 @@ def test_checkerboards_alternate() -> None:
 def test_squeezed_couplings_keep_half_of_the_channels_in_turn() -> None:
     """Section 3.6: channel masks after the squeeze. Kills: a quarter kept, the same half moved each time."""
     flow = RealNVP(Space.continuous((2, 4, 4)), RealNVP.Config(layers=6, hidden=8))
-    assert [len(flow.couplings), len(flow.squeezed)] == [3, 3]
-    first, second = ([c.mask[:, 0, 0].int().tolist() for c in flow.squeezed[k : k + 2]] for k in (0, 1))
+    found = couplings(flow)
+    assert (squeezed_after(flow), len(found)) == (3, 6)
+    first, second = ([c.mask[:, 0, 0].int().tolist() for c in found[3 + k : 5 + k]] for k in (0, 1))
     assert sorted(first) == sorted(second) == [[0] * 4 + [1] * 4, [1] * 4 + [0] * 4]
-    boards = [coupling.mask for coupling in flow.couplings]
+    boards = [coupling.mask for coupling in found[:3]]
     assert torch.equal(boards[0], ~boards[1])
     assert torch.equal(boards[0], boards[2])
-    assert not RealNVP(Space.continuous((2, 4, 3)), RealNVP.Config(layers=6, hidden=8)).squeezed
+    flow = RealNVP(Space.continuous((2, 4, 3)), RealNVP.Config(layers=6, hidden=8))
+    assert squeezed_after(flow) == len(couplings(flow)) == 6
 
 
 def test_a_log_scale_is_bounded_by_two_and_starts_as_the_network_says() -> None:
@@ -107,8 +121,8 @@ def test_a_label_conditions_every_coupling(shape: tuple[int, ...]) -> None:
     x, y = torch.randn(3, *shape, dtype=torch.float64), torch.tensor([2, 0, 2])
     assert torch.allclose(flow.decode(flow.encode(x, y), y), x, atol=1e-9)
     squeezed = (4, 2, 2)
-    for coupling in (*flow.couplings, *flow.squeezed):
-        size = squeezed if coupling in list(flow.squeezed) else shape
+    for k, coupling in enumerate(couplings(flow)):
+        size = shape if k < squeezed_after(flow) else squeezed
         inputs = torch.randn(1, *size, dtype=torch.float64).repeat(3, *[1] * len(size))
         ends, _ = coupling(inputs, torch.eye(3, dtype=torch.float64))
         assert min((ends[a] - ends[b]).abs().max() for a, b in ((0, 1), (0, 2), (1, 2))) > 1e-6

@@ -12,6 +12,7 @@ from dgm.networks.causal_conv import CausalConv2d
 from dgm.networks.conv import ConvNet, Downward, Upward
 from dgm.registry import create
 from dgm.space import Space
+from dgm.transforms import AffineCoupling
 
 ROW, IMAGE = Space.continuous((5,)), Space.continuous((3, 9, 17))
 
@@ -50,11 +51,13 @@ def test_a_game() -> None:
 
 def test_a_flow() -> None:
     flow = RealNVP(ROW, RealNVP.Config(layers=3, hidden=4, blocks=2, classes=2))
-    assert len(flow.couplings) == 3
-    assert linear(flow.couplings[0].network) == [7, 4, 4, 4, 10]  # type: ignore[arg-type]
+    couplings = [part for part in flow.transform if isinstance(part, AffineCoupling)]
+    assert len(couplings) == 3
+    assert linear(couplings[0].network) == [7, 4, 4, 4, 10]  # type: ignore[arg-type]
     flow = RealNVP(Space.continuous((3, 4, 6)), RealNVP.Config(layers=5, hidden=4, blocks=2, classes=2))
-    assert [len(flow.couplings), len(flow.squeezed)] == [2, 3]
-    for coupling, channels in ((flow.couplings[0], 3), (flow.squeezed[0], 12)):
+    couplings = [part for part in flow.transform if isinstance(part, AffineCoupling)]
+    assert len(couplings) == 5
+    for coupling, channels in zip(couplings, [3, 3, 12, 12, 12], strict=True):
         assert isinstance(coupling.network, ConvNet)
         assert convolutions(coupling.network) == [(channels + 2, 4), *[(4, 4)] * 4, (4, 2 * channels)]
 

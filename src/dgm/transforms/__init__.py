@@ -1,0 +1,34 @@
+r"""Invertible maps with log-determinants, the parts of which a flow is composed.
+
+Every transform is a module with ``forward(x, c)`` and ``inverse(z, c)``; c is an embedded condition or None, and a
+transform that does not depend on a condition ignores it. A composition, an inverse and a conditioned transform are
+transforms themselves, so a flow is a file that names its transforms:
+
+>>> import torch
+>>> from torch import nn
+>>> from dgm.transforms import AffineCoupling, Composition, Permutation, checkerboard
+>>> kept = checkerboard((4,))
+>>> flow = Composition([AffineCoupling(kept, nn.Linear(4, 8)), Permutation([3, 2, 1, 0])])
+>>> z, ladj = flow(torch.zeros(2, 4))
+>>> x, minus_ladj = flow.inverse(z)
+"""
+
+from dgm.transforms.coupling import AffineCoupling, checkerboard
+from dgm.transforms.elementwise import Exp, Logit, Scaled
+from dgm.transforms.linear import ActNorm, Permutation, Squeeze
+from dgm.transforms.transform import Composition, Conditioned, Inverse, Transform
+
+__all__ = [
+    "ActNorm",
+    "AffineCoupling",
+    "Composition",
+    "Conditioned",
+    "Exp",
+    "Inverse",
+    "Logit",
+    "Permutation",
+    "Scaled",
+    "Squeeze",
+    "Transform",
+    "checkerboard",
+]

@@ -1,0 +1,87 @@
+r"""What a transform is, and the three ways to make one of others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Mapped: TypeAlias = tuple[Float[Tensor, "batch *after"], Float[Tensor, "batch"]]
+
+
+class Transform(nn.Module, ABC):
+    r"""An invertible map z = f(x; c) of each example, and the log-determinant of its Jacobian.
+
+    By the change of variables, log p(x) = log p(z) + log |det dz/dx|, in nats with respect to Lebesgue measure.
+    """
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "batch *before"], c: Any = None) -> Mapped:
+        """z = f(x; c) and log |det dz/dx|, (batch,).
+
+        Args:
+            c: An embedded condition, a row an example; None for none.
+        """
+
+    @abstractmethod
+    def inverse(self, z: Float[Tensor, "batch *before"], c: Any = None) -> Mapped:
+        """x = f^-1(z; c) and log |det dx/dz|, (batch,)."""
+
+
+class Composition(Transform, nn.ModuleList):
+    """The transforms one after another; log-determinants add up. Of no transforms it is the identity."""
+
+    def __init__(self, transforms: Iterable[nn.Module] = ()) -> None:
+        nn.ModuleList.__init__(self, transforms)
+
+    def forward(self, x: Tensor, c: Any = None) -> Mapped:
+        return through((part.__call__ for part in self), x, c)
+
+    def inverse(self, z: Tensor, c: Any = None) -> Mapped:
+        return through((part.inverse for part in reversed(self)), z, c)  # type: ignore[misc]
+
+
+def through(maps: Iterable[Callable[..., Mapped]], x: Tensor, c: Any) -> Mapped:
+    total = x.new_zeros(len(x))
+    for apply in maps:
+        x, ladj = apply(x, c)
+        total = total + ladj
+    return x, total
+
+
+class Inverse(Transform):
+    """The transform read from z to x."""
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, x: Tensor, c: Any = None) -> Mapped:
+        return self.transform.inverse(x, c)
+
+    def inverse(self, z: Tensor, c: Any = None) -> Mapped:
+        return self.transform(z, c)
+
+
+class Conditioned(Transform):
+    """The transform of a condition y in its own space: every part is given the same ``embedding(y)``.
+
+    Args:
+        embedding: From a batch of conditions to what ``transform`` takes as c; not called where y is None.
+    """
+
+    def __init__(self, transform: Transform, embedding: nn.Module) -> None:
+        super().__init__()
+        self.transform, self.embedding = transform, embedding
+
+    def embedded(self, y: Any) -> Any:
+        return None if y is None else self.embedding(y)
+
+    def forward(self, x: Tensor, c: Any = None) -> Mapped:
+        return self.transform(x, self.embedded(c))
+
+    def inverse(self, z: Tensor, c: Any = None) -> Mapped:
+        return self.transform.inverse(z, self.embedded(c))

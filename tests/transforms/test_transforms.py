@@ -1,0 +1,185 @@
+"""Laws of every transform: the inverse inverts, the log-determinant is autodiff's, a composition's is a sum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import AffineTransform, ExpTransform, SigmoidTransform
+
+from dgm.contracts import jolted
+from dgm.errors import BadInput
+from dgm.networks.conv import ConvNet
+from dgm.networks.mlp import mlp
+from dgm.space import Space
+from dgm.transforms import (
+    ActNorm,
+    AffineCoupling,
+    Composition,
+    Conditioned,
+    Exp,
+    Inverse,
+    Logit,
+    Permutation,
+    Scaled,
+    Squeeze,
+    Transform,
+    checkerboard,
+)
+from dgm.transforms.coupling import beside
+
+ROW, PICTURE = (3,), (2, 4, 6)
+STANDARDISED = Space.continuous(ROW, loc=(1.0, -2.0, 0.5), scale=(3.0, 0.5, 2.0))
+
+
+def coupling(shape: tuple[int, ...], width: int = 0) -> AffineCoupling:
+    sizes = [shape[0] + width, 8, 2 * shape[0]]
+    return AffineCoupling(checkerboard(shape), mlp(sizes) if len(shape) == 1 else ConvNet(*sizes))
+
+
+def composition() -> Composition:
+    return Composition(
+        [ActNorm(2), coupling(PICTURE), Squeeze(2), Permutation([7, 0, 1, 2, 3, 4, 5, 6]), coupling((8, 2, 3))]
+    )
+
+
+# name: (a transform, the shape of x, the width of its condition; x is drawn from (0, 1) for all)
+CASES: dict[str, tuple[Callable[[], Transform], tuple[int, ...], int]] = {
+    "coupling of a row": (lambda: coupling(ROW), ROW, 0),
+    "coupling of a picture": (lambda: coupling(PICTURE), PICTURE, 0),
+    "coupling of a row, conditional": (lambda: coupling(ROW, 5), ROW, 5),
+    "coupling of a picture, conditional": (lambda: coupling(PICTURE, 5), PICTURE, 5),
+    "conditioned": (lambda: Conditioned(coupling(ROW, 4), nn.Linear(5, 4)), ROW, 5),
+    "permutation": (lambda: Permutation([2, 0, 1]), ROW, 0),
+    "permutation of channels": (lambda: Permutation([1, 0]), PICTURE, 0),
+    "actnorm of a row": (lambda: ActNorm(3), ROW, 0),
+    "actnorm of a picture": (lambda: ActNorm(2), PICTURE, 0),
+    "squeeze": (lambda: Squeeze(2), PICTURE, 0),
+    "scaled": (lambda: Scaled(STANDARDISED), ROW, 0),
+    "scaled from bounds": (lambda: Scaled(Space.continuous(PICTURE, low=-1.0, high=17.0)), PICTURE, 0),
+    "logit": (lambda: Logit(0.05), PICTURE, 0),
+    "exp": (Exp, ROW, 0),
+    "inverse": (lambda: Inverse(coupling(ROW)), ROW, 0),
+    "inverse of exp": (lambda: Inverse(Exp()), ROW, 0),
+    "composition": (composition, PICTURE, 0),
+    "composition within one": (lambda: Composition([Logit(0.2), composition(), Inverse(Squeeze(2))]), PICTURE, 0),
+    "composition of nothing": (Composition, ROW, 0),
+    "composition, conditional": (
+        lambda: Composition([coupling(ROW, 5), Permutation([2, 0, 1]), coupling(ROW, 5)]),
+        ROW,
+        5,
+    ),
+}
+
+
+def case(name: str, n: int = 3) -> tuple[Transform, Tensor, Tensor | None]:
+    make, shape, width = CASES[name]
+    transform = jolted(make()).double()
+    x = torch.rand(n, *shape, dtype=torch.float64) * 0.8 + 0.1
+    return transform, x, torch.randn(n, width, dtype=torch.float64) if width else None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_inverse_inverts(name: str) -> None:
+    """From both sides, in float64. Kills: an inverse of another order, another mask, another condition."""
+    transform, x, c = case(name)
+    z, ladj = transform(x, c)
+    back, minus_ladj = transform.inverse(z, c)
+    torch.testing.assert_close(back, x, rtol=0, atol=1e-9)
+    torch.testing.assert_close(minus_ladj, -ladj, rtol=0, atol=1e-9)
+    torch.testing.assert_close(transform(back, c)[0], z, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_log_determinant_is_autodiffs(name: str) -> None:
+    """Of forward and of inverse. Kills: a sign, a factor for the places of a picture, a scale left out."""
+    transform, x, c = case(name)
+    z, ladj = transform(x, c)
+    _, minus_ladj = transform.inverse(z, c)
+    for k in range(len(x)):
+        row = None if c is None else c[k : k + 1]
+        for apply, at, found in ((transform, x, ladj), (transform.inverse, z, minus_ladj)):
+            jacobian = torch.autograd.functional.jacobian(lambda v, f=apply, r=row: f(v[None], r)[0][0], at[k])
+            expected = torch.linalg.slogdet(jacobian.reshape(x[0].numel(), x[0].numel()))[1]
+            assert found[k].item() == pytest.approx(expected.item(), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name][2]])
+def test_the_condition_moves_what_it_should(name: str) -> None:
+    """An example's map depends on its own condition alone. Kills: a condition left out or taken of another row."""
+    transform, x, c = case(name)
+    assert c is not None
+    x, other = x[:1].expand_as(x), c.clone()
+    other[1] += 1
+    before, after = transform(x, c)[0], transform(x, other)[0]
+    assert torch.equal(before[[0, 2]], after[[0, 2]])
+    assert (before[1] - after[1]).abs().max() > 1e-3
+    assert (before[0] - before[2]).abs().max() > 1e-3
+
+
+def test_a_composition_adds_up_in_its_order() -> None:
+    """Kills: parts in reverse order, the last part's log-determinant alone."""
+    parts = [jolted(part()).double() for part in (Exp, lambda: coupling(ROW), lambda: Permutation([2, 0, 1]))]
+    z = x = torch.rand(4, *ROW, dtype=torch.float64)
+    total = torch.zeros(4, dtype=torch.float64)
+    for part in parts:
+        z, ladj = part(z)
+        total += ladj
+    found, ladj = Composition(parts)(x)
+    assert torch.equal(found, z)
+    assert torch.equal(ladj, total)
+
+
+def test_elementwise_maps_are_torchs() -> None:
+    """The log-determinants too, against torch.distributions."""
+    x = torch.rand(4, *ROW, dtype=torch.float64) * 2 - 1
+    to_probability = AffineTransform(0.5, 0.45)
+    expected = SigmoidTransform().inv(to_probability(x))
+    slope = to_probability.log_abs_det_jacobian(x, x) + SigmoidTransform().inv.log_abs_det_jacobian(
+        to_probability(x), expected
+    )
+    for transform, value, log_slope in ((Logit(0.05), expected, slope), (Exp(), ExpTransform()(x), x)):
+        z, ladj = transform(x)
+        torch.testing.assert_close(z, value)
+        torch.testing.assert_close(ladj, log_slope.sum(1))
+
+
+def test_a_coupling_starts_at_the_identity_and_keeps_half() -> None:
+    x = torch.rand(3, *ROW)
+    start = coupling(ROW)
+    assert torch.equal(start(x)[0], x)
+    z, _ = jolted(start)(x)
+    assert torch.equal((z == x).all(0), torch.tensor([True, False, True]))
+
+
+@pytest.mark.parametrize("shape", [ROW, PICTURE])
+def test_actnorm_standardises_its_first_batch(shape: tuple[int, ...]) -> None:
+    """Glow, section 3.1. Kills: numbers of places and of examples mixed up, the sample's variance."""
+    norm, x = ActNorm(shape[0]), torch.randn(5, *shape) * 3 + 2
+    norm.initialise(x)
+    z = norm(x)[0].transpose(0, 1).flatten(1)
+    assert z.mean(1).abs().max() < 1e-6
+    assert (z.std(1, correction=0) - 1).abs().max() < 1e-5
+
+
+def test_a_squeeze_takes_squares() -> None:
+    """arXiv:1605.08803, section 3.6: 1 x 4 x 4 to 4 x 2 x 2."""
+    z, _ = Squeeze(2)(torch.arange(16.0).view(1, 1, 4, 4))
+    assert z[0, :, 0, 0].tolist() == [0, 1, 4, 5]
+    assert z[0, 0].tolist() == [[0, 2], [8, 10]]
+
+
+def test_a_permutation_is_one() -> None:
+    z, _ = Permutation([2, 0, 1])(torch.tensor([[10.0, 11.0, 12.0]]))
+    assert z.tolist() == [[12, 10, 11]]
+    with pytest.raises(BadInput, match=r"names each of 0 to 2 once, got \[0, 0, 1\]"):
+        Permutation([0, 0, 1])
+
+
+def test_a_condition_stands_behind_the_channels() -> None:
+    x, c = torch.zeros(2, 1, 2, 2), torch.tensor([[3.0, 4.0], [5.0, 6.0]])
+    assert beside(x, c)[:, :, 1, 0].tolist() == [[0, 3, 4], [0, 5, 6]]
+    assert math.prod(beside(x, c).shape) == 24

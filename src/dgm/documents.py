@@ -37,6 +37,8 @@ class SpacePart(TypedDict):
     high: NotRequired[float]
     loc: NotRequired[list[float]]
     scale: NotRequired[list[float]]
+    optional: NotRequired[bool]
+    parts: NotRequired[dict[str, Any]]
 
 
 class ModelPart(TypedDict):

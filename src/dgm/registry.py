@@ -376,9 +376,11 @@ def _made(cls: type[Model], name: str, space: Space, condition: Space | None, co
 
 def _of_kind(cls: type[Model], name: str, space: Space, config: Mapping[str, Any]) -> Model:
     chosen = settings.build(cls.Config, config, what=name)
-    kinds = getattr(cls, "spaces", {space.kind})
+    kinds = getattr(cls, "spaces", {space.kind} - {"record"})
     from dgm.memory import bounded
 
+    if space.optional:
+        raise BadInput(f"an example cannot be missing as a whole, got {space}", "make it a part of a Space.record")
     if not space.shape:
         raise BadInput(f"{name} takes examples of at least one dimension, got a {space}", "give it the shape (1,)")
     if space.kind in kinds:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from dgm.errors import BadInput, UnknownName
@@ -15,16 +16,21 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import ArrayLike
 
-KindOfSpace = Literal["binary", "levels", "tokens", "categories", "continuous"]
+KindOfSpace = Literal["binary", "levels", "tokens", "categories", "continuous", "record"]
+WHOLE = 2**53  # up to which float64, as which a record is kept, holds every whole number
+SHOWN = 4  # parts of a record that its text names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """The set that examples, or their conditions, come from. Build one by `binary`, `levels`, `tokens`, `categories` or
-    `continuous`.
+    """The set that examples, or their conditions, come from. Build one by `binary`, `levels`, `tokens`, `categories`,
+    `continuous` or `record`.
 
     Discrete spaces are measured by counting, so log p(x) is the log of a probability. A continuous space is
     measured by Lebesgue measure in the data's own units: a model that rescales x owes the log-determinant.
+    A record is measured by the product of its parts' measures. An optional part is the disjoint union of the value
+    "missing", which is counted, and of the part's own values: with m the set of the parts that are missing,
+    log p(x) is log P(m) + log p(observed values | m), a probability for m and a density for what is observed.
 
     Attributes:
         shape: Shape of one example, without the batch: (C, H, W), (D,), (L,), or () for a single number.
@@ -32,8 +38,10 @@ class Space:
             ``categories`` (labels, each with a meaning of its own) are unordered ones.
         values: How many values a dimension takes; None when continuous.
         low, high: Bounds of a continuous space, the same in every dimension; None when unbounded.
-        loc, scale: A continuous space's typical location and scale, one number a dimension (flattened), so that
-            models can standardise; empty for 0 and 1.
+        loc, scale: A typical location and scale of real numbers, or of a record's levels, one number a dimension
+            (flattened), so that models can standardise; empty for 0 and 1.
+        optional: Of a part of a record: whether its values may be missing. They are NaN there, all of the part at once.
+        parts: The names and the spaces of a record's parts; empty for anything else.
 
     Example:
         >>> Space.levels((1, 8, 8), 17).dim
@@ -47,17 +55,25 @@ class Space:
     high: float | None = None
     loc: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    optional: bool = False
+    parts: tuple[tuple[str, Space], ...] = ()
 
     def __post_init__(self) -> None:
         keep = partial(object.__setattr__, self)
         if self.kind not in get_args(KindOfSpace):
             raise UnknownName.of("kind of space", str(self.kind), get_args(KindOfSpace))
+        if self.kind == "record" or self.parts:
+            keep("parts", checked_parts(self.kind, self.parts))
+            keep("shape", (sum(part.dim for _, part in self.parts),))
+        of_type("optional", self.optional, bool, "say True where values may be missing")
         keep("shape", tuple(whole("a size", size) for size in listed("a shape", self.shape)))
         if any(size < 1 for size in self.shape):
             wrong = f"a space needs a shape of positive sizes, got {self.shape}"
             raise BadInput(wrong, "give one example's shape, such as (1, 28, 28), or () for a single number")
         fewest = 1 if self.kind == "categories" else 2  # a data set may have one label
-        if self.discrete and (self.values is None or whole("the number of values", self.values) < fewest):
+        if self.kind not in ("continuous", "record") and (
+            self.values is None or whole("the number of values", self.values) < fewest
+        ):
             wrong = f"a {self.kind} space needs at least {fewest} values, got {self.values}"
             raise BadInput(wrong, "say how many values a dimension takes")
         keep("values", None if self.values is None else whole("the number of values", self.values))
@@ -76,14 +92,22 @@ class Space:
             raise BadInput(wrong, "give them flattened")
 
     @classmethod
-    def binary(cls, shape: tuple[int, ...]) -> Space:
+    def binary(cls, shape: tuple[int, ...], *, optional: bool = False) -> Space:
         """Zeros and ones, kept as uint8."""
-        return cls(shape=shape, kind="binary", values=2)
+        return cls(shape=shape, kind="binary", values=2, optional=optional)
 
     @classmethod
-    def levels(cls, shape: tuple[int, ...], values: int) -> Space:
+    def levels(
+        cls,
+        shape: tuple[int, ...],
+        values: int,
+        *,
+        loc: tuple[float, ...] = (),
+        scale: tuple[float, ...] = (),
+        optional: bool = False,
+    ) -> Space:
         """Ordered integers 0 … values - 1, such as the 256 grey levels, kept as uint8 where they fit."""
-        return cls(shape=shape, kind="levels", values=values)
+        return cls(shape=shape, kind="levels", values=values, loc=loc, scale=scale, optional=optional)
 
     @classmethod
     def tokens(cls, shape: int | tuple[int, ...], vocabulary: int) -> Space:
@@ -91,9 +115,9 @@ class Space:
         return cls(shape=(shape,) if isinstance(shape, int) else shape, kind="tokens", values=vocabulary)
 
     @classmethod
-    def categories(cls, values: int, shape: tuple[int, ...] = ()) -> Space:
+    def categories(cls, values: int, shape: tuple[int, ...] = (), *, optional: bool = False) -> Space:
         """Unordered labels 0 … values - 1, kept as int64: one an example, or of any shape."""
-        return cls(shape=shape, kind="categories", values=values)
+        return cls(shape=shape, kind="categories", values=values, optional=optional)
 
     @classmethod
     def continuous(
@@ -104,12 +128,28 @@ class Space:
         high: float | None = None,
         loc: tuple[float, ...] = (),
         scale: tuple[float, ...] = (),
+        optional: bool = False,
     ) -> Space:
         """Real numbers, kept as float32."""
-        return cls(shape=shape, kind="continuous", low=low, high=high, loc=loc, scale=scale)
+        return cls(shape=shape, kind="continuous", low=low, high=high, loc=loc, scale=scale, optional=optional)
+
+    @classmethod
+    def record(cls, /, **parts: Space) -> Space:
+        """Named parts, such as the columns of a table: a batch is one float64 tensor (B, D), the parts flattened side
+        by side in order, NaN where a value is missing.
+
+        Example:
+            >>> row = Space.record(age=Space.levels((), 120), pay=Space.continuous((), optional=True))
+            >>> row.split(row.check([[41.0, 1200.5], [17.0, float("nan")]]))["age"]
+            tensor([41, 17], dtype=torch.uint8)
+        """
+        return cls(shape=(), kind="record", parts=tuple(parts.items()))
 
     @property
     def discrete(self) -> bool:
+        """Whether densities are with respect to counting alone."""
+        if self.kind == "record":
+            return all(part.discrete for _, part in self.parts)
         return self.kind != "continuous"
 
     @property
@@ -126,6 +166,8 @@ class Space:
         """How a tensor of examples is kept."""
         import torch
 
+        if self.kind == "record" or self.optional:
+            return torch.float64
         if not self.discrete:
             return torch.float32
         return torch.uint8 if self.kind in ("binary", "levels") and (self.values or 0) <= 256 else torch.int64
@@ -142,6 +184,8 @@ class Space:
         if x.ndim == 0 or tuple(x.shape[1:]) != self.shape:
             wrong = f"expected examples of shape {self.shape}, got {tuple(x.shape[1:])}"
             raise BadInput(wrong, "give a batch (B, *shape) of this space")
+        if self.kind == "record":
+            return self._checked_by_parts(x)
         if x.is_complex() or self.discrete == x.is_floating_point():
             wrong = f"expected {'integers' if self.discrete else 'floats'} for a {self.kind} space, got {x.dtype}"
             raise BadInput(wrong, "convert the batch")
@@ -156,12 +200,64 @@ class Space:
             raise BadInput(wrong, "rescale the batch or change the space")
         return x
 
-    def to_json(self) -> dict[str, Any]:
+    def _checked_by_parts(self, x: torch.Tensor) -> torch.Tensor:
+        if not x.is_floating_point():
+            raise BadInput(f"expected floats for a record, got {x.dtype}", "join its parts by Space.join")
+        for name, part in self.parts:
+            values = x[:, self.places[name]]
+            if not part.optional and values.isnan().any():
+                raise BadInput(f"a value of '{name}' is missing", "fill it, or make that part optional")
+            if (values.isnan().any(1) != values.isnan().all(1)).any():
+                raise BadInput(f"some values of one '{name}' are missing and others are not", "drop all of them")
+            known = values[~values.isnan().any(1)]
+            if part.discrete and (known != known.round()).any():
+                raise BadInput(f"expected whole numbers for '{name}', of a {part.kind} space", "round them")
+            try:
+                part.check((known.long() if part.discrete else known).reshape(-1, *part.shape))
+            except BadInput as error:
+                wrong = f"'{name}': {str(error).rpartition('; ')[0]}"
+                raise BadInput(wrong, "mend those values or change the space") from error
+        return x
+
+    @property
+    def places(self) -> dict[str, slice]:
+        """Which of the D columns of a record's batch each part has."""
+        ends = list(accumulate(part.dim for _, part in self.parts))
+        return {name: slice(end - part.dim, end) for (name, part), end in zip(self.parts, ends, strict=True)}
+
+    def split(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Each part of a record's batch (B, D), as (B, *shape) in the part's own dtype: float64 with NaN for missing
+        values where it is optional.
+        """
+        parts = dict(self.parts)
         return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-            if key == "shape" or value not in (None, ())
+            name: x[:, place].reshape(len(x), *parts[name].shape).to(parts[name].dtype)
+            for name, place in self.places.items()
         }
+
+    def join(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """A record's batch (B, D), float64, of its parts: the inverse of `split`.
+
+        Raises:
+            BadInput: For a part that is missing, or one that the record has not.
+        """
+        import torch
+
+        if parts.keys() != self.places.keys():
+            wrong = f"expected the parts {', '.join(self.places)}, got {', '.join(parts)}"
+            raise BadInput(wrong, "give each part of the record once")
+        return torch.cat([parts[name].reshape(len(parts[name]), -1).double() for name in self.places], 1)
+
+    def to_json(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        document: dict[str, Any] = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in values.items()
+            if key == "shape" or (value is not False and value not in (None, ()))
+        }
+        if self.parts:
+            document["parts"] = {name: part.to_json() for name, part in self.parts}
+        return document
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Space:
@@ -172,12 +268,37 @@ class Space:
                 raise UnknownName.of("field of a space", key, names)
         if not {"shape", "kind"} <= document.keys():
             raise BadInput("a space needs a shape and a kind", "give what Space.to_json gave")
+        if "parts" in document:
+            of_type("the parts of a space", document["parts"], dict, "give what Space.to_json gave")
+            parts = tuple((name, cls.from_json(part)) for name, part in document["parts"].items())
+            document = {**document, "parts": parts}
         return cls(**document)
 
     def __str__(self) -> str:
+        if self.kind == "record":
+            names = [name for name, _ in self.parts]
+            return f"record of {', '.join(names[:SHOWN])}" + (
+                f" and {more} more" if (more := len(names[SHOWN:])) else ""
+            )
         size = " " + "×".join(map(str, self.shape)) if self.shape else ""
         held = f", {self.values} values" if self.kind in ("levels", "tokens", "categories") else ""
-        return f"{self.kind}{size}{held}" + (f" in [{self.low:g}, {self.high:g}]" if self.bounds else "")
+        bounds = f" in [{self.low:g}, {self.high:g}]" if self.bounds else ""
+        return f"{self.kind}{size}{held}{bounds}" + (" or missing" if self.optional else "")
+
+
+def checked_parts(kind: str, parts: Any) -> tuple[tuple[str, Space], ...]:
+    """The parts of a record, once they are known to be some that a record may have."""
+    if kind != "record":
+        raise BadInput(f"a {kind} space has no parts", "build one by Space.record")
+    if not parts:
+        raise BadInput("a record needs at least one part", "give it as Space.record(age=Space.levels((), 120))")
+    for name, part in parts:
+        of_type(f"the part '{name}' of a record", part, Space, "give a Space, such as Space.levels((), 120)")
+        if part.kind == "record":
+            raise BadInput(f"the part '{name}' of a record is itself a record", "give its parts to the outer one")
+        if (part.values or 0) > WHOLE:
+            raise BadInput(f"the part '{name}' of a record has {part.values} values", f"give at most {WHOLE}")
+    return tuple(parts)
 
 
 def listed(what: str, value: Any) -> list[Any]:

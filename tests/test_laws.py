@@ -126,11 +126,11 @@ def stopped(right: Any) -> Any:
 
 def off_the_path(share: float) -> Broken:
     def broken(right: Any) -> Any:
-        def endpoints(x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Any:
-            ends = right(x_t, t, y)
-            return ends[0] * (1 + share), ends[1]
+        def predict(x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Any:
+            predicted = right(x_t, t, y)
+            return predicted[0] * (1 + share), predicted[1]
 
-        return endpoints
+        return predict
 
     return broken
 
@@ -158,7 +158,7 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     (contracts.steps_are_the_conditionals, made, "steps", shifted_steps(3e-4), shifted_steps(5e-5)),
     (contracts.estimate_integrates_to_one, Normal, "log_prob_estimate", added(0.03), added(0.01)),
     (contracts.estimate_integrates_to_one, Normal, "log_prob_estimate", added(-0.03), added(-0.01)),
-    (contracts.endpoints_lie_on_the_path, ddpm, "endpoints", off_the_path(1e-2), off_the_path(1e-6)),
+    (contracts.predictions_lie_on_the_path, ddpm, "predict", off_the_path(1e-2), off_the_path(1e-6)),
     (contracts.energy_is_smooth, Bits, "energy", lambda right: lambda x, y=None: torch.ones(len(x)), None),
     (contracts.energy_is_smooth, Bits, "energy", added(math.nan), added(1.0)),
     (contracts.code_inverts, Normal, "decode", added(2e-3), added(5e-4)),

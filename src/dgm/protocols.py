@@ -128,8 +128,8 @@ class Denoising(Protocol):
     `dgm.samplers.diffusion.Solving` that it is sampled by unless told otherwise.
     """
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> tuple[Tensor, Tensor]:
-        """E[x_0 | x_t] and E[eps | x_t], of x_t's shape, as `dgm.processes.parameterisation.Endpoints`.
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> tuple[Tensor, Tensor]:
+        """E[x_0 | x_t] and E[eps | x_t], of x_t's shape, as `dgm.processes.parameterisation.Prediction`.
 
         ``y`` of None asks for no label, also of a model that was trained with labels.
         """

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dgm.distributions.scaling import Scaling
 from dgm.editing.operators import Operator
 from dgm.processes.gaussian import CosineVP, GaussianPath
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.samplers.diffusion import Solving
 from dgm.space import Space
 
@@ -33,12 +33,12 @@ class Correlated(nn.Module):
         self.path, self.solving = path or CosineVP(), Solving()
         self.mean, self.covariance = torch.full((self.space.dim,), mean, dtype=torch.float64), covariance
 
-    def endpoints(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Endpoints:
+    def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         alpha, sigma = self.path.alpha(t[0]), self.path.sigma(t[0])
         of_x_t = alpha**2 * self.covariance + sigma**2 * torch.eye(self.space.dim, dtype=torch.float64)
         solved = torch.linalg.solve(of_x_t, (x_t.flatten(1) - alpha * self.mean).T).T
         x_0 = self.mean + alpha * solved @ self.covariance
-        return Endpoints(x_0.view_as(x_t), sigma * solved.view_as(x_t))
+        return Prediction(x_0.view_as(x_t), sigma * solved.view_as(x_t))
 
     def draw(self, n: int) -> Tensor:
         root = torch.linalg.cholesky(self.covariance)

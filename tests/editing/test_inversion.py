@@ -11,7 +11,7 @@ from correlated import Correlated, smooth
 
 from dgm.editing.inversion import decode, encode, interpolate
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, Straight
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.seeds import streams
 from dgm.space import Space
 
@@ -74,13 +74,13 @@ def test_codes_are_euler_steps_of_the_ode_from_a_little_noise_and_back(path: Gau
     model.scaling.loc.fill_(4.0)
     model.scaling.scale.fill_(4.0)
     model.config = model.Config(classes=2)
-    best = model.endpoints
+    best = model.predict
 
-    def endpoints(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None) -> Endpoints:
+    def predict(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None) -> Prediction:
         asked.append(y)
         return best(x, t)
 
-    model.endpoints = endpoints  # type: ignore[method-assign]
+    model.predict = predict  # type: ignore[method-assign]
     x, y = torch.randint(9, (2, *SHAPE)), torch.tensor([0, 1])
     code = encode(model, x, y, steps=3, seed=4)
     assert all(torch.equal(labels, y) for labels in asked)
@@ -88,8 +88,8 @@ def test_codes_are_euler_steps_of_the_ode_from_a_little_noise_and_back(path: Gau
     grid = torch.linspace(first.sqrt().item(), 1, 4, dtype=torch.float64).square()
 
     def moved(state: torch.Tensor, t: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
-        ends = best(state, t[None])
-        return path.alpha(s) * ends.x_0 + path.sigma(s) * ends.eps
+        predicted = best(state, t[None])
+        return path.alpha(s) * predicted.x_0 + path.sigma(s) * predicted.eps
 
     state = path.alpha(grid[0]) * (x - 4) / 4 + path.sigma(grid[0]) * streams(2, 4).normal(SHAPE)
     for t, s in pairwise(grid):
@@ -104,8 +104,8 @@ def test_codes_are_euler_steps_of_the_ode_from_a_little_noise_and_back(path: Gau
 def test_where_there_are_no_levels_codes_begin_at_the_networks_earliest_time() -> None:
     for t_min, first in ((0.0, 1e-4), (0.2, 0.2)):
         model, asked = Correlated(SHAPE, smooth(3, 3)), []
-        model.t_min, best = t_min, model.endpoints
-        model.endpoints = lambda x, t, y=None, best=best, asked=asked: asked.append(t[0].item()) or best(x, t)  # type: ignore[method-assign]
+        model.t_min, best = t_min, model.predict
+        model.predict = lambda x, t, y=None, best=best, asked=asked: asked.append(t[0].item()) or best(x, t)  # type: ignore[method-assign]
         encode(model, model.draw(1))
         assert asked[0] == pytest.approx(first)
         assert len(asked) == 100

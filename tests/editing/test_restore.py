@@ -12,7 +12,7 @@ from dgm.editing.resampling import Resampling
 from dgm.editing.restore import conditioned, inpaint, prior, restore, walk
 from dgm.errors import BadInput
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, Straight
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.samplers.diffusion import Solving
 from dgm.samplers.times import times
 from dgm.space import Space
@@ -127,8 +127,8 @@ def test_a_step_is_the_formulas_of_the_page_in_the_basis_of_the_operator(operato
     x, x_0, y = torch.randn(3, 16, dtype=torch.float64)
     back, draws = operator.pinv(operator(y.view(1, *SHAPE))), [torch.zeros(16).double(), *torch.eye(16).double()]
 
-    def denoise(x: Tensor, t: Tensor) -> Endpoints:
-        return Endpoints(x_0.view(1, *SHAPE), x)
+    def denoise(x: Tensor, t: Tensor) -> Prediction:
+        return Prediction(x_0.view(1, *SHAPE), x)
 
     def stepped(z: Tensor) -> Tensor:
         step = conditioned(denoise, path, back, operator, noise_std, lambda: z.view(1, *SHAPE))
@@ -187,8 +187,8 @@ def test_predictions_keep_to_the_bounds_where_the_models_own_sampler_does(
 ) -> None:
     model = Correlated(SHAPE, smooth(4, 4), mean=5.0)
     model.space, model.solving = space, Solving(clamp=clamp)
-    ends = prior(model, None)(torch.zeros(1, *SHAPE, dtype=torch.float64), torch.tensor(0.9, dtype=torch.float64))
-    assert (ends.x_0.max() <= 1) == (bounded and clamp)
+    predicted = prior(model, None)(torch.zeros(1, *SHAPE, dtype=torch.float64), torch.tensor(0.9, dtype=torch.float64))
+    assert (predicted.x_0.max() <= 1) == (bounded and clamp)
 
 
 def test_data_in_other_units_is_restored_alike() -> None:

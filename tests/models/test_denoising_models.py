@@ -90,7 +90,7 @@ def test_labels_are_hidden_from_training_as_often_as_asked_and_never_elsewhere(n
     assert torch.equal(seen[shown], y[shown])
     assert 1 - shown.double().mean().item() == pytest.approx(0.3, abs=4 * (0.21 / n) ** 0.5)
     calls.clear()
-    model.endpoints(x, torch.full((n,), 0.5, dtype=torch.float64), y)
+    model.predict(x, torch.full((n,), 0.5, dtype=torch.float64), y)
     assert torch.equal(calls[0][2], y)
 
 

@@ -99,12 +99,12 @@ def test_best_denoiser_makes_the_gradient_of_the_loss_zero() -> None:
     assert drawn.mean().abs() < 4 * drawn.std() / 40**0.5
 
 
-def test_endpoints_and_density_are_the_gaussians() -> None:
+def test_predictions_and_density_are_the_gaussians() -> None:
     mine = model()
     mine.network = Optimal(mine.sigma_data)  # type: ignore[assignment]
     x, t = torch.randn(5, 2, dtype=torch.float64), torch.full((5,), 0.01, dtype=torch.float64)
     sigma = edm.SIGMA_MAX * 0.01
-    torch.testing.assert_close(mine.endpoints(x, t).x_0, M + S**2 / (S**2 + sigma**2) * (x - M))
+    torch.testing.assert_close(mine.predict(x, t).x_0, M + S**2 / (S**2 + sigma**2) * (x - M))
     expected = Normal(M, math.hypot(S, edm.SIGMA_MIN)).log_prob(x).sum(1)
     torch.testing.assert_close(mine.log_prob_estimate(x), expected, atol=2e-2, rtol=0)
 

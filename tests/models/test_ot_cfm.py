@@ -14,7 +14,6 @@ from dgm.models.flow_matching.flow_matching import FlowMatching
 from dgm.models.flow_matching.ot_cfm import OTCFM, pairs, pairs_within
 from dgm.models.flow_matching.rectified_flow import straightness
 from dgm.processes.gaussian import over
-from dgm.processes.parameterisation import Endpoints
 from dgm.space import Space
 
 M, S = 0.3, 0.6
@@ -99,17 +98,16 @@ def test_the_optimal_map_is_what_large_batches_teach() -> None:
 
 def test_data_and_noise_keep_their_laws(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = ot_cfm(Space.continuous((2,))), []
-    monkeypatch.setattr(model.matching, "loss_of", lambda ends, y: seen.append(ends) or ends.x_0[:, 0])
+    monkeypatch.setattr(model.matching, "loss_of_pairs", lambda *pairs: seen.append(pairs) or pairs[0][:, 0])
     x = torch.randn(30, 2, dtype=torch.float64)
     torch.manual_seed(5)
     model.loss(x)
     torch.manual_seed(5)
     eps = torch.randn_like(x)
-    (ends,) = seen
-    assert isinstance(ends, Endpoints)
-    assert torch.equal(ends.x_0, x)
-    assert torch.equal(ends.eps[ends.eps[:, 0].argsort()], eps[eps[:, 0].argsort()])
-    assert cost(ends.x_0, ends.eps) < cost(x, eps)
+    ((x_0, paired, _),) = seen
+    assert torch.equal(x_0, x)
+    assert torch.equal(paired[paired[:, 0].argsort()], eps[eps[:, 0].argsort()])
+    assert cost(x_0, paired) < cost(x, eps)
 
 
 def test_trained_paths_are_straighter() -> None:

@@ -19,7 +19,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.models.flow_matching.flow_matching import FlowMatching
 from dgm.models.flow_matching.rectified_flow import USES, RectifiedFlow, straightness
 from dgm.processes.gaussian import GaussianPath, LinearVE, Straight, over
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.space import Space
 
 M, S = 0.3, 0.6
@@ -75,10 +75,10 @@ class Given:
         self.path, self.t_min, self.space = path, t_min, Space.continuous((2,))
         self.scaling, self.config = Scaling(self.space).double(), SimpleNamespace(classes=0)
 
-    def endpoints(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Endpoints:
+    def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         alpha, sigma = self.path.alpha(over(t, x)), self.path.sigma(over(t, x))
         standard = (x - alpha * M) / (alpha**2 * S**2 + sigma**2)
-        return Endpoints(M + alpha * S**2 * standard, sigma * standard)
+        return Prediction(M + alpha * S**2 * standard, sigma * standard)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_pairs_are_made_in_eight_steps_of_heuns_method_under_their_labels() -> N
 
     model = reflowing()
     model.teacher = Watched()
-    ends, _ = model.pairs(torch.randn(9, 2, dtype=torch.float64), torch.arange(9))
-    assert len(ends.eps.unique(dim=0)) == 3
+    _, eps, _ = model.pairs(torch.randn(9, 2, dtype=torch.float64), torch.arange(9))
+    assert len(eps.unique(dim=0)) == 3
     assert [labels for _, labels in asked] == [[0, 1, 2]] * 16
     times = [k / 8 for k in range(8, -1, -1)]
     assert [t for t, _ in asked] == pytest.approx([t for pair in pairwise(times) for t in pair])
@@ -149,12 +149,12 @@ def test_straight_flow_is_straight() -> None:
 def test_pairs_are_the_teachers_own() -> None:
     """The exact flow takes eps to M + S eps; each pair serves four of the batch."""
     eps = torch.randn(10, 2, dtype=torch.float64)
-    ends, y = reflowing().pairs(eps, torch.arange(10))
+    x_0, paired, y = reflowing().pairs(eps, torch.arange(10))
     assert y is not None
-    torch.testing.assert_close(ends.x_0, M + S * ends.eps, atol=0.02, rtol=0)  # of Heun's method in 8 steps
+    torch.testing.assert_close(x_0, M + S * paired, atol=0.02, rtol=0)  # of Heun's method in 8 steps
     made = math.ceil(10 / USES)
-    assert torch.equal(ends.eps[:made], eps[:made])
-    assert torch.equal(ends.eps, eps[torch.arange(10) % made])
+    assert torch.equal(paired[:made], eps[:made])
+    assert torch.equal(paired, eps[torch.arange(10) % made])
     assert torch.equal(y, torch.arange(10) % made)
 
 

@@ -167,7 +167,7 @@ def test_ddpm_is_the_path_that_preserves_variance() -> None:
     eps = ddpm.network(x_t, t)
     expected = -eps / (1 - alphabar).sqrt()[:, None, None, None]
     torch.testing.assert_close(sde.score(x_t, t), expected, rtol=0.02, atol=1e-3)
-    exact = -ddpm.endpoints(x_t, t).eps / ddpm.path.sigma(t)[:, None, None, None]
+    exact = -ddpm.predict(x_t, t).eps / ddpm.path.sigma(t)[:, None, None, None]
     torch.testing.assert_close(sde.score(x_t, t), exact, rtol=1e-4, atol=1e-5)
     x = dgm.data.load("digits").test.x[:4]
     found = []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, SubVP, VarianceExploding
-from dgm.processes.parameterisation import COEFFICIENTS, convert, endpoints
+from dgm.processes.parameterisation import COEFFICIENTS, convert, prediction
 
 PATHS = [LinearVP(), CosineVP(), SubVP(), VarianceExploding(0.01, 50.0), LinearVE(80.0), Straight()]
 
@@ -38,5 +38,5 @@ def test_conversion(path: GaussianPath, source: str, to: str) -> None:
 def test_a_batch_of_times() -> None:
     path, t = LinearVP(), torch.tensor([0.2, 0.8], dtype=torch.float64)
     x_0, eps = torch.randn(2, 2, 3, dtype=torch.float64)
-    ends = endpoints("eps", path, eps, path.corrupt(x_0, eps, t), t)
-    torch.testing.assert_close(ends.x_0, x_0)
+    predicted = prediction("eps", path, eps, path.corrupt(x_0, eps, t), t)
+    torch.testing.assert_close(predicted.x_0, x_0)

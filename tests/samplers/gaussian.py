@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, SubVP, VarianceExploding, over
-from dgm.processes.parameterisation import Denoise, Endpoints
+from dgm.processes.parameterisation import Denoise, Prediction
 
 M, S = 0.3, 0.6
 PATHS: list[GaussianPath] = [LinearVP(), CosineVP(), SubVP(), VarianceExploding(0.01, 50.0), LinearVE(80.0), Straight()]
@@ -28,18 +28,18 @@ def float64(*values: float) -> Tensor:
 def optimal(path: GaussianPath) -> Denoise:
     """E[x_0 | x_t] and E[eps | x_t]."""
 
-    def denoise(x: Tensor, t: Tensor) -> Endpoints:
+    def denoise(x: Tensor, t: Tensor) -> Prediction:
         alpha, sigma = path.alpha(over(t, x)), path.sigma(over(t, x))
         assert (sigma > 0).all(), "a network was asked where there is no noise"
         standard = (x - alpha * M) / (alpha**2 * S**2 + sigma**2)
-        return Endpoints(M + alpha * S**2 * standard, sigma * standard)
+        return Prediction(M + alpha * S**2 * standard, sigma * standard)
 
     return denoise
 
 
 def certain(x_0: float, path: GaussianPath) -> Denoise:
     """Data that is always x_0."""
-    return lambda x, t: Endpoints(torch.full_like(x, x_0), (x - path.alpha(t) * x_0) / path.sigma(t))
+    return lambda x, t: Prediction(torch.full_like(x, x_0), (x - path.alpha(t) * x_0) / path.sigma(t))
 
 
 def marginal(path: GaussianPath, t: Tensor) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput, UnknownName
 from dgm.processes.gaussian import CosineVP, LinearVE
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.samplers.diffusion import Solving, clamped, sample, states, trajectory
 from dgm.samplers.solvers import SOLVERS
 from dgm.samplers.times import times
@@ -29,7 +29,7 @@ class Normal(nn.Module):
         self.space, self.path, self.t_min, self.scaling = space, CosineVP(), 1e-3, Scaling(space)
         self.config, self.solving = SimpleNamespace(classes=0), Solving(steps=20)
 
-    def endpoints(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Endpoints:
+    def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         assert t.shape == (len(x),)
         assert t.dtype == x.dtype
         return optimal(self.path)(x, t[0])
@@ -100,9 +100,9 @@ def test_levels_come_out_as_levels_and_clamping_keeps_what_is_expected_in_bounds
     assert x.max() <= 2
     path, t = CosineVP(), float64(0.4)[0]
     for x_0, within in ((1.7, 1.0), (-3.0, -1.0), (0.4, 0.4)):
-        ends = clamped(certain(x_0, path), path)(float64(0.9), t)
-        torch.testing.assert_close(ends.x_0, float64(within))
-        torch.testing.assert_close(path.alpha(t) * ends.x_0 + path.sigma(t) * ends.eps, float64(0.9))
+        predicted = clamped(certain(x_0, path), path)(float64(0.9), t)
+        torch.testing.assert_close(predicted.x_0, float64(within))
+        torch.testing.assert_close(path.alpha(t) * predicted.x_0 + path.sigma(t) * predicted.eps, float64(0.9))
 
 
 @pytest.mark.parametrize("clamp", [False, True])
@@ -118,17 +118,17 @@ def test_predictions_are_clamped_where_asked_and_where_data_has_bounds(
     space: Space, bounded: bool, clamp: bool
 ) -> None:
     model = Normal(space)
-    model.endpoints = lambda x, t, y=None: certain(3.0, model.path)(x, t[0])  # type: ignore[method-assign]
+    model.predict = lambda x, t, y=None: certain(3.0, model.path)(x, t[0])  # type: ignore[method-assign]
     *_, x_0 = states(model, 2, seed=0, solving=Solving(steps=3, clamp=clamp))
     torch.testing.assert_close(x_0, torch.full_like(x_0, 1.0 if bounded and clamp else 3.0))
 
 
 def test_clamping_keeps_a_learnt_variance() -> None:
-    def denoise(x: Tensor, t: Tensor) -> Endpoints:
-        return Endpoints(x, x, 0.25 * torch.ones_like(x))
+    def denoise(x: Tensor, t: Tensor) -> Prediction:
+        return Prediction(x, x, 0.25 * torch.ones_like(x))
 
-    ends = clamped(denoise, CosineVP())(float64(9.0), float64(0.4)[0])
-    torch.testing.assert_close(ends.variance, float64(0.25))
+    predicted = clamped(denoise, CosineVP())(float64(9.0), float64(0.4)[0])
+    torch.testing.assert_close(predicted.variance, float64(0.25))
 
 
 def test_a_solver_gets_the_models_path_the_settings_and_noise_as_strong_as_the_paths(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dgm.distributions.scaling import Scaling
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, VarianceExploding
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.samplers import flow_density
 from dgm.space import Space
 
@@ -26,7 +26,7 @@ class Normal:
         self.space, self.path, self.t_min, self.scaling = space, path, t_min, Scaling(space).double()
         self.config, self.evaluations = SimpleNamespace(classes=0), 0
 
-    def endpoints(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Endpoints:
+    def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         self.evaluations += 1
         return optimal(self.path)(x, t)
 
@@ -111,10 +111,10 @@ class EveryLevelAlike:
         self.scaling, self.config = Scaling(self.space).double(), SimpleNamespace(classes=0)
         self.levels = torch.linspace(-1, 1, values, dtype=torch.float64)
 
-    def endpoints(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Endpoints:
+    def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
         x_0 = (-((x - alpha * self.levels) / sigma).square() / 2).softmax(1) @ self.levels[:, None]
-        return Endpoints(x_0, (x - alpha * x_0) / sigma)
+        return Prediction(x_0, (x - alpha * x_0) / sigma)
 
 
 WIDE = [  # noise at t_min in gaps of 256 levels: 0.25 (t_min does not bind), 3.2, 8.5, 45, 6.4, 25

@@ -12,7 +12,7 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 from dgm.errors import BadInput, Unsupported
 from dgm.models.diffusion.vdm import LearntVP
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight
-from dgm.processes.parameterisation import Endpoints, endpoints
+from dgm.processes.parameterisation import Prediction, prediction
 from dgm.samplers.ddim import ddim
 from dgm.samplers.diffusion import denoiser
 from dgm.samplers.guidance import autoguidance, classifier, classifier_free
@@ -47,20 +47,20 @@ class Mixture:
         y = torch.full((len(x),), 3) if y is None else y
         return torch.func.grad(lambda x: self.log_prob(x, t, y).sum())(x)
 
-    def endpoints(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Endpoints:
+    def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         self.rows += len(x)
         assert t.shape == (len(x),)
-        return endpoints("score", self.path, self.score(x, t[0], y), x, t)
+        return prediction("score", self.path, self.score(x, t[0], y), x, t)
 
     def log_posterior(self, x: Tensor, t: Tensor) -> Tensor:
         """log p(Y | x_t) by Bayes' rule."""
         return self.log_prob(x, t, Y) + SHARES[Y].log() - self.log_prob(x, t, torch.full((len(x),), 3))
 
 
-def score_of(ends: Endpoints, path: GaussianPath, t: Tensor) -> Tensor:
+def score_of(predicted: Prediction, path: GaussianPath, t: Tensor) -> Tensor:
     """That of eps, once x_0 is seen to agree with it."""
-    torch.testing.assert_close(path.alpha(t) * ends.x_0 + path.sigma(t) * ends.eps, X)
-    return -ends.eps / path.sigma(t)
+    torch.testing.assert_close(path.alpha(t) * predicted.x_0 + path.sigma(t) * predicted.eps, X)
+    return -predicted.eps / path.sigma(t)
 
 
 @each_path
@@ -69,15 +69,15 @@ def score_of(ends: Endpoints, path: GaussianPath, t: Tensor) -> Tensor:
 def test_classifier_free_guidance_is_ho_and_salimans(path: GaussianPath, t: float, w: float) -> None:
     """Equation 6: (1 + w) score(x | y) - w score(x), where a scale is 1 + w."""
     model, at = Mixture(path), torch.tensor(t, dtype=torch.float64)
-    ends = classifier_free(model, Y, scale=1 + w)(X, at)
+    predicted = classifier_free(model, Y, scale=1 + w)(X, at)
     expected = (1 + w) * model.score(X, at, Y) - w * model.score(X, at, None)
-    torch.testing.assert_close(score_of(ends, path, at), expected)
+    torch.testing.assert_close(score_of(predicted, path, at), expected)
 
 
 def test_conditional_and_unconditional_are_asked_in_one_batch() -> None:
     model, calls = Mixture(CosineVP()), []
-    asked = model.endpoints
-    model.endpoints = lambda x, t, y: (calls.append(len(x)), asked(x, t, y))[1]  # type: ignore[assignment, misc]
+    asked = model.predict
+    model.predict = lambda x, t, y: (calls.append(len(x)), asked(x, t, y))[1]  # type: ignore[assignment, misc]
     denoise = classifier_free(model, Y, scale=2.0, interval=(0.2, 0.6))
     for t in (0.1, 0.2, 0.4, 0.6, 0.7):
         denoise(X, torch.tensor(t, dtype=torch.float64))
@@ -102,10 +102,12 @@ def test_outside_its_interval_guidance_is_conditional(path: GaussianPath) -> Non
 def test_autoguidance_is_karras_et_als(path: GaussianPath, t: float) -> None:
     """Equation 2: w D_1 - (w - 1) D_0, with the worse model as D_0."""
     model, worse, w, at = Mixture(path), Mixture(path, widened=1.5), 2.5, torch.tensor(t, dtype=torch.float64)
-    ends = autoguidance(model, Y, worse=worse, scale=w)(X, at)
+    predicted = autoguidance(model, Y, worse=worse, scale=w)(X, at)
     expected = w * model.score(X, at, Y) - (w - 1) * worse.score(X, at, Y)
-    torch.testing.assert_close(score_of(ends, path, at), expected)
-    torch.testing.assert_close(ends.x_0, w * denoiser(model, Y)(X, at).x_0 - (w - 1) * denoiser(worse, Y)(X, at).x_0)
+    torch.testing.assert_close(score_of(predicted, path, at), expected)
+    torch.testing.assert_close(
+        predicted.x_0, w * denoiser(model, Y)(X, at).x_0 - (w - 1) * denoiser(worse, Y)(X, at).x_0
+    )
 
 
 @each_path
@@ -123,25 +125,25 @@ def test_a_true_classifier_makes_the_unconditional_conditional(path: GaussianPat
 def test_a_classifier_guides_where_all_else_runs_without_gradients() -> None:
     model, at = Mixture(CosineVP()), torch.tensor(0.5, dtype=torch.float64)
     with torch.inference_mode():
-        ends = classifier(model, None, log_p=model.log_posterior)(X.clone(), at)
-    assert not ends.eps.requires_grad
-    torch.testing.assert_close(score_of(Endpoints(*ends), model.path, at), model.score(X, at, Y))
+        predicted = classifier(model, None, log_p=model.log_posterior)(X.clone(), at)
+    assert not predicted.eps.requires_grad
+    torch.testing.assert_close(score_of(Prediction(*predicted), model.path, at), model.score(X, at, Y))
 
 
 def test_a_classifier_says_nothing_where_all_is_noise() -> None:
     model, at = Mixture(Straight()), torch.tensor(1.0, dtype=torch.float64)
-    model.endpoints = lambda x, t, y=None: Endpoints(torch.zeros_like(x), x)  # type: ignore[assignment, method-assign]
-    ends = classifier(model, None, log_p=model.log_posterior)(X, at)
-    torch.testing.assert_close(ends.x_0, torch.zeros_like(X))
-    torch.testing.assert_close(ends.eps, X)
+    model.predict = lambda x, t, y=None: Prediction(torch.zeros_like(x), x)  # type: ignore[assignment, method-assign]
+    predicted = classifier(model, None, log_p=model.log_posterior)(X, at)
+    torch.testing.assert_close(predicted.x_0, torch.zeros_like(X))
+    torch.testing.assert_close(predicted.eps, X)
 
 
 def test_learnt_variances_are_those_with_the_label() -> None:
     model = Mixture(CosineVP())
-    asked = model.endpoints
-    model.endpoints = lambda x, t, y: asked(x, t, y)._replace(variance=y.double())  # type: ignore[assignment, method-assign]
-    ends = classifier_free(model, Y, scale=2.0)(X, torch.tensor(0.5, dtype=torch.float64))
-    torch.testing.assert_close(ends.variance, Y.double())
+    asked = model.predict
+    model.predict = lambda x, t, y: asked(x, t, y)._replace(variance=y.double())  # type: ignore[assignment, method-assign]
+    predicted = classifier_free(model, Y, scale=2.0)(X, torch.tensor(0.5, dtype=torch.float64))
+    torch.testing.assert_close(predicted.variance, Y.double())
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
@@ -175,7 +177,7 @@ def test_what_cannot_guide_is_refused() -> None:
 def test_two_learnt_paths_are_one_where_their_weights_are() -> None:
     """Kills: paths compared by what they keep, which for a network is no truth value."""
     good, worse = (LearntVP(-9.0) for _ in range(2))
-    models = [SimpleNamespace(path=path, endpoints=lambda x, t, y: Endpoints(x, x)) for path in (good, worse)]
+    models = [SimpleNamespace(path=path, predict=lambda x, t, y: Prediction(x, x)) for path in (good, worse)]
     with torch.no_grad():
         worse.v.fill_(1.0)
     with pytest.raises(BadInput, match="two models on one path"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgm.errors import BadInput
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP, Straight, VarianceExploding
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.samplers.dpm_solver_pp import dpm_solver_pp, sde_dpm_solver_pp
 from dgm.samplers.unipc import unipc
 
@@ -97,8 +97,8 @@ def test_what_runs_along_a_line_is_taken_at_the_middle_of_a_step(with_noise: boo
     path, half_log_snr = CosineVP(), float64(-1.5, -0.7, 0.8, 1.0)
     times = path.time_of(half_log_snr)
 
-    def denoise(x: Tensor, t: Tensor) -> Endpoints:
-        return Endpoints(torch.full_like(x, 0.3) - 0.2 * path.half_log_snr(t), x)
+    def denoise(x: Tensor, t: Tensor) -> Prediction:
+        return Prediction(torch.full_like(x, 0.3) - 0.2 * path.half_log_snr(t), x)
 
     solve = sde_dpm_solver_pp if with_noise else dpm_solver_pp
     states = list(solve(denoise, path, float64(1.0), times, lambda: float64(0.0)))
@@ -110,11 +110,11 @@ def test_what_runs_along_a_line_is_taken_at_the_middle_of_a_step(with_noise: boo
         torch.testing.assert_close(added, path.alpha(times[k + 1]) * (1 - (-h).exp()) * (0.3 - 0.2 * middle)[None])
 
 
-def tosses(path: GaussianPath, x: Tensor, t: Tensor) -> Endpoints:
+def tosses(path: GaussianPath, x: Tensor, t: Tensor) -> Prediction:
     """Data that is 1 or -1."""
     alpha, sigma = path.alpha(t), path.sigma(t)
     x_0 = torch.tanh(alpha * x / sigma**2)
-    return Endpoints(x_0, (x - alpha * x_0) / sigma)
+    return Prediction(x_0, (x - alpha * x_0) / sigma)
 
 
 # After 6 steps from lambda = -2.5 to 1.5, computed once by DPMSolverMultistepScheduler and UniPCMultistepScheduler

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dgm.processes.gaussian import GaussianPath, LinearVE, LinearVP, VarianceExploding
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.samplers.probability_flow import probability_flow
 from dgm.samplers.solvers import SOLVERS
 from dgm.samplers.times import SPACINGS, times
@@ -50,7 +50,7 @@ def test_what_the_table_says_of_noise_and_evaluations(name: str) -> None:
         drawn.append(1)
         return float64(0.1)
 
-    def denoise(x: torch.Tensor, t: torch.Tensor) -> Endpoints:
+    def denoise(x: torch.Tensor, t: torch.Tensor) -> Prediction:
         asked.append(1)
         return optimal(path)(x, t)
 

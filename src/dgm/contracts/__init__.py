@@ -18,7 +18,7 @@ from dgm.contracts.autoregressive import (
     steps_are_the_conditionals,
 )
 from dgm.contracts.codes import code_inverts, log_determinant_is_the_jacobians
-from dgm.contracts.denoising import endpoints_lie_on_the_path, estimate_integrates_to_one
+from dgm.contracts.denoising import estimate_integrates_to_one, predictions_lie_on_the_path
 from dgm.contracts.examples import (
     PLANE,
     SMALL,
@@ -71,7 +71,6 @@ __all__ = [
     "conditionals_make_the_density",
     "density_sums_to_one",
     "description_makes_it_again",
-    "endpoints_lie_on_the_path",
     "energy_is_smooth",
     "estimate_integrates_to_one",
     "estimate_is_below",
@@ -87,6 +86,7 @@ __all__ = [
     "passes_gain",
     "plane",
     "players_descend_their_own",
+    "predictions_lie_on_the_path",
     "refuses_other_data",
     "require",
     "run",

@@ -28,12 +28,12 @@ def estimate_integrates_to_one(model: Model) -> str:
 
 
 @torch.no_grad()
-def endpoints_lie_on_the_path(model: Model) -> str:
+def predictions_lie_on_the_path(model: Model) -> str:
     """What is expected of data and of noise leads to x_t, with a label and without."""
     t = torch.linspace(max(model.t_min, 0.02), 0.98, 16)
     x_t, worst = torch.randn(16, *model.space.shape), 0.0
     for y in (None, labels(model, 16)):
-        ends = model.endpoints(x_t, t, y)
+        ends = model.predict(x_t, t, y)
         mean, std = model.path.marginal(ends[0], t)
         worst = max(worst, float(((mean + std * ends[1] - x_t) / (1 + x_t.abs() + mean.abs())).abs().max()))
     return require(worst < 1e-4, f"largest relative difference {worst:.2g}")

@@ -16,7 +16,7 @@ from dgm.contracts.autoregressive import (
     steps_are_the_conditionals,
 )
 from dgm.contracts.codes import code_inverts, log_determinant_is_the_jacobians
-from dgm.contracts.denoising import endpoints_lie_on_the_path, estimate_integrates_to_one
+from dgm.contracts.denoising import estimate_integrates_to_one, predictions_lie_on_the_path
 from dgm.contracts.examples import SMALL
 from dgm.contracts.likelihood import (
     bound_is_below,
@@ -71,7 +71,7 @@ LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
     steps_are_the_conditionals: (Autoregressive,),
     estimate_integrates_to_one: (EstimatedLikelihood,),
     estimate_is_below: (EstimatedLikelihood,),
-    endpoints_lie_on_the_path: (Denoising,),
+    predictions_lie_on_the_path: (Denoising,),
     code_inverts: (ExactLikelihood, Latent),
     log_determinant_is_the_jacobians: (ExactLikelihood, Latent),
     energy_is_smooth: (Unnormalised,),

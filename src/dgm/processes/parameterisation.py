@@ -1,9 +1,9 @@
-r"""What a network may predict of x_t, and how each is turned into each.
+r"""Parameterisations of a denoising network: the quantities it may predict from x_t, and conversions between them.
 
 Every quantity in use is linear in data and noise, :math:`p = a_t x_0 + b_t \epsilon`:
 
 ================  =================  ================
-prediction        a_t                b_t
+parameterisation  a_t                b_t
 ================  =================  ================
 ``x_0``           1                  0
 ``eps``           0                  1
@@ -12,8 +12,8 @@ prediction        a_t                b_t
 ``velocity``      alpha_t'           sigma_t'
 ================  =================  ================
 
-With :math:`x_t = \alpha_t x_0 + \sigma_t \epsilon` that makes two equations for x_0 and eps, which holds of conditional
-means as well: a network that predicts one quantity by least squares predicts them all.
+Together with :math:`x_t = \alpha_t x_0 + \sigma_t \epsilon` these are two linear equations for x_0 and eps. They
+also hold for conditional means, so a network that predicts one quantity by least squares predicts all of them.
 
 Source: eps arXiv:2006.11239, equation 9; v arXiv:2202.00512, section 4 and appendix D; score arXiv:2011.13456,
 equation 29; velocity arXiv:2210.02747, equation 15, with time reversed.
@@ -29,14 +29,15 @@ from torch import Tensor
 
 from dgm.processes.gaussian import GaussianPath, over
 
-Prediction: TypeAlias = Literal["x_0", "eps", "v", "score", "velocity"]
+Parameterisation: TypeAlias = Literal["x_0", "eps", "v", "score", "velocity"]
 
 
-class Endpoints(NamedTuple):
-    """Both ends of the path that leads to an x_t.
+class Prediction(NamedTuple):
+    """The predicted data and noise, E[x_0 | x_t] and E[eps | x_t].
 
-    ``variance`` is there where a model has learnt that of its steps: from 0, the posterior's, to 1, the forward
-    transition's, on a log scale.
+    Attributes:
+        variance: The learnt variance of a reverse step, where the model has one: 0 is the posterior's variance, 1 that
+            of the forward transition, interpolated on a log scale.
     """
 
     x_0: Tensor
@@ -44,8 +45,8 @@ class Endpoints(NamedTuple):
     variance: Tensor | None = None
 
 
-# what solvers and guidance ask: both ends, as expected, of a state (n, ...) at a time, a scalar
-Denoise: TypeAlias = Callable[[Tensor, Tensor], Endpoints]
+# the prediction of a state (n, ...) at a time, a scalar: the interface of solvers and guidance
+Denoise: TypeAlias = Callable[[Tensor, Tensor], Prediction]
 
 COEFFICIENTS: Mapping[str, Callable[[GaussianPath, Tensor], tuple[Tensor, Tensor]]] = {
     "x_0": lambda path, t: (torch.ones_like(t), torch.zeros_like(t)),
@@ -56,25 +57,27 @@ COEFFICIENTS: Mapping[str, Callable[[GaussianPath, Tensor], tuple[Tensor, Tensor
 }
 
 
-def predict(prediction: Prediction, path: GaussianPath, ends: Endpoints, t: Tensor) -> Tensor:
-    """The quantity that belongs to these ends of the path; ``t`` is (B,) or a scalar."""
-    a, b = COEFFICIENTS[prediction](path, over(t, ends.x_0))
-    return a * ends.x_0 + b * ends.eps
+def quantity(parameterisation: Parameterisation, path: GaussianPath, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """The quantity a_t x_0 + b_t eps of a parameterisation; ``t`` is (B,) or a scalar."""
+    a, b = COEFFICIENTS[parameterisation](path, over(t, x_0))
+    return a * x_0 + b * eps
 
 
-def endpoints(prediction: Prediction, path: GaussianPath, predicted: Tensor, x_t: Tensor, t: Tensor) -> Endpoints:
-    """x_0 and eps by Cramer's rule from x_t and one predicted quantity; ``t`` is (B,) or a scalar."""
+def prediction(
+    parameterisation: Parameterisation, path: GaussianPath, output: Tensor, x_t: Tensor, t: Tensor
+) -> Prediction:
+    """The predicted x_0 and eps, by Cramer's rule from x_t and the network's output; ``t`` is (B,) or a scalar."""
     t = over(t, x_t)
-    alpha, sigma, (a, b) = path.alpha(t), path.sigma(t), COEFFICIENTS[prediction](path, t)
+    alpha, sigma, (a, b) = path.alpha(t), path.sigma(t), COEFFICIENTS[parameterisation](path, t)
     determinant = alpha * b - sigma * a
-    x_0 = torch.addcmul(b / determinant * x_t, -sigma / determinant, predicted)
-    return Endpoints(x_0, torch.addcmul(-a / determinant * x_t, alpha / determinant, predicted))
+    x_0 = torch.addcmul(b / determinant * x_t, -sigma / determinant, output)
+    return Prediction(x_0, torch.addcmul(-a / determinant * x_t, alpha / determinant, output))
 
 
 def convert(
-    source: Prediction, to: Prediction, path: GaussianPath, predicted: Tensor, x_t: Tensor, t: Tensor
+    source: Parameterisation, to: Parameterisation, path: GaussianPath, output: Tensor, x_t: Tensor, t: Tensor
 ) -> Tensor:
-    """One predicted quantity as another.
+    """Converts a network's output from one parameterisation to another.
 
     Example:
         >>> from dgm.processes.gaussian import Straight
@@ -82,4 +85,5 @@ def convert(
         >>> convert("eps", "velocity", Straight(), eps, x_t, t)  # x_0 = 1, so eps - x_0 = 1
         tensor([1.])
     """
-    return predict(to, path, endpoints(source, path, predicted, x_t, t), t)
+    predicted = prediction(source, path, output, x_t, t)
+    return quantity(to, path, predicted.x_0, predicted.eps, t)

@@ -42,11 +42,11 @@ def ancestral(
     forward = path.transition(s, t)[1].sqrt().tolist()
     last = len(times) - 2
     for k in range(last + 1):
-        ends = denoise(x, times[k])
-        x = of_x_t[k] * x + of_x_0[k] * ends.x_0
+        predicted = denoise(x, times[k])
+        x = of_x_t[k] * x + of_x_0[k] * predicted.x_0
         if k < last:
             std = forward[k] if variance == "forward" else posterior[k]
-            if ends.variance is not None:
-                std = posterior[k] ** (1 - ends.variance) * forward[k] ** ends.variance
+            if predicted.variance is not None:
+                std = posterior[k] ** (1 - predicted.variance) * forward[k] ** predicted.variance
             x = x + std * noise()
         yield x

@@ -13,7 +13,7 @@ from dgm.errors import BadInput, UnknownName
 from dgm.modes import evaluated
 from dgm.networks.embeddings import sampled_labels
 from dgm.processes.gaussian import GaussianPath
-from dgm.processes.parameterisation import Denoise, Endpoints
+from dgm.processes.parameterisation import Denoise, Prediction
 from dgm.protocols import Labels, Model, State
 from dgm.samplers.solvers import SOLVERS
 from dgm.samplers.times import SPACINGS, Spacing, times
@@ -47,16 +47,16 @@ class Solving:
 
 def denoiser(model: Model, y: Labels | None) -> Denoise:
     """What ``model`` expects of a state, under these labels or, with None, under none."""
-    return lambda x, t: model.endpoints(x, t.expand(len(x)), y)
+    return lambda x, t: model.predict(x, t.expand(len(x)), y)
 
 
 def clamped(denoise: Denoise, path: GaussianPath) -> Denoise:
     """x_0 within [-1, 1], and the noise that then leads to x_t."""
 
-    def within(x: Tensor, t: Tensor) -> Endpoints:
-        ends = denoise(x, t)
-        x_0 = ends.x_0.clamp(-1, 1)
-        return Endpoints(x_0, (x - path.alpha(t) * x_0) / path.sigma(t), ends.variance)
+    def within(x: Tensor, t: Tensor) -> Prediction:
+        predicted = denoise(x, t)
+        x_0 = predicted.x_0.clamp(-1, 1)
+        return Prediction(x_0, (x - path.alpha(t) * x_0) / path.sigma(t), predicted.variance)
 
     return within
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dgm.errors import BadInput, Unsupported
 from dgm.processes.gaussian import GaussianPath
-from dgm.processes.parameterisation import Denoise, Endpoints
+from dgm.processes.parameterisation import Denoise, Prediction
 from dgm.protocols import Labels, Model, PerExample
 from dgm.samplers.diffusion import denoiser
 
@@ -44,13 +44,13 @@ def classifier_free(model: Model, y: Labels | None, *, scale: float, interval: I
     both = torch.cat([y, torch.full_like(y, classes)])
     with_label = denoiser(model, y)
 
-    def guided(x: Tensor, t: Tensor) -> Endpoints:
+    def guided(x: Tensor, t: Tensor) -> Prediction:
         if scale == 1 or not within(t, interval):
             return with_label(x, t)
-        ends = model.endpoints(torch.cat([x, x]), t.expand(2 * len(x)), both)
-        (x_0, base_x_0), (eps, base_eps) = ends.x_0.chunk(2), ends.eps.chunk(2)
-        variance = None if ends.variance is None else ends.variance.chunk(2)[0]
-        return away(Endpoints(base_x_0, base_eps), Endpoints(x_0, eps, variance), scale)
+        predicted = model.predict(torch.cat([x, x]), t.expand(2 * len(x)), both)
+        (x_0, base_x_0), (eps, base_eps) = predicted.x_0.chunk(2), predicted.eps.chunk(2)
+        variance = None if predicted.variance is None else predicted.variance.chunk(2)[0]
+        return away(Prediction(base_x_0, base_eps), Prediction(x_0, eps, variance), scale)
 
     return guided
 
@@ -71,7 +71,7 @@ def autoguidance(model: Model, y: Labels | None, *, worse: Model, scale: float, 
         raise BadInput(f"autoguidance needs two models on one path, got {names}", "take a worse run of this very model")
     good, bad = denoiser(model, y), denoiser(worse, y)
 
-    def guided(x: Tensor, t: Tensor) -> Endpoints:
+    def guided(x: Tensor, t: Tensor) -> Prediction:
         if scale == 1 or not within(t, interval):
             return good(x, t)
         return away(bad(x, t), good(x, t), scale)
@@ -97,7 +97,7 @@ def classifier(
     """
     denoise, path = denoiser(model, y), model.path
 
-    def guided(x: Tensor, t: Tensor) -> Endpoints:
+    def guided(x: Tensor, t: Tensor) -> Prediction:
         x_0, eps, variance = denoise(x, t)
         with torch.inference_mode(False), torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()
@@ -105,15 +105,15 @@ def classifier(
         alpha, sigma = path.alpha(t), path.sigma(t)
         # where alpha is 0 the state says nothing of y, and its gradient is 0
         of_x_0 = torch.where(alpha > 0, sigma.square() / alpha, 0.0)
-        return Endpoints(x_0 + scale * of_x_0 * gradient, eps - scale * sigma * gradient, variance)
+        return Prediction(x_0 + scale * of_x_0 * gradient, eps - scale * sigma * gradient, variance)
 
     return guided
 
 
-def away(base: Endpoints, ends: Endpoints, scale: float) -> Endpoints:
-    """``base`` at scale 0, ``ends`` at 1."""
-    x_0, eps = torch.lerp(base.x_0, ends.x_0, scale), torch.lerp(base.eps, ends.eps, scale)
-    return Endpoints(x_0, eps, ends.variance)
+def away(base: Prediction, predicted: Prediction, scale: float) -> Prediction:
+    """``base`` at scale 0, ``predicted`` at 1."""
+    x_0, eps = torch.lerp(base.x_0, predicted.x_0, scale), torch.lerp(base.eps, predicted.eps, scale)
+    return Prediction(x_0, eps, predicted.variance)
 
 
 def same_course(path: GaussianPath, other: GaussianPath) -> bool:

@@ -16,12 +16,17 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from dgm.processes.gaussian import GaussianPath
-from dgm.processes.parameterisation import Denoise, predict
+from dgm.processes.parameterisation import Denoise, quantity
 from dgm.samplers.ode import Field, Solver, integrate, integrate_adaptive
 
 
 def velocity(denoise: Denoise, path: GaussianPath) -> Field:
-    return lambda x, t: predict("velocity", path, denoise(x, t), t)
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        predicted = denoise(x, t)
+        return quantity("velocity", path, predicted.x_0, predicted.eps, t)
+
+    return velocity
 
 
 def probability_flow(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dgm.models.diffusion.ddpm import DDPM
 from dgm.networks.embeddings import check_labels
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion
 from dgm.samplers.ddim import ddim
@@ -68,8 +68,8 @@ class DDIM(nn.Module):
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         return self.ddpm.loss(x, y)
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
-        return self.ddpm.endpoints(x_t, t, y)
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+        return self.ddpm.predict(x_t, t, y)
 
     def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
         return self.ddpm.elbo(x, y)

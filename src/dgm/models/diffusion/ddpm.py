@@ -28,7 +28,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.networks.denoiser import Denoiser
 from dgm.networks.embeddings import check_labels, hidden_labels
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP, over
-from dgm.processes.parameterisation import Endpoints, endpoints
+from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving
@@ -84,21 +84,22 @@ class DDPM(nn.Module):
         i, eps = torch.randint(1, self.config.steps + 1, (len(x),), device=x.device), torch.randn_like(x_0)
         t = (i / self.config.steps).to(x_0)
         x_t = self.path.corrupt(x_0, eps, t)
-        ends = self.endpoints(x_t, t, y)
-        loss = (ends.eps - eps).square().flatten(1).mean(1)
-        if ends.variance is None:
+        predicted = self.predict(x_t, t, y)
+        loss = (predicted.eps - eps).square().flatten(1).mean(1)
+        if predicted.variance is None:
             return loss
-        fixed = Endpoints(self.clamped(ends.x_0).detach(), ends.eps, ends.variance)  # eps learns from the loss alone
+        # eps learns from the loss alone
+        fixed = predicted._replace(x_0=self.clamped(predicted.x_0).detach())
         step = self.step_kl(x_0, x_t, i.clamp_min(2), fixed)  # at i = 1 there is none, nor has it a gradient
         bound = torch.where(i > 1, step, self.decoder_nats(x, x_0, fixed))
         return loss + HYBRID * self.config.steps * bound / self.space.dim
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
         out = self.network(x_t, t, y)
         if self.config.variance != "learnt":
-            return endpoints("eps", self.path, out, x_t, t)
+            return prediction("eps", self.path, out, x_t, t)
         eps, v = out.chunk(2, 1)
-        return endpoints("eps", self.path, eps, x_t, t)._replace(variance=(v + 1) / 2)
+        return prediction("eps", self.path, eps, x_t, t)._replace(variance=(v + 1) / 2)
 
     def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
         """The bound with one step i drawn in place of the sum over T - 1 (equation 5)."""
@@ -132,17 +133,17 @@ class DDPM(nn.Module):
         """L_{i-1}, one draw of x_i (equation 8)."""
         t = (i / self.config.steps).to(x_0)
         x_t = self.path.corrupt(x_0, torch.randn_like(x_0), t)
-        ends = self.endpoints(x_t, t, y)
-        return self.step_kl(x_0, x_t, i, ends._replace(x_0=self.clamped(ends.x_0)))
+        predicted = self.predict(x_t, t, y)
+        return self.step_kl(x_0, x_t, i, predicted._replace(x_0=self.clamped(predicted.x_0)))
 
-    def step_kl(self, x_0: Tensor, x_t: Tensor, i: Tensor, ends: Endpoints) -> PerExample:
+    def step_kl(self, x_0: Tensor, x_t: Tensor, i: Tensor, predicted: Prediction) -> PerExample:
         r"""KL(q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i)), with rho the ratio of q's variance to p's, by dimension.
 
         .. math:: \tfrac12 (\rho - 1 - \log \rho) + \tfrac{\rho}{2} (SNR_s - SNR_t) (x_0 - \hat x_0)^2
         """
         forward, snr_s, snr_t = (over(part, x_0) for part in self._step(i))
-        rho = self.ratio(forward, ends.variance)
-        squares = (x_0 - ends.x_0).square()
+        rho = self.ratio(forward, predicted.variance)
+        squares = (x_0 - predicted.x_0).square()
         kl = rho - 1 - rho.log() + rho * (snr_s - snr_t) * squares
         return kl.expand_as(x_0).flatten(1).sum(1).to(x_0) / 2
 
@@ -161,16 +162,16 @@ class DDPM(nn.Module):
     def reconstruction(self, x: Batch, x_0: Tensor, y: Labels | None) -> PerExample:
         """-L_0 = log p(x_0 | x_1), one draw of x_1."""
         t = x_0.new_full((len(x_0),), 1 / self.config.steps)
-        ends = self.endpoints(self.path.corrupt(x_0, torch.randn_like(x_0), t), t, y)
-        return -self.decoder_nats(x, x_0, ends._replace(x_0=self.clamped(ends.x_0)))
+        predicted = self.predict(self.path.corrupt(x_0, torch.randn_like(x_0), t), t, y)
+        return -self.decoder_nats(x, x_0, predicted._replace(x_0=self.clamped(predicted.x_0)))
 
-    def decoder_nats(self, x: Batch, x_0: Tensor, ends: Endpoints) -> PerExample:
+    def decoder_nats(self, x: Batch, x_0: Tensor, predicted: Prediction) -> PerExample:
         """L_0: a normal about x̂_0 with the noise of x_1, over cells where x is discrete (equation 13)."""
         std = self.path.sigma(torch.tensor(1 / self.config.steps).to(x_0))
         if self.space.discrete:
-            nats = discretised_normal.log_prob(x, ends.x_0, std, self.space.values or 0).to(x_0)
+            nats = discretised_normal.log_prob(x, predicted.x_0, std, self.space.values or 0).to(x_0)
         else:
-            nats = torch.distributions.Normal(ends.x_0, std, validate_args=False).log_prob(x_0)
+            nats = torch.distributions.Normal(predicted.x_0, std, validate_args=False).log_prob(x_0)
         return -nats.flatten(1).sum(1)
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:

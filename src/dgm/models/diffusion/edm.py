@@ -26,7 +26,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.networks.denoiser import Denoiser
 from dgm.networks.embeddings import check_labels, hidden_labels
 from dgm.processes.gaussian import LinearVE, over
-from dgm.processes.parameterisation import Endpoints, endpoints
+from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving
@@ -84,8 +84,8 @@ class EDM(nn.Module):
         c_skip, c_out, c_in = (data / total).square(), level * data / total, 1 / total
         return c_skip * x + c_out * self.network(c_in * x, sigma.log() / 4, y)
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
-        return endpoints("x_0", self.path, self.denoised(x_t, self.path.sigma(t), y), x_t, t)
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+        return prediction("x_0", self.path, self.denoised(x_t, self.path.sigma(t), y), x_t, t)
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         """By the probability-flow ODE: see `dgm.samplers.flow_density`."""

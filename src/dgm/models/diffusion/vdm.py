@@ -31,7 +31,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.networks.denoiser import Denoiser
 from dgm.networks.embeddings import check_labels, hidden_labels
 from dgm.processes.gaussian import GaussianPath, over
-from dgm.processes.parameterisation import Endpoints, endpoints
+from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving
@@ -128,8 +128,8 @@ class VDM(nn.Module):
         low, high = self.path.ends.detach()
         return self.network(torch.cat([z_t, *waves], 1), (gamma - low) / (high - low), y)
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
-        return endpoints("eps", self.path, self.noise(x_t, self.path.gamma(t), y), x_t, t)
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+        return prediction("eps", self.path, self.noise(x_t, self.path.gamma(t), y), x_t, t)
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         """By the probability-flow ODE: see `dgm.samplers.flow_density`."""

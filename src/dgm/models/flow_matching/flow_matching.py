@@ -26,7 +26,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.networks.denoiser import Denoiser
 from dgm.networks.embeddings import check_labels, hidden_labels
 from dgm.processes.gaussian import GaussianPath, LinearVP, Straight
-from dgm.processes.parameterisation import Endpoints, endpoints, predict
+from dgm.processes.parameterisation import Prediction, prediction, quantity
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving
@@ -73,16 +73,16 @@ class FlowMatching(nn.Module):
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
         y = hidden_labels(y, self.config.classes, self.config.unlabelled)
         eps = torch.randn_like(x_0)
-        return self.loss_of(Endpoints(x_0, eps), y)
+        return self.loss_of_pairs(x_0, eps, y)
 
-    def loss_of(self, ends: Endpoints, y: Labels | None = None) -> PerExample:
-        """The loss where data and noise are already paired, and scaled."""
-        t = self.t_min + (1 - self.t_min) * torch.rand(len(ends.x_0), device=ends.x_0.device).to(ends.x_0)
-        x_t, velocity = self.path.corrupt(ends.x_0, ends.eps, t), predict("velocity", self.path, ends, t)
+    def loss_of_pairs(self, x_0: Tensor, eps: Tensor, y: Labels | None = None) -> PerExample:
+        """The loss of given pairs of scaled data and noise."""
+        t = self.t_min + (1 - self.t_min) * torch.rand(len(x_0), device=x_0.device).to(x_0)
+        x_t, velocity = self.path.corrupt(x_0, eps, t), quantity("velocity", self.path, x_0, eps, t)
         return (self.network(x_t, t, y) - velocity).square().flatten(1).mean(1)
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
-        return endpoints("velocity", self.path, self.network(x_t, t, y), x_t, t)
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+        return prediction("velocity", self.path, self.network(x_t, t, y), x_t, t)
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         """By the probability-flow ODE: see `dgm.samplers.flow_density`."""

@@ -33,7 +33,7 @@ from dgm.modes import evaluated
 from dgm.networks.denoiser import Denoiser
 from dgm.networks.embeddings import check_labels, hidden_labels, sampled_labels
 from dgm.processes.gaussian import Straight, over
-from dgm.processes.parameterisation import Endpoints, endpoints
+from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import flow_density
 from dgm.samplers.diffusion import Solving
@@ -105,8 +105,8 @@ class MeanFlow(nn.Module):
         """u(z_t, r, t) with times (B,)."""
         return self.network(z_t, PACE * torch.stack([t, t - r], dim=1), y)
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
-        return endpoints("velocity", self.path, self.average_velocity(x_t, t, t, y), x_t, t)
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+        return prediction("velocity", self.path, self.average_velocity(x_t, t, t, y), x_t, t)
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         """By the probability-flow ODE: see `dgm.samplers.flow_density`."""

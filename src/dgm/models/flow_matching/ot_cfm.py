@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from dgm.models.flow_matching.flow_matching import FlowMatching
 from dgm.networks.embeddings import check_labels, hidden_labels
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving
@@ -71,10 +71,11 @@ class OTCFM(nn.Module):
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
         eps = torch.randn_like(x_0)
         eps = eps[pairs(x_0, eps) if y is None else pairs_within(x_0, eps, y)]
-        return self.matching.loss_of(Endpoints(x_0, eps), hidden_labels(y, self.config.classes, self.config.unlabelled))
+        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
+        return self.matching.loss_of_pairs(x_0, eps, y)
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
-        return self.matching.endpoints(x_t, t, y)
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+        return self.matching.predict(x_t, t, y)
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         """By the probability-flow ODE: see `dgm.samplers.flow_density`."""

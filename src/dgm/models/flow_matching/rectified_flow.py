@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from dgm.models.flow_matching.flow_matching import FlowMatching
 from dgm.networks.embeddings import check_labels, hidden_labels
-from dgm.processes.parameterisation import Endpoints
+from dgm.processes.parameterisation import Prediction
 from dgm.protocols import Batch, Labels, Model, PerExample, State
 from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving, denoiser
@@ -82,8 +82,8 @@ class RectifiedFlow(nn.Module):
         if self.step <= self.config.reflow_after:
             return self.matching.loss(x, y)
         y = check_labels(y, self.config.classes)
-        ends, y = self.pairs(torch.randn_like(self.scaling(x)), y)
-        return self.matching.loss_of(ends, hidden_labels(y, self.config.classes, self.config.unlabelled))
+        x_0, eps, y = self.pairs(torch.randn_like(self.scaling(x)), y)
+        return self.matching.loss_of_pairs(x_0, eps, hidden_labels(y, self.config.classes, self.config.unlabelled))
 
     def _apply(self, *arguments: Any, **options: Any) -> RectifiedFlow:
         """Moves all but the step, which the processor reads: elsewhere each look at it would wait for the device."""
@@ -103,7 +103,7 @@ class RectifiedFlow(nn.Module):
             torch._foreach_lerp_(list(self.teacher.parameters()), learnt, 1 - decay)
 
     @torch.no_grad()
-    def pairs(self, eps: Tensor, y: Labels | None) -> tuple[Endpoints, Labels | None]:
+    def pairs(self, eps: Tensor, y: Labels | None) -> tuple[Tensor, Tensor, Labels | None]:
         """As many as eps, of a quarter of it and what the teacher makes of that; with their labels."""
         n, made = len(eps), -(-len(eps) // USES)
         eps, y = eps[:made], None if y is None else y[:made]
@@ -114,10 +114,10 @@ class RectifiedFlow(nn.Module):
 
         *_, x_0 = integrate(flow, eps, times, "heun")
         row = torch.arange(n, device=eps.device) % made
-        return Endpoints(x_0[row], eps[row]), None if y is None else y[row]
+        return x_0[row], eps[row], None if y is None else y[row]
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
-        return self.matching.endpoints(x_t, t, y)
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+        return self.matching.predict(x_t, t, y)
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         """By the probability-flow ODE: see `dgm.samplers.flow_density`."""

@@ -31,7 +31,7 @@ from dgm.errors import BadInput
 from dgm.networks.denoiser import Denoiser
 from dgm.networks.embeddings import check_labels, hidden_labels
 from dgm.processes.gaussian import VarianceExploding, over
-from dgm.processes.parameterisation import Endpoints, endpoints
+from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving
@@ -93,8 +93,8 @@ class NCSN(nn.Module):
         sigma = over(self.path.sigma(t), x_t)
         return -self.network(x_t / (1 + sigma.square()).sqrt(), t, y) / sigma
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
-        return endpoints("score", self.path, self.score(x_t, t, y), x_t, t)
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+        return prediction("score", self.path, self.score(x_t, t, y), x_t, t)
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         """By the probability-flow ODE: see `dgm.samplers.flow_density`."""

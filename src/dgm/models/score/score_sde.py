@@ -36,7 +36,7 @@ from dgm.errors import BadInput
 from dgm.networks.denoiser import Denoiser
 from dgm.networks.embeddings import check_labels, hidden_labels
 from dgm.processes.gaussian import GaussianPath, LinearVP, SubVP, VarianceExploding, over
-from dgm.processes.parameterisation import Endpoints, endpoints
+from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
 from dgm.samplers.diffusion import Solving
@@ -111,8 +111,8 @@ class ScoreSDE(nn.Module):
         alpha, sigma = self.path.alpha(over(t, x_t)), self.path.sigma(over(t, x_t))
         return -self.network(x_t / (alpha.square() + sigma.square()).sqrt(), t, y) / sigma
 
-    def endpoints(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Endpoints:
-        return endpoints("score", self.path, self.score(x_t, t, y), x_t, t)
+    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+        return prediction("score", self.path, self.score(x_t, t, y), x_t, t)
 
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         """By the probability-flow ODE: see `dgm.samplers.flow_density`."""

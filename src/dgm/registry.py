@@ -1,12 +1,10 @@
-"""The table of models: name, where its class is, its family, its paper. Nothing is imported until it is used."""
+"""Models by name. The tables lie in the families' folders; a model's class is imported when it is used."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING, Any
@@ -14,240 +12,42 @@ from typing import TYPE_CHECKING, Any
 from dgm import settings
 from dgm.errors import BadInput, UnknownName
 from dgm.inputs import of_type
+from dgm.models import (
+    autoencoder,
+    autoregressive,
+    diffusion,
+    discrete_diffusion,
+    energy,
+    flow,
+    flow_matching,
+    gan,
+    mixture,
+    score,
+    vae,
+)
+from dgm.models.spec import Spec, class_at
 from dgm.space import Space
 
 if TYPE_CHECKING:
     from dgm.protocols import Model
 
 
-@dataclass(frozen=True)
-class Spec:
-    """One model of the table.
+# the families, in the order of `dgm models`: each has a table of its own in its folder
+FAMILIES = (
+    mixture,
+    autoregressive,
+    autoencoder,
+    vae,
+    flow,
+    gan,
+    energy,
+    score,
+    diffusion,
+    flow_matching,
+    discrete_diffusion,
+)
 
-    Attributes:
-        target: ``package.module:Class``.
-        family: The family's name, as in the folder of the model's file.
-        paper: Authors and year, with the arXiv number where there is one.
-        summary: One line that says what it is.
-        likelihood: The kind it has of images: exact, lower_bound, estimate, unnormalised or none.
-    """
-
-    target: str
-    family: str
-    paper: str
-    summary: str
-    likelihood: str
-
-    def load(self) -> type[Model]:
-        return _class_at(self.target)
-
-
-MODELS: Mapping[str, Spec] = {
-    "gmm": Spec(
-        "dgm.models.mixture.gmm:GMM",
-        "mixture",
-        "Dempster, Laird & Rubin 1977",
-        "mixture of Gaussians, fitted by expectation maximisation",
-        "lower_bound",
-    ),
-    "fvsbn": Spec(
-        "dgm.models.autoregressive.fvsbn:FVSBN",
-        "autoregressive",
-        "Neal 1992; Frey, Hinton & Dayan 1996",
-        "logistic regression of each dimension on all before it",
-        "exact",
-    ),
-    "nade": Spec(
-        "dgm.models.autoregressive.nade:NADE",
-        "autoregressive",
-        "Larochelle & Murray 2011; Uria et al. 2013, arXiv:1306.0186",
-        "one hidden layer a dimension, its weights shared by all",
-        "exact",
-    ),
-    "made": Spec(
-        "dgm.models.autoregressive.made:MADE",
-        "autoregressive",
-        "Germain et al. 2015, arXiv:1502.03509",
-        "masked autoencoder: every conditional in one pass",
-        "exact",
-    ),
-    "orderless_made": Spec(
-        "dgm.models.autoregressive.orderless_made:OrderlessMADE",
-        "autoregressive",
-        "Germain et al. 2015, arXiv:1502.03509",
-        "masked autoencoder in many orders, averaged",
-        "exact",
-    ),
-    "pixelrnn": Spec(
-        "dgm.models.autoregressive.pixelrnn:PixelRNN",
-        "autoregressive",
-        "van den Oord et al. 2016, arXiv:1601.06759",
-        "LSTMs down the rows or along the diagonals",
-        "exact",
-    ),
-    "pixelcnn": Spec(
-        "dgm.models.autoregressive.pixelcnn:PixelCNN",
-        "autoregressive",
-        "van den Oord et al. 2016, arXiv:1601.06759",
-        "masked convolutions over the pixels above and to the left",
-        "exact",
-    ),
-    "gated_pixelcnn": Spec(
-        "dgm.models.autoregressive.gated_pixelcnn:GatedPixelCNN",
-        "autoregressive",
-        "van den Oord et al. 2016, arXiv:1606.05328",
-        "gated convolutions in two stacks that see every earlier pixel",
-        "exact",
-    ),
-    "pixelcnn_pp": Spec(
-        "dgm.models.autoregressive.pixelcnn_pp:PixelCNNPP",
-        "autoregressive",
-        "Salimans et al. 2017, arXiv:1701.05517",
-        "whole pixels by a mixture of discretised logistics, at several resolutions",
-        "exact",
-    ),
-    "image_gpt": Spec(
-        "dgm.models.autoregressive.image_gpt:ImageGPT",
-        "autoregressive",
-        "Chen et al. 2020",
-        "causal transformer over pixels in reading order",
-        "exact",
-    ),
-    "char_gpt": Spec(
-        "dgm.models.autoregressive.char_gpt:CharGPT",
-        "autoregressive",
-        "Radford et al. 2019",
-        "causal transformer over the characters of a text",
-        "exact",
-    ),
-    "wavenet": Spec(
-        "dgm.models.autoregressive.wavenet:WaveNet",
-        "autoregressive",
-        "van den Oord et al. 2016, arXiv:1609.03499",
-        "dilated causal convolutions over sound",
-        "exact",
-    ),
-    "autoencoder": Spec(
-        "dgm.models.autoencoder.autoencoder:Autoencoder",
-        "autoencoder",
-        "Hinton & Salakhutdinov 2006",
-        "code and reconstruction, sampled through a Gaussian fitted to the codes",
-        "none",
-    ),
-    "vae": Spec(
-        "dgm.models.vae.vae:VAE",
-        "vae",
-        "Kingma & Welling 2013, arXiv:1312.6114",
-        "variational autoencoder with a Gaussian posterior",
-        "lower_bound",
-    ),
-    "realnvp": Spec(
-        "dgm.models.flow.realnvp:RealNVP",
-        "flow",
-        "Dinh et al. 2016, arXiv:1605.08803",
-        "affine coupling layers, inverted in closed form",
-        "lower_bound",
-    ),
-    "gan": Spec(
-        "dgm.models.gan.gan:GAN",
-        "gan",
-        "Goodfellow et al. 2014, arXiv:1406.2661",
-        "generator against discriminator, non-saturating loss",
-        "none",
-    ),
-    "ebm": Spec(
-        "dgm.models.energy.ebm:EBM",
-        "energy",
-        "Du & Mordatch 2019, arXiv:1903.08689",
-        "energy network sampled by Langevin dynamics with a replay buffer",
-        "unnormalised",
-    ),
-    "score_matching": Spec(
-        "dgm.models.score.score_matching:ScoreMatching",
-        "score",
-        "Hyvärinen 2005; Vincent 2011; Song et al. 2019, arXiv:1905.07088",
-        "score at one noise level: explicit, implicit, sliced or denoising, Langevin dynamics",
-        "none",
-    ),
-    "ncsn": Spec(
-        "dgm.models.score.ncsn:NCSN",
-        "score",
-        "Song & Ermon 2019, arXiv:1907.05600",
-        "score at many noise levels, annealed Langevin dynamics, density by the ODE",
-        "estimate",
-    ),
-    "score_sde": Spec(
-        "dgm.models.score.score_sde:ScoreSDE",
-        "score",
-        "Song et al. 2020, arXiv:2011.13456",
-        "score in continuous time along an SDE, predictor and corrector, density by the ODE",
-        "estimate",
-    ),
-    "ddpm": Spec(
-        "dgm.models.diffusion.ddpm:DDPM",
-        "diffusion",
-        "Ho et al. 2020, arXiv:2006.11239",
-        "denoising diffusion, ancestral and DDIM sampling",
-        "lower_bound",
-    ),
-    "ddim": Spec(
-        "dgm.models.diffusion.ddim:DDIM",
-        "diffusion",
-        "Song et al. 2020, arXiv:2010.02502",
-        "DDPM's training, samples without noise on the way, a code for each image",
-        "lower_bound",
-    ),
-    "vdm": Spec(
-        "dgm.models.diffusion.vdm:VDM",
-        "diffusion",
-        "Kingma et al. 2021, arXiv:2107.00630",
-        "diffusion with a learnt noise schedule, trained on its bound",
-        "lower_bound",
-    ),
-    "edm": Spec(
-        "dgm.models.diffusion.edm:EDM",
-        "diffusion",
-        "Karras et al. 2022, arXiv:2206.00364",
-        "preconditioned denoiser, sampled in few steps of Heun's method",
-        "estimate",
-    ),
-    "flow_matching": Spec(
-        "dgm.models.flow_matching.flow_matching:FlowMatching",
-        "flow_matching",
-        "Lipman et al. 2022, arXiv:2210.02747",
-        "velocity of straight paths from noise to data, Euler and Heun",
-        "estimate",
-    ),
-    "ot_cfm": Spec(
-        "dgm.models.flow_matching.ot_cfm:OTCFM",
-        "flow_matching",
-        "Tong et al. 2023, arXiv:2302.00482; Pooladian et al. 2023, arXiv:2304.14772",
-        "flow matching of noise paired to each batch by optimal transport",
-        "estimate",
-    ),
-    "rectified_flow": Spec(
-        "dgm.models.flow_matching.rectified_flow:RectifiedFlow",
-        "flow_matching",
-        "Liu et al. 2022, arXiv:2209.03003",
-        "flow matching, then once more on its own pairs, sampled in a step or few",
-        "estimate",
-    ),
-    "mean_flow": Spec(
-        "dgm.models.flow_matching.mean_flow:MeanFlow",
-        "flow_matching",
-        "Geng et al. 2025, arXiv:2505.13447",
-        "average velocity between two times, sampled in one step",
-        "estimate",
-    ),
-    "masked_diffusion": Spec(
-        "dgm.models.discrete_diffusion.masked_diffusion:MaskedDiffusion",
-        "discrete_diffusion",
-        "Sahoo et al. 2024, arXiv:2406.07524",
-        "values masked at random and predicted all at once",
-        "lower_bound",
-    ),
-}
-
+MODELS: Mapping[str, Spec] = {name: spec for family in FAMILIES for name, spec in family.MODELS.items()}
 
 # what `dgm compare` compares unless told otherwise
 ONE_OF_EACH_FAMILY = (
@@ -293,9 +93,9 @@ def model_class(name: str) -> type[Model]:
     if name in MODELS:
         return MODELS[name].load()
     if name in entry_point_models():
-        return _class_at(entry_point_models()[name])
+        return class_at(entry_point_models()[name])
     if ":" in name:
-        found = _class_at(name)
+        found = class_at(name)
         _named.add(name)
         return found
     raise UnknownName.of("model", name, [*MODELS, *entry_point_models()])
@@ -416,15 +216,3 @@ def from_description(description: Mapping[str, Any], model: type[Model] | None =
     cls = class_in_file(name) if model is None else model
     condition = Space.from_json(description["condition"]) if "condition" in description else None
     return _made(cls, name, Space.from_json(description["space"]), condition, description["config"])
-
-
-def _class_at(target: str) -> type[Model]:
-    module, _, attribute = target.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-        wrong = f"the model '{target}' cannot be imported: {error}"
-        raise BadInput(wrong, "give it as package.module:Class, from where Python finds it") from error
-    if not isinstance(found, type) or not hasattr(found, "Config"):
-        raise BadInput(f"'{target}' is no model: it needs to be a class with a Config", "see docs/own-model.md")
-    return found

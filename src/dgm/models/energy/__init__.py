@@ -1,1 +1,13 @@
 """Energy-based models."""
+
+from dgm.models.spec import Spec, family
+
+MODELS = family(
+    "energy",
+    ebm=Spec(
+        "EBM",
+        "unnormalised",
+        "Du & Mordatch 2019, arXiv:1903.08689",
+        "energy network sampled by Langevin dynamics with a replay buffer",
+    ),
+)

@@ -1,1 +1,31 @@
 """Flow matching."""
+
+from dgm.models.spec import Spec, family
+
+MODELS = family(
+    "flow_matching",
+    flow_matching=Spec(
+        "FlowMatching",
+        "estimate",
+        "Lipman et al. 2022, arXiv:2210.02747",
+        "velocity of straight paths from noise to data, Euler and Heun",
+    ),
+    ot_cfm=Spec(
+        "OTCFM",
+        "estimate",
+        "Tong et al. 2023, arXiv:2302.00482; Pooladian et al. 2023, arXiv:2304.14772",
+        "flow matching of noise paired to each batch by optimal transport",
+    ),
+    rectified_flow=Spec(
+        "RectifiedFlow",
+        "estimate",
+        "Liu et al. 2022, arXiv:2209.03003",
+        "flow matching, then once more on its own pairs, sampled in a step or few",
+    ),
+    mean_flow=Spec(
+        "MeanFlow",
+        "estimate",
+        "Geng et al. 2025, arXiv:2505.13447",
+        "average velocity between two times, sampled in one step",
+    ),
+)

@@ -10,7 +10,7 @@ from timing import in_turn, seconds
 import dgm
 from dgm import Space
 from dgm.samplers import diffusion
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 
 ROUNDS = 5
 SOLVERS = ("ddim", "ancestral", "dpmpp_2m", "unipc", "dpmpp_2m_sde", "heun")
@@ -24,13 +24,13 @@ def beside_bare_network(name: str, model: Any, n: int, steps: int) -> None:
     model.network.register_forward_pre_hook(lambda _, given: asked.append(given[0]))
     x, t = torch.randn(n, *model.space.shape), torch.full((n,), 0.5)
     for solver in SOLVERS:
-        solving = Solving(solver=solver, steps=steps, spacing="log_snr", clamp=True)
+        sampler = SamplerConfig(solver=solver, steps=steps, spacing="log_snr", clamp=True)
         asked.clear()
-        diffusion.sample(model, n, seed=0, solving=solving)
+        diffusion.sample(model, n, seed=0, sampler=sampler)
         evaluations = len(asked)
 
-        def ours(solving: Solving = solving, evaluations: int = evaluations) -> float:
-            return seconds(lambda: diffusion.sample(model, n, seed=0, solving=solving)) / evaluations
+        def ours(sampler: SamplerConfig = sampler, evaluations: int = evaluations) -> float:
+            return seconds(lambda: diffusion.sample(model, n, seed=0, sampler=sampler)) / evaluations
 
         def bare(evaluations: int = evaluations) -> float:
             return seconds(lambda: [model.network(x, t) for _ in range(evaluations)]) / evaluations

@@ -25,7 +25,7 @@ from dgm.evaluation.frechet import frechet_distance
 from dgm.evaluation.held_out import HeldOut, drawn_rows
 from dgm.protocols import Model
 from dgm.samplers import diffusion
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.samplers.solvers import SOLVERS
 from dgm.seeds import Streams
 
@@ -50,9 +50,9 @@ ROWS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-def drawn(model: Model, n: int, solving: Solving) -> torch.Tensor:
+def drawn(model: Model, n: int, sampler: SamplerConfig) -> torch.Tensor:
     chunks = (range(first, min(first + CHUNK, n)) for first in range(0, n, CHUNK))
-    return torch.cat([diffusion.sample(model, len(keys), seed=Streams(0, keys), solving=solving) for keys in chunks])
+    return torch.cat([diffusion.sample(model, len(keys), seed=Streams(0, keys), sampler=sampler) for keys in chunks])
 
 
 def main() -> None:
@@ -77,9 +77,11 @@ def main() -> None:
             steps = evaluations // each
             if steps < 2:
                 continue
-            solving = Solving(solver=solver, steps=steps, spacing=spacing, clamp=model.solving.clamp, options=options)
+            sampler = SamplerConfig(
+                solver=solver, steps=steps, spacing=spacing, clamp=model.sampler.clamp, options=options
+            )
             started = time.perf_counter()
-            x = drawn(model, chosen.samples, solving)
+            x = drawn(model, chosen.samples, sampler)
             seconds = time.perf_counter() - started
             distance = float(frechet_distance(real, space.of(x)))
             found.append({"label": label, "evaluations": steps * each, "frechet": distance, "seconds": seconds})

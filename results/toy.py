@@ -26,7 +26,7 @@ from dgm.models.flow_matching.ot_cfm import pairs
 from dgm.models.flow_matching.rectified_flow import straightness
 from dgm.processes.gaussian import Straight
 from dgm.samplers import diffusion
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 
 HERE = Path(__file__).parent
 MODELS = ("score_sde", "flow_matching", "ot_cfm", "rectified_flow", "mean_flow")
@@ -45,7 +45,7 @@ def sampled(model: Any, n: int, steps: int) -> Tensor:
     if isinstance(model, MeanFlow):
         model.config = replace(model.config, sampling_steps=steps)
         return model.sample(n, seed=0)
-    return diffusion.sample(model, n, seed=0, solving=Solving(solver="euler", steps=steps))
+    return diffusion.sample(model, n, seed=0, sampler=SamplerConfig(solver="euler", steps=steps))
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("denoising")
     for arguments in (
         "train ddpm --conditional --steps 30 --ema 0 --warmup 0 --lr 0.01 --model.width 8 --out ddpm",
-        "train ddpm --conditional --steps 3 --model.width 8 --out worse",
+        "train ddpm --conditional --steps 3 --model.width 8 --out weak",
         "train flow_matching --steps 3 --model.width 8 --model.sampling_steps 5 --out flow",
         "train flow_matching --data toy/moons --steps 3 --model.sampling_steps 5 --out moons",
         "train pixelcnn --steps 3 --model.width 4 --model.layers 1 --out pixelcnn",
@@ -54,11 +54,11 @@ def test_every_solver_samples_and_what_is_left_out_is_the_model_s_own(runs: Path
 
 def test_a_solver_is_that_of_the_library(runs: Path) -> None:
     from dgm import load
-    from dgm.samplers.diffusion import Solving, sample
+    from dgm.samplers.diffusion import SamplerConfig, sample
 
-    solving = Solving(solver="ddim", steps=7, spacing="karras", clamp=True, options={"eta": 0.5})
+    sampler = SamplerConfig(solver="ddim", steps=7, spacing="karras", clamp=True, options={"eta": 0.5})
     found = samples(runs, "ddpm -n 4 --steps 7 --spacing karras --eta 0.5 --seed 3")
-    assert (found == sample(load(runs / "ddpm"), 4, seed=3, solving=solving).numpy()).all()
+    assert (found == sample(load(runs / "ddpm"), 4, seed=3, sampler=sampler).numpy()).all()
 
 
 def test_guidance_is_that_of_the_library(runs: Path) -> None:
@@ -75,7 +75,7 @@ def test_guidance_is_that_of_the_library(runs: Path) -> None:
     for options, guide in (
         ("--guidance 3", partial(classifier_free, scale=3.0)),
         ("--guidance 3 --guidance-interval 0.2 0.6", partial(classifier_free, scale=3.0, interval=(0.2, 0.6))),
-        ("--guidance 2 --autoguidance worse", partial(autoguidance, worse=load(runs / "worse"), scale=2.0)),
+        ("--guidance 2 --autoguidance weak", partial(autoguidance, weak=load(runs / "weak"), scale=2.0)),
     ):
         *_, last = trajectory(model, 3, sevens, seed=0, guide=guide)
         found = samples(runs, f"ddpm -n 3 --label 7 {options}")
@@ -132,7 +132,7 @@ def test_points_on_their_way_are_beside_one_another(runs: Path) -> None:
         ("ddpm --guidance 2", "--guidance leads towards a label, and none is named; add --label"),
         ("ddpm --guidance 2 --guidance-interval 0.8 0.2", "two times from 0 to 1, got 0.8 0.2"),
         ("ddpm --guidance 2 --autoguidance flow", "flow knows 0 labels, this run 10"),
-        ("flow --guidance 2 --autoguidance worse", "worse knows 10 labels, this run 0"),
+        ("flow --guidance 2 --autoguidance weak", "weak knows 10 labels, this run 0"),
         ("ddpm --guidance 2 --autoguidance moons", "moons is of continuous 2"),
         ("ddpm --temperature 0.5", "draws all values at once"),
         ("flow --guidance 2", "trained without labels"),

@@ -124,8 +124,8 @@ class Denoising(Protocol):
     r"""Undoes Gaussian noise: any solver of `dgm.samplers` samples it, any guidance steers it.
 
     Besides, it keeps ``path``, the `dgm.processes.gaussian.GaussianPath` from its data to noise; ``scaling``, the
-    affine map from x to the x_0 of that path; ``t_min``, the earliest time that the network knows; and ``solving``, the
-    `dgm.samplers.diffusion.Solving` that it is sampled by unless told otherwise.
+    affine map from x to the x_0 of that path; ``t_min``, the earliest time that the network knows; and ``sampler``, the
+    `dgm.samplers.diffusion.SamplerConfig` of its default sampler.
     """
 
     def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> tuple[Tensor, Tensor]:

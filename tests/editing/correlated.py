@@ -11,7 +11,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.editing.operators import Operator
 from dgm.processes.gaussian import CosineVP, GaussianPath
 from dgm.processes.parameterisation import Prediction
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.space import Space
 
 
@@ -30,7 +30,7 @@ class Correlated(nn.Module):
         super().__init__()
         self.space, self.config = Space.continuous(shape), self.Config()
         self.scaling = Scaling(self.space).double()
-        self.path, self.solving = path or CosineVP(), Solving()
+        self.path, self.sampler = path or CosineVP(), SamplerConfig()
         self.mean, self.covariance = torch.full((self.space.dim,), mean, dtype=torch.float64), covariance
 
     def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:

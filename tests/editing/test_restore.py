@@ -13,7 +13,7 @@ from dgm.editing.restore import conditioned, inpaint, prior, restore, walk
 from dgm.errors import BadInput
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, Straight
 from dgm.processes.parameterisation import Prediction
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.samplers.times import times
 from dgm.space import Space
 
@@ -186,7 +186,7 @@ def test_predictions_keep_to_the_bounds_where_the_models_own_sampler_does(
     space: Space, bounded: bool, clamp: bool
 ) -> None:
     model = Correlated(SHAPE, smooth(4, 4), mean=5.0)
-    model.space, model.solving = space, Solving(clamp=clamp)
+    model.space, model.sampler = space, SamplerConfig(clamp=clamp)
     predicted = prior(model, None)(torch.zeros(1, *SHAPE, dtype=torch.float64), torch.tensor(0.9, dtype=torch.float64))
     assert (predicted.x_0.max() <= 1) == (bounded and clamp)
 

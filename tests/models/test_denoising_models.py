@@ -12,7 +12,7 @@ from torch import Tensor
 from dgm.networks.denoiser import Denoiser
 from dgm.protocols import Model
 from dgm.registry import create
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.space import Space
 
 PLANE = Space.continuous((2,))
@@ -132,25 +132,25 @@ def test_loss_of_a_network_that_says_nothing_is_one_number_in_any_dimension(name
     assert losses.mean().item() == pytest.approx(expected, abs=4 * losses.std().item() / 4000**0.5)
 
 
-SOLVINGS: list[tuple[str, dict[str, Any], Solving]] = [
+SAMPLERS: list[tuple[str, dict[str, Any], SamplerConfig]] = [
     (
         "ddpm",
         {"sampler": "ancestral", "variance": "forward"},
-        Solving(solver="ancestral", steps=7, clamp=True, options={"variance": "forward"}),
+        SamplerConfig(solver="ancestral", steps=7, clamp=True, options={"variance": "forward"}),
     ),
-    ("ddpm", {"sampler": "ancestral", "variance": "learnt"}, Solving(solver="ancestral", steps=7, clamp=True)),
-    ("ddim", {"eta": 0.5}, Solving(solver="ddim", steps=7, clamp=True, options={"eta": 0.5})),
-    ("edm", {}, Solving(solver="heun", steps=7, spacing="karras")),
-    ("score_sde", {}, Solving(solver="predictor_corrector", steps=7, clamp=True)),
-    ("flow_matching", {"solver": "euler"}, Solving(solver="euler", steps=7)),
-    ("ot_cfm", {}, Solving(solver="heun", steps=7)),
-    ("rectified_flow", {}, Solving(solver="euler", steps=7)),
+    ("ddpm", {"sampler": "ancestral", "variance": "learnt"}, SamplerConfig(solver="ancestral", steps=7, clamp=True)),
+    ("ddim", {"eta": 0.5}, SamplerConfig(solver="ddim", steps=7, clamp=True, options={"eta": 0.5})),
+    ("edm", {}, SamplerConfig(solver="heun", steps=7, spacing="karras")),
+    ("score_sde", {}, SamplerConfig(solver="predictor_corrector", steps=7, clamp=True)),
+    ("flow_matching", {"solver": "euler"}, SamplerConfig(solver="euler", steps=7)),
+    ("ot_cfm", {}, SamplerConfig(solver="heun", steps=7)),
+    ("rectified_flow", {}, SamplerConfig(solver="euler", steps=7)),
 ]
 
 
-@pytest.mark.parametrize(("name", "config", "solving"), SOLVINGS)
-def test_a_model_is_sampled_as_its_settings_say(name: str, config: dict[str, Any], solving: Solving) -> None:
-    assert made(name, sampling_steps=7, **config).solving == solving
+@pytest.mark.parametrize(("name", "config", "sampler"), SAMPLERS)
+def test_a_model_is_sampled_as_its_settings_say(name: str, config: dict[str, Any], sampler: SamplerConfig) -> None:
+    assert made(name, sampling_steps=7, **config).sampler == sampler
 
 
 def test_ncsn_is_sampled_by_langevin_steps_at_its_own_levels() -> None:
@@ -160,4 +160,4 @@ def test_ncsn_is_sampled_by_langevin_steps_at_its_own_levels() -> None:
     sigma = model.path.sigma(torch.cat([t for _, t, _ in calls]).double())
     torch.testing.assert_close(sigma, torch.tensor([10.0, 10, 1, 1, 0.1, 0.1, 0.1]).double(), rtol=1e-4, atol=0)
     options = {"langevin_steps": 2, "step_size": 0.3}
-    assert model.solving == Solving(solver="annealed_langevin", steps=3, spacing="log_snr", options=options)
+    assert model.sampler == SamplerConfig(solver="annealed_langevin", steps=3, spacing="log_snr", options=options)

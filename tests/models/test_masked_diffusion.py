@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgm.cli import solving
+from dgm.cli import sampler_options
 from dgm.errors import BadInput, Unsupported
 from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
 from dgm.processes.masking import Cosine, Linear
@@ -141,12 +141,12 @@ def test_in_one_step_the_values_are_independent() -> None:
 def test_steps_may_be_chosen_at_sampling() -> None:
     model = random(Space.binary((1, 1, 3)), sampling_steps=1)
     parser = argparse.ArgumentParser()
-    solving.add_arguments(parser)
+    sampler_options.add_arguments(parser)
     parser.add_argument("--label")
-    assert solving.options(parser.parse_args(["--steps", "2"]), model) == {}
+    assert sampler_options.options(parser.parse_args(["--steps", "2"]), model) == {}
     assert len(list(model.trajectory(2, seed=0))) == 2
     with pytest.raises(Unsupported, match="takes no --solver"):
-        solving.options(parser.parse_args(["--steps", "2", "--solver", "heun"]), model)
+        sampler_options.options(parser.parse_args(["--steps", "2", "--solver", "heun"]), model)
 
 
 def test_transformer_and_labels() -> None:

@@ -149,8 +149,8 @@ def test_ncsn_is_the_exploding_path() -> None:
     x = torch.randn(len(t), 1, 8, 8) * (1 + sigma[:, None, None, None])
     torch.testing.assert_close(sde.score(x, t), ncsn.score(x, t))
     assert ncsn.score(x, t).abs().max() > 0.01
-    solving = ncsn.solving
-    torch.testing.assert_close(dgm.samplers.diffusion.sample(sde, 3, seed=0, solving=solving), ncsn.sample(3, seed=0))
+    sampler = ncsn.sampler
+    torch.testing.assert_close(dgm.samplers.diffusion.sample(sde, 3, seed=0, sampler=sampler), ncsn.sample(3, seed=0))
 
 
 @pytest.mark.slow

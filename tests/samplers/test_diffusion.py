@@ -13,7 +13,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput, UnknownName
 from dgm.processes.gaussian import CosineVP, LinearVE
 from dgm.processes.parameterisation import Prediction
-from dgm.samplers.diffusion import Solving, clamped, sample, states, trajectory
+from dgm.samplers.diffusion import SamplerConfig, clamped, sample, states, trajectory
 from dgm.samplers.solvers import SOLVERS
 from dgm.samplers.times import times
 from dgm.space import Space
@@ -27,7 +27,7 @@ class Normal(nn.Module):
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.space, self.path, self.t_min, self.scaling = space, CosineVP(), 1e-3, Scaling(space)
-        self.config, self.solving = SimpleNamespace(classes=0), Solving(steps=20)
+        self.config, self.sampler = SimpleNamespace(classes=0), SamplerConfig(steps=20)
 
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         assert t.shape == (len(x),)
@@ -42,15 +42,15 @@ PLANE = Normal(Space.continuous((2,), loc=(5.0, -1.0), scale=(2.0, 3.0)))
 @pytest.mark.parametrize("shape", [(2,), (3, 10, 10)])
 def test_sample_k_depends_on_its_seed_alone(solver: str, shape: tuple[int, ...]) -> None:
     """With several draws at once where they are small, and one at a time where they are large."""
-    model, solving = Normal(Space.continuous(shape)), Solving(solver=solver, steps=4)
-    many, few = (sample(model, n, seed=3, solving=solving) for n in (9, 2))
+    model, sampler = Normal(Space.continuous(shape)), SamplerConfig(solver=solver, steps=4)
+    many, few = (sample(model, n, seed=3, sampler=sampler) for n in (9, 2))
     torch.testing.assert_close(many[:2], few)
-    assert not torch.allclose(sample(model, 2, seed=4, solving=solving), few)
+    assert not torch.allclose(sample(model, 2, seed=4, sampler=sampler), few)
 
 
 def test_adaptive_samples_depend_on_their_batch_within_the_tolerance() -> None:
-    solving = Solving(solver="adaptive", options={"rtol": 1e-5, "atol": 1e-5})
-    many, few = (sample(PLANE, n, seed=3, solving=solving) for n in (50, 2))
+    sampler = SamplerConfig(solver="adaptive", options={"rtol": 1e-5, "atol": 1e-5})
+    many, few = (sample(PLANE, n, seed=3, sampler=sampler) for n in (50, 2))
     torch.testing.assert_close(many[:2], few, rtol=0, atol=1e-3)
 
 
@@ -67,7 +67,7 @@ def test_stochastic_draws_are_standard_and_independent() -> None:
     patched = pytest.MonkeyPatch()
     with patched.context() as patch:
         patch.setitem(SOLVERS, "ddim", SOLVERS["ddim"]._replace(solve=record))  # type: ignore[arg-type]
-        sample(model, 30, seed=0, solving=Solving(steps=400))
+        sample(model, 30, seed=0, sampler=SamplerConfig(steps=400))
     draws = torch.stack(seen).reshape(401, 60)
     assert len(draws.unique()) > 0.999 * draws.numel()  # in float32 some agree
     n = draws.numel()
@@ -87,14 +87,14 @@ def test_states_come_in_the_datas_own_space_and_the_last_is_the_sample() -> None
 
 
 def test_an_adaptive_solver_says_how_many_steps_it_took() -> None:
-    steps = list(trajectory(PLANE, 3, seed=0, solving=Solving(solver="adaptive", steps=2, spacing="log_snr")))
+    steps = list(trajectory(PLANE, 3, seed=0, sampler=SamplerConfig(solver="adaptive", steps=2, spacing="log_snr")))
     assert len(steps) > 2
     assert [(state.step, state.steps) for state in steps] == [(k, max(k, 2)) for k in range(1, len(steps) + 1)]
 
 
 def test_levels_come_out_as_levels_and_clamping_keeps_what_is_expected_in_bounds() -> None:
     model = Normal(Space.levels((4,), 3))
-    x = sample(model, 50, seed=0, solving=Solving(clamp=True))
+    x = sample(model, 50, seed=0, sampler=SamplerConfig(clamp=True))
     assert x.dtype == model.space.dtype
     assert x.min() >= 0
     assert x.max() <= 2
@@ -119,7 +119,7 @@ def test_predictions_are_clamped_where_asked_and_where_data_has_bounds(
 ) -> None:
     model = Normal(space)
     model.predict = lambda x, t, y=None: certain(3.0, model.path)(x, t[0])  # type: ignore[method-assign]
-    *_, x_0 = states(model, 2, seed=0, solving=Solving(steps=3, clamp=clamp))
+    *_, x_0 = states(model, 2, seed=0, sampler=SamplerConfig(steps=3, clamp=clamp))
     torch.testing.assert_close(x_0, torch.full_like(x_0, 1.0 if bounded and clamp else 3.0))
 
 
@@ -143,9 +143,9 @@ def test_a_solver_gets_the_models_path_the_settings_and_noise_as_strong_as_the_p
         yield x
 
     monkeypatch.setitem(SOLVERS, "edm", SOLVERS["edm"]._replace(solve=record))  # type: ignore[arg-type]
-    solving = Solving(solver="edm", steps=9, spacing="quadratic", options={"s_churn": 3.0})
+    sampler = SamplerConfig(solver="edm", steps=9, spacing="quadratic", options={"s_churn": 3.0})
     mine = object()
-    sample(model, 2000, seed=0, solving=solving, guide=lambda model, y: mine)
+    sample(model, 2000, seed=0, sampler=sampler, guide=lambda model, y: mine)
     ((denoise, path, x, grid, options),) = calls
     assert denoise is mine
     assert path is model.path
@@ -155,11 +155,11 @@ def test_a_solver_gets_the_models_path_the_settings_and_noise_as_strong_as_the_p
 
 
 def test_settings_left_out() -> None:
-    assert Solving() == Solving(solver="ddim", steps=50, spacing="uniform", clamp=False, options={})
+    assert SamplerConfig() == SamplerConfig(solver="ddim", steps=50, spacing="uniform", clamp=False, options={})
 
 
 def test_what_cannot_be_solved_is_said_at_once() -> None:
     with pytest.raises(UnknownName, match="did you mean 'heun'"):
-        Solving(solver="huen")
+        SamplerConfig(solver="huen")
     with pytest.raises(BadInput, match="at least 1 step"):
-        Solving(steps=0)
+        SamplerConfig(steps=0)

@@ -86,10 +86,10 @@ def test_conditional_and_unconditional_are_asked_in_one_batch() -> None:
 
 @each_path
 def test_outside_its_interval_guidance_is_conditional(path: GaussianPath) -> None:
-    model, worse = Mixture(path), Mixture(path, widened=1.5)
+    model, weak = Mixture(path), Mixture(path, widened=1.5)
     for guided in (
         classifier_free(model, Y, scale=3.0, interval=(0.3, 0.6)),
-        autoguidance(model, Y, worse=worse, scale=3.0, interval=(0.3, 0.6)),
+        autoguidance(model, Y, weak=weak, scale=3.0, interval=(0.3, 0.6)),
     ):
         for t, same in ((0.2, True), (0.45, False), (0.7, True)):
             at = torch.tensor(t, dtype=torch.float64)
@@ -100,13 +100,13 @@ def test_outside_its_interval_guidance_is_conditional(path: GaussianPath) -> Non
 @each_path
 @each_time
 def test_autoguidance_is_karras_et_als(path: GaussianPath, t: float) -> None:
-    """Equation 2: w D_1 - (w - 1) D_0, with the worse model as D_0."""
-    model, worse, w, at = Mixture(path), Mixture(path, widened=1.5), 2.5, torch.tensor(t, dtype=torch.float64)
-    predicted = autoguidance(model, Y, worse=worse, scale=w)(X, at)
-    expected = w * model.score(X, at, Y) - (w - 1) * worse.score(X, at, Y)
+    """Equation 2: w D_1 - (w - 1) D_0, with the weak model as D_0."""
+    model, weak, w, at = Mixture(path), Mixture(path, widened=1.5), 2.5, torch.tensor(t, dtype=torch.float64)
+    predicted = autoguidance(model, Y, weak=weak, scale=w)(X, at)
+    expected = w * model.score(X, at, Y) - (w - 1) * weak.score(X, at, Y)
     torch.testing.assert_close(score_of(predicted, path, at), expected)
     torch.testing.assert_close(
-        predicted.x_0, w * denoiser(model, Y)(X, at).x_0 - (w - 1) * denoiser(worse, Y)(X, at).x_0
+        predicted.x_0, w * denoiser(model, Y)(X, at).x_0 - (w - 1) * denoiser(weak, Y)(X, at).x_0
     )
 
 
@@ -167,20 +167,20 @@ def test_what_cannot_guide_is_refused() -> None:
     with pytest.raises(Unsupported, match="without labels"):
         classifier_free(model, Y, scale=2.0)
     with pytest.raises(BadInput, match="one path"):
-        autoguidance(model, Y, worse=Mixture(LinearVP()), scale=2.0)
+        autoguidance(model, Y, weak=Mixture(LinearVP()), scale=2.0)
     with pytest.raises(BadInput, match="one path"):
-        autoguidance(Mixture(LinearVP()), Y, worse=Mixture(LinearVP(beta_max=10.0)), scale=2.0)
+        autoguidance(Mixture(LinearVP()), Y, weak=Mixture(LinearVP(beta_max=10.0)), scale=2.0)
     with pytest.raises(BadInput, match="one path"):  # alike in alpha alone
-        autoguidance(Mixture(LinearVE(80.0)), Y, worse=Mixture(LinearVE(40.0)), scale=2.0)
+        autoguidance(Mixture(LinearVE(80.0)), Y, weak=Mixture(LinearVE(40.0)), scale=2.0)
 
 
 def test_two_learnt_paths_are_one_where_their_weights_are() -> None:
     """Kills: paths compared by what they keep, which for a network is no truth value."""
-    good, worse = (LearntVP(-9.0) for _ in range(2))
-    models = [SimpleNamespace(path=path, predict=lambda x, t, y: Prediction(x, x)) for path in (good, worse)]
+    good, weak = (LearntVP(-9.0) for _ in range(2))
+    models = [SimpleNamespace(path=path, predict=lambda x, t, y: Prediction(x, x)) for path in (good, weak)]
     with torch.no_grad():
-        worse.v.fill_(1.0)
+        weak.v.fill_(1.0)
     with pytest.raises(BadInput, match="two models on one path"):
-        autoguidance(models[0], None, worse=models[1], scale=2.0)
-    worse.load_state_dict(good.state_dict())
-    assert callable(autoguidance(models[0], None, worse=models[1], scale=2.0))
+        autoguidance(models[0], None, weak=models[1], scale=2.0)
+    weak.load_state_dict(good.state_dict())
+    assert callable(autoguidance(models[0], None, weak=models[1], scale=2.0))

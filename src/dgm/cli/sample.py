@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgm.cli import labels, own, solving
+from dgm.cli import labels, own, sampler_options
 from dgm.cli import out as output
 from dgm.cli.given import start
 from dgm.cli.terminal import Progress
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--prompt", help="a text that is gone on with; of a long one, its end")
     group.add_argument("--length", type=whole(1), help="characters of a text (as many as the model's context)")
-    solving.add_arguments(parser)
+    sampler_options.add_arguments(parser)
     own.add_trust(parser)
 
 
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if not continues(model) and (given is not None or choice != Choice()):
         wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing and has no temperature"
         raise Unsupported(wrong, "leave those options out, or sample an autoregressive model of `dgm models`")
-    options = solving.options(args, model)
+    options = sampler_options.options(args, model)
     if continues(model):
         options = {"given": given, "observed": observed, "choice": choice}
     if args.mean:

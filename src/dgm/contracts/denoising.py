@@ -8,7 +8,7 @@ from dgm.contracts.examples import labels, under
 from dgm.contracts.outcome import Skipped, require
 from dgm.protocols import Denoising, Model
 from dgm.samplers import diffusion
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 
 
 @torch.no_grad()
@@ -17,10 +17,10 @@ def estimate_integrates_to_one(model: Model) -> str:
     if model.space.shape != (2,) or model.space.bounds is not None:
         raise Skipped("the law is looked at in the plane alone")
     # the ODE whose density it is: a solver with noise has another law where the score is no density's own
-    ode = Solving(solver="heun", steps=50)
+    ode = SamplerConfig(solver="heun", steps=50)
     denoises = isinstance(model, Denoising)
     labelled = under(model, 300)
-    x = diffusion.sample(model, *labelled, seed=0, solving=ode) if denoises else model.sample(*labelled, seed=0)
+    x = diffusion.sample(model, *labelled, seed=0, sampler=ode) if denoises else model.sample(*labelled, seed=0)
     steps, half = torch.linspace(-1, 1, 41), 7 * x.std(0)
     points, area = x.mean(0) + torch.cartesian_prod(steps, steps) * half, float((half * (steps[1] - steps[0])).prod())
     total = float(model.log_prob_estimate(*under(model, points)).double().exp().sum() * area)

@@ -96,7 +96,7 @@ def inpaint(
 def prior(model: Model, y: Labels | None) -> Denoise:
     """What the model expects, within the data's bounds where its own sampler keeps to them."""
     denoise = denoiser(model, y if y is None else check_labels(y, model.config.classes))
-    bounded = model.solving.clamp and (model.space.discrete or model.space.bounds)
+    bounded = model.sampler.clamp and (model.space.discrete or model.space.bounds)
     return clamped(denoise, model.path) if bounded else denoise
 
 

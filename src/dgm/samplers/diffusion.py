@@ -21,13 +21,13 @@ from dgm.seeds import Seed, streams
 
 
 @dataclass(frozen=True, kw_only=True)
-class Solving:
-    """How a model is sampled.
+class SamplerConfig:
+    """The configuration of a sampler of a denoising model.
 
     Args:
         solver: A name of `dgm.samplers.solvers.SOLVERS`.
-        options: The solver's own, such as DDIM's ``eta``.
-        clamp: Keep what is expected of bounded data within its bounds, as most papers do of images.
+        options: Keyword arguments of the solver, such as DDIM's ``eta``.
+        clamp: Clamp the predicted x_0 to the bounds of bounded data, as most papers do for images.
     """
 
     solver: str = "ddim"
@@ -46,7 +46,7 @@ class Solving:
 
 
 def denoiser(model: Model, y: Labels | None) -> Denoise:
-    """What ``model`` expects of a state, under these labels or, with None, under none."""
+    """The prediction of ``model`` under the labels ``y``, or unconditional where they are None."""
     return lambda x, t: model.predict(x, t.expand(len(x)), y)
 
 
@@ -67,7 +67,7 @@ def trajectory(
     y: Labels | None = None,
     *,
     seed: Seed = None,
-    solving: Solving | None = None,
+    sampler: SamplerConfig | None = None,
     guide: Callable[[Model, Labels | None], Denoise] = denoiser,
 ) -> Iterator[State]:
     """States from noise to samples, each in the data's own space.
@@ -75,13 +75,13 @@ def trajectory(
     Args:
         model: A `dgm.protocols.Denoising`.
         y: (n,) labels; a model that knows labels draws them where none are given.
-        solving: Another way than the model's own.
+        sampler: Replaces the model's own configuration.
         guide: Makes what is solved of the model and the labels, such as `dgm.samplers.guidance.classifier_free`.
     """
-    solving = solving or model.solving
-    for step, x in enumerate(states(model, n, y, seed=seed, solving=solving, guide=guide), 1):
+    sampler = sampler or model.sampler
+    for step, x in enumerate(states(model, n, y, seed=seed, sampler=sampler, guide=guide), 1):
         # an adaptive solver takes as many as it needs
-        yield State(model.scaling.inverse(x), step, max(step, solving.steps))
+        yield State(model.scaling.inverse(x), step, max(step, sampler.steps))
 
 
 @evaluated
@@ -98,11 +98,11 @@ def states(
     y: Labels | None = None,
     *,
     seed: Seed = None,
-    solving: Solving | None = None,
+    sampler: SamplerConfig | None = None,
     guide: Callable[[Model, Labels | None], Denoise] = denoiser,
 ) -> Iterator[Tensor]:
     """Those of `trajectory`, in the path's own units."""
-    solving, loc = solving or model.solving, model.scaling.loc
+    sampler, loc = sampler or model.sampler, model.scaling.loc
     draw = streams(n, seed, loc.device)
     y = sampled_labels(y, model, draw)
 
@@ -110,8 +110,8 @@ def states(
         return draw.normal(model.space.shape).to(loc)
 
     denoise = guide(model, y)
-    if solving.clamp and (model.space.discrete or model.space.bounds):
+    if sampler.clamp and (model.space.discrete or model.space.bounds):
         denoise = clamped(denoise, model.path)
-    grid = times(model.path, solving.steps, solving.spacing, t_min=model.t_min).to(loc)
+    grid = times(model.path, sampler.steps, sampler.spacing, t_min=model.t_min).to(loc)
     x_1 = model.path.sigma(grid[0]) * noise()
-    yield from SOLVERS[solving.solver].solve(denoise, model.path, x_1, grid, noise, **solving.options)
+    yield from SOLVERS[sampler.solver].solve(denoise, model.path, x_1, grid, noise, **sampler.options)

@@ -1,4 +1,4 @@
-r"""Guidance: what a model expects of a state, pushed towards a label or away from a worse model's expectation.
+r"""Guidance: the prediction of a model, moved towards a condition or away from the prediction of a weak model.
 
 Each is a `Denoise` like the one it steers, so every solver takes it. x_0 and eps are pushed alike and keep
 :math:`x_t = \alpha_t x_0 + \sigma_t \epsilon`; the scores go the same way, as score = -eps / sigma. A scale of 1 leaves
@@ -55,21 +55,21 @@ def classifier_free(model: Model, y: Labels | None, *, scale: float, interval: I
     return guided
 
 
-def autoguidance(model: Model, y: Labels | None, *, worse: Model, scale: float, interval: Interval = ALWAYS) -> Denoise:
-    r"""Away from what a worse model expects: one trained less, smaller, on worse data.
+def autoguidance(model: Model, y: Labels | None, *, weak: Model, scale: float, interval: Interval = ALWAYS) -> Denoise:
+    r"""Autoguidance: away from the prediction of a weak model, which is smaller or was trained for fewer steps.
 
-    .. math:: \hat x_0 = \hat x_0^{worse}(x_t, y) + s \, (\hat x_0(x_t, y) - \hat x_0^{worse}(x_t, y))
+    .. math:: \hat x_0 = \hat x_0^{\mathrm{weak}}(x_t, y) + s \, (\hat x_0(x_t, y) - \hat x_0^{\mathrm{weak}}(x_t, y))
 
     Source: Guiding a Diffusion Model with a Bad Version of Itself (Karras et al., 2024), arXiv:2406.02507, equation 2.
 
     Args:
-        worse: A `dgm.protocols.Denoising` of the same data, on the same path.
-        interval: The times within which it guides; at others the model is asked alone.
+        weak: A `dgm.protocols.Denoising` of the same data, on the same path.
+        interval: The times within which it guides; outside of it the model alone is used.
     """
-    if type(worse.path) is not type(model.path) or not same_course(worse.path, model.path):
-        names = f"{type(model.path).__name__} and {type(worse.path).__name__}"
-        raise BadInput(f"autoguidance needs two models on one path, got {names}", "take a worse run of this very model")
-    good, bad = denoiser(model, y), denoiser(worse, y)
+    if type(weak.path) is not type(model.path) or not same_course(weak.path, model.path):
+        names = f"{type(model.path).__name__} and {type(weak.path).__name__}"
+        raise BadInput(f"autoguidance needs two models on one path, got {names}", "take a weaker run of the same model")
+    good, bad = denoiser(model, y), denoiser(weak, y)
 
     def guided(x: Tensor, t: Tensor) -> Prediction:
         if scale == 1 or not within(t, interval):

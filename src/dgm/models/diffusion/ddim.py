@@ -25,7 +25,7 @@ from dgm.processes.parameterisation import Prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion
 from dgm.samplers.ddim import ddim
-from dgm.samplers.diffusion import Solving, denoiser
+from dgm.samplers.diffusion import SamplerConfig, denoiser
 from dgm.samplers.times import times
 from dgm.seeds import Seed
 from dgm.settings import setting
@@ -62,7 +62,7 @@ class DDIM(nn.Module):
         self.ddpm = DDPM(space, DDPM.Config(**shared))
         self.scaling, self.path, self.t_min = self.ddpm.scaling, self.ddpm.path, self.ddpm.t_min
         options = {"eta": config.eta}
-        self.solving = Solving(solver="ddim", steps=config.sampling_steps, clamp=True, options=options)
+        self.sampler = SamplerConfig(solver="ddim", steps=config.sampling_steps, clamp=True, options=options)
         self.estimate_method = self.ddpm.estimate_method
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
@@ -92,7 +92,7 @@ class DDIM(nn.Module):
         return self.scaling.inverse(x)
 
     def grid(self) -> Tensor:
-        grid = times(self.path, self.config.sampling_steps, self.solving.spacing, t_min=self.t_min)
+        grid = times(self.path, self.config.sampling_steps, self.sampler.spacing, t_min=self.t_min)
         return grid.to(self.scaling.loc)
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:

@@ -31,7 +31,7 @@ from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP, over
 from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.seeds import Seed, stratified
 from dgm.settings import setting
 from dgm.space import Space
@@ -74,7 +74,7 @@ class DDPM(nn.Module):
         outputs = space.shape[0] * (2 if config.variance == "learnt" else 1)
         self.network = Denoiser(space.shape, outputs=outputs, width=config.width, classes=config.classes)
         options = {} if config.sampler == "ddim" or config.variance == "learnt" else {"variance": config.variance}
-        self.solving = Solving(solver=config.sampler, steps=config.sampling_steps, clamp=True, options=options)
+        self.sampler = SamplerConfig(solver=config.sampler, steps=config.sampling_steps, clamp=True, options=options)
         self.estimate_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -29,7 +29,7 @@ from dgm.processes.gaussian import LinearVE, over
 from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
@@ -65,7 +65,7 @@ class EDM(nn.Module):
         self.path = LinearVE(SIGMA_MAX)
         self.sigma_data = 0.5 if space.discrete or space.bounds else 1.0  # of images in [-1, 1], as in the paper
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
-        self.solving = Solving(solver="heun", steps=config.sampling_steps, spacing="karras")
+        self.sampler = SamplerConfig(solver="heun", steps=config.sampling_steps, spacing="karras")
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

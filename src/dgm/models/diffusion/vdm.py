@@ -34,7 +34,7 @@ from dgm.processes.gaussian import GaussianPath, over
 from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.seeds import Seed, stratified
 from dgm.settings import setting
 from dgm.space import Space
@@ -74,7 +74,7 @@ class VDM(nn.Module):
             width=config.width,
             classes=config.classes,
         )
-        self.solving = Solving(solver="ancestral", steps=config.sampling_steps)
+        self.sampler = SamplerConfig(solver="ancestral", steps=config.sampling_steps)
         self.estimate_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -29,7 +29,7 @@ from dgm.processes.gaussian import GaussianPath, LinearVP, Straight
 from dgm.processes.parameterisation import Prediction, prediction, quantity
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
@@ -65,7 +65,7 @@ class FlowMatching(nn.Module):
         self.path = PATHS[config.path]()
         self.t_min = 0.0 if config.path == "straight" else 1e-3  # where the other's velocity has no bound
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
-        self.solving = Solving(solver=config.solver, steps=config.sampling_steps)
+        self.sampler = SamplerConfig(solver=config.solver, steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -36,7 +36,7 @@ from dgm.processes.gaussian import Straight, over
 from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import flow_density
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
@@ -46,7 +46,7 @@ PACE = 0.01  # of the times as the network is told them: its waves, made for ste
 
 
 class MeanFlow(nn.Module):
-    """Predicts the average velocity. ``solving`` is for those who follow u(z, t, t), as a flow's velocity.
+    """Predicts the average velocity. ``sampler`` integrates u(z, t, t), the instantaneous velocity.
 
     Example:
         >>> model = MeanFlow(Space.continuous((2,)), MeanFlow.Config())
@@ -72,7 +72,7 @@ class MeanFlow(nn.Module):
         self.space, self.config = space, config
         self.scaling = Scaling(space)
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes, times=2)
-        self.solving = Solving(solver="heun", steps=30)
+        self.sampler = SamplerConfig(solver="heun", steps=30)
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -30,7 +30,7 @@ from dgm.networks.embeddings import check_labels, hidden_labels
 from dgm.processes.parameterisation import Prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
@@ -63,7 +63,7 @@ class OTCFM(nn.Module):
         self.space, self.config = space, config
         self.matching = FlowMatching(space, FlowMatching.Config(width=config.width, classes=config.classes))
         self.scaling, self.path, self.t_min = self.matching.scaling, self.matching.path, self.matching.t_min
-        self.solving = Solving(solver="heun", steps=config.sampling_steps)
+        self.sampler = SamplerConfig(solver="heun", steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -31,7 +31,7 @@ from dgm.networks.embeddings import check_labels, hidden_labels
 from dgm.processes.parameterisation import Prediction
 from dgm.protocols import Batch, Labels, Model, PerExample, State
 from dgm.samplers import diffusion, flow_density
-from dgm.samplers.diffusion import Solving, denoiser
+from dgm.samplers.diffusion import SamplerConfig, denoiser
 from dgm.samplers.ode import integrate
 from dgm.samplers.probability_flow import velocity
 from dgm.seeds import Seed, streams
@@ -72,7 +72,7 @@ class RectifiedFlow(nn.Module):
         self.teacher = copy.deepcopy(self.matching.network).requires_grad_(False)
         self.register_buffer("step", torch.tensor(0))
         self.scaling, self.path, self.t_min = self.matching.scaling, self.matching.path, self.matching.t_min
-        self.solving = Solving(solver="euler", steps=config.sampling_steps)
+        self.sampler = SamplerConfig(solver="euler", steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

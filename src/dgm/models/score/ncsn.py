@@ -34,7 +34,7 @@ from dgm.processes.gaussian import VarianceExploding, over
 from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
@@ -75,7 +75,9 @@ class NCSN(nn.Module):
         self.path = VarianceExploding(config.sigma_min, config.sigma_max)
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
         options = {"langevin_steps": config.steps, "step_size": config.step_size}
-        self.solving = Solving(solver="annealed_langevin", steps=config.levels, spacing="log_snr", options=options)
+        self.sampler = SamplerConfig(
+            solver="annealed_langevin", steps=config.levels, spacing="log_snr", options=options
+        )
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -39,7 +39,7 @@ from dgm.processes.gaussian import GaussianPath, LinearVP, SubVP, VarianceExplod
 from dgm.processes.parameterisation import Prediction, prediction
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import diffusion, flow_density
-from dgm.samplers.diffusion import Solving
+from dgm.samplers.diffusion import SamplerConfig
 from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
@@ -83,7 +83,7 @@ class ScoreSDE(nn.Module):
         self.path = paths[config.path]()
         self.t_min = 1e-5 if config.path == "ve" else 1e-3
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
-        self.solving = Solving(solver="predictor_corrector", steps=config.sampling_steps, clamp=True)
+        self.sampler = SamplerConfig(solver="predictor_corrector", steps=config.sampling_steps, clamp=True)
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

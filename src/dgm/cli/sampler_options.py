@@ -1,4 +1,4 @@
-"""What the options of `dgm sample` say of a model that undoes noise: its solver and its guidance."""
+"""The options of `dgm sample` for diffusion, score and flow models: the sampler and the guidance."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dgm.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
     from dgm.protocols import Model
-    from dgm.samplers.diffusion import Solving
+    from dgm.samplers.diffusion import SamplerConfig
 
-SOLVING = ("solver", "steps", "spacing", "eta")
-GUIDING = ("guidance", "guidance_interval", "autoguidance")
+SAMPLER = ("solver", "steps", "spacing", "eta")
+GUIDANCE = ("guidance", "guidance_interval", "autoguidance")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,42 +26,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--spacing", help="of the steps: uniform, quadratic, log_snr or karras (the model's own)")
     group.add_argument("--eta", type=real(0, 1), help="noise of a DDIM step, from 0 to ancestral sampling's 1 (0)")
     group.add_argument(
-        "--guidance", type=real(0, 100), help="how far towards the label, or away from the worse run (1: not)"
+        "--guidance",
+        type=real(0, 100),
+        help="scale of the guidance towards the label, or away from the weak run (1: none)",
     )
     group.add_argument("--guidance-interval", type=real(0, 1), nargs=2, help="times within which it guides (0 1)")
-    group.add_argument("--autoguidance", metavar="RUN", help="a run of a worse model of the same data, to go away from")
+    group.add_argument(
+        "--autoguidance", metavar="RUN", help="the run of a weak model of the same data, to guide away from"
+    )
 
 
 def options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
-    """What `dgm.samplers.diffusion.trajectory` is told besides; nothing where nothing was asked for.
+    """Keyword arguments for `dgm.samplers.diffusion.trajectory`; empty where no option is given.
 
-    A model with a sampler of its own takes the steps, and nothing else.
+    A model with its own sampler accepts the number of steps and no other option.
 
     Raises:
-        Unsupported: Where the model, or the solver, has no use for what was asked for.
+        Unsupported: If the model or the solver does not support an option.
     """
     from dgm.protocols import Denoising
 
-    asked = [name for name in SOLVING + GUIDING if getattr(args, name) is not None]
-    if not asked:
+    given = [name for name in SAMPLER + GUIDANCE if getattr(args, name) is not None]
+    if not given:
         return {}
-    if asked == ["steps"] and not isinstance(model, Denoising) and hasattr(model.config, "sampling_steps"):
+    if given == ["steps"] and not isinstance(model, Denoising) and hasattr(model.config, "sampling_steps"):
         model.config = replace(model.config, sampling_steps=args.steps)
         return {}
     if not isinstance(model, Denoising):
-        wrong = f"{type(model).__name__} undoes no noise and takes no --{asked[0].replace('_', '-')}"
+        wrong = f"{type(model).__name__} undoes no noise and takes no --{given[0].replace('_', '-')}"
         raise Unsupported(wrong, "leave it out, or sample a diffusion, score or flow-matching model of `dgm models`")
-    return {"solving": solving(args, model)} | guiding(args, model)
+    return {"sampler": sampler_config(args, model)} | guidance_options(args, model)
 
 
-def solving(args: argparse.Namespace, model: Model) -> Solving:
-    """The model's own way with what was asked for in its place; another solver starts from its own defaults."""
+def sampler_config(args: argparse.Namespace, model: Model) -> SamplerConfig:
+    """The model's sampler with the given options replaced; another solver starts from its own defaults."""
     from dgm.samplers.solvers import SOLVERS
 
     chosen = {name: getattr(args, name) for name in ("steps", "spacing") if getattr(args, name) is not None}
-    if args.solver not in (None, model.solving.solver):
+    if args.solver not in (None, model.sampler.solver):
         chosen |= {"solver": args.solver, "options": {}}
-    found: Solving = replace(model.solving, **chosen)
+    found: SamplerConfig = replace(model.sampler, **chosen)
     if args.eta is None:
         return found
     if "eta" not in inspect.signature(SOLVERS[found.solver].solve).parameters:
@@ -70,7 +74,7 @@ def solving(args: argparse.Namespace, model: Model) -> Solving:
     return replace(found, options={**found.options, "eta": args.eta})
 
 
-def guiding(args: argparse.Namespace, model: Model) -> dict[str, Any]:
+def guidance_options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     if args.guidance is None:
         if args.guidance_interval or args.autoguidance:
             raise BadInput("guidance was asked for without its strength", "give --guidance too, such as 2")
@@ -83,7 +87,7 @@ def guiding(args: argparse.Namespace, model: Model) -> dict[str, Any]:
         if not low < high:
             raise BadInput(f"--guidance-interval must be two times from 0 to 1, got {low} {high}", "0 is data, 1 noise")
     if args.autoguidance:
-        return {"guide": partial(guidance.autoguidance, worse=worse(args.autoguidance, model), **how)}
+        return {"guide": partial(guidance.autoguidance, weak=weak_model(args.autoguidance, model), **how)}
     if not getattr(model.config, "classes", 0):
         wrong = "this model was trained without labels, which --guidance would lead to"
         raise Unsupported(wrong, "leave it out, give --autoguidance, or train with --conditional")
@@ -92,8 +96,8 @@ def guiding(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     return {"guide": partial(guidance.classifier_free, **how)}
 
 
-def worse(path: str, model: Model) -> Model:
-    """The model to go away from, of the same data and labels."""
+def weak_model(path: str, model: Model) -> Model:
+    """The weak model of autoguidance, trained on the same data and labels."""
     import dgm
     from dgm.protocols import Denoising
 
@@ -106,4 +110,4 @@ def worse(path: str, model: Model) -> Model:
         wrong = f"{path} knows {found.config.classes} labels, this run {model.config.classes}"
     else:
         return found
-    raise BadInput(wrong, "name a worse run of this model")
+    raise BadInput(wrong, "name a weaker run of this model")

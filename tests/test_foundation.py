@@ -163,6 +163,11 @@ class TestSettings:
         config = model_class("vae").Config
         with pytest.raises(UnknownName, match="did you mean 'latent'"):
             build(config, {"latnt": 3}, what="vae")
+        renamed = "'unlabelled' was renamed to 'condition_dropout'; use the new name"
+        with pytest.raises(UnknownName, match=renamed):
+            build(model_class("ddpm").Config, {"unlabelled": 0.2}, what="ddpm")
+        with pytest.raises(UnknownName, match="no option of vae is called 'unlabelled'"):
+            build(config, {"unlabelled": 0.2}, what="vae")
         with pytest.raises(BadInput, match="latent must be at least 1, got 0"):
             build(config, {"latent": 0}, what="vae")
         with pytest.raises(BadInput, match="latent must be a whole number, got 'x'; its default is 16"):

@@ -7,7 +7,10 @@ Anything that is not a `DgmError` is a bug in dgm.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+# old names of settings, options and laws -> the names that replaced them
+RENAMED: Mapping[str, str] = {"unlabelled": "condition_dropout"}
 
 
 class DgmError(Exception):
@@ -27,8 +30,12 @@ class UnknownName(DgmError):
 
     @classmethod
     def of(cls, what: str, name: str, known: Iterable[str]) -> UnknownName:
-        """The error for ``name``, with the nearest of the ``known`` names or all of them."""
+        """The error for ``name``, with the name that replaced it, the nearest of the ``known`` names or all of them."""
         known = sorted(known)
+        old = name.removeprefix("--").removeprefix("model.")
+        new = name.removesuffix(old) + RENAMED.get(old, old)
+        if new != name and new in known:
+            return cls(f"the {what} '{name}' was renamed to '{new}'", "use the new name")
         near = difflib.get_close_matches(name, known, n=1)
         return cls(
             f"no {what} is called '{name}'", f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"

@@ -6,13 +6,13 @@ import pytest
 import torch
 from correlated import dense
 
-from dgm.editing.operators import Average, Blur, Grey, Masked, Operator, cosines
+from dgm.editing.operators import AveragePooling, Blur, Grey, Masked, Operator, cosines
 from dgm.errors import BadInput
 
 KNOWN = torch.tensor([[True, False, True, True]]).expand(2, 4)
 OPERATORS: list[tuple[Operator, tuple[int, int, int]]] = [
     (Masked(KNOWN), (2, 2, 4)),
-    (Average(2), (3, 4, 6)),
+    (AveragePooling(2), (3, 4, 6)),
     (Grey(), (3, 2, 3)),
     (Blur((4, 5), 0.8), (2, 4, 5)),
     (Blur((6, 6), 2.0, least=0.05), (1, 6, 6)),
@@ -64,6 +64,6 @@ def test_cosines_are_orthonormal() -> None:
 
 def test_what_has_no_measurement_is_refused() -> None:
     with pytest.raises(BadInput, match="7 × 8 pixels cannot be parted into blocks of 2"):
-        Average(2)(torch.zeros(1, 1, 7, 8))
+        AveragePooling(2)(torch.zeros(1, 1, 7, 8))
     with pytest.raises(BadInput, match="above 0, got 0"):
         Blur((4, 4), 0.0)

@@ -7,7 +7,7 @@ import torch
 from correlated import Correlated, dense, smooth
 from torch import Tensor
 
-from dgm.editing.operators import Average, Blur, Masked, Operator
+from dgm.editing.operators import AveragePooling, Blur, Masked, Operator
 from dgm.editing.resampling import Resampling
 from dgm.editing.restore import conditioned, inpaint, prior, restore, walk
 from dgm.errors import BadInput
@@ -62,7 +62,13 @@ def test_in_painting_comes_to_the_posterior_the_more_it_is_resampled(
 
 @pytest.mark.parametrize(
     ("operator", "noise_std"),
-    [(Masked(UPPER), 0.5), (Average(2), 0.0), (Average(2), 0.2), (Blur((4, 4), 1.0), 0.2), (Masked(EVERYTHING), 0.5)],
+    [
+        (Masked(UPPER), 0.5),
+        (AveragePooling(2), 0.0),
+        (AveragePooling(2), 0.2),
+        (Blur((4, 4), 1.0), 0.2),
+        (Masked(EVERYTHING), 0.5),
+    ],
     ids=["noisy mask", "average", "noisy average", "noisy blur", "noise alone"],
 )
 def test_samples_follow_the_posterior(model: Correlated, operator: Operator, noise_std: float) -> None:
@@ -77,7 +83,9 @@ def test_samples_follow_the_posterior(model: Correlated, operator: Operator, noi
 
 
 @pytest.mark.parametrize("path", [CosineVP(), LinearVE(10.0), Straight()], ids=lambda path: type(path).__name__)
-@pytest.mark.parametrize("operator", [Masked(UPPER), Average(2), Blur((4, 4), 1.5)], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize(
+    "operator", [Masked(UPPER), AveragePooling(2), Blur((4, 4), 1.5)], ids=lambda a: type(a).__name__
+)
 def test_without_noise_what_was_measured_is_measured_again(path: GaussianPath, operator: Operator) -> None:
     model = Correlated(SHAPE, smooth(4, 4), path=path)
     y = operator(model.draw(5))
@@ -114,7 +122,9 @@ def test_the_walk_goes_back_and_ends() -> None:
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.1, 0.3, 2.0])
-@pytest.mark.parametrize("operator", [Masked(UPPER), Average(2), Blur((4, 4), 0.9)], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize(
+    "operator", [Masked(UPPER), AveragePooling(2), Blur((4, 4), 0.9)], ids=lambda a: type(a).__name__
+)
 def test_a_step_is_the_formulas_of_the_page_in_the_basis_of_the_operator(operator: Operator, noise_std: float) -> None:
     """Its mean and its covariance, from numpy's own decomposition of A; every step is affine in its noise.
 
@@ -210,5 +220,5 @@ def test_how_much_noise_a_measurement_has_says_where_it_goes_back_no_more(monkey
     monkeypatch.setattr("dgm.editing.restore.walk", lambda *_, enough: seen.append(enough) or iter(()))
     y = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
     for noise_std in (0.0, 0.2):
-        list(restore(model, y, Average(2), noise_std=noise_std, seed=0))
+        list(restore(model, y, AveragePooling(2), noise_std=noise_std, seed=0))
     assert seen == [None, 0.5 / 0.2]

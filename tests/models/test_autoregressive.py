@@ -125,20 +125,24 @@ def test_temperature_zero_is_the_likeliest_and_top_one_too() -> None:
     greedy = torch.zeros(1, 4, dtype=torch.long)
     for d in range(4):
         greedy[:, d] = model.conditionals(greedy)[:, d].argmax(-1)
-    for choice in (sequential.Choice(temperature=0.0), sequential.Choice(top_k=1), sequential.Choice(top_p=1e-9)):
-        x = list(sequential.trajectory(model, 3, seed=0, choice=choice))[-1].x
+    for decoding in (
+        sequential.DecodingOptions(temperature=0.0),
+        sequential.DecodingOptions(top_k=1),
+        sequential.DecodingOptions(top_p=1e-9),
+    ):
+        x = list(sequential.trajectory(model, 3, seed=0, decoding=decoding))[-1].x
         assert torch.equal(x, greedy.expand(3, -1))
 
 
 def test_the_nucleus_by_hand() -> None:
     logits = torch.tensor([[0.5, 0.1, 0.3, 0.1]]).log()
-    kept = sequential.truncated(logits, sequential.Choice(top_p=0.6)).isfinite()
+    kept = sequential.truncated(logits, sequential.DecodingOptions(top_p=0.6)).isfinite()
     assert kept.tolist() == [[True, False, True, False]]
-    kept = sequential.truncated(logits, sequential.Choice(top_k=1, top_p=0.99)).isfinite()
+    kept = sequential.truncated(logits, sequential.DecodingOptions(top_k=1, top_p=0.99)).isfinite()
     assert kept.tolist() == [[True, False, False, False]]
-    halves = sequential.truncated(torch.zeros(1, 2), sequential.Choice(top_p=0.5)).isfinite()
+    halves = sequential.truncated(torch.zeros(1, 2), sequential.DecodingOptions(top_p=0.5)).isfinite()
     assert halves.sum() == 1  # the first has all of p already
-    kept = sequential.truncated(torch.tensor([[0.0, 3.0, 1.0, 2.0]]), sequential.Choice(top_k=2))
+    kept = sequential.truncated(torch.tensor([[0.0, 3.0, 1.0, 2.0]]), sequential.DecodingOptions(top_k=2))
     assert kept.tolist() == [[-torch.inf, 3.0, -torch.inf, 2.0]]
 
 

@@ -83,7 +83,7 @@ def test_the_networks_earliest_time_bounds_the_grid() -> None:
 
 
 def test_training_is_that_of_the_ddpm_with_the_same_settings() -> None:
-    shared = {"steps": 7, "schedule": "linear", "width": 16, "classes": 3, "unlabelled": 0.7}
+    shared = {"steps": 7, "schedule": "linear", "width": 16, "classes": 3, "condition_dropout": 0.7}
     model = DDIM(Space.continuous((2,)), DDIM.Config(**shared))  # type: ignore[arg-type]
     assert model.ddpm.config == DDPM.Config(**shared)  # type: ignore[arg-type]
 

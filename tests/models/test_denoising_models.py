@@ -80,7 +80,7 @@ def test_every_level_of_training_is_drawn_alike(name: str, config: dict[str, Any
 
 @each_model
 def test_labels_are_hidden_from_training_as_often_as_asked_and_never_elsewhere(name: str) -> None:
-    calls, n = asked(model := made(name, classes=3, unlabelled=0.3)), 1000
+    calls, n = asked(model := made(name, classes=3, condition_dropout=0.3)), 1000
     x, y = torch.randn(n, 2, dtype=torch.float64), torch.arange(n) % 3
     if name == "ot_cfm":
         x, y = x[:60].repeat(17, 1)[:n], y  # pairs of few are found fast
@@ -95,7 +95,7 @@ def test_labels_are_hidden_from_training_as_often_as_asked_and_never_elsewhere(n
 
 
 def test_reflow_hides_the_labels_of_its_own_pairs() -> None:
-    calls = asked(model := made("rectified_flow", classes=3, unlabelled=0.3).eval())
+    calls = asked(model := made("rectified_flow", classes=3, condition_dropout=0.3).eval())
     model.step.fill_(model.config.reflow_after + 1)
     model.loss(torch.randn(2000, 2, dtype=torch.float64), torch.arange(2000) % 3)
     assert (calls[0][2] == 3).double().mean().item() == pytest.approx(0.3, abs=4 * (0.21 / 2000) ** 0.5)

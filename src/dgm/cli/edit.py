@@ -221,9 +221,9 @@ def restored(
 
 
 def superres(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
-    from dgm.editing.operators import Average
+    from dgm.editing.operators import AveragePooling
 
-    return restored(lambda args, space: Average(args.factor), args, model, about)
+    return restored(lambda args, space: AveragePooling(args.factor), args, model, about)
 
 
 def colourise(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:

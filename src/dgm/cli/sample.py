@@ -84,19 +84,19 @@ def run(args: argparse.Namespace) -> int:
     import dgm
     from dgm import memory
     from dgm.runs import Run
-    from dgm.samplers.sequential import Choice
+    from dgm.samplers.sequential import DecodingOptions
 
     own.trust(args, args.run, *filter(None, [args.autoguidance]))
     model, about = dgm.load(args.run), Run(args.run).config["data"]
     label = labels.number(args.label, model, about)
-    choice = Choice(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+    decoding = DecodingOptions(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     given, observed = start(args, model.space, about)
-    if not continues(model) and (given is not None or choice != Choice()):
+    if not continues(model) and (given is not None or decoding != DecodingOptions()):
         wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing and has no temperature"
         raise Unsupported(wrong, "leave those options out, or sample an autoregressive model of `dgm models`")
     options = sampler_options.options(args, model)
     if continues(model):
-        options = {"given": given, "observed": observed, "choice": choice}
+        options = {"given": given, "observed": observed, "decoding": decoding}
     if args.mean:
         if not hasattr(model, "sample_mean"):
             wrong = f"{type(model).__name__} has no decoder whose mean could be shown"

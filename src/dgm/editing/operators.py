@@ -68,7 +68,7 @@ class Masked(Tight):
         return y * self.known
 
 
-class Average(Tight):
+class AveragePooling(Tight):
     """The mean of each block of factor × factor pixels."""
 
     def __init__(self, factor: int) -> None:

@@ -21,7 +21,7 @@ from dgm.seeds import Seed, streams
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class DecodingOptions:
     """How a value is chosen from its conditional.
 
     Attributes:
@@ -49,7 +49,7 @@ class Choice:
         return self.top_k > 0 or self.top_p < 1
 
 
-PLAIN = Choice()
+PLAIN = DecodingOptions()
 
 
 def trajectory(
@@ -60,7 +60,7 @@ def trajectory(
     seed: Seed = None,
     given: Batch | None = None,
     observed: int = 0,
-    choice: Choice = PLAIN,
+    decoding: DecodingOptions = PLAIN,
     cached: bool = True,
 ) -> Iterator[State]:
     """A dimension a step.
@@ -74,7 +74,7 @@ def trajectory(
         Unsupported: For top-k or top-p of a model that gives no number to each value.
     """
     space, device = model.space, next(model.parameters()).device
-    if choice.truncates and model.observed.outputs != space.values:
+    if decoding.truncates and model.observed.outputs != space.values:
         raise Unsupported("top-k and top-p need a table of values, which this model has not", "use the temperature")
     noise = streams(n, seed, device)
     y = sampled_labels(y, model, noise)
@@ -83,19 +83,19 @@ def trajectory(
     if given is not None:
         kept = reading_order(space)[:observed]
         x.view(n, -1)[:, kept] = given.flatten(1)[:, kept].to(x)
-    return filled(model, x, y, u, observed, choice, cached=cached)
+    return filled(model, x, y, u, observed, decoding, cached=cached)
 
 
 @torch.inference_mode()
 def filled(
-    model: Model, x: Batch, y: Labels | None, u: Tensor, observed: int, choice: Choice, *, cached: bool
+    model: Model, x: Batch, y: Labels | None, u: Tensor, observed: int, decoding: DecodingOptions, *, cached: bool
 ) -> Iterator[State]:
     """Fills ``x`` dimension by dimension. It was made outside, so that it can be trained on afterwards."""
     flat, order = x.view(len(x), -1), reading_order(model.space)
     steps = model.steps(x, y) if cached else naive_steps(model, x, y)
     for i, outputs in enumerate(steps):
         if i >= observed:
-            flat[:, order[i]] = draw(model, outputs, u[:, i], order[i], choice)
+            flat[:, order[i]] = draw(model, outputs, u[:, i], order[i], decoding)
         yield State(x, i + 1, len(order))
 
 
@@ -112,24 +112,24 @@ def naive_steps(model: Model, x: Batch, y: Labels | None) -> Iterator[Tensor]:
         yield to_sequence(model.conditionals(x, y), model.space)[:, i]
 
 
-def draw(model: Model, outputs: Tensor, u: Tensor, dim: int, choice: Choice) -> Tensor:
-    if choice.temperature == 0 and outputs.shape[-1] == model.space.values:
+def draw(model: Model, outputs: Tensor, u: Tensor, dim: int, decoding: DecodingOptions) -> Tensor:
+    if decoding.temperature == 0 and outputs.shape[-1] == model.space.values:
         return outputs.argmax(-1).to(model.space.dtype)
-    if choice.temperature != 1:
-        outputs = model.observed.tempered(outputs, max(choice.temperature, 1e-6))
-    if choice.truncates:
-        outputs = truncated(outputs, choice)
+    if decoding.temperature != 1:
+        outputs = model.observed.tempered(outputs, max(decoding.temperature, 1e-6))
+    if decoding.truncates:
+        outputs = truncated(outputs, decoding)
     return model.observed.sample(outputs, u, dim)
 
 
-def truncated(logits: Tensor, choice: Choice) -> Tensor:
+def truncated(logits: Tensor, decoding: DecodingOptions) -> Tensor:
     """Logits (B, K) with all but the likeliest values at minus infinity.
 
     Source: for the nucleus, arXiv:1904.09751, equation 2; the value that crosses p is kept.
     """
     ranked, places = logits.sort(-1, descending=True)
     before = ranked.softmax(-1).cumsum(-1) - ranked.softmax(-1)
-    dropped = before >= choice.top_p
-    if choice.top_k:
-        dropped[:, choice.top_k :] = True
+    dropped = before >= decoding.top_p
+    if decoding.top_k:
+        dropped[:, decoding.top_k :] = True
     return torch.empty_like(logits).scatter(-1, places, ranked.masked_fill(dropped, -torch.inf))

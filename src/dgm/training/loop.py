@@ -22,9 +22,9 @@ from dgm.networks.embeddings import check_labels, set_label_shares
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
 from dgm.seeds import mix
 from dgm.training import checkpoint
-from dgm.training.average import Average
 from dgm.training.batches import Batches
 from dgm.training.devices import fabric_for, is_first_process, leave, random_states, refuse_missing_devices, summed
+from dgm.training.ema import EMA
 from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics, board_class
 from dgm.training.players import Player, factor, refuse_what_does_not_fit
@@ -146,7 +146,7 @@ class Training:
             model.load_state_dict({name: fabric.broadcast(tensor) for name, tensor in model.state_dict().items()})
         if fabric.device.type == "cpu" and not self.by_passes:
             refuse_what_does_not_fit(model, averaged=settings.ema > 0)
-        self.average = Average(model, 0 if self.by_passes else settings.ema)
+        self.ema = EMA(model, 0 if self.by_passes else settings.ema)
         rank, world = fabric.global_rank, fabric.world_size
         self.batches = Batches(
             self.dataset.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device
@@ -158,7 +158,7 @@ class Training:
             precision, self.note = choose(model, x, y if self.conditional else None, settings, fabric)
             self.settings = settings = replace(settings, precision=precision)
             self.seconds = time.monotonic() - began  # a budget pays for it
-        self.validation = Validation(model, self.average, self.dataset, settings, fabric, self.batches.in_epoch)
+        self.validation = Validation(model, self.ema, self.dataset, settings, fabric, self.batches.in_epoch)
         if self.is_game:
             self.loss = model.losses
         elif not self.by_passes:
@@ -222,7 +222,7 @@ class Training:
                 if at_once:
                     self.finite(self.step + 1, losses)
                 player.step(self.lr)
-            self.average.update(self.step)
+            self.ema.update(self.step)
             yield Losses(losses)
 
     def turns(self, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:
@@ -271,7 +271,7 @@ class Training:
         }
 
     def weights(self) -> dict[str, Tensor]:
-        return self.model.state_dict() | self.average.shadow
+        return self.model.state_dict() | self.ema.shadow
 
     def pause(self, guard: Guard) -> None:
         """Between two steps: saves when it is time, and leaves when asked to."""
@@ -296,7 +296,7 @@ class Training:
         random, values = random_states(self.fabric)
         if self.fabric.is_global_zero:
             tensors = labelled("random", random)
-            tensors |= labelled("model", self.model.state_dict()) | labelled("ema", self.average.shadow)
+            tensors |= labelled("model", self.model.state_dict()) | labelled("ema", self.ema.shadow)
             tensors |= labelled("best", self.validation.best)
             for name, player in self.players.items():
                 tensors |= labelled(f"optimiser/{name}", player.state())
@@ -318,7 +318,7 @@ class Training:
     def take(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """The state that a checkpoint holds."""
         runs.put(part(tensors, "model"), self.model, self.out or Path())
-        self.average.restore(part(tensors, "ema"))
+        self.ema.restore(part(tensors, "ema"))
         self.validation.restore(part(tensors, "best"), values)
         self.step, self.seconds = values["step"], values["seconds"]
         for name in values["players"]:

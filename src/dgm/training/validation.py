@@ -12,8 +12,8 @@ from torch import Tensor
 from dgm.data import Dataset
 from dgm.likelihood import at_once
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
-from dgm.training.average import Average
 from dgm.training.devices import summed
+from dgm.training.ema import EMA
 from dgm.training.precision import autocast
 from dgm.training.settings import Settings
 
@@ -40,9 +40,9 @@ class Validation:
     """
 
     def __init__(
-        self, model: Model, average: Average, dataset: Dataset, settings: Settings, fabric: Any, in_epoch: int
+        self, model: Model, ema: EMA, dataset: Dataset, settings: Settings, fabric: Any, in_epoch: int
     ) -> None:
-        self.model, self.average, self.fabric, self.split = model, average, fabric, dataset.validation
+        self.model, self.ema, self.fabric, self.split = model, ema, fabric, dataset.validation
         self.in_epoch = in_epoch
         one_loss = descends_one_loss(model) and len(self.split) > 0
         self.selects = settings.select == "best" and one_loss
@@ -85,7 +85,7 @@ class Validation:
     @torch.no_grad()
     def measure(self, step: int) -> float:
         """The mean loss, under noise that is the same each time."""
-        with torch.random.fork_rng(), self.average.applied(), autocast(self.fabric.device, self.precision):
+        with torch.random.fork_rng(), self.ema.applied(), autocast(self.fabric.device, self.precision):
             torch.manual_seed(SEED)
             self.model.eval()
             rows = torch.arange(len(self.split)).split(at_once(self.model))
@@ -95,7 +95,7 @@ class Validation:
         self.recent = [*self.recent[-2:], (step, loss)]
         if self.selects and loss < self.best_loss:
             self.best_loss, self.best_step = loss, step
-            weights = self.model.state_dict() | self.average.shadow
+            weights = self.model.state_dict() | self.ema.shadow
             self.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
         return loss
 

@@ -53,12 +53,14 @@ class DDIM(nn.Module):
         eta: float = setting(0.0, "noise in the sampler's steps: 0 none, 1 as much as DDPM's", low=0.0, high=1.0)
         sampling_steps: int = setting(50, "steps of the sampler and of the code", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
-        shared = {name: getattr(config, name) for name in ("steps", "schedule", "width", "classes", "unlabelled")}
+        shared = {
+            name: getattr(config, name) for name in ("steps", "schedule", "width", "classes", "condition_dropout")
+        }
         self.ddpm = DDPM(space, DDPM.Config(**shared))
         self.scaling, self.path, self.t_min = self.ddpm.scaling, self.ddpm.path, self.ddpm.t_min
         options = {"eta": config.eta}

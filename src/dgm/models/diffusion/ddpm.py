@@ -64,7 +64,7 @@ class DDPM(nn.Module):
         sampler: Literal["ddim", "ancestral"] = setting("ddim", "without noise in its steps, or with")
         sampling_steps: int = setting(50, "steps of the sampler; the bound is that of T", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class DDPM(nn.Module):
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """||eps - eps_theta(x_t, t)||² / D, 1 for an untrained network (equation 14), and the bound's part for v."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
+        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
         i, eps = torch.randint(1, self.config.steps + 1, (len(x),), device=x.device), torch.randn_like(x_0)
         t = (i / self.config.steps).to(x_0)
         x_t = self.path.corrupt(x_0, eps, t)

@@ -56,7 +56,7 @@ class EDM(nn.Module):
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(18, "steps of Heun's method, two evaluations each", low=2, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class EDM(nn.Module):
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """lambda(sigma) ||D - x_0||² / D with lambda = 1 / c_out²: ||F - what it should say||² (equation 8)."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
+        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
         sigma = (P_MEAN + P_STD * torch.randn(len(x), device=x.device)).exp().to(x_0)
         denoised = self.denoised(x_0 + over(sigma, x_0) * torch.randn_like(x_0), sigma, y)
         weight = (sigma.square() + self.sigma_data**2) / (sigma * self.sigma_data).square()

@@ -60,7 +60,7 @@ class VDM(nn.Module):
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(50, "steps of the sampler", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        unlabelled: float = setting(0.0, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(0.0, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class VDM(nn.Module):
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """The negative bound, in nats a dimension."""
-        y = hidden_labels(check_labels(y, self.config.classes), self.config.classes, self.config.unlabelled)
+        y = hidden_labels(check_labels(y, self.config.classes), self.config.classes, self.config.condition_dropout)
         prior, reconstruction, diffused = self.terms(x, y)
         return (prior + reconstruction + diffused) / self.space.dim
 

@@ -56,7 +56,7 @@ class FlowMatching(nn.Module):
         solver: Literal["euler", "heun"] = setting("heun", "of the ODE, for samples")
         sampling_steps: int = setting(30, "steps of the solver, for samples", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class FlowMatching(nn.Module):
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """||v(x_t, t) - d x_t / dt||² / D, t uniform (equation 23)."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
+        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
         eps = torch.randn_like(x_0)
         return self.loss_of_pairs(x_0, eps, y)
 

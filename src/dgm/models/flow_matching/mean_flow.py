@@ -63,7 +63,7 @@ class MeanFlow(nn.Module):
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(1, "steps of a sample", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     path, t_min = Straight(), 0.0
 
@@ -78,7 +78,7 @@ class MeanFlow(nn.Module):
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """2 (||u - (v - (t - r) du/dt)||² + c)^(1/2) (equations 9-11 and 22)."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
+        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
         r, t = self.times(x_0)
         eps = torch.randn_like(x_0)
         error = self.error(self.path.corrupt(x_0, eps, t), r, t, eps - x_0, y)

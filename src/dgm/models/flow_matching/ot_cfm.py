@@ -56,7 +56,7 @@ class OTCFM(nn.Module):
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(15, "steps of Heun's method, for samples", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class OTCFM(nn.Module):
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
         eps = torch.randn_like(x_0)
         eps = eps[pairs(x_0, eps) if y is None else pairs_within(x_0, eps, y)]
-        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
+        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
         return self.matching.loss_of_pairs(x_0, eps, y)
 
     def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:

@@ -62,12 +62,14 @@ class RectifiedFlow(nn.Module):
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(4, "steps of Euler's method, for samples", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
-        chosen = FlowMatching.Config(width=config.width, classes=config.classes, unlabelled=config.unlabelled)
+        chosen = FlowMatching.Config(
+            width=config.width, classes=config.classes, condition_dropout=config.condition_dropout
+        )
         self.matching = FlowMatching(space, chosen)
         self.teacher = copy.deepcopy(self.matching.network).requires_grad_(False)
         self.register_buffer("step", torch.tensor(0))
@@ -83,7 +85,9 @@ class RectifiedFlow(nn.Module):
             return self.matching.loss(x, y)
         y = check_labels(y, self.config.classes)
         x_0, eps, y = self.pairs(torch.randn_like(self.scaling(x)), y)
-        return self.matching.loss_of_pairs(x_0, eps, hidden_labels(y, self.config.classes, self.config.unlabelled))
+        return self.matching.loss_of_pairs(
+            x_0, eps, hidden_labels(y, self.config.classes, self.config.condition_dropout)
+        )
 
     def _apply(self, *arguments: Any, **options: Any) -> RectifiedFlow:
         """Moves all but the step, which the processor reads: elsewhere each look at it would wait for the device."""

@@ -61,7 +61,7 @@ class NCSN(nn.Module):
         step_size: float = setting(0.6, "a step over the level's variance", low=1e-6)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     t_min = 1e-5  # where sigma is sigma_min; at 0 there is none
 
@@ -83,7 +83,7 @@ class NCSN(nn.Module):
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """||sigma s(x_t, sigma) + eps||² / 2D at one level, 1/2 for an untrained network (equations 5 and 6)."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
+        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
         levels = self.config.levels
         t = (torch.randint(levels, (len(x),), device=x.device) / (levels - 1)).clamp_min(self.t_min).to(x_0)
         eps = torch.randn_like(x_0)

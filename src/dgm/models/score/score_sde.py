@@ -66,7 +66,7 @@ class ScoreSDE(nn.Module):
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(200, "steps of predictor and corrector, for samples", low=1, high=100_000)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        unlabelled: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class ScoreSDE(nn.Module):
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """½ lambda ||s(x_t, t) + eps / sigma_t||² / D of one t (equation 7); ½ untrained with lambda = sigma²."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.unlabelled)
+        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
         t, weight = self.times(x_0.new_empty(len(x_0)).uniform_())
         eps = torch.randn_like(x_0)
         score = self.score(self.path.corrupt(x_0, eps, t), t, y)

@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights."""
+"""The exponential moving average (EMA) of the weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from dgm.protocols import Model
 
 
-class Average:
+class EMA:
     r"""theta' ← d theta' + (1 - d) theta with d = min(decay, (1 + step) / (10 + step)), so that short runs forget too.
 
     Args:

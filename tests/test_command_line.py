@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
+import json
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -151,6 +155,53 @@ def dgm_progress() -> type:
     from dgm.cli.terminal import Progress
 
     return Progress
+
+
+def test_an_interrupted_evaluation_keeps_what_was_measured(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But in the place of one that came to its end. A report asks for the rest."""
+    out, module = runs / "table" / "evaluation.json", importlib.import_module("dgm.evaluation.evaluate")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "memorisation", lambda *_: signal.raise_signal(signal.SIGINT))
+        done = dgm("evaluate table --data t.csv --samples 20 --features pixels", runs)
+        assert (done.returncode, done.stdout) == (130, ""), done.stderr
+        assert done.stderr.splitlines()[-2:] == [
+            f"dgm: what was measured so far is in {Path('table/evaluation.json')}",
+            "dgm: interrupted",
+        ]
+        part = json.loads(out.read_text(encoding="utf-8"))
+        assert [row["kind"] for row in part["likelihood"]] == ["exact"]
+        assert {"kernel", "frechet"} <= {row["name"] for row in part["metrics"]}
+        assert part["skipped"][-1] == {"what": "what comes after", "reason": "the evaluation was interrupted"}
+    assert (
+        "has not been evaluated since it was trained" in dgm("report table --data t.csv --out page.html", runs).stderr
+    )
+    said = dgm("evaluate table --data t.csv --samples 20 --features pixels", runs)
+    assert said.returncode == 0
+    whole = out.read_text(encoding="utf-8")
+    found = json.loads(whole)
+    assert found["likelihood"] == part["likelihood"]
+    assert found["memorisation"]["n_train"] == 48
+    assert found["skipped"] == part["skipped"][:-1]
+    assert max(map(len, said.stdout.splitlines())) <= 80
+    for row in found["metrics"]:
+        line = next(line for line in said.stdout.splitlines() if line.split("  ")[1] == row["name"])
+        assert line.split("   ")[-1] == f"{row['low']:.4g} … {row['high']:.4g}"
+        assert f" {row['value']:.5g}  " in line
+    monkeypatch.setattr(module, "memorisation", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert dgm("evaluate table --data t.csv --samples 20 --features pixels", runs).returncode == 130
+    assert out.read_text(encoding="utf-8") == whole
+
+
+@pytest.mark.parametrize(("command", "code"), [("check table", 141), ("models", 0)])
+def test_laws_that_nobody_waits_for_do_not_hold(runs: Path, command: str, code: int) -> None:
+    """`dgm check | head` ended with 0 after its first lines."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "dgm", *command.split()], cwd=runs, stdout=closed, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (code, b"")
 
 
 class Narrow(io.TextIOWrapper):

@@ -173,3 +173,24 @@ def test_report_renders_what_is_there_without_training(table, capsys):
     (table.parent / "empty").mkdir()
     assert main(["report", str(table.parent / "empty"), "--out", str(page)]) == 2
     assert "is no run directory and holds none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "[]",
+        "{",
+        '{"data": 3, "budget": 0.3, "samples": 30}',
+        '{"budget": 0.3}',
+        '{"data": {"name": "t", "options": {}}, "budget": "x", "samples": 1}',
+    ],
+)
+def test_a_comparison_that_is_damaged_is_refused_in_one_line(table, capsys, damaged):
+    out = table.parent / "out"
+    out.mkdir()
+    (out / "comparison.json").write_text(damaged, encoding="utf-8")
+    code, _ = compare(table, "--models", "gmm")
+    assert code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"dgm: {out / 'comparison.json'}")
+    assert said.count("\n") == 1

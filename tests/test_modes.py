@@ -13,6 +13,7 @@ import dgm
 from dgm import contracts
 from dgm.errors import BadInput
 from dgm.likelihood import Kind
+from dgm.protocols import Progressive
 from dgm.registry import MODELS, create, model_class
 from dgm.space import Space
 
@@ -51,6 +52,19 @@ def test_samples_are_of_evaluation_and_leave_the_mode_as_it_was(name: str) -> No
     assert modes(model) == before
     torch.testing.assert_close(dict(model.state_dict()), state, rtol=0, atol=0, equal_nan=True)
     assert torch.equal(x, model.eval().sample(6, seed=1))
+
+
+PROGRESSIVE = [name for name in MODELS if issubclass(model_class(name), Progressive)]
+
+
+@pytest.mark.parametrize("name", PROGRESSIVE)
+def test_each_step_of_a_trajectory_is_of_evaluation_and_leaves_the_mode_as_it_was(name: str) -> None:
+    """Kills: dropout kept in the states of a model in training, a model that is in evaluation between two states."""
+    model = stirred(name)
+    before = modes(model)
+    *_, last = (state.x.clone() for state in model.trajectory(6, seed=1) if modes(model) == before)
+    assert modes(model) == before
+    assert torch.equal(last, model.eval().sample(6, seed=1))
 
 
 EXACT = [name for name, spec in MODELS.items() if spec.likelihood == "exact"]

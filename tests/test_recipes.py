@@ -71,6 +71,6 @@ def test_a_recipe_reaches_its_figure_again(recipe: str, tmp_path: Path, data_roo
     assert train.main(["--config", recipe, "--out", str(tmp_path / "run")]) == 0
     run = runs.Run(tmp_path / "run")
     test = run.dataset().test
-    again = likelihoods(runs.load(tmp_path / "run"), test.x, test.y, "test", 1)[0]
+    again = next(likelihoods(runs.load(tmp_path / "run"), test.x, test.y, "test", 1))
     found = measured["likelihood"]["test"] if "likelihood" in measured else measured["evaluation"]["likelihood"][0]
     assert again["bits_per_dim"] == pytest.approx(found["bits_per_dim"], rel=0.02)

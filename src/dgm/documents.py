@@ -165,7 +165,16 @@ class Evaluation(TypedDict):
     memorisation: NotRequired[MemorisationPart | None]
     modes: NotRequired[ModesPart | None]
     features: NotRequired[dict[str, dict[str, Any]]]
+    interrupted: NotRequired[bool]
     provenance: ProvenancePart
+
+
+class Comparison(TypedDict):
+    """comparison.json"""
+
+    data: DataPart
+    budget: float
+    samples: int
 
 
 def read(path: Path) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
+S = TypeVar("S")
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -30,14 +31,28 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def evaluated(method: T) -> T:
-    """A function of a model, or a method of one, that runs in evaluation mode. It must not be a generator."""
+    """A function of a model, or a method of one, that runs in evaluation mode; of an iterator each step does.
+
+    Between two steps the model is in its own mode, since the caller may train it there.
+    """
 
     @functools.wraps(method)
     def in_evaluation(model: nn.Module, *args: Any, **options: Any) -> Any:
         with evaluating(model):
-            return method(model, *args, **options)
+            found = method(model, *args, **options)
+        return each_evaluated(model, found) if isinstance(found, Iterator) else found
 
     return cast(T, in_evaluation)
+
+
+def each_evaluated(model: nn.Module, steps: Iterator[S]) -> Iterator[S]:
+    end = object()
+    while True:
+        with evaluating(model):
+            step = next(steps, end)
+        if step is end:
+            return
+        yield cast(S, step)
 
 
 def device_of(model: nn.Module) -> torch.device:

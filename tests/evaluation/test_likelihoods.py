@@ -77,12 +77,12 @@ def test_the_part_that_is_estimated_depends_on_the_seed_alone(monkeypatch: pytes
     monkeypatch.setattr(module, "ESTIMATED_NUMBERS", 0)
     monkeypatch.setattr(Bounded, "log_prob_estimate", lambda self, x, y=None: x.mean(1))
     x = torch.arange(100.0)[:, None].expand(100, 4)
-    first, again, other = (likelihoods(Bounded(), x, None, "test", 1, seed)[1]["nats"] for seed in (0, 0, 1))
+    first, again, other = (list(likelihoods(Bounded(), x, None, "test", 1, seed))[1]["nats"] for seed in (0, 0, 1))
     assert first == again != other
 
 
 def test_a_small_set_is_estimated_whole() -> None:
-    assert likelihoods(Bounded(), torch.randn(2000, 4), None, "test", 1)[1]["n"] == 2000
+    assert list(likelihoods(Bounded(), torch.randn(2000, 4), None, "test", 1))[1]["n"] == 2000
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "vdm", "flow_matching"])
@@ -90,7 +90,7 @@ def test_diffusion_models_state_how_each_is_computed(name: str) -> None:
     space = Space.levels((1, 8, 8), 17)
     model = dgm.create(name, space, width=8)
     x = torch.randint(0, 17, (3, *space.shape), dtype=torch.uint8)
-    rows = likelihoods(model, x, None, "test", 1)
+    rows = list(likelihoods(model, x, None, "test", 1))
     assert "ODE to 0.0001, stochastic trace" in rows[-1]["method"]
     assert [row["kind"] for row in rows] == (["estimate"] if name == "flow_matching" else ["lower_bound", "estimate"])
 

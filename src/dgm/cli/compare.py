@@ -16,12 +16,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from dgm.cli import out as output
 from dgm.cli import own
-from dgm.cli.terminal import Progress
+from dgm.cli.terminal import Progress, Stdout
 from dgm.cli.values import whole
 from dgm.errors import BadInput, DgmError, Interrupted, Unsupported, one_line
 from dgm.registry import ONE_OF_EACH_FAMILY, create
@@ -95,7 +94,8 @@ def refuse_bad(names: list[str]) -> None:
 
 def refuse_another_comparison(out: Path, wanted: dict[str, Any]) -> None:
     """What is trained already may be used again only if it was trained for the same comparison."""
-    from dgm.runs import read_json, write_json
+    from dgm.documents import Comparison, checked, read
+    from dgm.runs import write_json
 
     path = out / "comparison.json"
     if not path.is_file():
@@ -104,7 +104,7 @@ def refuse_another_comparison(out: Path, wanted: dict[str, Any]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         write_json(wanted, path)
         return
-    held = read_json(path)
+    held = checked(read(path), Comparison, path)
     different = [name for name in wanted if held.get(name) != wanted[name]]
     if different:
         wrong = f"{out} holds a comparison with other {' and '.join(different)}"
@@ -192,6 +192,6 @@ def show(table: list[Row]) -> None:
             row.model,
             *(column.show(row.cells[column.key].value) if column.key in row.cells else "" for column in shown),
         )
-    Console().print(console)
+    Stdout().print(console)
     said = " or against those of a given label" if any(column.key in GIVEN for column in shown) else ""
     print(f"likelihoods in bits per dimension; kinds must not be ranked against one another{said}")

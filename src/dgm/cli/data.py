@@ -11,9 +11,9 @@ import argparse
 import json
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from dgm.cli.terminal import Stdout
 from dgm.data.table import SETS, found
 
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         table.add_column(column, no_wrap=column == "name")
     for row in document:
         table.add_row(row["name"], row["summary"], row["where"])
-    Console().print(table)
+    Stdout().print(table)
     print("Your own: a folder of images or of .wav files (labels from subfolders), .npy, .npz, .csv, .parquet or .txt.")
     return 0
 

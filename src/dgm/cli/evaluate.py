@@ -7,15 +7,20 @@ dgm evaluate runs/vae --samples 5000 --draws 16 --json
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import sys
+import textwrap
+from operator import itemgetter
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from dgm.cli import own
 from dgm.cli.terminal import Progress
 from dgm.cli.values import seed, whole
+
+WIDTH = 80  # letters of a line
+LINE = "{:<20}{:>11}   {:<24}{}"
+Z = 1.96  # half the width of a 95 % interval, in standard errors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,10 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dgm.evaluation import evaluate
     from dgm.evaluation.cautions import cautions
+    from dgm.report.collect import is_evaluated
     from dgm.runs import Run, load, write_json
 
     own.trust(args, args.run)
     model, trained = load(args.run), Run(args.run)
+    out = trained.path / "evaluation.json"
+
+    def keep(document: dict[str, Any]) -> None:
+        if not is_evaluated(trained):  # which says more than a part
+            write_json(document, out)
+            print(f"dgm: what was measured so far is in {out}", file=sys.stderr)
+
     with Progress("evaluating", quiet=args.json) as progress:
         document = evaluate(
             model,
@@ -53,8 +66,9 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             marginal=args.marginal,
             progress=progress.update,
+            keep=keep,
         )
-    write_json(document, trained.path / "evaluation.json")
+    write_json(document, out)
     said = cautions(document, trained.metrics(), trained.config)
     if args.json:
         print(json.dumps(document, indent=2))
@@ -66,36 +80,47 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(document: dict[str, Any], *, tokens: bool) -> None:
-    table = Table(box=None, header_style="bold")
-    for column in ("what", "value", "95 % interval", "real data", "of"):
-        table.add_column(column)
+    """What was measured, in lines of at most `WIDTH` letters: headings are folded, numbers are not."""
+    print(LINE.format("", "value", "95 % interval", "real data").rstrip())
     for row in document["likelihood"]:
-        spread = 1.96 * row["bits_per_dim_se"]
-        low, high = row["bits_per_dim"] - spread, row["bits_per_dim"] + spread
-        kind, how = row["kind"].replace("_", " "), f"{row['split']}, N = {row['n']:,}; {row['method']}"
-        of = "log p(x|y)" if row["condition"] else "log p(x)"
-        table.add_row(f"bits/dim of {of}, {kind}", f"{row['bits_per_dim']:.4g}", f"{low:.4g} … {high:.4g}", "", how)
-        low, high = (row["nats"] + sign * 1.96 * row["nats_se"] for sign in (-1, 1))
-        table.add_row(f"{of} in nats, {kind}", f"{row['nats']:.5g}", f"{low:.5g} … {high:.5g}", "", how)
+        of = f"{'log p(x|y)' if row['condition'] else 'log p(x)'}, {row['kind'].replace('_', ' ')}"
+        heading(f"{of}: {row['split']}, N = {row['n']:,}; {row['method']}")
+        for name, unit in (("bits/dim", "bits_per_dim"), ("nats", "nats")):
+            half = Z * row[f"{unit}_se"]
+            number(name, row[unit], (row[unit] - half, row[unit] + half))
         if tokens:
-            table.add_row("perplexity a token", f"{row['perplexity']:.4g}", "", "", how)
-    for row in document["metrics"]:
-        level = row["reference"]
-        real = f"{level['value']:.4g} ({level['low']:.4g} … {level['high']:.4g})" if level else ""
-        numbers = (f"{row['value']:.4g}", f"{row['low']:.4g} … {row['high']:.4g}", real)
-        table.add_row(row["name"].replace("_", " "), *numbers, f"{row['features']}, N = {row['n_generated']}")
+            number("perplexity a token", row["perplexity"])
+    for features, rows in itertools.groupby(document["metrics"], key=itemgetter("features")):
+        found = list(rows)
+        heading(
+            f"{features} features: N = {found[0]['n_generated']:,} beside {found[0]['n_real']:,} of {found[0]['split']}"
+        )
+        for row in found:
+            level = row["reference"] and (row["reference"]["low"], row["reference"]["high"])
+            number(row["name"].replace("_", " "), row["value"], (row["low"], row["high"]), level)
     if copied := document.get("memorisation"):
-        table.add_row(
-            "copies", f"{copied['share']:.1%}", "", f"held out: {copied['held_out_share']:.1%}", copied["rule"]
-        )
-    if found := document.get("modes"):
-        table.add_row("labels found", f"{found['found']} of {found['of']}", "", "", found["rule"])
+        heading(f"copies: {copied['rule']}")
+        shares = f"{copied['share']:.1%}", f"{copied['held_out_share']:.1%}"
+        print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
+    if found_labels := document.get("modes"):
+        heading(found_labels["rule"])
+        print(LINE.format("  labels found", f"{found_labels['found']} of {found_labels['of']}", "", "").rstrip())
     if made := document.get("samples"):
-        table.add_row(
-            "samples a second", f"{made['per_second']:.4g}", "", "", f"{made['threads']} threads, {made['device']}"
-        )
-    Console().print(table)
+        heading(f"{made['n']:,} samples: {made['threads']} threads, {made['device']}")
+        number("samples a second", made["per_second"])
+    print()
     if beside := document["reference"]:
-        print(f"real data: held-out examples in the samples' place ({beside['of']}), beside {beside['real']}")
+        heading(f"real data: held-out examples in the samples' place ({beside['of']}), beside {beside['real']}")
     for left in document["skipped"]:
-        print(f"not measured: {left['what']}: {left['reason']}")
+        heading(f"not measured: {left['what']}: {left['reason']}")
+
+
+def heading(text: str) -> None:
+    print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
+
+
+def number(
+    name: str, value: float, interval: tuple[float, float] | None = None, level: tuple[float, float] | None = None
+) -> None:
+    spread, real = (f"{ends[0]:.4g} … {ends[1]:.4g}" if ends else "" for ends in (interval, level))
+    print(LINE.format(f"  {name}", f"{value:.5g}", spread, real).rstrip())

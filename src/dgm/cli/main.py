@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when it worked, 1 when what it looked for failed, 2 for a user's mistake, 128 and the signal's number when
-        interrupted.
+        interrupted, or when `dgm check` was read by nobody to its end.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a mark that a terminal cannot show is no error
@@ -101,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # the reader has gone (`dgm models | head`): keep Python from complaining as it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        # what is left of a list was not asked for; laws that were not looked at may be broken
+        return 128 + signal.SIGPIPE if arguments[0] == "check" else 0
     except (DgmError, OSError, MemoryError, RuntimeError) as error:
         line = one_line(error)
         if debug or line is None:

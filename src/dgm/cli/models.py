@@ -13,10 +13,10 @@ import inspect
 import json
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from dgm.cli.own import model_class
+from dgm.cli.terminal import Stdout
 from dgm.registry import MODELS, entry_point_models
 
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         table.add_column(column, no_wrap=column in ("name", "setting", "family", "likelihood"))
     for row in rows:
         table.add_row(*(str(row[str(column.header)]) for column in table.columns))
-    Console().print(table)
+    Stdout().print(table)
     return 0
 
 

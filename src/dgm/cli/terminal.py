@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, plain lines now and then elsewhere."""
+"""Tables on stdout; progress on stderr: a bar on a terminal, plain lines now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from rich.progress import Progress as Bar
 
 REDRAW_SECONDS = 0.1
 LOG_SECONDS = 10.0
+
+
+class Stdout(Console):
+    """Where a command's tables go. A reader that has gone is `dgm.cli.main`'s business, as it is of what is printed."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # the error that is being handled
 
 
 class Progress:

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -55,6 +55,7 @@ def evaluate(
     seed: int = 0,
     marginal: bool = False,
     progress: Progress = silent,
+    keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Likelihood, quality, coverage, copies and speed of a trained model.
 
@@ -66,6 +67,7 @@ def evaluate(
         draws: Random draws an example, for likelihoods that take any.
         marginal: Of a conditional model log p(x), summed over its labels, in place of log p(x|y).
         progress: Called with the share done and what comes next.
+        keep: Called with what was measured so far where the evaluation is interrupted, before that is passed on.
 
     Returns:
         Plain values, fit for JSON: ``likelihood``, ``samples``, ``metrics``, ``reference``, ``memorisation``,
@@ -82,22 +84,32 @@ def evaluate(
     real = dataset.splits[split]
     skipped = Skipped()
     document: dict[str, Any] = {"format": FORMAT, "likelihood": [], "metrics": [], "reference": None, "features": {}}
-    with torch.random.fork_rng(), skipped.on_failure("likelihood"):
-        torch.manual_seed(seed)
-        document["likelihood"] = likelihoods(
-            model, real.x, real.y, split, draws, seed, progress, marginal=marginal, skipped=skipped
-        )
-    if isinstance(model, Samplable):
-        with skipped.on_failure("samples"):
-            progress(LIKELIHOODS, "sampling")
-            x, document["samples"] = drawn(model, samples, seed)
-            document |= of_samples(x, dataset, split, spaces, skipped, progress)
-    document["skipped"] = list(skipped)
+
+    def ended(**how: bool) -> dict[str, Any]:
+        seconds = round(time.perf_counter() - started, 2)
+        return document | {"skipped": list(skipped), "provenance": provenance(seed) | {"seconds": seconds}} | how
+
+    try:
+        with torch.random.fork_rng(), skipped.on_failure("likelihood"):
+            torch.manual_seed(seed)
+            for row in likelihoods(
+                model, real.x, real.y, split, draws, seed, progress, marginal=marginal, skipped=skipped
+            ):
+                document["likelihood"].append(row)
+        if isinstance(model, Samplable):
+            with skipped.on_failure("samples"):
+                progress(LIKELIHOODS, "sampling")
+                x, document["samples"] = drawn(model, samples, seed)
+                of_samples(document, x, dataset, split, spaces, skipped, progress)
+    except KeyboardInterrupt:
+        skipped.add("what comes after", "the evaluation was interrupted")
+        if keep is not None and (document["likelihood"] or "samples" in document):
+            keep(ended(interrupted=True))
+        raise
     if skipped and not document["likelihood"] and "samples" not in document:
         raise BadInput(f"nothing could be measured: {skipped[0]['reason']}", "check the run and the split")
-    document["provenance"] = provenance(seed) | {"seconds": round(time.perf_counter() - started, 2)}
     progress(1.0, "done")
-    return document
+    return ended()
 
 
 def refuse_what_cannot_be(
@@ -118,14 +130,20 @@ def refuse_what_cannot_be(
 
 
 def of_samples(
-    x: Tensor, dataset: Dataset, split: str, spaces: list[str] | None, skipped: Skipped, progress: Progress
-) -> dict[str, Any]:
-    """What samples say: distances in each feature space, copies and labels found."""
+    found: dict[str, Any],
+    x: Tensor,
+    dataset: Dataset,
+    split: str,
+    spaces: list[str] | None,
+    skipped: Skipped,
+    progress: Progress,
+) -> None:
+    """What samples say, into ``found`` as it is measured: distances in each feature space, copies and labels found."""
     names = default_features(dataset) if spaces is None else spaces
     pool, real = HeldOut(dataset, split), dataset.splits[split]
     n = min(len(x), len(pool)) if len(pool) >= FEWEST else len(x)
     beside = real.x[drawn_rows(real.y, len(real), min(n, len(real)), 0)]
-    found: dict[str, Any] = {"metrics": [], "features": {}, "memorisation": None, "modes": None}
+    found |= {"memorisation": None, "modes": None}
     if names:
         found["reference"] = {
             "real": f"{len(beside):,} of the {split} split",
@@ -148,7 +166,6 @@ def of_samples(
     if "classifier" in found["features"]:
         with skipped.on_failure("labels found"):
             found["modes"] = modes(dataset, x)
-    return found
 
 
 def within(progress: Progress, start: float, size: float, text: str) -> Callable[[float], None]:
@@ -167,7 +184,7 @@ def likelihoods(
     *,
     marginal: bool = False,
     skipped: Skipped | None = None,
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Every kind that says more than another of the model's: an exact one alone, else a bound, tighter with importance
     weights, and an estimate, of a part of the examples where they are many; an energy where there is nothing else.
 
@@ -180,7 +197,6 @@ def likelihoods(
         asked.append((kind, draws))
         if kind is Kind.LOWER_BOUND and isinstance(model, ImportanceWeighted):
             asked.append((kind, IMPORTANCE_DRAWS))
-    found = []
     for k, (kind, count) in enumerate(asked):
 
         def tell(share: float, k: int = k, kind: Kind = kind) -> None:
@@ -190,8 +206,7 @@ def likelihoods(
         if kind is Kind.ESTIMATE:
             rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
         with nullcontext() if skipped is None else skipped.on_failure(str(kind).replace("_", " ")):
-            found.append(likelihood(model, x, y, split, count, kind, rows, tell, marginal=marginal))
-    return found
+            yield likelihood(model, x, y, split, count, kind, rows, tell, marginal=marginal)
 
 
 def telling(kinds: list[Kind]) -> list[Kind]:

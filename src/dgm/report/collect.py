@@ -49,9 +49,12 @@ def trained(path: Path) -> Trained:
 
 
 def is_evaluated(run: Run) -> bool:
-    """Whether the weights that are there now have been measured, in the way that they are measured now."""
+    """Whether the weights that are there now have been measured to the end, in the way that they are measured now."""
     path = run.path / "evaluation.json"
-    return is_newer(path, run) and read_object(path).get("format") == FORMAT
+    if not is_newer(path, run):
+        return False
+    held = read_object(path)
+    return held.get("format") == FORMAT and not held.get("interrupted")
 
 
 def is_newer(path: Path, run: Run) -> bool:

@@ -61,6 +61,7 @@ def clamped(denoise: Denoise, path: GaussianPath) -> Denoise:
     return within
 
 
+@evaluated
 def trajectory(
     model: Model,
     n: int,

@@ -52,6 +52,7 @@ class DecodingOptions:
 PLAIN = DecodingOptions()
 
 
+@evaluated
 def trajectory(
     model: Model,
     n: int,

@@ -90,6 +90,7 @@ class OrderlessMADE(nn.Module):
         """-log p under one order that is drawn: on average an upper bound of -log p, at the cost of one pass."""
         return -self.log_prob_by(int(torch.randint(self.config.orders, ())), x, y)
 
+    @evaluated
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         """A dimension a step, each sample's in an order of its own."""
         noise = streams(n, seed, self.m.device)

@@ -104,6 +104,7 @@ class MaskedDiffusion(nn.Module):
         *_, (z, _) = self.states(n, y, seed)
         return self.values(z)
 
+    @evaluated
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         """Masked positions show the value that is thought likeliest."""
         for step, (z, logits) in enumerate(self.states(n, y, seed), 1):

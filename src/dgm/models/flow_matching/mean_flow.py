@@ -117,6 +117,7 @@ class MeanFlow(nn.Module):
         *_, last = self.trajectory(n, y, seed=seed)
         return last.x
 
+    @evaluated
     @torch.no_grad()
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         """From noise in equal strides of time, each along the average velocity (equation 12)."""

@@ -87,6 +87,7 @@ class ScoreMatching(nn.Module):
         *_, last = self.trajectory(n, y, seed=seed)
         return last.x
 
+    @evaluated
     @torch.no_grad()
     def trajectory(self, n: int, y: None = None, *, seed: Seed = None) -> Iterator[State]:
         """From noise as wide as the data, by Langevin dynamics; the last state is denoised."""

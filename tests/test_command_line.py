@@ -184,12 +184,8 @@ def test_an_interrupted_evaluation_keeps_what_was_measured(runs: Path, monkeypat
     assert found["skipped"] == part["skipped"][:-1]
     assert max(map(len, said.stdout.splitlines())) <= 80
     for row in found["metrics"]:
-        line = next(line for line in said.stdout.splitlines() if line.split("  ")[1] == row["name"])
-        assert line.split("   ")[-1] == f"{row['low']:.4g} … {row['high']:.4g}"
-        assert f" {row['value']:.5g}  " in line
-    monkeypatch.setattr(module, "memorisation", lambda *_: signal.raise_signal(signal.SIGINT))
-    assert dgm("evaluate table --data t.csv --samples 20 --features pixels", runs).returncode == 130
-    assert out.read_text(encoding="utf-8") == whole
+        (line,) = [line for line in said.stdout.splitlines() if line.startswith(f"  {row['name']}  ")]
+        assert f" {row['value']:.5g}   {row['low']:.4g} … {row['high']:.4g}" in line
 
 
 @pytest.mark.parametrize(("command", "code"), [("check table", 141), ("models", 0)])

@@ -1,0 +1,177 @@
+"""Files of samples, by the suffix of their path: pictures, arrays, tables, text, sound."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dgm.errors import BadInput, MissingExtra
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dgm.space import Space
+
+
+def refuse_what_cannot_be_written(out: str, space: Space, about: dict[str, Any]) -> None:
+    """Before anything is drawn, which may take long."""
+    from dgm.data.text import is_text
+
+    suffix = ".txt" if out == "-" else Path(out).suffix
+    if suffix == ".txt" and not is_text(about):
+        raise BadInput(f"text was asked for, and this run is of {space}", "write a .png or .npz")
+    if suffix == ".parquet":
+        pyarrow()  # says now what to install
+    if suffix == ".wav" and not about.get("rate"):
+        raise BadInput(f"a .wav file needs sound, got {space}", "write a .png or .npz")
+    if suffix == "" and not about.get("rate") and len(space.shape) != 3:
+        raise BadInput(f"a folder of pictures needs images, got {space}", "write a .csv or .npz")
+
+
+def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
+    """How ``out`` is written, by its suffix; the last argument is what the run says about its data."""
+    known = {
+        ".png": write_grid,
+        ".gif": write_grid,
+        ".npz": write_array,
+        ".csv": write_table,
+        ".parquet": write_parquet,
+        ".txt": write_text,
+        ".wav": write_sound,
+        "": write_folder,
+    }
+    if str(out) == "-":
+        return print_text
+    if out.suffix not in known:
+        raise BadInput(f"--out cannot be a '{out.suffix}' file", f"end it in {', '.join(known)[:-2]}, or name a folder")
+    return known[out.suffix]
+
+
+def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.data.palette import in_colour
+    from dgm.data.text import is_text
+    from dgm.report.pictures import grid, lines, scatter
+    from dgm.runs import replacing
+
+    if is_text(about):
+        drawn = lines(list(texts(x, about)))
+    elif about.get("rate"):
+        from dgm.report.sound import spectrograms
+
+        drawn = spectrograms(x, about["rate"])
+    else:
+        drawn = grid(*in_colour(x, space, about)) if len(space.shape) == 3 else scatter(x, space)
+    with replacing(out) as temporary:
+        drawn.save(temporary, format="PNG")
+
+
+def write_strip(states: list[Tensor], space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.data.palette import in_colour
+    from dgm.report.pictures import strip
+    from dgm.runs import replacing
+
+    coloured = [in_colour(x, space, about) for x in states]
+    with replacing(out) as temporary:
+        strip([x for x, _ in coloured], coloured[-1][1]).save(temporary, format="PNG")
+
+
+def write_animation(states: list[Tensor], space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.data.palette import in_colour
+    from dgm.report.pictures import save_animation, view
+    from dgm.runs import replacing
+
+    pictures = [view(*in_colour(x, space, about), beside=states[-1]) for x in states]
+    with replacing(out) as temporary:
+        save_animation(pictures, temporary)
+
+
+def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.data import sound
+    from dgm.data.palette import in_colour
+    from dgm.report.pictures import grid
+    from dgm.runs import replacing
+
+    if about.get("rate"):
+        with replacing(out) as temporary:
+            temporary.mkdir()
+            for k, example in enumerate(x):
+                sound.write(example, about["rate"], temporary / f"{k:06d}.wav")
+        return
+    with replacing(out) as temporary:
+        temporary.mkdir()
+        x, space = in_colour(x, space, about)
+        mode = "L" if space.shape[0] == 1 else "RGB"  # so that the folder, read as data, has the space that was sampled
+        for k, example in enumerate(x):
+            grid(example[None], space, columns=1, scale=1).convert(mode).save(temporary / f"{k:06d}.png")
+
+
+def write_array(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    import numpy
+
+    from dgm.runs import replacing
+
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        numpy.savez_compressed(file, x=x.numpy())
+
+
+def write_table(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.runs import replacing
+
+    with replacing(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(names_of(space, about))
+        rows.writerows(x.flatten(1).tolist())
+
+
+def write_parquet(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.runs import replacing
+
+    arrow = pyarrow()
+    columns = [arrow.array(column) for column in x.flatten(1).T.numpy()]
+    with replacing(out) as temporary:
+        arrow.parquet.write_table(arrow.Table.from_arrays(columns, names_of(space, about)), temporary)
+
+
+def pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra.of("writing Parquet", "parquet") from error
+    return pyarrow
+
+
+def names_of(space: Space, about: dict[str, Any]) -> list[str]:
+    """The columns of a table of samples: the data's own where it was a table."""
+    return about.get("columns") or [f"x{k}" for k in range(space.dim)]
+
+
+def texts(x: Tensor, about: dict[str, Any]) -> Iterator[str]:
+    from dgm.data import text
+
+    return (text.decode(tokens, about) for tokens in x)
+
+
+def write_text(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    """Samples one after the other, a line of dashes between."""
+    from dgm.runs import replacing
+
+    content = "\n-----\n".join(texts(x, about))
+    with replacing(out) as temporary:
+        temporary.write_text(content + "\n", encoding="utf-8")
+
+
+def print_text(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    sys.stdout.write("\n-----\n".join(texts(x, about)) + "\n")
+
+
+def write_sound(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    """One .wav file, the samples one after the other."""
+    from dgm.data import sound
+    from dgm.runs import replacing
+
+    with replacing(out) as temporary:
+        sound.write(x.flatten(), about["rate"], temporary)

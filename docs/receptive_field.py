@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap
 
 import dgm
 from dgm import Space
-from dgm.contracts import jolted
+from dgm.contracts import perturbed
 
 SIDE, ROW, COLUMN, LAYERS = 15, 10, 6, 20
 COLOURS = ListedColormap(["#f1f1ee", "#d1495b", "#2e5aac", "#1b1b1b"])  # later, hidden, seen, the pixel itself
@@ -22,7 +22,7 @@ COLOURS = ListedColormap(["#f1f1ee", "#d1495b", "#2e5aac", "#1b1b1b"])  # later,
 def shown(name: str) -> torch.Tensor:
     """0 for pixels that come later, 1 for earlier ones that are not seen, 2 for those that are, 3 for the pixel."""
     torch.manual_seed(0)
-    model = jolted(dgm.create(name, Space.continuous((1, SIDE, SIDE)), width=8, layers=LAYERS))
+    model = perturbed(dgm.create(name, Space.continuous((1, SIDE, SIDE)), width=8, layers=LAYERS))
     x = torch.randn(1, 1, SIDE, SIDE, requires_grad=True)
     (gradient,) = torch.autograd.grad(model.conditionals(x)[0, 0, ROW, COLUMN].sum(), x)
     earlier = (torch.arange(SIDE * SIDE) < ROW * SIDE + COLUMN).view(SIDE, SIDE)

@@ -135,7 +135,7 @@ EXACT = [
 @pytest.mark.parametrize("name", EXACT)
 def test_the_marginal_sums_to_one_over_all_x(name: str) -> None:
     space = Space.tokens(3, 3) if name == "char_gpt" else Space.levels((1, 2, 2), 3)
-    model = contracts.jolted(create(name, space, classes=3))
+    model = contracts.perturbed(create(name, space, classes=3))
     set_label_shares(model, (0.5, 0.2, 0.3))
     x = contracts.everything(space)
     found = log_likelihood(model, x, marginal=True)
@@ -202,7 +202,7 @@ DRAWING: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", DRAWING)
 def test_every_conditional_model_draws_its_labels_so(name: str) -> None:
     """With all of the share on one label it is another sample than with all on another."""
-    model = contracts.jolted(create(name, Space.levels((1, 4, 4), 5), classes=3, **DRAWING[name]))
+    model = contracts.perturbed(create(name, Space.levels((1, 4, 4), 5), classes=3, **DRAWING[name]))
     found = []
     for shares in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, 5.0)):
         set_label_shares(model, shares)
@@ -247,13 +247,13 @@ def test_blocks_give_what_one_pass_gives(name: str, monkeypatch: pytest.MonkeyPa
     from dgm import likelihood
 
     config = {} if name == "gmm" else {"classes": 3}
-    model = contracts.jolted(create(name, Space.continuous((3,)), **config))
+    model = contracts.perturbed(create(name, Space.continuous((3,)), **config))
     x, y = torch.randn(50, 3), None if name == "gmm" else torch.arange(50) % 3
     with torch.no_grad():
         whole = model.log_prob(x, y)
     for size in (1, 7, 50):
         shares = list[float]()
-        monkeypatch.setattr(likelihood, "at_once", lambda model, kind=None, size=size: size)
+        monkeypatch.setattr(likelihood, "evaluation_batch", lambda model, kind=None, size=size: size)
         found = log_likelihood(model, x, y, progress=shares.append)
         torch.testing.assert_close(found.nats, whole, rtol=1e-5, atol=1e-5)  # networks round by the batch's size
         assert shares == [k / 50 for k in range(0, 50, size)]
@@ -292,7 +292,7 @@ def test_what_is_given_is_kept_and_the_rest_goes_on_from_it(monkeypatch: pytest.
     from dgm.samplers import sequential
 
     monkeypatch.setattr(sampling, "CHUNK", 3)
-    made = contracts.jolted(create("made", Space.levels((2, 2, 2), 5), hidden=8))
+    made = contracts.perturbed(create("made", Space.levels((2, 2, 2), 5), hidden=8))
     x = contracts.some(made.space, 8)
     found = dgm.sample(made, 8, given=x, observed=4, seed=2)
     *_, last = sequential.trajectory(made, 8, seed=2, given=x, observed=4)

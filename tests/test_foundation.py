@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from dgm.contracts import everything, jolted
+from dgm.contracts import everything, perturbed
 from dgm.errors import BadInput, UnknownName, Unsupported
-from dgm.likelihood import Kind, Likelihood, at_once, log_likelihood
+from dgm.likelihood import Kind, Likelihood, evaluation_batch, log_likelihood
 from dgm.registry import MODELS, create, describe, from_description, model_class
 from dgm.settings import build, seconds
 from dgm.space import Space
@@ -142,7 +142,7 @@ class TestLikelihood:
     def test_draws_tighten_importance_weights(self) -> None:
         space = Space.binary((1, 4, 4))
         x = torch.zeros(256, 1, 4, 4, dtype=torch.uint8)
-        vae = jolted(create("vae", space, latent=2))
+        vae = perturbed(create("vae", space, latent=2))
         one, many = log_likelihood(vae, x), log_likelihood(vae, x, draws=50)
         assert one.kind is many.kind is Kind.LOWER_BOUND
         assert "K = 50" in many.method
@@ -245,5 +245,5 @@ def test_there_are_as_many_labels_as_samples() -> None:
 @pytest.mark.parametrize(("dim", "examples"), [(2, 512), (64, 512), (784, 83), (3072, 21), (100_000, 16)])
 def test_a_pass_takes_as_many_examples_as_memory_is_kept_for(dim: int, examples: int) -> None:
     model = create("made", Space.binary((dim,)), hidden=1)
-    assert at_once(model) == examples
-    assert at_once(model.to("meta")) == 512
+    assert evaluation_batch(model) == examples
+    assert evaluation_batch(model.to("meta")) == 512

@@ -107,11 +107,11 @@ def one_seed(right: Any) -> Any:
 
 
 def made() -> Model:
-    return contracts.jolted(create("made", BITS, hidden=16))
+    return contracts.perturbed(create("made", BITS, hidden=16))
 
 
 def ddpm() -> Model:
-    return contracts.jolted(create("ddpm", PLANE, width=8))
+    return contracts.perturbed(create("ddpm", PLANE, width=8))
 
 
 def leaning(right: Any) -> Any:
@@ -237,7 +237,7 @@ def test_labels_and_descriptions_have_to_be_kept() -> None:
     assert contracts.run(contracts.labels_are_checked, careless).outcome is Outcome.BROKEN
     assert contracts.run(contracts.labels_are_checked, create("made", BITS, hidden=8)).passed
 
-    forgetful: Any = contracts.jolted(create("made", BITS, hidden=8))
+    forgetful: Any = contracts.perturbed(create("made", BITS, hidden=8))
     assert contracts.run(contracts.description_makes_it_again, forgetful).passed
     right = forgetful.sample
     forgetful.sample = lambda n, y=None, *, seed=None: 1 - right(n, y, seed=seed)
@@ -270,6 +270,6 @@ def test_parameters_are_moved_by_a_tenth_or_less_in_wide_layers() -> None:
     narrow, wide = nn.Linear(100, 200), nn.Linear(10_000, 100)
     for layer, std in ((narrow, 0.1), (wide, 0.02)):
         before = layer.weight.clone()
-        moved = contracts.jolted(layer).weight - before
+        moved = contracts.perturbed(layer).weight - before
         assert moved.std().item() == pytest.approx(std, rel=0.03)
         assert abs(moved.mean().item()) < 5 * std / 20_000**0.5

@@ -24,6 +24,6 @@ CHOSEN = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "config"), CHOSEN, ids=lambda part: part if isinstance(part, str) else str(part))
 def test_an_estimate_is_no_more_than_a_probability(name: str, config: dict[str, object]) -> None:
-    model = contracts.jolted(create(name, Space.levels((1,), 256), **config))
+    model = contracts.perturbed(create(name, Space.levels((1,), 256), **config))
     result = contracts.run(contracts.estimate_is_below, model)
     assert result.passed, result.detail

@@ -26,7 +26,7 @@ def stirred(name: str) -> Any:
     config = {steps: 2 for steps in ("steps", "sampling_steps") if steps in fields}
     for space in SPACES:
         try:
-            model = contracts.jolted(create(name, space, **config))
+            model = contracts.perturbed(create(name, space, **config))
         except BadInput:
             continue
         for module in model.modules():

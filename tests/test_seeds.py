@@ -72,10 +72,10 @@ class TestWhichNumber:
             assert torch.equal(rows[69:], getattr(alone, kind)(shape))
             assert torch.equal(rows[[3, 69]], getattr(few, kind)(shape))
 
-    @pytest.mark.parametrize("at_once", [3, 7, 10, 1 << 15])
-    def test_parts_make_no_difference(self, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    @pytest.mark.parametrize("scale", [3, 7, 10, 1 << 15])
+    def test_parts_make_no_difference(self, monkeypatch: pytest.MonkeyPatch, scale: int) -> None:
         known = Streams(1, range(6)).normal((9, 1000))
-        monkeypatch.setattr(seeds, "CACHED", 250 * at_once)
+        monkeypatch.setattr(seeds, "CACHED", 250 * scale)
         assert torch.equal(Streams(1, range(6)).normal((9, 1000)), known)
 
     def test_reading_ahead_makes_no_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def kind_of(model: Model) -> Kind | None:
     return next(iter(kinds_of(model)), None)
 
 
-def at_once(model: Model, kind: Kind | None = None) -> int:
+def evaluation_batch(model: Model, kind: Kind | None = None) -> int:
     """How many examples a pass without gradients should take.
 
     On a CPU so few that a layer's features lie in memory which the process keeps: larger ones are asked of the system
@@ -154,7 +154,7 @@ def log_likelihood(
         return _nats(model, block, None if labels is None else labels[rows].to(device), kind, draws, weighted=weighted)
 
     with evaluating(model):
-        blocks = torch.arange(len(batch)).split(at_once(model, kind)) if len(batch) else ()
+        blocks = torch.arange(len(batch)).split(evaluation_batch(model, kind)) if len(batch) else ()
         parts = [nats(rows).to(batch.device) for rows in blocks]
     method = _method(model, kind, draws, weighted=weighted)
     method += f", sum over {classes_of(model)} labels" if marginal else ""

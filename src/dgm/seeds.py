@@ -140,8 +140,8 @@ class Streams:
         """Parts of the next blocks: of which streams and which blocks, and their even and odd words (2, n, blocks)."""
         n, start, self._at = len(self), self._at, self._at + blocks
         if n * blocks >= AHEAD:
-            at_once = CACHED if self.device.type == "cpu" else n * blocks
-            rows, columns = max(1, at_once // blocks), min(blocks, at_once)
+            size = CACHED if self.device.type == "cpu" else n * blocks
+            rows, columns = max(1, size // blocks), min(blocks, size)
             for i, j in itertools.product(range(0, n, rows), range(0, blocks, columns)):
                 where = slice(i, i + rows), slice(j, min(j + columns, blocks))
                 yield where, self._words(self._keys[where[0]], start + j, start + where[1].stop)

@@ -98,9 +98,11 @@ def test_spoken_digits_are_split_by_take_and_labelled_by_name(tmp_path: Path) ->
     assert speakers.test.y.bincount().tolist() == [4, 4]
 
 
-def test_a_visit_gets_the_generator_that_it_is_given() -> None:
+def test_a_transform_gets_the_generator_that_it_is_given() -> None:
     seen = []
-    split = Split(torch.arange(5), torch.arange(5) * 2, visit=lambda x, generator: (seen.append(generator), x + 1)[1])
+    split = Split(
+        torch.arange(5), torch.arange(5) * 2, transform=lambda x, generator: (seen.append(generator), x + 1)[1]
+    )
     generator = torch.Generator()
     x, y = split.batch(torch.tensor([4, 0]), generator)
     assert seen == [generator]

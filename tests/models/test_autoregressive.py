@@ -23,7 +23,7 @@ NAMES = [
 
 
 def colour_model(name: str) -> Model:
-    return contracts.jolted(create(name, COLOUR))
+    return contracts.perturbed(create(name, COLOUR))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +74,7 @@ def test_what_is_given_stays(name: str) -> None:
 def test_completions_follow_the_conditional() -> None:
     """Given the first two pixels, the others have the frequencies of p(x | x_1, x_2)."""
     space, n = Space.binary((1, 2, 2)), 4000
-    model = contracts.jolted(create("made", space, hidden=16))
+    model = contracts.perturbed(create("made", space, hidden=16))
     given = torch.tensor([[[[1, 0], [0, 0]]]], dtype=torch.uint8)
     x = list(sequential.trajectory(model, n, seed=0, given=given, observed=2))[-1].x.flatten(1)
     everything = contracts.everything(space)
@@ -109,8 +109,8 @@ def earlier(height: int, width: int, row: int, column: int) -> torch.Tensor:
 def test_the_pixelcnn_has_its_blind_spot_and_the_gated_one_has_none() -> None:
     """In PixelCNN a row above widens the view to the right by the kernel's reach a layer; the first reaches three."""
     space = Space.continuous((1, 9, 13))
-    plain = seen_by(contracts.jolted(PixelCNN(space, PixelCNN.Config(width=8, layers=12))), 7, 4)
-    gated = seen_by(contracts.jolted(GatedPixelCNN(space, GatedPixelCNN.Config(width=8, layers=12))), 7, 4)
+    plain = seen_by(contracts.perturbed(PixelCNN(space, PixelCNN.Config(width=8, layers=12))), 7, 4)
+    gated = seen_by(contracts.perturbed(GatedPixelCNN(space, GatedPixelCNN.Config(width=8, layers=12))), 7, 4)
     past = earlier(9, 13, 7, 4)
     assert torch.equal(gated, past)
     row, column = torch.meshgrid(torch.arange(9), torch.arange(13), indexing="ij")
@@ -121,7 +121,7 @@ def test_the_pixelcnn_has_its_blind_spot_and_the_gated_one_has_none() -> None:
 
 def test_temperature_zero_is_the_likeliest_and_top_one_too() -> None:
     space = Space.tokens(4, 5)
-    model = contracts.jolted(create("made", space, hidden=32))
+    model = contracts.perturbed(create("made", space, hidden=32))
     greedy = torch.zeros(1, 4, dtype=torch.long)
     for d in range(4):
         greedy[:, d] = model.conditionals(greedy)[:, d].argmax(-1)
@@ -147,7 +147,7 @@ def test_the_nucleus_by_hand() -> None:
 
 
 def test_a_state_a_dimension_counts_from_one() -> None:
-    model = contracts.jolted(create("made", Space.tokens(4, 5), hidden=32))
+    model = contracts.perturbed(create("made", Space.tokens(4, 5), hidden=32))
     steps = [(state.step, state.steps) for state in sequential.trajectory(model, 2, seed=0)]
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 

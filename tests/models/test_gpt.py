@@ -19,7 +19,7 @@ SMALL = {"width": 16, "layers": 1, "heads": 2}
 
 @pytest.mark.parametrize(("name", "unit"), [("image_gpt", 1), ("char_gpt", 8)])
 def test_the_loss_is_minus_log_p_of_a_picture_or_a_character(name: str, unit: int) -> None:
-    model = contracts.jolted(create(name, WINDOWS, **SMALL))
+    model = contracts.perturbed(create(name, WINDOWS, **SMALL))
     x = contracts.some(WINDOWS)
     assert torch.allclose(model.loss(x), -model.log_prob(x) / unit)
     assert (model.log_prob(x) < 0).all()

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from dgm import contracts
-from dgm.contracts import jolted
+from dgm.contracts import perturbed
 from dgm.models.autoregressive.made import MADE
 from dgm.space import Space
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_the_jacobian_of_the_conditionals_is_strictly_lower_triangular(layers: int) -> None:
-    made = jolted(MADE(Space.continuous((6,)), MADE.Config(hidden=64, layers=layers)))
+    made = perturbed(MADE(Space.continuous((6,)), MADE.Config(hidden=64, layers=layers)))
     jacobian = torch.autograd.functional.jacobian(lambda x: made.conditionals(x[None])[0].sum(-1), torch.randn(6))
     assert not jacobian.triu().any()
     below = torch.tril(torch.ones(6, 6), -1).bool()
@@ -21,14 +21,14 @@ def test_the_jacobian_of_the_conditionals_is_strictly_lower_triangular(layers: i
 
 
 def test_the_first_dimension_has_a_bias_of_its_own() -> None:
-    made = jolted(MADE(Space.binary((3,)), MADE.Config(hidden=16)))
+    made = perturbed(MADE(Space.binary((3,)), MADE.Config(hidden=16)))
     outputs = made.conditionals(torch.tensor([[0, 0, 0], [1, 1, 1]], dtype=torch.uint8))
     assert torch.equal(outputs[0, 0], outputs[1, 0])
     assert not torch.equal(outputs[0, 2], outputs[1, 2])
 
 
 def test_log_prob_is_the_chain_rule_by_hand() -> None:
-    made = jolted(MADE(Space.binary((4,)), MADE.Config(hidden=16)))
+    made = perturbed(MADE(Space.binary((4,)), MADE.Config(hidden=16)))
     x = torch.tensor([[1, 0, 1, 1]], dtype=torch.uint8)
     p = made.conditionals(x)[0, :, 0].sigmoid()
     expected = (p[0] * (1 - p[1]) * p[2] * p[3]).log()
@@ -47,7 +47,7 @@ MIXED = [
 @pytest.mark.parametrize("config", [{"masks": 3}, {"masks": 3, "layers": 2}, {"direct": True}, {"layers": 3}], ids=str)
 def test_every_law_of_the_chain_rule_holds(space: Space, config: dict[str, int]) -> None:
     """Kills: weights that see the dimension itself, a mixture of logits, a unit that is computed too early."""
-    made = jolted(MADE(space, MADE.Config(hidden=24, **config)))
+    made = perturbed(MADE(space, MADE.Config(hidden=24, **config)))
     for law in (
         contracts.no_dimension_sees_its_future,
         contracts.conditionals_make_the_density,
@@ -60,7 +60,7 @@ def test_every_law_of_the_chain_rule_holds(space: Space, config: dict[str, int])
 
 
 def test_masks_are_a_mixture_of_networks() -> None:
-    made = jolted(MADE(Space.binary((5,)), MADE.Config(hidden=24, masks=4)))
+    made = perturbed(MADE(Space.binary((5,)), MADE.Config(hidden=24, masks=4)))
     x = contracts.everything(made.space)
     of_each = torch.stack([made.log_prob_by(mask, x, None).exp() for mask in range(4)])
     assert torch.allclose(of_each.sum(1), torch.ones(4), atol=1e-4)

@@ -28,7 +28,7 @@ def by_the_paper(model: NADE, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("space", [Space.binary((WIDE,)), Space.continuous((WIDE,))], ids=str)
 def test_blocks_are_the_papers_loop(space: Space) -> None:
     """Kills: a block that forgets those before it, or that shows a dimension itself."""
-    model = contracts.jolted(NADE(space, NADE.Config(hidden=24)))
+    model = contracts.perturbed(NADE(space, NADE.Config(hidden=24)))
     x = contracts.some(space)
     assert torch.allclose(model.conditionals(x), by_the_paper(model, model.features(x)[..., 0]), atol=1e-5)
 
@@ -39,14 +39,14 @@ def test_blocks_are_the_papers_loop(space: Space) -> None:
     ids=str,
 )
 def test_steps_are_the_blocks(space: Space) -> None:
-    model = contracts.jolted(NADE(space, NADE.Config(hidden=24)))
+    model = contracts.perturbed(NADE(space, NADE.Config(hidden=24)))
     for law in (contracts.steps_are_the_conditionals, contracts.no_dimension_sees_its_future):
         result = contracts.run(law, model)
         assert result.passed, result.detail
 
 
 def test_the_jacobian_is_strictly_lower_triangular_and_full() -> None:
-    model = contracts.jolted(NADE(Space.continuous((WIDE,)), NADE.Config(hidden=24)))
+    model = contracts.perturbed(NADE(Space.continuous((WIDE,)), NADE.Config(hidden=24)))
     jacobian = torch.autograd.functional.jacobian(
         lambda x: to_sequence(model.conditionals(x[None]), model.space)[0].sum(-1), torch.randn(WIDE)
     )
@@ -90,7 +90,7 @@ def test_sums_start_at_a_scale_that_does_not_grow_with_d_or_h() -> None:
 
 
 def test_a_label_is_added_to_what_hidden_units_sum_first() -> None:
-    model = contracts.jolted(NADE(Space.continuous((5,)), NADE.Config(hidden=8, classes=3)))
+    model = contracts.perturbed(NADE(Space.continuous((5,)), NADE.Config(hidden=8, classes=3)))
     x, y = contracts.some(model.space, 3), torch.tensor([2, 0, 1])
     for k in range(3):
         alone = NADE(model.space, NADE.Config(hidden=8))

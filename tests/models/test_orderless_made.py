@@ -48,12 +48,12 @@ def test_steps_are_the_outputs_in_each_order(space: Space, config: dict[str, Any
     """Kills: rows of weights, outputs or features taken by place in the order where a dimension is meant."""
     model, x = unlike(space, **config), contracts.some(space)
     for places, m in zip(model.places, model.m, strict=True):
-        at_once = model.made.outputs(x, None, m, places)
+        parallel = model.made.outputs(x, None, m, places)
         seen = torch.zeros_like(x)
         steps = model.made.steps_by(seen, None, m, places)
         with torch.no_grad():
             for d, outputs in zip(places.argsort().tolist(), steps, strict=True):
-                assert torch.allclose(outputs, at_once[:, d], atol=1e-5)
+                assert torch.allclose(outputs, parallel[:, d], atol=1e-5)
                 dim = reading_order(space)[d]
                 seen.view(len(x), -1)[:, dim] = x.flatten(1)[:, dim]
 

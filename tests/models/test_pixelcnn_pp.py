@@ -10,16 +10,24 @@ import torch
 from torch.nn.utils.parametrizations import weight_norm
 
 from dgm import contracts
-from dgm.models.autoregressive.pixelcnn_pp import Block, Grow, GrowPixel, GrowRow, PixelCNNPP, Stream, concat_elu
+from dgm.models.autoregressive.pixelcnn_pp import (
+    Block,
+    PixelCNNPP,
+    Stream,
+    Upsample,
+    UpsamplePixel,
+    UpsampleRow,
+    concat_elu,
+)
 from dgm.networks.causal_conv import CausalConv2d, Cursor
 from dgm.networks.raster import reading_order, to_sequence
 from dgm.samplers import sequential
 from dgm.space import Space
 
 
-def model(space: Space, levels: int = 3, layers: int = 1, classes: int = 0) -> PixelCNNPP:
-    config = PixelCNNPP.Config(width=6, layers=layers, levels=levels, components=3, classes=classes)
-    return contracts.jolted(PixelCNNPP(space, config)).eval()
+def model(space: Space, resolutions: int = 3, layers: int = 1, classes: int = 0) -> PixelCNNPP:
+    config = PixelCNNPP.Config(width=6, layers=layers, resolutions=resolutions, components=3, classes=classes)
+    return contracts.perturbed(PixelCNNPP(space, config)).eval()
 
 
 def joint(raw: torch.Tensor, rgb: torch.Tensor, k: int) -> torch.Tensor:
@@ -82,10 +90,10 @@ def sensitivity(pixelcnn: PixelCNNPP, x: torch.Tensor) -> torch.Tensor:
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("levels", [1, 2, 3])
-def test_the_jacobian_in_colour_is_strictly_lower_triangular_and_full(levels: int) -> None:
+@pytest.mark.parametrize("resolutions", [1, 2, 3])
+def test_the_jacobian_in_colour_is_strictly_lower_triangular_and_full(resolutions: int) -> None:
     """Kills: a stream that sees its own row or pixel, a channel tied to itself or to a later one."""
-    pixelcnn = model(Space.levels((3, 3, 3), 5), levels)
+    pixelcnn = model(Space.levels((3, 3, 3), 5), resolutions)
     found = sensitivity(pixelcnn, 4 * torch.rand(8, 3, 3, 3))
     assert not found.triu().any()
     # the first pixel of all sees nothing but its own channels, which is past enough: no exception below the diagonal
@@ -112,7 +120,7 @@ def test_full_resolution_alone_reaches_along_what_was_read_last(layers: int) -> 
 def test_lower_resolutions_see_further() -> None:
     space = Space.levels((1, 16, 16), 5)
     x = 4 * torch.rand(1, *space.shape)
-    one, three = (int((sensitivity(model(space, levels), x)[-1] != 0).sum()) for levels in (1, 3))
+    one, three = (int((sensitivity(model(space, resolutions), x)[-1] != 0).sum()) for resolutions in (1, 3))
     assert one < 0.6 * three
 
 
@@ -125,16 +133,16 @@ SPACES = [
 ]
 
 
-@pytest.mark.parametrize("levels", [1, 2, 4])
+@pytest.mark.parametrize("resolutions", [1, 2, 4])
 @pytest.mark.parametrize("space", SPACES, ids=str)
 @torch.no_grad()
-def test_what_is_kept_is_the_whole(space: Space, levels: int) -> None:
+def test_what_is_kept_is_the_whole(space: Space, resolutions: int) -> None:
     """Kills: a kept row, pixel or half of it that is another's."""
-    pixelcnn = model(space, levels, layers=2, classes=3).double()
+    pixelcnn = model(space, resolutions, layers=2, classes=3).double()
     x, y = contracts.some(space, 4), torch.tensor([0, 1, 2, 1])
-    at_once, read = to_sequence(pixelcnn.conditionals(x, y), space), torch.zeros_like(x)
+    parallel, read = to_sequence(pixelcnn.conditionals(x, y), space), torch.zeros_like(x)
     for i, (dim, outputs) in enumerate(zip(reading_order(space), pixelcnn.steps(read, y), strict=True)):
-        assert torch.allclose(outputs, at_once[:, i], atol=1e-10)
+        assert torch.allclose(outputs, parallel[:, i], atol=1e-10)
         read.view(4, -1)[:, dim] = x.flatten(1)[:, dim]
 
 
@@ -146,13 +154,15 @@ def test_a_sample_is_the_same_with_and_without_what_is_kept(space: Space) -> Non
 
 
 def test_to_grow_is_to_undo_a_stride() -> None:
-    grow, cursor, low, like = Grow(4), Cursor(), torch.randn(2, 4, 3, 2), torch.zeros(1, 1, 5, 3)
-    whole = grow(low, like)
+    upsample, cursor, low, like = Upsample(4), Cursor(), torch.randn(2, 4, 3, 2), torch.zeros(1, 1, 5, 3)
+    whole = upsample(low, like)
     assert whole.shape == (2, 4, 5, 3)
     for i, j in itertools.product(range(5), range(3)):
-        expected = torch.einsum("bi,io->bo", low[:, :, i // 2, j // 2], grow.weight[:, :, i % 2, j % 2]) + grow.bias
+        expected = (
+            torch.einsum("bi,io->bo", low[:, :, i // 2, j // 2], upsample.weight[:, :, i % 2, j % 2]) + upsample.bias
+        )
         assert torch.allclose(whole[:, :, i, j], expected, atol=1e-6)
-    rows, pixels = GrowRow(grow, 0, cursor), GrowPixel(grow, 0, cursor)
+    rows, pixels = UpsampleRow(upsample, 0, cursor), UpsamplePixel(upsample, 0, cursor)
     for cursor.row in range(5):
         row = rows(low[:, :, cursor.row // 2 :][:, :, :1] if cursor.row % 2 == 0 else None, like)
         assert torch.allclose(row[:, :, 0], whole[:, :, cursor.row], atol=1e-6)
@@ -207,12 +217,12 @@ def test_a_block_is_the_gated_residual_by_hand() -> None:
     """Kills: the residual or the gate left out, a sign of what it is told."""
     block = Block("pixels", 0, 1, PixelCNNPP.Config(width=3, dropout=0.0, classes=2))
     h, other, label = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.eye(2)
-    inner = block.enter(concat_elu(h)) + block.told[0](concat_elu(other))
+    inner = block.enter(concat_elu(h)) + block.skips[0](concat_elu(other))
     left = block.leave(concat_elu(inner)) + block.label.weight.T[:, :, None, None]
     assert torch.allclose(block(h, label, [other]), h + left[:, :3] * left[:, 3:].sigmoid(), atol=1e-6)
 
 
-def test_the_middle_level_is_told_from_padding() -> None:
+def test_the_middle_grey_level_differs_from_padding() -> None:
     pixelcnn = model(Space.levels((1, 6, 6), 3))
     middle = torch.ones(1, 1, 6, 6, dtype=torch.uint8)  # is scaled to 0, as the padding is
     for first in (pixelcnn.rows.first, pixelcnn.pixels.first):
@@ -248,18 +258,18 @@ def figure(stream: Stream, z: torch.Tensor, y: torch.Tensor, beside: list[torch.
 
     a = through(stream.down[0][0], stream.first(z))
     b = through(stream.down[0][1], a)
-    c = through(stream.down[1][0], stream.shrink[0](b))
+    c = through(stream.down[1][0], stream.downsample[0](b))
     d = through(stream.down[1][1], c)
     e = through(stream.up[1][0], d, d)
     f = through(stream.up[1][1], e, c)
-    g = through(stream.up[0][0], stream.grow[0](f, b), b)
+    g = through(stream.up[0][0], stream.upsample[0](f, b), b)
     through(stream.up[0][1], g, a)
     return said
 
 
 def test_the_streams_are_the_papers_figure() -> None:
     """In colour, of oblong images. Kills: a short-cut from another block, a rung between the streams left out."""
-    pixelcnn = model(Space.levels((3, 4, 5), 5), levels=2, layers=2, classes=3).double()
+    pixelcnn = model(Space.levels((3, 4, 5), 5), resolutions=2, layers=2, classes=3).double()
     x, y = torch.randint(5, (2, 3, 4, 5), dtype=torch.uint8), torch.eye(3, dtype=torch.float64)[[2, 0]]
     z = torch.cat([x / 2.0 - 1, torch.ones(2, 1, 4, 5)], 1).double()
     h = figure(pixelcnn.pixels, z, y, figure(pixelcnn.rows, z, y, None))[-1]

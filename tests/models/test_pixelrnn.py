@@ -16,7 +16,7 @@ from dgm.space import Space
 
 
 def model(space: Space, kind: str, layers: int = 2, classes: int = 0) -> PixelRNN:
-    return contracts.jolted(PixelRNN(space, PixelRNN.Config(cell=kind, width=6, layers=layers, classes=classes)))
+    return contracts.perturbed(PixelRNN(space, PixelRNN.Config(cell=kind, width=6, layers=layers, classes=classes)))
 
 
 def seen(kind: str, row: int, column: int, layers: int) -> torch.Tensor:
@@ -73,10 +73,10 @@ def test_kept_states_are_the_whole(kind: str, space: Space) -> None:
     """Kills: a state of this row in the place of one above, a right map of the wrong row."""
     rnn = model(space, kind, classes=3).double()
     x, y = contracts.some(space, 4), torch.tensor([0, 1, 2, 1])
-    at_once, read = to_sequence(rnn.conditionals(x, y), space), torch.zeros_like(x)
+    parallel, read = to_sequence(rnn.conditionals(x, y), space), torch.zeros_like(x)
     with torch.no_grad():
         for i, (dim, outputs) in enumerate(zip(reading_order(space), rnn.steps(read, y), strict=True)):
-            assert torch.allclose(outputs, at_once[:, i], atol=1e-10)
+            assert torch.allclose(outputs, parallel[:, i], atol=1e-10)
             read.view(4, -1)[:, dim] = x.flatten(1)[:, dim]
 
 

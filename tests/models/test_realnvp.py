@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import AffineTransform, Normal, TransformedDistribution
 
-from dgm.contracts import jolted
+from dgm.contracts import perturbed
 from dgm.models.flow.realnvp import RealNVP
 from dgm.space import Space
 from dgm.transforms import AffineCoupling, Composition, Logit, Squeeze, checkerboard
@@ -34,7 +34,7 @@ def squeezed_after(flow: RealNVP) -> int:
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_log_determinant_is_autodiffs(space: Space) -> None:
-    flow = jolted(RealNVP(space, RealNVP.Config(layers=4, hidden=8))).double()
+    flow = perturbed(RealNVP(space, RealNVP.Config(layers=4, hidden=8))).double()
     x = torch.rand(2, *space.shape, dtype=torch.float64) * 2 + 1
     z, ladj = flow(x)
     for k in range(2):
@@ -46,7 +46,7 @@ def test_log_determinant_is_autodiffs(space: Space) -> None:
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4, 4)])
 def test_a_coupling_keeps_half_and_moves_half(shape: tuple[int, ...]) -> None:
-    flow = jolted(RealNVP(Space.continuous(shape), RealNVP.Config(layers=2, hidden=8)))
+    flow = perturbed(RealNVP(Space.continuous(shape), RealNVP.Config(layers=2, hidden=8)))
     coupling = couplings(flow)[0]
     x = torch.randn(3, *shape)
     z, _ = coupling(x, None)
@@ -62,7 +62,7 @@ def test_an_untrained_flow_is_the_standard_normal() -> None:
 
 
 def test_one_coupling_is_torch_distributions_affine_transform() -> None:
-    flow = jolted(RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2)))
+    flow = perturbed(RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2)))
     flow.transform = Composition([couplings(flow)[0]])
     x = torch.randn(4, 2)
     s, t = couplings(flow)[0].scale_and_shift(x, None)
@@ -117,7 +117,7 @@ def test_a_log_scale_is_bounded_by_two_and_starts_as_the_network_says() -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (1, 4, 4)])
 def test_a_label_conditions_every_coupling(shape: tuple[int, ...]) -> None:
-    flow = jolted(RealNVP(Space.continuous(shape), RealNVP.Config(layers=4, hidden=8, classes=3))).double()
+    flow = perturbed(RealNVP(Space.continuous(shape), RealNVP.Config(layers=4, hidden=8, classes=3))).double()
     x, y = torch.randn(3, *shape, dtype=torch.float64), torch.tensor([2, 0, 2])
     assert torch.allclose(flow.decode(flow.encode(x, y), y), x, atol=1e-9)
     squeezed = (4, 2, 2)
@@ -129,7 +129,7 @@ def test_a_label_conditions_every_coupling(shape: tuple[int, ...]) -> None:
 
 
 def test_samples_are_decoded_normal_noise() -> None:
-    flow = jolted(RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2, hidden=8)))
+    flow = perturbed(RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2, hidden=8)))
     z = flow.encode(flow.sample(4000, seed=0))
     assert z.mean(0).abs().max() < 5 / math.sqrt(4000)
     assert (z.T.cov() - torch.eye(2)).abs().max() < 5 * math.sqrt(2 / 4000)

@@ -17,7 +17,7 @@ from dgm.space import Space
 def test_the_receptive_field_is_what_autodiff_finds(layers: int, cycles: int) -> None:
     """Kills: a dilation that does not double, a shift left out."""
     space = Space.continuous((48,))
-    model = contracts.jolted(WaveNet(space, WaveNet.Config(width=8, skip=8, layers=layers, cycles=cycles)))
+    model = contracts.perturbed(WaveNet(space, WaveNet.Config(width=8, skip=8, layers=layers, cycles=cycles)))
     x = torch.randn(1, 48, requires_grad=True)
     (gradient,) = torch.autograd.grad(model.conditionals(x)[0, 40].sum(), x)
     seen = gradient[0].nonzero()[:, 0]
@@ -40,7 +40,7 @@ def test_a_layer_is_the_papers_convolution(dilation: int) -> None:
 def test_the_outputs_are_the_papers_composition() -> None:
     """Figure 4, term by term. Kills: a rectifier left out, the label or a skip lost, a cycle not repeated."""
     space, y = Space.levels((1, 24), 256), torch.tensor([1, 0])
-    model = contracts.jolted(WaveNet(space, WaveNet.Config(width=6, skip=5, layers=3, cycles=2, classes=2)))
+    model = contracts.perturbed(WaveNet(space, WaveNet.Config(width=6, skip=5, layers=3, cycles=2, classes=2)))
     x = torch.randint(256, (2, 1, 24), dtype=torch.uint8)
     h, skipped = pad(model.entrance.weight[x[:, 0, :-1].long()], (0, 0, 1, 0)).mT, torch.zeros(2, 5, 24)
     for layer, dilation in zip(model.layers, [1, 2, 4, 1, 2, 4], strict=True):
@@ -64,20 +64,20 @@ def test_the_outputs_are_the_papers_composition() -> None:
 def test_what_is_cached_equals_full_passes(space: Space, components: int) -> None:
     """Within 1e-5 and the same samples. Kills: a queue one too long, the label or a bias lost in a cell."""
     config = WaveNet.Config(width=8, skip=8, layers=4, cycles=2, components=components, classes=3)
-    model, y = contracts.jolted(WaveNet(space, config)).double(), torch.tensor([2, 0, 1])
+    model, y = contracts.perturbed(WaveNet(space, config)).double(), torch.tensor([2, 0, 1])
     *_, (cached, _, _) = sequential.trajectory(model, 3, y, seed=0)
     *_, (naive, _, _) = sequential.trajectory(model, 3, y, seed=0, cached=False)
     assert torch.allclose(cached.double(), naive.double(), atol=1e-5)
     with torch.no_grad():
-        at_once = to_sequence(model.conditionals(cached, y), space)
+        parallel = to_sequence(model.conditionals(cached, y), space)
         for i, outputs in enumerate(model.steps(cached, y)):
-            assert torch.allclose(outputs, at_once[:, i], atol=1e-5)
+            assert torch.allclose(outputs, parallel[:, i], atol=1e-5)
 
 
 def test_a_sample_is_conditional_on_its_label() -> None:
     """Equation 3: every layer's gate has a term of the label, in both ways of computing."""
     space = Space.levels((1, 8), 16)
-    model = contracts.jolted(WaveNet(space, WaveNet.Config(width=8, skip=8, layers=2, cycles=1, classes=2)))
+    model = contracts.perturbed(WaveNet(space, WaveNet.Config(width=8, skip=8, layers=2, cycles=1, classes=2)))
     x = torch.randint(16, (1, 1, 8), dtype=torch.uint8)
     with torch.no_grad():
         for outputs in (lambda y: model.conditionals(x, y), lambda y: next(iter(model.steps(x, y)))):
@@ -86,7 +86,7 @@ def test_a_sample_is_conditional_on_its_label() -> None:
 
 @pytest.mark.parametrize("space", [Space.levels((1, 40), 256), Space.continuous((40,))], ids=str)
 def test_queues_hold_what_was_a_dilation_ago(space: Space) -> None:
-    model = contracts.jolted(WaveNet(space, WaveNet.Config(width=8, skip=8, layers=4, cycles=2)))
+    model = contracts.perturbed(WaveNet(space, WaveNet.Config(width=8, skip=8, layers=4, cycles=2)))
     for law in (contracts.steps_are_the_conditionals, contracts.no_dimension_sees_its_future):
         result = contracts.run(law, model)
         assert result.passed, result.detail

@@ -161,13 +161,13 @@ def test_a_lone_mask_spreads_its_units_evenly_and_several_are_drawn() -> None:
 @torch.no_grad()
 def test_a_label_moves_every_conditional_and_the_steps_with_it(name: str) -> None:
     """Kills: a label that is lost in one of the two ways of computing, or that the first dimensions do not see."""
-    model = contracts.jolted(create(name, COLOUR, classes=3)).double()
+    model = contracts.perturbed(create(name, COLOUR, classes=3)).double()
     x, y = contracts.some(COLOUR, 3), torch.tensor([2, 0, 1])
-    at_once, other = (to_sequence(model.conditionals(x, labels), COLOUR) for labels in (y, y.roll(1)))
-    assert ((at_once - other).abs().amax(2) > 0).all()
+    parallel, other = (to_sequence(model.conditionals(x, labels), COLOUR) for labels in (y, y.roll(1)))
+    assert ((parallel - other).abs().amax(2) > 0).all()
     seen = torch.zeros_like(x)
     for i, (dim, outputs) in enumerate(zip(reading_order(COLOUR), model.steps(seen, y), strict=True)):
-        assert torch.allclose(outputs, at_once[:, i], atol=1e-5)  # GPTs keep their angles in float32
+        assert torch.allclose(outputs, parallel[:, i], atol=1e-5)  # GPTs keep their angles in float32
         seen.view(3, -1)[:, dim] = x.flatten(1)[:, dim]
 
 
@@ -175,7 +175,7 @@ def test_a_label_moves_every_conditional_and_the_steps_with_it(name: str) -> Non
 def test_a_loss_is_minus_the_log_likelihood(name: str) -> None:
     """Of a picture, or of a value for WaveNet; in nats, an example at a time. Kills: a sign, a mean over the batch."""
     few = {"orders": 1} if name == "orderless_made" else {}
-    model = contracts.jolted(create(name, COLOUR, classes=3, **few))
+    model = contracts.perturbed(create(name, COLOUR, classes=3, **few))
     x, y = contracts.some(COLOUR, 3), torch.tensor([2, 0, 1])
     unit = COLOUR.dim if name == "wavenet" else 1
     assert torch.allclose(model.loss(x, y) * unit, -model.log_prob(x, y), rtol=1e-4)

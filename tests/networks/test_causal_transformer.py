@@ -7,7 +7,7 @@ import torch
 
 from dgm.errors import BadInput
 from dgm.networks import causal_transformer
-from dgm.networks.causal_transformer import CausalTransformer, turned
+from dgm.networks.causal_transformer import CausalTransformer, rotated
 
 
 def network(positions: int = 12) -> CausalTransformer:
@@ -18,10 +18,10 @@ def network(positions: int = 12) -> CausalTransformer:
 
 
 def test_products_of_turned_vectors_depend_on_the_distance_alone() -> None:
-    """Kills: a sign of the sine, sine and cosine exchanged, queries turned and keys not."""
+    """Kills: a sign of the sine, sine and cosine exchanged, queries rotated and keys not."""
     model = network(40)
     q, k = torch.randn(2, 8)
-    at = [turned(v.expand(40, 8), model.turns) for v in (q, k)]
+    at = [rotated(v.expand(40, 8), model.rotary) for v in (q, k)]
     products = at[0] @ at[1].mT
     for distance in (-7, 0, 1, 5):
         diagonal = products.diagonal(distance)
@@ -35,7 +35,7 @@ def test_turning_is_the_complex_exponential() -> None:
     x = torch.randn(9, 8)
     angles = torch.arange(9)[:, None] * 10_000.0 ** (-torch.arange(4) / 4)
     z = torch.complex(x[:, ::2], x[:, 1::2]) * torch.polar(torch.ones(9, 4), angles)
-    assert torch.allclose(turned(x, model.turns), torch.stack([z.real, z.imag], 2).flatten(1), atol=1e-5)
+    assert torch.allclose(rotated(x, model.rotary), torch.stack([z.real, z.imag], 2).flatten(1), atol=1e-5)
 
 
 def test_the_jacobian_is_lower_triangular_and_full() -> None:
@@ -48,9 +48,9 @@ def test_the_jacobian_is_lower_triangular_and_full() -> None:
 def test_steps_with_their_cache_are_the_whole() -> None:
     model, h = network(), torch.randn(4, 12, 16)
     with torch.no_grad():
-        at_once, cache = model(h), model.cache(4)
+        parallel, cache = model(h), model.cache(4)
         one_by_one = torch.stack([model.step(h[:, t], cache) for t in range(12)], 1)
-    assert torch.allclose(one_by_one, at_once, atol=1e-5)
+    assert torch.allclose(one_by_one, parallel, atol=1e-5)
     assert cache.length == 12
 
 
@@ -76,6 +76,6 @@ def test_a_width_that_the_heads_do_not_divide() -> None:
 
 def test_pieces_of_a_batch_are_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model, h = network(), torch.randn(5, 12, 16)
-    at_once = model(h)
+    parallel = model(h)
     monkeypatch.setattr(causal_transformer, "CACHE", 2 * 12 * 16)
-    assert torch.allclose(model(h), at_once, atol=1e-5)
+    assert torch.allclose(model(h), parallel, atol=1e-5)

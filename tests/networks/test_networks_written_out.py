@@ -109,7 +109,7 @@ def test_transformers_start_where_their_sources_say() -> None:
 
 @pytest.mark.parametrize(("learned", "classes"), [(True, 3), (False, 0)])
 def test_the_next_token(learned: bool, classes: int) -> None:
-    """GPT-2 with turned queries and keys. Kills: a token or a position one off, another base, a norm left out."""
+    """GPT-2 with rotated queries and keys. Kills: a token or a position one off, another base, a norm left out."""
     net = moved(NextToken(7, 6, 4, width=8, layers=2, heads=2, dropout=0.0, classes=classes, learned=learned))
     tokens, y = torch.randint(7, (2, 6)), torch.tensor([2, 0]) if classes else None
     start = net.start.weight[[2, 0] if classes else [0, 0]]
@@ -117,7 +117,7 @@ def test_the_next_token(learned: bool, classes: int) -> None:
     if learned:
         h = h + net.positions.weight
 
-    def turned(v: Tensor) -> Tensor:
+    def rotated(v: Tensor) -> Tensor:
         """Each head's pair i at position t by the angle t / 10000^(i / 2), as two heads of two pairs."""
         out = v.clone()
         for t in range(6):
@@ -130,7 +130,7 @@ def test_the_next_token(learned: bool, classes: int) -> None:
 
     for layer in net.body.layers:
         q, k, v = layer.qkv(layer_norm(h, (8,), layer.norm_1.weight)).split(8, -1)
-        h = h + layer.attended(attended(turned(q), turned(k), v, 2, causal=True))
+        h = h + layer.attended(attended(rotated(q), rotated(k), v, 2, causal=True))
         h = h + layer.down(gelu(layer.up(layer_norm(h, (8,), layer.norm_2.weight))))
     expected = net.head(layer_norm(h, (8,), net.body.norm.weight))
     torch.testing.assert_close(net(tokens, y), expected, atol=1e-6, rtol=0)  # angles are kept in float32

@@ -56,8 +56,8 @@ def test_data_that_fits_is_indexed_where_it_lies(monkeypatch: pytest.MonkeyPatch
     free[0] = 2396
     assert resident(split, cuda) is split
     free[0] = 10_000
-    visited = Split(split.x, split.y, visit=lambda x, generator: x)
-    assert resident(visited, cuda) is visited
+    transformed = Split(split.x, split.y, transform=lambda x, generator: x)
+    assert resident(transformed, cuda) is transformed
     assert resident(split, torch.device("cpu")) is split
 
 

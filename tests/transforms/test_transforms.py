@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import AffineTransform, ExpTransform, SigmoidTransform
 
-from dgm.contracts import jolted
+from dgm.contracts import perturbed
 from dgm.errors import BadInput
 from dgm.networks.conv import ConvNet
 from dgm.networks.mlp import mlp
@@ -77,7 +77,7 @@ CASES: dict[str, tuple[Callable[[], Transform], tuple[int, ...], int]] = {
 
 def case(name: str, n: int = 3) -> tuple[Transform, Tensor, Tensor | None]:
     make, shape, width = CASES[name]
-    transform = jolted(make()).double()
+    transform = perturbed(make()).double()
     x = torch.rand(n, *shape, dtype=torch.float64) * 0.8 + 0.1
     return transform, x, torch.randn(n, width, dtype=torch.float64) if width else None
 
@@ -122,7 +122,7 @@ def test_the_condition_moves_what_it_should(name: str) -> None:
 
 def test_a_composition_adds_up_in_its_order() -> None:
     """Kills: parts in reverse order, the last part's log-determinant alone."""
-    parts = [jolted(part()).double() for part in (Exp, lambda: coupling(ROW), lambda: Permutation([2, 0, 1]))]
+    parts = [perturbed(part()).double() for part in (Exp, lambda: coupling(ROW), lambda: Permutation([2, 0, 1]))]
     z = x = torch.rand(4, *ROW, dtype=torch.float64)
     total = torch.zeros(4, dtype=torch.float64)
     for part in parts:
@@ -151,7 +151,7 @@ def test_a_coupling_starts_at_the_identity_and_keeps_half() -> None:
     x = torch.rand(3, *ROW)
     start = coupling(ROW)
     assert torch.equal(start(x)[0], x)
-    z, _ = jolted(start)(x)
+    z, _ = perturbed(start)(x)
     assert torch.equal((z == x).all(0), torch.tensor([True, False, True]))
 
 

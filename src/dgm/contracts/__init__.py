@@ -32,7 +32,7 @@ from dgm.contracts.examples import (
     support,
     under,
 )
-from dgm.contracts.laws import LAWS, check, jolted, run, small_models
+from dgm.contracts.laws import LAWS, check, perturbed, run, small_models
 from dgm.contracts.likelihood import (
     bound_is_below,
     density_sums_to_one,
@@ -77,13 +77,13 @@ __all__ = [
     "everything",
     "is_plane",
     "is_small",
-    "jolted",
     "labels",
     "labels_are_checked",
     "log_determinant_is_the_jacobians",
     "loss_reaches_every_parameter",
     "no_dimension_sees_its_future",
     "passes_gain",
+    "perturbed",
     "plane",
     "players_descend_their_own",
     "predictions_lie_on_the_path",

@@ -120,11 +120,11 @@ def small_models(name: str, **config: Any) -> Iterator[tuple[Space, Model]]:
             model = registry.create(name, space, **config)
         except BadInput:
             continue
-        yield space, jolted(model)
+        yield space, perturbed(model)
 
 
 @torch.no_grad()
-def jolted(model: Model) -> Model:
+def perturbed(model: Model) -> Model:
     for parameter in model.parameters():
         # wide layers sum many of these: as much as moves them, and not so much that scales overflow
         parameter.add_(torch.randn_like(parameter) * min(0.1, 2 / math.sqrt(math.prod(parameter.shape[1:]) or 1)))

@@ -32,21 +32,21 @@ class Split:
     Attributes:
         x: (N, *shape), in the data's own numbers.
         y: (N,) int64 labels, or None.
-        visit: What happens to a batch each time it is visited, such as binarisation anew; None for nothing.
+        transform: Applied to each batch when it is loaded, such as dynamic binarisation; None for no transform.
     """
 
     x: Tensor
     y: Tensor | None = None
-    visit: Callable[[Tensor, torch.Generator | None], Tensor] | None = None
+    transform: Callable[[Tensor, torch.Generator | None], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
-        """The examples at ``indices``; ``generator`` feeds what happens at each visit."""
+        """The examples at ``indices``; ``generator`` is the random source of the transform."""
         x = self.x[indices]
-        if self.visit is not None:
-            x = self.visit(x, generator)
+        if self.transform is not None:
+            x = self.transform(x, generator)
         return x, None if self.y is None else self.y[indices]
 
 

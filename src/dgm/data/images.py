@@ -41,13 +41,13 @@ def mnist(folder: Path) -> Dataset:
 
 
 def dynamic_mnist(folder: Path) -> Dataset:
-    """MNIST whose pixels are drawn from Bernoulli(x / 255): anew at each visit in training, once in held-out splits."""
+    """MNIST whose pixels are drawn from Bernoulli(x / 255): in every epoch of training, once for held-out splits."""
     grey = mnist(folder)
     generator = torch.Generator().manual_seed(BINARISATION_SEED)
     return Dataset(
         name="dynamic_mnist",
         space=Space.binary(grey.space.shape),
-        train=Split(grey.train.x, grey.train.y, visit=binarise),
+        train=Split(grey.train.x, grey.train.y, transform=binarise),
         validation=Split(binarise(grey.validation.x, generator), grey.validation.y),
         test=Split(binarise(grey.test.x, generator), grey.test.y),
         split=f"{grey.split}; held-out images binarised once, seed {BINARISATION_SEED}, validation first",

@@ -23,7 +23,7 @@ def load(path: Path, *, context: int = CONTEXT, bytes: bool = False) -> Dataset:
     """Windows of ``context`` characters, or bytes, of one text.
 
     The first 90 % train, the next 5 % validate, the last 5 % test. A training window starts anywhere, so an epoch
-    visits each character ``context`` times; held-out windows follow one another without overlap. The alphabet is that
+    sees each character ``context`` times; held-out windows follow one another without overlap. The alphabet is that
     of the whole text. All windows are views of one tensor.
 
     Raises:

@@ -27,7 +27,7 @@ class CausalConv2d(nn.Module):
         above: Rows above that are seen, half the size where not given.
         right: Columns to the right that are seen in the rows above, as many as to the left where not given.
         stride: 2 keeps every second row and column.
-        level: How often the image was halved before, which a network that goes pixel by pixel has to know.
+        halvings: How often the image was halved before, which a network that goes pixel by pixel has to know.
         channels: Of the image; 1 lets every feature see every other.
         gates: How many times ``outputs`` features come out, one after the other, for a gated unit.
         normed: Learns the norm of each output's weights apart from their direction: weight normalisation,
@@ -47,7 +47,7 @@ class CausalConv2d(nn.Module):
         above: int | None = None,
         right: int | None = None,
         stride: int = 1,
-        level: int = 0,
+        halvings: int = 0,
         channels: int = 1,
         gates: int = 1,
         normed: bool = False,
@@ -56,7 +56,7 @@ class CausalConv2d(nn.Module):
         self.side = size // 2
         self.above = self.side if above is None else above
         self.right = (self.side if self.above else 0) if right is None else right
-        self.stride, self.level = stride, level
+        self.stride, self.halvings = stride, halvings
         conv = nn.Conv2d(inputs, gates * outputs, (self.above + 1, self.side + 1 + self.right))
         self.weight, self.bias = conv.weight, conv.bias  # type: ignore[assignment]
         seen = torch.ones(self.weight.shape, dtype=torch.bool)
@@ -105,7 +105,7 @@ class PixelConv(nn.Module):
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
         super().__init__()
         self.side, self.right, self.above = conv.side, conv.right, conv.above
-        self.stride, self.level, self.cursor, self.bias = conv.stride, conv.level, cursor, conv.bias
+        self.stride, self.halvings, self.cursor, self.bias = conv.stride, conv.halvings, cursor, conv.bias
         self.taps = conv.masked().permute(2, 3, 1, 0).flatten(0, 2)
         self.past = padded_map(conv, n, size).movedim(1, -1).contiguous()
 
@@ -113,7 +113,7 @@ class PixelConv(nn.Module):
         if self.side == self.above == 0:
             return torch.addmm(self.bias, h, self.taps)
         self.remember(h)
-        i, j = self.cursor.row >> self.level, self.cursor.column >> self.level
+        i, j = self.cursor.row >> self.halvings, self.cursor.column >> self.halvings
         if i % self.stride or j % self.stride:
             return None
         # what is right of the pixel in its own row is not there yet: zeros, which the mask gives no weight
@@ -121,7 +121,9 @@ class PixelConv(nn.Module):
         return torch.addmm(self.bias, seen, self.taps)
 
     def remember(self, h: Tensor) -> None:
-        self.past[:, (self.cursor.row >> self.level) + self.above, (self.cursor.column >> self.level) + self.side] = h
+        self.past[
+            :, (self.cursor.row >> self.halvings) + self.above, (self.cursor.column >> self.halvings) + self.side
+        ] = h
 
 
 class RowConv(nn.Module):
@@ -132,7 +134,7 @@ class RowConv(nn.Module):
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
         super().__init__()
-        self.side, self.above, self.stride, self.level = conv.side, conv.above, conv.stride, conv.level
+        self.side, self.above, self.stride, self.halvings = conv.side, conv.above, conv.stride, conv.halvings
         self.cursor, self.bias, self.weight = cursor, conv.bias, conv.masked()
         self.past = padded_map(conv, n, size)
 
@@ -140,19 +142,19 @@ class RowConv(nn.Module):
         if self.side == self.above == 0:
             return conv2d(h, self.weight, self.bias)
         self.remember(h)
-        i = self.cursor.row >> self.level
+        i = self.cursor.row >> self.halvings
         if i % self.stride:
             return None
         return conv2d(self.past[:, :, i : i + self.above + 1], self.weight, self.bias, self.stride)
 
     def remember(self, h: Tensor) -> None:
-        i = (self.cursor.row >> self.level) + self.above
+        i = (self.cursor.row >> self.halvings) + self.above
         self.past[:, :, i, self.side : self.side + h.shape[-1]] = h[:, :, 0]
 
 
 def padded_map(conv: CausalConv2d, n: int, size: tuple[int, int]) -> Tensor:
     """Zeros for all inputs of ``conv`` on images of ``size`` before they were halved, and for the padding."""
-    height, width = (-(-side // 2**conv.level) for side in size)
+    height, width = (-(-side // 2**conv.halvings) for side in size)
     return conv.weight.new_zeros(n, conv.weight.shape[1], height + conv.above, width + conv.side + conv.right)
 
 

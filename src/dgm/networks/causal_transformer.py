@@ -42,7 +42,7 @@ class Cache:
 
 
 class CausalTransformer(nn.Module):
-    """Normalised before each part, as GPT-2; the position turns queries and keys.
+    """A causal transformer as GPT-2, with layer normalisation before each part and rotary position embedding.
 
     Source: Language models are unsupervised multitask learners (Radford et al., 2019), section 2.3; for the positions
     RoFormer (Su et al., 2021), arXiv:2104.09864, equation 34.
@@ -54,7 +54,7 @@ class CausalTransformer(nn.Module):
         dropout: Share of features left out in training, after each part.
     """
 
-    turns: Tensor
+    rotary: Tensor
 
     def __init__(self, positions: int, *, width: int, layers: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class CausalTransformer(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
         half = width // heads // 2
         angles = torch.arange(positions)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
-        self.register_buffer("turns", torch.stack([angles.cos(), angles.sin()], 2), persistent=False)
+        self.register_buffer("rotary", torch.stack([angles.cos(), angles.sin()], 2), persistent=False)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, L, width) to (B, L, width)."""
@@ -79,7 +79,7 @@ class CausalTransformer(nn.Module):
 
     def through(self, h: Tensor) -> Tensor:
         for layer in self.layers:
-            h = layer(h, self.turns[: h.shape[1]])
+            h = layer(h, self.rotary[: h.shape[1]])
         return h
 
     def cache(self, n: int) -> Cache:
@@ -92,7 +92,7 @@ class CausalTransformer(nn.Module):
         """The next position's (B, width) to (B, width); its keys and values join the cache."""
         t = cache.length
         for weights, keys, values in zip(cache.layers, cache.keys, cache.values, strict=True):
-            h = step(h, weights, self.turns[t], keys, values, t)
+            h = step(h, weights, self.rotary[t], keys, values, t)
         cache.length += 1
         return self.norm(h)
 
@@ -162,8 +162,8 @@ class Layer(nn.Module):
         self.attended = nn.Linear(width, width, bias=False)
         self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
 
-    def forward(self, h: Tensor, turns: Tensor) -> Tensor:
-        by_head = heads_of(self.qkv(self.norm_1(h)), self.heads, turns[:, None, None])
+    def forward(self, h: Tensor, rotary: Tensor) -> Tensor:
+        by_head = heads_of(self.qkv(self.norm_1(h)), self.heads, rotary[:, None, None])
         q, k, v = (part.transpose(1, 2) for part in by_head)
         attended = scaled_dot_product_attention(q, k, v, is_causal=True)
         h = h + self.dropped(self.attended(attended.transpose(1, 2).flatten(2)))
@@ -178,25 +178,25 @@ class Layer(nn.Module):
         return Weights(self.norm_1.weight, qkv, attended, self.norm_2.weight, up, down)
 
 
-def step(h: Tensor, weights: Weights, turns: Tensor, keys: Tensor, values: Tensor, t: int) -> Tensor:
+def step(h: Tensor, weights: Weights, rotary: Tensor, keys: Tensor, values: Tensor, t: int) -> Tensor:
     """`Layer` of position t alone, (B, width) to (B, width). It calls no module: a call takes as long as a norm."""
     shape = h.shape[1:]
     qkv = layer_norm(h, shape, weights.norm_1) @ weights.qkv
-    q, keys[:, :, t], values[:, :, t] = heads_of(qkv, keys.shape[1], turns)
+    q, keys[:, :, t], values[:, :, t] = heads_of(qkv, keys.shape[1], rotary)
     attended = scaled_dot_product_attention(q[:, :, None], keys[:, :, : t + 1], values[:, :, : t + 1])
     h = h + attended.flatten(1) @ weights.attended
     return h + gelu(layer_norm(h, shape, weights.norm_2) @ weights.up) @ weights.down
 
 
-def heads_of(qkv: Tensor, heads: int, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries and keys, turned, and values of (..., 3 width): (..., heads, width / heads) each."""
+def heads_of(qkv: Tensor, heads: int, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys, rotated, and values of (..., 3 width): (..., heads, width / heads) each."""
     width = qkv.shape[-1] // 3
     qk, v = qkv.split((2 * width, width), -1)
-    q, k = turned(qk.unflatten(-1, (2, heads, -1)), turns).unbind(-3)
+    q, k = rotated(qk.unflatten(-1, (2, heads, -1)), rotary).unbind(-3)
     return q, k, v.unflatten(-1, (heads, -1))
 
 
-def turned(h: Tensor, turns: Tensor) -> Tensor:
-    """Each pair (h_2i, h_2i+1) of a head's features, turned by its position's angle, of cosine and sine (..., i, 2)."""
-    pairs = torch.view_as_complex(h.to(turns.dtype).unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * torch.view_as_complex(turns)).flatten(-2)
+def rotated(h: Tensor, rotary: Tensor) -> Tensor:
+    """Each pair (h_2i, h_2i+1) of a head's features, rotated by its position's angle, as cosine and sine (..., 2)."""
+    pairs = torch.view_as_complex(h.to(rotary.dtype).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * torch.view_as_complex(rotary)).flatten(-2)

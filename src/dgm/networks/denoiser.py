@@ -55,14 +55,14 @@ class Denoiser(nn.Module):
         network = network or ("unet" if len(shape) == 3 else "mlp")
         if network != "mlp" and len(shape) != 3:
             raise BadInput(f"the network '{network}' is for images, got the shape {shape}", "take 'mlp'")
-        told, (channels, *size) = 4 * width, shape
-        self.condition = Condition(told, classes, times)
+        conditioning, (channels, *size) = 4 * width, shape
+        self.condition = Condition(conditioning, classes, times)
         self.body: nn.Module = NETWORKS[network](
             tuple(size),
             channels if inputs is None else inputs,
             channels if outputs is None else outputs,
             width=width if network == "unet" else 4 * width,
-            condition=told,
+            condition=conditioning,
             **options,
         )
 
@@ -72,7 +72,7 @@ class Denoiser(nn.Module):
 
 
 class Condition(nn.Module):
-    """What every block is told: the times, and the label where there is one, as one vector."""
+    """The conditioning vector of every block: embeddings of the times and of the label, where there is one."""
 
     def __init__(self, width: int, classes: int, times: int = 1) -> None:
         super().__init__()
@@ -82,10 +82,10 @@ class Condition(nn.Module):
         self.label = nn.Embedding(classes + 1, width) if classes else None  # the last one is of no label
 
     def forward(self, t: Tensor, y: Tensor | None) -> Tensor:
-        told = self.time(self.embedding(t.reshape(len(t), -1)).flatten(1))
+        embedded = self.time(self.embedding(t.reshape(len(t), -1)).flatten(1))
         if self.label is not None:
-            told = told + self.label(t.new_full((len(t),), self.classes, dtype=torch.long) if y is None else y)
-        return silu(told)
+            embedded = embedded + self.label(t.new_full((len(t),), self.classes, dtype=torch.long) if y is None else y)
+        return silu(embedded)
 
 
 class TimedMLP(nn.Module):
@@ -95,7 +95,7 @@ class TimedMLP(nn.Module):
         size: Of an example, but for its first dimension; may be ().
         inputs, outputs: Of the first dimension, in and out.
         width: Of every layer.
-        condition: Width of the vector that each layer is told.
+        condition: Width of the conditioning vector.
         blocks: How many layers.
         dropout: Of each layer's input.
     """
@@ -124,8 +124,8 @@ class TimedMLP(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, inputs, *size) and (B, condition) to (B, outputs, *size)."""
         h = self.stem(x.flatten(1))
-        for layer, norm, told in zip(self.layers, self.norms, self.conditions, strict=True):
-            scale, shift = told(condition).chunk(2, dim=-1)
+        for layer, norm, modulation in zip(self.layers, self.norms, self.conditions, strict=True):
+            scale, shift = modulation(condition).chunk(2, dim=-1)
             h = h + layer(dropout(silu(norm(h) * (1 + scale) + shift), self.dropout, self.training))
         return self.head(silu(h)).unflatten(1, self.shape)
 

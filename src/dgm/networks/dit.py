@@ -23,7 +23,7 @@ class DiT(nn.Module):
         size: (H, W) of the images.
         inputs, outputs: Channels in and out.
         width: Of each patch's vector, a multiple of 4 and of ``heads``.
-        condition: Width of the vector that each block is told.
+        condition: Width of the conditioning vector.
         blocks: Attention and perceptron, so many times.
         heads: Of the attention; as a rule one for each 32 of the width.
         patch: Side of a patch; as a rule 2, and 4 where the image's longer side is above 16.

@@ -14,7 +14,7 @@ EPS = 1e-5  # added to the variance
 
 
 class NormSiLU(nn.Module):
-    """silu(gain * GroupNorm(x) + shift); gain and shift of a channel are learnt, or told by the condition.
+    """silu(gain * GroupNorm(x) + shift); gain and shift are parameters, or functions of the conditioning vector.
 
     Source: Group Normalization (Wu & He, 2018), arXiv:1803.08494, equations 1-6; adaptive as in Diffusion Models Beat
     GANs (Dhariwal & Nichol, 2021), arXiv:2105.05233, equation 3.

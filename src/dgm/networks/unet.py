@@ -28,7 +28,7 @@ class UNet(nn.Module):
         size: (H, W) of the images.
         inputs, outputs: Channels in and out.
         width: Channels at the full resolution, a multiple of 8.
-        condition: Width of the vector that each block is told.
+        condition: Width of the conditioning vector.
         multipliers: Channels at each level, in ``width``; as a rule (1, 2, 2, ...) until a side is at most 7.
         blocks: Residual blocks a level, each way: one number for all levels, or one each.
         attention: The longest side at which pixels look at each other; 0 for never. As a rule the lowest level's.

@@ -56,9 +56,9 @@ SHARE_OF_MEMORY = 0.25  # of the device's that is free, for the training data
 def resident(split: Split, device: torch.device) -> Split:
     """The split on a device that has room for it, so that no batch is copied there.
 
-    What is drawn anew at each visit stays where its random numbers come from.
+    A split with a transform stays on the CPU, whose generator the transform uses.
     """
-    if device.type != "cuda" or split.visit is not None:
+    if device.type != "cuda" or split.transform is not None:
         return split
     tensors = [split.x] if split.y is None else [split.x, split.y]
     if sum(tensor.nbytes for tensor in tensors) > SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]:

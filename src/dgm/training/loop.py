@@ -28,7 +28,7 @@ from dgm.training.ema import EMA
 from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics, board_class
 from dgm.training.players import Player, factor, refuse_what_does_not_fit
-from dgm.training.precision import choose, turns
+from dgm.training.precision import choose, player_losses
 from dgm.training.settings import Settings, settings_for
 from dgm.training.step import Losses, Step
 from dgm.training.validation import Validation, descends_one_loss
@@ -212,21 +212,21 @@ class Training:
         return Step(self.step, self.progress, losses, self.lr, self.seconds, examples, validation, note)
 
     def descents(self) -> Iterator[Losses]:
-        at_once = self.fabric.device.type == "cpu"  # elsewhere a look at the loss makes the step wait
+        on_cpu = self.fabric.device.type == "cpu"  # elsewhere a look at the loss makes the step wait
         while True:
             x, y = self.batches.at(self.step)
             losses = {}
-            for name, loss in self.turns(x, y if self.conditional else None):
+            for name, loss in self.player_losses(x, y if self.conditional else None):
                 player = self.player(name)
                 losses[name] = player.gradient(loss.mean())
-                if at_once:
+                if on_cpu:
                     self.finite(self.step + 1, losses)
                 player.step(self.lr)
             self.ema.update(self.step)
             yield Losses(losses)
 
-    def turns(self, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:
-        return turns(self.loss, self.is_game, x, y, self.fabric.device, self.settings.precision)
+    def player_losses(self, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+        return player_losses(self.loss, self.is_game, x, y, self.fabric.device, self.settings.precision)
 
     def passes(self) -> Iterator[Losses]:
         for loss in self.model.fit(self.batches):

@@ -29,10 +29,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16) if precision == BF16 else nullcontext()
 
 
-def turns(
+def player_losses(
     loss: Callable[..., Any], is_game: bool, x: Tensor, y: Tensor | None, device: torch.device, precision: str
 ) -> Iterator[tuple[str, Tensor]]:
-    """Each player's name and loss, computed when its turn comes; one loss is the player ``"model"``'s."""
+    """Each player's name and loss, computed when the iterator reaches it; a single loss has the name ``"model"``."""
     if not is_game:
         with autocast(device, precision):
             value = loss(x, y)
@@ -41,10 +41,10 @@ def turns(
     game = loss(x, y)
     while True:
         with autocast(device, precision):
-            turn = next(game, None)
-        if turn is None:
+            pair = next(game, None)
+        if pair is None:
             return
-        yield turn
+        yield pair
 
 
 def choose(model: Model, x: Tensor, y: Tensor | None, settings: Settings, fabric: Any) -> tuple[Precision, str]:
@@ -104,7 +104,7 @@ def step_seconds(model: Model, x: Tensor, y: Tensor | None, device: torch.device
     finished(device)
     began = time.perf_counter()
     total = torch.zeros((), device=device)
-    for player, loss in turns(model.losses if is_game else model.loss, is_game, x, y, device, precision):
+    for player, loss in player_losses(model.losses if is_game else model.loss, is_game, x, y, device, precision):
         module = model.get_submodule(player) if is_game else model
         torch.autograd.backward(loss.mean(), inputs=[p for p in module.parameters() if p.requires_grad])
         total += loss.detach().sum()

@@ -34,7 +34,7 @@ class Step:
         losses: The loss of each player, or of ``"model"`` alone, in the model's own unit (`dgm.protocols`).
         lr: The learning rate that the step used.
         seconds: Time trained so far, over all resumptions.
-        examples: How many examples were visited so far, over all devices.
+        examples: Examples processed so far, over all devices.
         validation: The mean loss on the validation split, where this step measured it.
         note: What the training decided by itself at this step, in a sentence, such as why it stops; mostly empty.
     """

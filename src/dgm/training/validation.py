@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dgm.data import Dataset
-from dgm.likelihood import at_once
+from dgm.likelihood import evaluation_batch
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
 from dgm.training.devices import summed
 from dgm.training.ema import EMA
@@ -88,7 +88,7 @@ class Validation:
         with torch.random.fork_rng(), self.ema.applied(), autocast(self.fabric.device, self.precision):
             torch.manual_seed(SEED)
             self.model.eval()
-            rows = torch.arange(len(self.split)).split(at_once(self.model))
+            rows = torch.arange(len(self.split)).split(evaluation_batch(self.model))
             loss = sum(self.total(part) for part in rows) / len(self.split)
             self.model.train()
         loss = summed(self.fabric, loss)[0] / self.fabric.world_size  # all decide by the same number

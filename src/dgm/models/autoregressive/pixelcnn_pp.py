@@ -16,8 +16,8 @@ Source: PixelCNN++ (Salimans et al., 2017), arXiv:1701.05517, equations 1 to 3 a
 PixelCNN++ (Ramachandran et al., 2017), arXiv:1704.06001.
 Differs from it: its weight normalisation, but not in the transposed convolutions, and with a start that does not depend
 on data, which learned faster (docs/log.md); as many blocks on the way up as on the way down, where theirs has one more
-at the upper two levels; transposed convolutions of 2 x 2 in both streams; smaller by default, where theirs has 160
-features, 5 blocks a level, 10 components and leaves out half of the features; the channels of a binary image are not
+at the upper two resolutions; transposed convolutions of 2 x 2 in both streams; smaller by default, where theirs has 160
+features, 5 blocks at each resolution, 10 components and dropout of a half; the channels of a binary image are not
 tied.
 """
 
@@ -42,7 +42,7 @@ from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
-Told = Callable[[str], Tensor]  # what the stream of the rows above says at a block
+RowFeatures = Callable[[str], Tensor]  # the features of the stream of rows after a block, by its name
 
 
 class PixelCNNPP(nn.Module):
@@ -52,7 +52,7 @@ class PixelCNNPP(nn.Module):
         space: Images (C, H, W) of levels, or binary ones, whose channels are then not tied.
 
     Example:
-        >>> model = PixelCNNPP(Space.levels((3, 4, 4), 8), PixelCNNPP.Config(width=8, layers=1, levels=2))
+        >>> model = PixelCNNPP(Space.levels((3, 4, 4), 8), PixelCNNPP.Config(width=8, layers=1, resolutions=2))
         >>> model.log_prob(torch.zeros(2, 3, 4, 4, dtype=torch.uint8)).shape
         torch.Size([2])
     """
@@ -60,8 +60,10 @@ class PixelCNNPP(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(32, "features of each stream", low=1)
-        layers: int = setting(2, "gated blocks a level, on the way down and again on the way up", low=1, high=1000)
-        levels: int = setting(3, "resolutions, each half of the one before", low=1, high=6)
+        layers: int = setting(
+            2, "gated blocks at each resolution, on the way down and again on the way up", low=1, high=1000
+        )
+        resolutions: int = setting(3, "resolutions, each half of the one before", low=1, high=6)
         components: int = setting(5, "of the mixture of discretised logistics", low=1)
         dropout: float = setting(0.1, "share of features left out in training", low=0.0, high=0.95)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
@@ -92,32 +94,32 @@ class PixelCNNPP(nn.Module):
         return -self.log_prob(x, y)
 
     def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
-        label, told = self.label(y), dict[str, Tensor]()
-        self.rows(self.inputs(x), label, None, told)
-        h = self.pixels(self.inputs(x), label, told.__getitem__, {})
+        label, above = self.label(y), dict[str, Tensor]()
+        self.rows(self.inputs(x), label, None, above)
+        h = self.pixels(self.inputs(x), label, above.__getitem__, {})
         return torch.stack(list(self.tied(self.output(elu(h)).movedim(1, -1), x)), 1)
 
     def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
-        """One stream is computed a row at a time, the other a pixel at a time, each level when it has something new."""
-        label, cursor, told = self.label(y), Cursor(), dict[str, Tensor]()
+        """One stream goes row by row, the other pixel by pixel, each resolution where it has new inputs."""
+        label, cursor, above = self.label(y), Cursor(), dict[str, Tensor]()
         _, height, width = self.space.shape
-        copies: list[Any] = [cached(self, kind, len(x), (height, width), cursor) for kind in (RowConv, PixelConv)]
-        rows, pixels = copies[0].rows, copies[1].pixels
-        rows.grow, pixels.grow = (
-            nn.ModuleList(kind(grow, level, cursor) for level, grow in enumerate(stream.grow))
-            for kind, stream in ((GrowRow, rows), (GrowPixel, pixels))
+        networks: list[Any] = [cached(self, kind, len(x), (height, width), cursor) for kind in (RowConv, PixelConv)]
+        rows, pixels = networks[0].rows, networks[1].pixels
+        rows.upsample, pixels.upsample = (
+            nn.ModuleList(kind(upsample, halvings, cursor) for halvings, upsample in enumerate(stream.upsample))
+            for kind, stream in ((UpsampleRow, rows), (UpsamplePixel, pixels))
         )
 
         def beside(block: str) -> Tensor:
-            return told[block][:, :, 0, cursor.column >> int(block[0])]
+            return above[block][:, :, 0, cursor.column >> int(block[0])]
 
         for cursor.row in range(height):
             row = slice(cursor.row, cursor.row + 1)
-            rows(self.inputs(x[:, :, row]), label, None, told)
+            rows(self.inputs(x[:, :, row]), label, None, above)
             for cursor.column in range(width):
                 pixel = x[:, :, row, cursor.column : cursor.column + 1]
                 h = pixels(self.inputs(pixel)[:, :, 0, 0], label, beside, {})
-                for outputs in self.tied(copies[1].output(elu(h))[:, None, None], pixel):
+                for outputs in self.tied(networks[1].output(elu(h))[:, None, None], pixel):
                     yield outputs[:, 0, 0]
                 pixels.first.remember(self.inputs(pixel)[:, :, 0, 0])
             rows.first.remember(self.inputs(x[:, :, row]))
@@ -161,13 +163,13 @@ class PixelCNNPP(nn.Module):
 class Stream(nn.Module):
     """A U of gated blocks, over the rows above alone or over what is left in the row too. Source: figure 2.
 
-    A block on the way up is told what its twin on the way down had; one of the pixels' stream is told what the rows'
-    stream has at its place too.
+    A block on the way up has a skip connection from the same block on the way down; one of the stream of pixels has
+    another from the stream of rows.
     """
 
     def __init__(self, kind: Literal["rows", "pixels"], inputs: int, config: PixelCNNPP.Config) -> None:
         super().__init__()
-        self.levels, width, pixels = config.levels, config.width, kind == "pixels"
+        self.resolutions, width, pixels = config.resolutions, config.width, kind == "pixels"
         if pixels:
             self.first = CausalConv2d(inputs, width, 3, above=1, mask="A", normed=True)
         else:
@@ -175,49 +177,54 @@ class Stream(nn.Module):
         blocks = range(config.layers)
         self.down, self.up = (
             nn.ModuleList(
-                nn.ModuleList(Block(kind, level, told + pixels, config) for _ in blocks) for level in range(self.levels)
+                nn.ModuleList(Block(kind, halvings, skips + pixels, config) for _ in blocks)
+                for halvings in range(self.resolutions)
             )
-            for told in (0, 1)
+            for skips in (0, 1)
         )
-        self.shrink = nn.ModuleList(causal(kind, width, width, level, stride=2) for level in range(self.levels - 1))
-        self.grow = nn.ModuleList(Grow(width) for _ in range(self.levels - 1))
+        self.downsample = nn.ModuleList(
+            causal(kind, width, width, halvings, stride=2) for halvings in range(self.resolutions - 1)
+        )
+        self.upsample = nn.ModuleList(Upsample(width) for _ in range(self.resolutions - 1))
 
-    def forward(self, x: Tensor, label: Tensor | None, told: Told | None, says: dict[str, Tensor]) -> Tensor:
-        """The last features; ``says`` gets those after each block."""
-        return self.level(0, self.first(x), label, told, says)
+    def forward(self, x: Tensor, label: Tensor | None, rows: RowFeatures | None, features: dict[str, Tensor]) -> Tensor:
+        """The features after the last block; ``features`` is filled with those after each block."""
+        return self.through(0, self.first(x), label, rows, features)
 
-    def level(self, k: int, h: Tensor, label: Tensor | None, told: Told | None, says: dict[str, Tensor]) -> Tensor:
-        twins = []
+    def through(
+        self, k: int, h: Tensor, label: Tensor | None, rows: RowFeatures | None, features: dict[str, Tensor]
+    ) -> Tensor:
+        down = []
         for name, block in named(self.down, k, "down"):
-            h = says[name] = block(h, label, [] if told is None else [told(name)])
-            twins.append(h)
-        if k + 1 < self.levels:
-            low = self.shrink[k](h)
-            # at a pixel or a row that the level below skips, what it had last still holds
-            h = self.grow[k](None if low is None else self.level(k + 1, low, label, told, says), h)
+            h = features[name] = block(h, label, [] if rows is None else [rows(name)])
+            down.append(h)
+        if k + 1 < self.resolutions:
+            low = self.downsample[k](h)
+            # at a pixel or a row that the lower resolution skips, its last features still hold
+            h = self.upsample[k](None if low is None else self.through(k + 1, low, label, rows, features), h)
         for name, block in named(self.up, k, "up"):
-            h = says[name] = block(h, label, [twins.pop()] if told is None else [twins.pop(), told(name)])
+            h = features[name] = block(h, label, [down.pop()] if rows is None else [down.pop(), rows(name)])
         return h
 
 
-def named(blocks: Any, level: int, way: str) -> Iterator[tuple[str, Any]]:
-    return ((f"{level} {way} {k}", block) for k, block in enumerate(blocks[level]))
+def named(blocks: Any, halvings: int, way: str) -> Iterator[tuple[str, Any]]:
+    return ((f"{halvings} {way} {k}", block) for k, block in enumerate(blocks[halvings]))
 
 
 class Block(nn.Module):
-    """A gated residual block that is told ``more`` other features. Source: the authors' published code."""
+    """A gated residual block with ``skips`` skip connections. Source: the authors' published code."""
 
-    def __init__(self, kind: Literal["rows", "pixels"], level: int, more: int, config: PixelCNNPP.Config) -> None:
+    def __init__(self, kind: Literal["rows", "pixels"], halvings: int, skips: int, config: PixelCNNPP.Config) -> None:
         super().__init__()
         width, self.share = config.width, config.dropout
-        self.enter = causal(kind, 2 * width, width, level)
-        self.told = nn.ModuleList(CausalConv2d(2 * width, width, 1, mask="B", normed=True) for _ in range(more))
-        self.leave = causal(kind, 2 * width, width, level, gates=2)
+        self.enter = causal(kind, 2 * width, width, halvings)
+        self.skips = nn.ModuleList(CausalConv2d(2 * width, width, 1, mask="B", normed=True) for _ in range(skips))
+        self.leave = causal(kind, 2 * width, width, halvings, gates=2)
         self.label = nn.Linear(config.classes, 2 * width, bias=False) if config.classes else None
 
-    def forward(self, h: Tensor, label: Tensor | None, told: list[Tensor]) -> Tensor:
+    def forward(self, h: Tensor, label: Tensor | None, others: list[Tensor]) -> Tensor:
         inner = self.enter(concat_elu(h))
-        for narrow, other in zip(self.told, told, strict=True):
+        for narrow, other in zip(self.skips, others, strict=True):
             inner = inner + narrow(concat_elu(other))
         ungated = self.leave(dropout(concat_elu(inner), self.share, self.training))
         if self.label is not None and label is not None:
@@ -228,7 +235,7 @@ class Block(nn.Module):
 
 
 def causal(
-    kind: Literal["rows", "pixels"], inputs: int, outputs: int, level: int, *, stride: int = 1, gates: int = 1
+    kind: Literal["rows", "pixels"], inputs: int, outputs: int, halvings: int, *, stride: int = 1, gates: int = 1
 ) -> CausalConv2d:
     """2 x 3 over the row and the one above, or 2 x 2 over the pixel, its left and the same above."""
     rows = kind == "rows"
@@ -240,7 +247,7 @@ def causal(
         above=1,
         right=None if rows else 0,
         stride=stride,
-        level=level,
+        halvings=halvings,
         gates=gates,
         normed=True,
     )
@@ -251,7 +258,7 @@ def concat_elu(h: Tensor) -> Tensor:
     return elu(torch.cat([h, -h], 1))
 
 
-class Grow(nn.ConvTranspose2d):
+class Upsample(nn.ConvTranspose2d):
     """Twice the resolution: four linear maps of each place, cut to the size of ``like``."""
 
     def __init__(self, width: int) -> None:
@@ -261,31 +268,31 @@ class Grow(nn.ConvTranspose2d):
         return super().forward(low)[..., : like.shape[-2], : like.shape[-1]]
 
 
-class GrowRow(nn.Module):
-    """`Grow` to the cursor's row, from the last row that there was below."""
+class UpsampleRow(nn.Module):
+    """`Upsample` to the cursor's row, from the last row that there was below."""
 
-    def __init__(self, grow: Grow, level: int, cursor: Cursor) -> None:
+    def __init__(self, upsample: Upsample, halvings: int, cursor: Cursor) -> None:
         super().__init__()
-        self.grow, self.level, self.cursor = grow, level, cursor
+        self.upsample, self.halvings, self.cursor = upsample, halvings, cursor
         self.two_rows: Tensor
 
     def forward(self, low: Tensor | None, like: Tensor) -> Tensor:
         if low is not None:
-            self.two_rows = conv_transpose2d(low, self.grow.weight, self.grow.bias, stride=2)
-        odd = self.cursor.row >> self.level & 1
+            self.two_rows = conv_transpose2d(low, self.upsample.weight, self.upsample.bias, stride=2)
+        odd = self.cursor.row >> self.halvings & 1
         return self.two_rows[:, :, odd : odd + 1, : like.shape[-1]]
 
 
-class GrowPixel(nn.Module):
-    """`Grow` to the cursor's pixel, from the last pixels that there were below, one for each column."""
+class UpsamplePixel(nn.Module):
+    """`Upsample` to the cursor's pixel, from the last pixels that there were below, one for each column."""
 
-    def __init__(self, grow: Grow, level: int, cursor: Cursor) -> None:
+    def __init__(self, upsample: Upsample, halvings: int, cursor: Cursor) -> None:
         super().__init__()
-        self.grow, self.level, self.cursor = grow, level, cursor
+        self.upsample, self.halvings, self.cursor = upsample, halvings, cursor
         self.four: dict[int, Tensor] = {}
 
     def forward(self, low: Tensor | None, like: Tensor) -> Tensor:
-        row, column = self.cursor.row >> self.level, self.cursor.column >> self.level
+        row, column = self.cursor.row >> self.halvings, self.cursor.column >> self.halvings
         if low is not None:
-            self.four[column >> 1] = conv_transpose2d(low[..., None, None], self.grow.weight, self.grow.bias)
+            self.four[column >> 1] = conv_transpose2d(low[..., None, None], self.upsample.weight, self.upsample.bias)
         return self.four[column >> 1][..., row & 1, column & 1]

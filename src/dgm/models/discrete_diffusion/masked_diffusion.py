@@ -19,7 +19,7 @@ only the sampler's. Probability of x, in nats.
 
 Source: Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024), arXiv:2406.07524, equation 10; the
 second form is that of autoregressive diffusion (Hoogeboom et al., 2021), arXiv:2110.02037, equation 5.
-Differs from it: images go through a U-Net; the network is told which share is masked in place of t.
+Differs from it: images go through a U-Net; the network is conditioned on the masked share in place of t.
 """
 
 from __future__ import annotations
@@ -149,12 +149,14 @@ class ImageNetwork(nn.Module):
 
     def __init__(self, space: Space, config: MaskedDiffusion.Config) -> None:
         super().__init__()
-        self.shape, self.mask, told = space.shape, space.values or 0, 4 * config.width
+        self.shape, self.mask, conditioning = space.shape, space.values or 0, 4 * config.width
         channels, height, width = space.shape
         embedded = config.width // 2
-        self.condition = Condition(told, config.classes)
+        self.condition = Condition(conditioning, config.classes)
         self.embedding = nn.Embedding(self.mask + 1, embedded)
-        self.body = UNet((height, width), channels * embedded, channels * self.mask, width=config.width, condition=told)
+        self.body = UNet(
+            (height, width), channels * embedded, channels * self.mask, width=config.width, condition=conditioning
+        )
 
     def forward(self, z: Tensor, y: Labels | None) -> Tensor:
         """(B, D) symbols to logits (B, D, K)."""

@@ -11,7 +11,7 @@ probability-flow ODE, of a continuous x with respect to Lebesgue measure, of a d
 own noise, in nats.
 
 Source: Mean Flows for One-step Generative Modeling (Geng et al., 2025), arXiv:2505.13447, equations 3-11, 12 and 22,
-algorithms 1 and 2, without guidance; the network is told t and t - r. Its time is that of dgm.
+algorithms 1 and 2, without guidance; the network is conditioned on t and t - r. Its time is that of dgm.
 Differs from it: the loss is 2 (||.||² + c)^(1/2), whose gradient is that of the paper's weighted squares with p = 1/2
 and which falls as it should, and times are uniform: with p = 1 and logistic-normal times, best on ImageNet by a little
 (the paper's table 1), points in the plane are twice as far off. A small U-Net or a perceptron.
@@ -42,7 +42,7 @@ from dgm.settings import setting
 from dgm.space import Space
 
 SMALLEST = 1e-3  # c of the loss
-PACE = 0.01  # of the times as the network is told them: its waves, made for steps of 1/1000, turn too fast for du/dt
+TIME_SCALE = 0.01  # factor of the times for the network, whose sinusoidal embedding is made for steps of 1/1000
 
 
 class MeanFlow(nn.Module):
@@ -103,7 +103,7 @@ class MeanFlow(nn.Module):
 
     def average_velocity(self, z_t: Tensor, r: Tensor, t: Tensor, y: Labels | None = None) -> Tensor:
         """u(z_t, r, t) with times (B,)."""
-        return self.network(z_t, PACE * torch.stack([t, t - r], dim=1), y)
+        return self.network(z_t, TIME_SCALE * torch.stack([t, t - r], dim=1), y)
 
     def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
         return prediction("velocity", self.path, self.average_velocity(x_t, t, t, y), x_t, t)

@@ -35,8 +35,8 @@ from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
-# of Sinkhorn's start: the regularisation, over the gains' deviation, from loose to tight, and the rounds of each
-WARMTHS, ROUNDS = (0.2, 0.05), 8
+# entropic regularisation of Sinkhorn's algorithm, annealed, in standard deviations of the gains; iterations of each
+ENTROPIC, ITERATIONS = (0.2, 0.05), 8
 
 
 class OTCFM(nn.Module):
@@ -90,11 +90,11 @@ class OTCFM(nn.Module):
 
 @torch.no_grad()
 def pairs(x: Tensor, z: Tensor) -> Tensor:
-    """For each of n rows of x the row of z that it is paired with, by the least sum of squared distances.
+    """The assignment of rows of z to the n rows of x that minimises the sum of squared distances.
 
-    Squares of one side alone are the same in every assignment, so the most of sum <x, z> is the least of the distances.
-    Neither do numbers matter that are added to a whole row or column: a few rounds of Sinkhorn's algorithm find some
-    that leave the exact method a third of its work (arXiv:1306.0895, algorithm 1).
+    The squared norms are the same in every assignment, so it maximises the sum of <x, z>. A number added to a whole row
+    or column changes nothing either: the dual variables of a few iterations of Sinkhorn's algorithm (arXiv:1306.0895,
+    algorithm 1) are added, which leaves the exact solver a third of its work.
 
     Args:
         x, z: (n, ...).
@@ -106,20 +106,20 @@ def pairs(x: Tensor, z: Tensor) -> Tensor:
     deviation = gain.std(correction=0).clamp_min(torch.finfo(gain.dtype).tiny)
     gain -= gain.amax(1, keepdim=True)
     gain /= deviation
-    for warmth in WARMTHS:
-        kernel = (gain / warmth).clamp_min_(-30).exp_()  # below, float32 has no digits left
+    for entropic in ENTROPIC:
+        kernel = (gain / entropic).clamp_min_(-30).exp_()  # below, float32 has no digits left
         v = torch.ones_like(gain[0])
-        for _ in range(ROUNDS):
+        for _ in range(ITERATIONS):
             u = 1 / (kernel @ v)
             v = 1 / (u @ kernel)
-        gain += warmth * u.log()[:, None]
-        gain += warmth * v.log()
+        gain += entropic * u.log()[:, None]
+        gain += entropic * v.log()
     _, columns = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
     return torch.from_numpy(columns).to(x.device)
 
 
 def pairs_within(x: Tensor, z: Tensor, y: Labels) -> Tensor:
-    """As `pairs`, for the examples of each label among themselves."""
+    """As `pairs`, within the examples of each label."""
     chosen = torch.empty_like(y, dtype=torch.int64)
     for label in y.unique():
         (rows,) = (y == label).nonzero(as_tuple=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dgm import protocols
+
 ROOT = Path(__file__).parent.parent / "src" / "dgm"
 FILES = sorted(ROOT.rglob("*.py"))
 # the lowest layer first; a module may import its own layer and those before it
@@ -58,6 +60,27 @@ def test_nothing_that_is_read_is_executed(path: Path) -> None:
                 assert keyword.arg != "allow_pickle" or ast.unparse(keyword.value) == "False"
         if isinstance(node, ast.Import):
             assert not {alias.name for alias in node.names} & {"pickle", "joblib", "dill", "shelve"}
+
+
+CAPABILITIES = {capability.__name__ for capability in protocols.CAPABILITIES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_model_is_asked_for_its_capabilities(path: Path) -> None:
+    """`protocols.has` knows of composites, whose methods say nothing."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            named = {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
+            assert not named & CAPABILITIES, f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_class_is_made_at_run_time(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("type", "types.new_class"):
+            assert len(node.args) == 1, f"line {node.lineno}: {ast.unparse(node)}"
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert not [inner for inner in ast.walk(node) if isinstance(inner, ast.ClassDef)], node.name
 
 
 REPOSITORY = ROOT.parents[1]

@@ -235,7 +235,7 @@ def test_a_run_keeps_the_shares_of_its_labels(tmp_path: Path) -> None:
 def test_the_model_within_a_dequantised_one_has_them_too() -> None:
     model: Any = create("realnvp", Space.levels((4,), 5), classes=3, layers=2)
     set_label_shares(model, SHARES)
-    assert label_shares(model.dequantised).tolist() == pytest.approx(SHARES)
+    assert label_shares(model.model).tolist() == pytest.approx(SHARES)
 
 
 # -- blocks

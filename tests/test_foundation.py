@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from dgm import registry
 from dgm.contracts import everything, perturbed
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.likelihood import Kind, Likelihood, evaluation_batch, log_likelihood
@@ -204,7 +205,7 @@ class TestRegistry:
         model = create(name, Space.tokens(8, 17) if name == "char_gpt" else Space.levels((1, 8, 8), 17))
         described = describe(model)
         assert describe(from_description(described)) == described
-        assert described["name"] == name
+        assert registry.trained(described)["name"] == registry.title(described) == name
 
     def test_a_class_by_its_path(self) -> None:
         by_path = create("dgm.models.vae.vae:VAE", Space.binary((4,)), latent=2)

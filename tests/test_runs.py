@@ -27,6 +27,24 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"parts": {}}, "KeyError|missing"),
+        ({"parts": {"model": 5}}, "model.parts.model must be an object, got 5"),
+        ({"parts": {"inner": None}}, "model.parts.inner must be an object"),
+        ({"space": {"shape": [2], "kind": "levels", "values": 5}}, "cannot be dequantised"),
+        ({"name": "vae"}, "TypeError"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(wrong: dict[str, Any], told: str, tmp_path: Path) -> None:
+    model = registry.create("realnvp", Space.levels((2,), 3), layers=2)
+    config = {"format": runs.FORMAT, "model": registry.describe(model) | wrong, "training": {}}
+    runs.write_json(config | {"data": {"name": "digits", "options": {}}}, tmp_path / "config.json")
+    with pytest.raises(DamagedRun, match=told):
+        runs.Run(tmp_path).untrained()
+
+
 def test_a_file_is_flushed_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[str, str]] = []
 

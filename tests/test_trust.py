@@ -85,6 +85,19 @@ def test_no_verb_executes_what_config_json_names(verb: str, folder: Path) -> Non
     assert not executed(folder)
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_executes_what_a_part_names(verb: str, folder: Path) -> None:
+    document = json.loads((folder / "run/config.json").read_text(encoding="utf-8"))
+    outer = document["model"] | {"name": "dequantised", "config": {}}
+    document["model"] = outer | {"parts": {"model": document["model"] | {"name": "evil:Model"}}}
+    (folder / "run/config.json").write_text(json.dumps(document), encoding="utf-8")
+    done = dgm(VERBS[verb], cwd=folder)
+    assert done.returncode == 2, done.stdout
+    assert "'evil:Model'" in done.stderr
+    assert "--trust" in done.stderr
+    assert not executed(folder)
+
+
 @pytest.mark.parametrize("name", [*NAMES, "", "\0:x", "x" * 10_000])
 def test_no_name_is_imported(name: object, folder: Path) -> None:
     rename(folder, name)

@@ -46,6 +46,7 @@ class ModelPart(TypedDict):
     config: dict[str, Any]
     space: SpacePart
     condition: NotRequired[SpacePart]
+    parts: NotRequired[dict[str, "ModelPart"]]
 
 
 class DataPart(TypedDict):

@@ -25,6 +25,7 @@ from dgm.protocols import (
     Model,
     PerExample,
     Unnormalised,
+    has,
 )
 
 MOST, NUMBERS = 512, 1 << 16  # examples at once; numbers that they have together, on a CPU
@@ -86,7 +87,6 @@ KINDS: Sequence[tuple[type, Kind]] = (
 
 def kinds_of(model: Model) -> list[Kind]:
     """The kinds of likelihood that a model, or a class of models, has, the best first."""
-    has = issubclass if isinstance(model, type) else isinstance
     return [kind for protocol, kind in KINDS if has(model, protocol)]
 
 
@@ -143,7 +143,7 @@ def log_likelihood(
     """
     draws, kind, batch = whole("draws", draws, low=1), _chosen(model, kind), model.space.check(x)
     labels = _condition(model, y, len(batch), kind, marginal=marginal)
-    weighted = isinstance(model, ImportanceWeighted) and (draws > 1 or marginal)
+    weighted = has(model, ImportanceWeighted) and (draws > 1 or marginal)
     device, dtype = device_of(model), _dtype(model)
 
     def nats(rows: Tensor) -> PerExample:

@@ -14,11 +14,20 @@ Every model is an `torch.nn.Module` built as ``Model(space, config)`` that keeps
 ``likelihood_method``
     How its likelihood is computed, in a few words for a table; ``estimate_method`` is the same of the estimate of a
     model that has a better one besides.
+
+A composite is a model that is made of others, such as a model of real numbers dequantised, or a first stage and the
+prior of its codes. It is built as ``Composite(space, config, condition, **parts)`` and has two attributes besides:
+
+``parts``
+    The models that it is made of, by name: submodules of these names. They are described and made again with it.
+``capabilities``
+    The capabilities that it has. It defines the methods of all that some parts allow, so that its methods do not
+    decide, and its parts do. Ask `has`, never ``isinstance``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Int, Shaped
@@ -188,3 +197,34 @@ CAPABILITIES: Sequence[type] = (
     Unnormalised,
     Latent,
 )
+
+
+def has(model: Any, *capabilities: type) -> bool:
+    """Whether a model, or a class of models, has all of these capabilities.
+
+    A composite states those that it has, since they follow from its parts; the methods of any other model decide.
+
+    Example:
+        >>> class Constant:
+        ...     def energy(self, x, y=None): ...
+        >>> has(Constant(), Unnormalised), has(Constant(), Unnormalised, Samplable)
+        (True, False)
+    """
+    stated = getattr(model, "capabilities", None)
+    if stated is not None:
+        return stated.issuperset(capabilities)
+    cls = model if isinstance(model, type) else type(model)
+    return all(issubclass(cls, capability) for capability in capabilities)
+
+
+def parts_of(model: Model) -> Mapping[str, Model]:
+    """The models that a composite is made of, by name; none of any other model."""
+    found: Mapping[str, Model] = getattr(model, "parts", {})
+    return found
+
+
+def nested(model: Model) -> Iterator[Model]:
+    """The model itself, its parts, and theirs."""
+    yield model
+    for part in parts_of(model).values():
+        yield from nested(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from dgm.models import (
     score,
     vae,
 )
+from dgm.models.composites import COMPOSITES
 from dgm.models.spec import Spec, class_at
 from dgm.space import Space
 
@@ -101,13 +102,22 @@ def model_class(name: str) -> type[Model]:
     raise UnknownName.of("model", name, [*MODELS, *entry_point_models()])
 
 
-def class_in_file(name: str) -> type[Model]:
+def class_in_file(name: str, own: Sequence[type[Model]] = ()) -> type[Model]:
     """The class of a model that a file names: a name of `dgm models`, or a class that the user has named before.
+
+    Args:
+        own: Classes that the user gives. Each stands for its own name, and a single one for whatever
+            ``package.module:Class`` the file names.
 
     Raises:
         UnknownName: With the nearest name there is.
         BadInput: For any other ``package.module:Class``: a file chooses no code.
     """
+    given = [cls for cls in own if model_name(cls) == name] or (list(own) if is_own(name) and len(own) == 1 else [])
+    if given:
+        return given[0]
+    if name in COMPOSITES:
+        return class_at(COMPOSITES[name].target)
     if is_own(name) and name not in _named:
         wrong = f"the file names the model '{name}', which is code that dgm does not come with"
         raise BadInput(
@@ -122,12 +132,11 @@ def is_own(name: str) -> bool:
 
 
 def model_name(cls: type[Model]) -> str:
-    """The name by which `model_class` finds ``cls``."""
+    """The name by which `class_in_file` finds ``cls``."""
     target = f"{cls.__module__}:{cls.__qualname__}"
-    named = {spec.target: name for name, spec in MODELS.items()} | {
-        value: name for name, value in entry_point_models().items()
-    }
-    return named.get(target, target)
+    targets = {name: spec.target for name, spec in MODELS.items()} | dict(entry_point_models())
+    targets |= {name: composite.target for name, composite in COMPOSITES.items()}
+    return next((name for name, known in targets.items() if known == target), target)
 
 
 def create(name: str, space: Space, condition: Space | None = None, **config: Any) -> Model:
@@ -165,12 +174,13 @@ def _made(cls: type[Model], name: str, space: Space, condition: Space | None, co
         config = {**config} if condition is None else {**config, "classes": condition.values}
     elif condition is not None:
         raise BadInput(f"{name} takes no condition, got {condition}", "leave it out; `dgm models` lists the others")
+    from dgm.protocols import nested
+
     model = _of_kind(cls, name, space, config)
     if condition is None and (labels := config.get("classes")):
         condition = Space.categories(labels)
-    parts: tuple[Any, ...] = (model, getattr(model, "dequantised", model))
-    for part in parts:
-        part.condition = condition
+    for one in nested(model):
+        one.condition = condition
     return model
 
 
@@ -186,33 +196,62 @@ def _of_kind(cls: type[Model], name: str, space: Space, config: Mapping[str, Any
     if space.kind in kinds:
         return bounded(lambda: cls(space, chosen), name)
     if space.discrete and space.kind != "tokens" and "continuous" in kinds:
-        from dgm.distributions.dequantisation import dequantise
+        from dgm.distributions.dequantisation import Dequantised, box
 
-        inner = Space.continuous(space.shape, low=0.0, high=float(space.values or 0))
-        return bounded(lambda: dequantise(cls(inner, chosen), space), name)
+        inner = bounded(lambda: cls(box(space), chosen), name)
+        return Dequantised(space, Dequantised.Config(), model=inner)
     taken = " or ".join(sorted(kinds))
     raise BadInput(f"{name} takes {taken} data, got a {space.kind} space", "choose another; `dgm models` lists them")
 
 
 def describe(model: Model) -> dict[str, Any]:
     """What `from_description` needs to make the model again, untrained; plain values, fit for JSON."""
-    bare: Any = getattr(model, "dequantised", model)
+    from dgm.protocols import parts_of
+
     config = {
         key: list(value) if isinstance(value, tuple) else value
-        for key, value in dataclasses.asdict(bare.config).items()
+        for key, value in dataclasses.asdict(model.config).items()
     }
-    described = {"name": model_name(type(bare)), "config": config, "space": model.space.to_json()}
+    described = {"name": model_name(type(model)), "config": config, "space": model.space.to_json()}
     condition: Space | None = getattr(model, "condition", None)
-    return described if condition is None else {**described, "condition": condition.to_json()}
+    if condition is not None:
+        described["condition"] = condition.to_json()
+    if parts := parts_of(model):
+        described["parts"] = {name: describe(part) for name, part in parts.items()}
+    return described
 
 
-def from_description(description: Mapping[str, Any], model: type[Model] | None = None) -> Model:
+def from_description(description: Mapping[str, Any], *own: type[Model]) -> Model:
     """The model of `describe`, untrained.
 
     Args:
-        model: The class to use; None takes the one that the description names, as `class_in_file` allows.
+        own: Classes that the description may name besides those of `dgm models`; see `class_in_file`.
     """
-    name = description["name"]
-    cls = class_in_file(name) if model is None else model
+    name, space = description["name"], Space.from_json(description["space"])
+    cls, config = class_in_file(name, own), description["config"]
     condition = Space.from_json(description["condition"]) if "condition" in description else None
-    return _made(cls, name, Space.from_json(description["space"]), condition, description["config"])
+    if "parts" not in description:
+        return _made(cls, name, space, condition, config)
+    parts = {part: from_description(described, *own) for part, described in description["parts"].items()}
+    return cls(space, settings.build(cls.Config, config, what=name), condition, **parts)
+
+
+def names_in(description: Mapping[str, Any]) -> Iterator[str]:
+    """The names of the described model and of all its parts."""
+    yield description["name"]
+    for part in description.get("parts", {}).values():
+        yield from names_in(part)
+
+
+def title(description: Mapping[str, Any]) -> str:
+    """How a table names the described model: a composite by its parts."""
+    if (name := description["name"]) not in COMPOSITES:
+        return str(name)
+    return COMPOSITES[name].title.format_map({part: title(d) for part, d in description.get("parts", {}).items()})
+
+
+def trained(description: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The description of the part of a composite that is trained, and of any other model itself."""
+    if (name := description["name"]) not in COMPOSITES:
+        return description
+    return trained(description["parts"][COMPOSITES[name].trained])

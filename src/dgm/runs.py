@@ -21,7 +21,7 @@ import hashlib
 import json
 import logging
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -170,25 +170,25 @@ class Run:
             raise BadInput(wrong, "name the data that it was trained on")
         return found
 
-    def model_class(self) -> type[Model]:
-        """The class that config.json names, as far as a file may."""
-        return registry.class_in_file(self.config["model"]["name"])
+    def untrained(self, *own: type[Model]) -> Model:
+        """The model with its first weights.
 
-    def untrained(self, model: type[Model] | None = None) -> Model:
-        """The model with its first weights, of ``model`` or else the class that config.json names.
+        Args:
+            own: Classes that config.json may name besides those of `dgm models`; see `registry.class_in_file`.
 
         Raises:
             BadInput: For a class that a file may not name.
             DamagedRun: For a description that no model can be made from, or one far larger than the run's weights.
         """
-        cls = model or self.model_class()
+        for name in registry.names_in(self.config["model"]):
+            registry.class_in_file(name, own)  # says now what a file may not name
         kept = max((path.stat().st_size for path in self.path.rglob("*.safetensors")), default=0)
         most = SPARE + 4 * kept
         with (
             refusing(f"{self.path / 'config.json'} describes a model that cannot be made"),
             memory.Bounded("it", most=most),
         ):
-            return registry.from_description(self.config["model"], cls)
+            return registry.from_description(self.config["model"], *own)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights to use: the final ones, or those of the newest good checkpoint while training has not ended."""
@@ -327,18 +327,19 @@ def put(weights: Mapping[str, Tensor], model: Model, source: Path) -> None:
             )
 
 
-def load(path: str | Path, model: type[Model] | None = None) -> Model:
+def load(path: str | Path, model: type[Model] | Sequence[type[Model]] = ()) -> Model:
     """A trained model from its run directory, on the CPU, ready to sample.
 
     Args:
-        model: The class, for a run whose model is no part of dgm: a file chooses no code.
+        model: The class, for a run whose model is no part of dgm, since a file chooses no code; several for a model
+            that is made of several such models.
 
     Raises:
         DamagedRun: For a directory that is no run, or files that differ from their checksums.
         BadInput: For a run that names a class outside `dgm models`, where no ``model`` is given.
     """
     run = Run(path)
-    trained = run.untrained(model)
+    trained = run.untrained(*([model] if isinstance(model, type) else model))
     put(run.weights(), trained, run.path)
     set_label_shares(trained, run.config["data"].get("label_shares", []))
     return trained.eval()

@@ -12,7 +12,7 @@ from dgm.inputs import whole
 from dgm.memory import refuse_too_many
 from dgm.modes import device_of, evaluating
 from dgm.networks.embeddings import given_labels
-from dgm.protocols import Autoregressive, Batch, Labels, Model, Samplable
+from dgm.protocols import Autoregressive, Batch, Labels, Model, Samplable, has
 from dgm.samplers import sequential
 from dgm.seeds import Streams
 
@@ -51,7 +51,7 @@ def sample(
     """
     n = whole("n", n, low=1)
     seed = int(torch.randint(2**62, ())) if seed is None else whole("the seed", seed)
-    if not issubclass(type(model), Samplable):
+    if not has(model, Samplable):
         raise Unsupported(f"{type(model).__name__} draws no samples", "choose a model that has `sample`")
     refuse_too_many(n, model.space)
     y, kept = given_labels(model, condition, n), _kept(model, n, given, observed)
@@ -74,7 +74,7 @@ def _kept(model: Model, n: int, given: Batch | Any | None, observed: int | None)
         return None
     if given is None or observed is None:
         raise BadInput("a part of x needs both given and observed", "give x, and how many of its dimensions are kept")
-    if not issubclass(type(model), Autoregressive):
+    if not has(model, Autoregressive):
         wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing"
         raise Unsupported(wrong, "sample an autoregressive model, or see `dgm edit`")
     x = model.space.check(given)

@@ -13,8 +13,9 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.distributions import Beta
 
-from dgm import contracts, protocols
-from dgm.distributions.dequantisation import dequantise
+from dgm import contracts, protocols, registry
+from dgm.distributions.dequantisation import Dequantised
+from dgm.errors import BadInput
 from dgm.likelihood import Kind, kind_of, log_likelihood
 from dgm.space import Space
 
@@ -104,8 +105,13 @@ class Recorder(Bare):
         return z
 
 
+def dequantise(model: Any, space: Space) -> Dequantised:
+    model.space = Space.continuous((2,), low=0.0, high=float(space.values or 0))
+    return Dequantised(space, Dequantised.Config(), model=model)
+
+
 def capabilities(model: Any) -> set[str]:
-    return {capability.__name__ for capability in protocols.CAPABILITIES if isinstance(model, capability)}
+    return {capability.__name__ for capability in protocols.CAPABILITIES if protocols.has(model, capability)}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +197,7 @@ def test_training_sees_new_noise_each_time() -> None:
 def test_players_are_found_in_the_wrapper() -> None:
     model = dequantise(Game(), LEVELS)
     for (player, loss), own in zip(model.losses(contracts.everything(LEVELS)), PLAYERS, strict=True):
-        assert model.get_submodule(player) is model.dequantised.get_submodule(own)
+        assert model.get_submodule(player) is model.model.get_submodule(own)
         assert torch.autograd.grad(loss.sum(), model.get_submodule(player).weight)[0].any()
 
 
@@ -220,3 +226,16 @@ def test_labels_reach_the_model_within() -> None:
     for method in (model.loss, model.elbo, model.log_weight, model.log_prob_estimate, model.energy):
         assert method(x, y).tolist() == y.tolist()
     assert torch.equal(model.decode(model.encode(x, y), y), x)
+
+
+def test_its_description_has_the_model_as_a_part() -> None:
+    model = registry.create("realnvp", LEVELS, Space.categories(4), layers=2)
+    described = registry.describe(model)
+    assert (described["name"], described["config"]) == ("dequantised", {})
+    assert described["parts"]["model"]["space"] == BOX.to_json()
+    assert registry.describe(registry.from_description(described)) == described
+
+
+def test_a_model_of_another_box_is_refused() -> None:
+    with pytest.raises(BadInput, match="cannot be dequantised"):
+        Dequantised(Space.levels((2,), 4), Dequantised.Config(), model=Exact())

@@ -153,9 +153,9 @@ def run(task: Task, args: argparse.Namespace) -> int:
 
 
 def refuse_what_cannot_be_edited(model: Model) -> None:
-    from dgm.protocols import Denoising
+    from dgm.protocols import Denoising, has
 
-    if not issubclass(type(model), Denoising):
+    if not has(model, Denoising):
         wrong = f"{type(model).__name__} undoes no noise, which dgm edit asks of a model"
         raise Unsupported(wrong, "take a diffusion, score or flow-matching model of `dgm models`")
     if len(model.space.shape) != 3:

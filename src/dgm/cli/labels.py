@@ -25,7 +25,9 @@ def number(label: str | None, model: Model, about: Mapping[str, Any]) -> int | N
     """
     if label is None:
         return None
-    classes = getattr(model.config, "classes", 0)
+    from dgm.networks.embeddings import classes_of
+
+    classes = classes_of(model)
     if not classes:
         raise Unsupported("this model was trained without labels", "leave --label out, or train with --conditional")
     names = list(about.get("labels") or map(str, range(classes)))

@@ -33,4 +33,6 @@ def trust(args: argparse.Namespace, *runs: str | Path) -> None:
     from dgm.runs import Run
 
     for path in runs if args.trust else ():
-        model_class(Run(path).config["model"]["name"])
+        for name in registry.names_in(Run(path).config["model"]):
+            if registry.is_own(name):
+                model_class(name)

@@ -122,21 +122,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def continues(model: Model) -> bool:
-    from dgm.protocols import Autoregressive
+    from dgm.protocols import Autoregressive, has
 
-    return isinstance(model, Autoregressive)
+    return has(model, Autoregressive)
 
 
 def shown_states(args: argparse.Namespace, model: Model) -> int:
     """How many states on the way to the samples are kept; the last alone unless the way is to be seen."""
-    from dgm.protocols import Autoregressive, Progressive
+    from dgm.protocols import Autoregressive, Progressive, has
 
     suffix = Path(args.out).suffix
     if args.show_steps is not None and suffix not in (".png", ".gif"):
         raise BadInput(f"--show-steps needs a .png or .gif, got --out {args.out}", "change --out, or leave it out")
     if args.show_steps is None and suffix != ".gif":
         return 1
-    if not issubclass(type(model), (Autoregressive, Progressive)):
+    if not (has(model, Autoregressive) or has(model, Progressive)):
         wrong = f"{type(model).__name__} draws all values at once: there are no steps to show"
         raise Unsupported(wrong, "write a .png, or sample a diffusion or an autoregressive model")
     if args.length is not None or (len(model.space.shape) != 3 and model.space.dim != 2):
@@ -184,7 +184,7 @@ def draw(
 
 def steps(model: Model, y: Tensor | None, noise: Streams, options: Mapping[str, Any]) -> Iterator[State]:
     """The states on the way to the samples of these streams, by what the options ask for; often only the last."""
-    from dgm.protocols import Progressive, State
+    from dgm.protocols import Progressive, State, has
 
     if continues(model):
         from dgm.samplers import sequential
@@ -196,7 +196,7 @@ def steps(model: Model, y: Tensor | None, noise: Streams, options: Mapping[str, 
         from dgm.samplers import diffusion
 
         return diffusion.trajectory(model, len(noise), y, seed=noise, **options)
-    if isinstance(model, Progressive):
+    if has(model, Progressive):
         return model.trajectory(len(noise), y, seed=noise)
     return iter([State(model.sample(len(noise), y, seed=noise), 1, 1)])
 

@@ -44,15 +44,15 @@ def options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     Raises:
         Unsupported: If the model or the solver does not support an option.
     """
-    from dgm.protocols import Denoising
+    from dgm.protocols import Denoising, has
 
     given = [name for name in SAMPLER + GUIDANCE if getattr(args, name) is not None]
     if not given:
         return {}
-    if given == ["steps"] and not isinstance(model, Denoising) and hasattr(model.config, "sampling_steps"):
+    if given == ["steps"] and not has(model, Denoising) and hasattr(model.config, "sampling_steps"):
         model.config = replace(model.config, sampling_steps=args.steps)
         return {}
-    if not isinstance(model, Denoising):
+    if not has(model, Denoising):
         wrong = f"{type(model).__name__} undoes no noise and takes no --{given[0].replace('_', '-')}"
         raise Unsupported(wrong, "leave it out, or sample a diffusion, score or flow-matching model of `dgm models`")
     return {"sampler": sampler_config(args, model)} | guidance_options(args, model)
@@ -99,10 +99,10 @@ def guidance_options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
 def weak_model(path: str, model: Model) -> Model:
     """The weak model of autoguidance, trained on the same data and labels."""
     import dgm
-    from dgm.protocols import Denoising
+    from dgm.protocols import Denoising, has
 
     found = dgm.load(path)
-    if not issubclass(type(found), Denoising):
+    if not has(found, Denoising):
         wrong = f"{path} is of {type(found).__name__}, which undoes no noise"
     elif found.space != model.space:
         wrong = f"{path} is of {found.space}, this run of {model.space}"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 import jsonargparse
 import yaml
 
-from dgm import settings
+from dgm import registry, settings
 from dgm.cli import own
 from dgm.cli.parser import Parser as PlainParser
 from dgm.cli.parser import in_plain_words, options_of, refuse_unknown
@@ -238,14 +238,14 @@ def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
     refuse_what_has_stopped(run, changed)
     kept = run.config["training"] | ({"steps": None, "budget": None} if changed.keys() & {"steps", "budget"} else {})
     steps = fit(model, dataset, out=run.path, resume=True, **(kept | changed))
-    follow(steps, f"{run.config['model']['name']}, from step {done}")
+    follow(steps, f"{registry.title(run.config['model'])}, from step {done}")
     say(f"trained; look at it with: {how_to_look(run.path, dataset)}")
     return 0
 
 
 def refuse_what_a_run_keeps(run: Run, chosen: jsonargparse.Namespace, given: set[str]) -> None:
-    if chosen.name not in (None, run.config["model"].get("name")):
-        wrong = f"{run.path} is a run of {run.config['model'].get('name')}, and {chosen.name} was asked for"
+    if chosen.name not in (None, name := registry.trained(run.config["model"])["name"]):
+        wrong = f"{run.path} is a run of {name}, and {chosen.name} was asked for"
         raise BadInput(wrong, "leave the model's name out")
     for name in sorted(given - RESUMABLE):
         wrong = f"--{name} cannot be changed in a run that goes on, {run.path} keeps its own"

@@ -6,7 +6,7 @@ import torch
 
 from dgm.contracts.examples import labels, under
 from dgm.contracts.outcome import Skipped, require
-from dgm.protocols import Denoising, Model
+from dgm.protocols import Denoising, Model, has
 from dgm.samplers import diffusion
 from dgm.samplers.diffusion import SamplerConfig
 
@@ -18,7 +18,7 @@ def estimate_integrates_to_one(model: Model) -> str:
         raise Skipped("the law is looked at in the plane alone")
     # the ODE whose density it is: a solver with noise has another law where the score is no density's own
     ode = SamplerConfig(solver="heun", steps=50)
-    denoises = isinstance(model, Denoising)
+    denoises = has(model, Denoising)
     labelled = under(model, 300)
     x = diffusion.sample(model, *labelled, seed=0, sampler=ode) if denoises else model.sample(*labelled, seed=0)
     steps, half = torch.linspace(-1, 1, 41), 7 * x.std(0)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dgm.contracts.outcome import Skipped
+from dgm.distributions.dequantisation import Dequantised
 from dgm.networks.embeddings import classes_of
-from dgm.protocols import Model
+from dgm.protocols import Model, nested
 from dgm.space import Space
 
 PLANE = Space.continuous((2,))
@@ -58,6 +59,11 @@ def plane(space: Space = PLANE) -> tuple[Tensor, float]:
 
 def is_plane(space: Space) -> bool:
     return space.kind == "continuous" and space.shape == (2,)
+
+
+def is_dequantised(model: Model) -> bool:
+    """Whether x is counted, and a part of the model has a density of real numbers for it."""
+    return any(isinstance(part, Dequantised) for part in nested(model))
 
 
 def is_small(space: Space) -> bool:

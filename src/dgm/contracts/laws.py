@@ -57,6 +57,7 @@ from dgm.protocols import (
     Samplable,
     Trainable,
     Unnormalised,
+    has,
 )
 from dgm.space import Space
 
@@ -91,7 +92,7 @@ def check(model: Model) -> Iterator[Result]:
     """Runs every law that is about the capabilities of ``model``."""
     model_given(model)
     for law, about in LAWS.items():
-        if all(isinstance(model, capability) for capability in about):
+        if has(model, *about):
             yield run(law, model)
 
 

@@ -8,11 +8,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dgm.contracts.examples import all_examples, everything, is_plane, is_small, plane, some, support, under
+from dgm.contracts.examples import (
+    all_examples,
+    everything,
+    is_dequantised,
+    is_plane,
+    is_small,
+    plane,
+    some,
+    support,
+    under,
+)
 from dgm.contracts.outcome import Broken, Skipped, require
 from dgm.errors import BadInput
 from dgm.likelihood import kind_of, log_likelihood
-from dgm.protocols import Model, Samplable
+from dgm.protocols import Model, Samplable, has
 
 DRAWS = 4000  # of stochastic weights, a whole table of examples each
 MANY = 2048  # of a bound, before its law gives up
@@ -39,7 +49,7 @@ def density_sums_to_one(model: Model) -> str:
 def clamped_share(model: Model, n: int = 4000) -> tuple[float, float]:
     """The share of samples on the bounds of the space, and its standard error; 0 of a model that draws none."""
     low, high = model.space.bounds
-    if not isinstance(model, Samplable):
+    if not has(model, Samplable):
         return 0.0, 0.0
     x = model.sample(*under(model, n), seed=1)
     share = float(((x <= low) | (x >= high)).flatten(1).any(1).double().mean())
@@ -55,7 +65,7 @@ def weights_sum_to_one(model: Model) -> str:
     mean, error = float(totals.mean()), float(totals.std() / math.sqrt(repeats))
     # a density on real numbers may leave mass outside the box of the levels, from where samples are clamped into it;
     # and of weights with heavy tails, rare large ones that these draws lack make up a part of the mean
-    unseen = hasattr(model, "dequantised") or error > mean / 100
+    unseen = is_dequantised(model) or error > mean / 100
     least = 0.0 if unseen else 1 - FALSE_ALARMS * error - 1e-3
     return require(least <= mean <= 1 + FALSE_ALARMS * error + 1e-3, f"sum of E[w(x)] = {mean:.4f} ± {error:.4f}")
 

@@ -7,12 +7,12 @@ import itertools
 import torch
 
 from dgm import registry
-from dgm.contracts.examples import labels, some
+from dgm.contracts.examples import is_dequantised, labels, some
 from dgm.contracts.outcome import Broken, Skipped, require
 from dgm.errors import DgmError
 from dgm.likelihood import kind_of, log_likelihood
 from dgm.networks.embeddings import classes_of
-from dgm.protocols import Fittable, Model, MultiPlayer, Samplable
+from dgm.protocols import Fittable, Model, MultiPlayer, Samplable, has, nested
 from dgm.sampling import sample
 
 ROUNDING = 1e-6  # of the largest gradient: in float32 what should cancel leaves about a tenth of that
@@ -64,7 +64,7 @@ def passes_gain(model: Model) -> str:
     batches = [(some(model.space, 64), None) for _ in range(2)]
     losses = [loss for loss, _ in zip(model.fit(batches), range(6), strict=False)]
     # dequantising noise is drawn anew at each pass, and a regularised M-step may lose a little
-    slack = 0.5 * model.space.dim if hasattr(model, "dequantised") else 0.05
+    slack = 0.5 * model.space.dim if is_dequantised(model) else 0.05
     worst = max((b - a for a, b in itertools.pairwise(losses)), default=0.0)
     return require(worst < slack and losses[-1] <= losses[0] + slack, f"losses {', '.join(f'{v:.3f}' for v in losses)}")
 
@@ -73,8 +73,8 @@ def labels_are_checked(model: Model) -> str:
     """A label where none were trained, or one out of range, is refused with one line."""
     x, y = some(model.space, 2), torch.tensor([0, classes_of(model)])
     try:
-        if classes_of(model) and not isinstance(model, Fittable):
-            list(model.losses(x, y) if isinstance(model, MultiPlayer) else model.loss(x, y))
+        if classes_of(model) and not has(model, Fittable):
+            list(model.losses(x, y) if has(model, MultiPlayer) else model.loss(x, y))
         elif kind_of(model) is not None:
             log_likelihood(model, x, y)
         else:
@@ -87,9 +87,9 @@ def labels_are_checked(model: Model) -> str:
 @torch.no_grad()
 def description_makes_it_again(model: Model) -> str:
     """Its description and its weights make the same model again."""
-    again = registry.from_description(registry.describe(model), type(getattr(model, "dequantised", model)))
+    again = registry.from_description(registry.describe(model), *map(type, nested(model)))
     again.load_state_dict(model.state_dict())
     again.eval()
-    if isinstance(model, Samplable):
+    if has(model, Samplable):
         return require(bool(torch.equal(model.sample(4, seed=2), again.sample(4, seed=2))), "the same samples")
     return "the weights fit"

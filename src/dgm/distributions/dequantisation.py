@@ -10,12 +10,13 @@ Source: A note on the evaluation of generative models (Theis et al., 2016), arXi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from dgm.errors import BadInput
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
@@ -33,31 +34,59 @@ from dgm.protocols import (
     State,
     Trainable,
     Unnormalised,
+    has,
 )
 from dgm.seeds import Seed
 from dgm.space import Space
 
+# capability of the continuous model -> what the dequantised one has for it
+PASSED_ON: Mapping[type, tuple[type, ...]] = {
+    Trainable: (Trainable,),
+    MultiPlayer: (MultiPlayer,),
+    Fittable: (Fittable,),
+    Samplable: (Samplable,),
+    Progressive: (Progressive,),
+    ExactLikelihood: (BoundedLikelihood, ImportanceWeighted),
+    BoundedLikelihood: (BoundedLikelihood,),
+    ImportanceWeighted: (ImportanceWeighted,),
+    EstimatedLikelihood: (EstimatedLikelihood,),
+    Unnormalised: (Unnormalised,),
+    Latent: (Latent,),
+}
 
-def dequantise(model: Model, space: Space) -> nn.Module:
-    """``model``, a continuous one of the box [0, K)^D, as a model of the discrete ``space``.
 
-    The wrapper has the methods that the model's own give it: an exact log-density becomes a bound with importance
-    weights, bounds and estimates stay what they are.
-    """
-    parts = tuple(part for protocol, part in PARTS.items() if isinstance(model, protocol))
-    return type("Dequantised", (*parts, Dequantised), {"defaults": getattr(type(model), "defaults", {})})(model, space)
+def box(space: Space) -> Space:
+    """[0, K)^D, the real numbers whose cells are the values of a discrete space."""
+    return Space.continuous(space.shape, low=0.0, high=float(space.values or 0))
 
 
 class Dequantised(nn.Module):
-    """What every dequantised model has: the model within, the discrete space, and the way between them."""
+    """A model of `box`, as a model of a discrete space.
 
-    def __init__(self, model: Model, space: Space) -> None:
+    An exact log-density becomes a bound with importance weights, bounds and estimates stay what they are.
+
+    Args:
+        space: Discrete and ordered.
+        model: A model of ``box(space)``.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config: ...
+
+    def __init__(self, space: Space, config: Config, condition: Space | None = None, *, model: Model) -> None:
         super().__init__()
-        self.dequantised = model
-        self.space = space
-        self.config = model.config
+        if model.space != box(space):
+            raise BadInput(f"a model of {model.space} cannot be dequantised to {space}", f"give one of {box(space)}")
+        self.space, self.config, self.condition = space, config, condition
+        self.model = model
+        self.defaults = getattr(type(model), "defaults", {})
+        self.capabilities = frozenset(one for own, passed in PASSED_ON.items() if has(model, own) for one in passed)
         method = getattr(model, "likelihood_method", "")
         self.likelihood_method = f"{method}, uniform dequantisation".removeprefix(", ")
+
+    @property
+    def parts(self) -> dict[str, Model]:
+        return {"model": self.model}
 
     def lift(self, x: Batch) -> Tensor:
         """x + u, u uniform on [0, 1)."""
@@ -68,24 +97,52 @@ class Dequantised(nn.Module):
     def floor(self, x: Tensor) -> Batch:
         return x.floor().clamp(0, (self.space.values or 0) - 1).to(self.space.dtype)
 
-
-class _Loss(Dequantised):
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.dequantised.loss(self.lift(x), y)
+        return self.model.loss(self.lift(x), y)
 
-
-class _Losses(Dequantised):
     def losses(self, x: Batch, y: Labels | None = None) -> Iterator[tuple[str, PerExample]]:
-        for player, loss in self.dequantised.losses(self.lift(x), y):
-            yield f"dequantised.{player}", loss
+        for player, loss in self.model.losses(self.lift(x), y):
+            yield f"model.{player}", loss
 
-
-class _Fit(Dequantised):
     def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
-        return self.dequantised.fit(_Lifted(self, batches))
+        return self.model.fit(Lifted(self, batches))
+
+    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        return self.floor(self.model.sample(n, y, seed=seed))
+
+    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+        for state in self.model.trajectory(n, y, seed=seed):
+            yield state._replace(x=self.floor(state.x))
+
+    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """log p(x + u) at one uniform u, or the model's own weight of it: E over u and its draws is P(x)."""
+        if has(self.model, ExactLikelihood):
+            return self.model.log_prob(self.lift(x), y)
+        return self.model.log_weight(self.lift(x), y)
+
+    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """log p(x + u), or the model's own bound on it: one on log P(x) too, by Jensen's inequality twice."""
+        if has(self.model, ExactLikelihood):
+            return self.model.log_prob(self.lift(x), y)
+        return self.model.elbo(self.lift(x), y)
+
+    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """An estimate of the bound E[log p(x + u)], at one uniform u."""
+        return self.model.log_prob_estimate(self.lift(x), y)
+
+    def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """The energy of the cell's centre."""
+        return self.model.energy(x + 0.5, y)
+
+    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
+        """The code of the cell's centre, so that it is decoded to the same x."""
+        return self.model.encode(x + 0.5, y)
+
+    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
+        return self.floor(self.model.decode(z, y))
 
 
-class _Lifted:
+class Lifted:
     """The batches of each pass, with noise drawn anew."""
 
     def __init__(self, model: Dequantised, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
@@ -93,72 +150,3 @@ class _Lifted:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Labels | None]]:
         return ((self.model.lift(x), y) for x, y in self.batches)
-
-
-class _Sample(Dequantised):
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return self.floor(self.dequantised.sample(n, y, seed=seed))
-
-
-class _Trajectory(Dequantised):
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        for state in self.dequantised.trajectory(n, y, seed=seed):
-            yield state._replace(x=self.floor(state.x))
-
-
-class _Bound(Dequantised):
-    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """log p(x + u) at one uniform u: one importance weight of P(x)."""
-        return self.dequantised.log_prob(self.lift(x), y)
-
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.log_weight(x, y)
-
-
-class _InnerBound(Dequantised):
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """The model's own bound on log p(x + u): one on log P(x) too, by Jensen's inequality twice."""
-        return self.dequantised.elbo(self.lift(x), y)
-
-
-class _InnerWeight(Dequantised):
-    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """The model's own weight of p(x + u): E over u and the model's draws is P(x)."""
-        return self.dequantised.log_weight(self.lift(x), y)
-
-
-class _Estimate(Dequantised):
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """An estimate of the bound E[log p(x + u)], at one uniform u."""
-        return self.dequantised.log_prob_estimate(self.lift(x), y)
-
-
-class _Energy(Dequantised):
-    def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """The energy of the cell's centre."""
-        return self.dequantised.energy(x + 0.5, y)
-
-
-class _Code(Dequantised):
-    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
-        """The code of the cell's centre, so that it is decoded to the same x."""
-        return self.dequantised.encode(x + 0.5, y)
-
-    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
-        return self.floor(self.dequantised.decode(z, y))
-
-
-# what the continuous model has -> what the dequantised one has for it; of two that give the same, the first counts
-PARTS: dict[Any, type[Dequantised]] = {
-    Trainable: _Loss,
-    MultiPlayer: _Losses,
-    Fittable: _Fit,
-    Samplable: _Sample,
-    Progressive: _Trajectory,
-    ExactLikelihood: _Bound,
-    BoundedLikelihood: _InnerBound,
-    ImportanceWeighted: _InnerWeight,
-    EstimatedLikelihood: _Estimate,
-    Unnormalised: _Energy,
-    Latent: _Code,
-}

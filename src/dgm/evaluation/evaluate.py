@@ -25,7 +25,7 @@ from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, kinds_of, log_likelihood
 from dgm.modes import device_of
 from dgm.networks.embeddings import classes_of
-from dgm.protocols import ImportanceWeighted, Model, Samplable
+from dgm.protocols import ImportanceWeighted, Model, Samplable, has
 from dgm.sampling import sample
 
 LIKELIHOODS = 0.3  # of an evaluation's time, or so
@@ -96,7 +96,7 @@ def evaluate(
                 model, real.x, real.y, split, draws, seed, progress, marginal=marginal, skipped=skipped
             ):
                 document["likelihood"].append(row)
-        if isinstance(model, Samplable):
+        if has(model, Samplable):
             with skipped.on_failure("samples"):
                 progress(LIKELIHOODS, "sampling")
                 x, document["samples"] = drawn(model, samples, seed)
@@ -191,11 +191,11 @@ def likelihoods(
     Args:
         skipped: Takes the kinds that fail; without it a failure is raised.
     """
-    y = y if getattr(model.config, "classes", 0) else None
+    y = y if classes_of(model) else None
     asked = []
     for kind in telling(kinds_of(model)):
         asked.append((kind, draws))
-        if kind is Kind.LOWER_BOUND and isinstance(model, ImportanceWeighted):
+        if kind is Kind.LOWER_BOUND and has(model, ImportanceWeighted):
             asked.append((kind, IMPORTANCE_DRAWS))
     for k, (kind, count) in enumerate(asked):
 

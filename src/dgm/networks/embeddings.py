@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import brief, tensor
-from dgm.protocols import Labels, Model
+from dgm.protocols import Labels, Model, nested
 from dgm.seeds import Streams
 
 
@@ -119,9 +119,8 @@ def set_label_shares(model: Model, shares: Sequence[float]) -> None:
     classes = classes_of(model)
     if classes and sum(shares[:classes]) > 0:
         known = [*shares[:classes], *[0.0] * (classes - len(shares))]
-        model.label_shares = known
-        if hasattr(model, "dequantised"):  # which is the one that draws
-            model.dequantised.label_shares = known
+        for one in nested(model):  # a part may be the one that draws
+            one.label_shares = known
 
 
 def hidden_labels(y: Tensor | None, classes: int, share: float) -> Tensor | None:

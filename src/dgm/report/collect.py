@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dgm import registry
 from dgm.data import Dataset
 from dgm.errors import BadInput, DamagedRun
 from dgm.evaluation.evaluate import FORMAT
-from dgm.protocols import Samplable
+from dgm.protocols import Samplable, has
 from dgm.report.table import Trained
 from dgm.runs import WEIGHTS, Run, check_manifest, load, read_object, read_weights, write_weights
 from dgm.sampling import sample
@@ -35,7 +36,7 @@ def trained(path: Path) -> Trained:
     model = run.untrained()
     parameters = sum(p.numel() for p in model.parameters()) or sum(b.numel() for b in model.buffers())
     return Trained(
-        model=run.config["model"]["name"],
+        model=registry.title(run.config["model"]),
         seed=run.config["training"]["seed"],
         path=str(path),
         evaluation=run.evaluation(),
@@ -84,7 +85,7 @@ def samples(run: Trained, dataset: Dataset) -> Tensor | None:
     n = SHOWN if len(dataset.space.shape) == 3 else POINTS
     directory = Run(run.path)
     model = directory.untrained()
-    if not isinstance(model, Samplable):
+    if not has(model, Samplable):
         return None
     seed = run.evaluation["samples"]["seed"]
     kept = directory.path / "samples" / f"report-seed-{seed}-{n}.safetensors"

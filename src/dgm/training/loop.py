@@ -18,8 +18,8 @@ from dgm import __version__, registry, runs
 from dgm.data import SETS, Dataset
 from dgm.errors import BadInput, Interrupted, TrainingStopped, Unsupported
 from dgm.inputs import model_given, of_type, place
-from dgm.networks.embeddings import check_labels, set_label_shares
-from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
+from dgm.networks.embeddings import check_labels, classes_of, set_label_shares
+from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, has
 from dgm.seeds import mix
 from dgm.training import checkpoint
 from dgm.training.batches import Batches
@@ -88,12 +88,12 @@ def as_json(document: Any) -> Any:
 def check(model: Model, dataset: Dataset, settings: Settings) -> None:
     if model.space != dataset.space:
         raise BadInput(f"the model is of {model.space}, the data of {dataset.space}", "create it with the data's space")
-    if not isinstance(model, (Trainable, MultiPlayer, Fittable)):
+    if not any(has(model, way) for way in (Trainable, MultiPlayer, Fittable)):
         raise Unsupported(f"{type(model).__name__} has no loss, losses or fit", "see docs/own-model.md")
-    if settings.compile and isinstance(model, (MultiPlayer, Fittable)):
+    if settings.compile and (has(model, MultiPlayer) or has(model, Fittable)):
         raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
     refuse_missing_devices(settings)
-    if (classes := getattr(getattr(model, "config", None), "classes", 0)) and dataset.train.y is not None:
+    if (classes := classes_of(model)) and dataset.train.y is not None:
         check_labels(dataset.train.y, classes)  # here, since a look at them on a GPU would make each step wait
     selects = descends_one_loss(model) and settings.select == "best" and len(dataset.validation) > 0
     if settings.patience not in ("auto", 0) and not selects:
@@ -112,7 +112,7 @@ class Training:
         self.model, self.dataset, self.settings, self.out = model, dataset, settings, out
         self.players: dict[str, Player] = {}
         # asked once: a Protocol looks for each of its methods anew, and a Module is slow to say that it has none
-        self.by_passes, self.is_game = isinstance(model, Fittable), isinstance(model, MultiPlayer)
+        self.by_passes, self.is_game = has(model, Fittable), has(model, MultiPlayer)
         self.step = 0
         self.seconds = 0.0
         self.note = ""  # for the next step to say
@@ -151,7 +151,7 @@ class Training:
         self.batches = Batches(
             self.dataset.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device
         )
-        self.conditional = getattr(model.config, "classes", 0) > 0
+        self.conditional = classes_of(model) > 0
         if settings.precision == "auto":
             began = time.monotonic()
             x, y = self.batches.at(0)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from dgm.protocols import Fittable, Model, MultiPlayer
+from dgm.protocols import Fittable, Model, MultiPlayer, has
 from dgm.training import checkpoint
 from dgm.training.devices import summed
 from dgm.training.settings import Settings
@@ -55,7 +55,7 @@ def choose(model: Model, x: Tensor, y: Tensor | None, settings: Settings, fabric
     """
     least = 2 * ROUNDS[0]  # steps
     short = settings.steps is not None and settings.steps * SHARE < least
-    seconds = None if short or isinstance(model, Fittable) else probed(model, x, y, settings, fabric.device)
+    seconds = None if short or has(model, Fittable) else probed(model, x, y, settings, fabric.device)
     in_float32, in_bf16 = summed(fabric, *(seconds or (0.0, math.inf)))
     if math.isinf(in_bf16):
         return FLOAT32, ""
@@ -100,7 +100,7 @@ def timed(
 
 def step_seconds(model: Model, x: Tensor, y: Tensor | None, device: torch.device, precision: str) -> float:
     """Of the losses and their gradients; infinite where a loss is not finite."""
-    is_game = isinstance(model, MultiPlayer)
+    is_game = has(model, MultiPlayer)
     finished(device)
     began = time.perf_counter()
     total = torch.zeros((), device=device)

@@ -58,7 +58,7 @@ def settings_for(model: Any, chosen: Mapping[str, Any], kept: Mapping[str, Any] 
         kept: The settings of the run that goes on, in place of the paper's.
     """
     before = {"patience": 0}  # what a run did that was begun before there was this setting
-    values = dict(getattr(type(model), "defaults", {})) if kept is None else before | dict(kept)
+    values = dict(getattr(model, "defaults", {})) if kept is None else before | dict(kept)
     if chosen.get("steps") is not None or chosen.get("budget") is not None:
         values |= {"steps": None, "budget": None}
     result = settings.build(Settings, values | dict(chosen), what="training")

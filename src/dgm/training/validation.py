@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dgm.data import Dataset
 from dgm.likelihood import evaluation_batch
-from dgm.protocols import Fittable, Model, MultiPlayer, Trainable
+from dgm.networks.embeddings import classes_of
+from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, has
 from dgm.training.devices import summed
 from dgm.training.ema import EMA
 from dgm.training.precision import autocast
@@ -48,7 +49,7 @@ class Validation:
         self.selects = settings.select == "best" and one_loss
         self.patience = patience(settings.patience, dataset) if self.selects else (0, 0.0)
         self.measures = self.selects or (settings.validate_every > 0 and one_loss)
-        self.conditional = getattr(model.config, "classes", 0) > 0
+        self.conditional = classes_of(model) > 0
         self.every, self.precision = settings.validate_every, settings.precision
         self.apart = COST * len(self.split) / settings.batch / SHARE
         self.recent: list[tuple[int, float]] = []  # steps and losses of the last three
@@ -118,7 +119,7 @@ class Validation:
 
 
 def descends_one_loss(model: Model) -> bool:
-    return isinstance(model, Trainable) and not isinstance(model, (MultiPlayer, Fittable))
+    return has(model, Trainable) and not (has(model, MultiPlayer) or has(model, Fittable))
 
 
 def patience(chosen: int | str, dataset: Dataset) -> tuple[int, float]:

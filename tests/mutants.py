@@ -6,7 +6,8 @@
 
 Each mutant is one change of a file: a sign or a comparison turned, a factor, a term or a function left out, a sum for a
 mean, a number doubled, a statement skipped. The tests run on a copy of the tree, in a process of their own, until the
-first fails. Without ``--tests`` they are those that import the file, its doctests and its model's contracts.
+first fails. Without ``--tests`` they are those that import the file, its doctests, those in tests/models that have its
+name in quotes, and its model's contracts.
 A survivor is a missing test, or a change that means the same; which of the two, a person decides.
 """
 
@@ -141,15 +142,14 @@ def is_axis(node: ast.Constant, parent: ast.AST) -> bool:
 
 
 def tests_of(tree: Path, file: Path) -> list[list[str]]:
-    """Those that import the file, its doctests, and the contracts of the model that bears its name."""
+    """Those that import the file, its doctests, those of models that name it, and the contracts of the model."""
     *parents, stem = file.relative_to("src").with_suffix("").parts
     imported = re.compile(rf"from {'.'.join(parents)}(\.{stem} import| import .*\b{stem}\b)")
-    found = [
-        str(path)
-        for path in sorted((tree / "tests").rglob("test_*.py"))
-        if imported.search(path.read_text(encoding="utf-8"))
-    ]
-    return [[*found, str(tree / file)], [str(tree / "tests/test_contracts.py"), "-k", f"[{stem}]"]]
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted((tree / "tests").rglob("test_*.py"))}
+    found = [str(path) for path, text in texts.items() if imported.search(text)]
+    named = [str(path) for path, text in texts.items() if path.parent.name == "models" and f'"{stem}"' in text]
+    of_contract = [str(tree / "tests/test_contracts.py"), "-k", f"[{stem}]"]
+    return [[*found, str(tree / file)], [path for path in named if path not in found], of_contract]
 
 
 def run(tree: Path, tests: list[list[str]]) -> None:
@@ -163,7 +163,8 @@ def run(tree: Path, tests: list[list[str]]) -> None:
     marked = ["-x", "-q", "-p", "no:xdist", "-m", "not slow and not results"]
     codes = [0]
     while tests and codes[-1] in (0, NONE_FOUND):
-        codes.append(int(pytest.main([*marked, *tests.pop(0)])))
+        chosen = tests.pop(0)
+        codes.append(int(pytest.main([*marked, *chosen])) if chosen else NONE_FOUND)
     os._exit(NONE_FOUND if set(codes[1:]) == {NONE_FOUND} else codes[-1] % NONE_FOUND)
 
 

@@ -1,1 +1,12 @@
 """Run directories become one page: the table, the pictures, the figures, and where every number comes from."""
+
+import os
+
+# matplotlib takes settings, some of which it evaluates, from a file `matplotlibrc` in the working directory, where
+# beside a downloaded run anything may lie
+exists = os.path.exists
+os.path.exists = lambda path: path != "matplotlibrc" and exists(path)
+try:
+    import matplotlib  # noqa: F401
+finally:
+    os.path.exists = exists

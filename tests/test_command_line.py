@@ -39,6 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = dgm(f"train {arguments}", folder)
         assert done.returncode == 0, done.stderr
         assert done.stdout == f"trained; look at it with: dgm sample {hint}\n"
+        assert (" nats a dimension  " in done.stderr) == arguments.startswith("char_gpt")  # as it states
     return folder
 
 

@@ -82,6 +82,7 @@ class Line(TypedDict):
     losses: NotRequired[dict[str, float]]
     lr: NotRequired[float]
     validation: NotRequired[float]
+    unit: NotRequired[str]
     note: NotRequired[str]
 
 

@@ -45,6 +45,11 @@ Labels: TypeAlias = Int[Tensor, "batch"]
 Model: TypeAlias = Any
 
 
+def loss_unit(model: Model) -> str:
+    """What the model states as the unit of its loss; nothing where it states none."""
+    return str(getattr(model, "loss_unit", ""))
+
+
 class State(NamedTuple):
     """One state of a sampler on its way: a batch in the data's own space, after ``step`` of ``steps`` steps."""
 

@@ -4,7 +4,7 @@
     The model, the data and the training settings, all that is needed to make them again.
 ``metrics.jsonl``
     One JSON object a line: step, progress, seconds, examples, losses by player, learning rate, validation where it was
-    measured, and a note where training decided something by itself.
+    measured, the losses' unit where the model states one, and a note where training decided something by itself.
 ``weights.safetensors``, ``manifest.json``
     The weights to use, and their sha256. They are there once training has ended.
 ``checkpoints/step-00000100/``

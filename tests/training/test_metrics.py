@@ -31,6 +31,16 @@ def test_a_line_says_what_the_step_said(tmp_path: Path) -> None:
         assert line["progress"] == step.step / 6
 
 
+def test_a_line_says_the_unit_that_the_model_states(tmp_path: Path) -> None:
+    units = []
+    for unit in ("", "nats a dimension"):
+        model = normal()
+        model.loss_unit = unit  # type: ignore[assignment]
+        list(fit(model, points(), out=tmp_path / unit.replace(" ", "-") / "run", steps=2))
+        units.append([line.get("unit") for line in runs.Run(tmp_path / unit.replace(" ", "-") / "run").metrics()])
+    assert units == [[None, None], ["nats a dimension"] * 2]
+
+
 def test_long_trainings_write_no_more_than_short_ones(tmp_path: Path) -> None:
     _, run = steps_and_run(tmp_path / "run", steps=1000, batch=4, select="last", precision="32-true")
     lines = [line["step"] for line in run.metrics()]

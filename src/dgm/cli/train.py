@@ -160,6 +160,7 @@ def train(chosen: jsonargparse.Namespace) -> int:
     import torch
 
     from dgm import data
+    from dgm.protocols import loss_unit
     from dgm.registry import create
     from dgm.training import fit
 
@@ -171,7 +172,7 @@ def train(chosen: jsonargparse.Namespace) -> int:
     torch.manual_seed(chosen.seed)
     model = create(chosen.name, dataset.space, **config)
     steps = fit(model, dataset, out=Path(chosen.out), **how)
-    follow(steps, f"{chosen.name} on {dataset.name}")
+    follow(steps, f"{chosen.name} on {dataset.name}", loss_unit(model))
     say(f"trained; look at it with: {how_to_look(chosen.out, dataset)}")
     return 0
 
@@ -222,6 +223,7 @@ def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
     Args:
         given: The names of the options that were given.
     """
+    from dgm.protocols import loss_unit
     from dgm.runs import Run
     from dgm.training import fit
 
@@ -238,7 +240,7 @@ def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
     refuse_what_has_stopped(run, changed)
     kept = run.config["training"] | ({"steps": None, "budget": None} if changed.keys() & {"steps", "budget"} else {})
     steps = fit(model, dataset, out=run.path, resume=True, **(kept | changed))
-    follow(steps, f"{registry.title(run.config['model'])}, from step {done}")
+    follow(steps, f"{registry.title(run.config['model'])}, from step {done}", loss_unit(model))
     say(f"trained; look at it with: {how_to_look(run.path, dataset)}")
     return 0
 
@@ -271,8 +273,12 @@ def refuse_what_has_stopped(run: Run, changed: dict[str, Any]) -> None:
         raise BadInput(f"{run.path} {selection.stopped}", "add --patience 0 to train it longer all the same")
 
 
-def follow(steps: Iterable[Step], title: str) -> None:
-    """Runs the training, with a progress bar in the first process and silence in the others."""
+def follow(steps: Iterable[Step], title: str, unit: str) -> None:
+    """Runs the training, with a progress bar in the first process and silence in the others.
+
+    Args:
+        unit: Of the losses, where the model states it.
+    """
     with Progress(title, quiet=not first_process()) as progress:
         for step in steps:
             if step.note and first_process():
@@ -280,7 +286,8 @@ def follow(steps: Iterable[Step], title: str) -> None:
             if progress.due():
                 losses = " ".join(f"{player} {value:.4g}" for player, value in step.losses.items())
                 rate = f"{step.step / max(step.seconds, 1e-9):.3g} steps/s"
-                progress.update(step.progress, f"step {step.step}  {losses}  {rate}")
+                said = f"{losses} {unit}".rstrip()
+                progress.update(step.progress, f"step {step.step}  {said}  {rate}")
 
 
 def first_process() -> bool:

@@ -19,7 +19,7 @@ from dgm.data import SETS, Dataset
 from dgm.errors import BadInput, Interrupted, TrainingStopped, Unsupported
 from dgm.inputs import model_given, of_type, place
 from dgm.networks.embeddings import check_labels, classes_of, set_label_shares
-from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, has
+from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, has, loss_unit
 from dgm.seeds import mix
 from dgm.training import checkpoint
 from dgm.training.batches import Batches
@@ -129,7 +129,7 @@ class Training:
                 self.prepare()
                 self.begin(resume)
                 out = self.out if self.fabric.is_global_zero else None
-                with Metrics(out, self.step, self.settings.tensorboard) as metrics:
+                with Metrics(out, self.step, self.settings.tensorboard, loss_unit(self.model)) as metrics:
                     yield from self.steps(metrics, guard)
                 self.finish()
             except Exception:

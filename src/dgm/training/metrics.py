@@ -19,9 +19,11 @@ class Metrics:
         out: The run directory; None writes nothing.
         step: The step that training goes on from: lines beyond it are dropped, since they will be written again.
         tensorboard: Write TensorBoard's files too.
+        unit: Of the losses, where the model states it.
     """
 
-    def __init__(self, out: Path | None, step: int, tensorboard: bool) -> None:
+    def __init__(self, out: Path | None, step: int, tensorboard: bool, unit: str) -> None:
+        self.unit = unit
         self.file: TextIO | None = None
         self.board: Any = None
         if out is None:
@@ -43,6 +45,8 @@ class Metrics:
         line |= {"examples": step.examples, "losses": dict(step.losses), "lr": step.lr}
         if step.validation is not None:
             line["validation"] = step.validation
+        if self.unit:
+            line["unit"] = self.unit
         if step.note:
             line["note"] = step.note
         with writable(self.path):

@@ -297,5 +297,5 @@ def test_what_is_given_is_kept_and_the_rest_goes_on_from_it(monkeypatch: pytest.
     found = dgm.sample(made, 8, given=x, observed=4, seed=2)
     *_, last = sequential.trajectory(made, 8, seed=2, given=x, observed=4)
     assert torch.equal(found, last.x)
-    assert torch.equal(found[:, :, 0], x[:, :, 0])  # four dimensions in reading order are the first row of pixels
+    assert torch.equal(found[:, :, 0], x[:, :, 0])  # four dimensions in raster order are the first row of pixels
     assert (found[:, :, 1] != x[:, :, 1]).any()

@@ -12,7 +12,7 @@ from dgm.registry import create
 from dgm.space import Space
 
 CHOSEN = [
-    ("ddpm", {"schedule": schedule, "steps": steps}) for schedule in ("linear", "cosine") for steps in (2, 10, 100)
+    ("ddpm", {"schedule": schedule, "timesteps": steps}) for schedule in ("linear", "cosine") for steps in (2, 10, 100)
 ] + [
     ("ncsn", {"sigma_min": 0.005, "sigma_max": 50.0}),
     ("ncsn", {"sigma_min": 0.5, "sigma_max": 50.0}),

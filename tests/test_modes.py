@@ -23,7 +23,7 @@ SPACES = (Space.levels((1, 4, 4), 3), Space.tokens(6, 3))
 def stirred(name: str) -> Any:
     """The model with half of its hidden units left out in training, and modules of both modes."""
     fields = {field.name for field in dataclasses.fields(model_class(name).Config)}
-    config = {steps: 2 for steps in ("steps", "sampling_steps") if steps in fields}
+    config = {name: 2 for name in ("timesteps", "langevin_steps", "sampling_steps") if name in fields}
     for space in SPACES:
         try:
             model = contracts.perturbed(create(name, space, **config))

@@ -9,8 +9,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-# old names of settings, options and laws -> the names that replaced them
-RENAMED: Mapping[str, str] = {"unlabelled": "condition_dropout"}
+# old names of settings and options -> the names that replaced them, of which a model or a command has one
+RENAMED: Mapping[str, tuple[str, ...]] = {
+    "levels": ("noise_scales", "resolutions"),
+    "steps": ("timesteps", "langevin_steps", "sampling_steps", "sampling-steps"),
+    "unlabelled": ("condition_dropout",),
+}
 
 
 class DgmError(Exception):
@@ -33,9 +37,9 @@ class UnknownName(DgmError):
         """The error for ``name``, with the name that replaced it, the nearest of the ``known`` names or all of them."""
         known = sorted(known)
         old = name.removeprefix("--").removeprefix("model.")
-        new = name.removesuffix(old) + RENAMED.get(old, old)
-        if new != name and new in known:
-            return cls(f"the {what} '{name}' was renamed to '{new}'", "use the new name")
+        for new in (name.removesuffix(old) + new for new in RENAMED.get(old, ())):
+            if new in known:
+                return cls(f"the {what} '{name}' was renamed to '{new}'", "use the new name")
         near = difflib.get_close_matches(name, known, n=1)
         return cls(
             f"no {what} is called '{name}'", f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"

@@ -37,7 +37,7 @@ def sample(
         condition: (n,) labels or one for all, of a model with labels; None draws them as often as the training data has
             them, or uniformly where the model does not know how often: see `dgm.networks.embeddings.label_shares`.
         given: (n, *shape) or (1, *shape), the part of x that is kept, of an autoregressive model.
-        observed: How many dimensions of ``given`` are kept, the first in reading order.
+        observed: How many dimensions of ``given`` are kept, the first in raster order.
         seed: Any whole number; None takes another one each time.
 
     Raises:

@@ -8,7 +8,7 @@ import torch
 from dgm import contracts
 from dgm.models.autoregressive.gated_pixelcnn import GatedPixelCNN
 from dgm.models.autoregressive.pixelcnn import PixelCNN
-from dgm.networks.raster import from_sequence, reading_order, to_sequence
+from dgm.networks.raster import from_sequence, raster_order, to_sequence
 from dgm.protocols import Autoregressive, Model
 from dgm.registry import MODELS, create, model_class
 from dgm.samplers import sequential
@@ -86,11 +86,11 @@ def test_completions_follow_the_conditional() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5,), (1, 2, 3), (3, 2, 2)])
-def test_reading_order_goes_there_and_back(shape: tuple[int, ...]) -> None:
+def test_raster_order_goes_there_and_back(shape: tuple[int, ...]) -> None:
     space = Space.binary(shape)
     x = torch.randn(2, *shape)
     assert torch.equal(from_sequence(to_sequence(x, space), space), x)
-    assert torch.equal(x.flatten(1)[:, reading_order(space)], to_sequence(x, space))
+    assert torch.equal(x.flatten(1)[:, raster_order(space)], to_sequence(x, space))
 
 
 def seen_by(model: Model, row: int, column: int) -> torch.Tensor:

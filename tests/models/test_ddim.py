@@ -34,7 +34,7 @@ def ddim(**config: object) -> DDIM:
 
 def test_code_is_the_standard_score_and_comes_back() -> None:
     """Kills: a grid that is not turned round."""
-    model, x = ddim(steps=1000, sampling_steps=1000), torch.randn(6, 2, dtype=torch.float64)
+    model, x = ddim(timesteps=1000, sampling_steps=1000), torch.randn(6, 2, dtype=torch.float64)
     code = model.encode(x)
     torch.testing.assert_close(code, (x - M) / S, atol=2e-2, rtol=0)
     torch.testing.assert_close(model.decode(code), x, atol=1e-2, rtol=0)
@@ -53,7 +53,7 @@ def test_codes_are_equation_14_step_by_step() -> None:
     the sampler's steps, labels or units left out.
     """
     space = Space.continuous((2,), loc=(5.0, 5.0), scale=(2.0, 2.0))
-    model = DDIM(space, DDIM.Config(width=8, steps=10, sampling_steps=4, classes=2)).double()
+    model = DDIM(space, DDIM.Config(width=8, timesteps=10, sampling_steps=4, classes=2)).double()
     model.ddpm.network = network = Labelled(model)  # type: ignore[assignment]
     alpha, sigma = model.path.alpha, model.path.sigma
     x, y = 5 + 2 * torch.randn(3, 2, dtype=torch.float64), torch.tensor([0, 1, 1])
@@ -77,13 +77,13 @@ def test_codes_are_equation_14_step_by_step() -> None:
 
 def test_the_networks_earliest_time_bounds_the_grid() -> None:
     """Where there are more steps of the sampler than of T."""
-    grid = ddim(steps=10, sampling_steps=50).grid()
+    grid = ddim(timesteps=10, sampling_steps=50).grid()
     assert grid[-2].item() == pytest.approx(0.1)
     assert grid[-1] == 0
 
 
 def test_training_is_that_of_the_ddpm_with_the_same_settings() -> None:
-    shared = {"steps": 7, "schedule": "linear", "width": 16, "classes": 3, "condition_dropout": 0.7}
+    shared = {"timesteps": 7, "schedule": "linear", "width": 16, "classes": 3, "condition_dropout": 0.7}
     model = DDIM(Space.continuous((2,)), DDIM.Config(**shared))  # type: ignore[arg-type]
     assert model.ddpm.config == DDPM.Config(**shared)  # type: ignore[arg-type]
 
@@ -93,14 +93,14 @@ def test_reconstruction_gains_from_steps() -> None:
     x = torch.randn(6, 2, dtype=torch.float64)
     errors = []
     for steps in (10, 40, 160):
-        model = ddim(steps=1000, sampling_steps=steps)
+        model = ddim(timesteps=1000, sampling_steps=steps)
         errors.append((model.decode(model.encode(x)) - x).square().mean().item())
     assert errors[0] > 4 * errors[1] > 16 * errors[2]
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_samples_follow_the_data_whatever_eta(eta: float) -> None:
-    x = ddim(eta=eta, sampling_steps=200, steps=400).sample(4000, seed=0).double()
+    x = ddim(eta=eta, sampling_steps=200, timesteps=400).sample(4000, seed=0).double()
     assert x.mean().item() == pytest.approx(M, abs=4 * S / 8000**0.5)
     assert x.std().item() == pytest.approx(S, rel=0.04)
 

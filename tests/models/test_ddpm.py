@@ -74,7 +74,7 @@ def bound_in_closed_form(model: DDPM, x: Tensor) -> Tensor:
     x̂_0 = M + k (x_t - alpha M) with x_t = alpha x_0 + sigma eps, so
     E(x_0 - x̂_0)² = (x_0 - M)² (1 - k alpha)² + k² sigma².
     """
-    path, steps = model.path, model.config.steps
+    path, steps = model.path, model.config.timesteps
     time = torch.arange(steps + 1, dtype=torch.float64) / steps
     alpha, sigma = path.alpha(time), path.sigma(time)
     k = alpha * S**2 / (alpha**2 * S**2 + sigma**2)
@@ -97,7 +97,7 @@ each_variance = pytest.mark.parametrize("variance", ["forward", "posterior"])
 def test_elbo_averages_to_the_bound_in_closed_form(path: GaussianPath, variance: str) -> None:
     """The short path ends far from N(0, I), so that the prior's term counts."""
     torch.manual_seed(0)
-    model = ddpm(steps=20, variance=variance)
+    model = ddpm(timesteps=20, variance=variance)
     model.path = path
     model.network = Optimal(model.path)  # type: ignore[assignment]
     x = torch.tensor([[-0.9, 0.4]], dtype=torch.float64)
@@ -113,7 +113,7 @@ def test_bound_closes_on_the_likelihood_as_steps_grow(schedule: str) -> None:
     x, w = M + S * torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
     exact = Normal(M, S).log_prob(x)
     gaps = [
-        (w * (exact - bound_in_closed_form(ddpm(steps=steps, schedule=schedule), x))).sum().item()
+        (w * (exact - bound_in_closed_form(ddpm(timesteps=steps, schedule=schedule), x))).sum().item()
         for steps in (10, 100, 1000)
     ]
     assert gaps[0] > 4 * gaps[1] > 16 * gaps[2] > 0
@@ -123,14 +123,14 @@ def test_bound_closes_on_the_likelihood_as_steps_grow(schedule: str) -> None:
 def test_posterior_variance_leaves_a_gap_that_steps_do_not_close() -> None:
     """It is half of what it should be at i = 2, however fine the steps."""
     x = torch.tensor([-0.9, 0.1, 0.4], dtype=torch.float64)
-    small, large = (bound_in_closed_form(ddpm(steps=1000, variance=of), x) for of in ("posterior", "forward"))
+    small, large = (bound_in_closed_form(ddpm(timesteps=1000, variance=of), x) for of in ("posterior", "forward"))
     assert (small < large - 0.1).all()
 
 
 @each_variance
 def test_terms_are_divergences_of_the_posteriors(variance: str) -> None:
     torch.manual_seed(0)
-    model, x_0 = ddpm(steps=10, variance=variance), torch.randn(6, 2, dtype=torch.float64)
+    model, x_0 = ddpm(timesteps=10, variance=variance), torch.randn(6, 2, dtype=torch.float64)
     perturbed(model)
     q = Normal(*model.path.marginal(x_0, torch.tensor(1.0, dtype=torch.float64)))
     torch.testing.assert_close(model.prior_kl(x_0), kl_divergence(q, Normal(0.0, 1.0)).sum(1))
@@ -149,14 +149,14 @@ def test_terms_are_divergences_of_the_posteriors(variance: str) -> None:
 
 @pytest.mark.parametrize(("schedule", "kind"), [("linear", LinearVP), ("cosine", CosineVP)])
 def test_schedule_is_the_one_named_and_begins_at_the_first_step(schedule: str, kind: type) -> None:
-    model = ddpm(schedule=schedule, steps=8)
+    model = ddpm(schedule=schedule, timesteps=8)
     assert type(model.path) is kind
     assert model.t_min == 1 / 8
 
 
 @each_variance
 def test_steps_are_drawn_as_their_weights(variance: str) -> None:
-    model = ddpm(steps=5, variance=variance)
+    model = ddpm(timesteps=5, variance=variance)
     probability = model.step_probabilities()
     snr = [model.path.snr(double(i / 5)).item() for i in range(6)]
     sigma = [model.path.sigma(double(i / 5)).item() for i in range(6)]
@@ -248,7 +248,7 @@ def test_cells_of_the_decoder_are_scipys_and_far_tails_are_finite() -> None:
 
 def test_reconstruction_of_levels_sums_to_one_over_the_last_step() -> None:
     """sum over x of p(x | x_1), with one x_1 for all x."""
-    model = ddpm(Space.levels((1, 1, 1), 5), steps=4)
+    model = ddpm(Space.levels((1, 1, 1), 5), timesteps=4)
     perturbed(model)
     x = torch.arange(5).reshape(5, 1, 1, 1)
     torch.manual_seed(0)
@@ -296,7 +296,7 @@ def test_hybrid_loss_is_the_unweighted_one_and_a_thousandth_of_the_bound() -> No
 
     Kills: lambda, T or D left out, the decoder in another step than the first, v taken for v' = (v + 1) / 2.
     """
-    model = ddpm(Space.continuous((2,), low=-1.0, high=1.0), variance="learnt", steps=3)
+    model = ddpm(Space.continuous((2,), low=-1.0, high=1.0), variance="learnt", timesteps=3)
     model.network = network = Choosing(model.path, 0.3)  # type: ignore[assignment]
     network.shift.data.fill_(2.0)
     x = 2 * torch.rand(50, 2, dtype=torch.float64) - 1
@@ -348,7 +348,7 @@ def test_hybrid_loss_leaves_the_noise_to_the_unweighted_one() -> None:
 )
 def test_bound_of_one_prediction_with_and_without_the_datas_bounds(space: Space, kept: float) -> None:
     """x_0 is predicted to be 3 everywhere, so that no term depends on the noise. Kills: no clamp in one of them."""
-    model = ddpm(space, steps=4, variance="posterior")
+    model = ddpm(space, timesteps=4, variance="posterior")
     model.network = Knowing(model.path, double(3.0))  # type: ignore[assignment]
     x = torch.tensor([[1, 4]]) if space.discrete else torch.tensor([[-0.5, 1.0]], dtype=torch.float64)
     x_0 = model.scaling(x)
@@ -365,7 +365,7 @@ def test_bound_of_one_prediction_with_and_without_the_datas_bounds(space: Space,
 
 
 def test_a_batchs_steps_are_spread_evenly_and_none_is_of_probability_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, seen = ddpm(steps=5), list[Tensor]()
+    model, seen = ddpm(timesteps=5), list[Tensor]()
     monkeypatch.setattr(model, "transition_kl", lambda x_0, i, y: seen.append(i) or x_0[:, 0])
     model.elbo(torch.zeros(1000, 2, dtype=torch.float64))
     counts = seen[0].bincount(minlength=6)

@@ -17,7 +17,7 @@ from dgm.space import Space
 
 PLANE = Space.continuous((2,))
 MODELS = ("ddpm", "ddim", "edm", "ncsn", "score_sde", "flow_matching", "ot_cfm", "rectified_flow", "mean_flow")
-FEW: dict[str, dict[str, Any]] = {"score_sde": {"sampling_steps": 3}, "ncsn": {"levels": 3, "steps": 1}}
+FEW: dict[str, dict[str, Any]] = {"score_sde": {"sampling_steps": 3}, "ncsn": {"noise_scales": 3, "langevin_steps": 1}}
 each_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -64,9 +64,9 @@ def test_times_of_training_follow_their_law(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "config", "times"),
     [
-        ("ddpm", {"steps": 4}, (0.25, 0.5, 0.75, 1.0)),
-        ("ddim", {"steps": 4}, (0.25, 0.5, 0.75, 1.0)),
-        ("ncsn", {"levels": 4}, (1e-5, 1 / 3, 2 / 3, 1.0)),
+        ("ddpm", {"timesteps": 4}, (0.25, 0.5, 0.75, 1.0)),
+        ("ddim", {"timesteps": 4}, (0.25, 0.5, 0.75, 1.0)),
+        ("ncsn", {"noise_scales": 4}, (1e-5, 1 / 3, 2 / 3, 1.0)),
     ],
 )
 def test_every_level_of_training_is_drawn_alike(name: str, config: dict[str, Any], times: tuple[float, ...]) -> None:
@@ -155,7 +155,7 @@ def test_a_model_is_sampled_as_its_settings_say(name: str, config: dict[str, Any
 
 def test_ncsn_is_sampled_by_langevin_steps_at_its_own_levels() -> None:
     """Algorithm 1 of arXiv:1907.05600: ``steps`` at each level, from the strongest to the weakest, and a denoising."""
-    calls = asked(model := made("ncsn", levels=3, sigma_min=0.1, sigma_max=10.0, steps=2, step_size=0.3))
+    calls = asked(model := made("ncsn", noise_scales=3, sigma_min=0.1, sigma_max=10.0, langevin_steps=2, step_size=0.3))
     model.sample(1, seed=0)
     sigma = model.path.sigma(torch.cat([t for _, t, _ in calls]).double())
     torch.testing.assert_close(sigma, torch.tensor([10.0, 10, 1, 1, 0.1, 0.1, 0.1]).double(), rtol=1e-4, atol=0)

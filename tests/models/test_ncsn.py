@@ -46,7 +46,7 @@ def ncsn(space: Space | None = None, **config: object) -> NCSN:
 def test_true_score_makes_the_gradient_of_the_loss_zero() -> None:
     """Vincent's identity: matching the score of q(x_t | x_0) matches that of q(x_t)."""
     torch.manual_seed(0)
-    model = ncsn(sigma_max=2.0, sigma_min=0.2, levels=4)
+    model = ncsn(sigma_max=2.0, sigma_min=0.2, noise_scales=4)
     model.network = network = Linear(model)  # type: ignore[assignment]
     gradients = []
     for _ in range(40):
@@ -78,7 +78,7 @@ def test_score_is_the_perturbed_densitys() -> None:
 
 
 def test_samples_follow_the_data() -> None:
-    model = ncsn(steps=20, sigma_min=0.1)
+    model = ncsn(langevin_steps=20, sigma_min=0.1)
     model.network = Linear(model)  # type: ignore[assignment]
     x = model.sample(4000, seed=0).double()
     assert x.mean().item() == pytest.approx(M, abs=4 * S / 4000**0.5)
@@ -98,7 +98,7 @@ def test_density_follows_the_path_to_the_strongest_noise() -> None:
 
 def test_last_step_denoises() -> None:
     """x + sigma² s(x) is E[x_0 | x_t] (Tweedie): it takes the last level's noise out of a point mass."""
-    model = ncsn(steps=5)
+    model = ncsn(langevin_steps=5)
     model.network = Knowing(model, torch.full((50, 1), 0.25, dtype=torch.float64))  # type: ignore[assignment]
     *_, before, last = model.trajectory(50, seed=0)
     assert (before.x - 0.25).std() > 0.5 * model.config.sigma_min

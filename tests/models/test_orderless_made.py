@@ -9,7 +9,7 @@ import torch
 
 from dgm import contracts
 from dgm.models.autoregressive.orderless_made import OrderlessMADE
-from dgm.networks.raster import reading_order
+from dgm.networks.raster import raster_order
 from dgm.protocols import Autoregressive, ExactLikelihood
 from dgm.seeds import Streams
 from dgm.space import Space
@@ -54,7 +54,7 @@ def test_steps_are_the_outputs_in_each_order(space: Space, config: dict[str, Any
         with torch.no_grad():
             for d, outputs in zip(places.argsort().tolist(), steps, strict=True):
                 assert torch.allclose(outputs, parallel[:, d], atol=1e-5)
-                dim = reading_order(space)[d]
+                dim = raster_order(space)[d]
                 seen.view(len(x), -1)[:, dim] = x.flatten(1)[:, dim]
 
 

@@ -20,7 +20,7 @@ from dgm.models.autoregressive.pixelcnn_pp import (
     concat_elu,
 )
 from dgm.networks.causal_conv import CausalConv2d, Cursor
-from dgm.networks.raster import reading_order, to_sequence
+from dgm.networks.raster import raster_order, to_sequence
 from dgm.samplers import sequential
 from dgm.space import Space
 
@@ -82,7 +82,7 @@ def test_the_27_values_of_a_pixel_sum_to_one() -> None:
 
 
 def sensitivity(pixelcnn: PixelCNNPP, x: torch.Tensor) -> torch.Tensor:
-    """(D, D) in reading order: how far each conditional moves with each value, summed over a batch."""
+    """(D, D) in raster order: how far each conditional moves with each value, summed over a batch."""
     x = x.requires_grad_()
     outputs = to_sequence(pixelcnn.conditionals(x), pixelcnn.space).sum((0, 2))
     gradients = [torch.autograd.grad(output, x, retain_graph=True, allow_unused=True)[0] for output in outputs]
@@ -141,7 +141,7 @@ def test_what_is_kept_is_the_whole(space: Space, resolutions: int) -> None:
     pixelcnn = model(space, resolutions, layers=2, classes=3).double()
     x, y = contracts.some(space, 4), torch.tensor([0, 1, 2, 1])
     parallel, read = to_sequence(pixelcnn.conditionals(x, y), space), torch.zeros_like(x)
-    for i, (dim, outputs) in enumerate(zip(reading_order(space), pixelcnn.steps(read, y), strict=True)):
+    for i, (dim, outputs) in enumerate(zip(raster_order(space), pixelcnn.steps(read, y), strict=True)):
         assert torch.allclose(outputs, parallel[:, i], atol=1e-10)
         read.view(4, -1)[:, dim] = x.flatten(1)[:, dim]
 

@@ -142,7 +142,7 @@ def test_loss_is_half_untrained() -> None:
 
 def test_samples_follow_langevins_own_law_and_lose_their_noise() -> None:
     """Langevin's stationary variance is s² / (1 - eta / 4 s²), and Tweedie's formula is affine here."""
-    model = score_matching(sigma=SIGMA, steps=60, step_size=0.5)
+    model = score_matching(sigma=SIGMA, sampling_steps=60, step_size=0.5)
     model.network = Linear(SIGMA)  # type: ignore[assignment]
     variance = S**2 + SIGMA**2
     kept = S**2 / variance  # of x~ - M

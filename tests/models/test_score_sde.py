@@ -143,8 +143,8 @@ def test_ncsn_is_the_exploding_path() -> None:
     levels = {"sigma_min": ncsn.config.sigma_min, "sigma_max": ncsn.config.sigma_max}
     sde = dgm.create("score_sde", ncsn.space, path="ve", width=8, **levels)
     sde.load_state_dict(ncsn.state_dict())
-    t = torch.linspace(ncsn.t_min, 1, ncsn.config.levels)
-    sigma = torch.logspace(np.log10(0.05), np.log10(5.0), ncsn.config.levels)
+    t = torch.linspace(ncsn.t_min, 1, ncsn.config.noise_scales)
+    sigma = torch.logspace(np.log10(0.05), np.log10(5.0), ncsn.config.noise_scales)
     torch.testing.assert_close(sde.path.sigma(t), sigma, rtol=1e-4, atol=0)  # t_min is not quite 0
     x = torch.randn(len(t), 1, 8, 8) * (1 + sigma[:, None, None, None])
     torch.testing.assert_close(sde.score(x, t), ncsn.score(x, t))
@@ -156,7 +156,7 @@ def test_ncsn_is_the_exploding_path() -> None:
 @pytest.mark.slow
 def test_ddpm_is_the_path_that_preserves_variance() -> None:
     """s = -eps / sqrt(1 - alphabar) at each of its steps, and the same likelihood by the ODE."""
-    ddpm = trained("ddpm", schedule="linear", steps=1000)
+    ddpm = trained("ddpm", schedule="linear", timesteps=1000)
     assert isinstance(ddpm, DDPM)
     sde = dgm.create("score_sde", ddpm.space, path="vp", width=8)
     sde.load_state_dict(ddpm.state_dict())

@@ -17,7 +17,7 @@ from dgm.models.autoregressive.orderless_made import OrderlessMADE
 from dgm.models.autoregressive.pixelcnn import PixelCNN
 from dgm.models.autoregressive.pixelrnn import PixelRNN
 from dgm.networks import causal_transformer
-from dgm.networks.raster import reading_order, to_sequence
+from dgm.networks.raster import raster_order, to_sequence
 from dgm.protocols import Autoregressive, Model
 from dgm.registry import MODELS, create, model_class
 from dgm.space import Space
@@ -103,7 +103,7 @@ def test_states_start_at_a_scale_that_does_not_grow_with_h() -> None:
 
 @pytest.mark.parametrize("space", [Space.binary((2, 1, 3)), Space.tokens(4, 3), Space.levels((4,), 256)], ids=str)
 def test_the_sigmoid_belief_network(space: Space) -> None:
-    """A regression of each dimension on those before it in reading order."""
+    """A regression of each dimension on those before it in raster order."""
     model = moved(FVSBN(space, FVSBN.Config(components=2, classes=3))).float()
     x = contracts.some(space, 3)
     s, k, v = to_sequence(x, space), model.observed.outputs, model.features.width
@@ -166,7 +166,7 @@ def test_a_label_moves_every_conditional_and_the_steps_with_it(name: str) -> Non
     parallel, other = (to_sequence(model.conditionals(x, labels), COLOUR) for labels in (y, y.roll(1)))
     assert ((parallel - other).abs().amax(2) > 0).all()
     seen = torch.zeros_like(x)
-    for i, (dim, outputs) in enumerate(zip(reading_order(COLOUR), model.steps(seen, y), strict=True)):
+    for i, (dim, outputs) in enumerate(zip(raster_order(COLOUR), model.steps(seen, y), strict=True)):
         assert torch.allclose(outputs, parallel[:, i], atol=1e-5)  # GPTs keep their angles in float32
         seen.view(3, -1)[:, dim] = x.flatten(1)[:, dim]
 

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--given", help="a picture, .npz, .txt or .wav file whose first part is kept")
     group.add_argument(
-        "--observed", type=real(0, 1), help="which part of it, in reading order (0.5; of text and sound all)"
+        "--observed", type=real(0, 1), help="which part of it, in raster order (0.5; of text and sound all)"
     )
     group.add_argument("--prompt", help="a text that is gone on with; of a long one, its end")
     group.add_argument("--length", type=whole(1), help="characters of a text (as many as the model's context)")

@@ -6,7 +6,7 @@ import torch
 
 from dgm.contracts.examples import some, under
 from dgm.contracts.outcome import Broken, require
-from dgm.networks.raster import reading_order, to_sequence
+from dgm.networks.raster import raster_order, to_sequence
 from dgm.protocols import Model
 
 
@@ -16,7 +16,7 @@ def no_dimension_sees_its_future(model: Model) -> str:
     x = some(model.space, 4)
     before = to_sequence(model.conditionals(*under(model, x)), model.space)
     moved_later = 0.0
-    for i, dim in enumerate(reading_order(model.space)):
+    for i, dim in enumerate(raster_order(model.space)):
         other = x.clone()
         flat = other.view(len(x), -1)
         other_value = flat[:, dim].double() + 1  # in double, since 256 is no uint8
@@ -44,7 +44,7 @@ def steps_are_the_conditionals(model: Model) -> str:
     parallel = to_sequence(model.conditionals(*under(model, x)), model.space)
     seen = torch.zeros_like(x)
     worst, steps = 0.0, model.steps(*under(model, seen))
-    for i, (dim, outputs) in enumerate(zip(reading_order(model.space), steps, strict=True)):
+    for i, (dim, outputs) in enumerate(zip(raster_order(model.space), steps, strict=True)):
         worst = max(worst, float(((outputs - parallel[:, i]).abs() / (1 + parallel[:, i].abs())).max()))
         seen.view(len(x), -1)[:, dim] = x.flatten(1)[:, dim]
     return require(worst < 1e-4, f"largest relative difference {worst:.2g}")

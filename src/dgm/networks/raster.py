@@ -9,7 +9,7 @@ from dgm.space import Space
 
 
 def to_sequence(x: Tensor, space: Space) -> Tensor:
-    """(B, *shape, ...) to (B, D, ...), in reading order: images by row, column, channel, all else as it lies.
+    """(B, *shape, ...) to (B, D, ...), in raster order: images by row, column, channel, all else as it lies.
 
     Example:
         >>> to_sequence(torch.arange(8).reshape(1, 2, 2, 2), Space.binary((2, 2, 2)))
@@ -21,13 +21,13 @@ def to_sequence(x: Tensor, space: Space) -> Tensor:
 
 
 def from_sequence(s: Tensor, space: Space) -> Tensor:
-    """(B, D, ...) in reading order back to (B, *shape, ...)."""
+    """(B, D, ...) in raster order back to (B, *shape, ...)."""
     if len(space.shape) == 3:
         channels, height, width = space.shape
         return s.unflatten(1, (height, width, channels)).movedim(3, 1)
     return s.unflatten(1, space.shape)
 
 
-def reading_order(space: Space) -> list[int]:
-    """The place of each flattened dimension of x, in reading order."""
+def raster_order(space: Space) -> list[int]:
+    """The place of each flattened dimension of x, in raster order."""
     return to_sequence(torch.arange(space.dim).reshape(1, *space.shape), space)[0].tolist()

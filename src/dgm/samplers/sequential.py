@@ -15,7 +15,7 @@ from torch import Tensor
 from dgm.errors import BadInput, Unsupported
 from dgm.modes import evaluated
 from dgm.networks.embeddings import sampled_labels
-from dgm.networks.raster import reading_order, to_sequence
+from dgm.networks.raster import raster_order, to_sequence
 from dgm.protocols import Batch, Labels, Model, State
 from dgm.seeds import Seed, streams
 
@@ -68,7 +68,7 @@ def trajectory(
 
     Args:
         model: An `Autoregressive` one.
-        given: (n, *shape) or (1, *shape), of which the first ``observed`` dimensions in reading order are kept.
+        given: (n, *shape) or (1, *shape), of which the first ``observed`` dimensions in raster order are kept.
         cached: False asks for all conditionals at every step, as a check and to time.
 
     Raises:
@@ -82,7 +82,7 @@ def trajectory(
     u = noise.uniform((space.dim, 2))
     x = torch.zeros(n, *space.shape, dtype=space.dtype, device=device)
     if given is not None:
-        kept = reading_order(space)[:observed]
+        kept = raster_order(space)[:observed]
         x.view(n, -1)[:, kept] = given.flatten(1)[:, kept].to(x)
     return filled(model, x, y, u, observed, decoding, cached=cached)
 
@@ -92,7 +92,7 @@ def filled(
     model: Model, x: Batch, y: Labels | None, u: Tensor, observed: int, decoding: DecodingOptions, *, cached: bool
 ) -> Iterator[State]:
     """Fills ``x`` dimension by dimension. It was made outside, so that it can be trained on afterwards."""
-    flat, order = x.view(len(x), -1), reading_order(model.space)
+    flat, order = x.view(len(x), -1), raster_order(model.space)
     steps = model.steps(x, y) if cached else naive_steps(model, x, y)
     for i, outputs in enumerate(steps):
         if i >= observed:

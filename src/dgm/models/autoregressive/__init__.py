@@ -43,7 +43,7 @@ MODELS = family(
         "Salimans et al. 2017, arXiv:1701.05517",
         "whole pixels by a mixture of discretised logistics, at several resolutions",
     ),
-    image_gpt=Spec("ImageGPT", "exact", "Chen et al. 2020", "causal transformer over pixels in reading order"),
+    image_gpt=Spec("ImageGPT", "exact", "Chen et al. 2020", "causal transformer over pixels in raster order"),
     char_gpt=Spec("CharGPT", "exact", "Radford et al. 2019", "causal transformer over the characters of a text"),
     wavenet=Spec(
         "WaveNet", "exact", "van den Oord et al. 2016, arXiv:1609.03499", "dilated causal convolutions over sound"

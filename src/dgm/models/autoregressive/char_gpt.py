@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dgm.distributions.output import output_distribution
 from dgm.networks.causal_transformer import NextToken
 from dgm.networks.embeddings import check_labels
-from dgm.networks.raster import from_sequence, reading_order, to_sequence
+from dgm.networks.raster import from_sequence, raster_order, to_sequence
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import sequential
 from dgm.seeds import Seed
@@ -91,7 +91,7 @@ class CharGPT(nn.Module):
     def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
         """Keys and values of what was read are kept."""
         y = check_labels(y, self.config.classes)
-        return self.network.steps(x.view(len(x), -1), reading_order(self.space), y)
+        return self.network.steps(x.view(len(x), -1), raster_order(self.space), y)
 
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         return sequential.trajectory(self, n, y, seed=seed)

@@ -2,7 +2,7 @@ r"""Fully visible sigmoid belief network, exact log-likelihood.
 
 .. math:: \log p(x) = \sum_d \log p(x_d | x_{<d}), \qquad p(x_d = 1 | x_{<d}) = \sigma(b_d + \sum_{j<d} W_{dj} x_j)
 
-A logistic regression of each dimension on all before it, in reading order; the first has a bias alone.
+A logistic regression of each dimension on all before it, in raster order; the first has a bias alone.
 
 Source: Connectionist learning of belief networks (Neal, 1992); Does the wake-sleep algorithm produce good density
 estimators? (Frey, Hinton & Dayan, 1996), equations 1 and 2.
@@ -22,7 +22,7 @@ from torch.nn.functional import linear
 from dgm.distributions.features import Features
 from dgm.distributions.output import output_distribution
 from dgm.networks.embeddings import check_labels
-from dgm.networks.raster import from_sequence, reading_order, to_sequence
+from dgm.networks.raster import from_sequence, raster_order, to_sequence
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import sequential
 from dgm.seeds import Seed
@@ -84,7 +84,7 @@ class FVSBN(nn.Module):
         features = self.features(
             torch.arange(self.space.values or 0, device=x.device)
         )  # of every value, looked up below
-        for i, dim in enumerate(reading_order(self.space)):
+        for i, dim in enumerate(raster_order(self.space)):
             yield sums[:, i * k : (i + 1) * k]
             rest = (i + 1) * k
             sums[:, rest:].addmm_(features[flat[:, dim].long()], weight[i * v : (i + 1) * v, rest:])

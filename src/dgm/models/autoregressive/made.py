@@ -15,7 +15,7 @@ from torch.nn.functional import linear, logsigmoid, pad
 from dgm.distributions.features import Features
 from dgm.distributions.output import output_distribution
 from dgm.networks.embeddings import check_labels
-from dgm.networks.raster import from_sequence, reading_order, to_sequence
+from dgm.networks.raster import from_sequence, raster_order, to_sequence
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import sequential
 from dgm.seeds import Seed
@@ -29,7 +29,7 @@ class MADE(nn.Module):
     .. math:: \log p(x) = \sum_d \log p(x_d | x_{<d}), \qquad
         M^{W}_{kk'} = 1[m(k) \ge m(k')], \quad M^{V}_{dk} = 1[d > m(k)]
 
-    Hidden unit k may see the first m(k) dimensions, and output d only hidden units with m(k) < d, in reading order.
+    Hidden unit k may see the first m(k) dimensions, and output d only hidden units with m(k) < d, in raster order.
     With several sets of masks each step of training draws one, and the density is the mean of those that they give: a
     mixture, whose conditionals are mixtures too, with weights that what was read has changed,
 
@@ -135,7 +135,7 @@ class MADE(nn.Module):
         return outputs.unflatten(1, (self.space.dim, -1))
 
     def places(self) -> Tensor:
-        """Of the dimensions in reading order."""
+        """Of the dimensions in raster order."""
         return torch.arange(1, self.space.dim + 1, device=self.m.device)
 
     def mixed(self, outputs: Tensor, log_w: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class MADE(nn.Module):
             yield from networks[0]
             return
         flat, log_w = x.view(len(x), -1), self.output.weight.new_zeros(len(networks), len(x))
-        for dim, outputs in zip(reading_order(self.space), map(torch.stack, zip(*networks, strict=True)), strict=True):
+        for dim, outputs in zip(raster_order(self.space), map(torch.stack, zip(*networks, strict=True)), strict=True):
             yield self.mixed(outputs, log_w.log_softmax(0))
             log_w = log_w + self.each.log_prob(outputs, flat[:, dim].expand(len(networks), -1), dim)
 
@@ -165,7 +165,7 @@ class MADE(nn.Module):
 
         Every hidden unit is computed once, as soon as the last dimension that it may see is known.
         """
-        y, flat, reading = check_labels(y, self.config.classes), x.view(len(x), -1), reading_order(self.space)
+        y, flat, reading = check_labels(y, self.config.classes), x.view(len(x), -1), raster_order(self.space)
         width, k, n = self.features.width, self.each.outputs, len(x)
         sums = [layer.bias.repeat(n, 1) for layer in (*self.hidden, self.output)]
         if self.label is not None:

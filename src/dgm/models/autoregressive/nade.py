@@ -24,7 +24,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from dgm.distributions.features import Features
 from dgm.distributions.output import output_distribution
 from dgm.networks.embeddings import check_labels
-from dgm.networks.raster import from_sequence, reading_order, to_sequence
+from dgm.networks.raster import from_sequence, raster_order, to_sequence
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import sequential
 from dgm.seeds import Seed
@@ -85,7 +85,7 @@ class NADE(nn.Module):
     def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
         """Keeps the sum c + W x over what was read."""
         a, flat = self.first(len(x), y), x.view(len(x), -1)
-        for i, dim in enumerate(reading_order(self.space)):
+        for i, dim in enumerate(raster_order(self.space)):
             h = hidden(a, None if self.rho is None else self.rho[i])
             yield torch.addmm(self.b[i], h, self.V[i])
             a = torch.addmm(a, self.features(flat[:, dim], dim), self.W[i])

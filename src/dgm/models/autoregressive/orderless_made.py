@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from dgm.models.autoregressive.made import MADE
 from dgm.modes import evaluated
 from dgm.networks.embeddings import sampled_labels
-from dgm.networks.raster import from_sequence, reading_order
+from dgm.networks.raster import from_sequence, raster_order
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
@@ -103,7 +103,7 @@ class OrderlessMADE(nn.Module):
     @torch.inference_mode()
     def filled(self, x: Batch, y: Labels | None, k: Tensor, u: Tensor) -> Iterator[State]:
         """Fills ``x``, the samples of one order side by side."""
-        flat, reading = x.view(len(x), -1), reading_order(self.space)
+        flat, reading = x.view(len(x), -1), raster_order(self.space)
         groups = [(order, torch.where(k == order)[0]) for order in k.unique().tolist()]
         parts = [x[rows] for _, rows in groups]
         walks = [

@@ -25,7 +25,7 @@ from torch.nn.functional import pad, relu
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.networks.embeddings import check_labels
-from dgm.networks.raster import from_sequence, reading_order, to_sequence
+from dgm.networks.raster import from_sequence, raster_order, to_sequence
 from dgm.protocols import Batch, Labels, PerExample, State
 from dgm.samplers import sequential
 from dgm.seeds import Seed
@@ -37,7 +37,7 @@ class WaveNet(nn.Module):
     """log p(x) in nats, of a probability on discrete data, of a density in the data's units otherwise.
 
     Args:
-        space: Any, such as the 256 companded levels of sound (1, L); all else is read in reading order.
+        space: Any, such as the 256 companded levels of sound (1, L); all else is read in raster order.
 
     Example:
         >>> model = WaveNet(Space.levels((1, 32), 256), WaveNet.Config(width=4, skip=8, layers=3, cycles=1))
@@ -102,7 +102,7 @@ class WaveNet(nn.Module):
         bias = torch.stack([layer.out.bias[width:] for layer in self.layers]).sum(0)
         first = self.hidden.weight.new_zeros(len(x), width)
         h, zs = first, [first] * len(cells)
-        for dim in reading_order(self.space):
+        for dim in raster_order(self.space):
             for k, cell in enumerate(cells):
                 h, zs[k] = cell(h)
             yield self.left(torch.addmm(bias, torch.cat(zs, 1), skip))

@@ -47,7 +47,7 @@ class DDIM(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        steps: int = setting(100, "T, steps of the bound", low=2, high=100_000)
+        timesteps: int = setting(100, "T, diffusion steps of the bound", low=2, high=100_000)
         schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         eta: float = setting(0.0, "noise in the sampler's steps: 0 none, 1 as much as DDPM's", low=0.0, high=1.0)
@@ -59,7 +59,7 @@ class DDIM(nn.Module):
         super().__init__()
         self.space, self.config = space, config
         shared = {
-            name: getattr(config, name) for name in ("steps", "schedule", "width", "classes", "condition_dropout")
+            name: getattr(config, name) for name in ("timesteps", "schedule", "width", "classes", "condition_dropout")
         }
         self.ddpm = DDPM(space, DDPM.Config(**shared))
         self.scaling, self.path, self.t_min = self.ddpm.scaling, self.ddpm.path, self.ddpm.t_min

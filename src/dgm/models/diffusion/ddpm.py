@@ -55,7 +55,7 @@ class DDPM(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        steps: int = setting(100, "T, steps of the bound", low=2, high=100_000)
+        timesteps: int = setting(100, "T, diffusion steps of the bound", low=2, high=100_000)
         schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         variance: Literal["forward", "posterior", "learnt"] = setting(
@@ -70,7 +70,7 @@ class DDPM(nn.Module):
         super().__init__()
         self.space, self.config = space, config
         self.scaling = Scaling(space)
-        self.path, self.t_min = PATHS[config.schedule](), 1 / config.steps
+        self.path, self.t_min = PATHS[config.schedule](), 1 / config.timesteps
         outputs = space.shape[0] * (2 if config.variance == "learnt" else 1)
         self.network = Denoiser(space.shape, outputs=outputs, width=config.width, classes=config.classes)
         options = {} if config.sampler == "ddim" or config.variance == "learnt" else {"variance": config.variance}
@@ -81,8 +81,8 @@ class DDPM(nn.Module):
         """||eps - eps_theta(x_t, t)||² / D, 1 for an untrained network (equation 14), and the bound's part for v."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
         y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
-        i, eps = torch.randint(1, self.config.steps + 1, (len(x),), device=x.device), torch.randn_like(x_0)
-        t = (i / self.config.steps).to(x_0)
+        i, eps = torch.randint(1, self.config.timesteps + 1, (len(x),), device=x.device), torch.randn_like(x_0)
+        t = (i / self.config.timesteps).to(x_0)
         x_t = self.path.corrupt(x_0, eps, t)
         predicted = self.predict(x_t, t, y)
         loss = (predicted.eps - eps).square().flatten(1).mean(1)
@@ -92,7 +92,7 @@ class DDPM(nn.Module):
         fixed = predicted._replace(x_0=self.clamped(predicted.x_0).detach())
         step = self.step_kl(x_0, x_t, i.clamp_min(2), fixed)  # at i = 1 there is none, nor has it a gradient
         bound = torch.where(i > 1, step, self.decoder_nats(x, x_0, fixed))
-        return loss + HYBRID * self.config.steps * bound / self.space.dim
+        return loss + HYBRID * self.config.timesteps * bound / self.space.dim
 
     def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
         out = self.network(x_t, t, y)
@@ -111,13 +111,13 @@ class DDPM(nn.Module):
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
         probability = self.step_probabilities().to(x.device)
         i = torch.searchsorted(probability.cumsum(0), stratified(len(x), x.device).double(), right=True)
-        i = i.clamp_max(self.config.steps)  # rounding can leave the last of the cumulative sums below 1
+        i = i.clamp_max(self.config.timesteps)  # rounding can leave the last of the cumulative sums below 1
         transitions = self.transition_kl(x_0, i, y) / probability[i].to(x_0)
         return self.reconstruction(x, x_0, y), transitions, self.prior_kl(x_0)
 
     def step_probabilities(self) -> Tensor:
         """(T + 1,) float64, how often `elbo` draws each i: in proportion to L_{i-1} of x_0 ~ N(0, I)."""
-        i = torch.arange(2, self.config.steps + 1)
+        i = torch.arange(2, self.config.timesteps + 1)
         rho, snr_s, snr_t = self._step(i)
         if self.config.variance != "forward":
             rho = torch.ones_like(rho)
@@ -131,7 +131,7 @@ class DDPM(nn.Module):
 
     def transition_kl(self, x_0: Tensor, i: Tensor, y: Labels | None) -> PerExample:
         """L_{i-1}, one draw of x_i (equation 8)."""
-        t = (i / self.config.steps).to(x_0)
+        t = (i / self.config.timesteps).to(x_0)
         x_t = self.path.corrupt(x_0, torch.randn_like(x_0), t)
         predicted = self.predict(x_t, t, y)
         return self.step_kl(x_0, x_t, i, predicted._replace(x_0=self.clamped(predicted.x_0)))
@@ -155,19 +155,19 @@ class DDPM(nn.Module):
 
     def _step(self, i: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """rho of the forward variance, SNR_s and SNR_t of step i, from s = (i - 1) / T to t = i / T, in float64."""
-        s, t = (i - 1).double() / self.config.steps, i.double() / self.config.steps
+        s, t = (i - 1).double() / self.config.timesteps, i.double() / self.config.timesteps
         rho = (self.path.sigma(s) / self.path.sigma(t)).square()
         return rho, self.path.snr(s), self.path.snr(t)
 
     def reconstruction(self, x: Batch, x_0: Tensor, y: Labels | None) -> PerExample:
         """-L_0 = log p(x_0 | x_1), one draw of x_1."""
-        t = x_0.new_full((len(x_0),), 1 / self.config.steps)
+        t = x_0.new_full((len(x_0),), 1 / self.config.timesteps)
         predicted = self.predict(self.path.corrupt(x_0, torch.randn_like(x_0), t), t, y)
         return -self.decoder_nats(x, x_0, predicted._replace(x_0=self.clamped(predicted.x_0)))
 
     def decoder_nats(self, x: Batch, x_0: Tensor, predicted: Prediction) -> PerExample:
         """L_0: a normal about x̂_0 with the noise of x_1, over cells where x is discrete (equation 13)."""
-        std = self.path.sigma(torch.tensor(1 / self.config.steps).to(x_0))
+        std = self.path.sigma(torch.tensor(1 / self.config.timesteps).to(x_0))
         if self.space.discrete:
             nats = discretised_normal.log_prob(x, predicted.x_0, std, self.space.values or 0).to(x_0)
         else:

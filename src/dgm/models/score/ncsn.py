@@ -44,7 +44,7 @@ class NCSN(nn.Module):
     """One network for the score at every level.
 
     Example:
-        >>> model = NCSN(Space.continuous((2,)), NCSN.Config(levels=3, steps=1))
+        >>> model = NCSN(Space.continuous((2,)), NCSN.Config(noise_scales=3, langevin_steps=1))
         >>> model.sample(4, seed=0).shape
         torch.Size([4, 2])
     """
@@ -56,9 +56,9 @@ class NCSN(nn.Module):
     class Config:
         sigma_max: float = setting(5.0, "the strongest noise, with data in [-1, 1]", low=1e-6)
         sigma_min: float = setting(0.05, "the weakest noise", low=1e-6)
-        levels: int = setting(20, "noise levels, a geometric sequence", low=2, high=100_000)
-        steps: int = setting(5, "Langevin steps a level", low=1, high=100_000)
-        step_size: float = setting(0.6, "a step over the level's variance", low=1e-6)
+        noise_scales: int = setting(20, "number of noise scales, a geometric sequence", low=2, high=100_000)
+        langevin_steps: int = setting(5, "Langevin steps at each noise scale", low=1, high=100_000)
+        step_size: float = setting(0.6, "Langevin step size over the variance of the noise scale", low=1e-6)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
         condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
@@ -74,9 +74,9 @@ class NCSN(nn.Module):
         self.scaling = Scaling(space)
         self.path = VarianceExploding(config.sigma_min, config.sigma_max)
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
-        options = {"langevin_steps": config.steps, "step_size": config.step_size}
+        options = {"langevin_steps": config.langevin_steps, "step_size": config.step_size}
         self.sampler = SamplerConfig(
-            solver="annealed_langevin", steps=config.levels, spacing="log_snr", options=options
+            solver="annealed_langevin", steps=config.noise_scales, spacing="log_snr", options=options
         )
         self.likelihood_method = flow_density.method(self)
 
@@ -84,8 +84,8 @@ class NCSN(nn.Module):
         """||sigma s(x_t, sigma) + eps||² / 2D at one level, 1/2 for an untrained network (equations 5 and 6)."""
         x_0, y = self.scaling(x), check_labels(y, self.config.classes)
         y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
-        levels = self.config.levels
-        t = (torch.randint(levels, (len(x),), device=x.device) / (levels - 1)).clamp_min(self.t_min).to(x_0)
+        scales = self.config.noise_scales
+        t = (torch.randint(scales, (len(x),), device=x.device) / (scales - 1)).clamp_min(self.t_min).to(x_0)
         eps = torch.randn_like(x_0)
         score = self.score(self.path.corrupt(x_0, eps, t), t, y)
         return (over(self.path.sigma(t), eps) * score + eps).square().flatten(1).mean(1) / 2

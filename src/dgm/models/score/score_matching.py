@@ -62,7 +62,7 @@ class ScoreMatching(nn.Module):
         )
         sigma: float = setting(0.3, "the noise, with data in [-1, 1]", low=1e-6)
         width: int = setting(24, "of the network, whose layers are four times as wide", low=1)
-        steps: int = setting(200, "Langevin steps of a sample", low=1, high=100_000)
+        sampling_steps: int = setting(200, "Langevin steps of a sample", low=1, high=100_000)
         step_size: float = setting(0.2, "a Langevin step over the noise's variance", low=1e-6)
 
     def __init__(self, space: Space, config: Config) -> None:
@@ -97,10 +97,12 @@ class ScoreMatching(nn.Module):
             return draw.normal(self.space.shape).to(self.scaling.loc)
 
         variance = config.sigma**2
-        walk = langevin(self.score, noise(), steps=config.steps, step_size=config.step_size * variance, noise=noise)
+        walk = langevin(
+            self.score, noise(), steps=config.sampling_steps, step_size=config.step_size * variance, noise=noise
+        )
         for step, x in enumerate(walk, 1):
-            noiseless = x + variance * self.score(x) if step == config.steps else x
-            yield State(self.scaling.inverse(noiseless), step, config.steps)
+            noiseless = x + variance * self.score(x) if step == config.sampling_steps else x
+            yield State(self.scaling.inverse(noiseless), step, config.sampling_steps)
 
 
 def explicit(score: Score, x_0: Tensor, noisy: Tensor, sigma: float) -> PerExample:

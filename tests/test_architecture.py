@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent / "src" / "dgm"
 FILES = sorted(ROOT.rglob("*.py"))
 # the lowest layer first; a module may import its own layer and those before it
 LAYERS = [
-    {"errors", "documents", "files", "settings", "seeds", "space", "protocols", "inputs", "modes", "memory"},
+    {"errors", "documents", "files", "settings", "seeds", "space", "protocols", "inputs", "modes", "memory"}
+    | {"condition"},
     {"distributions", "networks", "processes", "transforms"},
     {"samplers", "sampling", "likelihood"},
     {"models"},

@@ -71,7 +71,7 @@ def test_a_model_that_knows_no_labels_refuses_one(trained: Path) -> None:
     assert dgm("train", "gmm", "--steps", "3", "--out", "runs/gmm", cwd=trained).returncode == 0
     done = dgm("sample", "runs/gmm", "--label", "3", "--out", "three.png", cwd=trained)
     assert done.returncode == 2
-    assert "trained without labels" in done.stderr
+    assert "trained without a condition" in done.stderr
 
 
 def test_a_label_is_sampled_where_it_was_trained(trained: Path) -> None:
@@ -167,12 +167,12 @@ def test_samples_of_a_table_have_its_columns(tmp_path: Path) -> None:
         ("train vae --out runs/vae", "exists"),
         ("train --config missing.yaml", "missing.yaml"),
         ("train --resume nowhere", "no run directory"),
-        ("train gmm --conditional --out new", "cannot be trained on labels"),
-        ("train vae --conditional --data toy/moons --out new", "no labels"),
+        ("train gmm --conditional --out new", "gmm takes no condition"),
+        ("train vae --conditional --data toy/moons --out new", "this data has no condition"),
         ("sample nowhere --out new.png", "no run directory"),
         ("sample runs/vae --out new.gif", "there are no steps to show"),
         ("sample runs/vae --out new.bmp", "end it in .png, .gif, .npz, .csv, .parquet, .txt, .wav, or name a folder"),
-        ("sample runs/vae --out new.png --label 3", "trained without labels"),
+        ("sample runs/vae --out new.png --label 3", "trained without a condition"),
         ("sample runs/vae --out new.png -n 0", "at least 1"),
         ("sample runs/vae --out new.png -n 99999999999", "GiB of memory"),
         ("sample runs/vae --out runs", "exists"),

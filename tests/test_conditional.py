@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import dgm
 from dgm import contracts
 from dgm.data import Dataset, Split
+from dgm.data.dataset import labelled
 from dgm.errors import BadInput, Unsupported
 from dgm.evaluation.evaluate import likelihoods
 from dgm.likelihood import Kind, log_likelihood
@@ -216,7 +217,7 @@ def uneven() -> Dataset:
     x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     y = (torch.arange(100) % 10 == 0).long()
     parts = {part: Split(x, y) for part in ("train", "validation", "test")}
-    return Dataset(name="uneven", space=Space.continuous((2,)), split="all", labels=("a", "b", "c"), **parts)
+    return Dataset(name="uneven", space=Space.continuous((2,)), split="all", **labelled("abc"), **parts)
 
 
 def test_a_run_keeps_the_shares_of_its_labels(tmp_path: Path) -> None:

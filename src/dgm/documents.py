@@ -49,12 +49,18 @@ class ModelPart(TypedDict):
     parts: NotRequired[dict[str, "ModelPart"]]
 
 
+class ConditionPart(TypedDict):
+    space: SpacePart
+    names: dict[str, Any]
+    sha256: NotRequired[str]
+
+
 class DataPart(TypedDict):
     name: str
     options: dict[str, int | float | str | None]
     sizes: NotRequired[dict[str, int]]
     split: NotRequired[str]
-    labels: NotRequired[list[str]]
+    condition: NotRequired[ConditionPart]
     label_shares: NotRequired[list[float]]
     columns: NotRequired[list[str]]
     alphabet: NotRequired[str]

@@ -32,6 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dgm import data, documents, memory, registry
+from dgm.condition import Names
 from dgm.data import Dataset
 from dgm.data.dataset import fingerprint
 from dgm.data.memory import ARRAY, TABLE
@@ -143,7 +144,9 @@ class Run:
                 raise DamagedRun(f"{where} says nothing of the {part}", "take the file from a copy")
         self.config: Any = documents.checked(document, documents.Config, where)
         self.space = Space.from_json(self.config["model"]["space"])
-        fitting(self.config["data"], self.space, where)
+        described = self.config["model"].get("condition")
+        self.condition = None if described is None else Space.from_json(described)
+        fitting(self.config["data"], self.space, self.condition, where)
 
     @property
     def finished(self) -> bool:
@@ -263,8 +266,8 @@ def refuse_links(folder: Path) -> None:
             raise DamagedRun(f"{found} is a link that leads out of the run directory", "put the file itself there")
 
 
-def fitting(about: Mapping[str, Any], space: Space, where: Path) -> None:
-    """Looks at what config.json says of the data beside the space: alphabet, palette, columns and rate.
+def fitting(about: Mapping[str, Any], space: Space, condition: Space | None, where: Path) -> None:
+    """Looks at what config.json says of the data: alphabet, palette, columns, rate and condition.
 
     Raises:
         DamagedRun: For the first that does not fit.
@@ -283,6 +286,13 @@ def fitting(about: Mapping[str, Any], space: Space, where: Path) -> None:
     for words, holds in wrong.items():
         if holds:
             raise DamagedRun(f"{where}: the data's {words}", documents.REMEDY)
+    if "condition" in about:
+        with refusing(f"{where}: the data's condition"):
+            of_y = Space.from_json(about["condition"]["space"])
+            if condition not in (None, of_y):
+                raise BadInput("it is another than the model's", "mend one of the two")
+            if not Names.from_json(about["condition"]["names"]).fit(of_y):
+                raise BadInput("its names are not as many as its values or dimensions", "mend them")
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

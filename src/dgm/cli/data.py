@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from dgm.cli.terminal import Stdout
+from dgm.condition import decode
 from dgm.data.table import SETS, found
+
+if TYPE_CHECKING:
+    from dgm.data import Dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.name:
         for key, value in document.items():
-            print(f"{key:>8}  {value}")
+            print(f"{key:>9}  {value}")
         return 0
     table = Table(box=None, header_style="bold")
     for column in ("name", "what it is", "where"):
@@ -37,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     for row in document:
         table.add_row(row["name"], row["summary"], row["where"])
     Stdout().print(table)
-    print("Your own: a folder of images or of .wav files (labels from subfolders), .npy, .npz, .csv, .parquet or .txt.")
+    print("Your own: a folder of images or of .wav files, .npy, .npz, .csv, .parquet or .txt. See docs/conditions.md.")
     return 0
 
 
@@ -54,6 +58,16 @@ def listed() -> list[dict[str, Any]]:
     return rows
 
 
+def condition(dataset: Dataset) -> str:
+    """What the examples' condition is, with an example of it."""
+    if dataset.condition is None or dataset.train.y is None or len(dataset.train) == 0:
+        return "none"
+    if dataset.labels:
+        return f"label: {', '.join(dataset.labels)}"
+    example = decode(dataset.train.y[0], dataset.condition, dataset.names)
+    return f"{dataset.condition}" + (f", such as {example}" if example else "")
+
+
 def held(name: str) -> dict[str, Any]:
     from dgm import data
 
@@ -61,4 +75,4 @@ def held(name: str) -> dict[str, Any]:
     described = dataset.describe()
     sizes = ", ".join(f"{part} {size:,}" for part, size in described["sizes"].items())
     shown = {"name": described["name"], "space": str(dataset.space), "sizes": sizes, "split": described["split"]}
-    return shown | {"labels": ", ".join(dataset.labels) or "none", "sha256": described["sha256"]}
+    return shown | {"condition": condition(dataset), "sha256": described["sha256"]}

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgm.cli import labels, out, own
+from dgm.cli import condition, out, own
 from dgm.cli.parser import Parser
 from dgm.cli.terminal import Progress
 from dgm.cli.values import MOST_STEPS, real, seed, whole
@@ -80,7 +80,7 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--given", help="a picture or an .npz file with an array x, in place of the run's data")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="of the data (test)")
     parser.add_argument("--examples", type=whole(1), help="how many of it, a row each (8, or all that there are)")
-    parser.add_argument("--label", help=f"the label of all: {labels.HELP} (none)")
+    condition.add_arguments(parser, "all results")
     parser.add_argument("--seed", type=seed(), default=0, help="result k depends on this and on k alone (0)")
     parser.add_argument("--out", required=True, help="a .png, or an .npz file of the results alone")
     own.add_data(parser)
@@ -143,7 +143,7 @@ def run(task: Task, args: argparse.Namespace) -> int:
     refuse_what_cannot_be_edited(model)
     memory.refuse_too_many((args.examples or 1) * getattr(args, "n", 1), model.space)
     about = Run(args.run).config["data"]
-    args.label = labels.number(args.label, model, about)
+    args.y = condition.chosen(args, model, about, most=1)
     edited = task.edit(args, model, about)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(edited, model.space, path)
@@ -246,14 +246,16 @@ def encode(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> 
     if Path(args.out).suffix != ".npz":
         raise BadInput(f"codes are numbers, got --out {args.out}", "end it in .npz, or see them by `reconstruct`")
     x = examples(args, model.space, about)
-    return Edited("z", inversion.encode(model, x, same_label(args, len(x)), steps=args.steps, seed=args.seed)[:, None])
+    return Edited(
+        "z", inversion.encode(model, x, same_condition(args, len(x)), steps=args.steps, seed=args.seed)[:, None]
+    )
 
 
 def reconstruct(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
     from dgm.editing import inversion
 
     x = examples(args, model.space, about)
-    y = same_label(args, len(x))
+    y = same_condition(args, len(x))
     z = inversion.encode(model, x, y, steps=args.steps, seed=args.seed)
     again = inversion.decode(model, z, y, steps=args.steps)
     error = (model.scaling(again) - model.scaling(x)).square().mean().sqrt() / 2
@@ -270,10 +272,10 @@ def interpolate(args: argparse.Namespace, model: Model, about: Mapping[str, Any]
     x = examples(args, model.space, about)
     if len(x) < 2:
         raise BadInput(f"from one image to another needs 2 of them, got {len(x)}", "give more")
-    z = inversion.encode(model, x, same_label(args, len(x)), steps=args.steps, seed=args.seed)
+    z = inversion.encode(model, x, same_condition(args, len(x)), steps=args.steps, seed=args.seed)
     weight, firsts, seconds = torch.linspace(0, 1, args.n), range(0, len(x) - 1, 2), range(1, len(x), 2)
     between = torch.cat([inversion.interpolate(z[k], z[j], weight) for k, j in zip(firsts, seconds, strict=True)])
-    way = inversion.decode(model, between, same_label(args, len(between)), steps=args.steps)
+    way = inversion.decode(model, between, same_condition(args, len(between)), steps=args.steps)
     return Edited("x", way.unflatten(0, (-1, args.n)), (x[:-1:2],), (x[1::2],))
 
 
@@ -300,7 +302,7 @@ def sampled(
         for first in range(0, total, CHUNK):
             keys = range(first, min(first + CHUNK, total))
             rows = torch.tensor(keys) // args.n
-            for state in states(rows, same_label(args, len(keys)), Streams(args.seed, keys)):
+            for state in states(rows, same_condition(args, len(keys)), Streams(args.seed, keys)):
                 if progress.due():
                     share = state.step / state.steps * len(keys) / total
                     progress.update(first / total + share, f"step {state.step} of {state.steps}")
@@ -308,10 +310,8 @@ def sampled(
     return torch.cat(chunks).unflatten(0, (count, args.n))
 
 
-def same_label(args: argparse.Namespace, n: int) -> Tensor | None:
-    import torch
-
-    return None if args.label is None else torch.full((n,), args.label)
+def same_condition(args: argparse.Namespace, n: int) -> Tensor | None:
+    return None if args.y is None else args.y.expand(n, *args.y.shape[1:])
 
 
 def examples(args: argparse.Namespace, space: Space, about: Mapping[str, Any]) -> Tensor:

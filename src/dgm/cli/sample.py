@@ -5,6 +5,7 @@ dgm sample runs/vae -n 1000 --out samples/     a folder of pictures, or of .wav 
 dgm sample runs/vae -n 1000 --out samples.npz  an array x, in the data's own values
 dgm sample runs/table -n 1000 --out rows.csv   a table, or rows.parquet
 dgm sample runs/ddpm --label 7 --out sevens.png  a label by its name or number
+dgm sample runs/faces --condition "smiling=1,glasses=0" --out faces.png  also a picture, a text, a .csv of conditions
 
 Sampling in steps can be watched, and of a diffusion, score or flow model steered:
 
@@ -25,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgm.cli import labels, own, sampler_options
+from dgm.cli import condition, own, sampler_options
 from dgm.cli import out as output
 from dgm.cli.given import start
 from dgm.cli.terminal import Progress
@@ -45,9 +46,9 @@ FRAMES = 40  # of an animation
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, as `dgm train` writes it")
-    parser.add_argument("-n", type=whole(1), default=64, help="how many (64)")
+    parser.add_argument("-n", type=whole(1), help="how many (64, or as many as a file of conditions has)")
     parser.add_argument("--seed", type=seed(), default=0, help="sample k depends on this and on k alone (0)")
-    parser.add_argument("--label", help=f"the label to sample: {labels.HELP}")
+    condition.add_arguments(parser, "all samples", many=True)
     parser.add_argument(
         "--out", required=True, help="a .png, .gif, .npz, .csv, .parquet, .txt or .wav file, or a folder; - prints text"
     )
@@ -86,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
 
     own.trust(args, args.run, *filter(None, [args.autoguidance]))
     model, about = dgm.load(args.run), Run(args.run).config["data"]
-    label = labels.number(args.label, model, about)
+    y = condition.chosen(args, model, about)
+    args.n = condition.number_of_samples(args.n, y)
     decoding = DecodingOptions(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     given, observed = start(args, model.space, about)
     if not continues(model) and (given is not None or decoding != DecodingOptions()):
@@ -104,10 +106,10 @@ def run(args: argparse.Namespace) -> int:
     memory.refuse_too_many(args.n * max(shown, (args.length or 0) // model.space.dim), model.space)
     refuse_what_cannot_be_written(args.out, model.space, about)
     if args.length is not None:
-        states = [long_text(model, args, label, options)]
+        states = [long_text(model, args, y, options)]
     else:
         quiet = args.out == "-"
-        states = draw(model, args.n, args.seed, label, options, shown=shown, quiet=quiet)
+        states = draw(model, args.n, args.seed, y, options, shown=shown, quiet=quiet)
     if args.out != "-":
         out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".gif":
@@ -148,7 +150,7 @@ def draw(
     model: Model,
     n: int,
     seed: int,
-    label: int | None,
+    condition: Tensor | None,
     options: Mapping[str, Any],
     *,
     shown: int = 1,
@@ -157,6 +159,7 @@ def draw(
     """(n, *shape) samples, chunk by chunk under a progress bar; each depends on its own number alone.
 
     Args:
+        condition: (1, *shape) of all samples or (n, *shape), a batch of the model's condition.
         options: Of the model's own way of sampling: see `steps`.
         shown: How many states of that way are kept, evenly spaced.
 
@@ -172,7 +175,11 @@ def draw(
     with torch.no_grad(), Progress(f"sampling {n}", quiet=quiet) as progress:
         for first in range(0, n, CHUNK):
             keys = range(first, min(first + CHUNK, n))
-            y = None if label is None else torch.full((len(keys),), label, device=device)
+            y = (
+                None
+                if condition is None
+                else condition.expand(n, *condition.shape[1:])[keys.start : keys.stop].to(device)
+            )
             chosen = dict(options)
             if options.get("given") is not None and len(options["given"]) > 1:
                 chosen["given"] = options["given"][keys.start : keys.stop]
@@ -225,7 +232,7 @@ def kept(way: Iterator[State], shown: int) -> list[Tensor]:
     return [states[k] for k in torch.linspace(0, len(states) - 1, shown).round().long()]
 
 
-def long_text(model: Model, args: argparse.Namespace, label: int | None, options: Mapping[str, Any]) -> Tensor:
+def long_text(model: Model, args: argparse.Namespace, y: Tensor | None, options: Mapping[str, Any]) -> Tensor:
     """(n, length) tokens: window after window, each going on from the second half of the one before."""
     import torch
 
@@ -238,7 +245,7 @@ def long_text(model: Model, args: argparse.Namespace, label: int | None, options
     while text.shape[1] < args.length:
         seed = args.seed if window == 0 else mix(args.seed, window)
         how = {**options, "given": given, "observed": observed}
-        (x,) = draw(model, args.n, seed, label, how, quiet=args.out == "-")
+        (x,) = draw(model, args.n, seed, y, how, quiet=args.out == "-")
         text, window = torch.cat([text, x[:, observed:]], 1), window + 1
         given, observed = torch.zeros_like(x), context // 2
         given[:, :observed] = x[:, context - observed :]

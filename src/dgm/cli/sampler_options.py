@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--guidance",
         type=real(0, 100),
-        help="scale of the guidance towards the label, or away from the weak run (1: none)",
+        help="scale of the guidance towards the condition, or away from the weak run (1: none)",
     )
     group.add_argument("--guidance-interval", type=real(0, 1), nargs=2, help="times within which it guides (0 1)")
     group.add_argument(
@@ -88,16 +88,17 @@ def guidance_options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
             raise BadInput(f"--guidance-interval must be two times from 0 to 1, got {low} {high}", "0 is data, 1 noise")
     if args.autoguidance:
         return {"guide": partial(guidance.autoguidance, weak=weak_model(args.autoguidance, model), **how)}
-    if not getattr(model.config, "classes", 0):
-        wrong = "this model was trained without labels, which --guidance would lead to"
+    if model.condition is None:
+        wrong = "this model was trained without a condition, which --guidance would lead to"
         raise Unsupported(wrong, "leave it out, give --autoguidance, or train with --conditional")
-    if args.label is None:
-        raise BadInput("--guidance leads towards a label, and none is named", "add --label, or leave it out")
+    if args.label is None and args.condition is None:
+        wrong = "--guidance leads towards a condition, and none is named"
+        raise BadInput(wrong, "add --label or --condition, or leave it out")
     return {"guide": partial(guidance.classifier_free, **how)}
 
 
 def weak_model(path: str, model: Model) -> Model:
-    """The weak model of autoguidance, trained on the same data and labels."""
+    """The weak model of autoguidance, trained on the same data and condition."""
     import dgm
     from dgm.protocols import Denoising, has
 
@@ -106,8 +107,8 @@ def weak_model(path: str, model: Model) -> Model:
         wrong = f"{path} is of {type(found).__name__}, which undoes no noise"
     elif found.space != model.space:
         wrong = f"{path} is of {found.space}, this run of {model.space}"
-    elif found.config.classes != model.config.classes:
-        wrong = f"{path} knows {found.config.classes} labels, this run {model.config.classes}"
+    elif found.condition != model.condition:
+        wrong = f"{path} has the condition {found.condition or 'none'}, this run {model.condition or 'none'}"
     else:
         return found
     raise BadInput(wrong, "name a weaker run of this model")

@@ -124,7 +124,9 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, type
     parser.add_argument("--bytes", action="store_true", help="text: read bytes in place of characters")
     parser.add_argument("--seconds", type=float | None, default=None, help="sound: length of a piece (0.5)")
     parser.add_argument("--rate", type=int | None, default=None, help="a folder of sound: samples a second (8000)")
-    parser.add_argument("--conditional", action="store_true", help="train on the labels, to sample by label")
+    parser.add_argument(
+        "--conditional", action="store_true", help="train on the data's condition: labels, attributes, texts, images"
+    )
     parser.add_argument("--out", type=str | None, default=None, help="the run directory to write; must not exist")
     parser.add_argument("--resume", type=str | None, default=None, help="a run directory to go on with")
     own.add_trust(parser)
@@ -167,10 +169,11 @@ def train(chosen: jsonargparse.Namespace) -> int:
     how = training_settings(chosen)
     dataset = data.load(chosen.data, **data_options(chosen))
     config = vars(chosen.get("model", jsonargparse.Namespace())).copy()
-    if chosen.conditional or config.get("classes"):
-        config["classes"] = classes(chosen.name, config, dataset.labels)
+    if chosen.conditional and dataset.condition is None:
+        remedy = "leave --conditional out, or give one: see docs/conditions.md"
+        raise BadInput("this data has no condition: no labels, attributes, texts or images beside its examples", remedy)
     torch.manual_seed(chosen.seed)
-    model = create(chosen.name, dataset.space, **config)
+    model = create(chosen.name, dataset.space, dataset.condition if chosen.conditional else None, **config)
     steps = fit(model, dataset, out=Path(chosen.out), **how)
     follow(steps, f"{chosen.name} on {dataset.name}", loss_unit(model))
     say(f"trained; look at it with: {how_to_look(chosen.out, dataset)}")
@@ -188,17 +191,6 @@ def how_to_look(out: str | Path, dataset: Dataset) -> str:
     else:
         form = "-n 1000 --out points.png" if dataset.space.dim == 2 else "-n 1000 --out samples.csv"
     return f"dgm sample {out} {form}"
-
-
-def classes(name: str, config: dict[str, Any], labels: tuple[str, ...]) -> int:
-    if "classes" not in config:
-        raise BadInput(f"{name} cannot be trained on labels", "leave --conditional out")
-    if not labels:
-        raise BadInput("this data has no labels", "leave --conditional out, or put the images in a folder per label")
-    if config["classes"] not in (0, len(labels)):
-        wrong = f"the data has {len(labels)} labels, got --model.classes {config['classes']}"
-        raise BadInput(wrong, "leave it out, --conditional counts them")
-    return len(labels)
 
 
 def data_options(chosen: jsonargparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The user's own arrays: .npy, or .npz with x and optional labels y, or with both of each split.
+"""The user's own arrays: .npy, or .npz with x and an optional condition, or with both of each split.
 
-Others' names for the same are read too: X, images or data for x, labels or targets for y, valid or val for validation,
-and a split's name alone for its x, so that files such as scikit-learn's, Keras's and MedMNIST's are read as they are.
+Others' names for the same are read too: X, images or data for x, y, labels or targets for the condition, valid or val
+for validation, and a split's name alone for its x, so that files such as scikit-learn's, Keras's and MedMNIST's are
+read as they are.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ import numpy
 import torch
 from torch import Tensor
 
-from dgm.data.dataset import Dataset, consecutive, order, shuffled
+from dgm.condition import Names
+from dgm.data import attributes
+from dgm.data.dataset import Conditions, Dataset, consecutive, order, shuffled
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
 from dgm.memory import refuse_a_bomb
 from dgm.space import Space
 
 PARTS = ("train", "validation", "test")
-LETTERS = {"x": "x", "images": "x", "data": "x", "y": "y", "labels": "y", "targets": "y", "target": "y"}
+LETTERS = dict.fromkeys(("x", "images", "data"), "x")
+LETTERS |= dict.fromkeys(("condition", "y", "labels", "targets", "target"), "condition")
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 MOST_LEVELS = 65_536
 BLOCK_BYTES = 1 << 26
@@ -62,13 +66,22 @@ def arranged(path: Path, arrays: dict[str, numpy.ndarray], seed: int, stamp: str
             out[run] = source[rows[run].numpy()]
 
     x = stored(source.shape, dtype, fill, stamp)
-    y, labels = labelled(path, arrays, len(x))
-    parts = consecutive(x, None if y is None else y[rows], sizes)
+    found = conditions(path, arrays, rows, sizes["train"])
+    parts = consecutive(x, found, sizes)
     space = continuous(parts["train"].x, low, high) if dtype == "float32" else discrete(source, int(high))
-    return Dataset(name=str(path), space=space, split=split, labels=labels, **parts)
+    return Dataset(name=str(path), space=space, split=split, **parts)
 
 
 def read(path: Path) -> dict[str, numpy.ndarray]:
+    """The arrays of a file that holds examples."""
+    arrays = unpacked(path)
+    if "x" not in arrays and not {"x_train", "x_test"} <= arrays.keys():
+        wrong = f"{path} has neither 'x' nor 'x_train' and 'x_test', only {', '.join(arrays) or 'nothing'}"
+        raise BadInput(wrong, "save it as numpy.savez(file, x=…)")
+    return arrays
+
+
+def unpacked(path: Path) -> dict[str, numpy.ndarray]:
     """The arrays, memory-mapped where the format allows it; objects, which would be pickles, are refused."""
     try:
         with warnings.catch_warnings(action="error", category=RuntimeWarning):  # of sizes that overflow
@@ -78,14 +91,10 @@ def read(path: Path) -> dict[str, numpy.ndarray]:
         with found:
             unpacked = sum(member.file_size for member in found.zip.infolist())
             refuse_a_bomb(path, unpacked, "save it by numpy.save as .npy, which is not unpacked")
-            arrays = renamed(path, dict(found.items()))
+            return renamed(path, dict(found.items()))
     except UNREADABLE as error:
         wrong = f"{path} cannot be read as an array: {error}"
         raise BadInput(wrong, "save numbers with numpy.save or numpy.savez") from error
-    if "x" not in arrays and not {"x_train", "x_test"} <= arrays.keys():
-        wrong = f"{path} has neither 'x' nor 'x_train' and 'x_test', only {', '.join(arrays) or 'nothing'}"
-        raise BadInput(wrong, "save it as numpy.savez(file, x=…)")
-    return arrays
 
 
 def renamed(path: Path, arrays: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
@@ -100,11 +109,11 @@ def renamed(path: Path, arrays: dict[str, numpy.ndarray]) -> dict[str, numpy.nda
 
 
 def our_name(key: str) -> str:
-    """What dgm calls an array of an .npz file; the key itself where it is none of x, y and their splits.
+    """What dgm calls an array of an .npz file; the key itself where it is none of x, condition and their splits.
 
     Example:
         >>> [our_name(key) for key in ("X", "val_labels", "test", "features_train")]
-        ['x', 'y_validation', 'x_test', 'features_train']
+        ['x', 'condition_validation', 'x_test', 'features_train']
     """
     words = key.lower().split("_")
     letters = [LETTERS[word] for word in words if word in LETTERS]
@@ -115,7 +124,7 @@ def our_name(key: str) -> str:
 
 
 def given(arrays: dict[str, numpy.ndarray], letter: str) -> list[str]:
-    """The keys that make up all x, or all y, in the splits' order."""
+    """The keys that make up all x, or all conditions, in the splits' order."""
     names = [letter] if "x" in arrays else [f"{letter}_{part}" for part in PARTS]
     return [name for name in names if name in arrays]
 
@@ -186,17 +195,49 @@ def arrangement(path: Path, arrays: dict[str, numpy.ndarray], seed: int) -> tupl
     return rows, sizes, f"as given in the file; a tenth of x_train is the validation split, seed {seed}"
 
 
-def labelled(path: Path, arrays: dict[str, numpy.ndarray], n: int) -> tuple[Tensor | None, tuple[str, ...]]:
+def conditions(path: Path, arrays: dict[str, numpy.ndarray], rows: Tensor, train: int) -> Conditions | None:
+    """The condition of each example in the order of ``rows``, of which the first ``train`` are the training split.
+
+    One whole number, truth value or word an example is a label. Of several values, 0 and 1 are attributes, bytes are
+    grey levels and other whole numbers tokens; fractions are real numbers, and texts tokens, one a word.
+    """
+    names = given(arrays, "condition")
+    if not names:
+        return None
+    y = joined(path, arrays, "condition")
+    if len(y) != len(rows):
+        wrong = f"{path} has {len(rows)} examples and {len(y)} conditions ({', '.join(names)})"
+        raise BadInput(wrong, "give one an example")
+    if y.ndim == 2 and y.shape[1] == 1 and y.dtype.kind != "f":
+        y = y[:, 0]
+    if y.dtype.kind not in "buifU" or (y.dtype.kind == "U" and y.ndim > 1):
+        wrong = f"{path} has conditions of type {y.dtype} and shape {y.shape}, expected numbers or a text an example"
+        raise BadInput(wrong, "convert them before saving")
+    y = y[rows.numpy()]
+    if y.dtype.kind == "U":
+        lines = [int(row) for row in rows]
+        return attributes.inferred(attributes.Rows(path, ["label"], [y.tolist()], lines), range(train))
+    return labels(y) if y.ndim == 1 and y.dtype.kind != "f" else values(path, y, train)
+
+
+def labels(y: numpy.ndarray) -> Conditions:
     """Labels as numbers from 0, and their names: the sorted values that stand in the file."""
-    if not given(arrays, "y"):
-        return None, ()
-    y = joined(path, arrays, "y")
-    if y.size != n:
-        raise BadInput(f"{path} has {n} examples and {y.size} labels", "give one label an example")
-    if y.dtype.kind not in "buiU":
-        raise BadInput(f"{path} has labels of type {y.dtype}, expected integers or text", "convert them before saving")
-    names, numbers = numpy.unique(y.ravel(), return_inverse=True)
-    return torch.from_numpy(numbers.astype(numpy.int64)), tuple(map(str, names))
+    found, numbers = numpy.unique(y, return_inverse=True)
+    return Conditions.of_labels(torch.from_numpy(numbers.astype(numpy.int64)), list(map(str, found)))
+
+
+def values(path: Path, y: numpy.ndarray, train: int) -> Conditions:
+    """A vector, an image or a sequence of each example."""
+    y = channels_first(y) if y.dtype.kind == "f" or y.dtype == numpy.uint8 else y
+    low, high = limits(path, y)
+    if y.dtype.kind == "f":
+        kept = torch.from_numpy(y.astype(numpy.float32))
+        return Conditions(continuous(kept[:train], low, high), kept, Names())
+    if high <= 1:
+        return Conditions(Space.binary(y.shape[1:]), torch.from_numpy(y.astype(numpy.uint8)), Names())
+    if y.dtype == numpy.uint8:
+        return Conditions(Space.levels(y.shape[1:], 256), torch.from_numpy(y), Names())
+    return Conditions(Space.tokens(y.shape[1:], int(high) + 1), torch.from_numpy(y.astype(numpy.int64)), Names())
 
 
 def discrete(source: numpy.ndarray, high: int) -> Space:
@@ -214,4 +255,5 @@ def continuous(train: Tensor, low: float, high: float) -> Space:
     squared = sum((part.double() - loc).square().sum(0) for part in train.split(1 << 16))
     scale = (squared / (len(train) - 1)) ** 0.5
     scale = torch.where(scale > 1e-12 * loc.abs(), scale, 1.0)
+    loc, scale = loc.reshape(-1), scale.reshape(-1)
     return Space.continuous(tuple(train.shape[1:]), loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgm.condition import Names
 from dgm.seeds import mix
 from dgm.space import Space
 
@@ -31,7 +32,7 @@ class Split:
 
     Attributes:
         x: (N, *shape), in the data's own numbers.
-        y: (N,) int64 labels, or None.
+        y: The condition of each, a batch (N, *shape) of `Dataset.condition`, such as (N,) int64 labels; or None.
         transform: Applied to each batch when it is loaded, such as dynamic binarisation; None for no transform.
     """
 
@@ -50,6 +51,26 @@ class Split:
         return x, None if self.y is None else self.y[indices]
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """A condition of each example.
+
+    Attributes:
+        space: What it is.
+        y: (N, *space.shape), in the order of the examples.
+        names: What its numbers stand for.
+    """
+
+    space: Space
+    y: Tensor
+    names: Names
+
+    @classmethod
+    def of_labels(cls, y: Tensor, labels: Sequence[str]) -> Conditions:
+        """(N,) labels by number, and their names."""
+        return cls(Space.categories(len(labels)), y.long(), Names(labels=tuple(labels)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A data set with its space.
@@ -57,7 +78,8 @@ class Dataset:
     Attributes:
         name: What `dgm.data.load` finds it by.
         split: How the splits were made, in words for a table's footnote.
-        labels: The names of the classes; empty where there are none.
+        condition: The space of y; None where the examples have no condition.
+        names: What the numbers of y stand for: labels, attributes, words.
         columns: The names of a table's columns; empty for anything else.
         alphabet: The characters that a text's tokens stand for; empty for bytes and for anything but text.
         rate: Samples a second of sound; 0 for anything else.
@@ -72,7 +94,8 @@ class Dataset:
     validation: Split
     test: Split
     split: str
-    labels: tuple[str, ...] = ()
+    condition: Space | None = None
+    names: Names = field(default_factory=Names)
     columns: tuple[str, ...] = ()
     alphabet: str = ""
     rate: int = 0
@@ -85,9 +108,16 @@ class Dataset:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels, where the condition is one label; empty otherwise."""
+        if self.condition is None or (self.condition.kind, self.condition.shape) != ("categories", ()):
+            return ()
+        return self.names.labels or tuple(map(str, range(self.condition.values or 0)))
+
+    @property
     def label_shares(self) -> list[float]:
         """p(y) of the training split, one number a label; empty where there are no labels."""
-        if self.train.y is None or len(self.train) == 0:
+        if self.train.y is None or not self.labels or len(self.train) == 0:
             return []
         return (self.train.y.bincount(minlength=len(self.labels)).double() / len(self.train)).tolist()
 
@@ -98,7 +128,7 @@ class Dataset:
             "options": dict(self.options),
             "sizes": {name: len(split) for name, split in self.splits.items()},
             "split": self.split,
-            "labels": list(self.labels),
+            **({} if self.condition is None else {"condition": self.describe_condition(self.condition)}),
             "label_shares": self.label_shares,
             "columns": list(self.columns),
             "alphabet": self.alphabet,
@@ -106,6 +136,16 @@ class Dataset:
             "palette": self.palette,
             "sha256": fingerprint(self.train.x),
         }
+
+    def describe_condition(self, space: Space) -> dict[str, Any]:
+        y = self.train.y
+        held = {} if y is None else {"sha256": fingerprint(y)}
+        return {"space": space.to_json(), "names": self.names.to_json(), **held}
+
+
+def labelled(labels: Sequence[str]) -> dict[str, Any]:
+    """What a `Dataset` says of its condition where each example has one of these labels."""
+    return {"condition": Space.categories(len(labels)), "names": Names(labels=tuple(labels))}
 
 
 def fingerprint(x: Tensor, at_most: int = 1 << 26) -> str:
@@ -115,11 +155,16 @@ def fingerprint(x: Tensor, at_most: int = 1 << 26) -> str:
     return hashlib.sha256(repr(tuple(x.shape)).encode() + content).hexdigest()
 
 
-def consecutive(x: Tensor, y: Tensor | None, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Splits that follow one another in ``x``: views, so that what is memory-mapped stays so."""
+def consecutive(x: Tensor, conditions: Conditions | None, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The splits of a `Dataset`, which follow one another in ``x``, and their condition: views, so that what is
+    memory-mapped stays so.
+    """
+    y, about = None, {}
+    if conditions is not None:
+        y, about = conditions.y, {"condition": conditions.space, "names": conditions.names}
     ends = list(accumulate(sizes.values()))
     runs = {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
-    return {name: Split(x[rows], None if y is None else y[rows]) for name, rows in runs.items()}
+    return about | {name: Split(x[rows], None if y is None else y[rows]) for name, rows in runs.items()}
 
 
 def shuffled(n: int, seed: int) -> tuple[Tensor, dict[str, int]]:

@@ -13,7 +13,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from dgm.data.dataset import Dataset, consecutive
+from dgm.data.dataset import Conditions, Dataset, consecutive
 from dgm.errors import MissingExtra
 from dgm.space import Space
 
@@ -28,8 +28,7 @@ def load(_: str = "") -> Dataset:
         name="digits",
         space=Space.levels((1, 8, 8), 17),
         split=f"1,000 / 300 / 497, stratified by label, seed {SPLIT_SEED}",
-        labels=tuple("0123456789"),
-        **consecutive(x[rows], y[rows], SIZES),
+        **consecutive(x[rows], Conditions.of_labels(y[rows], "0123456789"), SIZES),
     )
 
 

@@ -1,4 +1,8 @@
-"""The user's own folder of images, of any size, grey or in colour, labelled by subfolder."""
+"""The user's own folder of images, of any size, grey or in colour.
+
+Their condition is what a table beside them says (`dgm.data.attributes`), or the image of the same name where there are
+two folders, x and condition, or else the name of the subfolder that holds each.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,14 @@ from pathlib import Path
 from threading import Lock
 
 import numpy
-import torch
 from PIL import ExifTags, Image, ImageOps
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
-from dgm.data import walk
-from dgm.data.dataset import Dataset, consecutive, shuffled
+from dgm.condition import Names
+from dgm.data import attributes, walk
+from dgm.data.dataset import Conditions, Dataset, consecutive, shuffled
 from dgm.data.palette import clustered
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
@@ -28,6 +33,7 @@ from dgm.space import Space
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # of the others some start programs
 DEFAULT_SIZE = 32
+PAIR = "x", "condition"  # the folders of images and of what each is made from
 LARGEST_SIDE, LARGEST_PIXELS = 8192, 89_000_000  # of an image that is made, and of one that is read
 GREY = ("1", "L", "LA")
 GREY_16_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -45,34 +51,73 @@ def load(
     """Images as 256 levels, (C, size, size), or at their own size where all have one and ``size`` is None.
 
     Others are resized by their shorter side and cropped at the centre, to 32 pixels where no size is given. They are
-    grey if all of them are, or if asked. Labels are the names of the subfolders that hold the images. Cameras'
-    orientation is applied, transparency is dropped, sixteen bits become eight, hidden files are left out. With a
-    ``palette`` each pixel is a token, one of so many colours.
+    grey if all of them are, or if asked. Cameras' orientation is applied, transparency is dropped, sixteen bits become
+    eight, hidden files are left out. With a ``palette`` each pixel is a token, one of so many colours.
 
     Raises:
         BadInput: Naming the image that cannot be read, or a folder that has none.
     """
     if size is not None and not 4 <= size <= LARGEST_SIDE:
         raise BadInput(f"--size must be from 4 to {LARGEST_SIDE:,}, got {size}", "give the side in pixels")
-    files = walk.files(path, walk.IMAGES)
+    paired = all((path / part).is_dir() for part in PAIR)
+    folder = path / PAIR[0] if paired else path
+    files = walk.files(folder, walk.IMAGES)
     if len(files) < 10:
         raise BadInput(
-            f"{path} holds {len(files)} images, expected at least 10",
+            f"{folder} holds {len(files)} images, expected at least 10",
             f"put {', '.join(sorted(walk.IMAGES))} files there",
         )
-    shape = common_shape(files, size, grey)
     rows, sizes = shuffled(len(files), seed)
+    shape = common_shape(files, size, grey)
     files = [files[row] for row in rows.tolist()]  # in the splits' order, so that a split is a run of the array
-    x = stored((len(files), *shape), "uint8", lambda out: fill(out, files), stamp(path, files, shape))
-    names = [str(file.parent.relative_to(path)) for file in files]
-    labels = tuple(sorted(set(names))) if len(set(names)) > 1 else ()
-    number = {label: k for k, label in enumerate(labels)}
-    y = torch.tensor([number[name] for name in names]) if labels else None
-    parts = consecutive(x, y, sizes)
-    dataset = Dataset(
-        name=str(path), space=Space.levels(shape, 256), split=f"80 / 10 / 10 %, seed {seed}", labels=labels, **parts
-    )
+    found = paired_images(path, files, size) if paired else conditions(path, files, sizes["train"])
+    x = decoded(path, files, shape)
+    split = f"80 / 10 / 10 %, seed {seed}"
+    dataset = Dataset(name=str(path), space=Space.levels(shape, 256), split=split, **consecutive(x, found, sizes))
     return dataset if palette is None else clustered(dataset, palette)
+
+
+def decoded(path: Path, files: list[Path], shape: tuple[int, int, int]) -> Tensor:
+    """(N, C, H, W) uint8."""
+    return stored((len(files), *shape), "uint8", lambda out: fill(out, files), stamp(path, files, shape))
+
+
+def conditions(path: Path, files: Sequence[Path], train: int) -> Conditions | None:
+    """What the table beside the images says of them, or else their subfolders.
+
+    Args:
+        train: How many of the files, the first ones, are in the training split.
+    """
+    table = attributes.beside(path)
+    if table is not None:
+        return attributes.inferred(attributes.of_files(table, path, files), range(train))
+    names = [str(file.parent.relative_to(path)) for file in files]
+    return attributes.categories(names) if len(set(names)) > 1 else None
+
+
+def paired_images(path: Path, files: Sequence[Path], size: int | None) -> Conditions:
+    """The image of the same name in the other folder of the pair, at its own size.
+
+    Raises:
+        BadInput: For an image without the other one of its pair.
+    """
+    here, there = (path / part for part in PAIR)
+    others = {stem_below(there, file): file for file in walk.files(there, walk.IMAGES)}
+    wanted = [stem_below(here, file) for file in files]
+    for name in wanted:
+        if name not in others:
+            raise BadInput(f"{there} has no image '{name}', which {here} has", "add it, or remove the other one")
+    if lone := others.keys() - set(wanted):
+        raise BadInput(f"{here} has no image '{min(lone)}', which {there} has", "add it, or remove the other one")
+    if len(set(wanted)) < len(wanted):
+        raise BadInput(f"{here} has two images of one name in two formats", "keep one of them")
+    chosen = [others[name] for name in wanted]
+    shape = common_shape(chosen, None, False, usual=size or DEFAULT_SIZE)
+    return Conditions(Space.levels(shape, 256), decoded(there, chosen, shape), Names())
+
+
+def stem_below(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
 
 
 @contextmanager
@@ -94,8 +139,12 @@ def opened(file: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def common_shape(files: list[Path], size: int | None, grey: bool) -> tuple[int, int, int]:
-    """(C, H, W) of all images once they are decoded. Reads the headers alone."""
+def common_shape(files: list[Path], size: int | None, grey: bool, usual: int = DEFAULT_SIZE) -> tuple[int, int, int]:
+    """(C, H, W) of all images once they are decoded. Reads the headers alone.
+
+    Args:
+        usual: The side of images of several sizes where no ``size`` is given.
+    """
     seen: Counter[tuple[int, int]] = Counter()
     colour = False
     for file in files:
@@ -105,7 +154,7 @@ def common_shape(files: list[Path], size: int | None, grey: bool) -> tuple[int, 
                 colour |= image.mode not in (*GREY, *GREY_16_BIT)
         except UNREADABLE as error:
             raise BadInput(f"{file} cannot be read as an image", "remove or replace it") from error
-    width, height = next(iter(seen)) if len(seen) == 1 and size is None else (size or DEFAULT_SIZE,) * 2
+    width, height = next(iter(seen)) if len(seen) == 1 and size is None else (size or usual,) * 2
     if len(seen) > 1 and size is None:
         how = "its shorter side is made %d pixels and its centre cropped; --size chooses another"
         log.warning("%d images have %d sizes: each becomes %d×%d, " + how, len(files), len(seen), width, height, width)

@@ -11,7 +11,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from dgm.data.dataset import Dataset, Split
+from dgm.data.dataset import Dataset, Split, labelled
 from dgm.data.palette import clustered
 from dgm.errors import BadInput
 from dgm.memory import refuse_a_bomb
@@ -36,7 +36,7 @@ def mnist(folder: Path) -> Dataset:
         validation=Split(x[-held_out:], y[-held_out:]),
         test=Split(test_x, test_y),
         split="as published; the last sixth of the training images is the validation split",
-        labels=CLOTHES if folder.name == "fashion_mnist" else DIGITS,
+        **labelled(CLOTHES if folder.name == "fashion_mnist" else DIGITS),
     )
 
 
@@ -51,7 +51,7 @@ def dynamic_mnist(folder: Path) -> Dataset:
         validation=Split(binarise(grey.validation.x, generator), grey.validation.y),
         test=Split(binarise(grey.test.x, generator), grey.test.y),
         split=f"{grey.split}; held-out images binarised once, seed {BINARISATION_SEED}, validation first",
-        labels=DIGITS,
+        **labelled(DIGITS),
     )
 
 
@@ -87,7 +87,7 @@ def cifar10(folder: Path, *, palette: int | None = None) -> Dataset:
         validation=Split(*parts[4]),
         test=Split(*read_cifar(batches / "test_batch.bin")),
         split="as published; the fifth training batch is the validation split",
-        labels=THINGS,
+        **labelled(THINGS),
     )
     return dataset if palette is None else clustered(dataset, palette)
 

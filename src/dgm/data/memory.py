@@ -21,24 +21,26 @@ def load(data: Any, *, y: Any = None, seed: int = 0) -> Dataset:
     """As `dgm.data.arrays` and `dgm.data.tables` load the same from a file.
 
     Args:
-        y: (N,) labels of an array's examples, whole numbers or texts.
+        y: (N, ...) the conditions of an array's examples: (N,) labels, whole numbers or texts; or numbers of any shape.
     """
     if hasattr(data, "column_names") or hasattr(data, "columns"):
         if y is not None:
-            raise BadInput("labels of a table are not read", "give the numbers as an array, and y beside it")
+            raise BadInput("y of a table is not read", "give the numbers as an array, and y beside it")
         names = getattr(data, "column_names", None) or data.columns
         columns = tables.columns(Path(TABLE), {name: data[name] for name in names})
         return replace(tables.arranged(Path(TABLE), *columns, seed), name=TABLE, options={"seed": seed})
     held = {"x": tensor("the data", data).cpu().numpy()}
     if y is not None:
-        held["y"] = labels(y)
+        held["condition"] = conditions(y)
     stamp = hashlib.sha256(numpy.ascontiguousarray(held["x"]).data).hexdigest()[:16]
     found = arrays.arranged(Path(ARRAY), held, seed, f"memory-{stamp}-{seed}")
     return replace(found, name=ARRAY, options={"seed": seed})
 
 
-def labels(y: Any) -> numpy.ndarray:
+def conditions(y: Any) -> numpy.ndarray:
     try:
         return numpy.asarray(y if not hasattr(y, "cpu") else y.cpu())
     except (ValueError, TypeError) as error:
-        raise BadInput(f"labels must be a list of whole numbers or of texts, got {brief(y)}", "convert them") from error
+        raise BadInput(
+            f"y must be a list or an array of numbers or of texts, got {brief(y)}", "convert them"
+        ) from error

@@ -21,7 +21,7 @@ from scipy.signal import resample_poly
 from torch import Tensor
 
 from dgm.data import walk
-from dgm.data.dataset import Dataset, Split, consecutive, shuffled
+from dgm.data.dataset import Conditions, Dataset, Split, consecutive, labelled, shuffled
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
 from dgm.memory import refuse_what_does_not_fit
@@ -72,6 +72,7 @@ def load(path: Path, *, seconds: float = SECONDS, rate: int = RATE, seed: int = 
     names = [str(file.parent.relative_to(path)) for file in files]
     labels = tuple(sorted(set(names))) if len(set(names)) > 1 else ()
     y = torch.tensor([labels.index(name) for name in names]).repeat_interleave(torch.tensor(counts)) if labels else None
+    conditions = None if y is None else Conditions.of_labels(y, labels)
     ends = numpy.cumsum([0, *counts])[numpy.cumsum([0, *sizes.values()])]
     pieces = {name: int(b - a) for name, a, b in zip(sizes, ends, ends[1:], strict=False)}
     split = f"recordings 80 / 10 / 10 %, seed {seed}"
@@ -79,9 +80,8 @@ def load(path: Path, *, seconds: float = SECONDS, rate: int = RATE, seed: int = 
         name=str(path),
         space=Space.levels((1, length), LEVELS),
         split=split,
-        labels=labels,
         rate=rate,
-        **consecutive(x, y, pieces),
+        **consecutive(x, conditions, pieces),
     )
 
 
@@ -116,7 +116,7 @@ def spoken(folder: Path, seconds: float, *, by: int) -> Dataset:
         validation=Split(x[(take >= 5) & (take < 10)], y[(take >= 5) & (take < 10)]),
         test=Split(x[take < 5], y[take < 5]),
         split="by take: 10 to 49 train, 5 to 9 validate, 0 to 4 test",
-        labels=labels,
+        **labelled(labels),
         rate=RATE,
     )
 

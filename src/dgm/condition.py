@@ -1,0 +1,278 @@
+"""The names of a condition's values: from what a user writes to a batch of the condition's space, and back.
+
+>>> attributes = Names(columns=("smiling", "glasses"))
+>>> y = encode("smiling=1,glasses=0", Space.binary((2,)), attributes)
+>>> y.tolist(), decode(y, Space.binary((2,)), attributes)
+([1, 0], 'smiling=1,glasses=0')
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dgm.errors import BadInput, UnknownName
+from dgm.inputs import brief
+from dgm.space import Space
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REST = "*"  # in place of a name: all dimensions that are not named
+PADDING, UNKNOWN = 0, 1  # the tokens after a text's end, and of a word that the vocabulary does not have
+WORD = re.compile(r"\w+|[^\w\s]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What the numbers of a condition stand for, as a run's config.json keeps it.
+
+    Attributes:
+        labels: Of categories, the name of each.
+        columns: Of a vector, the name of each dimension.
+        words: Of a text, the words of the tokens from 2 on: 0 fills a text up to its length, 1 is any other word.
+        parts: Of a record, the names of each part.
+    """
+
+    labels: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    parts: Mapping[str, Names] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what is empty."""
+        lists = {name: list(getattr(self, name)) for name in LISTS if getattr(self, name)}
+        parts = {name: names.to_json() for name, names in self.parts.items()}
+        return lists | ({"parts": parts} if parts else {})
+
+    @classmethod
+    def from_json(cls, document: Any) -> Names:
+        """
+        Raises:
+            BadInput: For what `to_json` does not give.
+        """
+        if not isinstance(document, dict) or not isinstance(document.get("parts", {}), dict):
+            raise BadInput(f"names must be an object, got {brief(document)}", "give what Names.to_json gave")
+        found = {name: document.get(name, []) for name in LISTS}
+        for name, values in found.items():
+            if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+                raise BadInput(f"names: {name} must be a list of texts", "give what Names.to_json gave")
+        parts = {name: cls.from_json(part) for name, part in document.get("parts", {}).items()}
+        return cls(**{name: tuple(values) for name, values in found.items()}, parts=parts)
+
+    def fit(self, space: Space) -> bool:
+        """Whether there is a name for each value or dimension of ``space``, or none at all."""
+        if space.kind == "record":
+            own = dict(space.parts)
+            return self.parts.keys() <= own.keys() and all(self.parts[name].fit(own[name]) for name in self.parts)
+        return (
+            len(self.labels) in (0, space.values)
+            and len(self.columns) in (0, space.dim)
+            and len(self.words) in (0, (space.values or 0) - 2)
+        )
+
+
+LISTS = ("labels", "columns", "words")
+
+
+def encode(given: Any, space: Space, names: Names) -> Tensor:
+    """One condition, of the space's shape and type.
+
+    A label is given by its name or its number; attributes, numbers and a record as ``name=value,name=value`` or as a
+    mapping, where ``*=value`` is for all dimensions that are not named; numbers also in order, without names; a text as
+    it is. A value with a comma in it stands in double quotes.
+
+    Raises:
+        BadInput: For a dimension that is missing or given twice, and for what is no value of its space.
+        UnknownName: For a label, a dimension or a word that the condition does not have, with the nearest.
+    """
+    import torch
+
+    if space.kind == "record":
+        return of_record(given, space, names)
+    if isinstance(given, Mapping):
+        return vector(given, space, names)
+    if space.kind == "tokens" and names.words:
+        return of_text(given, space, names)
+    if not space.shape:
+        return torch.tensor(value_of(given, space, names)).to(space.dtype)
+    if len(space.shape) == 1:
+        return vector(pairs(str(given), names.columns), space, names)
+    raise BadInput(f"a condition of {space} cannot be written as '{given}'", "give a picture or an .npz file")
+
+
+def value_of(given: Any, space: Space, names: Names) -> float | int:
+    """One value of a dimension of ``space``."""
+    text = str(int(given)) if isinstance(given, bool) else str(given).strip()
+    if space.kind == "categories":
+        return number_of(text, names.labels or tuple(map(str, range(space.values or 0))))
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    low, high = (0, (space.values or 0) - 1) if space.discrete else space.bounds or (-3.4e38, 3.4e38)
+    if not low <= number <= high or (space.discrete and number != int(number)):
+        wanted = "0 or 1" if space.kind == "binary" else "a whole number" if space.discrete else "a number"
+        wanted += "" if space.kind == "binary" or abs(high) > 1e38 else f" from {low:g} to {high:g}"
+        raise BadInput(f"'{text}' is no value of the condition, expected {wanted}", "give another")
+    return int(number) if space.discrete else number
+
+
+def number_of(label: str, labels: Sequence[str]) -> int:
+    """The number of a label; a label whose name is a number is taken by its name.
+
+    Example:
+        >>> number_of("cat", ["cat", "dog"]), number_of("1", ["cat", "dog"])
+        (0, 1)
+    """
+    if label in labels:
+        return list(labels).index(label)
+    if label.isascii() and label.isdigit() and int(label) < len(labels):
+        return int(label)
+    raise UnknownName.of("label of this run", label, labels)
+
+
+def pairs(given: str, columns: Sequence[str]) -> dict[str, str]:
+    """The values of ``name=value,name=value`` by name, or of as many values in the columns' order.
+
+    Example:
+        >>> pairs('age=3, note="a, b"', ["age", "note"])
+        {'age': '3', 'note': 'a, b'}
+    """
+    cells = [cell for cell in split_by_commas(given) if cell]
+    if not any("=" in cell for cell in cells):
+        return {(columns[k] if k < len(columns) else f"{k}"): cell for k, cell in enumerate(cells)}
+    found: dict[str, str] = {}
+    for cell in cells:
+        name, equals, value = (part.strip() for part in cell.partition("="))
+        if not equals:
+            raise BadInput(f"'{cell}' in the condition has no '='", f"write it as {example(columns)}")
+        if name in found:
+            raise BadInput(f"the condition gives '{name}' twice", "give it once")
+        found[name] = value
+    return found
+
+
+def split_by_commas(given: str) -> list[str]:
+    """The cells, without the quotes around a cell or around the value after its ``=``."""
+    quoted = re.sub(r'(?:(?<=,)|^)(\s*)([^",=]+)=\s*"([^"]*)"', r'\1"\2=\3"', given)
+    try:
+        return [cell.strip() for row in csv.reader([quoted], skipinitialspace=True, strict=True) for cell in row]
+    except csv.Error as error:
+        raise BadInput(f"the condition '{given}' cannot be read: {error}", "close its quotes") from error
+
+
+def example(columns: Sequence[str]) -> str:
+    return ",".join(f"{name}=…" for name in list(columns)[:2] or ["name"])
+
+
+def vector(given: Mapping[str, Any], space: Space, names: Names) -> Tensor:
+    """(D,) values, each by its name or its number."""
+    import torch
+
+    columns = names.columns or tuple(map(str, range(space.dim)))
+    chosen = complete(given, columns)
+
+    def value(name: str) -> float | int:
+        try:
+            return value_of(chosen[name], space, names)
+        except BadInput as error:
+            raise BadInput(f"{name}: {str(error).rpartition('; ')[0]}", "give another value") from error
+
+    return torch.tensor([value(name) for name in columns]).to(space.dtype)
+
+
+def complete(given: Mapping[str, Any], columns: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """A value for each column, which ``*`` gives to all that are not named; those of ``optional`` may be missing."""
+    for name in given:
+        if name not in columns and name != REST:
+            raise UnknownName.of("part of the condition", name, columns)
+    missing = [name for name in columns if name not in given and REST not in given and name not in optional]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        raise BadInput(f"the condition lacks {shown}", f"give each of them, or {REST}=0 for all that are not named")
+    return {name: given.get(name, given.get(REST)) for name in columns}
+
+
+def words_of(text: str) -> list[str]:
+    """The words and the signs of a text, in small letters.
+
+    Example:
+        >>> words_of("A red seven!")
+        ['a', 'red', 'seven', '!']
+    """
+    return WORD.findall(text.casefold())
+
+
+def of_text(given: Any, space: Space, names: Names) -> Tensor:
+    """(L,) tokens."""
+    words = words_of(str(given))
+    if len(words) > space.dim:
+        raise BadInput(f"the text has {len(words)} words, expected at most {space.dim}", "shorten it")
+    number = {word: k + 2 for k, word in enumerate(names.words)}
+    unknown = next((word for word in words if word not in number), None)
+    if unknown is not None:
+        raise UnknownName.of("word of this run's texts", unknown, names.words)
+    return tokens([words], space.dim, number)[0]
+
+
+def tokens(texts: Sequence[Sequence[str]], length: int, number: Mapping[str, int]) -> Tensor:
+    """(N, length): each text's words by number, cut or filled up."""
+    import torch
+
+    found = torch.full((len(texts), length), PADDING, dtype=torch.int64)
+    for row, words in zip(found, texts, strict=True):
+        numbers = [number.get(word, UNKNOWN) for word in words[:length]]
+        row[: len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
+    return found
+
+
+def of_record(given: str | Mapping[str, Any], space: Space, names: Names) -> Tensor:
+    """(D,) the parts of a record side by side; NaN for a part that is missing and may be."""
+    import torch
+
+    parts = dict(space.parts)
+    optional = [name for name, part in parts.items() if part.optional]
+    held = complete(pairs(given, list(parts)) if isinstance(given, str) else given, list(parts), optional)
+
+    def part_of(name: str, value: Any) -> Tensor:
+        if value is None or value == "":
+            if name not in optional:
+                raise BadInput(f"the condition has no value of {name}", "give one")
+            return torch.full((1, parts[name].dim), torch.nan)
+        try:
+            return encode(value, parts[name], names.parts.get(name, Names()))[None]
+        except BadInput as error:
+            raise BadInput(f"{name}: {str(error).rpartition('; ')[0]}", "give another value") from error
+
+    return space.join({name: part_of(name, value) for name, value in held.items()})[0]
+
+
+def decode(y: Tensor, space: Space, names: Names) -> str:
+    """One condition as `encode` takes it; nothing for a picture, which cannot be written."""
+    if space.kind == "record":
+        own = dict(space.parts)
+        parts = {
+            name: decode(part[0], own[name], names.parts.get(name, Names()))
+            for name, part in space.split(y[None]).items()
+            if not part.isnan().any()
+        }
+        return ",".join(f'{name}="{value}"' if "," in value else f"{name}={value}" for name, value in parts.items())
+    if space.kind == "tokens" and names.words:
+        return " ".join(names.words[k - 2] if k > 1 else "?" for k in y.tolist() if k != PADDING)
+    if len(space.shape) > 1:
+        return ""
+    say = written(space, names)
+    values = [say(value) for value in y.flatten().tolist()]
+    if not names.columns:
+        return ",".join(values)
+    return ",".join(f"{name}={value}" for name, value in zip(names.columns, values, strict=True))
+
+
+def written(space: Space, names: Names) -> Callable[[float], str]:
+    if space.kind == "categories" and names.labels:
+        return lambda value: names.labels[int(value)]
+    return lambda value: f"{value:.6g}" if not space.discrete else str(int(value))

@@ -1,0 +1,122 @@
+"""What a user writes as a condition, beside the numbers that it stands for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from dgm.condition import Names, decode, encode, pairs
+from dgm.errors import BadInput, DgmError, UnknownName
+from dgm.space import Space
+
+FACE = Space.binary((3,)), Names(columns=("smiling", "glasses", "young"))
+WEATHER = Space.continuous((2,), loc=(10.0, 1.0), scale=(5.0, 1.0)), Names(columns=("warmth", "wind speed"))
+TEXT = Space.tokens(5, 7), Names(words=("a", "seven", "red", ",", "two"))
+LABEL = Space.categories(3), Names(labels=("7", "cat", "dog"))
+PERSON = (
+    Space.record(
+        age=Space.continuous(()),
+        job=Space.categories(2),
+        note=Space.tokens(5, 7),
+        tall=Space.binary(()),
+        pay=Space.continuous((), optional=True),
+    ),
+    Names(parts={"job": Names(labels=("clerk", "nurse")), "note": TEXT[1]}),
+)
+
+
+@pytest.mark.parametrize(
+    ("of", "written", "numbers"),
+    [
+        (FACE, "smiling=1,glasses=0,young=1", [1, 0, 1]),
+        (FACE, " young=1 , smiling=0, glasses=1 ", [0, 1, 1]),
+        (FACE, "glasses=1,*=0", [0, 1, 0]),
+        (FACE, "1,0,1", [1, 0, 1]),
+        (WEATHER, "wind speed=-2.5,warmth=1e1", [10.0, -2.5]),
+        (WEATHER, "3, 4", [3.0, 4.0]),
+        (TEXT, "A red seven", [2, 4, 3, 0, 0]),
+        (TEXT, "two, seven", [6, 5, 3, 0, 0]),
+        (LABEL, "dog", 2),
+        (LABEL, "7", 0),  # a name that is a number is a name
+        (LABEL, "2", 2),
+        ((Space.continuous(()), Names()), "-1.5", -1.5),
+        ((Space.tokens(3, 9), Names()), "8,0,2", [8, 0, 2]),
+    ],
+)
+def test_numbers_of_what_is_written(of: tuple[Space, Names], written: str, numbers: object) -> None:
+    space, names = of
+    y = encode(written, space, names)
+    assert y.tolist() == numbers
+    assert space.check(y[None]).dtype == space.dtype
+    assert torch.equal(encode(decode(y, space, names), space, names), y)
+
+
+def test_a_record_is_written_part_by_part() -> None:
+    space, names = PERSON
+    y = encode('age=33,job=nurse,note="two, red",tall=1', space, names)
+    parts = space.split(y[None])
+    assert (parts["age"].item(), parts["job"].item(), parts["tall"].item()) == (33.0, 1, 1)
+    assert parts["note"][0].tolist() == [6, 5, 4, 0, 0]
+    assert math.isnan(parts["pay"].item())
+    assert decode(y, space, names) == 'age=33,job=nurse,note="two , red",tall=1'
+    again = encode({"age": 33, "job": "nurse", "note": "two, red", "tall": True, "pay": 7}, space, names)
+    assert space.split(again[None])["pay"].item() == 7
+
+
+@pytest.mark.parametrize(
+    ("of", "written", "said"),
+    [
+        (FACE, "smiling=1", r"lacks glasses, young; give each of them, or \*=0"),
+        (FACE, "smilling=1,*=0", "did you mean 'smiling'"),
+        (FACE, "smiling=2,*=0", "smiling: '2' is no value of the condition, expected 0 or 1"),
+        (FACE, "smiling=0.5,*=0", "expected 0 or 1"),
+        (FACE, "smiling=1,smiling=0,*=1", "gives 'smiling' twice"),
+        (FACE, "smiling=1,glasses", "'glasses' in the condition has no '='; write it as smiling=…,glasses=…"),
+        (FACE, "1,0", "lacks young"),
+        (FACE, "1,0,1,1", "no part of the condition is called '3'"),
+        (FACE, '"smiling=1', "close its quotes"),
+        (FACE, "", "lacks smiling, glasses, young"),
+        (WEATHER, "warmth=nan,wind speed=1", "'nan' is no value of the condition, expected a number"),
+        (WEATHER, "warmth=1e300,wind speed=1", "expected a number"),
+        (TEXT, "a sevn", "no word of this run's texts is called 'sevn'; did you mean 'seven'"),
+        (TEXT, "a a a a a a", "the text has 6 words, expected at most 5"),
+        (LABEL, "dgo", "did you mean 'dog'"),
+        (LABEL, "3", "no label of this run is called '3'"),
+        (PERSON, "age=33,job=nurse,tall=1", "lacks note"),
+        (PERSON, "age=33,job=baker,note=a,tall=1", "no label of this run is called 'baker'"),
+        (PERSON, "age=x,job=nurse,note=a,tall=1", "age: 'x' is no value"),
+        ((Space.levels((1, 4, 4), 256), Names()), "a picture", "give a picture or an .npz file"),
+    ],
+)
+def test_what_is_no_condition_is_said_in_one_line(of: tuple[Space, Names], written: str, said: str) -> None:
+    with pytest.raises(DgmError, match=said) as error:
+        encode(written, *of)
+    assert "\n" not in str(error.value)
+
+
+def test_quotes_hold_commas() -> None:
+    assert pairs('a="1, 2",b=3,"c=4, 5"', ["a", "b", "c"]) == {"a": "1, 2", "b": "3", "c": "4, 5"}
+
+
+@pytest.mark.parametrize("names", [FACE[1], TEXT[1], PERSON[1], Names()])
+def test_names_are_kept_as_json(names: Names) -> None:
+    assert Names.from_json(names.to_json()) == names
+
+
+def test_names_have_to_fit_the_space_that_they_are_of() -> None:
+    assert all(names.fit(space) for space, names in (FACE, WEATHER, TEXT, LABEL, PERSON))
+    assert Names().fit(FACE[0])
+    assert not FACE[1].fit(Space.binary((2,)))
+    assert not LABEL[1].fit(Space.categories(4))
+    assert not TEXT[1].fit(Space.tokens(5, 8))
+    assert not Names(parts={"pet": Names()}).fit(PERSON[0])
+    for wrong in ([], {"labels": "ab"}, {"words": [1]}, {"parts": []}, {"parts": {"a": 3}}):
+        with pytest.raises(BadInput):
+            Names.from_json(wrong)
+
+
+def test_an_unknown_label_names_the_nearest() -> None:
+    with pytest.raises(UnknownName):
+        encode("caat", *LABEL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -135,6 +136,23 @@ def off_the_path(share: float) -> Broken:
     return broken
 
 
+def counting(right: Any) -> Any:
+    """The loss, with its number added: the second call differs from the first."""
+    calls = itertools.count()
+    return lambda x, y=None: right(x) + 1e-6 * next(calls)
+
+
+def moving(right: Any) -> Any:
+    """The loss of a weight that it moves, which no random state puts back."""
+
+    def loss(x: Tensor, y: Tensor | None = None) -> Tensor:
+        found = right(x)
+        right.__self__.logits.data += 1e-3
+        return found
+
+    return loss
+
+
 def shifted_steps(by: float) -> Broken:
     return lambda right: lambda x, y=None: (outputs + by for outputs in right(x, y))
 
@@ -172,6 +190,8 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     (contracts.trajectory_ends_in_the_sample, Bits, "trajectory", stopped, None),
     (contracts.loss_reaches_every_parameter, Bits, "loss", lambda right: lambda x, y=None: right(x).mean(), None),
     (contracts.loss_reaches_every_parameter, Bits, "loss", added(math.inf), added(1.0)),
+    (contracts.loss_changes_nothing, Bits, "loss", counting, added(0.0, 0.5)),
+    (contracts.loss_changes_nothing, Bits, "loss", moving, None),
     (contracts.passes_gain, Bits, "fit", instead(2.0, 1.5, 1.6, 1.4), instead(2.0, 1.5, 1.54)),
     (contracts.passes_gain, Bits, "fit", instead(2.0, 2.04, 2.08), instead(2.0, 2.04)),
 ]

@@ -7,7 +7,10 @@ Every model is an `torch.nn.Module` built as ``Model(space, config)`` that keeps
     The kinds of space that the model takes, all four where absent. A model that takes only continuous x is
     dequantised by `dgm.create` on a discrete space.
 ``defaults``
-    The optimiser settings of the model's paper, defaults of `dgm.training.Settings` for this model.
+    The optimiser settings of the model's paper, defaults of `dgm.training.Settings` for this model. Those of one player
+    of a game stand under its name in ``"players"``: ``{"lr": 1e-4, "players": {"discriminator": {"lr": 4e-4}}}``.
+``players``
+    The names of a game's players, for the options of the command line.
 ``loss_unit``
     ``"nats a dimension"`` where the loss is a likelihood, or a bound of one, over the number of dimensions; it is in
     nats an example where absent, or no likelihood at all, as a denoiser's squared error.
@@ -27,7 +30,7 @@ prior of its codes. It is built as ``Composite(space, config, condition, **parts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Int, Shaped
@@ -63,7 +66,11 @@ class Trainable(Protocol):
     """Trained by descending the mean of a loss."""
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """One value an example; where it is a likelihood or a bound of one, in the model's ``loss_unit``."""
+        """One value an example; where it is a likelihood or a bound of one, in the model's ``loss_unit``.
+
+        It changes nothing: from the same random state two calls give the same bits. See `Stateful` for what moves
+        with training beside the weights.
+        """
         ...
 
 
@@ -74,6 +81,47 @@ class MultiPlayer(Protocol):
     def losses(self, x: Batch, y: Labels | None = None) -> Iterator[tuple[str, PerExample]]:
         """Yields (submodule's name, its loss); between two yields the loop steps that submodule's optimiser."""
         ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Has buffers that move with training beside its weights: running moments, a replay buffer, an average.
+
+    Buffers that move by what the loss has computed come from ``loss_and_outputs(x, y)``, which such a model has beside
+    `Trainable.loss`: the loss, and a tuple of tensors without gradient, a row an example. A game returns the tuple at
+    the end of ``losses``.
+    """
+
+    def after_step(self, *outputs: Tensor) -> None:
+        """Moves the buffers; called once after each step of training, by a loop of one's own too.
+
+        Args:
+            outputs: Those of the loss, of the whole batch over all processes.
+        """
+        ...
+
+
+class Regulariser(NamedTuple):
+    """A penalty that is added to one player's loss at every ``interval``-th step, multiplied by the interval.
+
+    So its gradient is on average that of the penalty at every step. Source: Analyzing and Improving the Image Quality
+    of StyleGAN (Karras et al., 2020), arXiv:1912.04958, section 3.1, lazy regularisation. Differs from it: the penalty
+    is added to the loss of that step, where the source takes an optimiser step of its own for it.
+
+    Attributes:
+        player: The submodule's name, ``"model"`` for a model of one loss.
+        interval: In steps; the first step has the penalty.
+        penalty: From x and y to one value an example.
+    """
+
+    player: str
+    interval: int
+    penalty: Callable[[Batch, Labels | None], PerExample]
+
+
+@runtime_checkable
+class Regularised(Protocol):
+    def regularisers(self) -> Sequence[Regulariser]: ...
 
 
 @runtime_checkable
@@ -201,6 +249,8 @@ CAPABILITIES: Sequence[type] = (
     EstimatedLikelihood,
     Unnormalised,
     Latent,
+    Stateful,
+    Regularised,
 )
 
 

@@ -82,7 +82,7 @@ def in_words(hint: Any) -> str:
         return (
             "numbers such as [2, 4]" if arguments[-1] is Ellipsis else f"{len(arguments)} numbers such as [0.9, 0.999]"
         )
-    return KINDS.get(hint, str(hint))
+    return "settings by name" if origin is dict else KINDS.get(hint, str(hint))
 
 
 def refused(value: float, low: float | None, high: float | None) -> str:
@@ -121,6 +121,8 @@ def _matches(value: Any, hint: Any) -> bool:
         return any(_matches(value, argument) for argument in arguments)
     if origin is Literal:
         return value in arguments
+    if origin is dict:
+        return type(value) is dict
     if origin is tuple:
         inner = arguments[:1] * len(value) if isinstance(value, tuple) and arguments[-1] is Ellipsis else arguments
         return isinstance(value, tuple) and len(value) == len(inner) and all(map(_matches, value, inner))

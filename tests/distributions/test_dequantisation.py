@@ -239,3 +239,32 @@ def test_its_description_has_the_model_as_a_part() -> None:
 def test_a_model_of_another_box_is_refused() -> None:
     with pytest.raises(BadInput, match="cannot be dequantised"):
         Dequantised(Space.levels((2,), 4), Dequantised.Config(), model=Exact())
+
+
+def test_buffers_and_penalties_of_the_model_within_are_the_wrappers() -> None:
+    """On the same x + u that the loss sees, or one like it. Kills: outputs lost, a penalty of x itself."""
+
+    class Within(Bare):
+        def loss(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+            return x[:, 0]
+
+        def loss_and_outputs(self, x: Tensor, y: Tensor | None = None) -> Any:
+            return x[:, 0], (x,)
+
+        def after_step(self, *outputs: Tensor) -> None:
+            self.kept = outputs[0]
+
+        def regularisers(self) -> Any:
+            return [protocols.Regulariser("model", 4, lambda x, y: x[:, 1])]
+
+    model, x = dequantise(Within(), LEVELS), torch.tensor([[0, 1], [2, 0]], dtype=torch.uint8)
+    loss, outputs = model.loss_and_outputs(x)
+    model.after_step(*outputs)
+    assert torch.equal(model.model.kept[:, 0], loss)
+    assert torch.equal(model.model.kept.floor(), x.float())
+    (found,) = model.regularisers()
+    assert (found.player, found.interval) == ("model", 4)
+    penalty = found.penalty(x, None)
+    assert torch.equal(penalty.floor(), x[:, 1].float())
+    assert (penalty != x[:, 1]).all()
+    assert {"Stateful", "Regularised"} <= capabilities(model)

@@ -87,13 +87,14 @@ def test_the_chains_sample_the_density_of_the_energy(config: dict[str, float]) -
     assert float(z.var()) == pytest.approx(v / (1 - ebm.config.noise**2 / (4 * v)), rel=5 * math.sqrt(2 / n))
 
 
-def test_only_training_moves_the_buffer() -> None:
-    ebm = EBM(Space.continuous((2,)), EBM.Config(langevin_steps=1)).eval()
+def test_the_ends_of_chains_replace_their_starts_after_the_step() -> None:
+    ebm = EBM(Space.continuous((2,)), EBM.Config(langevin_steps=1)).train()
     before = ebm.replay.clone()
-    ebm.loss(torch.randn(8, 2))
+    _, (rows, ends) = ebm.loss_and_outputs(torch.randn(8, 2))
     assert torch.equal(ebm.replay, before)
-    ebm.train().loss(torch.randn(8, 2))
-    assert not torch.equal(ebm.replay, before)
+    ebm.after_step(rows, ends)
+    assert torch.equal(ebm.replay[rows], ends)
+    assert int((ebm.replay != before).any(1).sum()) == 8
 
 
 class Linear(nn.Module):
@@ -163,7 +164,7 @@ def test_as_many_chains_as_examples_each_from_a_row_of_its_own(monkeypatch: pyte
         ebm, starts = EBM(Space.continuous((1,)), EBM.Config(buffer=buffer)), []
         ebm.replay.copy_(torch.arange(buffer)[:, None])
         monkeypatch.setattr(ebm, "chain", lambda z, steps, noise, to=starts: iter([to.append(z) or z + 100]))
-        ebm.train().loss(torch.zeros(n, 1))
+        ebm.after_step(*ebm.loss_and_outputs(torch.zeros(n, 1))[1])
         rows = starts[0].flatten().long().bincount(minlength=buffer)
         assert rows.sum() == n
         assert rows.max() - rows.min() <= 1

@@ -38,6 +38,20 @@ def test_the_discriminators_loss_does_not_reach_the_generator() -> None:
     assert gan.generator.weight.grad is not None
 
 
+def test_the_penalty_is_half_gamma_times_the_squared_slope_at_real_data() -> None:
+    """arXiv:1801.04406, equation 9: of a linear discriminator its weight. Kills: a root, a factor."""
+    gan = GAN(Space.continuous((3,)), GAN.Config(r1=4.0, r1_every=5))
+    gan.discriminator = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+    player, interval, penalty = gan.regularisers()[0]
+    assert (player, interval) == ("discriminator", 5)
+    expected = 0.5 * 4 * gan.discriminator[0].weight.square().sum()
+    found = penalty(torch.randn(6, 3), None)
+    torch.testing.assert_close(found, expected.detach().expand(6), rtol=1e-5, atol=0)
+    (gradient,) = torch.autograd.grad(found.mean(), gan.discriminator[0].weight)
+    torch.testing.assert_close(gradient, 4 * gan.discriminator[0].weight.detach())
+    assert not GAN(Space.continuous((3,)), GAN.Config()).regularisers()
+
+
 def test_the_best_discriminator_is_the_ratio_of_densities() -> None:
     """Against N(1, 1) a generator of N(-1, 1): log D / (1 - D) = log p / q = 2 x (the paper's proposition 1)."""
     gan = game()

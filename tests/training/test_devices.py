@@ -33,6 +33,7 @@ def test_the_reflows_step_stays_with_the_processor_and_is_saved() -> None:
     x = torch.zeros(4, 1, 8, 8, dtype=torch.uint8, device="meta")
     for _ in range(3):  # the third is of pairs
         model.loss(x, torch.zeros(4, dtype=torch.int64, device="meta"))
+        model.after_step()
     assert model.step.device.type == "cpu"
     assert int(model.state_dict()["step"]) == 3
 

@@ -76,9 +76,13 @@ class Noisy(nn.Module):
         self.register_buffer("visited", torch.tensor(0))
 
     def loss(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.training:
-            self.visited += len(x)
-        return (self.network(x + torch.randn_like(x)) - x).square().sum(1)
+        return self.loss_and_outputs(x, y)[0]
+
+    def loss_and_outputs(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return (self.network(x + torch.randn_like(x)) - x).square().sum(1), (x,)
+
+    def after_step(self, *outputs: Tensor) -> None:
+        self.visited += len(outputs[0])
 
 
 class Duel(nn.Module):

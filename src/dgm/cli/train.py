@@ -130,7 +130,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, type
     parser.add_argument("--out", type=str | None, default=None, help="the run directory to write; must not exist")
     parser.add_argument("--resume", type=str | None, default=None, help="a run directory to go on with")
     own.add_trust(parser)
-    from dgm.training.settings import Settings
+    from dgm.training.settings import PlayerSettings, Settings
 
     overrides: dict[str, Any] = {}
     if name is not None:
@@ -139,6 +139,9 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, type
         cls = own.model_class(name) if typed else class_in_file(name)
         overrides = getattr(cls, "defaults", {})
         add_settings(parser, cls.Config, "model.", {})
+        for player in getattr(cls, "players", ()):
+            own_ones = overrides.get("players", {}).get(player, {})
+            add_settings(parser, PlayerSettings, f"players.{player}.", own_ones)
     add_settings(parser, Settings, "", overrides)
 
 
@@ -148,6 +151,8 @@ def add_settings(parser: jsonargparse.ArgumentParser, cls: type, prefix: str, ov
         default, text = overrides.get(field.name, field.default), field.metadata.get("help", "")
         if hints[field.name] is bool and default is False:
             parser.add_argument(f"--{prefix}{field.name}", action="store_true", help=text)
+        elif field.name == "players":  # each player has options of its own
+            continue
         elif field.name == "budget":
             parser.add_argument("--budget", type=str | None, default=default, help=f"{text}, such as 60s, 5m or 2h")
         else:
@@ -202,11 +207,19 @@ def data_options(chosen: jsonargparse.Namespace) -> dict[str, Any]:
 def training_settings(chosen: jsonargparse.Namespace) -> dict[str, Any]:
     from dgm.training.settings import Settings
 
-    values = {field.name: chosen[field.name] for field in dataclasses.fields(Settings)}
+    values = {field.name: chosen.get(field.name) for field in dataclasses.fields(Settings)}
+    values["players"] = players(chosen)
     if values["budget"] is not None:
         values["budget"] = settings.seconds(str(values["budget"]))
     settings.build(Settings, values, what="training")  # says now what is out of range
     return values
+
+
+def players(chosen: jsonargparse.Namespace) -> dict[str, dict[str, Any]] | None:
+    """What was chosen for each player of a game; nothing where the training's settings are its own."""
+    own_ones = chosen.get("players") or jsonargparse.Namespace()
+    found = {name: {k: v for k, v in vars(one).items() if v is not None} for name, one in vars(own_ones).items()}
+    return {name: one for name, one in found.items() if one} or None
 
 
 def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:

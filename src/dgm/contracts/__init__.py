@@ -51,6 +51,7 @@ from dgm.contracts.samples import (
 from dgm.contracts.training import (
     description_makes_it_again,
     labels_are_checked,
+    loss_changes_nothing,
     loss_reaches_every_parameter,
     passes_gain,
     players_descend_their_own,
@@ -80,6 +81,7 @@ __all__ = [
     "labels",
     "labels_are_checked",
     "log_determinant_is_the_jacobians",
+    "loss_changes_nothing",
     "loss_reaches_every_parameter",
     "no_dimension_sees_its_future",
     "passes_gain",

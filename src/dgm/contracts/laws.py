@@ -36,6 +36,7 @@ from dgm.contracts.samples import (
 from dgm.contracts.training import (
     description_makes_it_again,
     labels_are_checked,
+    loss_changes_nothing,
     loss_reaches_every_parameter,
     passes_gain,
     players_descend_their_own,
@@ -81,6 +82,7 @@ LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
     sample_depends_on_its_number_alone: (Samplable,),
     trajectory_ends_in_the_sample: (Samplable, Progressive),
     loss_reaches_every_parameter: (Trainable,),
+    loss_changes_nothing: (Trainable,),
     players_descend_their_own: (MultiPlayer,),
     passes_gain: (Fittable,),
     labels_are_checked: (),

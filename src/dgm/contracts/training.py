@@ -39,6 +39,22 @@ def loss_reaches_every_parameter(model: Model) -> str:
     return require(not missing, f"no gradient for {', '.join(missing)}" if missing else "all have one")
 
 
+def loss_changes_nothing(model: Model) -> str:
+    """The loss changes no buffer, and from the same random state it gives the same bits, in training too."""
+    x, y = some(model.space, 8), labels(model, 8)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    found = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        found.append(model.loss(x, y).detach())
+    model.eval()
+    moved = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+    model.load_state_dict(before)
+    require(not moved, f"the loss changes {', '.join(moved)}; see dgm.protocols.Stateful")
+    return require(torch.equal(*found), f"losses {found[0].mean():.6g} and {found[1].mean():.6g}")
+
+
 def players_descend_their_own(model: Model) -> str:
     """Each player's loss reaches its own parameters, and the discriminator's no one else's."""
     model.train()

@@ -10,8 +10,9 @@ Source: A note on the evaluation of generative models (Theis et al., 2016), arXi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,11 @@ from dgm.protocols import (
     MultiPlayer,
     PerExample,
     Progressive,
+    Regularised,
+    Regulariser,
     Samplable,
     State,
+    Stateful,
     Trainable,
     Unnormalised,
     has,
@@ -52,6 +56,8 @@ PASSED_ON: Mapping[type, tuple[type, ...]] = {
     EstimatedLikelihood: (EstimatedLikelihood,),
     Unnormalised: (Unnormalised,),
     Latent: (Latent,),
+    Stateful: (Stateful,),
+    Regularised: (Regularised,),
 }
 
 
@@ -100,9 +106,30 @@ class Dequantised(nn.Module):
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         return self.model.loss(self.lift(x), y)
 
-    def losses(self, x: Batch, y: Labels | None = None) -> Iterator[tuple[str, PerExample]]:
-        for player, loss in self.model.losses(self.lift(x), y):
+    def losses(self, x: Batch, y: Labels | None = None) -> Generator[tuple[str, PerExample], None, Any]:
+        losses = self.model.losses(self.lift(x), y)
+        while True:
+            try:
+                player, loss = next(losses)
+            except StopIteration as end:
+                return end.value
             yield f"model.{player}", loss
+
+    def loss_and_outputs(self, x: Batch, y: Labels | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
+        if not hasattr(self.model, "loss_and_outputs"):
+            return self.loss(x, y), ()
+        return self.model.loss_and_outputs(self.lift(x), y)
+
+    def after_step(self, *outputs: Tensor) -> None:
+        self.model.after_step(*outputs)
+
+    def regularisers(self) -> Sequence[Regulariser]:
+        return [self.of_lifted(regulariser) for regulariser in self.model.regularisers()]
+
+    def of_lifted(self, regulariser: Regulariser) -> Regulariser:
+        player = "model" if regulariser.player == "model" else f"model.{regulariser.player}"
+        penalty = regulariser.penalty
+        return Regulariser(player, regulariser.interval, lambda x, y: penalty(self.lift(x), y))
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
         return self.model.fit(Lifted(self, batches))

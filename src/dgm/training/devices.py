@@ -60,6 +60,15 @@ def summed(fabric: Any, *values: float) -> list[float]:
     return total.tolist()
 
 
+def gathered(fabric: Any, rows: Tensor) -> Tensor:
+    """Those of every process in the order of the whole batch, whose rows were dealt out one at a time."""
+    if fabric.world_size == 1:
+        return rows
+    of_processes = [torch.empty_like(rows) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(of_processes, rows.contiguous())
+    return torch.stack(of_processes, 1).flatten(0, 1)
+
+
 def random_states(fabric: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Those of every process, named ``rank/generator``; of Python's and NumPy's values the first process's."""
     mine, values = checkpoint.random_states()

@@ -7,6 +7,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,27 @@ from torch import Tensor
 
 from dgm import __version__, registry, runs
 from dgm.data import SETS, Dataset
-from dgm.errors import BadInput, Interrupted, TrainingStopped, Unsupported
+from dgm.errors import BadInput, Interrupted, TrainingStopped, UnknownName, Unsupported
 from dgm.inputs import model_given, of_type, place
 from dgm.networks.embeddings import check_labels, classes_of, set_label_shares
-from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, has, loss_unit
+from dgm.protocols import Fittable, Model, MultiPlayer, Regularised, Stateful, Trainable, has, loss_unit
 from dgm.seeds import mix
 from dgm.training import checkpoint
 from dgm.training.batches import Batches
-from dgm.training.devices import fabric_for, is_first_process, leave, random_states, refuse_missing_devices, summed
+from dgm.training.devices import (
+    fabric_for,
+    gathered,
+    is_first_process,
+    leave,
+    random_states,
+    refuse_missing_devices,
+    summed,
+)
 from dgm.training.ema import EMA
 from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics, board_class
 from dgm.training.players import Player, factor, refuse_what_does_not_fit
-from dgm.training.precision import choose, player_losses
+from dgm.training.precision import PlayerLosses, autocast, choose, loss_of, module_of
 from dgm.training.settings import Settings, settings_for
 from dgm.training.step import Losses, Step
 from dgm.training.validation import Validation, descends_one_loss
@@ -92,6 +101,7 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
         raise Unsupported(f"{type(model).__name__} has no loss, losses or fit", "see docs/own-model.md")
     if settings.compile and (has(model, MultiPlayer) or has(model, Fittable)):
         raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
+    refuse_unknown_players(model, settings)
     refuse_missing_devices(settings)
     if (classes := classes_of(model)) and dataset.train.y is not None:
         check_labels(dataset.train.y, classes)  # here, since a look at them on a GPU would make each step wait
@@ -105,6 +115,15 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
         board_class()  # says now what to install
 
 
+def refuse_unknown_players(model: Model, settings: Settings) -> None:
+    known = getattr(model, "players", None)
+    for name in settings.players or {}:
+        if not has(model, MultiPlayer):
+            raise BadInput(f"{type(model).__name__} is no game and has no player '{name}'", "leave its settings out")
+        if known is not None and name not in known:
+            raise UnknownName.of(f"player of {type(model).__name__}", name, known)
+
+
 class Training:
     """The state of one training: how it moves, how it is saved, how it goes on."""
 
@@ -112,7 +131,7 @@ class Training:
         self.model, self.dataset, self.settings, self.out = model, dataset, settings, out
         self.players: dict[str, Player] = {}
         # asked once: a Protocol looks for each of its methods anew, and a Module is slow to say that it has none
-        self.by_passes, self.is_game = has(model, Fittable), has(model, MultiPlayer)
+        self.by_passes, self.is_stateful = has(model, Fittable), has(model, Stateful)
         self.step = 0
         self.seconds = 0.0
         self.note = ""  # for the next step to say
@@ -159,10 +178,9 @@ class Training:
             self.settings = settings = replace(settings, precision=precision)
             self.seconds = time.monotonic() - began  # a budget pays for it
         self.validation = Validation(model, self.ema, self.dataset, settings, fabric, self.batches.in_epoch)
-        if self.is_game:
-            self.loss = model.losses
-        elif not self.by_passes:
-            self.loss = torch.compile(model.loss) if settings.compile else model.loss
+        if not self.by_passes:
+            self.loss = torch.compile(loss_of(model)) if settings.compile else loss_of(model)
+            self.regularisers = list(model.regularisers()) if has(model, Regularised) else []
 
     def begin(self, resume: bool) -> None:
         """The first checkpoint comes before config.json: what can be resumed has one."""
@@ -187,7 +205,7 @@ class Training:
         moves = self.passes() if self.by_passes else self.descents()
         while self.progress < 1 and not self.validation.exhausted(self.step, self.progress):
             before = self.progress
-            self.lr = self.settings.lr * factor(self.step, before, self.settings)
+            self.factor = factor(self.step, before, self.settings)
             losses = next(moves, None)
             if losses is None:  # a model that is fitted by passes has converged
                 return
@@ -209,24 +227,38 @@ class Training:
         note, self.note = self.note, ""
         if due:
             note = self.validation.exhausted(self.step, self.progress) or note
-        return Step(self.step, self.progress, losses, self.lr, self.seconds, examples, validation, note)
+        return Step(
+            self.step, self.progress, losses, self.settings.lr * self.factor, self.seconds, examples, validation, note
+        )
 
     def descents(self) -> Iterator[Losses]:
         on_cpu = self.fabric.device.type == "cpu"  # elsewhere a look at the loss makes the step wait
         while True:
             x, y = self.batches.at(self.step)
+            y = y if self.conditional else None
             losses = {}
-            for name, loss in self.player_losses(x, y if self.conditional else None):
+            player_losses = PlayerLosses(self.loss, x, y, self.autocast)
+            for name, loss in player_losses:
                 player = self.player(name)
-                losses[name] = player.gradient(loss.mean())
+                losses[name] = player.gradient(loss.mean(), self.penalty(name, x, y))
                 if on_cpu:
                     self.finite(self.step + 1, losses)
-                player.step(self.lr)
+                player.step(self.factor)
+            if self.is_stateful:
+                self.model.after_step(*(gathered(self.fabric, output) for output in player_losses.outputs))
             self.ema.update(self.step)
             yield Losses(losses)
 
-    def player_losses(self, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:
-        return player_losses(self.loss, self.is_game, x, y, self.fabric.device, self.settings.precision)
+    def penalty(self, player: str, x: Tensor, y: Tensor | None) -> Tensor | None:
+        """The sum of a player's penalties that are due at this step, each multiplied by its interval."""
+        due = [r for r in self.regularisers if r.player == player and self.step % r.interval == 0]
+        if not due:
+            return None
+        with self.autocast():
+            return torch.stack([r.interval * r.penalty(x, y).mean() for r in due]).sum()
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return autocast(self.fabric.device, self.settings.precision)
 
     def passes(self) -> Iterator[Losses]:
         for loss in self.model.fit(self.batches):
@@ -236,8 +268,7 @@ class Training:
 
     def player(self, name: str) -> Player:
         if name not in self.players:
-            module = self.model if name == "model" else self.model.get_submodule(name)
-            self.players[name] = Player(module, self.settings, self.fabric)
+            self.players[name] = Player(module_of(self.model, name), self.settings.of_player(name), self.fabric)
         return self.players[name]
 
     # -- going wrong

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dgm import memory
 from dgm.protocols import Model
-from dgm.training.settings import Settings
+from dgm.training.settings import PlayerSettings, Settings
 
 
 def factor(step: int, progress: float, settings: Settings) -> float:
@@ -34,25 +34,50 @@ def refuse_what_does_not_fit(model: Model, averaged: bool) -> None:
     memory.refuse_what_does_not_fit(what, (5 if averaged else 3) * weights, "choose a smaller model")
 
 
+# optimiser -> how it is made of the settings, and the tensors that it keeps of each parameter beside its step
+OPTIMISERS: Mapping[str, tuple[Callable[[Any, Any], torch.optim.Optimizer], set[str]]] = {
+    "adamw": (
+        lambda parameters, own: torch.optim.AdamW(
+            parameters, lr=own.lr, betas=own.betas, weight_decay=own.weight_decay, fused=True
+        ),
+        {"step", "exp_avg", "exp_avg_sq"},
+    ),
+    "rmsprop": (
+        lambda parameters, own: torch.optim.RMSprop(
+            parameters, lr=own.lr, alpha=own.betas[1], weight_decay=own.weight_decay, foreach=True
+        ),
+        {"step", "square_avg"},
+    ),
+    "sgd": (
+        lambda parameters, own: torch.optim.SGD(
+            parameters, lr=own.lr, momentum=own.betas[0], weight_decay=own.weight_decay, foreach=True
+        ),
+        {"momentum_buffer"},
+    ),
+}
+
+
 class Player:
-    """Descends one loss with fused AdamW: first `gradient`, then `step`."""
+    """Descends one loss with an optimiser of its own: first `gradient`, then `step`.
 
-    def __init__(self, module: nn.Module, settings: Settings, fabric: Any) -> None:
+    Args:
+        own: Its settings, none of them None.
+    """
+
+    def __init__(self, module: nn.Module, own: PlayerSettings, fabric: Any) -> None:
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.settings, self.fabric = settings, fabric
-        self.optimiser = torch.optim.AdamW(
-            self.parameters,
-            lr=settings.lr,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self.own: Any = own
+        self.fabric = fabric
+        make, self.keeps = OPTIMISERS[str(own.optimiser)]
+        self.optimiser = make(self.parameters, own)
 
-    def gradient(self, loss: Tensor) -> Tensor:
-        """Leaves a mean loss's gradient on the parameters and gives the loss, both averaged over all processes."""
+    def gradient(self, loss: Tensor, penalty: Tensor | None = None) -> Tensor:
+        """Leaves the gradient of a mean loss and its penalty on the parameters and gives the loss, both averaged over
+        all processes.
+        """
         for parameter in self.parameters:
             parameter.grad = None  # zero_grad says the same to a profiler, at a tenth of a small model's step
-        torch.autograd.backward(loss, inputs=self.parameters)
+        torch.autograd.backward(loss if penalty is None else loss + penalty, inputs=self.parameters)
         return self.shared(loss.detach()) if self.fabric.world_size > 1 else loss.detach()
 
     def shared(self, loss: Tensor) -> Tensor:
@@ -64,16 +89,22 @@ class Player:
             parameter.grad = part.view_as(parameter)
         return mean[0]
 
-    def step(self, lr: float) -> None:
-        if self.settings.clip:
-            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip, foreach=True)
-        self.optimiser.param_groups[0]["lr"] = lr
+    def step(self, factor: float) -> None:
+        """One of the optimiser, at ``factor`` of the peak rate."""
+        if self.own.clip:
+            nn.utils.clip_grad_norm_(self.parameters, self.own.clip, foreach=True)
+        self.optimiser.param_groups[0]["lr"] = self.own.lr * factor
         self.optimiser.step()
 
     def state(self) -> dict[str, Tensor]:
         """The optimiser's tensors, by the parameter's number and their name."""
         kept = self.optimiser.state_dict()["state"]
-        return {f"{number}/{key}": tensor for number, values in kept.items() for key, tensor in values.items()}
+        return {
+            f"{number}/{key}": tensor
+            for number, values in kept.items()
+            for key, tensor in values.items()
+            if tensor is not None
+        }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         numbered: dict[int, dict[str, Tensor]] = {}
@@ -82,6 +113,7 @@ class Player:
             numbered.setdefault(int(number), {})[key] = tensor
         for place, values in numbered.items():
             found, shape = {key: tensor.shape for key, tensor in values.items()}, self.parameters[place].shape
-            if found != {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}:
-                raise ValueError(f"AdamW's state of a parameter of shape {tuple(shape)} does not fit it")
+            if found != {key: torch.Size() if key == "step" else shape for key in self.keeps}:
+                kind = self.own.optimiser
+                raise ValueError(f"the state that {kind} keeps of a parameter of shape {tuple(shape)} does not fit it")
         self.optimiser.load_state_dict({"state": numbered, "param_groups": self.optimiser.state_dict()["param_groups"]})

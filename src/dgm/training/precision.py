@@ -29,22 +29,52 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16) if precision == BF16 else nullcontext()
 
 
-def player_losses(
-    loss: Callable[..., Any], is_game: bool, x: Tensor, y: Tensor | None, device: torch.device, precision: str
-) -> Iterator[tuple[str, Tensor]]:
-    """Each player's name and loss, computed when the iterator reaches it; a single loss has the name ``"model"``."""
-    if not is_game:
-        with autocast(device, precision):
-            value = loss(x, y)
-        yield "model", value
-        return
-    game = loss(x, y)
-    while True:
-        with autocast(device, precision):
-            pair = next(game, None)
-        if pair is None:
-            return
-        yield pair
+class PlayerLosses:
+    """Iterating gives each player's name and loss, computed when the iterator reaches it.
+
+    Args:
+        loss: ``loss_and_outputs``, ``loss`` or ``losses`` of a model.
+
+    Attributes:
+        outputs: What the loss gives for `dgm.protocols.Stateful.after_step`, at the end.
+    """
+
+    def __init__(self, loss: Callable[..., Any], x: Tensor, y: Tensor | None, precision: Callable[[], Any]) -> None:
+        self.loss, self.x, self.y, self.precision = loss, x, y, precision
+        self.outputs: tuple[Tensor, ...] = ()
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        with self.precision():
+            found = self.loss(self.x, self.y)
+        if isinstance(found, Tensor):
+            yield "model", found
+        elif isinstance(found, tuple):
+            loss, self.outputs = found
+            yield "model", loss
+        else:
+            yield from self.of_game(found)
+
+    def of_game(self, game: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        while True:
+            with self.precision():
+                try:
+                    pair = next(game)
+                except StopIteration as end:
+                    self.outputs = end.value or ()
+                    return
+            yield pair
+
+
+def module_of(model: Model, player: str) -> torch.nn.Module:
+    """The submodule of a game's player; the model itself where it is the only one."""
+    return model if player == "model" else model.get_submodule(player)
+
+
+def loss_of(model: Model) -> Callable[..., Any]:
+    """What training calls with x and y: see `PlayerLosses`."""
+    if has(model, MultiPlayer):
+        return model.losses
+    return getattr(model, "loss_and_outputs", model.loss)
 
 
 def choose(model: Model, x: Tensor, y: Tensor | None, settings: Settings, fabric: Any) -> tuple[Precision, str]:
@@ -100,12 +130,11 @@ def timed(
 
 def step_seconds(model: Model, x: Tensor, y: Tensor | None, device: torch.device, precision: str) -> float:
     """Of the losses and their gradients; infinite where a loss is not finite."""
-    is_game = has(model, MultiPlayer)
     finished(device)
     began = time.perf_counter()
     total = torch.zeros((), device=device)
-    for player, loss in player_losses(model.losses if is_game else model.loss, is_game, x, y, device, precision):
-        module = model.get_submodule(player) if is_game else model
+    for player, loss in PlayerLosses(loss_of(model), x, y, lambda: autocast(device, precision)):
+        module = module_of(model, player)
         torch.autograd.backward(loss.mean(), inputs=[p for p in module.parameters() if p.requires_grad])
         total += loss.detach().sum()
     finished(device)

@@ -65,17 +65,22 @@ class Autoencoder(nn.Module):
         self.register_buffer("covariance", torch.eye(config.latent))
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+        return self.loss_and_outputs(x, y)[0]
+
+    def loss_and_outputs(self, x: Batch, y: Labels | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
+        """The loss, and the codes."""
         z = self.encode(x)
-        if self.training:
-            self.follow(z.detach())
         outputs = self.decoder(z).unflatten(1, self.space.shape)
         if self.space.kind == "binary":
-            return -self.observed.log_prob(outputs[..., None], x).flatten(1).sum(1)
-        return 0.5 * (outputs - self.scaling(x)).square().flatten(1).sum(1)
+            loss = -self.observed.log_prob(outputs[..., None], x).flatten(1).sum(1)
+        else:
+            loss = 0.5 * (outputs - self.scaling(x)).square().flatten(1).sum(1)
+        return loss, (z.detach(),)
 
     @torch.no_grad()
-    def follow(self, z: Tensor) -> None:
+    def after_step(self, *outputs: Tensor) -> None:
         """Moves the running mean and covariance of the codes towards a batch's."""
+        (z,) = outputs
         centred = z - self.mean
         self.covariance.lerp_(centred.mT @ centred / len(z), MOMENTUM)
         self.mean.lerp_(z.mean(0), MOMENTUM)

@@ -96,7 +96,11 @@ class EBM(nn.Module):
         return self.network(self.scaling(x))[:, 0] / self.temperature
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """The difference of f, between data and chains that go on; the buffer changes in training alone."""
+        """The difference of f, between data and chains that go on from the buffer."""
+        return self.loss_and_outputs(x, y)[0]
+
+    def loss_and_outputs(self, x: Batch, y: Labels | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
+        """The loss, and the rows of the buffer that the chains went on from, with the chains' ends."""
         z = self.scaling(x)
         z = z + self.config.data_noise * torch.randn_like(z)
         rows = torch.randperm(self.config.buffer, device=z.device)[: len(z)].repeat(-(-len(z) // self.config.buffer))[
@@ -107,10 +111,14 @@ class EBM(nn.Module):
         fake = torch.where(fresh.view(-1, *[1] * (z.dim() - 1)), torch.rand_like(z) * 2 - 1, fake)
         for state in self.chain(fake, self.config.langevin_steps, lambda: torch.randn_like(z)):
             fake = state
-        if self.training:
-            self.replay[rows] = fake
         positive, negative = self.network(torch.cat([z, fake]))[:, 0].chunk(2)
-        return positive - negative + self.config.regularisation * (positive.square() + negative.square())
+        loss = positive - negative + self.config.regularisation * (positive.square() + negative.square())
+        return loss, (rows, fake)
+
+    def after_step(self, *outputs: Tensor) -> None:
+        """The chains' ends replace their starts in the buffer."""
+        rows, ends = outputs
+        self.replay[rows] = ends
 
     def score(self, z: Tensor) -> Tensor:
         """-df/dz, each example's clipped to [-1, 1] elementwise; the weights get no gradient."""

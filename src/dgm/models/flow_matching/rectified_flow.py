@@ -79,9 +79,7 @@ class RectifiedFlow(nn.Module):
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         """||v(x_t, t) - (eps - x_0)||² / D, where x_0 is data at first, and then the teacher's of that eps."""
-        if self.training:
-            self.advance()
-        if self.step <= self.config.reflow_after:
+        if self.step < self.config.reflow_after:
             return self.matching.loss(x, y)
         y = check_labels(y, self.config.classes)
         x_0, eps, y = self.pairs(torch.randn_like(self.scaling(x)), y)
@@ -97,12 +95,12 @@ class RectifiedFlow(nn.Module):
         return self
 
     @torch.no_grad()
-    def advance(self) -> None:
+    def after_step(self, *outputs: Tensor) -> None:
         """Counts a step of training; until the reflow, the teacher follows the network."""
         self.step += 1
         k = int(self.step)
-        if k <= self.config.reflow_after:
-            decay = min(DECAY, k / (9 + k))
+        if k < self.config.reflow_after:
+            decay = min(DECAY, (1 + k) / (10 + k))
             learnt: list[Tensor] = list(self.matching.network.parameters())
             torch._foreach_lerp_(list(self.teacher.parameters()), learnt, 1 - decay)
 

@@ -2,7 +2,7 @@ r"""Generative adversarial network with the non-saturating loss."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from dgm.modes import evaluated
 from dgm.networks.conv import Downward, Upward
 from dgm.networks.embeddings import check_labels, sampled_labels
 from dgm.networks.mlp import mlp
-from dgm.protocols import Batch, Labels, PerExample
+from dgm.protocols import Batch, Labels, PerExample, Regulariser
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
@@ -32,8 +32,10 @@ class GAN(nn.Module):
     uniform noise of one level's width, or it would know it by its grid; at the edges of half a level's, inwards.
 
     Source: Generative Adversarial Nets (Goodfellow et al., 2014), arXiv:1406.2661, equation 1 and, for L_G, the end of
-    section 3; DCGAN (Radford et al., 2015), arXiv:1511.06434, for the optimiser. Differs from them: spectral
-    normalisation in the discriminator; labels are concatenated to z and, as planes, to x.
+    section 3; DCGAN (Radford et al., 2015), arXiv:1511.06434, for the optimiser; for the R1 penalty, which is off by
+    default, Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018), arXiv:1801.04406,
+    equation 9. Differs from them: spectral normalisation in the discriminator; labels are concatenated to z and, as
+    planes, to x.
 
     Args:
         space: Any but tokens.
@@ -50,8 +52,11 @@ class GAN(nn.Module):
         width: int = setting(
             48, "channels at full resolution, doubled at each halving; of perceptrons, a quarter", low=1
         )
+        r1: float = setting(0.0, "gamma of the R1 penalty on real data; 0 has none", low=0.0)
+        r1_every: int = setting(16, "steps between two R1 penalties, each multiplied by as many", low=1)
         classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
+    players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     defaults: ClassVar[dict[str, Any]] = {
         "batch": 64,
@@ -82,6 +87,19 @@ class GAN(nn.Module):
         real = self.judged(self.lifted(x), y)
         yield "discriminator", softplus(-real) + softplus(self.judged(fake.detach(), y))
         yield "generator", softplus(-self.judged(fake, y))
+
+    def regularisers(self) -> Sequence[Regulariser]:
+        if not self.config.r1:
+            return ()
+        return (Regulariser("discriminator", self.config.r1_every, self.r1_penalty),)
+
+    def r1_penalty(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """gamma / 2 |dD/dx|^2 at real x, D the logit."""
+        with torch.enable_grad():
+            z = self.lifted(x).requires_grad_()
+            logits = self.judged(z, check_labels(y, self.config.classes))
+            (gradient,) = torch.autograd.grad(logits.sum(), z, create_graph=True)
+        return 0.5 * self.config.r1 * gradient.square().flatten(1).sum(1)
 
     @evaluated
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:

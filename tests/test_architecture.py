@@ -27,7 +27,7 @@ LAYERS = [
     {"cli"},
 ]
 # `create` and an error's hint need the table of models by name, and `dgm` itself only its version
-DOWNWARDS_ANYWAY = {("likelihood", "registry"), ("registry", "distributions")}
+DOWNWARDS_ANYWAY = {("likelihood", "registry"), ("registry", "distributions"), ("registry", "networks")}
 
 
 def layer(part: str) -> int:

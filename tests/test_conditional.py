@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from dgm.data.dataset import labelled
 from dgm.errors import BadInput, Unsupported
 from dgm.evaluation.evaluate import likelihoods
 from dgm.likelihood import Kind, log_likelihood
-from dgm.networks.embeddings import label_shares, sampled_labels, set_label_shares
+from dgm.networks.conditions import Marginal, fit_marginals, marginal_of, sampled_condition
 from dgm.registry import MODELS, create, model_class
 from dgm.seeds import streams
 from dgm.space import Space
@@ -27,17 +27,24 @@ SHARES = (0.9, 0.1, 0.0)
 P = torch.tensor([0.2, 0.7, 0.5])  # P(x_d = 1 | y)
 
 
+def labels_with(shares: Sequence[float]) -> Tensor:
+    """Labels of which these are the shares, whole tenths."""
+    return torch.repeat_interleave(torch.arange(len(shares)), torch.tensor(shares).mul(10).round().long())
+
+
 class Coins(nn.Module):
     """Bits of one probability a label: log p(x|y) in closed form, and noise of a stated size about it."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        classes: int = 3
+        pass
 
     def __init__(self, noise: float = 0.0) -> None:
         super().__init__()
         self.space, self.config, self.noise = Space.binary((4,)), self.Config(), noise
-        set_label_shares(self, SHARES)
+        self.condition = Space.categories(3)
+        self.marginal = Marginal(self.condition)
+        self.marginal.fit(labels_with(SHARES))
 
     def closed(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.distributions.Bernoulli(P[y][:, None]).log_prob(x.float()).sum(1)
@@ -129,15 +136,15 @@ def test_the_noise_of_an_estimate_does_not_choose_the_label() -> None:
 
 
 EXACT = [
-    name for name, spec in MODELS.items() if spec.likelihood == "exact" and hasattr(model_class(name).Config, "classes")
+    name for name, spec in MODELS.items() if spec.likelihood == "exact" and hasattr(model_class(name), "conditions")
 ]
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_the_marginal_sums_to_one_over_all_x(name: str) -> None:
     space = Space.tokens(3, 3) if name == "char_gpt" else Space.levels((1, 2, 2), 3)
-    model = contracts.perturbed(create(name, space, classes=3))
-    set_label_shares(model, (0.5, 0.2, 0.3))
+    model = contracts.perturbed(create(name, space, Space.categories(3)))
+    fit_marginals(model, labels_with((0.5, 0.2, 0.3)))
     x = contracts.everything(space)
     found = log_likelihood(model, x, marginal=True)
     assert found.kind is Kind.EXACT
@@ -174,15 +181,13 @@ def test_an_evaluation_says_which_it_has() -> None:
 def test_labels_are_drawn_as_often_as_the_data_has_them() -> None:
     """Kills: labels drawn uniformly."""
     n = 20_000
-    drawn = sampled_labels(None, Coins(), streams(n, 3))
+    drawn = sampled_condition(None, Coins(), streams(n, 3))
     assert drawn is not None
     shares = drawn.bincount(minlength=3) / n
     assert shares[0] == pytest.approx(0.9, abs=5 * (0.09 / n) ** 0.5)  # a false alarm in a million
     assert shares[2] == 0
-    model = Coins()
-    del model.label_shares
-    assert label_shares(model).tolist() == pytest.approx([1 / 3] * 3)
-    uniform = sampled_labels(None, model, streams(n, 3))
+    model = create("made", X_SPACE, Space.categories(3), hidden=8)
+    uniform = sampled_condition(None, model, streams(n, 3))
     assert uniform is not None
     assert (uniform.bincount(minlength=3) / n - 1 / 3).abs().max() < 5 * (2 / 9 / n) ** 0.5
 
@@ -203,10 +208,10 @@ DRAWING: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", DRAWING)
 def test_every_conditional_model_draws_its_labels_so(name: str) -> None:
     """With all of the share on one label it is another sample than with all on another."""
-    model = contracts.perturbed(create(name, Space.levels((1, 4, 4), 5), classes=3, **DRAWING[name]))
+    model = contracts.perturbed(create(name, Space.levels((1, 4, 4), 5), Space.categories(3), **DRAWING[name]))
     found = []
     for shares in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, 5.0)):
-        set_label_shares(model, shares)
+        fit_marginals(model, labels_with(shares))
         found.append(dgm.sample(model, 32, seed=1))
     assert (found[0] != found[1]).any()
     assert torch.equal(found[1], found[2])
@@ -223,20 +228,16 @@ def uneven() -> Dataset:
 def test_a_run_keeps_the_shares_of_its_labels(tmp_path: Path) -> None:
     data = uneven()
     assert data.label_shares == pytest.approx(SHARES)
-    model = create("realnvp", data.space, classes=3, layers=2)
+    model = create("realnvp", data.space, Space.categories(3), layers=2)
     list(dgm.fit(model, data, out=tmp_path / "run", steps=1))
-    assert label_shares(model).tolist() == pytest.approx(SHARES)
-    assert label_shares(dgm.load(tmp_path / "run")).tolist() == pytest.approx(SHARES)
-    config = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
-    del config["data"]["label_shares"]  # as an older dgm wrote it
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert label_shares(dgm.load(tmp_path / "run")).tolist() == pytest.approx([1 / 3] * 3)
+    assert marginal_of(model).shares.tolist() == pytest.approx(SHARES)
+    assert marginal_of(dgm.load(tmp_path / "run")).shares.tolist() == pytest.approx(SHARES)
 
 
 def test_the_model_within_a_dequantised_one_has_them_too() -> None:
-    model: Any = create("realnvp", Space.levels((4,), 5), classes=3, layers=2)
-    set_label_shares(model, SHARES)
-    assert label_shares(model.model).tolist() == pytest.approx(SHARES)
+    model: Any = create("realnvp", Space.levels((4,), 5), Space.categories(3), layers=2)
+    fit_marginals(model, labels_with(SHARES))
+    assert marginal_of(model.model).shares.tolist() == pytest.approx(SHARES)
 
 
 # -- blocks
@@ -247,8 +248,8 @@ def test_blocks_give_what_one_pass_gives(name: str, monkeypatch: pytest.MonkeyPa
     """Also where an example is a batch of its own; each block is told of."""
     from dgm import likelihood
 
-    config = {} if name == "gmm" else {"classes": 3}
-    model = contracts.perturbed(create(name, Space.continuous((3,)), **config))
+    condition = None if name == "gmm" else Space.categories(3)
+    model = contracts.perturbed(create(name, Space.continuous((3,)), condition))
     x, y = torch.randn(50, 3), None if name == "gmm" else torch.arange(50) % 3
     with torch.no_grad():
         whole = model.log_prob(x, y)
@@ -261,7 +262,7 @@ def test_blocks_give_what_one_pass_gives(name: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_array_and_labels_in_a_list_are_taken() -> None:
-    made = create("made", Space.levels((3,), 5), classes=2).eval()
+    made = create("made", Space.levels((3,), 5), Space.categories(2)).eval()
     x, y = torch.tensor([[0, 1, 4], [2, 3, 3]], dtype=torch.uint8), torch.tensor([1, 0])
     expected = log_likelihood(made, x, y).nats
     for same in (x.numpy(), x.tolist(), x.long(), x.numpy().astype("uint16")):
@@ -278,7 +279,7 @@ def test_an_array_and_labels_in_a_list_are_taken() -> None:
 def test_samples_depend_on_seed_and_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     from dgm import sampling
 
-    made = create("made", Space.levels((3,), 5), classes=2, hidden=8).eval()
+    made = create("made", Space.levels((3,), 5), Space.categories(2), hidden=8).eval()
     whole = dgm.sample(made, 20, seed=4)
     assert torch.equal(whole, made.sample(20, seed=4))
     monkeypatch.setattr(sampling, "CHUNK", 7)
@@ -300,3 +301,41 @@ def test_what_is_given_is_kept_and_the_rest_goes_on_from_it(monkeypatch: pytest.
     assert torch.equal(found, last.x)
     assert torch.equal(found[:, :, 0], x[:, :, 0])  # four dimensions in raster order are the first row of pixels
     assert (found[:, :, 1] != x[:, :, 1]).any()
+
+
+# -- conditions of other kinds
+
+KINDS: dict[str, Space] = {
+    "attributes": Space.binary((4,)),
+    "numbers": Space.continuous((2,), loc=(5.0, -1.0), scale=(2.0, 0.1)),
+    "tokens": Space.tokens(4, 6),
+    "image": Space.levels((1, 5, 5), 4),
+    "record": Space.record(age=Space.levels((), 9, optional=True), job=Space.categories(4)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", EXACT)
+def test_the_density_given_any_condition_sums_to_one(name: str, kind: str) -> None:
+    """And it is another density given another condition."""
+    space = Space.tokens(3, 3) if name == "char_gpt" else Space.levels((1, 2, 2), 3)
+    model = contracts.perturbed(create(name, space, KINDS[kind], **FEW.get(name, {})))
+    x, found = contracts.everything(space), []
+    for y in contracts.some(KINDS[kind], 2):
+        log_p = log_likelihood(model, x, y).nats.double()
+        assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-4)  # float32
+        found.append(log_p)
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+FEW: dict[str, dict[str, Any]] = {"image_gpt": {"layers": 2, "width": 16}, "wavenet": {"layers": 3, "cycles": 1}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [name for name in EXACT if name not in ("orderless_made", "realnvp")])
+def test_a_dimension_at_a_time_is_the_same_under_any_condition(name: str, kind: str) -> None:
+    space = Space.tokens(3, 3) if name == "char_gpt" else Space.levels((1, 2, 2), 3)
+    model = contracts.perturbed(create(name, space, KINDS[kind], **FEW.get(name, {})))
+    for law in (contracts.steps_are_the_conditionals, contracts.no_dimension_sees_its_future):
+        result = contracts.run(law, model)
+        assert result.passed, result.detail

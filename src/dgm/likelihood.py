@@ -14,14 +14,14 @@ from torch import Tensor
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.inputs import whole
 from dgm.modes import device_of, evaluating
-from dgm.networks.embeddings import check_labels, classes_of, given_labels, label_shares
+from dgm.networks.conditions import check_condition, given_condition, labels_of, marginal_of, name_of
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
+    Conditions,
     EstimatedLikelihood,
     ExactLikelihood,
     ImportanceWeighted,
-    Labels,
     Model,
     PerExample,
     Unnormalised,
@@ -53,7 +53,7 @@ class Likelihood:
         kind: Exact, a lower bound, an estimate, or unnormalised (log p(x) + log Z, with Z unknown).
         method: How it was computed, in a few words.
         dim: D, the number of dimensions of one example.
-        condition: What is given: "label" for log p(x|y), None for log p(x).
+        condition: What is given: "label", or "condition" for one of another kind, for log p(x|y); None for log p(x).
 
     Example:
         >>> Likelihood(torch.tensor([-64 * math.log(2)]), Kind.EXACT, "closed form", dim=64).bits_per_dim
@@ -112,7 +112,7 @@ def silent(share: float) -> None: ...
 def log_likelihood(
     model: Model,
     x: Batch | Any,
-    y: Labels | Any | None = None,
+    y: Conditions | Any | None = None,
     *,
     draws: int = 1,
     kind: Kind | str | None = None,
@@ -126,7 +126,7 @@ def log_likelihood(
 
     Args:
         x: (B, *space.shape), in the data's own space: a tensor, or an array or nested list of numbers.
-        y: (B,) labels of a conditional model, or one for all.
+        y: A batch of the condition of a conditional model, such as (B,) labels, or one for all.
         draws: Random draws an example. Their weights are averaged where the model has importance weights (a bound that
             tightens with K), their bounds or estimates are averaged otherwise; an exact likelihood ignores it.
         kind: Which, of a model that has several; the best by default.
@@ -139,10 +139,10 @@ def log_likelihood(
     Raises:
         Unsupported: For a model with no likelihood of any kind, or of this; for a label or none where the model needs
             the other.
-        BadInput: For a batch that is not of the model's space, or labels that do not fit.
+        BadInput: For a batch that is not of the model's space, or conditions that do not fit.
     """
     draws, kind, batch = whole("draws", draws, low=1), _chosen(model, kind), model.space.check(x)
-    labels = _condition(model, y, len(batch), kind, marginal=marginal)
+    given = _condition(model, y, len(batch), kind, marginal=marginal)
     weighted = has(model, ImportanceWeighted) and (draws > 1 or marginal)
     device, dtype = device_of(model), _dtype(model)
 
@@ -151,25 +151,29 @@ def log_likelihood(
         block = batch[rows].to(device, dtype)
         if marginal:
             return marginalised(model, block, kind, draws, weighted=weighted)
-        return _nats(model, block, None if labels is None else labels[rows].to(device), kind, draws, weighted=weighted)
+        return _nats(model, block, None if given is None else given[rows].to(device), kind, draws, weighted=weighted)
 
     with evaluating(model):
         blocks = torch.arange(len(batch)).split(evaluation_batch(model, kind)) if len(batch) else ()
         parts = [nats(rows).to(batch.device) for rows in blocks]
     method = _method(model, kind, draws, weighted=weighted)
-    method += f", sum over {classes_of(model)} labels" if marginal else ""
+    method += f", sum over {labels_of(model)} labels" if marginal else ""
     found = torch.cat(parts) if parts else torch.empty(0)
-    return Likelihood(found, kind, method, model.space.dim, condition=None if labels is None else "label")
+    condition = None if given is None else name_of(model.condition)
+    return Likelihood(found, kind, method, model.space.dim, condition=condition)
 
 
-def _condition(model: Model, y: Any, n: int, kind: Kind, *, marginal: bool) -> Labels | None:
-    """The labels to condition on; None for log p(x)."""
+def _condition(model: Model, y: Any, n: int, kind: Kind, *, marginal: bool) -> Conditions | None:
+    """The conditions; None for log p(x)."""
     if not marginal:
-        return check_labels(given_labels(model, y, n), classes_of(model))
+        return check_condition(given_condition(model, y, n), getattr(model, "condition", None))
     if y is not None:
         raise BadInput("labels are given, and the marginal is of all of them", "give labels, or ask for the marginal")
-    if not classes_of(model):
+    if getattr(model, "condition", None) is None:
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
+    if not labels_of(model):
+        wrong = f"log p(x) is a sum over labels, and this model's condition is a {model.condition}"
+        raise Unsupported(wrong, "give conditions: log p(x|y)")
     if kind is Kind.UNNORMALISED:
         raise Unsupported("energies of different labels have no common log Z", "give labels")
     return None
@@ -183,7 +187,7 @@ def _dtype(model: Model) -> torch.dtype:
     return torch.promote_types(next(own, torch.float32), torch.float32)
 
 
-def _nats(model: Model, x: Batch, y: Labels | None, kind: Kind, draws: int, *, weighted: bool) -> PerExample:
+def _nats(model: Model, x: Batch, y: Conditions | None, kind: Kind, draws: int, *, weighted: bool) -> PerExample:
     match kind:
         case Kind.EXACT:
             return model.log_prob(x, y)
@@ -208,7 +212,7 @@ def marginalised(model: Model, x: Batch, kind: Kind, draws: int, *, weighted: bo
 
     .. math:: \log p(x) \ge E_{q(y)}[L(x|y) + \log p(y) - \log q(y)], \quad q(y) \propto p(y) e^{L'(x|y)}
     """
-    shares = label_shares(model).to(x.device)
+    shares = marginal_of(model).shares.to(x.device)
     labels = shares.nonzero()[:, 0]
 
     def joint() -> Tensor:

@@ -33,14 +33,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from dgm.seeds import Seed
 
 Batch: TypeAlias = Shaped[Tensor, "batch *shape"]
 PerExample: TypeAlias = Float[Tensor, "batch"]
-Labels: TypeAlias = Int[Tensor, "batch"]
+Conditions: TypeAlias = Shaped[Tensor, "batch *condition"]  # a batch of the model's condition space: labels are (B,)
+Labels: TypeAlias = Conditions
+
+
+class PartlyHidden(NamedTuple):
+    """A batch of conditions of which some are hidden from a denoiser, as if they were not given.
+
+    Attributes:
+        y: (B, *shape), a batch of the condition space.
+        hidden: (B,), true for those that are hidden.
+    """
+
+    y: Tensor
+    hidden: Tensor
 
 
 # An nn.Module that keeps ``space`` and ``config``. Python's types have no intersection, and nn.Module's own

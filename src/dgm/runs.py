@@ -41,7 +41,6 @@ from dgm.documents import read_object
 from dgm.errors import BadInput, DamagedRun, DgmError
 from dgm.files import replacing, writable
 from dgm.inputs import place
-from dgm.networks.embeddings import set_label_shares
 from dgm.protocols import Model
 from dgm.space import Space
 
@@ -351,5 +350,4 @@ def load(path: str | Path, model: type[Model] | Sequence[type[Model]] = ()) -> M
     run = Run(path)
     trained = run.untrained(*([model] if isinstance(model, type) else model))
     put(run.weights(), trained, run.path)
-    set_label_shares(trained, run.config["data"].get("label_shares", []))
     return trained.eval()

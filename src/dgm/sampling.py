@@ -11,8 +11,8 @@ from dgm.errors import BadInput, Unsupported
 from dgm.inputs import whole
 from dgm.memory import refuse_too_many
 from dgm.modes import device_of, evaluating
-from dgm.networks.embeddings import given_labels
-from dgm.protocols import Autoregressive, Batch, Labels, Model, Samplable, has
+from dgm.networks.conditions import given_condition
+from dgm.protocols import Autoregressive, Batch, Conditions, Model, Samplable, has
 from dgm.samplers import sequential
 from dgm.seeds import Streams
 
@@ -23,7 +23,7 @@ CHUNK = 250  # samples drawn at once
 def sample(
     model: Model,
     n: int,
-    condition: Labels | Any | None = None,
+    condition: Conditions | Any | None = None,
     *,
     given: Batch | Any | None = None,
     observed: int | None = None,
@@ -34,15 +34,16 @@ def sample(
     The model is evaluated as `dgm.modes` says, some samples at a time, on its own device.
 
     Args:
-        condition: (n,) labels or one for all, of a model with labels; None draws them as often as the training data has
-            them, or uniformly where the model does not know how often: see `dgm.networks.embeddings.label_shares`.
+        condition: A batch of the model's condition, such as (n,) labels, or one for all. None draws labels as often as
+            the training data has them, and other conditions from some that are kept of it: see
+            `dgm.networks.conditions.Marginal`.
         given: (n, *shape) or (1, *shape), the part of x that is kept, of an autoregressive model.
         observed: How many dimensions of ``given`` are kept, the first in raster order.
         seed: Any whole number; None takes another one each time.
 
     Raises:
-        Unsupported: For a model that draws no samples, has no labels, or does not go on from a part of x.
-        BadInput: For labels, counts or a batch that do not fit.
+        Unsupported: For a model that draws no samples, has no condition, or does not go on from a part of x.
+        BadInput: For conditions, counts or a batch that do not fit.
 
     Example:
         >>> import dgm
@@ -54,14 +55,16 @@ def sample(
     if not has(model, Samplable):
         raise Unsupported(f"{type(model).__name__} draws no samples", "choose a model that has `sample`")
     refuse_too_many(n, model.space)
-    y, kept = given_labels(model, condition, n), _kept(model, n, given, observed)
+    y, kept = given_condition(model, condition, n), _kept(model, n, given, observed)
     device = device_of(model)
 
     def chunk(rows: Tensor) -> Batch:
-        noise, labels = Streams(seed, rows.tolist(), device), None if y is None else y[rows].to(device)
+        noise, conditions = Streams(seed, rows.tolist(), device), None if y is None else y[rows].to(device)
         if kept is None:
-            return model.sample(len(rows), labels, seed=noise)
-        *_, last = sequential.trajectory(model, len(rows), labels, seed=noise, given=kept[rows], observed=observed or 0)
+            return model.sample(len(rows), conditions, seed=noise)
+        *_, last = sequential.trajectory(
+            model, len(rows), conditions, seed=noise, given=kept[rows], observed=observed or 0
+        )
         return last.x
 
     with evaluating(model):

@@ -54,6 +54,6 @@ def test_a_text_that_repeats_itself_costs_its_first_character_alone(name: str) -
 def test_a_label_chooses_what_begins() -> None:
     torch.manual_seed(0)
     x, y = torch.arange(12).remainder(4).unfold(0, 8, 1)[:4], torch.arange(4)
-    model = trained(create("char_gpt", WINDOWS, **SMALL, classes=4), x, y)
+    model = trained(create("char_gpt", WINDOWS, Space.categories(4), **SMALL), x, y)
     assert model.log_prob(x, y).min() > -0.05
     assert torch.equal(model.sample(4, y, seed=0), x)

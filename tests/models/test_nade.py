@@ -90,10 +90,10 @@ def test_sums_start_at_a_scale_that_does_not_grow_with_d_or_h() -> None:
 
 
 def test_a_label_is_added_to_what_hidden_units_sum_first() -> None:
-    model = contracts.perturbed(NADE(Space.continuous((5,)), NADE.Config(hidden=8, classes=3)))
+    model = contracts.perturbed(NADE(Space.continuous((5,)), NADE.Config(hidden=8), Space.categories(3)))
     x, y = contracts.some(model.space, 3), torch.tensor([2, 0, 1])
     for k in range(3):
         alone = NADE(model.space, NADE.Config(hidden=8))
         alone.load_state_dict(model.state_dict(), strict=False)
-        alone.c.data = model.c + model.label.weight[y[k]]
+        alone.c.data = model.c + model.condition_bias.weight[y[k]]
         assert torch.allclose(model.log_prob(x, y)[k], alone.log_prob(x)[k], atol=1e-5)

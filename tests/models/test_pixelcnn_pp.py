@@ -25,9 +25,9 @@ from dgm.samplers import sequential
 from dgm.space import Space
 
 
-def model(space: Space, resolutions: int = 3, layers: int = 1, classes: int = 0) -> PixelCNNPP:
-    config = PixelCNNPP.Config(width=6, layers=layers, resolutions=resolutions, components=3, classes=classes)
-    return contracts.perturbed(PixelCNNPP(space, config)).eval()
+def model(space: Space, resolutions: int = 3, layers: int = 1, condition: Space | None = None) -> PixelCNNPP:
+    config = PixelCNNPP.Config(width=6, layers=layers, resolutions=resolutions, components=3)
+    return contracts.perturbed(PixelCNNPP(space, config, condition)).eval()
 
 
 def joint(raw: torch.Tensor, rgb: torch.Tensor, k: int) -> torch.Tensor:
@@ -138,7 +138,7 @@ SPACES = [
 @torch.no_grad()
 def test_what_is_kept_is_the_whole(space: Space, resolutions: int) -> None:
     """Kills: a kept row, pixel or half of it that is another's."""
-    pixelcnn = model(space, resolutions, layers=2, classes=3).double()
+    pixelcnn = model(space, resolutions, layers=2, condition=Space.categories(3)).double()
     x, y = contracts.some(space, 4), torch.tensor([0, 1, 2, 1])
     parallel, read = to_sequence(pixelcnn.conditionals(x, y), space), torch.zeros_like(x)
     for i, (dim, outputs) in enumerate(zip(raster_order(space), pixelcnn.steps(read, y), strict=True)):
@@ -215,10 +215,10 @@ def test_normed_weights_are_those_of_torch(mask: Literal["A", "row"]) -> None:
 
 def test_a_block_is_the_gated_residual_by_hand() -> None:
     """Kills: the residual or the gate left out, a sign of what it is told."""
-    block = Block("pixels", 0, 1, PixelCNNPP.Config(width=3, dropout=0.0, classes=2))
+    block = Block("pixels", 0, 1, PixelCNNPP.Config(width=3, dropout=0.0), 2)
     h, other, label = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.eye(2)
     inner = block.enter(concat_elu(h)) + block.skips[0](concat_elu(other))
-    left = block.leave(concat_elu(inner)) + block.label.weight.T[:, :, None, None]
+    left = block.leave(concat_elu(inner)) + block.condition_bias.weight.T[:, :, None, None]
     assert torch.allclose(block(h, label, [other]), h + left[:, :3] * left[:, 3:].sigmoid(), atol=1e-6)
 
 
@@ -231,7 +231,7 @@ def test_the_middle_grey_level_differs_from_padding() -> None:
 
 
 def test_a_label_shifts_every_conditional() -> None:
-    pixelcnn, x = model(SPACES[0], classes=2), torch.zeros(1, 1, 5, 3, dtype=torch.uint8)
+    pixelcnn, x = model(SPACES[0], condition=Space.categories(2)), torch.zeros(1, 1, 5, 3, dtype=torch.uint8)
     zero, one = (pixelcnn.conditionals(x, torch.tensor([y])) for y in (0, 1))
     assert (zero != one).all()
 
@@ -269,7 +269,7 @@ def figure(stream: Stream, z: torch.Tensor, y: torch.Tensor, beside: list[torch.
 
 def test_the_streams_are_the_papers_figure() -> None:
     """In colour, of oblong images. Kills: a short-cut from another block, a rung between the streams left out."""
-    pixelcnn = model(Space.levels((3, 4, 5), 5), resolutions=2, layers=2, classes=3).double()
+    pixelcnn = model(Space.levels((3, 4, 5), 5), resolutions=2, layers=2, condition=Space.categories(3)).double()
     x, y = torch.randint(5, (2, 3, 4, 5), dtype=torch.uint8), torch.eye(3, dtype=torch.float64)[[2, 0]]
     z = torch.cat([x / 2.0 - 1, torch.ones(2, 1, 4, 5)], 1).double()
     h = figure(pixelcnn.pixels, z, y, figure(pixelcnn.rows, z, y, None))[-1]

@@ -15,8 +15,8 @@ from dgm.samplers import sequential
 from dgm.space import Space
 
 
-def model(space: Space, kind: str, layers: int = 2, classes: int = 0) -> PixelRNN:
-    return contracts.perturbed(PixelRNN(space, PixelRNN.Config(cell=kind, width=6, layers=layers, classes=classes)))
+def model(space: Space, kind: str, layers: int = 2, condition: Space | None = None) -> PixelRNN:
+    return contracts.perturbed(PixelRNN(space, PixelRNN.Config(cell=kind, width=6, layers=layers), condition))
 
 
 def seen(kind: str, row: int, column: int, layers: int) -> torch.Tensor:
@@ -71,7 +71,7 @@ SPACES = [
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_kept_states_are_the_whole(kind: str, space: Space) -> None:
     """Kills: a state of this row in the place of one above, a right map of the wrong row."""
-    rnn = model(space, kind, classes=3).double()
+    rnn = model(space, kind, condition=Space.categories(3)).double()
     x, y = contracts.some(space, 4), torch.tensor([0, 1, 2, 1])
     parallel, read = to_sequence(rnn.conditionals(x, y), space), torch.zeros_like(x)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_a_sample_is_the_same_with_and_without_kept_states(kind: str, space: Spa
 
 @pytest.mark.parametrize("kind", ["row", "diagonal"])
 def test_a_label_shifts_every_conditional(kind: str) -> None:
-    rnn, x = model(SPACES[0], kind, classes=2), torch.zeros(1, 1, 5, 3, dtype=torch.uint8)
+    rnn, x = model(SPACES[0], kind, condition=Space.categories(2)), torch.zeros(1, 1, 5, 3, dtype=torch.uint8)
     zero, one = (rnn.conditionals(x, torch.tensor([y])) for y in (0, 1))
     assert (zero != one).all()
 

@@ -8,6 +8,7 @@ from torch.nn.functional import conv1d, pad
 
 from dgm import contracts
 from dgm.models.autoregressive.wavenet import Layer, WaveNet
+from dgm.networks.conditioning import ConditionProjections
 from dgm.networks.raster import to_sequence
 from dgm.samplers import sequential
 from dgm.space import Space
@@ -27,11 +28,18 @@ def test_the_receptive_field_is_what_autodiff_finds(layers: int, cycles: int) ->
 @pytest.mark.parametrize("dilation", [1, 4])
 def test_a_layer_is_the_papers_convolution(dilation: int) -> None:
     """Equation 3 with torch's own dilated convolution. Kills: the two taps exchanged, tanh and sigmoid exchanged."""
-    layer, before, y = Layer(6, 5, dilation, 3), torch.randn(2, 20, 11), torch.tensor([2, 0])
+    layer, before, y = (
+        Layer(6, 5, dilation, ConditionProjections(Space.categories(3))),
+        torch.randn(2, 20, 11),
+        torch.tensor([2, 0]),
+    )
     h = before[..., :6]
     after = layer(before, h, pad(h[:, :-dilation], (0, 0, dilation, 0)), y)
     weight = torch.stack([layer.taps.weight[:, :6], layer.taps.weight[:, 6:]], -1)
-    ungated = conv1d(pad(h.mT, (dilation, 0)), weight, layer.taps.bias, dilation=dilation).mT + layer.label(y)[:, None]
+    ungated = (
+        conv1d(pad(h.mT, (dilation, 0)), weight, layer.taps.bias, dilation=dilation).mT
+        + layer.condition_bias(y)[:, None]
+    )
     z = torch.tanh(ungated[..., :6]) * torch.sigmoid(ungated[..., 6:])
     assert torch.allclose(after[..., :6], h + z @ layer.out.weight[:6].T + layer.out.bias[:6], atol=1e-5)
     assert torch.allclose(after[..., 6:] - before[..., 6:], z @ layer.out.weight[6:].T + layer.out.bias[6:], atol=1e-5)
@@ -40,12 +48,16 @@ def test_a_layer_is_the_papers_convolution(dilation: int) -> None:
 def test_the_outputs_are_the_papers_composition() -> None:
     """Figure 4, term by term. Kills: a rectifier left out, the label or a skip lost, a cycle not repeated."""
     space, y = Space.levels((1, 24), 256), torch.tensor([1, 0])
-    model = contracts.perturbed(WaveNet(space, WaveNet.Config(width=6, skip=5, layers=3, cycles=2, classes=2)))
+    model = contracts.perturbed(
+        WaveNet(space, WaveNet.Config(width=6, skip=5, layers=3, cycles=2), Space.categories(2))
+    )
     x = torch.randint(256, (2, 1, 24), dtype=torch.uint8)
     h, skipped = pad(model.entrance.weight[x[:, 0, :-1].long()], (0, 0, 1, 0)).mT, torch.zeros(2, 5, 24)
     for layer, dilation in zip(model.layers, [1, 2, 4, 1, 2, 4], strict=True):
         taps = torch.stack(layer.taps.weight.split(6, 1), -1)
-        ungated = conv1d(pad(h, (dilation, 0)), taps, layer.taps.bias, dilation=dilation) + layer.label(y)[..., None]
+        ungated = (
+            conv1d(pad(h, (dilation, 0)), taps, layer.taps.bias, dilation=dilation) + layer.condition_bias(y)[..., None]
+        )
         out = conv1d(torch.tanh(ungated[:, :6]) * torch.sigmoid(ungated[:, 6:]), layer.out.weight[..., None])
         out = out + layer.out.bias[:, None]
         h, skipped = h + out[:, :6], skipped + out[:, 6:]
@@ -63,8 +75,8 @@ def test_the_outputs_are_the_papers_composition() -> None:
 )
 def test_what_is_cached_equals_full_passes(space: Space, components: int) -> None:
     """Within 1e-5 and the same samples. Kills: a queue one too long, the label or a bias lost in a cell."""
-    config = WaveNet.Config(width=8, skip=8, layers=4, cycles=2, components=components, classes=3)
-    model, y = contracts.perturbed(WaveNet(space, config)).double(), torch.tensor([2, 0, 1])
+    config = WaveNet.Config(width=8, skip=8, layers=4, cycles=2, components=components)
+    model, y = contracts.perturbed(WaveNet(space, config, Space.categories(3))).double(), torch.tensor([2, 0, 1])
     *_, (cached, _, _) = sequential.trajectory(model, 3, y, seed=0)
     *_, (naive, _, _) = sequential.trajectory(model, 3, y, seed=0, cached=False)
     assert torch.allclose(cached.double(), naive.double(), atol=1e-5)
@@ -77,7 +89,9 @@ def test_what_is_cached_equals_full_passes(space: Space, components: int) -> Non
 def test_a_sample_is_conditional_on_its_label() -> None:
     """Equation 3: every layer's gate has a term of the label, in both ways of computing."""
     space = Space.levels((1, 8), 16)
-    model = contracts.perturbed(WaveNet(space, WaveNet.Config(width=8, skip=8, layers=2, cycles=1, classes=2)))
+    model = contracts.perturbed(
+        WaveNet(space, WaveNet.Config(width=8, skip=8, layers=2, cycles=1), Space.categories(2))
+    )
     x = torch.randint(16, (1, 1, 8), dtype=torch.uint8)
     with torch.no_grad():
         for outputs in (lambda y: model.conditionals(x, y), lambda y: next(iter(model.steps(x, y)))):

@@ -50,10 +50,10 @@ def by_channel(outputs: Tensor) -> Tensor:
 
 def test_the_pixelcnn() -> None:
     """Figure 5 of the paper. Kills: a rectifier or a residual connection left out, a label lost."""
-    model = moved(PixelCNN(COLOUR, PixelCNN.Config(width=4, layers=2, head=6, classes=3)))
+    model = moved(PixelCNN(COLOUR, PixelCNN.Config(width=4, layers=2, head=6), Space.categories(3)))
     (x, z), net = examples(), model.network
     assert [net.first.side, *(block.conv.side for block in net.blocks), net.hidden.side] == [3, 1, 1, 0]
-    h = net.first(z) + net.label.weight[Y][:, :, None, None]
+    h = net.first(z) + net.condition_bias.weight[Y][:, :, None, None]
     for block in net.blocks:
         h = h + block.up(block.conv(block.down(h.clamp_min(0)).clamp_min(0)).clamp_min(0))
     outputs = net.output(net.hidden(h.clamp_min(0)).clamp_min(0))
@@ -62,7 +62,7 @@ def test_the_pixelcnn() -> None:
 
 def test_the_gated_pixelcnn() -> None:
     """Figure 2 and equations 2 and 4. Kills: one stack's label in the other, gates exchanged, a link after the gate."""
-    model = moved(GatedPixelCNN(COLOUR, GatedPixelCNN.Config(width=6, layers=3, head=6, classes=3)))
+    model = moved(GatedPixelCNN(COLOUR, GatedPixelCNN.Config(width=6, layers=3, head=6), Space.categories(3)))
     (x, z) = examples()
     assert [layer.vertical.side for layer in model.layers] == [3, 1, 1]
 
@@ -71,7 +71,7 @@ def test_the_gated_pixelcnn() -> None:
 
     v = h = z
     for k, layer in enumerate(model.layers):
-        of_v, of_h = layer.label.weight[Y][:, :, None, None].split(12, 1)
+        of_v, of_h = layer.condition_bias.weight[Y][:, :, None, None].split(12, 1)
         rows = layer.vertical(v)
         link = torch.einsum("oi,bihw->bohw", layer.link.weight[..., 0, 0], rows) + layer.link.bias[:, None, None]
         out = layer.residual(gated(layer.horizontal(h) + link + of_h))
@@ -83,10 +83,10 @@ def test_the_gated_pixelcnn() -> None:
 @pytest.mark.parametrize("kind", ["row", "diagonal"])
 def test_the_pixelrnn(kind: str) -> None:
     """Figure 4 around the cells, which are held to theirs elsewhere."""
-    model = moved(PixelRNN(COLOUR, PixelRNN.Config(cell=kind, width=3, layers=2, head=6, classes=3)))
+    model = moved(PixelRNN(COLOUR, PixelRNN.Config(cell=kind, width=3, layers=2, head=6), Space.categories(3)))
     x, z = examples()
     assert model.first.side == 3
-    h = model.first(z) + model.label.weight[Y][:, :, None, None]
+    h = model.first(z) + model.condition_bias.weight[Y][:, :, None, None]
     for lstm, up in zip(model.lstms, model.ups, strict=True):
         h = h + up(lstm(h))
     outputs = model.output(model.hidden(h.clamp_min(0)).clamp_min(0))
@@ -104,14 +104,14 @@ def test_states_start_at_a_scale_that_does_not_grow_with_h() -> None:
 @pytest.mark.parametrize("space", [Space.binary((2, 1, 3)), Space.tokens(4, 3), Space.levels((4,), 256)], ids=str)
 def test_the_sigmoid_belief_network(space: Space) -> None:
     """A regression of each dimension on those before it in raster order."""
-    model = moved(FVSBN(space, FVSBN.Config(components=2, classes=3))).float()
+    model = moved(FVSBN(space, FVSBN.Config(components=2), Space.categories(3))).float()
     x = contracts.some(space, 3)
     s, k, v = to_sequence(x, space), model.observed.outputs, model.features.width
     z = torch.eye(3)[s] if space.kind == "tokens" else 2 * s.float()[..., None] / (space.values - 1) - 1
     weight, outputs = model.weight.view(space.dim, k, space.dim, v), []
     for d in range(space.dim):
         seen = sum((torch.einsum("kv,bv->bk", weight[d, :, j], z[:, j]) for j in range(d)), torch.zeros(3, k))
-        outputs.append(seen + (model.bias + model.label.weight[Y]).view(3, space.dim, k)[:, d])
+        outputs.append(seen + (model.bias + model.condition_bias.weight[Y]).view(3, space.dim, k)[:, d])
     found = to_sequence(model.conditionals(x, Y), space)
     assert torch.allclose(found, torch.stack(outputs, 1), atol=1e-5)
 
@@ -126,8 +126,8 @@ def test_a_sigmoid_belief_networks_components_start_apart() -> None:
 @pytest.mark.parametrize("space", [Space.binary((5,)), Space.tokens(3, 4), Space.levels((4,), 256)], ids=str)
 def test_made(space: Space) -> None:
     """Equations 8, 9, 12 and 13 with two hidden layers and direct connections."""
-    config = MADE.Config(hidden=7, layers=2, masks=2, direct=True, components=2, classes=3)
-    model = moved(MADE(space, config)).float()
+    config = MADE.Config(hidden=7, layers=2, masks=2, direct=True, components=2)
+    model = moved(MADE(space, config, Space.categories(3))).float()
     x, d, k, v = contracts.some(space, 3), space.dim, model.each.outputs, model.features.width
     z = torch.eye(4)[x] if space.kind == "tokens" else 2 * x.float() / (space.values - 1) - 1
     of_inputs, of_outputs = (torch.arange(1, d + 1).repeat_interleave(n) for n in (v, k))
@@ -135,7 +135,7 @@ def test_made(space: Space) -> None:
         below, h = of_inputs, z.flatten(1)
         for number, (layer, degree) in enumerate(zip(model.hidden, model.m[mask], strict=True)):
             h = h @ (layer.weight * (degree[:, None] >= below)).T + layer.bias
-            h = (h + (model.label.weight[Y] if number == 0 else 0)).clamp_min(0)
+            h = (h + (model.condition_bias.weight[Y] if number == 0 else 0)).clamp_min(0)
             below = degree
         outputs = h @ (model.output.weight * (of_outputs[:, None] > below)).T + model.output.bias
         outputs = outputs + z.flatten(1) @ (model.direct.weight * (of_outputs[:, None] > of_inputs)).T
@@ -161,7 +161,7 @@ def test_a_lone_mask_spreads_its_units_evenly_and_several_are_drawn() -> None:
 @torch.no_grad()
 def test_a_label_moves_every_conditional_and_the_steps_with_it(name: str) -> None:
     """Kills: a label that is lost in one of the two ways of computing, or that the first dimensions do not see."""
-    model = contracts.perturbed(create(name, COLOUR, classes=3)).double()
+    model = contracts.perturbed(create(name, COLOUR, Space.categories(3))).double()
     x, y = contracts.some(COLOUR, 3), torch.tensor([2, 0, 1])
     parallel, other = (to_sequence(model.conditionals(x, labels), COLOUR) for labels in (y, y.roll(1)))
     assert ((parallel - other).abs().amax(2) > 0).all()
@@ -175,7 +175,7 @@ def test_a_label_moves_every_conditional_and_the_steps_with_it(name: str) -> Non
 def test_a_loss_is_minus_the_log_likelihood(name: str) -> None:
     """Of a picture, or of a value for WaveNet; in nats, an example at a time. Kills: a sign, a mean over the batch."""
     few = {"orders": 1} if name == "orderless_made" else {}
-    model = contracts.perturbed(create(name, COLOUR, classes=3, **few))
+    model = contracts.perturbed(create(name, COLOUR, Space.categories(3), **few))
     x, y = contracts.some(COLOUR, 3), torch.tensor([2, 0, 1])
     unit = COLOUR.dim if name == "wavenet" else 1
     assert torch.allclose(model.loss(x, y) * unit, -model.log_prob(x, y), rtol=1e-4)

@@ -16,6 +16,7 @@ from dgm.networks.denoiser import Condition, Denoiser, TimedMLP
 from dgm.networks.dit import DiT, sincos_positions
 from dgm.networks.transformer import Transformer
 from dgm.networks.unet import ResidualBlock, UNet, usual_multipliers
+from dgm.space import Space
 
 
 def moved(net: nn.Module) -> Any:
@@ -98,7 +99,7 @@ def test_transformers_start_where_their_sources_say() -> None:
     """Embeddings and positions of standard deviation 0.02, a last layer of zeros."""
     for net in (
         Transformer(60, 50, 3, width=64, layers=1, heads=2),
-        NextToken(50, 60, 3, width=64, layers=1, heads=2, dropout=0.0, classes=40, learned=True),
+        NextToken(50, 60, 3, width=64, layers=1, heads=2, dropout=0.0, condition=Space.categories(40), learned=True),
     ):
         for name, parameter in net.named_parameters():
             if name in ("embedding.weight", "positions", "start.weight", "tokens.weight", "positions.weight"):
@@ -107,12 +108,12 @@ def test_transformers_start_where_their_sources_say() -> None:
         assert not net.head.bias.any()
 
 
-@pytest.mark.parametrize(("learned", "classes"), [(True, 3), (False, 0)])
-def test_the_next_token(learned: bool, classes: int) -> None:
+@pytest.mark.parametrize(("learned", "condition"), [(True, Space.categories(3)), (False, None)])
+def test_the_next_token(learned: bool, condition: Space | None) -> None:
     """GPT-2 with rotated queries and keys. Kills: a token or a position one off, another base, a norm left out."""
-    net = moved(NextToken(7, 6, 4, width=8, layers=2, heads=2, dropout=0.0, classes=classes, learned=learned))
-    tokens, y = torch.randint(7, (2, 6)), torch.tensor([2, 0]) if classes else None
-    start = net.start.weight[[2, 0] if classes else [0, 0]]
+    net = moved(NextToken(7, 6, 4, width=8, layers=2, heads=2, dropout=0.0, condition=condition, learned=learned))
+    tokens, y = torch.randint(7, (2, 6)), torch.tensor([2, 0]) if condition else None
+    start = net.start.weight[[2, 0] if condition else [0, 0]]
     h = torch.cat([start[:, None], net.tokens.weight[tokens[:, :-1]]], 1)
     if learned:
         h = h + net.positions.weight

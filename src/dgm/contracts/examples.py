@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from dgm.contracts.outcome import Skipped
 from dgm.distributions.dequantisation import Dequantised
-from dgm.networks.embeddings import classes_of
+from dgm.networks.conditions import labels_of
 from dgm.protocols import Model, nested
 from dgm.space import Space
 
@@ -39,7 +40,9 @@ def all_examples(space: Space) -> Tensor:
 
 
 def some(space: Space, n: int = 8) -> Tensor:
-    """Examples spread over a space."""
+    """Examples spread over a space; of those that may be missing, about a third are."""
+    if space.kind == "record":
+        return torch.cat([_column(part, n) for _, part in space.parts], 1)
     if space.discrete:
         return torch.randint(space.values or 2, (n, *space.shape)).to(space.dtype)
     x = torch.randn(n, *space.shape)
@@ -47,6 +50,12 @@ def some(space: Space, n: int = 8) -> Tensor:
         low, high = space.bounds
         return low + (high - low) * (x / 2).sigmoid()
     return x
+
+
+def _column(part: Space, n: int) -> Tensor:
+    """(n, D) float64, of one part of a record."""
+    values = some(part, n).double().reshape(n, -1)
+    return torch.where(torch.rand(n, 1) < 1 / 3, math.nan, values) if part.optional else values
 
 
 def plane(space: Space = PLANE) -> tuple[Tensor, float]:
@@ -76,11 +85,26 @@ def support(space: Space) -> tuple[Tensor, float]:
 
 
 def under(model: Model, x: Tensor | int) -> tuple[Any, ...]:
-    """A batch, or a number of samples, with what a model with labels takes besides: the last label for each."""
-    n, classes = x if isinstance(x, int) else len(x), classes_of(model)
-    return (x, torch.full((n,), classes - 1)) if classes else (x,)
+    """A batch, or a number of samples, with what a conditional model takes besides: one condition, the same for each,
+    the last one of labels.
+    """
+    n, classes, condition = x if isinstance(x, int) else len(x), labels_of(model), condition_of(model)
+    if classes:
+        return (x, torch.full((n,), classes - 1))
+    if condition is None:
+        return (x,)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(7)
+        return (x, some(condition, 1).expand(n, *condition.shape))
 
 
 def labels(model: Model, n: int) -> Tensor | None:
-    classes = classes_of(model)
-    return torch.randint(classes, (n,)) if classes else None
+    """Conditions spread over their space; None for a model without."""
+    classes, condition = labels_of(model), condition_of(model)
+    if classes:
+        return torch.randint(classes, (n,))
+    return None if condition is None else some(condition, n)
+
+
+def condition_of(model: Model) -> Space | None:
+    return getattr(model, "condition", None)

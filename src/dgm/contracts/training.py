@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 
 import torch
+from torch import Tensor
 
 from dgm import registry
 from dgm.contracts.examples import is_dequantised, labels, some
 from dgm.contracts.outcome import Broken, Skipped, require
 from dgm.errors import DgmError
 from dgm.likelihood import kind_of, log_likelihood
-from dgm.networks.embeddings import classes_of
+from dgm.networks.conditions import labels_of
 from dgm.protocols import Fittable, Model, MultiPlayer, Samplable, has, nested
 from dgm.sampling import sample
+from dgm.space import Space
 
 ROUNDING = 1e-6  # of the largest gradient: in float32 what should cancel leaves about a tenth of that
 
@@ -86,10 +88,12 @@ def passes_gain(model: Model) -> str:
 
 
 def labels_are_checked(model: Model) -> str:
-    """A label where none were trained, or one out of range, is refused with one line."""
-    x, y = some(model.space, 2), torch.tensor([0, classes_of(model)])
+    """A condition where none was trained, or one that is not of its space, is refused with one line."""
+    condition = getattr(model, "condition", None)
+    wrong = torch.tensor([0, labels_of(model)]) if condition is None or labels_of(model) else outside(condition)
+    x, y = some(model.space, 2), wrong
     try:
-        if classes_of(model) and not has(model, Fittable):
+        if condition is not None and not has(model, Fittable):
             list(model.losses(x, y) if has(model, MultiPlayer) else model.loss(x, y))
         elif kind_of(model) is not None:
             log_likelihood(model, x, y)
@@ -97,7 +101,15 @@ def labels_are_checked(model: Model) -> str:
             sample(model, 2, y)
     except DgmError as error:
         return str(error)
-    raise Broken(f"label {classes_of(model)} was taken by a model of {classes_of(model)} labels")
+    raise Broken(f"the condition {y.tolist()} was taken by a model of {condition or 'no condition'}")
+
+
+def outside(condition: Space) -> Tensor:
+    """Two conditions that are not of the space: a value too large of a discrete one, NaN of a continuous one."""
+    y = some(condition, 2)
+    if condition.values is None:
+        return y[:, :-1] if condition.kind == "record" else torch.full_like(y, torch.nan)
+    return torch.full(y.shape, condition.values)
 
 
 @torch.no_grad()

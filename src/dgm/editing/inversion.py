@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dgm.networks.embeddings import check_labels
+from dgm.networks.conditions import check_condition
 from dgm.protocols import Batch, Labels, Model
 from dgm.samplers import flow_density
 from dgm.samplers.ddim import ddim
@@ -82,7 +82,7 @@ def _noise(model: Model) -> float:
 
 @torch.no_grad()
 def _last(model: Model, x: Tensor, y: Labels | None, grid: Tensor) -> Tensor:
-    denoise = denoiser(model, y if y is None else check_labels(y, model.config.classes))
+    denoise = denoiser(model, y if y is None else check_condition(y, model.condition))
     for state in ddim(denoise, model.path, x, grid.to(x)):
         x = state
     return x

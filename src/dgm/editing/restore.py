@@ -30,7 +30,7 @@ from torch import Tensor
 
 from dgm.editing.operators import Masked, Operator
 from dgm.editing.resampling import Resampling
-from dgm.networks.embeddings import check_labels
+from dgm.networks.conditions import check_condition
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise
 from dgm.protocols import Labels, Model, State
@@ -95,7 +95,7 @@ def inpaint(
 
 def prior(model: Model, y: Labels | None) -> Denoise:
     """What the model expects, within the data's bounds where its own sampler keeps to them."""
-    denoise = denoiser(model, y if y is None else check_labels(y, model.config.classes))
+    denoise = denoiser(model, y if y is None else check_condition(y, model.condition))
     bounded = model.sampler.clamp and (model.space.discrete or model.space.bounds)
     return clamped(denoise, model.path) if bounded else denoise
 

@@ -24,7 +24,7 @@ from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, kinds_of, log_likelihood
 from dgm.modes import device_of
-from dgm.networks.embeddings import classes_of
+from dgm.networks.conditions import labels_of
 from dgm.protocols import ImportanceWeighted, Model, Samplable, has
 from dgm.sampling import sample
 
@@ -125,7 +125,7 @@ def refuse_what_cannot_be(
     for name in spaces or ():
         if name not in NAMES:
             raise UnknownName.of("feature space", str(name), NAMES)
-    if marginal and not classes_of(model):
+    if marginal and not labels_of(model):
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
 
 
@@ -191,7 +191,7 @@ def likelihoods(
     Args:
         skipped: Takes the kinds that fail; without it a failure is raised.
     """
-    y = y if classes_of(model) else None
+    y = y if getattr(model, "condition", None) is not None else None
     asked = []
     for kind in telling(kinds_of(model)):
         asked.append((kind, draws))

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, layer_norm, scaled_dot_product_attention
 
 from dgm.errors import BadInput
+from dgm.networks.conditioning import ConditionEmbedding
+from dgm.networks.conditions import is_label
+from dgm.space import Space
 
 CACHE = 1 << 19  # numbers of the stream that a processor's cache holds beside what the layers make of them
 
@@ -98,13 +101,15 @@ class CausalTransformer(nn.Module):
 
 
 class NextToken(nn.Module):
-    """Logits of every token given those before it; the first is given a start token, one for each label.
+    """Logits of every token given those before it; the first is given a start token, or the condition.
+
+    A label has a start token of its own, any other condition is a prefix: the sequence of its embedding.
 
     Args:
         symbols: How many tokens there are.
         positions: The longest sequence.
         outputs: Numbers that a position gives.
-        classes: Labels to condition on; 0 for none.
+        condition: The space of y; None for no condition.
         learned: Whether each position has a vector of its own, added to its token's, too.
     """
 
@@ -118,14 +123,20 @@ class NextToken(nn.Module):
         layers: int,
         heads: int,
         dropout: float,
-        classes: int,
+        condition: Space | None,
         learned: bool,
     ) -> None:
         super().__init__()
-        self.start, self.tokens = nn.Embedding(max(classes, 1), width), nn.Embedding(symbols, width)
+        self.tokens = nn.Embedding(symbols, width)
+        single = condition is None or is_label(condition)
+        self.start: Any = nn.Embedding((condition and condition.values) or 1, width) if single else None
+        self.condition = None if condition is None or single else ConditionEmbedding(condition, width)
+        self.prefix = 1 if self.condition is None else self.condition.length  # places before the first token
+        positions += self.prefix - 1
         self.positions = nn.Embedding(positions, width) if learned else None
-        for module in (self.start, self.tokens, *([self.positions] if self.positions else [])):
-            nn.init.normal_(module.weight, std=0.02)
+        for module in (self.start, self.tokens, self.positions):
+            if module is not None:
+                nn.init.normal_(module.weight, std=0.02)
         self.body = CausalTransformer(positions, width=width, layers=layers, heads=heads, dropout=dropout)
         self.head = nn.Linear(width, outputs)
         nn.init.zeros_(self.head.weight)
@@ -133,22 +144,30 @@ class NextToken(nn.Module):
 
     def forward(self, s: Tensor, y: Tensor | None) -> Tensor:
         """(B, L) tokens to (B, L, outputs); the last token is looked at by no one."""
-        h = torch.cat([self.first(len(s), y)[:, None], self.tokens(s[:, :-1].long())], 1)
+        h = torch.cat([self.first(len(s), y), self.tokens(s[:, :-1].long())], 1)
         if self.positions is not None:
             h = h + self.positions.weight[: h.shape[1]]
-        return self.head(self.body(h))
+        return self.head(self.body(h)[:, self.prefix - 1 :])
 
     def steps(self, s: Tensor, order: list[int], y: Tensor | None) -> Iterator[Tensor]:
         """The same position by position, (B, outputs) each; ``s`` is filled in ``order`` between them."""
-        cache, h = self.body.cache(len(s)), self.first(len(s), y)
-        for position, place in enumerate(order):
-            if self.positions is not None:
-                h = h + self.positions.weight[position]
-            yield self.head(self.body.step(h, cache))
+        cache = self.body.cache(len(s))
+
+        def step(h: Tensor) -> Tensor:
+            return self.body.step(h if self.positions is None else h + self.positions.weight[cache.length], cache)
+
+        *before, h = self.first(len(s), y).unbind(1)
+        for earlier in before:
+            step(earlier)
+        for place in order:
+            yield self.head(step(h))
             h = self.tokens(s[:, place].long())
 
     def first(self, n: int, y: Tensor | None) -> Tensor:
-        return self.start.weight.expand(n, -1) if y is None else self.start(y)
+        """What comes before the first token, (n, prefix, width)."""
+        if self.condition is not None:
+            return torch.cat(self.condition.sequences(y, n), 1)
+        return (self.start.weight.expand(n, -1) if y is None else self.start(y))[:, None]
 
 
 class Layer(nn.Module):

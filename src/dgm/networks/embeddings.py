@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from dgm.errors import BadInput, Unsupported
-from dgm.inputs import brief, tensor
-from dgm.protocols import Labels, Model, nested
+from dgm.inputs import brief
+from dgm.networks.conditions import Marginal, given_condition, labels_of, marginal_of, sampled_condition
+from dgm.protocols import Labels, Model
 from dgm.seeds import Streams
+from dgm.space import Space
 
 
 class Sinusoidal(nn.Module):
@@ -61,66 +63,36 @@ def check_labels(y: Tensor | None, classes: int) -> Tensor | None:
 
 def classes_of(model: Model) -> int:
     """How many labels the model is conditional on; 0 for none."""
-    condition = getattr(model, "condition", None)
-    if condition is not None and (condition.kind, condition.shape) == ("categories", ()):
-        return int(condition.values)
-    return int(getattr(getattr(model, "config", None), "classes", 0))
+    return labels_of(model) or int(getattr(getattr(model, "config", None), "classes", 0))
 
 
 def given_labels(model: Model, y: Any, n: int) -> Labels | None:
-    """What a user gives as labels, (n,) whole numbers or one for all, once it is known to fit; None stays None.
-
-    Raises:
-        Unsupported: For a model without labels.
-        BadInput: For what is no whole number, another count than ``n``, or a label out of range.
-    """
-    if y is None:
-        return None
-    labels = tensor("labels", y)
-    if len(labels.shape) and not len(labels):
-        labels = labels.long()  # numpy takes an empty list for fractions
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise BadInput(f"labels must be whole numbers, got {labels.dtype}", "convert them")
-    if labels.ndim == 0:
-        labels = labels.expand(n)
-    if labels.shape != (n,):
-        wrong = f"expected {n} labels, one an example, got {brief(y)} of shape {tuple(labels.shape)}"
-        raise BadInput(wrong, "give as many as examples, or one for all")
-    return check_labels(labels.long(), classes_of(model))
+    return given_condition(as_new(model), y, n)
 
 
 def sampled_labels(y: Tensor | None, model: Model, noise: Streams) -> Tensor | None:
-    """The labels to sample: those given, one a sample, else drawn as `label_shares` says, by the samples' own streams.
+    return sampled_condition(y, as_new(model), noise)
 
-    Raises:
-        BadInput: For another number of labels than of samples.
-    """
-    if y is not None and len(y) != len(noise):
-        raise BadInput(f"expected {len(noise)} labels, one a sample, got {len(y)}", "give as many as samples")
-    classes = classes_of(model)
-    if classes and y is None:
-        y = noise.categorical(label_shares(model).log().to(noise.device).expand(len(noise), -1))
-    return check_labels(y, classes)
+
+def as_new(model: Model) -> Model:
+    if getattr(model, "condition", None) is None and classes_of(model):
+        model.condition = Space.categories(classes_of(model))
+    if getattr(model, "condition", None) is not None and not any(isinstance(m, Marginal) for m in model.modules()):
+        model.marginal = Marginal(model.condition)
+    return model
 
 
 def label_shares(model: Model) -> Tensor:
-    """p(y), (classes,) float64: the share of each label in the training data.
-
-    `dgm.fit` sets them and `dgm.load` reads them from the run. They are uniform for a model that has not been trained,
-    and for a run that does not say them, as older ones do not.
-    """
-    classes = classes_of(model)
-    shares = torch.tensor(getattr(model, "label_shares", None) or [1.0] * classes, dtype=torch.float64)
-    return shares / shares.sum()
+    return marginal_of(as_new(model)).shares
 
 
 def set_label_shares(model: Model, shares: Sequence[float]) -> None:
-    """Of a model with labels; ``shares`` may be of fewer labels than the model has, the others have none."""
-    classes = classes_of(model)
-    if classes and sum(shares[:classes]) > 0:
-        known = [*shares[:classes], *[0.0] * (classes - len(shares))]
-        for one in nested(model):  # a part may be the one that draws
-            one.label_shares = known
+    if classes_of(model) and sum(shares) > 0:
+        known = torch.tensor([*shares, *[0.0] * (classes_of(model) - len(shares))], dtype=torch.float64)
+        as_new(model)
+        for part in model.modules():
+            if isinstance(part, Marginal):
+                part.shares.copy_(known / known.sum())
 
 
 def hidden_labels(y: Tensor | None, classes: int, share: float) -> Tensor | None:

@@ -19,7 +19,7 @@ from dgm import __version__, registry, runs
 from dgm.data import SETS, Dataset
 from dgm.errors import BadInput, Interrupted, TrainingStopped, UnknownName, Unsupported
 from dgm.inputs import model_given, of_type, place
-from dgm.networks.embeddings import check_labels, classes_of, set_label_shares
+from dgm.networks.conditions import check_condition, fit_marginals
 from dgm.protocols import Fittable, Model, MultiPlayer, Regularised, Stateful, Trainable, has, loss_unit
 from dgm.seeds import mix
 from dgm.training import checkpoint
@@ -74,7 +74,8 @@ def fit(
     out = None if out is None else place("out", out)
     settings = settings_for(model, chosen, kept_settings(out, model, dataset) if resume else None)
     check(model, dataset, settings)
-    set_label_shares(model, dataset.label_shares)
+    if getattr(model, "condition", None) is not None:
+        fit_marginals(model, dataset.train.y)
     return Training(model, dataset, settings, out).run(resume)
 
 
@@ -103,8 +104,9 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
         raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
     refuse_unknown_players(model, settings)
     refuse_missing_devices(settings)
-    if (classes := classes_of(model)) and dataset.train.y is not None:
-        check_labels(dataset.train.y, classes)  # here, since a look at them on a GPU would make each step wait
+    condition = getattr(model, "condition", None)
+    if condition is not None and dataset.train.y is not None:
+        check_condition(dataset.train.y, condition)  # here, since a look at them on a GPU would make each step wait
     selects = descends_one_loss(model) and settings.select == "best" and len(dataset.validation) > 0
     if settings.patience not in ("auto", 0) and not selects:
         wrong = (
@@ -170,7 +172,7 @@ class Training:
         self.batches = Batches(
             self.dataset.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device
         )
-        self.conditional = classes_of(model) > 0
+        self.conditional = getattr(model, "condition", None) is not None
         if settings.precision == "auto":
             began = time.monotonic()
             x, y = self.batches.at(0)

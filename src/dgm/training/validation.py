@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dgm.data import Dataset
 from dgm.likelihood import evaluation_batch
-from dgm.networks.embeddings import classes_of
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, has
 from dgm.training.devices import summed
 from dgm.training.ema import EMA
@@ -49,7 +48,7 @@ class Validation:
         self.selects = settings.select == "best" and one_loss
         self.patience = patience(settings.patience, dataset) if self.selects else (0, 0.0)
         self.measures = self.selects or (settings.validate_every > 0 and one_loss)
-        self.conditional = classes_of(model) > 0
+        self.conditional = getattr(model, "condition", None) is not None
         self.every, self.precision = settings.validate_every, settings.precision
         self.apart = COST * len(self.split) / settings.batch / SHARE
         self.recent: list[tuple[int, float]] = []  # steps and losses of the last three

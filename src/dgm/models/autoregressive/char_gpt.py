@@ -16,20 +16,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm.distributions.output import output_distribution
+from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_transformer import NextToken
-from dgm.networks.embeddings import check_labels
 from dgm.networks.raster import from_sequence, raster_order, to_sequence
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import sequential
-from dgm.seeds import Seed
+from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class CharGPT(nn.Module):
+class CharGPT(ChainRule):
     """log P(x) in nats; its loss is per character.
 
     Args:
@@ -47,7 +45,6 @@ class CharGPT(nn.Module):
         layers: int = setting(4, "layers of the transformer", low=1, high=1000)
         heads: int = setting(4, "of the attention", low=1)
         dropout: float = setting(0.0, "share of features left out in training", low=0.0, high=0.95)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     spaces: ClassVar[set[str]] = {"tokens"}
     defaults: ClassVar[dict[str, Any]] = {
@@ -59,12 +56,10 @@ class CharGPT(nn.Module):
         "clip": 1.0,
         "ema": 0.99,
     }
-    likelihood_method = "chain rule, one pass"
     loss_unit = "nats a dimension"
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         self.observed = output_distribution(space)
         self.network = NextToken(
             space.values or 0,
@@ -74,27 +69,18 @@ class CharGPT(nn.Module):
             layers=config.layers,
             heads=config.heads,
             dropout=config.dropout,
-            classes=config.classes,
+            condition=condition,
             learned=False,
         )
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
-
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return -self.log_prob(x, y) / self.space.dim
 
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
-        logits = self.network(to_sequence(x, self.space), check_labels(y, self.config.classes))
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        logits = self.network(to_sequence(x, self.space), self.checked(y))
         return from_sequence(logits, self.space)
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Keys and values of what was read are kept."""
-        y = check_labels(y, self.config.classes)
+        y = self.checked(y)
         return self.network.steps(x.view(len(x), -1), raster_order(self.space), y)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return sequential.trajectory(self, n, y, seed=seed)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return sequential.sample(self, n, y, seed=seed)

@@ -21,16 +21,15 @@ from torch.nn.functional import linear
 
 from dgm.distributions.features import Features
 from dgm.distributions.output import output_distribution
-from dgm.networks.embeddings import check_labels
+from dgm.models.autoregressive.base import ChainRule
+from dgm.networks.conditioning import condition_vector
 from dgm.networks.raster import from_sequence, raster_order, to_sequence
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import sequential
-from dgm.seeds import Seed
+from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class FVSBN(nn.Module):
+class FVSBN(ChainRule):
     """log P(x) in nats.
 
     Args:
@@ -45,39 +44,30 @@ class FVSBN(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "tokens"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "lr": 1e-3, "ema": 0.999}
-    likelihood_method = "chain rule, one pass"
 
     mask: Tensor
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         self.observed = output_distribution(space, config.components)
         self.features = Features(space)
         k, d, v = self.observed.outputs, space.dim, self.features.width
         self.weight = nn.Parameter(torch.zeros(d * k, d * v))
         # the components of a mixture must not start alike: nothing else tells them apart
         self.bias = nn.Parameter(torch.zeros(d * k) if space.kind in ("binary", "tokens") else torch.randn(d * k))
-        self.label = nn.Embedding(config.classes, d * k) if config.classes else None
+        self.condition_bias = condition_vector(condition, d * k)
         earlier = torch.ones(d, d, dtype=torch.bool).tril(-1)
         self.register_buffer("mask", earlier.repeat_interleave(k, 0).repeat_interleave(v, 1), persistent=False)
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
-
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return -self.log_prob(x, y)
-
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
         seen = to_sequence(self.features(x), self.space).flatten(1)
         outputs = linear(seen, self.weight * self.mask) + self.first(len(x), y)
         return from_sequence(outputs.unflatten(1, (self.space.dim, -1)), self.space)
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Keeps every dimension's sum so far, and adds to it what each new value weighs."""
         k, v, weight = self.observed.outputs, self.features.width, self.weight.mT.contiguous()
         sums, flat = self.first(len(x), y).contiguous(), x.view(len(x), -1)
@@ -89,13 +79,7 @@ class FVSBN(nn.Module):
             rest = (i + 1) * k
             sums[:, rest:].addmm_(features[flat[:, dim].long()], weight[i * v : (i + 1) * v, rest:])
 
-    def first(self, n: int, y: Labels | None) -> Tensor:
+    def first(self, n: int, y: Conditions | None) -> Tensor:
         """What the outputs are before anything is seen, (n, D * outputs)."""
-        y = check_labels(y, self.config.classes)
-        return self.bias.expand(n, -1) if self.label is None else self.bias + self.label(y)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return sequential.trajectory(self, n, y, seed=seed)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return sequential.sample(self, n, y, seed=seed)
+        y = self.checked(y)
+        return self.bias.expand(n, -1) if self.condition_bias is None else self.bias + self.condition_bias(y)

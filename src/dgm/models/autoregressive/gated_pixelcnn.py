@@ -23,16 +23,15 @@ from torch.nn.functional import relu
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
+from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, RowConv, cached
-from dgm.networks.embeddings import check_labels
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import sequential
-from dgm.seeds import Seed
+from dgm.networks.conditioning import ConditionProjections, per_channel
+from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class GatedPixelCNN(nn.Module):
+class GatedPixelCNN(ChainRule):
     """log p(x) in nats, of a probability on discrete images, of a density in the data's units otherwise.
 
     Args:
@@ -50,35 +49,27 @@ class GatedPixelCNN(nn.Module):
         layers: int = setting(8, "gated layers", low=1, high=1000)
         head: int = setting(64, "features of the last hidden 1 x 1 convolution", low=1)
         components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 64, "lr": 1e-3, "ema": 0.999, "clip": 1.0}
-    likelihood_method = "chain rule, one pass"
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         if len(space.shape) != 3:
             raise BadInput(f"gated_pixelcnn takes images (C, H, W), got {space}", "use made for points and tables")
-        self.space, self.config = space, config
         self.observed = output_distribution(space, config.components)
         self.scaling = Scaling(space)
         channels, width = space.shape[0], config.width
+        self.read = None if condition is None else ConditionProjections(condition)
         self.layers: Iterable[Any] = nn.ModuleList(
-            Layer(width if k else channels, width, 3 if k else 7, channels, config.classes, first=k == 0)
+            Layer(width if k else channels, width, 3 if k else 7, channels, self.read, first=k == 0)
             for k in range(config.layers)
         )
         self.hidden = CausalConv2d(width, config.head, 1, mask="B", channels=channels)
         self.output = CausalConv2d(config.head, channels * self.observed.outputs, 1, mask="B", channels=channels)
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
-
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return -self.log_prob(x, y)
-
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
-        y = check_labels(y, self.config.classes)
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        y = self.embedded(y)
         v = h = self.scaling(x)
         for layer in self.layers:
             v, link = layer.down(v, y)
@@ -86,9 +77,9 @@ class GatedPixelCNN(nn.Module):
         outputs = self.output(relu(self.hidden(relu(h))))
         return outputs.unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """The vertical stack is computed a row at a time, the horizontal one a pixel at a time."""
-        y, cursor, (channels, height, width) = check_labels(y, self.config.classes), Cursor(), self.space.shape
+        y, cursor, (channels, height, width) = self.embedded(y), Cursor(), self.space.shape
         copies: list[Any] = [cached(self, kind, len(x), (height, width), cursor) for kind in (RowConv, PixelConv)]
         rows, pixels = copies
         for cursor.row in range(height):
@@ -106,17 +97,18 @@ class GatedPixelCNN(nn.Module):
                 pixels.layers[0].horizontal.remember(self.scaling(x[:, :, cursor.row, cursor.column]))
             rows.layers[0].vertical.remember(self.scaling(x[:, :, cursor.row : cursor.row + 1]))
 
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return sequential.trajectory(self, n, y, seed=seed)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return sequential.sample(self, n, y, seed=seed)
+    def embedded(self, y: Conditions | None) -> Tensor | None:
+        """The condition as the layers' projections take it."""
+        y = self.checked(y)
+        return None if y is None or self.read is None else self.read(y)
 
 
 class Layer(nn.Module):
     """One gated layer of both stacks, of images, or one row or one pixel at a time. Source: figure 2."""
 
-    def __init__(self, inputs: int, width: int, size: int, channels: int, classes: int, *, first: bool) -> None:
+    def __init__(
+        self, inputs: int, width: int, size: int, channels: int, read: ConditionProjections | None, *, first: bool
+    ) -> None:
         super().__init__()
         self.first = first
         self.vertical = CausalConv2d(inputs, width, size, mask="above" if first else "row", gates=2)
@@ -125,23 +117,20 @@ class Layer(nn.Module):
             inputs, width, size, mask="A" if first else "B", above=0, channels=channels, gates=2
         )
         self.residual = CausalConv2d(width, width, 1, mask="B", channels=channels)
-        self.label = nn.Embedding(classes, 4 * width) if classes else None
+        self.condition_bias = None if read is None else read.projection(4 * width)
 
-    def down(self, v: Tensor, y: Labels | None) -> tuple[Tensor, Tensor]:
+    def down(self, v: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor]:
         """The vertical stack, and what it tells the horizontal one."""
         ungated = self.vertical(v)
         return gate(self.biased(ungated, y, 0)), self.link(ungated)
 
-    def across(self, h: Tensor, link: Tensor, y: Labels | None) -> Tensor:
+    def across(self, h: Tensor, link: Tensor, y: Conditions | None) -> Tensor:
         """The horizontal stack; the first layer has no residual connection, where it would show the pixel itself."""
         out = self.residual(gate(self.biased(self.horizontal(h) + link, y, 1)))
         return out if self.first else h + out
 
-    def biased(self, h: Tensor, y: Labels | None, stack: int) -> Tensor:
-        if self.label is None:
-            return h
-        bias = self.label(y).chunk(2, 1)[stack]
-        return h + bias.view(*bias.shape, *[1] * (h.ndim - 2))
+    def biased(self, h: Tensor, y: Conditions | None, stack: int) -> Tensor:
+        return h if self.condition_bias is None else h + per_channel(self.condition_bias(y).chunk(2, 1)[stack], h)
 
 
 def gate(h: Tensor) -> Tensor:

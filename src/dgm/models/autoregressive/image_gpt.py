@@ -7,7 +7,7 @@ token of its own.
 
 Source: Generative pretraining from pixels (Chen et al., 2020), equations 1 and 3.
 Differs from it: all levels of all channels, unless the data set clusters its colours as the paper does (``palette``);
-queries and keys turn with their position besides; a label chooses the start token.
+queries and keys turn with their position besides; the condition comes before the first token.
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm.distributions.output import output_distribution
+from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_transformer import NextToken
-from dgm.networks.embeddings import check_labels
 from dgm.networks.raster import from_sequence, raster_order, to_sequence
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import sequential
-from dgm.seeds import Seed
+from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class ImageGPT(nn.Module):
+class ImageGPT(ChainRule):
     """log P(x) in nats.
 
     Args:
@@ -47,7 +45,6 @@ class ImageGPT(nn.Module):
         layers: int = setting(8, "layers of the transformer", low=1, high=1000)
         heads: int = setting(2, "of the attention", low=1)
         dropout: float = setting(0.0, "share of features left out in training", low=0.0, high=0.95)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "tokens"}
     defaults: ClassVar[dict[str, Any]] = {
@@ -58,11 +55,9 @@ class ImageGPT(nn.Module):
         "clip": 1.0,
         "ema": 0.995,
     }
-    likelihood_method = "chain rule, one pass"
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         self.observed = output_distribution(space, 0)
         self.network = NextToken(
             space.values or 0,
@@ -72,27 +67,15 @@ class ImageGPT(nn.Module):
             layers=config.layers,
             heads=config.heads,
             dropout=config.dropout,
-            classes=config.classes,
+            condition=condition,
             learned=True,
         )
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
-
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return -self.log_prob(x, y)
-
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
-        logits = self.network(to_sequence(x, self.space), check_labels(y, self.config.classes))
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        logits = self.network(to_sequence(x, self.space), self.checked(y))
         return from_sequence(logits, self.space)
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Keys and values of what was read are kept."""
-        y = check_labels(y, self.config.classes)
+        y = self.checked(y)
         return self.network.steps(x.view(len(x), -1), raster_order(self.space), y)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return sequential.trajectory(self, n, y, seed=seed)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return sequential.sample(self, n, y, seed=seed)

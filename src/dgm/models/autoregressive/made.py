@@ -14,16 +14,15 @@ from torch.nn.functional import linear, logsigmoid, pad
 
 from dgm.distributions.features import Features
 from dgm.distributions.output import output_distribution
-from dgm.networks.embeddings import check_labels
+from dgm.models.autoregressive.base import ChainRule
+from dgm.networks.conditioning import condition_vector
 from dgm.networks.raster import from_sequence, raster_order, to_sequence
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import sequential
-from dgm.seeds import Seed
+from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class MADE(nn.Module):
+class MADE(ChainRule):
     r"""Masked autoencoder; exact log-likelihood, in one pass a mask.
 
     .. math:: \log p(x) = \sum_d \log p(x_d | x_{<d}), \qquad
@@ -41,7 +40,7 @@ class MADE(nn.Module):
 
     Source: MADE (Germain et al., 2015), arXiv:1502.03509, equations 8, 9, 12 and 13 and section 4.2.
     Differs from it: one order; a lone mask spreads m(k) evenly where it is drawn otherwise, from 0 on, where a unit
-    sees only the label; more than binary data.
+    sees only the condition; more than binary data.
 
     Args:
         space: Any; images are read row by row, a pixel's channels together.
@@ -62,15 +61,12 @@ class MADE(nn.Module):
         direct: bool = setting(False, "connect inputs to outputs besides")
         components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
         dropout: float = setting(0.2, "share of hidden units left out in training", low=0.0, high=0.95)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "weight_decay": 0.1, "ema": 0.999}
     m: Tensor
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        self.likelihood_method = "chain rule, one pass"
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         if config.masks > 1:
             self.likelihood_method = f"chain rule, mean of {config.masks} masks"
         self.features = Features(space)
@@ -81,27 +77,27 @@ class MADE(nn.Module):
         self.hidden: Any = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
         self.output = nn.Linear(config.hidden, outputs)
         self.direct = nn.Linear(inputs, outputs, bias=False) if config.direct else None
-        self.label = nn.Embedding(config.classes, config.hidden) if config.classes else None
+        self.condition_bias = condition_vector(condition, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("m", degrees(space.dim, config), persistent=False)
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
         of_each = torch.stack([self.log_prob_by(mask, x, y) for mask in range(self.config.masks)])
         return of_each.logsumexp(0) - math.log(self.config.masks)
 
-    def log_prob_by(self, mask: int, x: Batch, y: Labels | None) -> PerExample:
+    def log_prob_by(self, mask: int, x: Batch, y: Conditions | None) -> PerExample:
         return self.log_probs_by(mask, x, y).sum(1)
 
-    def log_probs_by(self, mask: int, x: Batch, y: Labels | None) -> Tensor:
+    def log_probs_by(self, mask: int, x: Batch, y: Conditions | None) -> Tensor:
         """log p_m(x_d | x_<d) of every dimension, (B, D)."""
         outputs = from_sequence(self.outputs(x, y, self.m[mask], self.places()), self.space)
         return to_sequence(self.each.log_prob(outputs, x), self.space)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """-log p under one set of masks that is drawn: on average an upper bound of -log p, at the cost of one pass."""
         return -self.log_prob_by(int(torch.randint(self.config.masks, ())), x, y)
 
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """The parameters of every p(x_d | x_<d), (B, *shape, outputs)."""
         masks = range(self.config.masks)
         outputs = torch.stack([self.outputs(x, y, self.m[mask], self.places()) for mask in masks])
@@ -113,19 +109,19 @@ class MADE(nn.Module):
             outputs = outputs[0]
         return from_sequence(outputs, self.space)
 
-    def outputs(self, x: Batch, y: Labels | None, m: Tensor, places: Tensor) -> Tensor:
+    def outputs(self, x: Batch, y: Conditions | None, m: Tensor, places: Tensor) -> Tensor:
         """What the network gives under one set of masks, (B, D, outputs).
 
         Args:
             m: What each hidden unit may see, (layers, hidden).
             places: The place of each dimension in the order, from 1, (D,).
         """
-        y = check_labels(y, self.config.classes)
+        y = self.checked(y)
         seen = to_sequence(self.features(x), self.space).flatten(1)
         d, of_outputs = (places.repeat_interleave(size) for size in (self.features.width, self.each.outputs))
         h = linear(seen, self.hidden[0].weight * (m[0][:, None] >= d[None]), self.hidden[0].bias)
-        if self.label is not None:
-            h = h + self.label(y)
+        if self.condition_bias is not None:
+            h = h + self.condition_bias(y)
         for layer, (before, after) in zip(self.hidden[1:], pairwise(m), strict=True):
             h = linear(self.dropout(h.relu()), layer.weight * (after[:, None] >= before[None]), layer.bias)
         masked = self.output.weight * (of_outputs[:, None] > m[-1][None])
@@ -150,7 +146,7 @@ class MADE(nn.Module):
         parts = (log_w + logits.log_softmax(-1), mu, log_s)
         return torch.cat([part.movedim(0, -2).flatten(-2) for part in parts], -1)
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         networks = [self.steps_by(x, y, m, self.places()) for m in self.m]
         if len(networks) == 1:
             yield from networks[0]
@@ -160,16 +156,16 @@ class MADE(nn.Module):
             yield self.mixed(outputs, log_w.log_softmax(0))
             log_w = log_w + self.each.log_prob(outputs, flat[:, dim].expand(len(networks), -1), dim)
 
-    def steps_by(self, x: Batch, y: Labels | None, m: Tensor, places: Tensor) -> Iterator[Tensor]:
+    def steps_by(self, x: Batch, y: Conditions | None, m: Tensor, places: Tensor) -> Iterator[Tensor]:
         """`outputs` a dimension at a time, in the order that ``places`` gives.
 
         Every hidden unit is computed once, as soon as the last dimension that it may see is known.
         """
-        y, flat, reading = check_labels(y, self.config.classes), x.view(len(x), -1), raster_order(self.space)
+        y, flat, reading = self.checked(y), x.view(len(x), -1), raster_order(self.space)
         width, k, n = self.features.width, self.each.outputs, len(x)
         sums = [layer.bias.repeat(n, 1) for layer in (*self.hidden, self.output)]
-        if self.label is not None:
-            sums[0] += self.label(y)
+        if self.condition_bias is not None:
+            sums[0] += self.condition_bias(y)
         units = [[torch.where(row == degree)[0] for degree in range(self.space.dim)] for row in m]
         layers = [layer.weight.mT.contiguous() for layer in (*self.hidden, self.output)]
         direct = None if self.direct is None else self.direct.weight.mT.contiguous()
@@ -184,15 +180,9 @@ class MADE(nn.Module):
             if direct is not None:
                 sums[-1].addmm_(seen, direct[rows])
 
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return sequential.trajectory(self, n, y, seed=seed)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return sequential.sample(self, n, y, seed=seed)
-
 
 def degrees(dim: int, config: MADE.Config) -> Tensor:
-    """m(k) of each hidden unit, (masks, layers, hidden), from 0, which sees nothing but a label, to D - 1.
+    """m(k) of each hidden unit, (masks, layers, hidden), from 0, which sees nothing but a condition, to D - 1.
 
     A pure function of the settings, so that a checkpoint needs no masks.
     """

@@ -8,7 +8,7 @@ numbers are RNADE's: a mixture of normals whose parameters are linear in the hid
 Source: The neural autoregressive distribution estimator (Larochelle & Murray, 2011), equations 10 and 11; for real
 numbers RNADE (Uria, Murray & Larochelle, 2013), arXiv:1306.0186, equations 5 to 11.
 Differs from it: sigmoids where RNADE ended with rectifiers, which let scales grow without bound far from the data;
-unordered values take a softmax, levels a mixture of discretised logistics; labels.
+unordered values take a softmax, levels a mixture of discretised logistics; conditions.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from dgm.distributions.features import Features
 from dgm.distributions.output import output_distribution
-from dgm.networks.embeddings import check_labels
+from dgm.models.autoregressive.base import ChainRule
+from dgm.networks.conditioning import condition_vector
 from dgm.networks.raster import from_sequence, raster_order, to_sequence
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import sequential
-from dgm.seeds import Seed
+from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -35,7 +34,7 @@ BLOCK = 32  # dimensions at most whose hidden layers are computed together
 CACHE = 1 << 18  # hidden units that a core's cache holds beside their gradients
 
 
-class NADE(nn.Module):
+class NADE(ChainRule):
     """log p(x) in nats: of a probability on discrete data, of a density in the data's units otherwise.
 
     Args:
@@ -51,14 +50,11 @@ class NADE(nn.Module):
     class Config:
         hidden: int = setting(500, "H, hidden units", low=1)
         components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "lr": 1e-3, "ema": 0.999}
-    likelihood_method = "chain rule, one pass"
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         self.observed = output_distribution(space, config.components)
         self.features = Features(space)
         d, h, inputs, outputs = space.dim, config.hidden, self.features.width, self.observed.outputs
@@ -67,22 +63,16 @@ class NADE(nn.Module):
         self.V = nn.Parameter(torch.randn(d, h, outputs) / h**0.5)
         self.b = nn.Parameter(torch.zeros(d, outputs))
         self.rho = None if space.discrete else nn.Parameter(torch.ones(d))
-        self.label = nn.Embedding(config.classes, h) if config.classes else None
+        self.condition_bias = condition_vector(condition, h)
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
-
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return -self.log_prob(x, y)
-
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
         seen = to_sequence(self.features(x), self.space)
         size = block_size(len(x), self.config.hidden, seen.device)
         with torch.autocast(seen.device.type, enabled=False):
             read = Outputs.apply(seen, self.first(len(x), y), self.W, self.V, self.rho, size) + self.b[:, None]
         return from_sequence(read.transpose(0, 1), self.space)
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Keeps the sum c + W x over what was read."""
         a, flat = self.first(len(x), y), x.view(len(x), -1)
         for i, dim in enumerate(raster_order(self.space)):
@@ -90,16 +80,10 @@ class NADE(nn.Module):
             yield torch.addmm(self.b[i], h, self.V[i])
             a = torch.addmm(a, self.features(flat[:, dim], dim), self.W[i])
 
-    def first(self, n: int, y: Labels | None) -> Tensor:
+    def first(self, n: int, y: Conditions | None) -> Tensor:
         """What hidden units sum before anything is seen, (n, H)."""
-        y = check_labels(y, self.config.classes)
-        return self.c.expand(n, -1) if self.label is None else self.c + self.label(y)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return sequential.trajectory(self, n, y, seed=seed)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return sequential.sample(self, n, y, seed=seed)
+        y = self.checked(y)
+        return self.c.expand(n, -1) if self.condition_bias is None else self.c + self.condition_bias(y)
 
 
 class Outputs(torch.autograd.Function):

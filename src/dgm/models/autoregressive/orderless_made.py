@@ -7,7 +7,7 @@ mean of those that all of them give. The orders differ, so p(x_d | x_<d) of the 
 come after: it has a likelihood and samples, and no conditionals. A sample draws its k, then goes in that order.
 
 Source: MADE (Germain et al., 2015), arXiv:1502.03509, sections 4.1 and 4.2.
-Differs from it: the orders of training are those that are averaged over afterwards; more than binary data; labels.
+Differs from it: the orders of training are those that are averaged over afterwards; more than binary data; conditions.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from dgm.models.autoregressive.made import MADE
 from dgm.modes import evaluated
-from dgm.networks.embeddings import sampled_labels
+from dgm.networks.conditions import sampled_condition
 from dgm.networks.raster import from_sequence, raster_order
-from dgm.protocols import Batch, Labels, PerExample, State
+from dgm.protocols import Batch, Conditions, PerExample, State
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
@@ -52,15 +52,15 @@ class OrderlessMADE(nn.Module):
         direct: bool = setting(False, "connect inputs to outputs besides")
         components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
         dropout: float = setting(0.2, "share of hidden units left out in training", low=0.0, high=0.95)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
+    conditions: ClassVar[frozenset[str]] = MADE.conditions
     defaults: ClassVar[dict[str, Any]] = MADE.defaults
     places: Tensor
     m: Tensor
 
-    def __init__(self, space: Space, config: Config) -> None:
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__()
-        self.space, self.config = space, config
+        self.space, self.config, self.condition = space, config, condition
         self.likelihood_method = f"chain rule, mean of {config.orders} orders"
         self.made = MADE(
             space,
@@ -70,38 +70,38 @@ class OrderlessMADE(nn.Module):
                 direct=config.direct,
                 components=config.components,
                 dropout=config.dropout,
-                classes=config.classes,
             ),
+            condition,
         )
         places, m = pairs(space.dim, config)
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("m", m, persistent=False)
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
         of_each = torch.stack([self.log_prob_by(k, x, y) for k in range(self.config.orders)])
         return of_each.logsumexp(0) - math.log(self.config.orders)
 
-    def log_prob_by(self, k: int, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob_by(self, k: int, x: Batch, y: Conditions | None = None) -> PerExample:
         """log p_k(x), of one order."""
         outputs = from_sequence(self.made.outputs(x, y, self.m[k], self.places[k]), self.space)
         return self.made.each.log_prob(outputs, x).flatten(1).sum(1)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """-log p under one order that is drawn: on average an upper bound of -log p, at the cost of one pass."""
         return -self.log_prob_by(int(torch.randint(self.config.orders, ())), x, y)
 
     @evaluated
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         """A dimension a step, each sample's in an order of its own."""
         noise = streams(n, seed, self.m.device)
-        y = sampled_labels(y, self, noise)
+        y = sampled_condition(y, self, noise)
         k = (noise.uniform(()) * self.config.orders).long()
         u = noise.uniform((self.space.dim, 2))
         x = torch.zeros(n, *self.space.shape, dtype=self.space.dtype, device=self.m.device)
         return self.filled(x, y, k, u)
 
     @torch.inference_mode()
-    def filled(self, x: Batch, y: Labels | None, k: Tensor, u: Tensor) -> Iterator[State]:
+    def filled(self, x: Batch, y: Conditions | None, k: Tensor, u: Tensor) -> Iterator[State]:
         """Fills ``x``, the samples of one order side by side."""
         flat, reading = x.view(len(x), -1), raster_order(self.space)
         groups = [(order, torch.where(k == order)[0]) for order in k.unique().tolist()]
@@ -119,7 +119,7 @@ class OrderlessMADE(nn.Module):
             yield State(x, i + 1, self.space.dim)
 
     @evaluated
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         for state in self.trajectory(n, y, seed=seed):
             x = state.x
         return x

@@ -7,7 +7,7 @@ pixels above and to the right that no path through the layers reaches.
 
 Source: Pixel recurrent neural networks (van den Oord, Kalchbrenner & Kavukcuoglu, 2016), arXiv:1601.06759, equations 1
 and 2, section 3.3 and figure 5.
-Differs from it: a mixture of discretised logistics where ``components`` asks for one; no label in the paper.
+Differs from it: a mixture of discretised logistics where ``components`` asks for one; no condition in the paper.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from torch.nn.functional import relu
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
+from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, cached
-from dgm.networks.embeddings import check_labels
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import sequential
-from dgm.seeds import Seed
+from dgm.networks.conditioning import condition_vector, per_channel
+from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class PixelCNN(nn.Module):
+class PixelCNN(ChainRule):
     """log p(x) in nats, of a probability on discrete images, of a density in the data's units otherwise.
 
     Args:
@@ -49,34 +48,25 @@ class PixelCNN(nn.Module):
         layers: int = setting(15, "residual blocks", low=1, high=1000)
         head: int = setting(32, "features of the two last 1 x 1 convolutions", low=1)
         components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 64, "lr": 1e-3, "ema": 0.999, "clip": 1.0}
-    likelihood_method = "chain rule, one pass"
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         if len(space.shape) != 3:
             raise BadInput(f"pixelcnn takes images (C, H, W), got {space}", "use made for points and tables")
-        self.space, self.config = space, config
         self.observed = output_distribution(space, config.components)
         self.scaling = Scaling(space)
-        self.network = Network(space.shape[0], self.observed.outputs, config)
+        self.network = Network(space.shape[0], self.observed.outputs, config, condition)
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
-
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return -self.log_prob(x, y)
-
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
-        outputs = self.network(self.scaling(x), check_labels(y, self.config.classes))
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        outputs = self.network(self.scaling(x), self.checked(y))
         return outputs.unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Every layer remembers its features of the pixels that were read, and computes those of one more."""
-        y, cursor, (channels, height, width) = check_labels(y, self.config.classes), Cursor(), self.space.shape
+        y, cursor, (channels, height, width) = self.checked(y), Cursor(), self.space.shape
         network: Any = cached(self.network, PixelConv, len(x), (height, width), cursor)
         for cursor.row in range(height):
             for cursor.column in range(width):
@@ -87,31 +77,24 @@ class PixelCNN(nn.Module):
     def pixel(self, x: Batch, cursor: Cursor) -> Tensor:
         return self.scaling(x[:, :, cursor.row, cursor.column])
 
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return sequential.trajectory(self, n, y, seed=seed)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return sequential.sample(self, n, y, seed=seed)
-
 
 class Network(nn.Module):
     """A 7 x 7 convolution of mask A, residual blocks of mask B, two 1 x 1 layers. Of images, or of one pixel."""
 
-    def __init__(self, channels: int, outputs: int, config: PixelCNN.Config) -> None:
+    def __init__(self, channels: int, outputs: int, config: PixelCNN.Config, condition: Space | None) -> None:
         super().__init__()
         h = config.width
         self.first = CausalConv2d(channels, 2 * h, 7, mask="A", channels=channels)
-        self.label = nn.Embedding(config.classes, 2 * h) if config.classes else None
+        self.condition_bias = condition_vector(condition, 2 * h)
         self.blocks = nn.ModuleList(Residual(h, channels) for _ in range(config.layers))
         self.hidden = CausalConv2d(2 * h, config.head, 1, mask="B", channels=channels)
         self.output = CausalConv2d(config.head, channels * outputs, 1, mask="B", channels=channels)
 
-    def forward(self, x: Tensor, y: Labels | None) -> Tensor:
+    def forward(self, x: Tensor, y: Conditions | None) -> Tensor:
         """(B, C, H, W) to (B, C * outputs, H, W), or (B, C) to (B, C * outputs)."""
         h = self.first(x)
-        if self.label is not None:
-            label = self.label(y)
-            h = h + label.view(*label.shape, *[1] * (h.ndim - 2))
+        if self.condition_bias is not None:
+            h = h + per_channel(self.condition_bias(y), h)
         for block in self.blocks:
             h = h + block(h)
         return self.output(relu(self.hidden(relu(h))))

@@ -29,23 +29,22 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv_transpose2d, dropout, elu, one_hot
+from torch.nn.functional import conv_transpose2d, dropout, elu
 
 from dgm.distributions.output import DiscretisedLogistics, output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
+from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, RowConv, cached
-from dgm.networks.embeddings import check_labels
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import sequential
-from dgm.seeds import Seed
+from dgm.networks.conditioning import ConditionFeatures, per_channel
+from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
 
 RowFeatures = Callable[[str], Tensor]  # the features of the stream of rows after a block, by its name
 
 
-class PixelCNNPP(nn.Module):
+class PixelCNNPP(ChainRule):
     """log P(x) in nats.
 
     Args:
@@ -66,42 +65,34 @@ class PixelCNNPP(nn.Module):
         resolutions: int = setting(3, "resolutions, each half of the one before", low=1, high=6)
         components: int = setting(5, "of the mixture of discretised logistics", low=1)
         dropout: float = setting(0.1, "share of features left out in training", low=0.0, high=0.95)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 32, "lr": 1e-3, "ema": 0.999, "clip": 1.0}
-    likelihood_method = "chain rule, one pass"
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         if len(space.shape) != 3:
             raise BadInput(f"pixelcnn_pp takes images (C, H, W), got {space}", "use made for points and tables")
-        self.space, self.config = space, config
         self.observed = output_distribution(space, config.components)
         self.scaling = Scaling(space)
         channels = space.shape[0]
-        self.rows = Stream("rows", channels + 1, config)
-        self.pixels = Stream("pixels", channels + 1, config)
+        self.features = ConditionFeatures(condition)
+        self.rows = Stream("rows", channels + 1, config, self.features.width)
+        self.pixels = Stream("pixels", channels + 1, config, self.features.width)
         outputs = channels
         if space.kind == "levels":  # weights, then for each channel a mean and a scale, then the ties between channels
             outputs = config.components * (1 + 2 * channels + channels * (channels - 1) // 2)
         self.output = CausalConv2d(config.width, outputs, 1, mask="B", normed=True)
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
-
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return -self.log_prob(x, y)
-
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
-        label, above = self.label(y), dict[str, Tensor]()
-        self.rows(self.inputs(x), label, None, above)
-        h = self.pixels(self.inputs(x), label, above.__getitem__, {})
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        y, above = self.numbers(y), dict[str, Tensor]()
+        self.rows(self.inputs(x), y, None, above)
+        h = self.pixels(self.inputs(x), y, above.__getitem__, {})
         return torch.stack(list(self.tied(self.output(elu(h)).movedim(1, -1), x)), 1)
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """One stream goes row by row, the other pixel by pixel, each resolution where it has new inputs."""
-        label, cursor, above = self.label(y), Cursor(), dict[str, Tensor]()
+        y, cursor, above = self.numbers(y), Cursor(), dict[str, Tensor]()
         _, height, width = self.space.shape
         networks: list[Any] = [cached(self, kind, len(x), (height, width), cursor) for kind in (RowConv, PixelConv)]
         rows, pixels = networks[0].rows, networks[1].pixels
@@ -115,10 +106,10 @@ class PixelCNNPP(nn.Module):
 
         for cursor.row in range(height):
             row = slice(cursor.row, cursor.row + 1)
-            rows(self.inputs(x[:, :, row]), label, None, above)
+            rows(self.inputs(x[:, :, row]), y, None, above)
             for cursor.column in range(width):
                 pixel = x[:, :, row, cursor.column : cursor.column + 1]
-                h = pixels(self.inputs(pixel)[:, :, 0, 0], label, beside, {})
+                h = pixels(self.inputs(pixel)[:, :, 0, 0], y, beside, {})
                 for outputs in self.tied(networks[1].output(elu(h))[:, None, None], pixel):
                     yield outputs[:, 0, 0]
                 pixels.first.remember(self.inputs(pixel)[:, :, 0, 0])
@@ -149,15 +140,10 @@ class PixelCNNPP(nn.Module):
         z = self.scaling(x)
         return torch.cat([z, torch.ones_like(z[:, :1])], 1)
 
-    def label(self, y: Labels | None) -> Tensor | None:
-        y = check_labels(y, self.config.classes)
-        return None if y is None else one_hot(y, self.config.classes).to(self.output.bias)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return sequential.trajectory(self, n, y, seed=seed)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return sequential.sample(self, n, y, seed=seed)
+    def numbers(self, y: Conditions | None) -> Tensor | None:
+        """The condition as numbers (B, K)."""
+        y = self.checked(y)
+        return None if y is None else self.features(y, self.output.bias)
 
 
 class Stream(nn.Module):
@@ -167,7 +153,7 @@ class Stream(nn.Module):
     another from the stream of rows.
     """
 
-    def __init__(self, kind: Literal["rows", "pixels"], inputs: int, config: PixelCNNPP.Config) -> None:
+    def __init__(self, kind: Literal["rows", "pixels"], inputs: int, config: PixelCNNPP.Config, numbers: int) -> None:
         super().__init__()
         self.resolutions, width, pixels = config.resolutions, config.width, kind == "pixels"
         if pixels:
@@ -177,7 +163,7 @@ class Stream(nn.Module):
         blocks = range(config.layers)
         self.down, self.up = (
             nn.ModuleList(
-                nn.ModuleList(Block(kind, halvings, skips + pixels, config) for _ in blocks)
+                nn.ModuleList(Block(kind, halvings, skips + pixels, config, numbers) for _ in blocks)
                 for halvings in range(self.resolutions)
             )
             for skips in (0, 1)
@@ -187,23 +173,23 @@ class Stream(nn.Module):
         )
         self.upsample = nn.ModuleList(Upsample(width) for _ in range(self.resolutions - 1))
 
-    def forward(self, x: Tensor, label: Tensor | None, rows: RowFeatures | None, features: dict[str, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor | None, rows: RowFeatures | None, features: dict[str, Tensor]) -> Tensor:
         """The features after the last block; ``features`` is filled with those after each block."""
-        return self.through(0, self.first(x), label, rows, features)
+        return self.through(0, self.first(x), y, rows, features)
 
     def through(
-        self, k: int, h: Tensor, label: Tensor | None, rows: RowFeatures | None, features: dict[str, Tensor]
+        self, k: int, h: Tensor, y: Tensor | None, rows: RowFeatures | None, features: dict[str, Tensor]
     ) -> Tensor:
         down = []
         for name, block in named(self.down, k, "down"):
-            h = features[name] = block(h, label, [] if rows is None else [rows(name)])
+            h = features[name] = block(h, y, [] if rows is None else [rows(name)])
             down.append(h)
         if k + 1 < self.resolutions:
             low = self.downsample[k](h)
             # at a pixel or a row that the lower resolution skips, its last features still hold
-            h = self.upsample[k](None if low is None else self.through(k + 1, low, label, rows, features), h)
+            h = self.upsample[k](None if low is None else self.through(k + 1, low, y, rows, features), h)
         for name, block in named(self.up, k, "up"):
-            h = features[name] = block(h, label, [down.pop()] if rows is None else [down.pop(), rows(name)])
+            h = features[name] = block(h, y, [down.pop()] if rows is None else [down.pop(), rows(name)])
         return h
 
 
@@ -214,22 +200,23 @@ def named(blocks: Any, halvings: int, way: str) -> Iterator[tuple[str, Any]]:
 class Block(nn.Module):
     """A gated residual block with ``skips`` skip connections. Source: the authors' published code."""
 
-    def __init__(self, kind: Literal["rows", "pixels"], halvings: int, skips: int, config: PixelCNNPP.Config) -> None:
+    def __init__(
+        self, kind: Literal["rows", "pixels"], halvings: int, skips: int, config: PixelCNNPP.Config, numbers: int
+    ) -> None:
         super().__init__()
         width, self.share = config.width, config.dropout
         self.enter = causal(kind, 2 * width, width, halvings)
         self.skips = nn.ModuleList(CausalConv2d(2 * width, width, 1, mask="B", normed=True) for _ in range(skips))
         self.leave = causal(kind, 2 * width, width, halvings, gates=2)
-        self.label = nn.Linear(config.classes, 2 * width, bias=False) if config.classes else None
+        self.condition_bias = nn.Linear(numbers, 2 * width, bias=False) if numbers else None
 
-    def forward(self, h: Tensor, label: Tensor | None, others: list[Tensor]) -> Tensor:
+    def forward(self, h: Tensor, y: Tensor | None, others: list[Tensor]) -> Tensor:
         inner = self.enter(concat_elu(h))
         for narrow, other in zip(self.skips, others, strict=True):
             inner = inner + narrow(concat_elu(other))
         ungated = self.leave(dropout(concat_elu(inner), self.share, self.training))
-        if self.label is not None and label is not None:
-            bias = self.label(label)
-            ungated = ungated + bias.view(*bias.shape, *[1] * (h.ndim - 2))
+        if self.condition_bias is not None:
+            ungated = ungated + per_channel(self.condition_bias(y), h)
         a, b = ungated.chunk(2, 1)
         return h + a * b.sigmoid()
 

@@ -11,7 +11,7 @@ pixel, the last pixel of the row above is seen by the first convolution alone, w
 
 Source: Pixel recurrent neural networks (van den Oord, Kalchbrenner & Kavukcuoglu, 2016), arXiv:1601.06759, equations 1
 to 3, sections 3.1 to 3.3 and figures 2 to 4.
-Differs from it: a label shifts the first map; a mixture of discretised logistics where ``components`` asks for one.
+Differs from it: a condition shifts the first map; a mixture of discretised logistics where ``components`` asks for one.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ from torch.nn.functional import conv1d, pad, relu
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
+from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, cached
-from dgm.networks.embeddings import check_labels
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import sequential
-from dgm.seeds import Seed
+from dgm.networks.conditioning import condition_vector, per_channel
+from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class PixelRNN(nn.Module):
+class PixelRNN(ChainRule):
     """log p(x) in nats, of a probability on discrete images, of a density in the data's units otherwise.
 
     Args:
@@ -55,43 +54,34 @@ class PixelRNN(nn.Module):
         layers: int = setting(7, "LSTM layers", low=1, high=1000)
         head: int = setting(32, "features of the two last 1 x 1 convolutions", low=1)
         components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 16, "lr": 1e-3, "ema": 0.999, "clip": 1.0}
-    likelihood_method = "chain rule, one pass"
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         if len(space.shape) != 3:
             raise BadInput(f"pixelrnn takes images (C, H, W), got {space}", "use made for points and tables")
-        self.space, self.config = space, config
         self.observed = output_distribution(space, config.components)
         self.scaling = Scaling(space)
         channels, h = space.shape[0], config.width
         cell = RowLSTM if config.cell == "row" else DiagonalBiLSTM
         self.first = CausalConv2d(channels, 2 * h, 7, mask="A", channels=channels)
-        self.label = nn.Embedding(config.classes, 2 * h) if config.classes else None
+        self.condition_bias = condition_vector(condition, 2 * h)
         self.lstms: Iterable[Any] = nn.ModuleList(cell(h, channels) for _ in range(config.layers))
         self.ups = nn.ModuleList(CausalConv2d(h, 2 * h, 1, mask="B", channels=channels) for _ in range(config.layers))
         self.hidden = CausalConv2d(2 * h, config.head, 1, mask="B", channels=channels)
         self.output = CausalConv2d(config.head, channels * self.observed.outputs, 1, mask="B", channels=channels)
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
-
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return -self.log_prob(x, y)
-
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
-        h = self.entered(self.first(self.scaling(x)), check_labels(y, self.config.classes))
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        h = self.entered(self.first(self.scaling(x)), self.checked(y))
         for lstm, up in zip(self.lstms, self.ups, strict=True):
             h = h + up(lstm(h))
         return self.left(h).unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Every layer keeps the states that later pixels start from."""
-        y, cursor, (channels, height, width) = check_labels(y, self.config.classes), Cursor(), self.space.shape
+        y, cursor, (channels, height, width) = self.checked(y), Cursor(), self.space.shape
         network: Any = cached(self, PixelConv, len(x), (height, width), cursor)
         memories = [lstm.memory(len(x), width) for lstm in network.lstms]
         for cursor.row in range(height):
@@ -108,20 +98,11 @@ class PixelRNN(nn.Module):
     def pixel(self, x: Batch, cursor: Cursor) -> Tensor:
         return self.scaling(x)[:, :, cursor.row, cursor.column]
 
-    def entered(self, h: Tensor, y: Labels | None) -> Tensor:
-        if self.label is None:
-            return h
-        label = self.label(y)
-        return h + label.view(*label.shape, *[1] * (h.ndim - 2))
+    def entered(self, h: Tensor, y: Conditions | None) -> Tensor:
+        return h if self.condition_bias is None else h + per_channel(self.condition_bias(y), h)
 
     def left(self, h: Tensor) -> Tensor:
         return self.output(relu(self.hidden(relu(h))))
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return sequential.trajectory(self, n, y, seed=seed)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return sequential.sample(self, n, y, seed=seed)
 
 
 def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

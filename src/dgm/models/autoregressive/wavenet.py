@@ -24,16 +24,15 @@ from torch.nn.functional import pad, relu
 
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
-from dgm.networks.embeddings import check_labels
+from dgm.models.autoregressive.base import ChainRule
+from dgm.networks.conditioning import ConditionProjections
 from dgm.networks.raster import from_sequence, raster_order, to_sequence
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import sequential
-from dgm.seeds import Seed
+from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class WaveNet(nn.Module):
+class WaveNet(ChainRule):
     """log p(x) in nats, of a probability on discrete data, of a density in the data's units otherwise.
 
     Args:
@@ -54,21 +53,19 @@ class WaveNet(nn.Module):
         layers: int = setting(9, "layers of a cycle; the last one's dilation is 2^(layers - 1)", low=1, high=20)
         cycles: int = setting(2, "how many times the dilations double from 1", low=1, high=1000)
         components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     defaults: ClassVar[dict[str, Any]] = {"batch": 4, "lr": 2e-3, "ema": 0.995, "clip": 1.0, "warmup": 50}
-    likelihood_method = "chain rule, one pass"
     loss_unit = "nats a dimension"
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         self.observed = output_distribution(space, config.components)
         self.scaling = None if space.discrete else Scaling(space)
         self.entrance = nn.Embedding(space.values, config.width) if space.values else nn.Linear(1, config.width)
         dilations = [2**k for k in range(config.layers)] * config.cycles
+        self.read = None if condition is None else ConditionProjections(condition)
         self.layers: Iterable[Any] = nn.ModuleList(
-            Layer(config.width, config.skip, dilation, config.classes) for dilation in dilations
+            Layer(config.width, config.skip, dilation, self.read) for dilation in dilations
         )
         self.hidden = nn.Linear(config.skip, config.skip)
         self.output = nn.Linear(config.skip, self.observed.outputs)
@@ -78,14 +75,11 @@ class WaveNet(nn.Module):
         """How many earlier values a value depends on."""
         return self.config.cycles * (2**self.config.layers - 1) + 1
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.observed.log_prob(self.conditionals(x, y), x).flatten(1).sum(1)
-
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return -self.log_prob(x, y) / self.space.dim
 
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Tensor:
-        y = check_labels(y, self.config.classes)
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        y = self.embedded(y)
         values = to_sequence(x if self.scaling is None else self.scaling(x), self.space)
         stream = pad(self.entered(values[:, :-1]), (0, self.config.skip, 1, 0))  # the first value sees nothing
         for layer in self.layers:
@@ -94,9 +88,9 @@ class WaveNet(nn.Module):
             stream = layer(stream, h, past, y)
         return from_sequence(self.left(stream[..., self.config.width :]), self.space)
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Tensor]:
+    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Each layer keeps what it saw, for as long as its dilation; what skips to the end is one product."""
-        y, flat, width = check_labels(y, self.config.classes), x.view(len(x), -1), self.config.width
+        y, flat, width = self.embedded(y), x.view(len(x), -1), self.config.width
         cells = [Cell(layer, len(x), width, y) for layer in self.layers]
         skip = torch.cat([layer.out.weight[width:] for layer in self.layers], 1).mT
         bias = torch.stack([layer.out.bias[width:] for layer in self.layers]).sum(0)
@@ -116,11 +110,10 @@ class WaveNet(nn.Module):
     def entered(self, values: Tensor) -> Tensor:
         return self.entrance(values.long() if self.scaling is None else values[..., None])
 
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return sequential.trajectory(self, n, y, seed=seed)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return sequential.sample(self, n, y, seed=seed)
+    def embedded(self, y: Conditions | None) -> Tensor | None:
+        """The condition as the layers' projections take it."""
+        y = self.checked(y)
+        return None if y is None or self.read is None else self.read(y)
 
 
 class Layer(nn.Module):
@@ -129,19 +122,19 @@ class Layer(nn.Module):
     The stream's first features are the residual ones, the others what skips to the end.
     """
 
-    def __init__(self, width: int, skip: int, dilation: int, classes: int) -> None:
+    def __init__(self, width: int, skip: int, dilation: int, read: ConditionProjections | None) -> None:
         super().__init__()
         self.dilation = dilation
         self.taps = nn.Linear(2 * width, 2 * width)
         self.out = nn.Linear(width, width + skip)
-        self.label = nn.Embedding(classes, 2 * width) if classes else None
+        self.condition_bias = None if read is None else read.projection(2 * width)
 
-    def forward(self, stream: Tensor, h: Tensor, past: Tensor, y: Labels | None) -> Tensor:
+    def forward(self, stream: Tensor, h: Tensor, past: Tensor, y: Conditions | None) -> Tensor:
         """(..., width + skip), its residual features, and what those were a dilation ago, (..., width) each."""
         ungated = self.taps(torch.cat([past, h], -1))
-        if self.label is not None:
-            label = self.label(y)
-            ungated = ungated + label.view(len(label), *[1] * (stream.ndim - 2), -1)
+        if self.condition_bias is not None:
+            bias = self.condition_bias(y)
+            ungated = ungated + bias.view(len(bias), *[1] * (stream.ndim - 2), -1)
         f, g = ungated.chunk(2, -1)
         return stream + self.out(f.tanh() * g.sigmoid())
 
@@ -152,8 +145,8 @@ class Cell:
     Its queue holds what earlier inputs add to the gates a dilation later, V^T y and the bias with it.
     """
 
-    def __init__(self, layer: Any, n: int, width: int, y: Labels | None) -> None:
-        bias = layer.taps.bias if layer.label is None else layer.taps.bias + layer.label(y)
+    def __init__(self, layer: Any, n: int, width: int, y: Conditions | None) -> None:
+        bias = layer.taps.bias if layer.condition_bias is None else layer.taps.bias + layer.condition_bias(y)
         self.bias = bias.expand(n, -1)
         self.past, self.now = (taps.mT.contiguous() for taps in layer.taps.weight.split(width, 1))
         self.out, self.out_bias = layer.out.weight[:width].mT.contiguous(), layer.out.bias[:width]

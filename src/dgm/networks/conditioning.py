@@ -1,0 +1,351 @@
+"""Embeddings of a condition of any kind: as one vector, as a sequence to attend to, as maps beside an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, one_hot, silu
+
+from dgm.distributions.scaling import Scaling
+from dgm.networks.conditions import is_label
+from dgm.networks.embeddings import Sinusoidal
+from dgm.networks.mlp import mlp
+from dgm.networks.transformer import Layer
+from dgm.protocols import Conditions, PartlyHidden
+from dgm.space import Space
+
+WIDTH = 64  # of a condition's vector, where a model asks for no other
+TEXT_LAYERS = 2  # of the transformer that reads a sequence of tokens
+SMALLEST = 4  # the longest side of an image's last feature map
+
+
+class ConditionEmbedding(nn.Module):
+    """Any condition as one vector, or as a sequence of vectors.
+
+    The parts of a record are embedded apart; anything else is a single part. A category is looked up, numbers are read
+    by a perceptron, an image by convolutions, tokens by a small transformer. Where a part is missing, or the condition
+    is hidden, a learnt vector takes its place: the null embedding.
+
+    Args:
+        condition: The space of y.
+        width: Of each vector.
+        null: Whether the condition may be hidden, so that the null embedding is learnt; otherwise it is 0.
+
+    Example:
+        >>> embedding = ConditionEmbedding(Space.binary((5,)), 8)
+        >>> embedding(torch.zeros(3, 5, dtype=torch.uint8), 3).shape
+        torch.Size([3, 8])
+    """
+
+    def __init__(self, condition: Space, width: int, *, null: bool = False) -> None:
+        super().__init__()
+        self.condition = condition
+        self.parts: Iterable[Any] = nn.ModuleList(Part(part, width, null=null) for part in parts_of(condition))
+
+    @property
+    def length(self) -> int:
+        """Of the sequences of all parts together."""
+        return sum(part.embedding.length for part in self.parts)
+
+    def forward(self, y: Conditions | PartlyHidden | None, n: int) -> Tensor:
+        """(n, width): the sum over the parts of the mean over each one's sequence. None hides all n."""
+        return pooled(self.sequences(y, n))
+
+    def sequences(self, y: Conditions | PartlyHidden | None, n: int) -> list[Tensor]:
+        """Of each part (n, L, width), each with an L of its own."""
+        values = values_of(y, self.condition)
+        return [part(*of_part, n) for part, of_part in zip(self.parts, values, strict=True)]
+
+
+class Part(nn.Module):
+    """A condition, or one part of a record, as a sequence of vectors."""
+
+    null: Tensor
+
+    def __init__(self, space: Space, width: int, *, null: bool) -> None:
+        super().__init__()
+        self.embedding = embedding_of(space, width)
+        add_null(self, width, learnt=null or space.optional)
+
+    def forward(self, y: Tensor | None, given: Tensor | None, n: int) -> Tensor:
+        """(n, L, width), with the null embedding in the rows that are not ``given``, (n,)."""
+        if y is None:
+            return self.null.expand(n, 1, -1)
+        sequence = self.embedding(y)
+        return sequence if given is None else torch.where(given[:, None, None], sequence, self.null)
+
+
+def add_null(module: nn.Module, width: int, *, learnt: bool) -> None:
+    if learnt:
+        module.null = nn.Parameter(torch.randn(width))
+    else:
+        module.register_buffer("null", torch.zeros(width), persistent=False)
+
+
+def pooled(sequences: list[Tensor]) -> Tensor:
+    """(n, width) of each part's (n, L, width)."""
+    means = [sequence[:, 0] if sequence.shape[1] == 1 else sequence.mean(1) for sequence in sequences]
+    return means[0] if len(means) == 1 else torch.stack(means).sum(0)
+
+
+def parts_of(condition: Space) -> list[Space]:
+    """The parts of a record; anything else is the only one."""
+    return [part for _, part in condition.parts] or [condition]
+
+
+def values_of(y: Conditions | PartlyHidden | None, condition: Space) -> Iterator[tuple[Tensor | None, Tensor | None]]:
+    """Of each part the values, (B, *shape), and which rows are given, (B,): None for the values where no row is, None
+    for the rows where all are.
+    """
+    values, hidden = (y.y, y.hidden) if isinstance(y, PartlyHidden) else (y, None)
+    shown = None if hidden is None else ~hidden
+    if values is None:
+        yield from ((None, None) for _ in parts_of(condition))
+    elif condition.kind != "record":
+        yield values, shown
+    else:
+        for (_, part), place in zip(condition.parts, condition.places.values(), strict=True):
+            there = ~values[:, place].isnan().any(1) if part.optional else None
+            of_part = values[:, place].nan_to_num().reshape(len(values), *part.shape)
+            yield of_part, there if shown is None else shown if there is None else there & shown
+
+
+# -- each kind, (B, *shape) to a sequence (B, L, width)
+
+
+def embedding_of(space: Space, width: int) -> nn.Module:
+    if space.kind == "categories" and len(space.shape) < 2:
+        return CategoryEmbedding(space, width)
+    if space.kind in ("tokens", "categories"):
+        return TokenEmbedding(space, width)
+    return (ImageEmbedding if len(space.shape) == 3 else NumberEmbedding)(space, width)
+
+
+class CategoryEmbedding(nn.Module):
+    """One vector a category, looked up in a table for each place."""
+
+    places: Tensor
+
+    def __init__(self, space: Space, width: int) -> None:
+        super().__init__()
+        values, self.length = space.values or 0, space.dim
+        self.table = nn.Embedding(space.dim * values, width)
+        self.register_buffer("places", torch.arange(space.dim) * values, persistent=False)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.table(y.reshape(len(y), -1).long() + self.places)
+
+
+class NumberEmbedding(nn.Module):
+    """Numbers, or zeros and ones, standardised, by a perceptron: one vector for all of them."""
+
+    def __init__(self, space: Space, width: int) -> None:
+        super().__init__()
+        self.scaling, self.length = Scaling(space), 1
+        self.perceptron = mlp([space.dim, width, width])
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.perceptron(self.scaling(y).reshape(len(y), 1, -1))
+
+
+class ImageEmbedding(nn.Module):
+    """An image (C, H, W) by convolutions, each halving its sides, until the longer one is at most 4."""
+
+    def __init__(self, space: Space, width: int) -> None:
+        super().__init__()
+        self.scaling = Scaling(space)
+        layers: list[nn.Module] = [nn.Conv2d(space.shape[0], width, 3, padding=1)]
+        height, across = space.shape[1:]
+        while max(height, across) > SMALLEST:
+            layers += [nn.SiLU(), nn.Conv2d(width, width, 3, stride=2, padding=1)]
+            height, across = -(-height // 2), -(-across // 2)
+        self.length = height * across
+        self.convolutions = nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width, width, 1))
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.convolutions(self.scaling(y)).flatten(2).mT
+
+
+class TokenEmbedding(nn.Module):
+    """Tokens with learnt positions, read by a transformer in which each sees all."""
+
+    def __init__(self, space: Space, width: int) -> None:
+        super().__init__()
+        self.length = space.dim
+        self.table = nn.Embedding(space.values or 0, width)
+        self.positions = nn.Parameter(torch.randn(space.dim, width))
+        heads = next(heads for heads in (4, 2, 1) if width % heads == 0)
+        self.layers = nn.Sequential(*(Layer(width, heads) for _ in range(TEXT_LAYERS)))
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.layers(self.table(y.reshape(len(y), -1).long()) + self.positions)
+
+
+# -- what models take
+
+
+class ConditionProjections(nn.Module):
+    """A condition that many layers read, each by a projection of its own, as V^T y.
+
+    A label stays the number that it is, which each projection looks up; anything else is embedded once as a vector.
+
+    Example:
+        >>> read = ConditionProjections(Space.categories(3))
+        >>> read.projection(8)(read(torch.tensor([0, 2]))).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, condition: Space) -> None:
+        super().__init__()
+        self.labels = condition.values if is_label(condition) else 0
+        self.embedding = None if self.labels else ConditionEmbedding(condition, WIDTH)
+
+    def forward(self, y: Conditions) -> Tensor:
+        """(B,) labels, or (B, 64)."""
+        return y if self.embedding is None else self.embedding(y, len(y))
+
+    def projection(self, outputs: int) -> nn.Module:
+        """What forward gives to (B, outputs)."""
+        return nn.Embedding(self.labels, outputs) if self.labels else nn.Linear(WIDTH, outputs, bias=False)
+
+
+def condition_vector(condition: Space | None, width: int) -> nn.Module | None:
+    """What makes one vector (B, width) of a batch of a condition, V^T y of a label; None where there is none."""
+    if condition is None:
+        return None
+    return nn.Embedding(condition.values or 0, width) if is_label(condition) else ConditionVector(condition, width)
+
+
+class ConditionVector(nn.Module):
+    """A condition as one vector of the given width, whatever the width of its embedding."""
+
+    def __init__(self, condition: Space, width: int) -> None:
+        super().__init__()
+        self.embedding = ConditionEmbedding(condition, WIDTH)
+        self.projection = nn.Linear(WIDTH, width, bias=False)
+
+    def forward(self, y: Conditions) -> Tensor:
+        """(B, width)."""
+        return self.projection(self.embedding(y, len(y)))
+
+
+class ConditionFeatures(nn.Module):
+    """A condition as numbers that stand beside a network's inputs: one of K for a label, else its embedding.
+
+    Attributes:
+        width: How many numbers.
+    """
+
+    def __init__(self, condition: Space | None) -> None:
+        super().__init__()
+        self.labels = (condition.values or 0) if is_label(condition) else 0
+        self.embedding = None if condition is None or self.labels else ConditionEmbedding(condition, WIDTH)
+        self.width = 0 if condition is None else self.labels or WIDTH
+
+    def forward(self, y: Conditions, like: Tensor) -> Tensor:
+        """(B, width), of the type of ``like``."""
+        if self.embedding is None:
+            return one_hot(y, self.labels).to(like)
+        return self.embedding(y, len(y)).to(like)
+
+
+class Conditioned(NamedTuple):
+    """What a denoising network is conditional on.
+
+    Attributes:
+        vector: (B, width), of the times and of every part of the condition.
+        sequence: (B, L, width), of the tokens, to attend to; None where there are none.
+        maps: (B, C, H, W), of the images, to stand beside x; None where there are none.
+    """
+
+    vector: Tensor
+    sequence: Tensor | None = None
+    maps: Tensor | None = None
+
+
+class TimedConditioning(nn.Module):
+    """Times and a condition of any kind, as a denoising network takes them.
+
+    Args:
+        width: Of the vectors.
+        condition: The space of y; None for a network that is conditional on the time alone.
+        dropout: The share of the conditions that training hides: where it is not 0 the null embedding is learnt.
+        size: (H, W) of x where it is an image: images of the condition become maps of that size.
+        times: How many times.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        condition: Space | None = None,
+        *,
+        dropout: float = 0.0,
+        size: tuple[int, int] | None = None,
+        times: int = 1,
+    ) -> None:
+        super().__init__()
+        self.embedding = Sinusoidal(width)
+        self.time = nn.Sequential(nn.Linear(times * width, width), nn.SiLU(), nn.Linear(width, width))
+        parts, null = [] if condition is None else parts_of(condition), dropout > 0
+        self.condition = condition
+        self.parts: Iterable[Any] = nn.ModuleList(
+            Map(part, size, null=null) if size and is_image(part) else Part(part, width, null=null) for part in parts
+        )
+        self.channels = sum(part.shape[0] for part in parts if size and is_image(part))  # of the maps
+        self.attends = [part.kind == "tokens" for part in parts]
+
+    @property
+    def has_sequence(self) -> bool:
+        return any(self.attends)
+
+    def forward(self, t: Tensor, y: Conditions | PartlyHidden | None) -> Conditioned:
+        """Times (B,) or (B, times)."""
+        time = self.time(self.embedding(t.reshape(len(t), -1)).flatten(1))
+        if self.condition is None:
+            return Conditioned(silu(time))
+        values = values_of(y, self.condition)
+        found = [part(*of_part, len(t)) for part, of_part in zip(self.parts, values, strict=True)]
+        maps = [part for part in found if part.ndim == 4]
+        attended = [part for part, attends in zip(found, self.attends, strict=True) if attends]
+        vectors = [part for part in found if part.ndim == 3]
+        return Conditioned(
+            silu(time + pooled(vectors) if vectors else time),
+            torch.cat(attended, 1) if attended else None,
+            torch.cat(maps, 1) if maps else None,
+        )
+
+
+class Map(nn.Module):
+    """An image beside another one of the given size: scaled, and interpolated to that size.
+
+    Source: Image Super-Resolution via Iterative Refinement (Saharia et al., 2021), arXiv:2104.07636, section 2.3.
+    """
+
+    null: Tensor
+
+    def __init__(self, space: Space, size: tuple[int, int], *, null: bool) -> None:
+        super().__init__()
+        self.scaling, self.size = Scaling(space), size
+        add_null(self, space.shape[0], learnt=null or space.optional)
+
+    def forward(self, y: Tensor | None, given: Tensor | None, n: int) -> Tensor:
+        """(n, C, *size), with the null embedding, one number a channel, where y is not given."""
+        null = self.null[:, None, None]
+        if y is None:
+            return null.expand(n, -1, *self.size)
+        z = self.scaling(y)
+        if z.shape[2:] != self.size:
+            z = interpolate(z, self.size, mode="bilinear", antialias=True)
+        return z if given is None else torch.where(given[:, None, None, None], z, null)
+
+
+def is_image(space: Space) -> bool:
+    return len(space.shape) == 3 and space.kind in ("binary", "levels", "continuous")
+
+
+def per_channel(bias: Tensor, h: Tensor) -> Tensor:
+    """A vector (B, C) in a shape that is added to h (B, C, ...): to every place alike."""
+    return bias.view(*bias.shape, *[1] * (h.ndim - 2))

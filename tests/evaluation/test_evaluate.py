@@ -168,6 +168,19 @@ def test_a_small_split_costs_only_what_needs_more_examples() -> None:
     assert document["memorisation"] is not None
 
 
+def test_distances_that_memory_does_not_hold_are_refused_before_a_sample_is_drawn(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of no more samples than there are held-out examples, 800 here, whose blocks take 100 kB each."""
+    monkeypatch.setattr(evaluation, "drawn", failing)
+    monkeypatch.setattr("dgm.memory.available", lambda: 2**26)
+    with pytest.raises(BadInput, match=r"measuring 700 samples takes 0.1 GiB of memory, 0.1 GiB are free; ask for few"):
+        evaluate(Repeats(digits, [0]), digits, samples=700)
+    monkeypatch.setattr("dgm.memory.available", lambda: 2**28)
+    with pytest.raises(BadInput, match="nothing could be measured"):
+        evaluate(Repeats(digits, [0]), digits, samples=90_000)
+
+
 def failing(*arguments: object, **options: object) -> None:
     raise ZeroDivisionError("no such\nluck")
 

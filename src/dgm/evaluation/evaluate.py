@@ -23,6 +23,7 @@ from dgm.evaluation.neighbours import copies
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, kinds_of, log_likelihood
+from dgm.memory import refuse_what_does_not_fit
 from dgm.modes import device_of
 from dgm.networks.conditions import labels_of
 from dgm.protocols import ImportanceWeighted, Model, Samplable, has
@@ -34,6 +35,10 @@ IMPORTANCE_DRAWS = 16
 ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
 MODE_SHARE = 0.1  # of a class's share in the training data, from which on it counts as found
 SHOWN = 10  # samples whose nearest training examples are named
+
+TRAINING = 20_000  # training examples, at most, that copies are looked for among
+# bytes that were seen to be taken at once by distances: of blocks, for each sample, and for each number of each
+BLOCKS, COPIES = 100_000, 64
 
 FORMAT = 2
 FEWEST = 20  # held-out examples, for a level of real data to be worth its place
@@ -81,6 +86,7 @@ def evaluate(
     started = time.perf_counter()
     refuse_what_cannot_be(model, dataset, split, spaces, marginal=marginal)
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
+    refuse_distances_beyond_memory(dataset, split, samples)
     real = dataset.splits[split]
     skipped = Skipped()
     document: dict[str, Any] = {"format": FORMAT, "likelihood": [], "metrics": [], "reference": None, "features": {}}
@@ -129,6 +135,20 @@ def refuse_what_cannot_be(
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
 
 
+def refuse_distances_beyond_memory(dataset: Dataset, split: str, samples: int) -> None:
+    """Before samples are drawn, which may take long."""
+    if dataset.space.kind == "tokens":
+        return
+    n, others = beside(samples, HeldOut(dataset, split)), min(len(dataset.train), TRAINING)
+    needed = n * (BLOCKS + COPIES * dataset.space.dim) + 16 * dataset.space.dim * (samples + others)
+    refuse_what_does_not_fit(f"measuring {samples:,} samples", needed, "ask for fewer")
+
+
+def beside(samples: int, pool: HeldOut) -> int:
+    """How many of the samples distances take: as many as there are held-out examples, where these are not few."""
+    return min(samples, len(pool)) if len(pool) >= FEWEST else samples
+
+
 def of_samples(
     found: dict[str, Any],
     x: Tensor,
@@ -141,12 +161,12 @@ def of_samples(
     """What samples say, into ``found`` as it is measured: distances in each feature space, copies and labels found."""
     names = default_features(dataset) if spaces is None else spaces
     pool, real = HeldOut(dataset, split), dataset.splits[split]
-    n = min(len(x), len(pool)) if len(pool) >= FEWEST else len(x)
-    beside = real.x[drawn_rows(real.y, len(real), min(n, len(real)), 0)]
+    n = beside(len(x), pool)
+    fixed = real.x[drawn_rows(real.y, len(real), min(n, len(real)), 0)]
     found |= {"memorisation": None, "modes": None}
     if names:
         found["reference"] = {
-            "real": f"{len(beside):,} of the {split} split",
+            "real": f"{len(fixed):,} of the {split} split",
             "n": n,
             "of": pool.words(),
             "draws": DRAWS,
@@ -158,7 +178,7 @@ def of_samples(
             space = features(name, dataset, within(progress, start, step, "training the classifier"))
             found["features"][name] = space.about
             tell = within(progress, start + step, step, f"real data in {name} features")
-            found["metrics"] += metrics(space, beside, x[:n], pool, split, skipped, tell)
+            found["metrics"] += metrics(space, fixed, x[:n], pool, split, skipped, tell)
     progress(0.9, "copies")
     if dataset.space.kind != "tokens":
         with skipped.on_failure("copies"):
@@ -264,7 +284,7 @@ def drawn(model: Model, n: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
 def memorisation(dataset: Dataset, samples: Tensor, held_out: Tensor) -> dict[str, Any]:
     """The share of copies among samples, and among held-out examples, which cannot be copies."""
     space = features("pixels", dataset)
-    training = space.of(dataset.train.x[:20_000])
+    training = space.of(dataset.train.x[:TRAINING])
     found, level = copies(training, space.of(samples)), copies(training, space.of(held_out[: len(samples)]))
     rule = "nearer to a training example than 1/3 of that example's distance to the next training example, in pixels"
     return {

@@ -91,6 +91,9 @@ def test_copies_and_their_distances_are_those_of_the_scaled_examples() -> None:
     assert found["distance"] == pytest.approx([0, 0.5, 3, 9, 0], abs=1e-4)
     assert (found["median_distance"], found["held_out_median_distance"]) == pytest.approx((0.5, 0.0), abs=1e-4)
     assert found["n_train"] == 4
+    many = evaluation.memorisation(table, 10 * samples.repeat(3, 1) + 7, 10 * held_out + 7)
+    assert many["nearest"] == [0, 2, 2, 3, 2] * 2  # of ten, which a report shows
+    assert len(many["distance"]) == 10
 
 
 def test_a_label_is_found_from_a_tenth_of_its_share_on(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

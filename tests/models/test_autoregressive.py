@@ -167,3 +167,17 @@ def test_samples_can_be_trained_on() -> None:
     model = create("image_gpt", Space.tokens(6, 4), width=8, layers=1)
     model.loss(model.sample(4, seed=0)).mean().backward()
     assert model.network.head.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_samples_at_a_temperature_follow_that_power(temperature: float) -> None:
+    """Of one value: P(x)^(1/T), normalised."""
+    model, n = contracts.perturbed(create("made", Space.tokens(1, 4), hidden=8)), 4000
+    with torch.no_grad():
+        model.output.bias.copy_(torch.tensor([1.5, 0.0, -1.0, 0.5]))
+        p = (model.log_prob(torch.arange(4)[:, None]) / temperature).softmax(0)
+        x = list(sequential.trajectory(model, n, seed=0, decoding=sequential.DecodingOptions(temperature=temperature)))[
+            -1
+        ].x
+    seen = x.flatten().bincount(minlength=4) / n
+    assert ((seen - p).abs() < 5 * (p * (1 - p) / n).sqrt()).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ IMAGE = Space.levels((1, 8, 8), 256)
         ("made", {"hidden": 512, "layers": 1, "masks": 1, "direct": False, "components": 5, "dropout": 0.2}),
         ("orderless_made", {"hidden": 512, "layers": 1, "orders": 16, "components": 5, "dropout": 0.2}),
         ("fvsbn", {"components": 5}),
-        ("pixelcnn_pp", {"width": 32, "layers": 2, "levels": 3, "components": 5, "dropout": 0.1}),
+        ("pixelcnn_pp", {"width": 32, "layers": 2, "resolutions": 3, "components": 5, "dropout": 0.1}),
         ("gated_pixelcnn", {"width": 32, "layers": 8, "head": 64, "components": 0}),
         ("wavenet", {"width": 32, "skip": 128, "layers": 9, "cycles": 2, "components": 0}),
         ("image_gpt", {"width": 64, "layers": 8, "heads": 2, "dropout": 0.0}),
@@ -44,11 +45,21 @@ IMAGE = Space.levels((1, 8, 8), 256)
         ("autoencoder", {"latent": 12, "hidden": 256, "layers": 2}),
         ("gan", {"latent": 32, "width": 48}),
         ("realnvp", {"layers": 8, "hidden": 32, "blocks": 1, "dropout": 0.0}),
+        ("ncsn", {"sigma_max": 5.0, "sigma_min": 0.05, "noise_scales": 20, "langevin_steps": 5, "step_size": 0.6}),
+        ("score_sde", {"sigma_max": 50.0, "sigma_min": 0.01, "sampling_steps": 200}),  # Song et al., of images
+        ("score_matching", {"sigma": 0.3, "sampling_steps": 200, "step_size": 0.2}),
+        ("ddpm", {"timesteps": 100, "schedule": "cosine", "variance": "forward", "sampling_steps": 50}),
+        ("ddim", {"timesteps": 100, "schedule": "cosine", "eta": 0.0, "sampling_steps": 50}),
+        ("vdm", {"sampling_steps": 50, "condition_dropout": 0.0}),
+        ("flow_matching", {"path": "straight", "solver": "heun", "sampling_steps": 30}),
+        ("ot_cfm", {"sampling_steps": 15}),
+        ("rectified_flow", {"reflow_after": 1000, "sampling_steps": 4}),
+        ("mean_flow", {"apart": 0.25, "sampling_steps": 1}),
         ("masked_diffusion", {"width": 24, "layers": 4, "schedule": "linear", "sampling_steps": 64}),
     ],
 )
 def test_settings(name: str, expected: dict[str, Any]) -> None:
-    config = create(name, IMAGE).config
+    config = model_class(name).Config()
     assert {key: getattr(config, key) for key in expected} == expected
 
 
@@ -77,3 +88,9 @@ def test_first_layers_of_pixelcnns_are_seven_pixels_wide() -> None:
     for name in ("pixelcnn", "gated_pixelcnn", "pixelrnn"):
         first = next(m for m in create(name, IMAGE).modules() if isinstance(m, CausalConv2d))
         assert (first.side, first.above) == (3, 3)
+
+
+def test_vdms_noise_ends_at_a_standard_deviation_of_almost_all() -> None:
+    """gamma from a sixth of the gap between two levels to 5, where alpha² is sigmoid(-5), as in its published code."""
+    ends = create("vdm", IMAGE).path.ends
+    assert ends.tolist() == pytest.approx([2 * math.log(2 / 255 / 6), 5.0])

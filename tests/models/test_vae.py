@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
+from dgm import contracts
 from dgm.models.vae.vae import VAE
 from dgm.space import Space
 
@@ -155,3 +157,36 @@ def test_the_mean_of_a_sample_is_its_decoders(space: Space) -> None:
     assert mean.unique(dim=0).shape[0] > 1
     near = 0.05  # of the values lie that close to where a level or a bit ends
     assert ((mean - sample).abs() > 0.02).float().mean() < near
+
+
+SMALL = (Space.binary((1, 2, 2)), Space.levels((1, 2, 2), 3), Space.levels((1,), 256))
+
+
+def over_the_noise(vae: VAE, draw: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """What ``draw`` gives of each x under every noise eps of a grid, (grid, B), eps (grid,) and its weights."""
+    eps = torch.linspace(-30, 30, 2001, dtype=torch.float64)
+    rows = x.repeat_interleave(len(eps), 0)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(torch, "randn_like", lambda like: eps.repeat(len(x))[:, None].to(like))
+        found = draw(rows)
+    return found.view(len(x), len(eps)).mT
+
+
+@pytest.mark.parametrize("space", SMALL, ids=str)
+def test_weights_of_any_posterior_sum_to_one_over_all_x_and_their_mean_log_is_the_bound(space: Space) -> None:
+    """Over one latent dimension by the trapezium rule, where draws of heavy-tailed weights say little.
+
+    Kills: each term of the weight, and each of the divergence in closed form.
+    """
+    vae = contracts.perturbed(VAE(space, VAE.Config(latent=1, hidden=8, layers=1))).double()
+    with torch.no_grad():
+        vae.encoder[-1].bias.copy_(torch.tensor([0.4, -1.0]))  # a posterior narrower than the prior
+    x = contracts.everything(space)
+    eps = torch.linspace(-30, 30, 2001, dtype=torch.float64)
+    log_w, bounds = over_the_noise(vae, vae.log_weight, x), over_the_noise(vae, vae.elbo, x)
+    density = Normal(0.0, 1.0).log_prob(eps)[:, None]
+    p = torch.trapezoid((log_w + density).exp(), eps, dim=0)
+    assert p.sum().item() == pytest.approx(1, abs=1e-4)
+    mean_log, mean_bound = (torch.trapezoid(v * density.exp(), eps, dim=0) for v in (log_w, bounds))
+    torch.testing.assert_close(mean_bound, mean_log, rtol=0, atol=1e-5)
+    assert (mean_bound < p.log()).all()

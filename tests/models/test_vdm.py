@@ -154,3 +154,19 @@ def test_prior_is_the_divergence_of_the_last_state_from_noise() -> None:
     mean, std = mine.path.marginal(x, torch.ones((), dtype=torch.float64))
     expected = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(mine.prior(x), expected)
+
+
+@pytest.mark.parametrize("first", [-6.0, -1.0, 2.0])
+def test_reconstruction_of_real_numbers_is_the_entropy_of_their_noise(first: float) -> None:
+    """N(x; z_0 / alpha, sigma² / alpha²), of whose mean x is a normal of that width: ½ log(2 pi e) + gamma_0 / 2.
+
+    Kills: alpha left out of the mean or of the width, which is next to nothing where gamma_0 is low.
+    """
+    mine, n = model(Space.continuous((3,))), 4000
+    with torch.no_grad():
+        mine.path.ends[0] = first
+    x = torch.tensor([3.0, -1.0, 0.0], dtype=torch.float64).expand(n, 3)
+    nats = mine.reconstruction(x, mine.scaling(x))
+    expected = 3 * (0.5 * math.log(2 * math.pi * math.e) + first / 2)
+    assert nats.mean().item() == pytest.approx(expected, abs=5 * (3 / 2 / n) ** 0.5)
+    assert nats.var().item() == pytest.approx(3 / 2, rel=0.25)  # half a chi-square of three

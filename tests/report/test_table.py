@@ -186,7 +186,17 @@ def test_an_energy_is_no_number_to_compare(runs):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1234567, "1,234,567"), (99.96, "100.0"), (1.2345, "1.23"), (-0.0456, "-0.0456"), (3e-6, "3.0e-06"), (1e999, "–")],
+    [
+        (1234567, "1,234,567"),
+        (99.96, "100.0"),
+        (1.2345, "1.23"),
+        (-0.0456, "-0.0456"),
+        (3e-6, "3.0e-06"),
+        (1e999, "–"),
+        (1e-4, "0.000100"),
+        (-1.5e-4, "-0.000150"),
+        (9.9e-5, "9.9e-05"),
+    ],
 )
 def test_numbers_have_three_digits(value, text):
     assert number(value) == text
@@ -205,3 +215,16 @@ def test_a_bound_and_an_estimate_of_one_model_stand_apart():
     assert "N = 500" in ddpm.cells["estimate"].note
     assert leaders(table, BY_KEY["lower_bound"]) == {"vae"}
     assert leaders(table, BY_KEY["estimate"]) == set()
+
+
+def test_intervals_that_touch_are_tied():
+    cells = {"made": Cell(5, 4, 6), "vae": Cell(7, 6, 8), "gan": Cell(9, 7, 11)}
+    assert leaders(table_of("frechet", **cells), BY_KEY["frechet"]) == {"made", "vae"}
+    up = {"made": Cell(0.9, 0.8, 1.0), "vae": Cell(0.7, 0.6, 0.8), "gan": Cell(0.1, 0.0, 0.2)}
+    assert leaders(table_of("coverage", **up), BY_KEY["coverage"]) == {"made", "vae"}
+
+
+def test_a_number_without_a_level_of_real_data_leaves_the_others_theirs():
+    both = [metric("frechet", 5.0, 1.0), metric("inception_score", 3.0, 0.1) | {"reference": None}]
+    found = reference([trained("vae", evaluation(metrics=both))], "classifier")
+    assert found.keys() == {"frechet", "copies"}

@@ -82,7 +82,8 @@ def test_turning_is_the_parabolas_vertex(bend: float) -> None:
 def test_where_the_loss_turns_it_is_looked_at_more_often() -> None:
     at = validated(passing(1.0, steps=2000, patience=5))  # it comes by after about 100 steps
     gaps = {step: after - step for step, after in pairwise(at)}
-    assert min(gap / step for step, gap in gaps.items() if 80 <= step <= 110) < 0.1
+    least = min(gap / step for step, gap in gaps.items() if 80 <= step <= 110)
+    assert 1 / 16 <= least < 1 / 16 + 1 / 80  # the first step that is a sixteenth later
     assert min(gap / step for step, gap in gaps.items() if 20 <= step <= 60) > 0.2
 
 
@@ -106,6 +107,14 @@ def test_stops_when_thirty_epochs_and_a_fifth_of_the_training_gained_nothing() -
     assert [step.step for step in steps if step.note] == [last]
     assert steps[-1].note.startswith(f"stopped: the validation loss was least after step {best}, ")
     assert steps[-1].note.endswith(f"and no less in the {last - best} epochs since")
+
+
+@pytest.mark.parametrize(("batch", "steps", "waits"), [(16, 400, 30 * 4), (16, 1000, 200), (64, 100, 30)])
+def test_what_it_waits_for_is_thirty_epochs_or_a_fifth_of_all_steps(batch: int, steps: int, waits: int) -> None:
+    """Whichever is more; validated after each step. Kills: another number of epochs, or another share."""
+    seen = passing(0.2, steps=steps, batch=batch, validate_every=1)
+    best = min((step.validation, step.step) for step in seen)[1]
+    assert seen[-1].step == best + waits
 
 
 def test_patience_counts_epochs() -> None:

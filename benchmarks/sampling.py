@@ -24,7 +24,7 @@ def beside_bare_network(name: str, model: Any, n: int, steps: int) -> None:
     model.network.register_forward_pre_hook(lambda _, given: asked.append(given[0]))
     x, t = torch.randn(n, *model.space.shape), torch.full((n,), 0.5)
     for solver in SOLVERS:
-        sampler = SamplerConfig(solver=solver, steps=steps, spacing="log_snr", clamp=True)
+        sampler = SamplerConfig(solver=solver, sampling_steps=steps, spacing="log_snr", clamp=True)
         asked.clear()
         diffusion.sample(model, n, seed=0, sampler=sampler)
         evaluations = len(asked)

@@ -78,7 +78,7 @@ def main() -> None:
             if steps < 2:
                 continue
             sampler = SamplerConfig(
-                solver=solver, steps=steps, spacing=spacing, clamp=model.sampler.clamp, options=options
+                solver=solver, sampling_steps=steps, spacing=spacing, clamp=model.sampler.clamp, options=options
             )
             started = time.perf_counter()
             x = drawn(model, chosen.samples, sampler)

@@ -45,7 +45,7 @@ def sampled(model: Any, n: int, steps: int) -> Tensor:
     if isinstance(model, MeanFlow):
         model.config = replace(model.config, sampling_steps=steps)
         return model.sample(n, seed=0)
-    return diffusion.sample(model, n, seed=0, sampler=SamplerConfig(solver="euler", steps=steps))
+    return diffusion.sample(model, n, seed=0, sampler=SamplerConfig(solver="euler", sampling_steps=steps))
 
 
 @torch.no_grad()

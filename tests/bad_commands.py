@@ -37,7 +37,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "sample --top-p": (1e-9, 1),
     "sample --observed": (0, 1),
     "sample --length": (1, 1e9),
-    "sample --steps": (1, 1e6),
+    "sample --sampling-steps": (1, 1e6),
     "sample --eta": (0, 1),
     "sample --guidance": (0, 100),
     "evaluate --samples": (20, 1e6),
@@ -49,7 +49,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "edit --examples": (1, 1e8),
     "edit -n": (1, 1e8),
     "edit --seed": (0, 2**63 - 1),
-    "edit --steps": (1, 1e6),
+    "edit --sampling-steps": (1, 1e6),
     "edit --jump": (1, 1e6),
     "edit --resamplings": (1, 1e6),
     "edit --noise": (0, 10),
@@ -181,7 +181,7 @@ sample made --out new.png --label dog
 sample made --out new.png --guidance 2
 sample made --out new.png --solver heun
 sample vae --out new.png --guidance 2
-sample vae --out new.png --steps 5
+sample vae --out new.png --sampling-steps 5
 sample vae --out new.png --eta 0.5
 sample vae --out new.png --temperature 0.5
 sample vae --out new.png --top-k 3

@@ -336,6 +336,6 @@ FEW: dict[str, dict[str, Any]] = {"image_gpt": {"layers": 2, "width": 16}, "wave
 def test_a_dimension_at_a_time_is_the_same_under_any_condition(name: str, kind: str) -> None:
     space = Space.tokens(3, 3) if name == "char_gpt" else Space.levels((1, 2, 2), 3)
     model = contracts.perturbed(create(name, space, KINDS[kind], **FEW.get(name, {})))
-    for law in (contracts.steps_are_the_conditionals, contracts.no_dimension_sees_its_future):
+    for law in (contracts.sequential_conditionals_agree, contracts.no_dimension_sees_its_future):
         result = contracts.run(law, model)
         assert result.passed, result.detail

@@ -45,10 +45,10 @@ def test_every_solver_samples_and_what_is_left_out_is_the_model_s_own(runs: Path
     from dgm.samplers.solvers import SOLVERS
 
     own = samples(runs, "ddpm -n 3")
-    assert (samples(runs, "ddpm -n 3 --solver ddim --steps 50 --spacing uniform --eta 0") == own).all()
+    assert (samples(runs, "ddpm -n 3 --solver ddim --sampling-steps 50 --spacing uniform --eta 0") == own).all()
     for solver in SOLVERS:
-        assert samples(runs, f"ddpm -n 3 --solver {solver} --steps 6 --spacing log_snr").shape == own.shape
-    for other in ("--eta 1", "--steps 4", "--spacing quadratic", "--solver heun"):
+        assert samples(runs, f"ddpm -n 3 --solver {solver} --sampling-steps 6 --spacing log_snr").shape == own.shape
+    for other in ("--eta 1", "--sampling-steps 4", "--spacing quadratic", "--solver heun"):
         assert (samples(runs, f"ddpm -n 3 {other}") != own).any(), other
 
 
@@ -56,8 +56,8 @@ def test_a_solver_is_that_of_the_library(runs: Path) -> None:
     from dgm import load
     from dgm.samplers.diffusion import SamplerConfig, sample
 
-    sampler = SamplerConfig(solver="ddim", steps=7, spacing="karras", clamp=True, options={"eta": 0.5})
-    found = samples(runs, "ddpm -n 4 --steps 7 --spacing karras --eta 0.5 --seed 3")
+    sampler = SamplerConfig(solver="ddim", sampling_steps=7, spacing="karras", clamp=True, options={"eta": 0.5})
+    found = samples(runs, "ddpm -n 4 --sampling-steps 7 --spacing karras --eta 0.5 --seed 3")
     assert (found == sample(load(runs / "ddpm"), 4, seed=3, sampler=sampler).numpy()).all()
 
 
@@ -123,7 +123,8 @@ def test_points_on_their_way_are_beside_one_another(runs: Path) -> None:
     ("arguments", "says"),
     [
         ("ddpm --solver hein", "no solver is called 'hein'; did you mean 'heun'?"),
-        ("ddpm --steps 0", "--steps must be from 1 to 100000, got 0"),
+        ("ddpm --sampling-steps 0", "--sampling-steps must be from 1 to 100000, got 0"),
+        ("ddpm --steps 9", "'--steps' was renamed to '--sampling-steps'; use the new name"),
         ("ddpm --solver heun --eta 0.5", "the solver 'heun' takes no --eta"),
         ("ddpm --eta 2", "--eta must be from 0 to 1, got 2"),
         ("ddpm --guidance-interval 0.2 0.8", "give --guidance too"),
@@ -138,7 +139,7 @@ def test_points_on_their_way_are_beside_one_another(runs: Path) -> None:
         ("flow --guidance 2", "trained without labels"),
         ("vae --solver heun", "VAE undoes no noise and takes no --solver"),
         ("vae --guidance-interval 0 1", "takes no --guidance-interval"),
-        ("pixelcnn --steps 9", "PixelCNN undoes no noise and takes no --steps"),
+        ("pixelcnn --sampling-steps 9", "PixelCNN undoes no noise and takes no --sampling-steps"),
         ("vae --show-steps 4", "no steps to show"),
         ("ddpm --show-steps 1", "--show-steps must be from 2 to 1000, got 1"),
     ],

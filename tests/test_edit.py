@@ -60,7 +60,7 @@ def edited(runs: Path, arguments: str, name: str = "x") -> numpy.ndarray:
     ],
 )
 def test_what_is_not_masked_stays(runs: Path, mask: str, anew: tuple[slice, slice]) -> None:
-    x = edited(runs, f"inpaint ddpm --mask {mask} --given three.npz -n 4 --steps 6 --resamplings 2")
+    x = edited(runs, f"inpaint ddpm --mask {mask} --given three.npz -n 4 --sampling-steps 6 --resamplings 2")
     given = numpy.load(runs / "three.npz")["x"].repeat(4, 0)
     known = numpy.ones((8, 8), bool)
     known[anew] = False
@@ -71,7 +71,7 @@ def test_what_is_not_masked_stays(runs: Path, mask: str, anew: tuple[slice, slic
 
 
 def test_a_row_is_the_original_what_was_given_and_the_results(runs: Path) -> None:
-    few = "--steps 5 --resamplings 1 -n 3"
+    few = "--sampling-steps 5 --resamplings 1 -n 3"
     assert dgm(f"edit inpaint ddpm --mask bottom {few} --examples 2 --out row.png", runs).returncode == 0
     with Image.open(runs / "row.png") as image:
         pixels = numpy.asarray(image.convert("L")).astype(int)
@@ -85,7 +85,7 @@ def test_a_row_is_the_original_what_was_given_and_the_results(runs: Path) -> Non
 
 
 def test_a_picture_is_in_painted_as_the_same_array_is(runs: Path) -> None:
-    options = "inpaint ddpm --mask left -n 2 --steps 5 --label 3 --seed 1"
+    options = "inpaint ddpm --mask left -n 2 --sampling-steps 5 --label 3 --seed 1"
     x = edited(runs, f"{options} --given one.png")
     assert (x == edited(runs, f"{options} --given three.npz")[:2]).all()
     assert (x != edited(runs, f"{options.replace('--label 3', '')} --given one.png")).any()
@@ -93,7 +93,7 @@ def test_a_picture_is_in_painted_as_the_same_array_is(runs: Path) -> None:
 
 def test_many_pixels_average_to_the_few(runs: Path) -> None:
     small = numpy.asarray(Image.open(runs / "small.png")) / 255 * 16
-    x = edited(runs, "superres ddpm --factor 2 --given small.png -n 3 --steps 6").astype(float)
+    x = edited(runs, "superres ddpm --factor 2 --given small.png -n 3 --sampling-steps 6").astype(float)
     inside = (x > 0).reshape(3, 4, 2, 4, 2).all((2, 4)) & (x < 16).reshape(3, 4, 2, 4, 2).all((2, 4))
     found = x.reshape(3, 4, 2, 4, 2).mean((2, 4))
     assert abs(found - small.round())[inside].max(initial=0) <= 0.5  # levels are rounded, and clamped at both ends
@@ -101,7 +101,7 @@ def test_many_pixels_average_to_the_few(runs: Path) -> None:
 
 def test_colours_have_the_grey_that_was_given(runs: Path) -> None:
     x = edited(
-        runs, "colourise colour --data colours.npy --split train --examples 3 -n 2 --steps 6 --resamplings 1"
+        runs, "colourise colour --data colours.npy --split train --examples 3 -n 2 --sampling-steps 6 --resamplings 1"
     ).astype(float)
     assert x.shape == (6, 3, 8, 8)
     from dgm.runs import Run
@@ -113,15 +113,20 @@ def test_colours_have_the_grey_that_was_given(runs: Path) -> None:
 
 
 def test_a_blur_is_undone_from_the_run_s_data_and_from_a_file(runs: Path) -> None:
-    assert edited(runs, "deblur ddpm --blur 0.7 --noise 0.02 --examples 2 -n 2 --steps 5").shape == (4, 1, 8, 8)
-    assert edited(runs, "deblur ddpm --given one.png -n 2 --steps 5").shape == (2, 1, 8, 8)
+    assert edited(runs, "deblur ddpm --blur 0.7 --noise 0.02 --examples 2 -n 2 --sampling-steps 5").shape == (
+        4,
+        1,
+        8,
+        8,
+    )
+    assert edited(runs, "deblur ddpm --given one.png -n 2 --sampling-steps 5").shape == (2, 1, 8, 8)
 
 
 def test_codes_are_decoded_to_their_images_and_to_what_lies_between(runs: Path) -> None:
-    model, few = load(runs / "ddpm"), "--given three.npz --steps 30"
+    model, few = load(runs / "ddpm"), "--given three.npz --sampling-steps 30"
     z = torch.from_numpy(edited(runs, f"encode ddpm {few}", name="z"))
     again = edited(runs, f"reconstruct ddpm {few}")
-    assert (decode(model, z, steps=30).numpy() == again).all()
+    assert (decode(model, z, sampling_steps=30).numpy() == again).all()
     way = edited(runs, f"interpolate ddpm {few} -n 4")
     assert way.shape == (4, 1, 8, 8)
     assert abs(way[[0, 3]].astype(int) - again[:2]).max() <= 1  # rounded to levels
@@ -152,7 +157,7 @@ def test_help_is_there_for_every_task(tmp_path: Path) -> None:
         ("inpaint ddpm --mask top --given nowhere.png", "there is no file nowhere.png"),
         ("inpaint ddpm --mask top --given words.txt", "--given cannot be a '.txt' file"),
         ("inpaint ddpm --mask top -n 0", "-n must be at least 1, got 0"),
-        ("inpaint ddpm --mask top --steps 0", "--steps must be from 1 to 100000, got 0"),
+        ("inpaint ddpm --mask top --sampling-steps 0", "--sampling-steps must be from 1 to 100000, got 0"),
         ("inpaint ddpm --mask top --jump 0", "--jump must be from 1 to 100000, got 0"),
         ("inpaint ddpm --mask top --label 10", "no label of this run is called '10'"),
         ("inpaint ddpm --mask top --factor 3", "no option of dgm edit inpaint is called '--factor'"),

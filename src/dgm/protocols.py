@@ -186,7 +186,7 @@ class Autoregressive(Protocol):
         """The outputs of every p(x_i | x_<i), given all of x."""
         ...
 
-    def steps(self, x: Batch, y: Labels | None = None) -> Iterator[Float[Tensor, "batch outputs"]]:
+    def sequential_conditionals(self, x: Batch, y: Labels | None = None) -> Iterator[Float[Tensor, "batch outputs"]]:
         """The same outputs one dimension at a time, in order, at the cost of that dimension alone.
 
         ``x`` is a buffer that the caller fills: its i-th dimension is read once the iterator is asked for the next.

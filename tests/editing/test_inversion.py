@@ -26,7 +26,7 @@ def test_a_code_is_decoded_to_its_image_to_first_order(path: GaussianPath) -> No
     x = model.draw(20)
 
     def error(steps: int) -> float:
-        again = decode(model, encode(model, x, steps=steps), steps=steps)
+        again = decode(model, encode(model, x, sampling_steps=steps), sampling_steps=steps)
         return float((again - x).square().mean().sqrt())
 
     assert error(400) < 0.04
@@ -35,7 +35,7 @@ def test_a_code_is_decoded_to_its_image_to_first_order(path: GaussianPath) -> No
 
 def test_codes_are_standard_normal() -> None:
     model = Correlated(SHAPE, smooth(3, 3), path=Straight())
-    z = encode(model, model.draw(4000), steps=100)
+    z = encode(model, model.draw(4000), sampling_steps=100)
     torch.testing.assert_close(z.flatten(1).mean(0), torch.zeros(9).double(), atol=0.06, rtol=0)  # 3.8 standard errors
     torch.testing.assert_close(z.flatten(1).T.cov(), torch.eye(9).double(), atol=0.12, rtol=0)
 
@@ -82,7 +82,7 @@ def test_codes_are_euler_steps_of_the_ode_from_a_little_noise_and_back(path: Gau
 
     model.predict = predict  # type: ignore[method-assign]
     x, y = torch.randint(9, (2, *SHAPE)), torch.tensor([0, 1])
-    code = encode(model, x, y, steps=3, seed=4)
+    code = encode(model, x, y, sampling_steps=3, seed=4)
     assert all(torch.equal(labels, y) for labels in asked)
     first = path.time_of(torch.tensor(1 / 8 * 2 / 8, dtype=torch.float64).log().neg())
     grid = torch.linspace(first.sqrt().item(), 1, 4, dtype=torch.float64).square()
@@ -97,7 +97,7 @@ def test_codes_are_euler_steps_of_the_ode_from_a_little_noise_and_back(path: Gau
     torch.testing.assert_close(code, state / path.sigma(grid[-1]))
     for t, s in pairwise([*grid.flip(0), torch.zeros((), dtype=torch.float64)]):
         state = moved(state, t, s)
-    again = decode(model, code, y, steps=3)
+    again = decode(model, code, y, sampling_steps=3)
     torch.testing.assert_close(again, state * 4 + 4)
 
 

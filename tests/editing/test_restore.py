@@ -89,7 +89,7 @@ def test_samples_follow_the_posterior(model: Correlated, operator: Operator, noi
 def test_without_noise_what_was_measured_is_measured_again(path: GaussianPath, operator: Operator) -> None:
     model = Correlated(SHAPE, smooth(4, 4), path=path)
     y = operator(model.draw(5))
-    *_, last = restore(model, y, operator, seed=0, resampling=Resampling(steps=7, jump=2, resamplings=2))
+    *_, last = restore(model, y, operator, seed=0, resampling=Resampling(sampling_steps=7, jump=2, resamplings=2))
     torch.testing.assert_close(operator(last.x), y, atol=1e-9, rtol=0)
     assert last.step == last.steps
 
@@ -98,21 +98,21 @@ def test_a_result_depends_on_its_own_number_alone(model: Correlated) -> None:
     from dgm.seeds import Streams
 
     x = model.draw(1).expand(3, *SHAPE)
-    few = Resampling(steps=5, jump=2, resamplings=2)
+    few = Resampling(sampling_steps=5, jump=2, resamplings=2)
     *_, many = inpaint(model, x, UPPER, seed=4, resampling=few)
     *_, one = inpaint(model, x[:1], UPPER, seed=Streams(4, [2]), resampling=few)
     torch.testing.assert_close(one.x[0], many.x[2])
 
 
 def test_the_walk_goes_back_and_ends() -> None:
-    moves = list(Resampling(steps=7, jump=3, resamplings=3).walk())
+    moves = list(Resampling(sampling_steps=7, jump=3, resamplings=3).walk())
     assert [there for _, there in moves[:-1]] == [here for here, _ in moves[1:]]
     assert (moves[0][0], moves[-1]) == (0, (6, 7))
     for step in range(6):
         assert moves.count((step, step + 1)) == 3
     assert moves.count((6, 7)) == 1
-    assert list(Resampling(steps=3, resamplings=1).walk()) == [(0, 1), (1, 2), (2, 3)]
-    early = list(Resampling(steps=7, jump=3, resamplings=2).walk(clear=5))
+    assert list(Resampling(sampling_steps=3, resamplings=1).walk()) == [(0, 1), (1, 2), (2, 3)]
+    early = list(Resampling(sampling_steps=7, jump=3, resamplings=2).walk(clear=5))
     assert (3, 0) in early
     assert (6, 3) not in early
     with pytest.raises(BadInput, match="jump must be at least 1, got 0"):
@@ -162,7 +162,7 @@ def test_the_walk_goes_back_by_the_forward_process_while_all_that_is_measured_is
     enough: float | None, path: GaussianPath
 ) -> None:
     """With steps that leave the state as it is, and 1 for every draw."""
-    model, resampling = Correlated(SHAPE, smooth(4, 4), path=path), Resampling(steps=9, jump=2, resamplings=2)
+    model, resampling = Correlated(SHAPE, smooth(4, 4), path=path), Resampling(sampling_steps=9, jump=2, resamplings=2)
     grid, taken = times(model.path, 9, t_min=model.t_min), list[tuple[float, float]]()
 
     def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ def test_predictions_keep_to_the_bounds_where_the_models_own_sampler_does(
 
 def test_data_in_other_units_is_restored_alike() -> None:
     """As a table has them: the same images, moved and stretched."""
-    few, found = Resampling(steps=4, jump=2, resamplings=2), []
+    few, found = Resampling(sampling_steps=4, jump=2, resamplings=2), []
     for loc, scale in ((0.0, 1.0), (5.0, 2.0)):
         model = Correlated(SHAPE, smooth(4, 4))
         model.scaling.loc.fill_(loc)

@@ -48,7 +48,7 @@ def test_green_sees_red_and_blue_sees_both(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_are_the_conditionals_in_colour(name: str) -> None:
-    result = contracts.run(contracts.steps_are_the_conditionals, colour_model(name))
+    result = contracts.run(contracts.sequential_conditionals_agree, colour_model(name))
     assert result.passed, result.detail
 
 

@@ -137,15 +137,19 @@ SAMPLERS: list[tuple[str, dict[str, Any], SamplerConfig]] = [
     (
         "ddpm",
         {"sampler": "ancestral", "variance": "forward"},
-        SamplerConfig(solver="ancestral", steps=7, clamp=True, options={"variance": "forward"}),
+        SamplerConfig(solver="ancestral", sampling_steps=7, clamp=True, options={"variance": "forward"}),
     ),
-    ("ddpm", {"sampler": "ancestral", "variance": "learnt"}, SamplerConfig(solver="ancestral", steps=7, clamp=True)),
-    ("ddim", {"eta": 0.5}, SamplerConfig(solver="ddim", steps=7, clamp=True, options={"eta": 0.5})),
-    ("edm", {}, SamplerConfig(solver="heun", steps=7, spacing="karras")),
-    ("score_sde", {}, SamplerConfig(solver="predictor_corrector", steps=7, clamp=True)),
-    ("flow_matching", {"solver": "euler"}, SamplerConfig(solver="euler", steps=7)),
-    ("ot_cfm", {}, SamplerConfig(solver="heun", steps=7)),
-    ("rectified_flow", {}, SamplerConfig(solver="euler", steps=7)),
+    (
+        "ddpm",
+        {"sampler": "ancestral", "variance": "learnt"},
+        SamplerConfig(solver="ancestral", sampling_steps=7, clamp=True),
+    ),
+    ("ddim", {"eta": 0.5}, SamplerConfig(solver="ddim", sampling_steps=7, clamp=True, options={"eta": 0.5})),
+    ("edm", {}, SamplerConfig(solver="heun", sampling_steps=7, spacing="karras")),
+    ("score_sde", {}, SamplerConfig(solver="predictor_corrector", sampling_steps=7, clamp=True)),
+    ("flow_matching", {"solver": "euler"}, SamplerConfig(solver="euler", sampling_steps=7)),
+    ("ot_cfm", {}, SamplerConfig(solver="heun", sampling_steps=7)),
+    ("rectified_flow", {}, SamplerConfig(solver="euler", sampling_steps=7)),
 ]
 
 
@@ -161,4 +165,6 @@ def test_ncsn_is_sampled_by_langevin_steps_at_its_own_levels() -> None:
     sigma = model.path.sigma(torch.cat([t for _, t, _ in calls]).double())
     torch.testing.assert_close(sigma, torch.tensor([10.0, 10, 1, 1, 0.1, 0.1, 0.1]).double(), rtol=1e-4, atol=0)
     options = {"langevin_steps": 2, "step_size": 0.3}
-    assert model.sampler == SamplerConfig(solver="annealed_langevin", steps=3, spacing="log_snr", options=options)
+    assert model.sampler == SamplerConfig(
+        solver="annealed_langevin", sampling_steps=3, spacing="log_snr", options=options
+    )

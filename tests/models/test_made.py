@@ -51,7 +51,7 @@ def test_every_law_of_the_chain_rule_holds(space: Space, config: dict[str, int])
     for law in (
         contracts.no_dimension_sees_its_future,
         contracts.conditionals_make_the_density,
-        contracts.steps_are_the_conditionals,
+        contracts.sequential_conditionals_agree,
         contracts.density_sums_to_one,
         contracts.samples_follow_density,
     ):

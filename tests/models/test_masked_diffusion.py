@@ -143,10 +143,10 @@ def test_steps_may_be_chosen_at_sampling() -> None:
     parser = argparse.ArgumentParser()
     sampler_options.add_arguments(parser)
     parser.add_argument("--label")
-    assert sampler_options.options(parser.parse_args(["--steps", "2"]), model) == {}
+    assert sampler_options.options(parser.parse_args(["--sampling-steps", "2"]), model) == {}
     assert len(list(model.trajectory(2, seed=0))) == 2
     with pytest.raises(Unsupported, match="takes no --solver"):
-        sampler_options.options(parser.parse_args(["--steps", "2", "--solver", "heun"]), model)
+        sampler_options.options(parser.parse_args(["--sampling-steps", "2", "--solver", "heun"]), model)
 
 
 def test_transformer_and_labels() -> None:

@@ -40,7 +40,7 @@ def test_blocks_are_the_papers_loop(space: Space) -> None:
 )
 def test_steps_are_the_blocks(space: Space) -> None:
     model = contracts.perturbed(NADE(space, NADE.Config(hidden=24)))
-    for law in (contracts.steps_are_the_conditionals, contracts.no_dimension_sees_its_future):
+    for law in (contracts.sequential_conditionals_agree, contracts.no_dimension_sees_its_future):
         result = contracts.run(law, model)
         assert result.passed, result.detail
 

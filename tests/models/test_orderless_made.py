@@ -50,7 +50,7 @@ def test_steps_are_the_outputs_in_each_order(space: Space, config: dict[str, Any
     for places, m in zip(model.places, model.m, strict=True):
         parallel = model.made.outputs(x, None, m, places)
         seen = torch.zeros_like(x)
-        steps = model.made.steps_by(seen, None, m, places)
+        steps = model.made.conditionals_by(seen, None, m, places)
         with torch.no_grad():
             for d, outputs in zip(places.argsort().tolist(), steps, strict=True):
                 assert torch.allclose(outputs, parallel[:, d], atol=1e-5)

@@ -141,7 +141,9 @@ def test_what_is_kept_is_the_whole(space: Space, resolutions: int) -> None:
     pixelcnn = model(space, resolutions, layers=2, condition=Space.categories(3)).double()
     x, y = contracts.some(space, 4), torch.tensor([0, 1, 2, 1])
     parallel, read = to_sequence(pixelcnn.conditionals(x, y), space), torch.zeros_like(x)
-    for i, (dim, outputs) in enumerate(zip(raster_order(space), pixelcnn.steps(read, y), strict=True)):
+    for i, (dim, outputs) in enumerate(
+        zip(raster_order(space), pixelcnn.sequential_conditionals(read, y), strict=True)
+    ):
         assert torch.allclose(outputs, parallel[:, i], atol=1e-10)
         read.view(4, -1)[:, dim] = x.flatten(1)[:, dim]
 

@@ -75,7 +75,7 @@ def test_kept_states_are_the_whole(kind: str, space: Space) -> None:
     x, y = contracts.some(space, 4), torch.tensor([0, 1, 2, 1])
     parallel, read = to_sequence(rnn.conditionals(x, y), space), torch.zeros_like(x)
     with torch.no_grad():
-        for i, (dim, outputs) in enumerate(zip(raster_order(space), rnn.steps(read, y), strict=True)):
+        for i, (dim, outputs) in enumerate(zip(raster_order(space), rnn.sequential_conditionals(read, y), strict=True)):
             assert torch.allclose(outputs, parallel[:, i], atol=1e-10)
             read.view(4, -1)[:, dim] = x.flatten(1)[:, dim]
 

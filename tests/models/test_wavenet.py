@@ -82,7 +82,7 @@ def test_what_is_cached_equals_full_passes(space: Space, components: int) -> Non
     assert torch.allclose(cached.double(), naive.double(), atol=1e-5)
     with torch.no_grad():
         parallel = to_sequence(model.conditionals(cached, y), space)
-        for i, outputs in enumerate(model.steps(cached, y)):
+        for i, outputs in enumerate(model.sequential_conditionals(cached, y)):
             assert torch.allclose(outputs, parallel[:, i], atol=1e-5)
 
 
@@ -94,13 +94,13 @@ def test_a_sample_is_conditional_on_its_label() -> None:
     )
     x = torch.randint(16, (1, 1, 8), dtype=torch.uint8)
     with torch.no_grad():
-        for outputs in (lambda y: model.conditionals(x, y), lambda y: next(iter(model.steps(x, y)))):
+        for outputs in (lambda y: model.conditionals(x, y), lambda y: next(iter(model.sequential_conditionals(x, y)))):
             assert (outputs(torch.tensor([0])) - outputs(torch.tensor([1]))).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("space", [Space.levels((1, 40), 256), Space.continuous((40,))], ids=str)
 def test_queues_hold_what_was_a_dilation_ago(space: Space) -> None:
     model = contracts.perturbed(WaveNet(space, WaveNet.Config(width=8, skip=8, layers=4, cycles=2)))
-    for law in (contracts.steps_are_the_conditionals, contracts.no_dimension_sees_its_future):
+    for law in (contracts.sequential_conditionals_agree, contracts.no_dimension_sees_its_future):
         result = contracts.run(law, model)
         assert result.passed, result.detail

@@ -166,7 +166,7 @@ def test_a_label_moves_every_conditional_and_the_steps_with_it(name: str) -> Non
     parallel, other = (to_sequence(model.conditionals(x, labels), COLOUR) for labels in (y, y.roll(1)))
     assert ((parallel - other).abs().amax(2) > 0).all()
     seen = torch.zeros_like(x)
-    for i, (dim, outputs) in enumerate(zip(raster_order(COLOUR), model.steps(seen, y), strict=True)):
+    for i, (dim, outputs) in enumerate(zip(raster_order(COLOUR), model.sequential_conditionals(seen, y), strict=True)):
         assert torch.allclose(outputs, parallel[:, i], atol=1e-5)  # GPTs keep their angles in float32
         seen.view(3, -1)[:, dim] = x.flatten(1)[:, dim]
 

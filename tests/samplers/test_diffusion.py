@@ -27,7 +27,7 @@ class Normal(nn.Module):
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.space, self.path, self.t_min, self.scaling = space, CosineVP(), 1e-3, Scaling(space)
-        self.config, self.sampler = SimpleNamespace(classes=0), SamplerConfig(steps=20)
+        self.config, self.sampler = SimpleNamespace(classes=0), SamplerConfig(sampling_steps=20)
 
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         assert t.shape == (len(x),)
@@ -42,7 +42,7 @@ PLANE = Normal(Space.continuous((2,), loc=(5.0, -1.0), scale=(2.0, 3.0)))
 @pytest.mark.parametrize("shape", [(2,), (3, 10, 10)])
 def test_sample_k_depends_on_its_seed_alone(solver: str, shape: tuple[int, ...]) -> None:
     """With several draws at once where they are small, and one at a time where they are large."""
-    model, sampler = Normal(Space.continuous(shape)), SamplerConfig(solver=solver, steps=4)
+    model, sampler = Normal(Space.continuous(shape)), SamplerConfig(solver=solver, sampling_steps=4)
     many, few = (sample(model, n, seed=3, sampler=sampler) for n in (9, 2))
     torch.testing.assert_close(many[:2], few)
     assert not torch.allclose(sample(model, 2, seed=4, sampler=sampler), few)
@@ -67,7 +67,7 @@ def test_stochastic_draws_are_standard_and_independent() -> None:
     patched = pytest.MonkeyPatch()
     with patched.context() as patch:
         patch.setitem(SOLVERS, "ddim", SOLVERS["ddim"]._replace(solve=record))  # type: ignore[arg-type]
-        sample(model, 30, seed=0, sampler=SamplerConfig(steps=400))
+        sample(model, 30, seed=0, sampler=SamplerConfig(sampling_steps=400))
     draws = torch.stack(seen).reshape(401, 60)
     assert len(draws.unique()) > 0.999 * draws.numel()  # in float32 some agree
     n = draws.numel()
@@ -87,7 +87,9 @@ def test_states_come_in_the_datas_own_space_and_the_last_is_the_sample() -> None
 
 
 def test_an_adaptive_solver_says_how_many_steps_it_took() -> None:
-    steps = list(trajectory(PLANE, 3, seed=0, sampler=SamplerConfig(solver="adaptive", steps=2, spacing="log_snr")))
+    steps = list(
+        trajectory(PLANE, 3, seed=0, sampler=SamplerConfig(solver="adaptive", sampling_steps=2, spacing="log_snr"))
+    )
     assert len(steps) > 2
     assert [(state.step, state.steps) for state in steps] == [(k, max(k, 2)) for k in range(1, len(steps) + 1)]
 
@@ -119,7 +121,7 @@ def test_predictions_are_clamped_where_asked_and_where_data_has_bounds(
 ) -> None:
     model = Normal(space)
     model.predict = lambda x, t, y=None: certain(3.0, model.path)(x, t[0])  # type: ignore[method-assign]
-    *_, x_0 = states(model, 2, seed=0, sampler=SamplerConfig(steps=3, clamp=clamp))
+    *_, x_0 = states(model, 2, seed=0, sampler=SamplerConfig(sampling_steps=3, clamp=clamp))
     torch.testing.assert_close(x_0, torch.full_like(x_0, 1.0 if bounded and clamp else 3.0))
 
 
@@ -143,7 +145,7 @@ def test_a_solver_gets_the_models_path_the_settings_and_noise_as_strong_as_the_p
         yield x
 
     monkeypatch.setitem(SOLVERS, "edm", SOLVERS["edm"]._replace(solve=record))  # type: ignore[arg-type]
-    sampler = SamplerConfig(solver="edm", steps=9, spacing="quadratic", options={"s_churn": 3.0})
+    sampler = SamplerConfig(solver="edm", sampling_steps=9, spacing="quadratic", options={"s_churn": 3.0})
     mine = object()
     sample(model, 2000, seed=0, sampler=sampler, guide=lambda model, y: mine)
     ((denoise, path, x, grid, options),) = calls
@@ -155,11 +157,13 @@ def test_a_solver_gets_the_models_path_the_settings_and_noise_as_strong_as_the_p
 
 
 def test_settings_left_out() -> None:
-    assert SamplerConfig() == SamplerConfig(solver="ddim", steps=50, spacing="uniform", clamp=False, options={})
+    assert SamplerConfig() == SamplerConfig(
+        solver="ddim", sampling_steps=50, spacing="uniform", clamp=False, options={}
+    )
 
 
 def test_what_cannot_be_solved_is_said_at_once() -> None:
     with pytest.raises(UnknownName, match="did you mean 'heun'"):
         SamplerConfig(solver="huen")
     with pytest.raises(BadInput, match="at least 1 step"):
-        SamplerConfig(steps=0)
+        SamplerConfig(sampling_steps=0)

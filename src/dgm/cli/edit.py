@@ -89,7 +89,9 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 
 def sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=whole(1), default=8, help="results for each example (8)")
-    parser.add_argument("--steps", type=whole(1, MOST_STEPS), default=50, help="from noise to data (50)")
+    parser.add_argument(
+        "--sampling-steps", type=whole(1, MOST_STEPS), default=50, help="sampling steps from noise to data (50)"
+    )
     parser.add_argument("--jump", type=whole(1, MOST_STEPS), default=5, help="how many steps are gone back at once (5)")
     parser.add_argument(
         "--resamplings", type=whole(1, MOST_STEPS), default=5, help="how often each of these steps is taken (5)"
@@ -122,7 +124,12 @@ def deblurring_options(parser: argparse.ArgumentParser) -> None:
 
 
 def coding_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=whole(1, MOST_STEPS), default=100, help="from data to noise, and back (100)")
+    parser.add_argument(
+        "--sampling-steps",
+        type=whole(1, MOST_STEPS),
+        default=100,
+        help="sampling steps from data to noise, and as many back (100)",
+    )
 
 
 def interpolating_options(parser: argparse.ArgumentParser) -> None:
@@ -247,7 +254,10 @@ def encode(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> 
         raise BadInput(f"codes are numbers, got --out {args.out}", "end it in .npz, or see them by `reconstruct`")
     x = examples(args, model.space, about)
     return Edited(
-        "z", inversion.encode(model, x, same_condition(args, len(x)), steps=args.steps, seed=args.seed)[:, None]
+        "z",
+        inversion.encode(model, x, same_condition(args, len(x)), sampling_steps=args.sampling_steps, seed=args.seed)[
+            :, None
+        ],
     )
 
 
@@ -256,8 +266,8 @@ def reconstruct(args: argparse.Namespace, model: Model, about: Mapping[str, Any]
 
     x = examples(args, model.space, about)
     y = same_condition(args, len(x))
-    z = inversion.encode(model, x, y, steps=args.steps, seed=args.seed)
-    again = inversion.decode(model, z, y, steps=args.steps)
+    z = inversion.encode(model, x, y, sampling_steps=args.sampling_steps, seed=args.seed)
+    again = inversion.decode(model, z, y, sampling_steps=args.sampling_steps)
     error = (model.scaling(again) - model.scaling(x)).square().mean().sqrt() / 2
     print(f"root mean squared error of the reconstructions: {error:.4f}, with black 0 and white 1")
     return Edited("x", again[:, None], (x, model.scaling.inverse(z / 2)))  # two standard deviations to black and white
@@ -272,17 +282,17 @@ def interpolate(args: argparse.Namespace, model: Model, about: Mapping[str, Any]
     x = examples(args, model.space, about)
     if len(x) < 2:
         raise BadInput(f"from one image to another needs 2 of them, got {len(x)}", "give more")
-    z = inversion.encode(model, x, same_condition(args, len(x)), steps=args.steps, seed=args.seed)
+    z = inversion.encode(model, x, same_condition(args, len(x)), sampling_steps=args.sampling_steps, seed=args.seed)
     weight, firsts, seconds = torch.linspace(0, 1, args.n), range(0, len(x) - 1, 2), range(1, len(x), 2)
     between = torch.cat([inversion.interpolate(z[k], z[j], weight) for k, j in zip(firsts, seconds, strict=True)])
-    way = inversion.decode(model, between, same_condition(args, len(between)), steps=args.steps)
+    way = inversion.decode(model, between, same_condition(args, len(between)), sampling_steps=args.sampling_steps)
     return Edited("x", way.unflatten(0, (-1, args.n)), (x[:-1:2],), (x[1::2],))
 
 
 def resampling(args: argparse.Namespace) -> Any:
     from dgm.editing.resampling import Resampling
 
-    return Resampling(steps=args.steps, jump=args.jump, resamplings=args.resamplings)
+    return Resampling(sampling_steps=args.sampling_steps, jump=args.jump, resamplings=args.resamplings)
 
 
 def sampled(

@@ -11,7 +11,7 @@ Sampling in steps can be watched, and of a diffusion, score or flow model steere
 
 dgm sample runs/ddpm --out denoising.gif
 dgm sample runs/ddpm -n 6 --show-steps 8 --out denoising.png
-dgm sample runs/ddpm --solver heun --steps 20 --spacing karras --label 7 --guidance 2 --out sevens.png
+dgm sample runs/ddpm --solver heun --sampling-steps 20 --spacing karras --label 7 --guidance 2 --out sevens.png
 
 An autoregressive model goes on from what it is given, the first part of a picture, a text or a sound:
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from dgm.protocols import Model
     from dgm.samplers.diffusion import SamplerConfig
 
-SAMPLER = ("solver", "steps", "spacing", "eta")
+SAMPLER = ("solver", "sampling_steps", "spacing", "eta")
 GUIDANCE = ("guidance", "guidance_interval", "autoguidance")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("diffusion, score and flow models")
     group.add_argument("--solver", help="ddim, ancestral, heun, … (the model's own)")
-    group.add_argument("--steps", type=whole(1, MOST_STEPS), help="of the sampler (the model's own)")
+    group.add_argument("--sampling-steps", type=whole(1, MOST_STEPS), help="number of sampling steps (the model's own)")
     group.add_argument("--spacing", help="of the steps: uniform, quadratic, log_snr or karras (the model's own)")
     group.add_argument("--eta", type=real(0, 1), help="noise of a DDIM step, from 0 to ancestral sampling's 1 (0)")
     group.add_argument(
@@ -49,8 +49,8 @@ def options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     given = [name for name in SAMPLER + GUIDANCE if getattr(args, name) is not None]
     if not given:
         return {}
-    if given == ["steps"] and not has(model, Denoising) and hasattr(model.config, "sampling_steps"):
-        model.config = replace(model.config, sampling_steps=args.steps)
+    if given == ["sampling_steps"] and not has(model, Denoising) and hasattr(model.config, "sampling_steps"):
+        model.config = replace(model.config, sampling_steps=args.sampling_steps)
         return {}
     if not has(model, Denoising):
         wrong = f"{type(model).__name__} undoes no noise and takes no --{given[0].replace('_', '-')}"
@@ -62,7 +62,7 @@ def sampler_config(args: argparse.Namespace, model: Model) -> SamplerConfig:
     """The model's sampler with the given options replaced; another solver starts from its own defaults."""
     from dgm.samplers.solvers import SOLVERS
 
-    chosen = {name: getattr(args, name) for name in ("steps", "spacing") if getattr(args, name) is not None}
+    chosen = {name: getattr(args, name) for name in ("sampling_steps", "spacing") if getattr(args, name) is not None}
     if args.solver not in (None, model.sampler.solver):
         chosen |= {"solver": args.solver, "options": {}}
     found: SamplerConfig = replace(model.sampler, **chosen)

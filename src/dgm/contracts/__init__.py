@@ -15,7 +15,7 @@ from __future__ import annotations
 from dgm.contracts.autoregressive import (
     conditionals_make_the_density,
     no_dimension_sees_its_future,
-    steps_are_the_conditionals,
+    sequential_conditionals_agree,
 )
 from dgm.contracts.codes import code_inverts, log_determinant_is_the_jacobians
 from dgm.contracts.denoising import estimate_integrates_to_one, predictions_lie_on_the_path
@@ -95,9 +95,9 @@ __all__ = [
     "sample_depends_on_its_number_alone",
     "samples_follow_density",
     "samples_lie_in_the_space",
+    "sequential_conditionals_agree",
     "small_models",
     "some",
-    "steps_are_the_conditionals",
     "support",
     "trajectory_ends_in_the_sample",
     "under",

@@ -38,13 +38,13 @@ def conditionals_make_the_density(model: Model) -> str:
 
 
 @torch.no_grad()
-def steps_are_the_conditionals(model: Model) -> str:
+def sequential_conditionals_agree(model: Model) -> str:
     """What is computed one dimension at a time equals what is computed at once."""
     x = some(model.space)
     parallel = to_sequence(model.conditionals(*under(model, x)), model.space)
     seen = torch.zeros_like(x)
-    worst, steps = 0.0, model.steps(*under(model, seen))
-    for i, (dim, outputs) in enumerate(zip(raster_order(model.space), steps, strict=True)):
+    worst, sequential = 0.0, model.sequential_conditionals(*under(model, seen))
+    for i, (dim, outputs) in enumerate(zip(raster_order(model.space), sequential, strict=True)):
         worst = max(worst, float(((outputs - parallel[:, i]).abs() / (1 + parallel[:, i].abs())).max()))
         seen.view(len(x), -1)[:, dim] = x.flatten(1)[:, dim]
     return require(worst < 1e-4, f"largest relative difference {worst:.2g}")

@@ -17,7 +17,7 @@ def estimate_integrates_to_one(model: Model) -> str:
     if model.space.shape != (2,) or model.space.bounds is not None:
         raise Skipped("the law is looked at in the plane alone")
     # the ODE whose density it is: a solver with noise has another law where the score is no density's own
-    ode = SamplerConfig(solver="heun", steps=50)
+    ode = SamplerConfig(solver="heun", sampling_steps=50)
     denoises = has(model, Denoising)
     labelled = under(model, 300)
     x = diffusion.sample(model, *labelled, seed=0, sampler=ode) if denoises else model.sample(*labelled, seed=0)

@@ -13,7 +13,7 @@ from dgm import registry
 from dgm.contracts.autoregressive import (
     conditionals_make_the_density,
     no_dimension_sees_its_future,
-    steps_are_the_conditionals,
+    sequential_conditionals_agree,
 )
 from dgm.contracts.codes import code_inverts, log_determinant_is_the_jacobians
 from dgm.contracts.denoising import estimate_integrates_to_one, predictions_lie_on_the_path
@@ -70,7 +70,7 @@ LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
     samples_follow_density: (ExactLikelihood, Samplable),
     no_dimension_sees_its_future: (Autoregressive,),
     conditionals_make_the_density: (Autoregressive, ExactLikelihood),
-    steps_are_the_conditionals: (Autoregressive,),
+    sequential_conditionals_agree: (Autoregressive,),
     estimate_integrates_to_one: (EstimatedLikelihood,),
     estimate_is_below: (EstimatedLikelihood,),
     predictions_lie_on_the_path: (Denoising,),

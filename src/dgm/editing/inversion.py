@@ -29,7 +29,7 @@ EARLIEST = 1e-4  # of networks that know t = 0 too
 SHARE = 1 / 8  # of the gap between two levels: less than the density takes, for an image that is to come back
 
 
-def encode(model: Model, x: Batch, y: Labels | None = None, *, steps: int = STEPS, seed: Seed = 0) -> Tensor:
+def encode(model: Model, x: Batch, y: Labels | None = None, *, sampling_steps: int = STEPS, seed: Seed = 0) -> Tensor:
     """(n, *shape), about N(0, I) where the model is a good one.
 
     Args:
@@ -37,15 +37,15 @@ def encode(model: Model, x: Batch, y: Labels | None = None, *, steps: int = STEP
         y: (n,) labels; None asks for none, of any model.
         seed: Of the little noise that images get.
     """
-    draw, grid = streams(len(x), seed, model.scaling.loc.device), _times(model, steps)
+    draw, grid = streams(len(x), seed, model.scaling.loc.device), _times(model, sampling_steps)
     x_0 = model.scaling(x.to(draw.device))
     x_t = model.path.corrupt(x_0, draw.normal(model.space.shape).to(x_0), grid[0].to(x_0))
     return _last(model, x_t, y, grid) / _noise(model)
 
 
-def decode(model: Model, z: Tensor, y: Labels | None = None, *, steps: int = STEPS) -> Batch:
+def decode(model: Model, z: Tensor, y: Labels | None = None, *, sampling_steps: int = STEPS) -> Batch:
     """What a code is the code of, in the data's own space."""
-    grid = _times(model, steps).flip(0)
+    grid = _times(model, sampling_steps).flip(0)
     x_1 = z.to(model.scaling.loc) * _noise(model)
     return model.scaling.inverse(_last(model, x_1, y, torch.cat([grid, grid.new_zeros(1)])))
 
@@ -70,10 +70,10 @@ def interpolate(z: Tensor, other: Tensor, weight: Tensor) -> Tensor:
     return (((1 - w) * theta).sin() * z + (w * theta).sin() * other) / theta.sin()
 
 
-def _times(model: Model, steps: int) -> Tensor:
-    """(steps + 1,), rising from t_0."""
+def _times(model: Model, sampling_steps: int) -> Tensor:
+    """(sampling_steps + 1,), rising from t_0."""
     first = max(float(flow_density.first_time(model, SHARE)), EARLIEST)
-    return torch.linspace(first**0.5, 1, steps + 1, dtype=torch.float64).square().to(model.scaling.loc.device)
+    return torch.linspace(first**0.5, 1, sampling_steps + 1, dtype=torch.float64).square().to(model.scaling.loc.device)
 
 
 def _noise(model: Model) -> float:

@@ -20,21 +20,21 @@ class Resampling:
     """How many steps there are, and which are taken again.
 
     Args:
-        steps: From noise to data.
+        sampling_steps: Steps from noise to data.
         jump: How many steps are gone back at once.
         resamplings: How often each stretch of ``jump`` steps is taken; 1 never goes back.
 
     Example:
-        >>> list(Resampling(steps=3, jump=2, resamplings=2).walk())
+        >>> list(Resampling(sampling_steps=3, jump=2, resamplings=2).walk())
         [(0, 1), (1, 2), (2, 0), (0, 1), (1, 2), (2, 3)]
     """
 
-    steps: int = 50
+    sampling_steps: int = 50
     jump: int = 5
     resamplings: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("steps", "jump", "resamplings"):
+        for name in ("sampling_steps", "jump", "resamplings"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1, got {getattr(self, name)}", "give more")
 
@@ -44,11 +44,11 @@ class Resampling:
         Args:
             clear: The last step from which it goes back; None for any but the last of all.
         """
-        for first in range(0, self.steps - 1, self.jump):
-            last = min(first + self.jump, self.steps - 1)
+        for first in range(0, self.sampling_steps - 1, self.jump):
+            last = min(first + self.jump, self.sampling_steps - 1)
             again = clear is None or last <= clear
             for k in range(self.resamplings if again else 1):
                 yield from ((step, step + 1) for step in range(first, last))
                 if again and k < self.resamplings - 1:
                     yield last, first
-        yield self.steps - 1, self.steps
+        yield self.sampling_steps - 1, self.sampling_steps

@@ -110,9 +110,11 @@ def walk(
         enough: alpha / sigma from which on it goes back no more; None for always.
     """
     path = model.path
-    grid = times(path, resampling.steps, t_min=model.t_min)
+    grid = times(path, resampling.sampling_steps, t_min=model.t_min)
     x = path.sigma(grid[0]) * noise()
-    clear = resampling.steps if enough is None else int((path.half_log_snr(grid) <= math.log(enough)).sum()) - 1
+    clear = (
+        resampling.sampling_steps if enough is None else int((path.half_log_snr(grid) <= math.log(enough)).sum()) - 1
+    )
     grid, moves = grid.to(x), list(resampling.walk(clear))
     for k, (here, there) in enumerate(moves, 1):
         t, s = grid[here], grid[there]

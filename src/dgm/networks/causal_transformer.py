@@ -149,7 +149,7 @@ class NextToken(nn.Module):
             h = h + self.positions.weight[: h.shape[1]]
         return self.head(self.body(h)[:, self.prefix - 1 :])
 
-    def steps(self, s: Tensor, order: list[int], y: Tensor | None) -> Iterator[Tensor]:
+    def sequential_conditionals(self, s: Tensor, order: list[int], y: Tensor | None) -> Iterator[Tensor]:
         """The same position by position, (B, outputs) each; ``s`` is filled in ``order`` between them."""
         cache = self.body.cache(len(s))
 

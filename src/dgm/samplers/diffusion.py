@@ -31,7 +31,7 @@ class SamplerConfig:
     """
 
     solver: str = "ddim"
-    steps: int = 50
+    sampling_steps: int = 50
     spacing: Spacing = "uniform"
     clamp: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -41,8 +41,8 @@ class SamplerConfig:
             raise UnknownName.of("solver", self.solver, SOLVERS)
         if self.spacing not in SPACINGS:
             raise UnknownName.of("spacing", self.spacing, SPACINGS)
-        if self.steps < 1:
-            raise BadInput(f"a sampler needs at least 1 step, got {self.steps}", "give more")
+        if self.sampling_steps < 1:
+            raise BadInput(f"a sampler needs at least 1 step, got {self.sampling_steps}", "give more")
 
 
 def denoiser(model: Model, y: Labels | None) -> Denoise:
@@ -82,7 +82,7 @@ def trajectory(
     sampler = sampler or model.sampler
     for step, x in enumerate(states(model, n, y, seed=seed, sampler=sampler, guide=guide), 1):
         # an adaptive solver takes as many as it needs
-        yield State(model.scaling.inverse(x), step, max(step, sampler.steps))
+        yield State(model.scaling.inverse(x), step, max(step, sampler.sampling_steps))
 
 
 @evaluated
@@ -113,6 +113,6 @@ def states(
     denoise = guide(model, y)
     if sampler.clamp and (model.space.discrete or model.space.bounds):
         denoise = clamped(denoise, model.path)
-    grid = times(model.path, sampler.steps, sampler.spacing, t_min=model.t_min).to(loc)
+    grid = times(model.path, sampler.sampling_steps, sampler.spacing, t_min=model.t_min).to(loc)
     x_1 = model.path.sigma(grid[0]) * noise()
     yield from SOLVERS[sampler.solver].solve(denoise, model.path, x_1, grid, noise, **sampler.options)

@@ -93,8 +93,8 @@ def filled(
 ) -> Iterator[State]:
     """Fills ``x`` dimension by dimension. It was made outside, so that it can be trained on afterwards."""
     flat, order = x.view(len(x), -1), raster_order(model.space)
-    steps = model.steps(x, y) if cached else naive_steps(model, x, y)
-    for i, outputs in enumerate(steps):
+    conditionals = model.sequential_conditionals(x, y) if cached else naive_conditionals(model, x, y)
+    for i, outputs in enumerate(conditionals):
         if i >= observed:
             flat[:, order[i]] = draw(model, outputs, u[:, i], order[i], decoding)
         yield State(x, i + 1, len(order))
@@ -107,8 +107,8 @@ def sample(model: Model, n: int, y: Labels | None = None, *, seed: Seed = None) 
     return x
 
 
-def naive_steps(model: Model, x: Batch, y: Labels | None) -> Iterator[Tensor]:
-    """`Autoregressive.steps` of any model, at the cost of all conditionals at each."""
+def naive_conditionals(model: Model, x: Batch, y: Labels | None) -> Iterator[Tensor]:
+    """`Autoregressive.sequential_conditionals` of any model, at the cost of all conditionals at each."""
     for i in range(model.space.dim):
         yield to_sequence(model.conditionals(x, y), model.space)[:, i]
 

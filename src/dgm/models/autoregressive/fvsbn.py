@@ -67,7 +67,7 @@ class FVSBN(ChainRule):
         outputs = linear(seen, self.weight * self.mask) + self.first(len(x), y)
         return from_sequence(outputs.unflatten(1, (self.space.dim, -1)), self.space)
 
-    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
+    def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Keeps every dimension's sum so far, and adds to it what each new value weighs."""
         k, v, weight = self.observed.outputs, self.features.width, self.weight.mT.contiguous()
         sums, flat = self.first(len(x), y).contiguous(), x.view(len(x), -1)

@@ -77,7 +77,7 @@ class GatedPixelCNN(ChainRule):
         outputs = self.output(relu(self.hidden(relu(h))))
         return outputs.unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
-    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
+    def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """The vertical stack is computed a row at a time, the horizontal one a pixel at a time."""
         y, cursor, (channels, height, width) = self.embedded(y), Cursor(), self.space.shape
         copies: list[Any] = [cached(self, kind, len(x), (height, width), cursor) for kind in (RowConv, PixelConv)]

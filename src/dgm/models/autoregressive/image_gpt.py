@@ -75,7 +75,7 @@ class ImageGPT(ChainRule):
         logits = self.network(to_sequence(x, self.space), self.checked(y))
         return from_sequence(logits, self.space)
 
-    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
+    def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Keys and values of what was read are kept."""
         y = self.checked(y)
-        return self.network.steps(x.view(len(x), -1), raster_order(self.space), y)
+        return self.network.sequential_conditionals(x.view(len(x), -1), raster_order(self.space), y)

@@ -146,8 +146,8 @@ class MADE(ChainRule):
         parts = (log_w + logits.log_softmax(-1), mu, log_s)
         return torch.cat([part.movedim(0, -2).flatten(-2) for part in parts], -1)
 
-    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        networks = [self.steps_by(x, y, m, self.places()) for m in self.m]
+    def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
+        networks = [self.conditionals_by(x, y, m, self.places()) for m in self.m]
         if len(networks) == 1:
             yield from networks[0]
             return
@@ -156,7 +156,7 @@ class MADE(ChainRule):
             yield self.mixed(outputs, log_w.log_softmax(0))
             log_w = log_w + self.each.log_prob(outputs, flat[:, dim].expand(len(networks), -1), dim)
 
-    def steps_by(self, x: Batch, y: Conditions | None, m: Tensor, places: Tensor) -> Iterator[Tensor]:
+    def conditionals_by(self, x: Batch, y: Conditions | None, m: Tensor, places: Tensor) -> Iterator[Tensor]:
         """`outputs` a dimension at a time, in the order that ``places`` gives.
 
         Every hidden unit is computed once, as soon as the last dimension that it may see is known.

@@ -72,7 +72,7 @@ class NADE(ChainRule):
             read = Outputs.apply(seen, self.first(len(x), y), self.W, self.V, self.rho, size) + self.b[:, None]
         return from_sequence(read.transpose(0, 1), self.space)
 
-    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
+    def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Keeps the sum c + W x over what was read."""
         a, flat = self.first(len(x), y), x.view(len(x), -1)
         for i, dim in enumerate(raster_order(self.space)):

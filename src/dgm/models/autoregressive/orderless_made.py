@@ -107,7 +107,7 @@ class OrderlessMADE(nn.Module):
         groups = [(order, torch.where(k == order)[0]) for order in k.unique().tolist()]
         parts = [x[rows] for _, rows in groups]
         walks = [
-            self.made.steps_by(part, None if y is None else y[rows], self.m[order], self.places[order])
+            self.made.conditionals_by(part, None if y is None else y[rows], self.m[order], self.places[order])
             for part, (order, rows) in zip(parts, groups, strict=True)
         ]
         orders = self.places.argsort(1).tolist()

@@ -64,7 +64,7 @@ class PixelCNN(ChainRule):
         outputs = self.network(self.scaling(x), self.checked(y))
         return outputs.unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
-    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
+    def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Every layer remembers its features of the pixels that were read, and computes those of one more."""
         y, cursor, (channels, height, width) = self.checked(y), Cursor(), self.space.shape
         network: Any = cached(self.network, PixelConv, len(x), (height, width), cursor)

@@ -90,7 +90,7 @@ class PixelCNNPP(ChainRule):
         h = self.pixels(self.inputs(x), y, above.__getitem__, {})
         return torch.stack(list(self.tied(self.output(elu(h)).movedim(1, -1), x)), 1)
 
-    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
+    def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """One stream goes row by row, the other pixel by pixel, each resolution where it has new inputs."""
         y, cursor, above = self.numbers(y), Cursor(), dict[str, Tensor]()
         _, height, width = self.space.shape

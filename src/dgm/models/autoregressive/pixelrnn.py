@@ -79,7 +79,7 @@ class PixelRNN(ChainRule):
             h = h + up(lstm(h))
         return self.left(h).unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
-    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
+    def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Every layer keeps the states that later pixels start from."""
         y, cursor, (channels, height, width) = self.checked(y), Cursor(), self.space.shape
         network: Any = cached(self, PixelConv, len(x), (height, width), cursor)

@@ -88,7 +88,7 @@ class WaveNet(ChainRule):
             stream = layer(stream, h, past, y)
         return from_sequence(self.left(stream[..., self.config.width :]), self.space)
 
-    def steps(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
+    def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Each layer keeps what it saw, for as long as its dilation; what skips to the end is one product."""
         y, flat, width = self.embedded(y), x.view(len(x), -1), self.config.width
         cells = [Cell(layer, len(x), width, y) for layer in self.layers]

@@ -64,7 +64,7 @@ class DDIM(nn.Module):
         self.ddpm = DDPM(space, DDPM.Config(**shared))
         self.scaling, self.path, self.t_min = self.ddpm.scaling, self.ddpm.path, self.ddpm.t_min
         options = {"eta": config.eta}
-        self.sampler = SamplerConfig(solver="ddim", steps=config.sampling_steps, clamp=True, options=options)
+        self.sampler = SamplerConfig(solver="ddim", sampling_steps=config.sampling_steps, clamp=True, options=options)
         self.estimate_method = self.ddpm.estimate_method
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -74,7 +74,9 @@ class DDPM(nn.Module):
         outputs = space.shape[0] * (2 if config.variance == "learnt" else 1)
         self.network = Denoiser(space.shape, outputs=outputs, width=config.width, classes=config.classes)
         options = {} if config.sampler == "ddim" or config.variance == "learnt" else {"variance": config.variance}
-        self.sampler = SamplerConfig(solver=config.sampler, steps=config.sampling_steps, clamp=True, options=options)
+        self.sampler = SamplerConfig(
+            solver=config.sampler, sampling_steps=config.sampling_steps, clamp=True, options=options
+        )
         self.estimate_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

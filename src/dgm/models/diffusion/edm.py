@@ -65,7 +65,7 @@ class EDM(nn.Module):
         self.path = LinearVE(SIGMA_MAX)
         self.sigma_data = 0.5 if space.discrete or space.bounds else 1.0  # of images in [-1, 1], as in the paper
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
-        self.sampler = SamplerConfig(solver="heun", steps=config.sampling_steps, spacing="karras")
+        self.sampler = SamplerConfig(solver="heun", sampling_steps=config.sampling_steps, spacing="karras")
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

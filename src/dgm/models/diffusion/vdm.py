@@ -74,7 +74,7 @@ class VDM(nn.Module):
             width=config.width,
             classes=config.classes,
         )
-        self.sampler = SamplerConfig(solver="ancestral", steps=config.sampling_steps)
+        self.sampler = SamplerConfig(solver="ancestral", sampling_steps=config.sampling_steps)
         self.estimate_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

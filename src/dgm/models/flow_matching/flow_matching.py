@@ -65,7 +65,7 @@ class FlowMatching(nn.Module):
         self.path = PATHS[config.path]()
         self.t_min = 0.0 if config.path == "straight" else 1e-3  # where the other's velocity has no bound
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
-        self.sampler = SamplerConfig(solver=config.solver, steps=config.sampling_steps)
+        self.sampler = SamplerConfig(solver=config.solver, sampling_steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -72,7 +72,7 @@ class MeanFlow(nn.Module):
         self.space, self.config = space, config
         self.scaling = Scaling(space)
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes, times=2)
-        self.sampler = SamplerConfig(solver="heun", steps=30)
+        self.sampler = SamplerConfig(solver="heun", sampling_steps=30)
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

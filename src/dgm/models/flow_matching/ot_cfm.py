@@ -63,7 +63,7 @@ class OTCFM(nn.Module):
         self.space, self.config = space, config
         self.matching = FlowMatching(space, FlowMatching.Config(width=config.width, classes=config.classes))
         self.scaling, self.path, self.t_min = self.matching.scaling, self.matching.path, self.matching.t_min
-        self.sampler = SamplerConfig(solver="heun", steps=config.sampling_steps)
+        self.sampler = SamplerConfig(solver="heun", sampling_steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -74,7 +74,7 @@ class RectifiedFlow(nn.Module):
         self.teacher = copy.deepcopy(self.matching.network).requires_grad_(False)
         self.register_buffer("step", torch.tensor(0))
         self.scaling, self.path, self.t_min = self.matching.scaling, self.matching.path, self.matching.t_min
-        self.sampler = SamplerConfig(solver="euler", steps=config.sampling_steps)
+        self.sampler = SamplerConfig(solver="euler", sampling_steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -76,7 +76,7 @@ class NCSN(nn.Module):
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
         options = {"langevin_steps": config.langevin_steps, "step_size": config.step_size}
         self.sampler = SamplerConfig(
-            solver="annealed_langevin", steps=config.noise_scales, spacing="log_snr", options=options
+            solver="annealed_langevin", sampling_steps=config.noise_scales, spacing="log_snr", options=options
         )
         self.likelihood_method = flow_density.method(self)
 

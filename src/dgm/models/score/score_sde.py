@@ -83,7 +83,7 @@ class ScoreSDE(nn.Module):
         self.path = paths[config.path]()
         self.t_min = 1e-5 if config.path == "ve" else 1e-3
         self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
-        self.sampler = SamplerConfig(solver="predictor_corrector", steps=config.sampling_steps, clamp=True)
+        self.sampler = SamplerConfig(solver="predictor_corrector", sampling_steps=config.sampling_steps, clamp=True)
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:

@@ -12,7 +12,7 @@ from jaxtyping import install_import_hook
 # from here on every call of these packages checks shapes and types against its annotations
 install_import_hook(
     ["dgm.models", "dgm.likelihood", "dgm.distributions", "dgm.networks", "dgm.samplers", "dgm.transforms"],
-    "beartype.beartype",
+    "checked_calls.checked",
 )
 
 torch.set_num_threads(1)

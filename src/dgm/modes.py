@@ -12,14 +12,15 @@ from itertools import chain
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import nn
+
+from dgm.protocols import Module
 
 S = TypeVar("S")
 T = TypeVar("T", bound=Callable[..., Any])
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: Module) -> Iterator[None]:
     """``model`` in evaluation mode inside; afterwards each of its modules is in its own mode again."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -37,7 +38,7 @@ def evaluated(method: T) -> T:
     """
 
     @functools.wraps(method)
-    def in_evaluation(model: nn.Module, *args: Any, **options: Any) -> Any:
+    def in_evaluation(model: Module, *args: Any, **options: Any) -> Any:
         with evaluating(model):
             found = method(model, *args, **options)
         return each_evaluated(model, found) if isinstance(found, Iterator) else found
@@ -45,7 +46,7 @@ def evaluated(method: T) -> T:
     return cast(T, in_evaluation)
 
 
-def each_evaluated(model: nn.Module, steps: Iterator[S]) -> Iterator[S]:
+def each_evaluated(model: Module, steps: Iterator[S]) -> Iterator[S]:
     end = object()
     while True:
         with evaluating(model):
@@ -55,6 +56,6 @@ def each_evaluated(model: nn.Module, steps: Iterator[S]) -> Iterator[S]:
         yield cast(S, step)
 
 
-def device_of(model: nn.Module) -> torch.device:
+def device_of(model: Module) -> torch.device:
     """Where the model's parameters are, or its buffers where it has none."""
     return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device

@@ -31,12 +31,14 @@ prior of its codes. It is built as ``Composite(space, config, condition, **parts
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
+import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.seeds import Seed
+from dgm.space import Space
 
 Batch: TypeAlias = Shaped[Tensor, "batch *shape"]
 PerExample: TypeAlias = Float[Tensor, "batch"]
@@ -56,9 +58,32 @@ class PartlyHidden(NamedTuple):
     hidden: Tensor
 
 
-# An nn.Module that keeps ``space`` and ``config``. Python's types have no intersection, and nn.Module's own
-# __getattr__ makes every attribute a Tensor or a Module, so the checker is told nothing rather than a falsehood.
-Model: TypeAlias = Any
+class Module(Protocol):
+    """What is used of an `torch.nn.Module`. As that does, the type leaves open what else there is by a name."""
+
+    training: bool
+
+    def train(self, mode: bool = True) -> Self: ...
+    def eval(self) -> Self: ...
+    def to(self, device: torch.device | str) -> Self: ...
+    def zero_grad(self, set_to_none: bool = True) -> None: ...
+    def modules(self) -> Iterator[nn.Module]: ...
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any: ...
+    def __getattr__(self, name: str) -> Any: ...
+    def __setattr__(self, name: str, value: Any) -> None: ...
+
+
+class Model(Module, Protocol):
+    """A module of one space. Which of the capabilities below it has besides is for `has` to ask."""
+
+    def __init__(self, space: Space, config: Any, *condition: Space | None, **parts: Model) -> None: ...
+    @property
+    def space(self) -> Space: ...
+    @property
+    def config(self) -> Any: ...
 
 
 def loss_unit(model: Model) -> str:

@@ -166,7 +166,7 @@ def create(name: str, space: Space, condition: Space | None = None, **config: An
     return _made(model_class(name), name, space, condition, config)
 
 
-def _made(cls: type[Model], name: str, space: Space, condition: Space | None, config: Mapping[str, Any]) -> Model:
+def _made(cls: type[Any], name: str, space: Space, condition: Space | None, config: Mapping[str, Any]) -> Model:
     """The model, which keeps its condition."""
     from dgm.networks.conditions import Marginal
     from dgm.protocols import nested
@@ -195,7 +195,7 @@ def _made(cls: type[Model], name: str, space: Space, condition: Space | None, co
     return model
 
 
-def _of_kind(cls: type[Model], name: str, space: Space, condition: Space | None, config: Mapping[str, Any]) -> Model:
+def _of_kind(cls: type[Any], name: str, space: Space, condition: Space | None, config: Mapping[str, Any]) -> Model:
     chosen = settings.build(cls.Config, config, what=name)
     kinds = getattr(cls, "spaces", {space.kind} - {"record"})
     given = () if condition is None or not hasattr(cls, "conditions") else (condition,)
@@ -240,7 +240,8 @@ def from_description(description: Mapping[str, Any], *own: type[Model]) -> Model
         own: Classes that the description may name besides those of `dgm models`; see `class_in_file`.
     """
     name, space = description["name"], Space.from_json(description["space"])
-    cls, config = class_in_file(name, own), description["config"]
+    cls: type[Any] = class_in_file(name, own)
+    config = description["config"]
     condition = Space.from_json(description["condition"]) if "condition" in description else None
     if "parts" not in description:
         return _made(cls, name, space, condition, config)

@@ -59,7 +59,8 @@ def listed() -> list[dict[str, Any]]:
 def settings_of(name: str) -> list[dict[str, Any]]:
     """A row a setting of the model's Config."""
     rows = []
-    for field in dataclasses.fields(model_class(name).Config):
+    cls: type[Any] = model_class(name)
+    for field in dataclasses.fields(cls.Config):
         low, high = field.metadata.get("low"), field.metadata.get("high")
         bounds = f"{'' if low is None else low} … {'' if high is None else high}" if (low, high) != (None, None) else ""
         text = field.metadata.get("help", "")

@@ -50,7 +50,8 @@ def options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     if not given:
         return {}
     if given == ["sampling_steps"] and not has(model, Denoising) and hasattr(model.config, "sampling_steps"):
-        model.config = replace(model.config, sampling_steps=args.sampling_steps)
+        configured: Any = model
+        configured.config = replace(model.config, sampling_steps=args.sampling_steps)
         return {}
     if not has(model, Denoising):
         wrong = f"{type(model).__name__} undoes no noise and takes no --{given[0].replace('_', '-')}"

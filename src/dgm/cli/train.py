@@ -136,7 +136,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, type
     if name is not None:
         from dgm.registry import class_in_file
 
-        cls = own.model_class(name) if typed else class_in_file(name)
+        cls: type[Any] = own.model_class(name) if typed else class_in_file(name)
         overrides = getattr(cls, "defaults", {})
         add_settings(parser, cls.Config, "model.", {})
         for player in getattr(cls, "players", ()):

@@ -48,7 +48,7 @@ def density_sums_to_one(model: Model) -> str:
 
 def clamped_share(model: Model, n: int = 4000) -> tuple[float, float]:
     """The share of samples on the bounds of the space, and its standard error; 0 of a model that draws none."""
-    low, high = model.space.bounds
+    low, high = model.space.bounds or (-math.inf, math.inf)
     if not has(model, Samplable):
         return 0.0, 0.0
     x = model.sample(*under(model, n), seed=1)

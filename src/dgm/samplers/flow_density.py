@@ -49,7 +49,7 @@ def log_prob(model: Model, x: Batch, y: Labels | None = None, *, tolerance: floa
     if space.discrete:
         alpha, sigma = path.alpha(t_0), path.sigma(t_0)
         x_t = alpha * x_0 + sigma * torch.randn_like(x_0)
-        decoded = discrete_decoder.log_prob(x, x_t, alpha, sigma, space.values).flatten(1).sum(1)
+        decoded = discrete_decoder.log_prob(x, x_t, alpha, sigma, space.values or 0).flatten(1).sum(1)
         gained = gained + decoded + space.dim * (0.5 * math.log(2 * math.pi * math.e) + sigma.log())
     else:
         x_t = x_0
@@ -69,7 +69,7 @@ def first_time(model: Model, share: float = FINE) -> Tensor:
     t_min = torch.tensor(model.t_min, dtype=torch.float64)
     if not model.space.discrete:
         return t_min
-    noise = torch.tensor(share * 2 / (model.space.values - 1), dtype=torch.float64)
+    noise = torch.tensor(share * 2 / ((model.space.values or 0) - 1), dtype=torch.float64)
     return torch.maximum(model.path.time_of(-noise.log()), t_min)
 
 

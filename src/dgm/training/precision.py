@@ -65,9 +65,10 @@ class PlayerLosses:
             yield pair
 
 
-def module_of(model: Model, player: str) -> torch.nn.Module:
+def module_of(model: Any, player: str) -> torch.nn.Module:
     """The submodule of a game's player; the model itself where it is the only one."""
-    return model if player == "model" else model.get_submodule(player)
+    found: torch.nn.Module = model if player == "model" else model.get_submodule(player)
+    return found
 
 
 def loss_of(model: Model) -> Callable[..., Any]:

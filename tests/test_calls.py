@@ -67,7 +67,8 @@ def test_a_table_is_what_its_file_would_be(tmp_path: Path) -> None:
     columns = {"a": ROWS[:, 0], "b": ROWS[:, 1]}
     for table in (pyarrow.table(columns), Frame(columns)):
         found = dgm.data.load(table, seed=5)
-        assert (found.space, found.columns) == (expected.space, ("a", "b"))
+        assert (found.space, found.columns) == (expected.space, expected.columns)
+        assert [column.name for column in found.columns] == ["a", "b"]
         assert torch.equal(found.train.x, expected.train.x)
 
 

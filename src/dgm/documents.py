@@ -55,6 +55,13 @@ class ConditionPart(TypedDict):
     sha256: NotRequired[str]
 
 
+class ColumnPart(TypedDict):
+    name: str
+    type: Literal["real", "integer", "category", "boolean", "date"]
+    offset: NotRequired[int]
+    values: NotRequired[list[str]]
+
+
 class DataPart(TypedDict):
     name: str
     options: dict[str, int | float | str | None]
@@ -62,7 +69,7 @@ class DataPart(TypedDict):
     split: NotRequired[str]
     condition: NotRequired[ConditionPart]
     label_shares: NotRequired[list[float]]
-    columns: NotRequired[list[str]]
+    columns: NotRequired[list[ColumnPart]]
     alphabet: NotRequired[str]
     rate: NotRequired[int]
     palette: NotRequired[str]

@@ -34,6 +34,7 @@ from torch import Tensor
 from dgm import data, documents, memory, registry
 from dgm.condition import Names
 from dgm.data import Dataset
+from dgm.data.columns import Column
 from dgm.data.dataset import fingerprint
 from dgm.data.memory import ARRAY, TABLE
 from dgm.documents import read as read_json
@@ -276,7 +277,7 @@ def fitting(about: Mapping[str, Any], space: Space, condition: Space | None, whe
         "alphabet has fewer characters than the space has values": letters and len(letters) < (space.values or 0),
         "palette has fewer colours than the space has values": colours and len(colours) < 6 * (space.values or 0),
         "palette is not in hexadecimal digits": colours.strip("0123456789abcdef") or len(colours) % 6,
-        "columns are not as many as the space's dimensions": len(about.get("columns", [])) not in (0, space.dim),
+        "columns are not those of the space": not fits_columns(about.get("columns", []), space),
         "label_shares are below 0": min(about.get("label_shares", []), default=0) < 0,
         "rate is not from 0 to 1,000,000": not 0 <= about.get("rate", 0) <= 1_000_000,
         "options say what is read": about["options"].keys() & {"name", "root"},
@@ -292,6 +293,16 @@ def fitting(about: Mapping[str, Any], space: Space, condition: Space | None, whe
                 raise BadInput("it is another than the model's", "mend one of the two")
             if not Names.from_json(about["condition"]["names"]).fit(of_y):
                 raise BadInput("its names are not as many as its values or dimensions", "mend them")
+
+
+def fits_columns(described: list[dict[str, Any]], space: Space) -> bool:
+    """Whether there is a column of the right type for each of the space's, or none at all."""
+    columns = [Column.from_json(document) for document in described]
+    if space.kind != "record" or not columns:
+        return len(columns) in (0, space.dim) and all(column.type == "real" for column in columns)
+    return len(columns) == len(space.parts) and all(
+        column.name == name and column.fits(part) for column, (name, part) in zip(columns, space.parts, strict=True)
+    )
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dgm import Space
+from dgm.data.columns import Column
 from dgm.errors import Unsupported
 from dgm.report.pictures import SEPARATOR, grid, save_animation, scatter, strip
 
@@ -91,7 +92,11 @@ def test_every_column_has_its_name_its_units_and_the_data_behind():
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(400, 11, generator=generator) * torch.logspace(-3, 4, 11)
     names = [f"column {k}" for k in range(11)]
-    axes = [a for a in drawn_axes(real * 1.2, Space.continuous((11,)), real, names) if a.axison]
+    axes = [
+        a
+        for a in drawn_axes(real * 1.2, Space.continuous((11,)), real, [Column(name=name) for name in names])
+        if a.axison
+    ]
     assert [a.get_title() for a in axes] == names
     for k, a in enumerate(axes):
         behind, line = a.patches[:-1], a.patches[-1]
@@ -117,7 +122,7 @@ def test_columns_beyond_the_shown_ones_are_counted_in_words(monkeypatch):
 
 def test_a_plane_has_axes_with_names_and_the_data_behind():
     real = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
-    (axes,) = drawn_axes(real + 0.1, Space.continuous((2,)), real, ["$\\frac$", "b"])
+    (axes,) = drawn_axes(real + 0.1, Space.continuous((2,)), real, [Column(name=name) for name in ("$\\frac$", "b")])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("$\\frac$", "b")
     behind, points = axes.collections
     assert torch.allclose(torch.from_numpy(behind.get_offsets().data).float(), real)
@@ -126,7 +131,10 @@ def test_a_plane_has_axes_with_names_and_the_data_behind():
 
 @pytest.mark.parametrize("name", ["$\\frac$", "a_b^c {", "\u5b57\u8a9e", "x" * 300])
 def test_any_name_of_a_column_can_be_drawn(name):
-    assert scatter(torch.zeros(5, 3), Space.continuous((3,)), None, [name, "b", "c"]).width > 0
+    assert (
+        scatter(torch.zeros(5, 3), Space.continuous((3,)), None, [Column(name=text) for text in (name, "b", "c")]).width
+        > 0
+    )
 
 
 def test_texts_stand_under_one_another() -> None:

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from dgm.cli import out as output
 from dgm.cli import own
+from dgm.cli.data import add_types
 from dgm.cli.terminal import Progress, Stdout
 from dgm.cli.values import whole
 from dgm.errors import BadInput, DgmError, Interrupted, Unsupported, one_line
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models", default=",".join(ONE_OF_EACH_FAMILY), help="names with commas between (one of each family)"
     )
     parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or a file (digits)")
+    add_types(parser)
     parser.add_argument("--budget", default="25s", help="time to train each model, such as 25s or 5m (25s)")
     parser.add_argument("--seeds", type=whole(1, MOST_SEEDS), default=1, help="trainings of each model (1)")
     parser.add_argument(
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_bad(names)
     from dgm import data
 
-    dataset = data.load(args.data)
+    dataset = data.load(args.data, **({} if args.types is None else {"types": args.types}))
     out = output.place(f"compare/{Path(args.data).stem}" if args.out is None else args.out)
     refuse_another_comparison(out, {"data": dataset.describe(), "budget": budget, "samples": args.samples})
     done: list[Path] = []

@@ -3,6 +3,7 @@
 dgm data
 dgm data digits
 dgm data pictures/ --json
+dgm data people.csv --types "zip=category,id=skip"
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from dgm.cli.terminal import Stdout
@@ -20,29 +22,44 @@ from dgm.data.table import SETS, found
 if TYPE_CHECKING:
     from dgm.data import Dataset
 
+TYPES = 'a table: types of columns, as in "age=integer,zip=category,share=real 0..1,id=skip"'
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="a set, a folder of images or a file")
+    add_types(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def add_types(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--types", help=TYPES)
+
+
 def run(args: argparse.Namespace) -> int:
-    document: Any = held(args.name) if args.name else listed()
+    document: Any = held(args.name, args.types) if args.name else listed()
     if args.json:
         print(json.dumps(document, indent=2))
         return 0
     if args.name:
+        columns = document.pop("columns")
         for key, value in document.items():
             print(f"{key:>9}  {value}")
+        if columns:
+            print()
+            show(columns, list(columns[0]))
         return 0
-    table = Table(box=None, header_style="bold")
-    for column in ("name", "what it is", "where"):
-        table.add_column(column, no_wrap=column == "name")
-    for row in document:
-        table.add_row(row["name"], row["summary"], row["where"])
-    Stdout().print(table)
+    show(document, ["name", "summary", "where"])
     print("Your own: a folder of images or of .wav files, .npy, .npz, .csv, .parquet or .txt. See docs/conditions.md.")
     return 0
+
+
+def show(rows: list[dict[str, Any]], keys: list[str]) -> None:
+    table = Table(box=None, header_style="bold")
+    for key in keys:
+        table.add_column("what it is" if key == "summary" else key, no_wrap=key == keys[0])
+    for row in rows:
+        table.add_row(*(escape(str(row[key])) for key in keys))
+    Stdout().print(table)
 
 
 def listed() -> list[dict[str, Any]]:
@@ -68,11 +85,18 @@ def condition(dataset: Dataset) -> str:
     return f"{dataset.condition}" + (f", such as {example}" if example else "")
 
 
-def held(name: str) -> dict[str, Any]:
-    from dgm import data
+def held(name: str, types: str | None) -> dict[str, Any]:
+    import torch
 
-    dataset = data.load(name)
+    from dgm import data
+    from dgm.data.columns import overview
+
+    dataset = data.load(name, **({} if types is None else {"types": types}))
     described = dataset.describe()
     sizes = ", ".join(f"{part} {size:,}" for part, size in described["sizes"].items())
     shown = {"name": described["name"], "space": str(dataset.space), "sizes": sizes, "split": described["split"]}
-    return shown | {"condition": condition(dataset), "sha256": described["sha256"]}
+    shown |= {"condition": condition(dataset), "sha256": described["sha256"]}
+    columns: list[dict[str, str]] = []
+    if dataset.columns:
+        columns = overview(dataset.columns, torch.cat([split.x for split in dataset.splits.values()]))
+    return shown | {"columns": columns}

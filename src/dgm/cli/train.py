@@ -24,6 +24,7 @@ import yaml
 
 from dgm import registry, settings
 from dgm.cli import own
+from dgm.cli.data import TYPES
 from dgm.cli.parser import Parser as PlainParser
 from dgm.cli.parser import in_plain_words, options_of, refuse_unknown
 from dgm.cli.terminal import Progress
@@ -124,6 +125,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, type
     parser.add_argument("--bytes", action="store_true", help="text: read bytes in place of characters")
     parser.add_argument("--seconds", type=float | None, default=None, help="sound: length of a piece (0.5)")
     parser.add_argument("--rate", type=int | None, default=None, help="a folder of sound: samples a second (8000)")
+    parser.add_argument("--types", type=str | None, default=None, help=TYPES)
     parser.add_argument(
         "--conditional", action="store_true", help="train on the data's condition: labels, attributes, texts, images"
     )
@@ -167,6 +169,7 @@ def train(chosen: jsonargparse.Namespace) -> int:
     import torch
 
     from dgm import data
+    from dgm.data.columns import summary
     from dgm.protocols import loss_unit
     from dgm.registry import create
     from dgm.training import fit
@@ -179,6 +182,9 @@ def train(chosen: jsonargparse.Namespace) -> int:
         raise BadInput("this data has no condition: no labels, attributes, texts or images beside its examples", remedy)
     torch.manual_seed(chosen.seed)
     model = create(chosen.name, dataset.space, dataset.condition if chosen.conditional else None, **config)
+    if dataset.space.kind == "record":
+        gaps = sum(part.optional for _, part in dataset.space.parts)
+        say(f"{Path(chosen.data).name} has {summary(dataset.columns, gaps)}; `dgm data {chosen.data}` shows them")
     steps = fit(model, dataset, out=Path(chosen.out), **how)
     follow(steps, f"{chosen.name} on {dataset.name}", loss_unit(model))
     say(f"trained; look at it with: {how_to_look(chosen.out, dataset)}")
@@ -200,7 +206,7 @@ def how_to_look(out: str | Path, dataset: Dataset) -> str:
 
 def data_options(chosen: jsonargparse.Namespace) -> dict[str, Any]:
     """What was asked for of the data; a number of 0 was, and is not right, a flag that is not set was not."""
-    names = ("size", "grey", "palette", "context", "bytes", "seconds", "rate")
+    names = ("size", "grey", "palette", "context", "bytes", "seconds", "rate", "types")
     return {name: chosen[name] for name in names if chosen[name] is not None and chosen[name] is not False}
 
 

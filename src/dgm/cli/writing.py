@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgm.errors import BadInput, MissingExtra
+from dgm.errors import BadInput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +22,6 @@ def refuse_what_cannot_be_written(out: str, space: Space, about: dict[str, Any])
     suffix = ".txt" if out == "-" else Path(out).suffix
     if suffix == ".txt" and not is_text(about):
         raise BadInput(f"text was asked for, and this run is of {space}", "write a .png or .npz")
-    if suffix == ".parquet":
-        pyarrow()  # says now what to install
     if suffix == ".wav" and not about.get("rate"):
         raise BadInput(f"a .wav file needs sound, got {space}", "write a .png or .npz")
     if suffix == "" and not about.get("rate") and len(space.shape) != 3:
@@ -38,7 +35,7 @@ def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
         ".gif": write_grid,
         ".npz": write_array,
         ".csv": write_table,
-        ".parquet": write_parquet,
+        ".parquet": write_table,
         ".txt": write_text,
         ".wav": write_sound,
         "": write_folder,
@@ -118,35 +115,13 @@ def write_array(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> No
 
 
 def write_table(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    """A .csv or a .parquet file, in the types of the table that was trained on."""
+    from dgm.data.columns import of_run
+    from dgm.data.tables import write
     from dgm.runs import replacing
 
-    with replacing(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(names_of(space, about))
-        rows.writerows(x.flatten(1).tolist())
-
-
-def write_parquet(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
-    from dgm.runs import replacing
-
-    arrow = pyarrow()
-    columns = [arrow.array(column) for column in x.flatten(1).T.numpy()]
     with replacing(out) as temporary:
-        arrow.parquet.write_table(arrow.Table.from_arrays(columns, names_of(space, about)), temporary)
-
-
-def pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtra.of("writing Parquet", "parquet") from error
-    return pyarrow
-
-
-def names_of(space: Space, about: dict[str, Any]) -> list[str]:
-    """The columns of a table of samples: the data's own where it was a table."""
-    return about.get("columns") or [f"x{k}" for k in range(space.dim)]
+        write(x.flatten(1), of_run(about, space), temporary, out.suffix)
 
 
 def texts(x: Tensor, about: dict[str, Any]) -> Iterator[str]:

@@ -20,12 +20,12 @@ from dgm.documents import misfit
 from dgm.errors import BadInput, UnknownName
 from dgm.inputs import brief, whole
 
-IMAGES, SOUND, MEMORY = ("seed", "size", "grey", "palette"), ("seed", "seconds", "rate"), ("seed", "y")
+IMAGES, SOUND, MEMORY = ("seed", "size", "grey", "palette"), ("seed", "seconds", "rate"), ("seed", "y", "types")
 FILES = {
     ".npy": ("arrays", ("seed",)),
     ".npz": ("arrays", ("seed",)),
-    ".csv": ("tables", ("seed",)),
-    ".parquet": ("tables", ("seed",)),
+    ".csv": ("tables", ("seed", "types")),
+    ".parquet": ("tables", ("seed", "types")),
     ".txt": ("text", ("context", "bytes")),
 }
 
@@ -42,7 +42,8 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
         root: Where named sets are looked for first; then come DGM_DATA and the user's cache, into which what is
             nowhere is downloaded.
         options: ``size``, ``grey`` and ``palette`` for images, ``seconds`` and ``rate`` for sound, ``context`` and
-            ``bytes`` for text; ``seed`` of the split for data of one's own; ``y``, (N,) labels for an array.
+            ``bytes`` for text; ``types`` of a table's columns, such as ``"age=integer,zip=category"``, where what is
+            inferred is not what is meant; ``seed`` of the split for data of one's own; ``y``, (N,) labels for an array.
 
     Raises:
         UnknownName: For neither a known name nor a path, with the nearest name.

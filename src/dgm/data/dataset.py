@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dgm.condition import Names
+from dgm.data.columns import Column
 from dgm.seeds import mix
 from dgm.space import Space
 
@@ -80,7 +81,7 @@ class Dataset:
         split: How the splits were made, in words for a table's footnote.
         condition: The space of y; None where the examples have no condition.
         names: What the numbers of y stand for: labels, attributes, words.
-        columns: The names of a table's columns; empty for anything else.
+        columns: A table's columns; empty for anything else.
         alphabet: The characters that a text's tokens stand for; empty for bytes and for anything but text.
         rate: Samples a second of sound; 0 for anything else.
         palette: The colours that images' tokens stand for, six hexadecimal digits each; empty for anything else.
@@ -96,7 +97,7 @@ class Dataset:
     split: str
     condition: Space | None = None
     names: Names = field(default_factory=Names)
-    columns: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
     alphabet: str = ""
     rate: int = 0
     palette: str = ""
@@ -130,7 +131,7 @@ class Dataset:
             "split": self.split,
             **({} if self.condition is None else {"condition": self.describe_condition(self.condition)}),
             "label_shares": self.label_shares,
-            "columns": list(self.columns),
+            "columns": [column.to_json() for column in self.columns],
             "alphabet": self.alphabet,
             "rate": self.rate,
             "palette": self.palette,

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy
 
-from dgm.data import arrays, tables
+from dgm.data import arrays
+from dgm.data.columns import wishes
 from dgm.data.dataset import Dataset
 from dgm.errors import BadInput
 from dgm.inputs import brief, tensor
@@ -17,18 +18,22 @@ from dgm.inputs import brief, tensor
 ARRAY, TABLE = "array in memory", "table in memory"  # the names of such data; no run can load it again
 
 
-def load(data: Any, *, y: Any = None, seed: int = 0) -> Dataset:
+def load(data: Any, *, y: Any = None, seed: int = 0, types: str = "") -> Dataset:
     """As `dgm.data.arrays` and `dgm.data.tables` load the same from a file.
 
     Args:
         y: (N, ...) the conditions of an array's examples: (N,) labels, whole numbers or texts; or numbers of any shape.
+        types: The types of a table's columns, as `dgm.data.columns.wishes` reads them.
     """
     if hasattr(data, "column_names") or hasattr(data, "columns"):
         if y is not None:
             raise BadInput("y of a table is not read", "give the numbers as an array, and y beside it")
-        names = getattr(data, "column_names", None) or data.columns
-        columns = tables.columns(Path(TABLE), {name: data[name] for name in names})
-        return replace(tables.arranged(Path(TABLE), *columns, seed), name=TABLE, options={"seed": seed})
+        from dgm.data import tables  # which imports pyarrow
+
+        found = tables.arranged(Path(TABLE), tables.in_memory(data), seed, wishes(types))
+        return replace(found, name=TABLE, options={"seed": seed} | ({"types": types} if types else {}))
+    if types:
+        raise BadInput("types are of a table's columns, and the data is an array", "leave them out")
     held = {"x": tensor("the data", data).cpu().numpy()}
     if y is not None:
         held["condition"] = conditions(y)

@@ -1,139 +1,213 @@
-"""The user's own tables: .csv or .parquet with numeric columns."""
+"""The user's own tables, .csv or .parquet: what each column holds is inferred, unless the user says it.
+
+A column of text holds categories, one of ``true`` and ``false`` or of 0 and 1 booleans, one of ISO dates dates, one of
+whole numbers integers, and any other of numbers real ones. A table of numbers alone, without gaps, and without a column
+of few whole numbers, is a vector of real numbers. Every other one is a record.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from itertools import chain, islice
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy
+import pyarrow
 import torch
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
+from torch import Tensor
 
+from dgm.data.columns import SKIP, Column, Wanted, wishes
 from dgm.data.dataset import Dataset, consecutive, shuffled
-from dgm.errors import BadInput, MissingExtra
+from dgm.data.inference import MISSING, TEXT, Part, part_of
+from dgm.errors import BadInput, UnknownName
 from dgm.memory import refuse_a_bomb, refuse_what_does_not_fit
 from dgm.space import Space
 
-LARGEST = float(numpy.finfo(numpy.float32).max)
+DELIMITERS = ",;\t"
+UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError)
 
 
-def load(path: Path, *, seed: int = 0) -> Dataset:
-    """Columns as real numbers in their own units; their means and standard deviations stand in the space.
+def load(path: Path, *, seed: int = 0, types: str = "") -> Dataset:
+    """Columns in their own units and types.
+
+    Args:
+        types: What the user says of some columns, as `dgm.data.columns.wishes` reads it.
 
     Raises:
-        BadInput: For text or gaps, with the row and the column; for a column that never changes.
-        MissingExtra: For Parquet without pyarrow.
+        BadInput: For what is no table, and for a column that cannot be modelled, with its name.
+        UnknownName: For a column or a type that does not exist.
     """
-    return arranged(path, *(read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)), seed)
+    wanted = wishes(types)
+    if path.suffix.lower() == ".parquet":
+        return arranged(path, read_parquet(path), seed, wanted)
+    head = Head.of(path)
+    return arranged(path, read_csv(path, head, wanted), seed, wanted, first=head.lines + 1)
 
 
-def arranged(path: Path, names: list[str], values: numpy.ndarray, seed: int) -> Dataset:
-    """Named columns, (N, D) float64, as a data set; ``path`` is where they are from, as an error says it."""
-    if len(values) < 10:
-        raise BadInput(f"{path} has {len(values)} rows, expected at least 10", "give more data")
-    rows, sizes = shuffled(len(values), seed)
-    x = torch.from_numpy(values)[rows]
-    train = x[: sizes["train"]]
+def arranged(path: Path, table: Mapping[str, Any], seed: int, wanted: Mapping[str, Wanted], first: int = 1) -> Dataset:
+    """Named columns as a data set.
+
+    Args:
+        path: Where they are from, as an error says it.
+        table: Columns of pyarrow.
+        wanted: What the user says of some columns.
+        first: The number of the first row, as an error says it.
+    """
+    for name in wanted:
+        if name not in table:
+            raise UnknownName.of("column", name, table)
+    kept = [name for name in table if name not in wanted or wanted[name].type != SKIP]
+    n = len(table[kept[0]]) if kept else 0
+    if n < 10:
+        raise BadInput(f"{path} has {n} rows, expected at least 10", "give more data")
+    parts = [part_of(f"{path}: column '{name}'", name, table[name], wanted.get(name), first) for name in kept]
+    rows, sizes = shuffled(n, seed)
+    measured = not any(part.counted for part in parts)
+    x = torch.from_numpy(numpy.stack([part.numbers if measured else part.x for part in parts], 1))[rows]
+    columns = tuple(Column(name=part.column.name) if measured else part.column for part in parts)
+    make = vector if measured else record
+    return Dataset(
+        name=str(path),
+        space=make(parts, x[: sizes["train"]]),
+        split=f"80 / 10 / 10 %, seed {seed}",
+        columns=columns,
+        **consecutive(x.float() if measured else x, None, sizes),
+    )
+
+
+def vector(parts: Sequence[Part], train: Tensor) -> Space:
     scale = train.std(0)
-    for name, spread in zip(names, scale.tolist(), strict=True):
-        if spread == 0:
-            raise BadInput(f"{path}: column '{name}' never changes", "drop it")
-    space = Space.continuous((x.shape[1],), loc=tuple(train.mean(0).tolist()), scale=tuple(scale.tolist()))
-    splits = consecutive(x.float(), None, sizes)
-    split = f"80 / 10 / 10 %, seed {seed}"
-    return Dataset(name=str(path), space=space, split=split, columns=tuple(names), **splits)
+    scale = torch.where(scale > 0, scale, 1.0)
+    return Space.continuous((len(parts),), loc=tuple(train.mean(0).tolist()), scale=tuple(scale.tolist()))
 
 
-def read_csv(path: Path) -> tuple[list[str], numpy.ndarray]:
-    """Column names and rows. The first line is a header if it holds any text that is no number."""
-    # numbers of two characters become eight bytes, and two copies of them
-    refuse_what_does_not_fit(f"{path}, read,", 8 * path.stat().st_size, "give a part of it")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = next((line for line in csv.reader(file) if line), None)
-        if first is None:
-            raise BadInput(f"{path} is empty", "give rows of numbers")
-        headed = any(cell.strip() and not is_number(cell) for cell in first)
-        names = [cell.strip() for cell in first] if headed else [f"x{k}" for k in range(len(first))]
-        values = parsed(path, headed)
-        return names, slowly_parsed(path, names, headed) if values is None else values
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is no text: {error.reason} at byte {error.start}", "save it as UTF-8") from error
-    except csv.Error as error:
-        raise BadInput(f"{path} cannot be read as a table: {error}", "save it as comma-separated numbers") from error
+def record(parts: Sequence[Part], train: Tensor) -> Space:
+    return Space.record(**{part.column.name: standardised(part.space, train[:, k]) for k, part in enumerate(parts)})
 
 
-def parsed(path: Path, headed: bool) -> numpy.ndarray | None:
-    """All rows at numpy's speed; None where one of them has text or a gap."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = (line for line in file if line.strip())
-        if headed:
-            next(lines)
+def standardised(space: Space, train: Tensor) -> Space:
+    """With the location and the scale of the training split's known values."""
+    known = train[~train.isnan()]
+    if space.kind not in ("continuous", "levels") or space.bounds or len(known) < 2:
+        return space
+    scale = float(known.std())
+    return replace(space, loc=(float(known.mean()),), scale=(scale if scale > 0 else 1.0,))
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a .csv file begins: its columns' names, the lines that they take, and what parts its cells."""
+
+    names: list[str]
+    lines: int
+    delimiter: str
+
+    @classmethod
+    def of(cls, path: Path) -> Head:
+        """The first line is a header if it holds any text that is no number."""
+        # numbers of two characters become eight bytes, and two copies of them
+        refuse_what_does_not_fit(f"{path}, read,", 8 * path.stat().st_size, "give a part of it")
         try:
-            # of no row at all numpy warns
-            values = numpy.loadtxt(chain([next(lines)], lines), delimiter=",", quotechar='"', comments=None, ndmin=2)
-        except (ValueError, StopIteration):
-            return None
-    return values if (numpy.abs(values) < LARGEST).all() else None
-
-
-def slowly_parsed(path: Path, names: list[str], headed: bool) -> numpy.ndarray:
-    """All rows, one cell after the other, so that the first that is wrong can be named by its line and column."""
-    rows = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        lines = ((reader.line_num, line) for line in reader if line)
-        for number, line in islice(lines, int(headed), None):
-            if len(line) != len(names):
-                raise BadInput(f"{path}: row {number} has {len(line)} fields, expected {len(names)}", "mend that row")
-            for name, cell in zip(names, line, strict=True):
-                if not is_number(cell):
-                    held = f"holds '{cell}'" if cell.strip() else "is empty"
-                    wrong = f"{path}: row {number}, column '{name}' {held}, expected a number"
-                    raise BadInput(wrong, "fill or drop it")
-            rows.append([float(cell) for cell in line])
-    return numpy.array(rows).reshape(len(rows), len(names))
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                line = next((line for line in file if line.strip()), "")
+                delimiter = max(DELIMITERS, key=line.count)
+                file.seek(0)
+                reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+                first = next((line for line in reader if line), None)
+                if first is None:
+                    raise BadInput(f"{path} is empty", "give rows of values")
+                headed = any(cell.strip() and not is_number(cell) for cell in first)
+                names = [cell.strip() if headed and cell.strip() else f"x{k}" for k, cell in enumerate(first)]
+                return cls(names, reader.line_num if headed else 0, delimiter)
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path} is no text: {error.reason} at byte {error.start}", "save it as UTF-8") from error
+        except csv.Error as error:
+            raise BadInput(f"{path} cannot be read as a table: {error}", "save it as comma-separated values") from error
 
 
 def is_number(cell: str) -> bool:
-    """Whether it is a finite number that float32 can hold, as which x is kept."""
     try:
-        return abs(float(cell)) < LARGEST
+        float(cell)
     except ValueError:
         return False
+    return True
 
 
-def read_parquet(path: Path) -> tuple[list[str], numpy.ndarray]:
+def read_csv(path: Path, head: Head, wanted: Mapping[str, Wanted]) -> dict[str, Any]:
+    """The columns by name; those that shall be categories as the texts that stand in the file."""
+    refuse_two_of_a_name(path, head.names)
+    as_text = {name: TEXT for name, wish in wanted.items() if wish.type == "category"}
+    how = {
+        "parse_options": arrow_csv.ParseOptions(delimiter=head.delimiter, newlines_in_values=True),
+        "convert_options": arrow_csv.ConvertOptions(
+            null_values=MISSING, strings_can_be_null=True, column_types=as_text
+        ),
+    }
+    reading = {"column_names": head.names, "skip_rows": head.lines}
     try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtra.of("reading Parquet", "parquet") from error
+        table = arrow_csv.read_csv(path, read_options=arrow_csv.ReadOptions(**reading), **how)
+    except UNREADABLE:
+        try:  # again, by one thread: the error then has the row's number
+            table = arrow_csv.read_csv(path, read_options=arrow_csv.ReadOptions(**reading, use_threads=False), **how)
+        except UNREADABLE as error:
+            wrong = f"{path} cannot be read as a table: {' '.join(str(error).split())}"
+            raise BadInput(wrong, "mend that row") from error
+    return dict(zip(head.names, table.columns, strict=True))
+
+
+def read_parquet(path: Path) -> dict[str, Any]:
     try:
         about = parquet.read_metadata(path)
         numbers = about.num_columns * sum(about.row_group(k).num_rows for k in range(about.num_row_groups))
         refuse_a_bomb(path, 8 * numbers, "write it as .csv, or give a part of it")
         table = parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as error:
+    except UNREADABLE as error:
         raise BadInput(f"{path} cannot be read as Parquet: {error}", "write it again") from error
-    return columns(path, dict(zip(table.column_names, table.columns, strict=True)))
+    refuse_two_of_a_name(path, table.column_names)
+    return dict(zip(table.column_names, table.columns, strict=True))
 
 
-def columns(path: Path, table: Mapping[str, Any]) -> tuple[list[str], numpy.ndarray]:
-    """The columns of a table, each anything that numpy makes an array of, (N, D) float64."""
-    found = []
-    for name, column in table.items():
-        values = numpy.asarray(column)
-        if values.dtype.kind not in "iuf":
-            held = getattr(column, "type", values.dtype)
-            raise BadInput(f"{path}: column '{name}' holds {held}, expected numbers", "drop or encode it")
-        values = values.astype(numpy.float64)  # a gap is NaN
-        bad = numpy.flatnonzero(~(numpy.abs(values) < LARGEST))
-        if len(bad):
-            held = "is empty" if numpy.isnan(values[bad[0]]) else f"holds {values[bad[0]]:g}"
-            held = f"row {bad[0] + 1}, column '{name}' {held}"
-            raise BadInput(f"{path}: {held}, expected a number", "fill or drop it")
-        found.append(values)
-    return list(map(str, table)), numpy.stack(found, 1) if found else numpy.empty((0, 0))
+def refuse_two_of_a_name(path: Path, names: Sequence[str]) -> None:
+    twice = next((a for a, b in pairwise(sorted(names)) if a == b), None)
+    if twice is not None:
+        raise BadInput(f"{path} has two columns named '{twice}'", "rename one of them")
+
+
+def in_memory(table: Any) -> dict[str, Any]:
+    """The columns of a table of pandas, polars or pyarrow."""
+    names = getattr(table, "column_names", None) or table.columns
+    return {str(name): in_arrow(str(name), table[name]) for name in names}
+
+
+def in_arrow(name: str, column: Any) -> Any:
+    if isinstance(column, pyarrow.ChunkedArray):
+        return column
+    try:
+        if hasattr(column, "to_arrow"):
+            return pyarrow.chunked_array([column.to_arrow()])
+        return pyarrow.chunked_array([pyarrow.array(column, from_pandas=True)])
+    except UNREADABLE as error:
+        raise BadInput(f"column '{name}' cannot be read: {error}", "convert or drop it") from error
+
+
+def write(x: Tensor, columns: Sequence[Column], out: Path, suffix: str) -> None:
+    """A batch (N, D) as a .csv or .parquet file, each column in its own type, with gaps where values are missing."""
+    numbers = [(column, x[:, k]) for k, column in enumerate(columns)]
+    if suffix == ".parquet":
+        arrays = [
+            pyarrow.array(values.numpy(), from_pandas=True)
+            if column.type == "real"
+            else pyarrow.array(column.values_of(values.tolist()))
+            for column, values in numbers
+        ]
+        parquet.write_table(pyarrow.Table.from_arrays(arrays, [column.name for column in columns]), out)
+        return
+    with out.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(column.name for column in columns)
+        rows.writerows(zip(*(column.texts_of(values.tolist()) for column, values in numbers), strict=True))

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dgm.data.columns import Column
 from dgm.errors import Unsupported
 from dgm.protocols import Batch
 from dgm.report.lettering import lettering, short
@@ -105,18 +106,18 @@ def shades(x: Batch, space: Space) -> numpy.ndarray:
     return rgb.expand(*rgb.shape[:-1], 3).numpy()
 
 
-def scatter(x: Batch, space: Space, beside: Batch | None = None, columns: Sequence[str] = ()) -> Image.Image:
+def scatter(x: Batch, space: Space, beside: Batch | None = None, columns: Sequence[Column] = ()) -> Image.Image:
     """Points of the plane, or a histogram for each column of a table, with axes in the data's own numbers.
 
     Args:
         beside: Real examples: they set the limits, and lie behind in grey.
-        columns: The names of the columns; x0, x1 and so on without.
+        columns: Those of a table; they are called x0, x1 and so on without.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     points, real = x.flatten(1).double(), None if beside is None else beside.flatten(1).double()
-    names = [short(name) for name in columns] or [f"x{k}" for k in range(points.shape[1])]
+    names = [short(column.name) for column in columns] or [f"x{k}" for k in range(points.shape[1])]
     with lettering({"font.size": 7}):
         figure = Figure(figsize=(3.2, 3.2), dpi=150)
         if space.dim == 2:

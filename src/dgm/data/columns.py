@@ -1,0 +1,202 @@
+"""The columns of a table: their types, and the way from the numbers of a batch back to values.
+
+>>> joined = Column(name="joined", type="date", offset=19_000)
+>>> joined.values_of([3.0, float("nan")])
+[datetime.date(2022, 1, 11), None]
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+from dgm.errors import BadInput, UnknownName
+from dgm.inputs import of_type
+from dgm.space import Space
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Type = Literal["real", "integer", "category", "boolean", "date"]
+TYPES: tuple[str, ...] = get_args(Type)
+SKIP = "skip"
+EPOCH = date(1970, 1, 1)
+KINDS = {"real": "continuous", "integer": "levels", "date": "levels", "category": "categories", "boolean": "binary"}
+TRUTH, DIGITS = ("false", "true"), ("0", "1")  # texts of booleans that are written as truth values and as numbers
+SHOWN = 4  # categories that an overview names
+SIGNIFICANT = 8  # digits of a real number in a table of text: float32 has as many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: As the table's header has it, the unit included, such as ``income [kEUR]``.
+        type: What its values are.
+        offset: Of integers and dates, the value that level 0 stands for; a date is a number of days since 1970-01-01.
+        values: Of categories and booleans, the text of each value, from 0 on.
+    """
+
+    name: str
+    type: Type = "real"
+    offset: int = 0
+    values: tuple[str, ...] = ()
+
+    def fits(self, part: Space) -> bool:
+        """Whether ``part``, of a record, is a space of such a column's numbers."""
+        if self.type == "date":
+            first, last = date.min.toordinal(), date.max.toordinal()
+            day = self.offset + EPOCH.toordinal()  # of level 0
+            return part.kind == "levels" and first <= day and day + (part.values or 0) - 1 <= last
+        if self.type in ("category", "boolean"):
+            return part.kind == KINDS[self.type] and len(self.values) == part.values
+        return part.kind == KINDS[self.type]
+
+    def values_of(self, numbers: Iterable[float]) -> list[Any]:
+        """float, int, str, bool or date for each number of a batch's column, None for NaN."""
+        return [None if math.isnan(number) else self.value_of(number) for number in numbers]
+
+    def value_of(self, number: float) -> Any:
+        match self.type:
+            case "real":
+                return number
+            case "integer":
+                return int(number) + self.offset
+            case "date":
+                return EPOCH + timedelta(days=int(number) + self.offset)
+        if self.values == TRUTH:
+            return bool(number)
+        return int(number) if self.values == DIGITS else self.values[int(number)]
+
+    def texts_of(self, numbers: Iterable[float]) -> list[str]:
+        """The values as they stand in a .csv file, nothing for a missing one."""
+        return [text(value) for value in self.values_of(numbers)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what is empty."""
+        document = {key: value for key, value in asdict(self).items() if value not in (0, ())}
+        return document | ({"values": list(self.values)} if self.values else {})
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Column:
+        return cls(**{**document, "values": tuple(document.get("values", ()))})
+
+
+def of_run(about: Mapping[str, Any], space: Space) -> list[Column]:
+    """A column for each dimension of a batch: the data's own where it was a table.
+
+    Args:
+        about: What a run's config.json says of its data.
+    """
+    if described := about.get("columns"):
+        return [Column.from_json(document) for document in described]
+    names = [f"x{k}" for k in range(space.dim)]
+    for name, place in space.places.items():  # of a record
+        names[place] = [name] if place.stop - place.start == 1 else [f"{name}_{k}" for k in range(len(names[place]))]
+    return [Column(name=name) for name in names]
+
+
+def text(value: Any) -> str:
+    """
+    >>> [text(value) for value in (None, True, 0.1 + 0.2, date(2020, 2, 29), "a")]
+    ['', 'true', '0.3', '2020-02-29', 'a']
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return TRUTH[value]
+    return f"{value:.{SIGNIFICANT}g}" if isinstance(value, float) else str(value)
+
+
+def summary(columns: Sequence[Column], gaps: int = 0) -> str:
+    """How many columns there are of each type, in words.
+
+    Example:
+        >>> summary([Column(name="a"), Column(name="b", type="date"), Column(name="c")], gaps=1)
+        '3 columns: 2 real, 1 date; 1 with gaps'
+    """
+    counts = Counter(column.type for column in columns)
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Type) if counts[kind])
+    return f"{len(columns)} columns: {kinds}" + (f"; {gaps} with gaps" if gaps else "")
+
+
+def overview(columns: Sequence[Column], x: Tensor) -> list[dict[str, str]]:
+    """Of each column its name, its type, its values in words, and the share that is missing.
+
+    Args:
+        x: (N, D), all rows.
+    """
+    rows = []
+    for k, column in enumerate(columns):
+        known = x[:, k][~x[:, k].isnan()]
+        missing = 1 - len(known) / max(1, len(x))
+        row = {"column": column.name, "type": column.type, "values": values_in_words(column, known)}
+        rows.append(row | {"missing": f"{missing:.1%}" if missing else ""})
+    return rows
+
+
+def values_in_words(column: Column, known: Tensor) -> str:
+    """The range of numbers and dates, the most frequent of categories with their shares."""
+    if not len(known):
+        return ""
+    if not column.values:
+        low, high = column.texts_of([known.min().item(), known.max().item()])
+        return f"{low} to {high}"
+    counts = known.long().bincount(minlength=len(column.values))
+    first = counts.sort(descending=True, stable=True).indices[:SHOWN].tolist()
+    words = ", ".join(f"{column.values[k]} {float(counts[k] / len(known)):.0%}" for k in first)
+    more = len(column.values) - SHOWN
+    return words + (f" and {more:,} more" if more > 0 else "")
+
+
+class Wanted(NamedTuple):
+    """What a user says of a column: its type, and the bounds of real numbers or integers where given."""
+
+    type: str
+    low: float | None = None
+    high: float | None = None
+
+
+def wishes(types: str) -> dict[str, Wanted]:
+    """What a user says of some columns, by their names, from ``name=type,name=type``.
+
+    A name with a comma in it stands in double quotes together with its type.
+
+    Raises:
+        BadInput: For what is not of that form.
+        UnknownName: For a type that does not exist.
+
+    Example:
+        >>> wishes("zip=category, share=real 0..1")["share"]
+        Wanted(type='real', low=0.0, high=1.0)
+    """
+    of_type("types", types, str, "write them as 'age=integer,zip=category'")
+    cells = next(csv.reader([types], skipinitialspace=True), [])
+    return dict(wish(cell) for cell in cells if cell.strip())
+
+
+def wish(cell: str) -> tuple[str, Wanted]:
+    name, equals, kind = cell.rpartition("=")
+    kind, _, bounds = kind.strip().partition(" ")
+    if not equals or not name.strip():
+        raise BadInput(f"'{cell}' says no column's type", 'write --types "age=integer,zip=category"')
+    if kind not in (*TYPES, SKIP):
+        raise UnknownName.of("type of a column", kind, (*TYPES, SKIP))
+    if not bounds:
+        return name.strip(), Wanted(kind)
+    found = re.fullmatch(r"(-?[\d.eE+-]+?)\.\.(-?[\d.eE+-]+)", bounds.strip())
+    try:
+        low, high = (float(end) for end in found.groups()) if found else (math.nan, math.nan)
+    except ValueError:
+        low = high = math.nan
+    if kind not in ("real", "integer") or not low < high:
+        wrong = f"'{bounds.strip()}' are no bounds of the {kind} column '{name.strip()}'"
+        raise BadInput(wrong, 'write them as --types "share=real 0..1", of real numbers or integers')
+    return name.strip(), Wanted(kind, low, high)

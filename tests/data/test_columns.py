@@ -1,0 +1,251 @@
+"""Tables of mixed columns: the types that are inferred, or said, and the values that come back as they were."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+from pathlib import Path
+
+import numpy
+import pyarrow
+import pytest
+import torch
+from commands import dgm
+from pyarrow import parquet
+
+from dgm import data
+from dgm.data import tables
+from dgm.data.columns import Column, overview, summary, wishes
+from dgm.data.dataset import Dataset
+from dgm.errors import BadInput, UnknownName
+from dgm.space import Space
+
+HEADER = "age,income [kEUR],job,married,joined,visits"
+JOBS = ("cook", "nurse, day", "Ärztin")
+DAYS = [datetime.date(2020, 1, 1) + datetime.timedelta(31 * k) for k in range(40)]
+LINES = [
+    f"{18 + 7 * k % 50},{'' if k % 5 == 0 else 20.25 + k},{'?' if k % 7 == 0 else JOBS[k % 3]},"
+    f"{'true' if k % 4 else 'false'},{'' if k % 9 == 0 else DAYS[k]},{k % 2}"
+    for k in range(40)
+]
+
+
+def written(folder: Path, text: str, name: str = "t.csv") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+def quoted(line: str) -> str:
+    return line.replace("nurse, day", '"nurse, day"')
+
+
+def mixed(folder: Path, **options: str) -> Dataset:
+    return data.load(written(folder, "\n".join([HEADER, *map(quoted, LINES)])), **options)
+
+
+def everything(found: Dataset) -> torch.Tensor:
+    return torch.cat([split.x for split in found.splits.values()])
+
+
+class TestTypes:
+    def test_each_column_has_its_type(self, tmp_path: Path) -> None:
+        found = mixed(tmp_path)
+        assert [(column.name, column.type) for column in found.columns] == [
+            ("age", "integer"),
+            ("income [kEUR]", "real"),
+            ("job", "category"),
+            ("married", "boolean"),
+            ("joined", "date"),
+            ("visits", "boolean"),
+        ]
+        parts = dict(found.space.parts)
+        assert [name for name, part in parts.items() if part.optional] == ["income [kEUR]", "job", "joined"]
+        assert (parts["age"].values, found.columns[0].offset) == (50, 18)
+        assert found.columns[2].values == ("cook", "nurse, day", "Ärztin")
+        assert [part.kind for part in parts.values()] == [
+            "levels",
+            "continuous",
+            "categories",
+            "binary",
+            "levels",
+            "binary",
+        ]
+        assert found.space.check(everything(found)).isnan().sum(0).tolist() == [0, 8, 6, 0, 5, 0]
+        assert summary(found.columns, 3) == "6 columns: 1 real, 1 integer, 1 category, 2 boolean, 1 date; 3 with gaps"
+
+    def test_moments_are_of_the_known_values_of_the_training_split(self, tmp_path: Path) -> None:
+        found = mixed(tmp_path)
+        for name, k in (("income [kEUR]", 1), ("joined", 4)):
+            x = found.train.x[:, k]
+            part, known = dict(found.space.parts)[name], x[~x.isnan()]
+            assert part.loc == pytest.approx((float(known.mean()),))
+            assert part.scale == pytest.approx((float(known.std()),))
+
+    def test_values_come_back_as_they_were(self, tmp_path: Path) -> None:
+        """Kills: an offset added twice or not at all, days counted from another day, categories of another order."""
+        found = mixed(tmp_path)
+        out = tmp_path / "rows.csv"
+        tables.write(everything(found), found.columns, out, ".csv")
+        with out.open(newline="", encoding="utf-8") as file:
+            names, *rows = csv.reader(file)
+        assert ",".join(names) == HEADER
+        expected = sorted(next(csv.reader([quoted(line)])) for line in LINES)
+        assert sorted(rows) == [["" if cell == "?" else cell for cell in row] for row in expected]
+        again = data.load(str(out))
+        assert (again.columns, next(p for _, p in again.space.parts).kind) == (found.columns, "levels")
+
+    def test_parquet_keeps_the_types(self, tmp_path: Path) -> None:
+        found = mixed(tmp_path)
+        out = tmp_path / "rows.parquet"
+        tables.write(everything(found), found.columns, out, ".parquet")
+        kinds = [str(kind) for kind in parquet.read_schema(out).types]
+        assert kinds == ["int64", "double", "string", "bool", "date32[day]", "int64"]
+        assert sum(column.null_count for column in parquet.read_table(out).columns) == 19
+        again = data.load(str(out))
+        assert again.columns == found.columns
+
+    def test_numbers_without_gaps_are_a_vector(self, tmp_path: Path) -> None:
+        generator = numpy.random.default_rng(0)
+        rows = [f"{a!r},{b}" for a, b in zip(generator.normal(size=60).tolist(), range(100, 160), strict=True)]
+        found = data.load(written(tmp_path, "a,b\n" + "\n".join(rows)))
+        assert (found.space.kind, found.train.x.dtype) == ("continuous", torch.float32)
+        assert sorted(everything(found)[:, 1].tolist()) == list(range(100, 160)), "with their offset"
+        said = data.load(written(tmp_path, "a,b\n" + "\n".join(rows)), types="b=integer")
+        assert dict(said.space.parts)["b"].values == 60
+
+    def test_a_few_whole_numbers_are_counted(self, tmp_path: Path) -> None:
+        """A density of a column of few values could be made as high as one likes."""
+        rows = "\n".join(f"{k / 7},{k % 3}" for k in range(60))
+        found = data.load(written(tmp_path, f"a,b\n{rows}"))
+        assert [column.type for column in found.columns] == ["real", "integer"]
+        rows = "\n".join(f"{k / 7},{k % 7}" for k in range(60))  # too few of each to know
+        assert data.load(written(tmp_path, f"a,b\n{rows}")).space.kind == "continuous"
+
+    def test_whole_numbers_with_a_gap_that_were_saved_as_floats(self, tmp_path: Path) -> None:
+        found = data.load(written(tmp_path, "a\n" + "3.0\n\n5.0\n".replace("\n\n", "\nNA\n") * 10))
+        assert found.columns[0] == Column(name="a", type="integer", offset=3)
+
+    def test_one_value_with_gaps_is_a_category(self, tmp_path: Path) -> None:
+        for cell in ("7", "x", "2020-02-02"):
+            found = data.load(written(tmp_path, "a,b\n" + f"{cell},1.5\n,2.5\n" * 10))
+            assert found.columns[0] == Column(name="a", type="category", values=(cell,))
+            assert found.space.parts[0][1] == Space.categories(1, optional=True)
+
+    def test_other_separators_and_a_byte_order_mark(self, tmp_path: Path) -> None:
+        rows = [f"{k % 9};{k / 3:.3f};no" for k in range(20)] + ["3;0.5;yes"]
+        found = data.load(written(tmp_path, "\ufeffa;b;c\n" + "\n".join(rows)))
+        assert [column.name for column in found.columns] == ["a", "b", "c"]
+        assert found.columns[2].values == ("no", "yes")
+
+    def test_spaces_around_texts_and_gaps_are_dropped(self, tmp_path: Path) -> None:
+        found = data.load(written(tmp_path, "a, b\n" + "1, x\n2, ?\n3,y \n" * 10))
+        assert found.columns[1] == Column(name="b", type="category", values=("x", "y"))
+        assert found.space.parts[1][1].optional
+
+
+class TestWishes:
+    def test_zeros_in_front_are_kept_where_it_is_a_category(self, tmp_path: Path) -> None:
+        path = written(tmp_path, "zip,a\n" + "".join(f"{k % 4:05},{k / 3}\n" for k in range(30)))
+        assert data.load(path).columns[0].values == ()
+        assert data.load(path, types="zip=category").columns[0].values == ("00000", "00001", "00002", "00003")
+
+    def test_a_column_is_left_out(self, tmp_path: Path) -> None:
+        assert [c.name for c in mixed(tmp_path, types="job=skip, visits=skip").columns] == [
+            "age",
+            "income [kEUR]",
+            "married",
+            "joined",
+        ]
+
+    def test_bounds(self, tmp_path: Path) -> None:
+        found = mixed(tmp_path, types="income [kEUR]=real -1.5..1e3,age=integer 0..120")
+        parts = dict(found.space.parts)
+        assert parts["income [kEUR]"].bounds == (-1.5, 1000.0)
+        assert (parts["age"].values, found.columns[0].offset) == (121, 0)
+        with pytest.raises(BadInput, match=r"values from 21.25 to 59.25, outside 0..10"):
+            mixed(tmp_path, types="income [kEUR]=real 0..10")
+
+    @pytest.mark.parametrize(
+        ("types", "said"),
+        [
+            ("age", "'age' says no column's type"),
+            ("age=int", "no type of a column is called 'int'; did you mean"),
+            ("agee=integer", "no column is called 'agee'; did you mean 'age'"),
+            ("age=real 3..1", "no bounds of the real column 'age'"),
+            ("job=category 0..1", "no bounds of the category column"),
+            ("job=integer", "column 'job' holds what is no number"),
+            ("income [kEUR]=integer", r"holds 21.25 in row 3, no integer"),
+            ("job=date", "column 'job' holds what is no date"),
+            ("age=boolean", "column 'age' holds 40 different values"),
+        ],
+    )
+    def test_a_wish_that_cannot_be_met_is_refused(self, tmp_path: Path, types: str, said: str) -> None:
+        with pytest.raises((BadInput, UnknownName), match=said):
+            mixed(tmp_path, types=types)
+
+    def test_a_name_with_a_comma(self) -> None:
+        assert wishes('"a, b=date", c==real') == {"a, b": wishes("x=date")["x"], "c=": wishes("x=real")["x"]}
+
+    def test_texts_that_are_all_different_are_refused_unless_meant(self, tmp_path: Path) -> None:
+        path = written(tmp_path, "name,a\n" + "".join(f"person {k},{k / 3}\n" for k in range(101)))
+        with pytest.raises(BadInput, match="101 different texts in 101 rows, such as 'person 0'"):
+            data.load(path)
+        assert data.load(path, types="name=category").space.parts[0][1].values == 101
+
+
+class TestOverview:
+    def test_ranges_shares_and_gaps(self, tmp_path: Path) -> None:
+        found = mixed(tmp_path)
+        rows = {row["column"]: row for row in overview(found.columns, everything(found))}
+        assert rows["age"] == {"column": "age", "type": "integer", "values": "18 to 67", "missing": ""}
+        assert rows["income [kEUR]"]["values"] == "21.25 to 59.25"
+        assert rows["income [kEUR]"]["missing"] == "20.0%"
+        assert rows["joined"]["values"] == f"{DAYS[1]} to {DAYS[39]}"
+        assert rows["married"]["values"] == "true 75%, false 25%"
+        assert rows["job"]["values"].count("%") == 3
+
+    def test_the_command_shows_them(self, tmp_path: Path) -> None:
+        mixed(tmp_path)
+        done = dgm("data t.csv --types visits=skip,age=real", tmp_path)
+        assert done.returncode == 0, done.stderr
+        lines = [line.split() for line in done.stdout.splitlines()]
+        assert ["age", "real", "18", "to", "67"] in lines
+        assert ["job", "category"] in [line[:2] for line in lines]
+        assert not any(line[:1] == ["visits"] for line in lines)
+        assert dgm("data t.csv --types nothing=real", tmp_path).returncode == 2
+
+
+class TestDescription:
+    def test_json(self, tmp_path: Path) -> None:
+        for column in mixed(tmp_path).columns:
+            assert Column.from_json(json.loads(json.dumps(column.to_json()))) == column
+
+    def test_a_column_fits_its_own_part_alone(self, tmp_path: Path) -> None:
+        found = mixed(tmp_path)
+        parts = [part for _, part in found.space.parts]
+        for k, column in enumerate(found.columns):
+            assert column.fits(parts[k])
+        assert not found.columns[2].fits(Space.categories(2)), "three names"
+        assert not Column(name="d", type="date", offset=10**7).fits(Space.levels((), 3)), "a date beyond the year 9999"
+        assert not Column(name="d", type="date", offset=-719163).fits(Space.levels((), 3))
+        assert Column(name="d", type="date", offset=-719162).values_of([0.0]) == [datetime.date(1, 1, 1)]
+
+    def test_a_table_in_memory_is_what_its_file_would_be(self, tmp_path: Path) -> None:
+        found = mixed(tmp_path)
+        tables.write(everything(found), found.columns, tmp_path / "t.parquet", ".parquet")
+        held = parquet.read_table(tmp_path / "t.parquet")
+        for table in (held, Frame({name: held[name].to_numpy(zero_copy_only=False) for name in held.column_names})):
+            assert data.load(table).columns == data.load(str(tmp_path / "t.parquet")).columns
+        coded = pyarrow.table({"a": held["job"].dictionary_encode(), "b": held["age"].cast(pyarrow.float32())})
+        assert data.load(coded, types="b=real").columns[0].values == found.columns[2].values
+
+
+class Frame:
+    """What of a pandas table is read."""
+
+    def __init__(self, columns: dict[str, numpy.ndarray]) -> None:
+        self.columns, self.held = list(columns), columns
+
+    def __getitem__(self, name: str) -> numpy.ndarray:
+        return self.held[name]

@@ -287,7 +287,6 @@ REFUSED = {
         dgm.data.load(numpy.zeros((20, 2), dtype=complex))
         dgm.data.load(numpy.full((20, 2), -3))
         dgm.data.load(rows, y=[1, 2])
-        dgm.data.load(rows, y=[0.5] * 40)
         dgm.data.load(rows, labels=[0] * 40)
         dgm.data.load(rows, seed=1.5)
         dgm.data.load(rows, size=8)

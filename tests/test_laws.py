@@ -68,6 +68,7 @@ class Normal(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.space, self.config = PLANE, SimpleNamespace(classes=0)
+        self.latent_space = PLANE
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
@@ -84,6 +85,9 @@ class Normal(nn.Module):
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return z
+
+    def encode_and_ladj(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x, x.new_zeros(len(x))
 
 
 def added(constant: float, noise: float = 0.0) -> Broken:
@@ -113,6 +117,15 @@ def made() -> Model:
 
 def ddpm() -> Model:
     return contracts.perturbed(create("ddpm", PLANE, width=8))
+
+
+def vae() -> Model:
+    return contracts.perturbed(create("vae", Space.binary((3,)), latent=2, hidden=8))
+
+
+def off(z: float = 0.0, ladj: float = 0.0) -> Broken:
+    """The code, or what stands beside it, is off."""
+    return lambda right: lambda x, y=None: tuple(v + by for v, by in zip(right(x), (z, ladj), strict=True))
 
 
 def leaning(right: Any) -> Any:
@@ -186,7 +199,10 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     (contracts.energy_is_smooth, Bits, "energy", lambda right: lambda x, y=None: torch.ones(len(x)), None),
     (contracts.energy_is_smooth, Bits, "energy", added(math.nan), added(1.0)),
     (contracts.code_inverts, Normal, "decode", added(2e-3), added(5e-4)),
-    (contracts.log_determinant_is_the_jacobians, Normal, "log_prob", added(2e-3), added(5e-4)),
+    (contracts.log_determinant_is_the_jacobians, Normal, "encode_and_ladj", off(ladj=2e-3), off(ladj=5e-4)),
+    (contracts.log_determinant_is_the_jacobians, Normal, "encode_and_ladj", off(z=2e-3), off(z=5e-4)),
+    (contracts.codes_lie_in_the_latent_space, Normal, "encode", added(math.inf), added(1.0)),
+    (contracts.weights_under_any_prior_sum_to_one, vae, "code_and_log_ratio", off(ladj=0.2), off(z=0.0)),
     (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: 2 * x), None),
     (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: x.long()), None),
     (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: x[1:]), None),

@@ -231,7 +231,7 @@ def marginalised(model: Model, x: Batch, kind: Kind, draws: int, *, weighted: bo
 
 
 def _method(model: Model, kind: Kind, draws: int, *, weighted: bool) -> str:
-    stated = _stated(model, kind)
+    stated = stated_method(model, kind)
     match kind:
         case Kind.EXACT:
             return stated or "closed form"
@@ -259,7 +259,7 @@ def _chosen(model: Model, kind: Kind | str | None) -> Kind:
     return Kind(kind)
 
 
-def _stated(model: Model, kind: Kind) -> str:
+def stated_method(model: Model, kind: Kind) -> str:
     """How the model says that it computes this likelihood: ``likelihood_method`` is of the best kind that it has."""
     if kind is not kind_of(model):
         return getattr(model, f"{kind}_method", "")
@@ -274,4 +274,6 @@ def _without_likelihood(model: Model) -> Unsupported:
     from dgm.registry import MODELS
 
     having = ", ".join(name for name, spec in MODELS.items() if spec.likelihood in ("exact", "lower_bound"))
-    return Unsupported(f"{type(model).__name__} has no likelihood", f"models that have one: {having}")
+    stated = getattr(model, "likelihood_method", "")
+    wrong = f"{type(model).__name__} has no likelihood" + (f": {stated}" if stated else "")
+    return Unsupported(wrong, f"models that have one: {having}")

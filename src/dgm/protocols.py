@@ -44,6 +44,7 @@ Batch: TypeAlias = Shaped[Tensor, "batch *shape"]
 PerExample: TypeAlias = Float[Tensor, "batch"]
 Conditions: TypeAlias = Shaped[Tensor, "batch *condition"]  # a batch of the model's condition space: labels are (B,)
 Labels: TypeAlias = Conditions
+Codes: TypeAlias = Shaped[Tensor, "batch *latent"]
 
 
 class PartlyHidden(NamedTuple):
@@ -266,11 +267,47 @@ class Unnormalised(Protocol):
 
 @runtime_checkable
 class Latent(Protocol):
-    """Has a code z, flat or shaped, for each x. ``decode(encode(x))`` is x or near it."""
+    """Has a code z, flat or shaped, for each x. ``decode(encode(x))`` is x or near it.
 
-    def encode(self, x: Batch, y: Labels | None = None) -> Float[Tensor, "batch *latent"]: ...
+    Besides, it keeps ``latent_space``, the `dgm.space.Space` of z, so that any model of that space is a prior of its
+    codes: see `dgm.models.two_stage`.
+    """
 
-    def decode(self, z: Float[Tensor, "batch *latent"], y: Labels | None = None) -> Batch: ...
+    def encode(self, x: Batch, y: Labels | None = None) -> Codes: ...
+
+    def decode(self, z: Codes, y: Labels | None = None) -> Batch: ...
+
+
+@runtime_checkable
+class Invertible(Protocol):
+    """A `Latent` whose ``decode`` is the inverse of ``encode``, so that a density of codes is a density of x."""
+
+    def encode_and_ladj(self, x: Batch, y: Labels | None = None) -> tuple[Codes, PerExample]:
+        """encode(x), and log |det dz/dx| in nats, which is 0 where x and z are counted."""
+        ...
+
+
+@runtime_checkable
+class Variational(Protocol):
+    r"""A `Latent` with distributions p(x|z) and q(z|x): its likelihood is a bound under any density of codes.
+
+    .. math:: \log p(x) \ge E_{q(z|x)}[\log p(x|z) - \log q(z|x) + \log p(z)]
+
+    A model whose q(z|x) is a point mass on a discrete code, where log q(z|x) = 0, says so by ``deterministic_codes``:
+    its codes are made once, and the bound has no importance weights.
+    """
+
+    def sample_code(self, x: Batch, y: Labels | None = None) -> Codes:
+        """z ~ q(z|x)."""
+        ...
+
+    def code_and_log_ratio(self, x: Batch, y: Labels | None = None) -> tuple[Codes, PerExample]:
+        """z ~ q(z|x), and log p(x|z) - log q(z|x) in nats."""
+        ...
+
+    def sample_given_code(self, z: Codes, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        """x ~ p(x|z), with the random numbers of one stream an example."""
+        ...
 
 
 CAPABILITIES: Sequence[type] = (
@@ -289,6 +326,8 @@ CAPABILITIES: Sequence[type] = (
     Latent,
     Stateful,
     Regularised,
+    Invertible,
+    Variational,
 )
 
 
@@ -312,8 +351,8 @@ def has(model: Any, *capabilities: type) -> bool:
 
 def parts_of(model: Model) -> Mapping[str, Model]:
     """The models that a composite is made of, by name; none of any other model."""
-    found: Mapping[str, Model] = getattr(model, "parts", {})
-    return found
+    found = getattr(model, "parts", None)
+    return found if isinstance(found, Mapping) else {}
 
 
 def nested(model: Model) -> Iterator[Model]:

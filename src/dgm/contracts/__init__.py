@@ -17,7 +17,12 @@ from dgm.contracts.autoregressive import (
     no_dimension_sees_its_future,
     sequential_conditionals_agree,
 )
-from dgm.contracts.codes import code_inverts, log_determinant_is_the_jacobians
+from dgm.contracts.codes import (
+    code_inverts,
+    codes_lie_in_the_latent_space,
+    log_determinant_is_the_jacobians,
+    weights_under_any_prior_sum_to_one,
+)
 from dgm.contracts.denoising import estimate_integrates_to_one, predictions_lie_on_the_path
 from dgm.contracts.examples import (
     PLANE,
@@ -69,6 +74,7 @@ __all__ = [
     "bound_is_below",
     "check",
     "code_inverts",
+    "codes_lie_in_the_latent_space",
     "conditionals_make_the_density",
     "density_sums_to_one",
     "description_makes_it_again",
@@ -102,4 +108,5 @@ __all__ = [
     "trajectory_ends_in_the_sample",
     "under",
     "weights_sum_to_one",
+    "weights_under_any_prior_sum_to_one",
 ]

@@ -15,7 +15,12 @@ from dgm.contracts.autoregressive import (
     no_dimension_sees_its_future,
     sequential_conditionals_agree,
 )
-from dgm.contracts.codes import code_inverts, log_determinant_is_the_jacobians
+from dgm.contracts.codes import (
+    code_inverts,
+    codes_lie_in_the_latent_space,
+    log_determinant_is_the_jacobians,
+    weights_under_any_prior_sum_to_one,
+)
 from dgm.contracts.denoising import estimate_integrates_to_one, predictions_lie_on_the_path
 from dgm.contracts.examples import SMALL
 from dgm.contracts.likelihood import (
@@ -51,6 +56,7 @@ from dgm.protocols import (
     ExactLikelihood,
     Fittable,
     ImportanceWeighted,
+    Invertible,
     Latent,
     Model,
     MultiPlayer,
@@ -58,6 +64,7 @@ from dgm.protocols import (
     Samplable,
     Trainable,
     Unnormalised,
+    Variational,
     has,
 )
 from dgm.space import Space
@@ -75,7 +82,9 @@ LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
     estimate_is_below: (EstimatedLikelihood,),
     predictions_lie_on_the_path: (Denoising,),
     code_inverts: (ExactLikelihood, Latent),
-    log_determinant_is_the_jacobians: (ExactLikelihood, Latent),
+    log_determinant_is_the_jacobians: (Invertible,),
+    codes_lie_in_the_latent_space: (Latent,),
+    weights_under_any_prior_sum_to_one: (Variational,),
     energy_is_smooth: (Unnormalised,),
     refuses_other_data: (),
     samples_lie_in_the_space: (Samplable,),

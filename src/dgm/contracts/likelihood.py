@@ -60,9 +60,18 @@ def clamped_share(model: Model, n: int = 4000) -> tuple[float, float]:
 def weights_sum_to_one(model: Model) -> str:
     """The importance weights of all x sum to one on average."""
     x = all_examples(model.space)
-    repeats = max(4, DRAWS // len(x))
-    totals = torch.stack([model.log_weight(*under(model, x)).double().exp().sum() for _ in range(repeats)])
-    mean, error = float(totals.mean()), float(totals.std() / math.sqrt(repeats))
+    return average_to_one(model, [model.log_weight(*under(model, x)) for _ in range(repeats(x))])
+
+
+def repeats(x: Tensor) -> int:
+    """How many draws of the weights of all x."""
+    return max(4, DRAWS // len(x))
+
+
+def average_to_one(model: Model, draws: Sequence[Tensor]) -> str:
+    """The sum over all x of E[w(x)], from draws of log w of every x."""
+    totals = torch.stack([log_weight.double().exp().sum() for log_weight in draws])
+    mean, error = float(totals.mean()), float(totals.std() / math.sqrt(len(draws)))
     # a density on real numbers may leave mass outside the box of the levels, from where samples are clamped into it;
     # and of weights with heavy tails, rare large ones that these draws lack make up a part of the mean
     unseen = is_dequantised(model) or error > mean / 100

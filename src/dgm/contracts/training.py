@@ -13,7 +13,7 @@ from dgm.contracts.outcome import Broken, Skipped, require
 from dgm.errors import DgmError
 from dgm.likelihood import kind_of, log_likelihood
 from dgm.networks.conditions import labels_of
-from dgm.protocols import Fittable, Model, MultiPlayer, Samplable, has, nested
+from dgm.protocols import Fittable, Model, MultiPlayer, Samplable, Variational, has, nested
 from dgm.sampling import sample
 from dgm.space import Space
 
@@ -66,7 +66,8 @@ def players_descend_their_own(model: Model) -> str:
             loss.shape == (16,) and bool(loss.isfinite().all()), f"{player} has a loss of shape {tuple(loss.shape)}"
         )
         parameters = [p for p in model.get_submodule(player).parameters() if p.requires_grad]
-        others = [p for p in model.parameters() if all(p is not q for q in parameters)] if not seen else []
+        learnt = [p for p in model.parameters() if p.requires_grad]
+        others = [p for p in learnt if all(p is not q for q in parameters)] if not seen else []
         gradients = torch.autograd.grad(loss.mean(), parameters + others, retain_graph=True, allow_unused=True)
         require(
             all(g is not None for g in gradients[: len(parameters)]), f"{player}'s loss misses some of its parameters"
@@ -81,8 +82,8 @@ def passes_gain(model: Model) -> str:
     """Each pass over the data gains likelihood."""
     batches = [(some(model.space, 64), None) for _ in range(2)]
     losses = [loss for loss, _ in zip(model.fit(batches), range(6), strict=False)]
-    # dequantising noise is drawn anew at each pass, and a regularised M-step may lose a little
-    slack = 0.5 * model.space.dim if is_dequantised(model) else 0.05
+    # dequantising noise, or a code, is drawn anew at each pass, and a regularised M-step may lose a little
+    slack = 0.5 * model.space.dim if is_dequantised(model) or has(model, Variational) else 0.05
     worst = max((b - a for a, b in itertools.pairwise(losses)), default=0.0)
     return require(worst < slack and losses[-1] <= losses[0] + slack, f"losses {', '.join(f'{v:.3f}' for v in losses)}")
 

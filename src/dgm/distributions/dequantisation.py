@@ -25,6 +25,7 @@ from dgm.protocols import (
     ExactLikelihood,
     Fittable,
     ImportanceWeighted,
+    Invertible,
     Labels,
     Latent,
     Model,
@@ -38,6 +39,7 @@ from dgm.protocols import (
     Stateful,
     Trainable,
     Unnormalised,
+    Variational,
     has,
 )
 from dgm.seeds import Seed
@@ -58,6 +60,8 @@ PASSED_ON: Mapping[type, tuple[type, ...]] = {
     Latent: (Latent,),
     Stateful: (Stateful,),
     Regularised: (Regularised,),
+    Invertible: (Variational,),
+    Variational: (Variational,),
 }
 
 
@@ -161,12 +165,33 @@ class Dequantised(nn.Module):
         """The energy of the cell's centre."""
         return self.model.energy(x + 0.5, y)
 
+    @property
+    def latent_space(self) -> Space:
+        return self.model.latent_space
+
     def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
         """The code of the cell's centre, so that it is decoded to the same x."""
         return self.model.encode(x + 0.5, y)
 
     def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
         return self.floor(self.model.decode(z, y))
+
+    def sample_code(self, x: Batch, y: Labels | None = None) -> Tensor:
+        """A code of x + u."""
+        if has(self.model, Invertible):
+            return self.model.encode(self.lift(x), y)
+        return self.model.sample_code(self.lift(x), y)
+
+    def code_and_log_ratio(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
+        """z of x + u, whose density given x is that of u over the Jacobian of z; the floor of decode(z) is x."""
+        if has(self.model, Invertible):
+            return self.model.encode_and_ladj(self.lift(x), y)
+        return self.model.code_and_log_ratio(self.lift(x), y)
+
+    def sample_given_code(self, z: Tensor, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        if has(self.model, Invertible):
+            return self.decode(z, y)
+        return self.floor(self.model.sample_given_code(z, y, seed=seed))
 
 
 class Lifted:

@@ -23,4 +23,5 @@ class Composite:
 
 COMPOSITES: Mapping[str, Composite] = {
     "dequantised": Composite("dgm.distributions.dequantisation:Dequantised", "{model}", "model"),
+    "two_stage": Composite("dgm.models.two_stage:TwoStage", "{prior} on {first_stage}", "prior"),
 }

@@ -92,6 +92,10 @@ class Autoencoder(nn.Module):
         factor = torch.linalg.cholesky(self.covariance + ridge)
         return self.decode(self.mean + noise.normal((self.config.latent,)) @ factor.mT)
 
+    @property
+    def latent_space(self) -> Space:
+        return Space.continuous((self.config.latent,))
+
     def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
         return self.encoder(self.scaling(x).flatten(1))
 

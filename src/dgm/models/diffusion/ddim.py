@@ -79,6 +79,10 @@ class DDIM(nn.Module):
     def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         return self.ddpm.log_prob_estimate(x, y)
 
+    @property
+    def latent_space(self) -> Space:
+        return Space.continuous(self.space.shape)
+
     @torch.no_grad()
     def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
         """x_1, (B, *shape), from which `decode` comes back: the nearer, the more steps (equation 14)."""

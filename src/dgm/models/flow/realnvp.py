@@ -89,7 +89,7 @@ class RealNVP(nn.Module):
         return AffineCoupling(mask ^ bool(k % 2), network)
 
     def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
-        z, ladj = self.forward(x, y)
+        z, ladj = self.encode_and_ladj(x, y)
         normal = -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(1)
         return normal + ladj
 
@@ -103,15 +103,19 @@ class RealNVP(nn.Module):
         with torch.no_grad():
             return self.decode(noise.normal(self.space.shape), y)
 
+    @property
+    def latent_space(self) -> Space:
+        return Space.continuous(self.space.shape)
+
     def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
         """z = f(x), of x's own shape."""
-        return self.forward(x, y)[0]
+        return self.encode_and_ladj(x, y)[0]
 
     def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
         """x = f^-1(z)."""
         return self.transform.inverse(z, self.planes(check_labels(y, self.config.classes)))[0]
 
-    def forward(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, Tensor]:
+    def encode_and_ladj(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, Tensor]:
         """f(x) and log |det df/dx|, (B,)."""
         return self.transform(x, self.planes(check_labels(y, self.config.classes)))
 

@@ -2,6 +2,7 @@ r"""Variational autoencoder with a Gaussian posterior."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -71,6 +72,10 @@ class VAE(nn.Module):
         self.quick = nn.ParameterDict({"shift": nn.Parameter(torch.zeros(space.shape), requires_grad=learns)})
         self.register_load_state_dict_pre_hook(with_shift)
 
+    @property
+    def latent_space(self) -> Space:
+        return Space.continuous((self.config.latent,))
+
     def posterior(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, Tensor]:
         """mu and log sigma of q(z|x), each (B, latent)."""
         mu, log_sigma = self.encoder(self.beside(self.scaling(x).flatten(1), y)).chunk(2, -1)
@@ -89,19 +94,31 @@ class VAE(nn.Module):
 
     def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
         """log p(x|z) + log p(z) - log q(z|x) at one draw of z."""
+        z, log_ratio = self.code_and_log_ratio(x, y)
+        return log_ratio - 0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
+
+    def code_and_log_ratio(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
         mu, log_sigma = self.posterior(x, y)
         eps = torch.randn_like(mu)
         z = mu + log_sigma.exp() * eps
-        log_ratio = 0.5 * (eps.square() - z.square()) + log_sigma
-        return self.likelihood(x, z, y) + log_ratio.sum(-1)
+        log_q = -(0.5 * (eps.square() + math.log(2 * math.pi)) + log_sigma).sum(-1)
+        return z, self.likelihood(x, z, y) - log_q
+
+    def sample_code(self, x: Batch, y: Labels | None = None) -> Tensor:
+        mu, log_sigma = self.posterior(x, y)
+        return mu + log_sigma.exp() * torch.randn_like(mu)
 
     def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
         return -self.elbo(x, y)
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(n, seed, self.log_scale.device)
-        outputs = self.drawn(noise, y)
-        return self.observed.sample(outputs, noise.uniform((*self.space.shape, 2)))
+        return self.observed.sample(self.drawn(noise, y), noise.uniform((*self.space.shape, 2)))
+
+    @torch.no_grad()
+    def sample_given_code(self, z: Tensor, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        noise = streams(len(z), seed, self.log_scale.device)
+        return self.observed.sample(self.outputs(z, y), noise.uniform((*self.space.shape, 2)))
 
     def sample_mean(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         """The decoder's mean, or most likely value, at the z of `sample`: samples without the observation noise."""

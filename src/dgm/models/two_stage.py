@@ -1,0 +1,278 @@
+r"""Two stages: a first stage with a code for each x, and a prior, which is a model of the codes.
+
+.. math:: p(x) = \int p(x|z) \, p(z) \, dz
+
+The prior is any model of the first stage's latent space. It takes the place of whatever distribution of codes the first
+stage was trained with, and is trained once the first stage is. The likelihood follows from both:
+
+- An invertible first stage z = f(x) changes variables: log p(x) = log p(z) + log \|det dz/dx\| is of the kind that
+  log p(z) is.
+- A first stage with p(x|z) and q(z|x) has the bound log p(x) >= E_q[log p(x|z) + log p(z) - log q(z|x)], in which log
+  p(z) is exact or a bound; an estimate of log p(z) makes it an estimate of the bound.
+- Any other first stage, such as an autoencoder, has a decoder and no density of x given z: no likelihood.
+
+Source: Diagnosing and Enhancing VAE Models (Dai & Wipf, 2019), arXiv:1903.05789, section 4, where both stages are VAEs;
+Neural Discrete Representation Learning (van den Oord et al., 2017), arXiv:1711.00937, section 3.3; High-Resolution
+Image Synthesis with Latent Diffusion Models (Rombach et al., 2021), arXiv:2112.10752, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from dgm.errors import BadInput
+from dgm.likelihood import Kind, kind_of, stated_method
+from dgm.modes import device_of
+from dgm.networks.embeddings import sampled_labels
+from dgm.protocols import (
+    Batch,
+    BoundedLikelihood,
+    EstimatedLikelihood,
+    ExactLikelihood,
+    Fittable,
+    ImportanceWeighted,
+    Invertible,
+    Labels,
+    Latent,
+    Model,
+    MultiPlayer,
+    PerExample,
+    Progressive,
+    Samplable,
+    State,
+    Trainable,
+    Unnormalised,
+    Variational,
+    has,
+)
+from dgm.seeds import Seed, Streams, streams
+from dgm.space import Space
+
+OF_THE_PRIOR = (Trainable, MultiPlayer, Fittable, Samplable, Progressive)
+# what the prior has -> what the two have, if the first stage is invertible, and if it is variational
+INVERTIBLE: Mapping[type, tuple[type, ...]] = {
+    ExactLikelihood: (ExactLikelihood,),
+    BoundedLikelihood: (BoundedLikelihood,),
+    ImportanceWeighted: (ImportanceWeighted,),
+    EstimatedLikelihood: (EstimatedLikelihood,),
+    Unnormalised: (Unnormalised,),
+}
+VARIATIONAL: Mapping[type, tuple[type, ...]] = {
+    ExactLikelihood: (BoundedLikelihood, ImportanceWeighted),
+    BoundedLikelihood: (BoundedLikelihood,),
+    ImportanceWeighted: (ImportanceWeighted,),
+    EstimatedLikelihood: (EstimatedLikelihood,),
+}
+
+
+class TwoStage(nn.Module):
+    """A first stage, which stays as it is, and a prior of its codes, which is trained.
+
+    Args:
+        space: The first stage's own.
+        condition: The space of y, that of whichever stage is conditional; each such stage takes all of y.
+        first_stage: A `dgm.protocols.Latent`. It is frozen.
+        prior: A model of its ``latent_space``, which may say the codes' typical location and scale.
+
+    Example:
+        >>> from dgm.registry import create
+        >>> vae = create("vae", Space.binary((1, 4, 4)), latent=2)
+        >>> model = TwoStage.of(vae, create("realnvp", vae.latent_space, layers=2))
+        >>> model.sample(3, seed=0).shape
+        torch.Size([3, 1, 4, 4])
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config: ...
+
+    def __init__(
+        self, space: Space, config: Config, condition: Space | None = None, *, first_stage: Model, prior: Model
+    ) -> None:
+        super().__init__()
+        if not has(first_stage, Latent) or not hasattr(first_stage, "latent_space"):
+            wrong = f"{type(first_stage).__name__} states no latent space, of which a prior would be a model"
+            raise BadInput(wrong, "choose a first stage with codes, such as an autoencoder, a vae or a flow")
+        if space != first_stage.space or bare(prior.space) != bare(first_stage.latent_space):
+            wrong = f"a prior of {prior.space} does not fit a first stage of {first_stage.space} to "
+            raise BadInput(f"{wrong}{first_stage.latent_space}", "make it of the first stage's latent_space")
+        if condition != common_condition(first_stage, prior):
+            raise BadInput(f"neither stage is conditional on {condition}", "give the condition of its stages")
+        self.space, self.config, self.condition = space, config, condition
+        self.first_stage, self.prior = first_stage.requires_grad_(False), prior
+        self.defaults, self.loss_unit = getattr(prior, "defaults", {}), getattr(prior, "loss_unit", "")
+        self.capabilities = frozenset(capabilities(first_stage, prior))
+        self.likelihood_method = self.stated(kind_of(self))
+        self.estimate_method = self.stated(Kind.ESTIMATE)
+
+    @classmethod
+    def of(cls, first_stage: Model, prior: Model) -> TwoStage:
+        """The two, as a model of the first stage's space."""
+        condition = common_condition(first_stage, prior)
+        return cls(first_stage.space, cls.Config(), condition, first_stage=first_stage, prior=prior)
+
+    def stated(self, kind: Kind | None) -> str:
+        """How a kind of likelihood is computed."""
+        if kind is None:
+            return "x has no density given its code"
+        of_the_prior = Kind.EXACT if kind is Kind.LOWER_BOUND and has(self.prior, ExactLikelihood) else kind
+        first = getattr(self.first_stage, "likelihood_method", "two stages")
+        return f"{first}, prior: {stated_method(self.prior, of_the_prior) or of_the_prior.replace('_', ' ')}"
+
+    @property
+    def parts(self) -> dict[str, Model]:
+        return {"first_stage": self.first_stage, "prior": self.prior}
+
+    @property
+    def latent_space(self) -> Space:
+        return self.prior.space
+
+    def train(self, mode: bool = True) -> TwoStage:
+        """The first stage stays in evaluation mode."""
+        super().train(mode)
+        self.first_stage.eval()
+        return self
+
+    # -- codes
+
+    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
+        return self.first_stage.encode(x, taken(self.first_stage, y))
+
+    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
+        return self.first_stage.decode(z, taken(self.first_stage, y))
+
+    def encode_and_ladj(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
+        return self.first_stage.encode_and_ladj(x, taken(self.first_stage, y))
+
+    def code_and_log_ratio(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
+        return self.first_stage.code_and_log_ratio(x, taken(self.first_stage, y))
+
+    @torch.no_grad()
+    def sample_code(self, x: Batch, y: Labels | None = None) -> Tensor:
+        """The code that the prior is trained on: a draw of q(z|x), or else the only one."""
+        sample = self.first_stage.sample_code if has(self.first_stage, Variational) else self.first_stage.encode
+        return sample(x, taken(self.first_stage, y))
+
+    def sample_given_code(self, z: Tensor, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        """A draw of p(x|z), or else the only x of this code."""
+        y = taken(self.first_stage, y)
+        if has(self.first_stage, Variational):
+            return self.first_stage.sample_given_code(z, y, seed=seed)
+        return self.first_stage.decode(z, y)
+
+    # -- likelihood
+
+    def code_and_log_factor(self, x: Batch, y: Labels | None) -> tuple[Tensor, PerExample]:
+        """z, and what log p(z) is added to."""
+        return self.encode_and_ladj(x, y) if has(self.first_stage, Invertible) else self.code_and_log_ratio(x, y)
+
+    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
+        z, ladj = self.code_and_log_factor(x, y)
+        return self.prior.log_prob(z, taken(self.prior, y)) + ladj
+
+    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+        z, log_factor = self.code_and_log_factor(x, y)
+        bound = self.prior.log_prob if has(self.prior, ExactLikelihood) else self.prior.elbo
+        return bound(z, taken(self.prior, y)) + log_factor
+
+    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
+        z, log_factor = self.code_and_log_factor(x, y)
+        weight = self.prior.log_prob if has(self.prior, ExactLikelihood) else self.prior.log_weight
+        return weight(z, taken(self.prior, y)) + log_factor
+
+    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
+        z, log_factor = self.code_and_log_factor(x, y)
+        return self.prior.log_prob_estimate(z, taken(self.prior, y)) + log_factor
+
+    def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
+        """E(z) - log |det dz/dx|, with the prior's Z."""
+        z, ladj = self.encode_and_ladj(x, y)
+        return self.prior.energy(z, taken(self.prior, y)) - ladj
+
+    # -- samples
+
+    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        """x ~ p(x|z) at z ~ p(z)."""
+        z, y, noise = self.drawn(n, y, seed)
+        return self.sample_given_code(z, y, seed=noise)
+
+    def sample_mean(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+        """decode(z) at the z of `sample`."""
+        z, y, _ = self.drawn(n, y, seed)
+        return self.decode(z, y)
+
+    @torch.no_grad()
+    def drawn(self, n: int, y: Labels | None, seed: Seed) -> tuple[Tensor, Labels | None, Streams]:
+        """Codes, conditions, and the streams after both."""
+        noise = streams(n, seed, device_of(self))
+        y = sampled_labels(y, self, noise)
+        return self.prior.sample(n, taken(self.prior, y), seed=noise), y, noise
+
+    @torch.no_grad()
+    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+        """The prior's states decoded; the last one is the sample."""
+        noise = streams(n, seed, device_of(self))
+        y = sampled_labels(y, self, noise)
+        for state in self.prior.trajectory(n, taken(self.prior, y), seed=noise):
+            last = state.step == state.steps
+            yield state._replace(x=self.sample_given_code(state.x, y, seed=noise) if last else self.decode(state.x, y))
+
+    # -- training of the prior
+
+    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+        return self.prior.loss(self.sample_code(x, y), taken(self.prior, y))
+
+    def losses(self, x: Batch, y: Labels | None = None) -> Iterator[tuple[str, PerExample]]:
+        for player, loss in self.prior.losses(self.sample_code(x, y), taken(self.prior, y)):
+            yield f"prior.{player}", loss
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
+        return self.prior.fit(Encoded(self, batches))
+
+
+class Encoded:
+    """The codes of each pass."""
+
+    def __init__(self, model: TwoStage, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+        self.model, self.batches = model, batches
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        return ((self.model.sample_code(x, y), taken(self.model.prior, y)) for x, y in self.batches)
+
+
+def taken(stage: Model, y: Labels | None) -> Labels | None:
+    """y, for a stage that is conditional."""
+    return None if getattr(stage, "condition", None) is None else y
+
+
+def bare(space: Space) -> Space:
+    """Without the typical location and scale, which are no part of what a space is the set of."""
+    return replace(space, loc=(), scale=())
+
+
+def common_condition(first_stage: Model, prior: Model) -> Space | None:
+    """That of whichever stage has one.
+
+    Raises:
+        BadInput: For stages with different ones.
+    """
+    first, second = (getattr(stage, "condition", None) for stage in (first_stage, prior))
+    if first is not None and second is not None and first != second:
+        raise BadInput(f"the first stage is conditional on {first}, the prior on {second}", "give both the same")
+    return first if second is None else second
+
+
+def capabilities(first_stage: Model, prior: Model) -> Iterator[type]:
+    """Those of the two together."""
+    yield Latent
+    yield from (one for one in OF_THE_PRIOR if has(prior, one))
+    for of_codes, table in ((Invertible, INVERTIBLE), (Variational, VARIATIONAL)):
+        if has(first_stage, of_codes):
+            yield of_codes
+            both = {one for own, found in table.items() if has(prior, own) for one in found}
+            # the other codes of x, which a point mass leaves out, are missing from its weights
+            yield from both - {ImportanceWeighted} if getattr(first_stage, "deterministic_codes", False) else both
+            return

@@ -1,0 +1,342 @@
+"""Two stages against closed forms: linear-Gaussian first stages, flows, codecs of tokens, and the laws of all."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal, Normal
+
+from dgm import contracts, registry
+from dgm.contracts import Outcome, perturbed
+from dgm.errors import BadInput, Unsupported
+from dgm.likelihood import Kind, kind_of, kinds_of, log_likelihood
+from dgm.models.two_stage import TwoStage
+from dgm.protocols import ImportanceWeighted, Invertible, Model, Variational, has
+from dgm.registry import create
+from dgm.seeds import streams
+from dgm.space import Space
+
+BITS, PLANE = Space.binary((3,)), Space.continuous((2,))
+DRAWS = 4000
+W, B, S = torch.tensor([[1.0, 0.5], [-0.3, 0.8], [0.2, 0.1]]), torch.tensor([0.1, -0.2, 0.3]), 0.7
+MEAN, COVARIANCE = torch.tensor([0.4, -0.6]), torch.tensor([[0.5, 0.2], [0.2, 0.9]])
+
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+
+class Linear(nn.Module):
+    """p(x|z) = N(W z + b, S² I) and q(z|x) = N(A x + c, L L^T)."""
+
+    Config = Config
+    latent_space = PLANE
+
+    def __init__(self, space: Space, config: Config, a: Tensor, c: Tensor, factor: Tensor) -> None:
+        super().__init__()
+        self.space, self.config, self.a, self.c, self.factor = space, config, a, c, factor
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x @ self.a.mT + self.c
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return z @ W.mT + B
+
+    def sample_code(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return MultivariateNormal(self.encode(x), scale_tril=self.factor).sample()
+
+    def code_and_log_ratio(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z = self.sample_code(x)
+        log_q = MultivariateNormal(self.encode(x), scale_tril=self.factor).log_prob(z)
+        return z, Normal(self.decode(z), S).log_prob(x).sum(1) - log_q
+
+    def sample_given_code(self, z: Tensor, y: Tensor | None = None, *, seed: Any = None) -> Tensor:
+        return self.decode(z) + S * streams(len(z), seed).normal((3,))
+
+
+class Shuffle(nn.Module):
+    """A code of tokens: each symbol stands for another one."""
+
+    Config = Config
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space = self.latent_space = space
+        self.config = config
+        self.register_buffer("table", (torch.arange(space.values or 0) + 1) % (space.values or 1))
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.table[x]
+
+    def encode_and_ladj(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.encode(x), torch.zeros(len(x))
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.table.argsort()[z]
+
+
+class Halves(nn.Module):
+    """As a quantising first stage has it: codes x // 2 of levels x, and p(x|z) with a little mass beside the two."""
+
+    Config = Config
+    deterministic_codes = True
+
+    def __init__(self, space: Space, config: Config) -> None:
+        super().__init__()
+        self.space, self.config = space, config
+        self.latent_space = Space.tokens(space.shape, (space.values or 0) // 2)
+
+    def logits(self, z: Tensor) -> Tensor:
+        near = torch.arange(self.space.values or 0) // 2 == z[..., None]
+        return torch.where(near, 3.0, 0.0) + 0.1 * torch.arange(self.space.values or 0)
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x.long() // 2
+
+    sample_code = encode
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.logits(z).argmax(-1).to(self.space.dtype)
+
+    def code_and_log_ratio(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_p = self.logits(self.encode(x)).log_softmax(-1).gather(-1, x.long()[..., None])
+        return self.encode(x), log_p.flatten(1).sum(1)
+
+    def sample_given_code(self, z: Tensor, y: Tensor | None = None, *, seed: Any = None) -> Tensor:
+        return streams(len(z), seed).categorical(self.logits(z)).to(self.space.dtype)
+
+
+def normal(mean: Tensor, covariance: Tensor) -> Model:
+    """N(mean, covariance), as a mixture of one."""
+    model = create("gmm", Space.continuous((len(mean),)), components=1)
+    model.means.copy_(mean[None])
+    model.covariances.copy_(covariance[None])
+    return model
+
+
+def posterior() -> tuple[Tensor, Tensor, Tensor]:
+    """A, c and the factor of the exact posterior under the prior N(MEAN, COVARIANCE)."""
+    precision = COVARIANCE.inverse() + W.mT @ W / S**2
+    covariance = precision.inverse()
+    a = covariance @ W.mT / S**2
+    c = covariance @ (COVARIANCE.inverse() @ MEAN - W.mT @ B / S**2)
+    return a, c, torch.linalg.cholesky(covariance)
+
+
+def marginal() -> MultivariateNormal:
+    return MultivariateNormal(W @ MEAN + B, W @ COVARIANCE @ W.mT + S**2 * torch.eye(3))
+
+
+def linear(a: Tensor, c: Tensor, factor: Tensor) -> TwoStage:
+    first = Linear(Space.continuous((3,)), Config(), a, c, factor)
+    return TwoStage.of(first, normal(MEAN, COVARIANCE))
+
+
+def test_under_the_exact_posterior_every_draw_of_the_bound_is_the_density() -> None:
+    model, x = linear(*posterior()), torch.randn(20, 3)
+    expected = marginal().log_prob(x)
+    assert torch.allclose(model.elbo(x), expected, atol=1e-4)
+    assert torch.allclose(model.log_weight(x), expected, atol=1e-4)
+
+
+def test_the_bound_is_below_by_the_divergence_of_the_posteriors() -> None:
+    a, c, factor = posterior()
+    model, x = linear(a, c + 0.3, 0.8 * factor), torch.randn(3, 3)
+    draws = torch.stack([model.elbo(x) for _ in range(DRAWS)])
+    exact, ours = (
+        MultivariateNormal(x @ a.mT + off, scale_tril=f) for off, f in ((c, factor), (c + 0.3, 0.8 * factor))
+    )
+    gap = torch.distributions.kl_divergence(ours, exact)
+    error = draws.std(0) / math.sqrt(DRAWS)
+    assert (gap > 0.1).all()
+    assert ((draws.mean(0) - (marginal().log_prob(x) - gap)).abs() < 5 * error).all()
+
+
+def test_samples_have_the_moments_of_the_marginal() -> None:
+    x = linear(*posterior()).sample(20_000, seed=0)
+    expected = marginal()
+    assert torch.allclose(x.mean(0), expected.mean, atol=5 * 1.3 / math.sqrt(20_000))
+    assert torch.allclose(x.mT.cov(), expected.covariance_matrix, atol=5 * 2 / math.sqrt(20_000))
+
+
+def test_with_the_standard_normal_the_bound_is_the_vaes_own() -> None:
+    vae = perturbed(create("vae", BITS, latent=2, hidden=8))
+    model, x = TwoStage.of(vae, normal(torch.zeros(2), torch.eye(2))), contracts.everything(BITS)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = vae.log_weight(x)
+        torch.manual_seed(0)
+        assert torch.allclose(model.log_weight(x), weights, atol=1e-5)
+    with torch.no_grad():
+        ours, own = (bound(x.repeat(DRAWS, 1)).view(DRAWS, -1) for bound in (model.elbo, vae.elbo))
+    error = (ours.var(0) + own.var(0)).sqrt() / math.sqrt(DRAWS)
+    assert ((ours.mean(0) - own.mean(0)).abs() < 5 * error).all()
+
+
+def flow(space: Space, **config: Any) -> Model:
+    return perturbed(create("realnvp", space, layers=2, hidden=8, **config))
+
+
+def model_of(name: str) -> TwoStage:
+    torch.manual_seed(0)
+    levels, tokens = Space.levels((1,), 6), Space.tokens(3, 3)
+    match name:
+        case "flow, gmm":
+            return TwoStage.of(flow(PLANE), create("gmm", PLANE, components=3))
+        case "bounded flow, realnvp":
+            return TwoStage.of(flow(Space.continuous((2,), low=0.0, high=4.0)), flow(PLANE))
+        case "dequantised flow, gmm":
+            return TwoStage.of(flow(Space.levels((2,), 4)), create("gmm", PLANE, components=2))
+        case "vae, gmm":
+            vae = perturbed(create("vae", BITS, latent=2, hidden=8))
+            return TwoStage.of(vae, normal(torch.tensor([0.5, -0.5]), torch.tensor([[0.8, 0.3], [0.3, 0.6]])))
+        case "vae, ddpm":
+            vae = perturbed(create("vae", BITS, latent=2, hidden=8))
+            return TwoStage.of(vae, perturbed(create("ddpm", PLANE, width=8, steps=10)))
+        case "autoencoder, gmm":
+            first = create("autoencoder", Space.continuous((3,)), latent=2, hidden=8)
+            return TwoStage.of(perturbed(first), create("gmm", PLANE))
+        case "shuffled tokens, made":
+            return TwoStage.of(Shuffle(tokens, Config()), perturbed(create("made", tokens, hidden=8)))
+        case "shuffled tokens, image_gpt":
+            prior = create("image_gpt", tokens, width=16, layers=1, heads=2)
+            return TwoStage.of(Shuffle(tokens, Config()), perturbed(prior))
+        case "halved levels, masked_diffusion":
+            prior = create("masked_diffusion", Space.tokens(1, 3), width=16, layers=1)
+            return TwoStage.of(Halves(levels, Config()), perturbed(prior))
+        case "halved levels, made":
+            return TwoStage.of(Halves(levels, Config()), perturbed(create("made", Space.tokens(1, 3), hidden=8)))
+        case "flow, gan":
+            return TwoStage.of(flow(PLANE), perturbed(create("gan", PLANE, width=8)))
+        case "flow, ebm":
+            return TwoStage.of(flow(PLANE), perturbed(create("ebm", PLANE, width=8)))
+    raise AssertionError(name)
+
+
+KINDS = {
+    "flow, gmm": [Kind.EXACT],
+    "bounded flow, realnvp": [Kind.EXACT],
+    "dequantised flow, gmm": [Kind.LOWER_BOUND],
+    "vae, gmm": [Kind.LOWER_BOUND],
+    "vae, ddpm": [Kind.LOWER_BOUND, Kind.ESTIMATE],
+    "autoencoder, gmm": [],
+    "shuffled tokens, made": [Kind.EXACT],
+    "shuffled tokens, image_gpt": [Kind.EXACT],
+    "halved levels, masked_diffusion": [Kind.LOWER_BOUND],
+    "halved levels, made": [Kind.LOWER_BOUND],
+    "flow, gan": [],
+    "flow, ebm": [Kind.UNNORMALISED],
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "vae, ddpm")) for name in KINDS]
+)
+def test_the_kind_follows_from_the_stages_and_all_laws_hold(name: str) -> None:
+    model = model_of(name)
+    assert kinds_of(model) == KINDS[name]
+    results = {result.law: result for result in contracts.check(model)}
+    broken = {law: result.detail for law, result in results.items() if result.outcome is Outcome.BROKEN}
+    assert not broken
+    passed = " ".join(law for law, result in results.items() if result.passed)
+    assert ("sum" in passed) == (kind_of(model) in (Kind.EXACT, Kind.LOWER_BOUND))
+
+
+def test_how_it_was_computed_is_said() -> None:
+    likelihood = log_likelihood(model_of("flow, gmm"), torch.zeros(2, 2))
+    assert likelihood.method == "change of variables, prior: closed form"
+    model, x = model_of("vae, ddpm"), contracts.everything(BITS)
+    assert (
+        log_likelihood(model, x).method == "evidence lower bound, prior: variational bound, one step drawn of T, 1 draw"
+    )
+    assert "ODE" in log_likelihood(model, x, kind="estimate").method
+    with pytest.raises(Unsupported, match="x has no density given its code"):
+        log_likelihood(model_of("autoencoder, gmm"), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("name", ["vae, gmm", "dequantised flow, gmm"])
+def test_samples_have_the_frequencies_of_the_weights(name: str) -> None:
+    model, n = model_of(name), 20_000
+    x = contracts.everything(model.space)
+    with torch.no_grad():
+        draws = model.log_weight(x.repeat(DRAWS, 1)).exp().view(DRAWS, -1)
+    place = (model.space.values or 0) ** torch.arange(model.space.dim)
+    number, table = ((x.flatten(1).long() * place).sum(1) for x in (model.sample(n, seed=0), x))
+    share = torch.stack([(number == k).double().mean() for k in table])
+    p = draws.mean(0) / draws.mean(0).sum()  # a dequantised flow has mass outside the box of the levels
+    error = (p * (1 - p) / n + draws.var(0) / DRAWS).sqrt()
+    assert ((share - p).abs() < 5 * error + 1e-3).all()
+
+
+@pytest.mark.parametrize("name", ["dequantised flow, gmm", "vae, ddpm"])
+def test_its_description_makes_it_again(name: str) -> None:
+    model = model_of(name)
+    described = registry.describe(model)
+    again = registry.from_description(described)
+    assert registry.describe(again) == described
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.eval().sample(4, seed=0), model.sample(4, seed=0))
+
+
+def test_its_title_names_both() -> None:
+    described = registry.describe(model_of("dequantised flow, gmm"))
+    assert (registry.title(described), registry.trained(described)["name"]) == ("gmm on realnvp", "gmm")
+    assert list(registry.names_in(described)) == ["two_stage", "dequantised", "realnvp", "gmm"]
+
+
+def test_the_first_stage_is_frozen() -> None:
+    model = model_of("vae, gmm").train()
+    assert not model.first_stage.training
+    assert not any(parameter.requires_grad for parameter in model.first_stage.parameters())
+    assert model.prior.training
+    dropout = TwoStage.of(flow(PLANE, dropout=0.5), flow(PLANE)).train()
+    assert torch.equal(dropout.sample_code(torch.ones(5, 2)), dropout.encode(torch.ones(5, 2)))
+
+
+def test_each_conditional_stage_takes_the_condition() -> None:
+    labels, y = Space.categories(3), torch.tensor([0, 1, 2, 2])
+    x = contracts.everything(BITS)[:4]
+    prior, first = create("realnvp", PLANE, labels, layers=2), create("vae", BITS, labels, latent=2, hidden=8)
+    for vae, of_codes in ((first, prior), (first, flow(PLANE)), (create("vae", BITS, latent=2), prior)):
+        model = TwoStage.of(perturbed(vae), perturbed(of_codes))
+        assert model.condition == labels
+        assert registry.describe(registry.from_description(registry.describe(model))) == registry.describe(model)
+        ours, others = (log_likelihood(model, x, y, draws=500).nats for y in (y, (y + 1) % 3))
+        assert ((ours - others).abs() > 1e-3).any()
+        assert len(model.sample(4, seed=0)) == len(model.sample(4, y, seed=0)) == 4
+        assert model.loss(x, y).shape == (4,)
+
+
+def test_stages_that_do_not_fit_are_refused() -> None:
+    vae = create("vae", BITS, latent=2)
+    with pytest.raises(BadInput, match="does not fit"):
+        TwoStage.of(vae, create("gmm", Space.continuous((3,))))
+    with pytest.raises(BadInput, match="states no latent space"):
+        TwoStage.of(create("gmm", PLANE), create("gmm", PLANE))
+    with pytest.raises(BadInput, match="conditional on"):
+        TwoStage.of(create("vae", BITS, Space.categories(2), latent=2), create("realnvp", PLANE, Space.categories(3)))
+    with pytest.raises(BadInput, match="neither stage"):
+        TwoStage(BITS, TwoStage.Config(), Space.categories(2), first_stage=vae, prior=create("gmm", PLANE))
+
+
+def test_capabilities_of_codes_are_the_first_stages() -> None:
+    assert has(model_of("flow, gan"), Invertible)
+    assert has(model_of("vae, ddpm"), Variational)
+    assert not has(model_of("autoencoder, gmm"), Variational)
+
+
+def test_a_point_mass_of_codes_has_a_bound_and_no_weights() -> None:
+    model, x = model_of("halved levels, made"), contracts.everything(Space.levels((1,), 6))
+    z = torch.arange(3)[:, None]
+    with torch.no_grad():
+        p_z = model.prior.log_prob(z).exp()
+        given = model.first_stage.logits(z)[:, 0].softmax(-1)
+        assert torch.allclose(model.elbo(x).exp(), (p_z[:, None] * given)[x[:, 0].long() // 2, x[:, 0].long()])
+        assert (model.elbo(x).exp() < p_z @ given).all()
+    assert not has(model, ImportanceWeighted)

@@ -14,8 +14,20 @@ ROOT = Path(__file__).parent.parent / "src" / "dgm"
 FILES = sorted(ROOT.rglob("*.py"))
 # the lowest layer first; a module may import its own layer and those before it
 LAYERS = [
-    {"errors", "documents", "files", "settings", "seeds", "space", "protocols", "inputs", "modes", "memory"}
-    | {"condition"},
+    {
+        "errors",
+        "documents",
+        "files",
+        "settings",
+        "seeds",
+        "space",
+        "protocols",
+        "composite",
+        "inputs",
+        "modes",
+        "memory",
+    }
+    | {"condition", "composite"},
     {"distributions", "networks", "processes", "transforms"},
     {"samplers", "sampling", "likelihood"},
     {"models"},

@@ -198,7 +198,7 @@ def model_of(name: str) -> TwoStage:
             return TwoStage.of(vae, normal(torch.tensor([0.5, -0.5]), torch.tensor([[0.8, 0.3], [0.3, 0.6]])))
         case "vae, ddpm":
             vae = perturbed(create("vae", BITS, latent=2, hidden=8))
-            return TwoStage.of(vae, perturbed(create("ddpm", PLANE, width=8, steps=10)))
+            return TwoStage.of(vae, perturbed(create("ddpm", PLANE, width=8, timesteps=10)))
         case "autoencoder, gmm":
             first = create("autoencoder", Space.continuous((3,)), latent=2, hidden=8)
             return TwoStage.of(perturbed(first), create("gmm", PLANE))

@@ -10,13 +10,13 @@ Source: A note on the evaluation of generative models (Theis et al., 2016), arXi
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dgm.composite import TrainsPart
 from dgm.errors import BadInput
 from dgm.protocols import (
     Batch,
@@ -33,7 +33,6 @@ from dgm.protocols import (
     PerExample,
     Progressive,
     Regularised,
-    Regulariser,
     Samplable,
     State,
     Stateful,
@@ -70,7 +69,7 @@ def box(space: Space) -> Space:
     return Space.continuous(space.shape, low=0.0, high=float(space.values or 0))
 
 
-class Dequantised(nn.Module):
+class Dequantised(TrainsPart):
     """A model of `box`, as a model of a discrete space.
 
     An exact log-density becomes a bound with importance weights, bounds and estimates stay what they are.
@@ -89,7 +88,7 @@ class Dequantised(nn.Module):
             raise BadInput(f"a model of {model.space} cannot be dequantised to {space}", f"give one of {box(space)}")
         self.space, self.config, self.condition = space, config, condition
         self.model = model
-        self.defaults = getattr(type(model), "defaults", {})
+        self.defaults = getattr(model, "defaults", {})
         self.capabilities = frozenset(one for own, passed in PASSED_ON.items() if has(model, own) for one in passed)
         method = getattr(model, "likelihood_method", "")
         self.likelihood_method = f"{method}, uniform dequantisation".removeprefix(", ")
@@ -107,36 +106,12 @@ class Dequantised(nn.Module):
     def floor(self, x: Tensor) -> Batch:
         return x.floor().clamp(0, (self.space.values or 0) - 1).to(self.space.dtype)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.model.loss(self.lift(x), y)
+    @property
+    def trained_part(self) -> tuple[str, Model]:
+        return "model", self.model
 
-    def losses(self, x: Batch, y: Labels | None = None) -> Generator[tuple[str, PerExample], None, Any]:
-        losses = self.model.losses(self.lift(x), y)
-        while True:
-            try:
-                player, loss = next(losses)
-            except StopIteration as end:
-                return end.value
-            yield f"model.{player}", loss
-
-    def loss_and_outputs(self, x: Batch, y: Labels | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
-        if not hasattr(self.model, "loss_and_outputs"):
-            return self.loss(x, y), ()
-        return self.model.loss_and_outputs(self.lift(x), y)
-
-    def after_step(self, *outputs: Tensor) -> None:
-        self.model.after_step(*outputs)
-
-    def regularisers(self) -> Sequence[Regulariser]:
-        return [self.of_lifted(regulariser) for regulariser in self.model.regularisers()]
-
-    def of_lifted(self, regulariser: Regulariser) -> Regulariser:
-        player = "model" if regulariser.player == "model" else f"model.{regulariser.player}"
-        penalty = regulariser.penalty
-        return Regulariser(player, regulariser.interval, lambda x, y: penalty(self.lift(x), y))
-
-    def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
-        return self.model.fit(Lifted(self, batches))
+    def for_part(self, x: Batch, y: Labels | None) -> tuple[Tensor, Labels | None]:
+        return self.lift(x), y
 
     def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         return self.floor(self.model.sample(n, y, seed=seed))
@@ -192,13 +167,3 @@ class Dequantised(nn.Module):
         if has(self.model, Invertible):
             return self.decode(z, y)
         return self.floor(self.model.sample_given_code(z, y, seed=seed))
-
-
-class Lifted:
-    """The batches of each pass, with noise drawn anew."""
-
-    def __init__(self, model: Dequantised, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
-        self.model, self.batches = model, batches
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Labels | None]]:
-        return ((self.model.lift(x), y) for x, y in self.batches)

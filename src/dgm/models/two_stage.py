@@ -18,16 +18,17 @@ Image Synthesis with Latent Diffusion Models (Rombach et al., 2021), arXiv:2112.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dgm.composite import TrainsPart
 from dgm.errors import BadInput
 from dgm.likelihood import Kind, kind_of, stated_method
 from dgm.modes import device_of
-from dgm.networks.embeddings import sampled_labels
+from dgm.networks.conditions import sampled_condition
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
@@ -42,8 +43,10 @@ from dgm.protocols import (
     MultiPlayer,
     PerExample,
     Progressive,
+    Regularised,
     Samplable,
     State,
+    Stateful,
     Trainable,
     Unnormalised,
     Variational,
@@ -52,7 +55,7 @@ from dgm.protocols import (
 from dgm.seeds import Seed, Streams, streams
 from dgm.space import Space
 
-OF_THE_PRIOR = (Trainable, MultiPlayer, Fittable, Samplable, Progressive)
+OF_THE_PRIOR = (Trainable, MultiPlayer, Fittable, Stateful, Regularised, Samplable, Progressive)
 # what the prior has -> what the two have, if the first stage is invertible, and if it is variational
 INVERTIBLE: Mapping[type, tuple[type, ...]] = {
     ExactLikelihood: (ExactLikelihood,),
@@ -69,7 +72,7 @@ VARIATIONAL: Mapping[type, tuple[type, ...]] = {
 }
 
 
-class TwoStage(nn.Module):
+class TwoStage(TrainsPart):
     """A first stage, which stays as it is, and a prior of its codes, which is trained.
 
     Args:
@@ -135,6 +138,13 @@ class TwoStage(nn.Module):
         super().train(mode)
         self.first_stage.eval()
         return self
+
+    @property
+    def trained_part(self) -> tuple[str, Model]:
+        return "prior", self.prior
+
+    def for_part(self, x: Batch, y: Labels | None) -> tuple[Tensor, Labels | None]:
+        return self.sample_code(x, y), taken(self.prior, y)
 
     # -- codes
 
@@ -208,39 +218,17 @@ class TwoStage(nn.Module):
     def drawn(self, n: int, y: Labels | None, seed: Seed) -> tuple[Tensor, Labels | None, Streams]:
         """Codes, conditions, and the streams after both."""
         noise = streams(n, seed, device_of(self))
-        y = sampled_labels(y, self, noise)
+        y = sampled_condition(y, self, noise)
         return self.prior.sample(n, taken(self.prior, y), seed=noise), y, noise
 
     @torch.no_grad()
     def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         """The prior's states decoded; the last one is the sample."""
         noise = streams(n, seed, device_of(self))
-        y = sampled_labels(y, self, noise)
+        y = sampled_condition(y, self, noise)
         for state in self.prior.trajectory(n, taken(self.prior, y), seed=noise):
             last = state.step == state.steps
             yield state._replace(x=self.sample_given_code(state.x, y, seed=noise) if last else self.decode(state.x, y))
-
-    # -- training of the prior
-
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
-        return self.prior.loss(self.sample_code(x, y), taken(self.prior, y))
-
-    def losses(self, x: Batch, y: Labels | None = None) -> Iterator[tuple[str, PerExample]]:
-        for player, loss in self.prior.losses(self.sample_code(x, y), taken(self.prior, y)):
-            yield f"prior.{player}", loss
-
-    def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
-        return self.prior.fit(Encoded(self, batches))
-
-
-class Encoded:
-    """The codes of each pass."""
-
-    def __init__(self, model: TwoStage, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
-        self.model, self.batches = model, batches
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        return ((self.model.sample_code(x, y), taken(self.model.prior, y)) for x, y in self.batches)
 
 
 def taken(stage: Model, y: Labels | None) -> Labels | None:

@@ -1,0 +1,67 @@
+"""What composites share that train one of their parts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from dgm.protocols import Batch, Conditions, Model, PerExample, Regulariser
+
+
+class TrainsPart(nn.Module, ABC):
+    """A composite that is trained by training one of its parts, on x as that part takes it."""
+
+    @property
+    @abstractmethod
+    def trained_part(self) -> tuple[str, Model]:
+        """The part, and the name of its submodule."""
+
+    @abstractmethod
+    def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:
+        """A batch as the part takes it."""
+
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        return self.trained_part[1].loss(*self.for_part(x, y))
+
+    def loss_and_outputs(self, x: Batch, y: Conditions | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
+        _, part = self.trained_part
+        if not hasattr(part, "loss_and_outputs"):
+            return self.loss(x, y), ()
+        return part.loss_and_outputs(*self.for_part(x, y))
+
+    def losses(self, x: Batch, y: Conditions | None = None) -> Generator[tuple[str, PerExample], None, Any]:
+        name, part = self.trained_part
+        losses = part.losses(*self.for_part(x, y))
+        while True:
+            try:
+                player, loss = next(losses)
+            except StopIteration as end:
+                return end.value
+            yield f"{name}.{player}", loss
+
+    def after_step(self, *outputs: Tensor) -> None:
+        self.trained_part[1].after_step(*outputs)
+
+    def regularisers(self) -> Sequence[Regulariser]:
+        return [self.of_part(regulariser) for regulariser in self.trained_part[1].regularisers()]
+
+    def of_part(self, regulariser: Regulariser) -> Regulariser:
+        player = "model" if regulariser.player == "model" else f"{self.trained_part[0]}.{regulariser.player}"
+        penalty = regulariser.penalty
+        return Regulariser(player, regulariser.interval, lambda x, y: penalty(*self.for_part(x, y)))
+
+    def fit(self, batches: Iterable[tuple[Tensor, Conditions | None]]) -> Iterator[float]:
+        return self.trained_part[1].fit(BatchesForPart(self, batches))
+
+
+class BatchesForPart:
+    """The batches of each pass, with what is random in them drawn anew."""
+
+    def __init__(self, model: TrainsPart, batches: Iterable[tuple[Tensor, Conditions | None]]) -> None:
+        self.model, self.batches = model, batches
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Conditions | None]]:
+        return (self.model.for_part(x, y) for x, y in self.batches)

@@ -239,12 +239,13 @@ def of_record(given: str | Mapping[str, Any], space: Space, names: Names) -> Ten
     held = complete(pairs(given, list(parts)) if isinstance(given, str) else given, list(parts), optional)
 
     def part_of(name: str, value: Any) -> Tensor:
-        if value is None or value == "":
+        of_part = names.parts.get(name, Names())
+        if value is None or (value == "" and not of_part.words):
             if name not in optional:
                 raise BadInput(f"the condition has no value of {name}", "give one")
             return torch.full((1, parts[name].dim), torch.nan)
         try:
-            return encode(value, parts[name], names.parts.get(name, Names()))[None]
+            return encode(value, parts[name], of_part)[None]
         except BadInput as error:
             raise BadInput(f"{name}: {str(error).rpartition('; ')[0]}", "give another value") from error
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dgm import data
-from dgm.condition import decode
+from dgm.condition import decode, encode
 from dgm.data import Dataset
 from dgm.errors import BadInput, DgmError
 from dgm.space import Space
@@ -74,6 +74,29 @@ def test_a_table_beside_pictures_is_their_condition(
     assert numbers(found) == [(k, eval_format(written, k)) for k in range(N)]
 
 
+def test_empty_cells_are_missing_values_of_a_record(tmp_path: Path) -> None:
+    """Kills: a gap that moves the values below it, moments of another split's rows."""
+    pictures(tmp_path)
+    lines = [f"{k:03d}.png,{k % 2 if k % 5 else ''},{k if k % 3 else ''},{'a b' if k % 2 else ''}" for k in range(N)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,odd,size,note", *lines]), encoding="utf-8")
+    found = data.load(str(tmp_path))
+    assert found.condition is not None
+    assert found.train.y is not None
+    parts = dict(found.condition.parts)
+    assert [(part.kind, part.optional) for part in parts.values()] == [
+        ("binary", True),
+        ("continuous", True),
+        ("tokens", False),
+    ]
+    for k, written in numbers(found):
+        wanted = [f"odd={k % 2}"] * (k % 5 > 0) + [f"size={k}"] * (k % 3 > 0) + [f"note={'a b' if k % 2 else ''}"]
+        assert written == ",".join(wanted)
+        assert decode(encode(written, found.condition, found.names), found.condition, found.names) == written
+    size = found.condition.split(found.train.y)["size"]
+    known = size[~size.isnan()]
+    assert (*parts["size"].loc, *parts["size"].scale) == pytest.approx((float(known.mean()), float(known.std())))
+
+
 def test_numbers_are_standardised_by_the_training_split(tmp_path: Path) -> None:
     pictures(tmp_path)
     table(tmp_path, "file,age,size", "{k}.png,{age},{age}0")
@@ -112,7 +135,7 @@ def test_the_rarest_words_are_one_token_and_long_texts_are_cut(tmp_path: Path, m
         ("file,odd", ["{k}.png,{odd}"] * N + ["x.png,1"], "row 32 names 'x.png', and there is no such picture"),
         ("file,odd", ["{k}.png,{odd}"] * N + ["003.png,1"], "row 32 names '003.png' a second time"),
         ("file,odd", ["{k}.png,{odd}"] * N + ["003,1"], "row 32 names '003', and there is no such picture"),
-        ("file,odd", ["{k}.png,"] * N, "row 2, column 'odd' is empty"),
+        ("file,odd", ["{k}.png,"] * N, "column 'odd' is empty; drop it"),
         ("file,odd", ["{k}.png,1,2"] * N, "row 2 has 3 fields, expected 2"),
         ("file,odd,odd", ["{k}.png,1,2"] * N, "two columns named 'odd'"),
         ("file", ["{k}.png"] * N, "has one column"),

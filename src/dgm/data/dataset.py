@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -50,6 +50,17 @@ class Split:
         if self.transform is not None:
             x = self.transform(x, generator)
         return x, None if self.y is None else self.y[indices]
+
+    def having(self, y: Tensor) -> Split:
+        """The examples of one condition, (*shape)."""
+        rows = torch.arange(len(self)) if self.y is None else same_as(self.y, y)
+        return replace(self, x=self.x[rows], y=None if self.y is None else self.y[rows])
+
+
+def same_as(conditions: Tensor, y: Tensor) -> Tensor:
+    """The rows of a batch of conditions that are ``y``; missing values are alike."""
+    same = (conditions == y) | (conditions.isnan() & y.isnan())
+    return same.flatten(1).all(1).nonzero()[:, 0] if same.ndim > 1 else same.nonzero()[:, 0]
 
 
 @dataclass(frozen=True)

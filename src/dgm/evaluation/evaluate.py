@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dgm import __version__
-from dgm.data import Dataset, order
+from dgm.data import Dataset, Split, order
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.evaluation.distances import DRAWS, metrics
 from dgm.evaluation.features import NAMES, default_features, features
@@ -59,6 +59,7 @@ def evaluate(
     draws: int = 1,
     seed: int = 0,
     marginal: bool = False,
+    condition: Tensor | None = None,
     progress: Progress = silent,
     keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def evaluate(
         spaces: Feature spaces, of pixels, pca and classifier; by default all that the data allows.
         draws: Random draws an example, for likelihoods that take any.
         marginal: Of a conditional model log p(x), summed over its labels, in place of log p(x|y).
+        condition: One condition, (*shape): samples are drawn under it, and beside them are the examples that have it.
         progress: Called with the share done and what comes next.
         keep: Called with what was measured so far where the evaluation is interrupted, before that is passed on.
 
@@ -81,13 +83,14 @@ def evaluate(
         with held-out real examples in the samples' place. A measure that fails is in ``skipped`` with the reason.
 
     Raises:
-        BadInput: Where nothing at all could be measured.
+        BadInput: Where nothing at all could be measured, or no example of the split has the condition.
     """
     started = time.perf_counter()
-    refuse_what_cannot_be(model, dataset, split, spaces, marginal=marginal)
+    refuse_what_cannot_be(model, dataset, split, spaces, marginal=marginal, condition=condition)
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
-    refuse_distances_beyond_memory(dataset, split, samples)
-    real = dataset.splits[split]
+    pool = HeldOut(dataset, split, condition)
+    refuse_distances_beyond_memory(pool, samples)
+    real = dataset.splits[split] if condition is None else dataset.splits[split].having(condition)
     skipped = Skipped()
     document: dict[str, Any] = {"format": FORMAT, "likelihood": [], "metrics": [], "reference": None, "features": {}}
 
@@ -105,8 +108,8 @@ def evaluate(
         if has(model, Samplable):
             with skipped.on_failure("samples"):
                 progress(LIKELIHOODS, "sampling")
-                x, document["samples"] = drawn(model, samples, seed)
-                of_samples(document, x, dataset, split, spaces, skipped, progress)
+                x, document["samples"] = drawn(model, samples, seed, condition)
+                of_samples(document, x, HeldOut(dataset, split, condition), real, spaces, skipped, progress)
     except KeyboardInterrupt:
         skipped.add("what comes after", "the evaluation was interrupted")
         if keep is not None and (document["likelihood"] or "samples" in document):
@@ -119,13 +122,23 @@ def evaluate(
 
 
 def refuse_what_cannot_be(
-    model: Model, dataset: Dataset, split: str, spaces: list[str] | None, *, marginal: bool
+    model: Model,
+    dataset: Dataset,
+    split: str,
+    spaces: list[str] | None,
+    *,
+    marginal: bool,
+    condition: Tensor | None = None,
 ) -> None:
     """Before anything is measured, which may take long."""
     model_given(model)
     of_type("the data", dataset, Dataset, "load it by dgm.data.load, which takes arrays and tables too")
     if model.space != dataset.space:
         raise BadInput(f"the model is of {model.space}, the data of {dataset.space}", "give the data of the model")
+    conditional_on = getattr(model, "condition", None)
+    if conditional_on not in (None, dataset.condition):
+        wrong = f"the model's condition is {conditional_on}, the data's {dataset.condition or 'none'}"
+        raise BadInput(wrong, "give the data of the model")
     if split not in dataset.splits:
         raise UnknownName.of("split", str(split), dataset.splits)
     for name in spaces or ():
@@ -133,13 +146,18 @@ def refuse_what_cannot_be(
             raise UnknownName.of("feature space", str(name), NAMES)
     if marginal and not labels_of(model):
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
+    if condition is not None and conditional_on is None:
+        raise Unsupported("this model was trained without a condition", "leave the condition out")
+    if condition is not None and len(dataset.splits[split].having(condition)) < 2:
+        raise BadInput(f"fewer than 2 examples of the {split} split have this condition", "choose another")
 
 
-def refuse_distances_beyond_memory(dataset: Dataset, split: str, samples: int) -> None:
+def refuse_distances_beyond_memory(pool: HeldOut, samples: int) -> None:
     """Before samples are drawn, which may take long."""
+    dataset = pool.dataset
     if dataset.space.kind == "tokens":
         return
-    n, others = beside(samples, HeldOut(dataset, split)), min(len(dataset.train), TRAINING)
+    n, others = beside(samples, pool), min(len(dataset.train), TRAINING)
     needed = n * (BLOCKS + COPIES * dataset.space.dim) + 16 * dataset.space.dim * (samples + others)
     refuse_what_does_not_fit(f"measuring {samples:,} samples", needed, "ask for fewer")
 
@@ -152,17 +170,22 @@ def beside(samples: int, pool: HeldOut) -> int:
 def of_samples(
     found: dict[str, Any],
     x: Tensor,
-    dataset: Dataset,
-    split: str,
+    pool: HeldOut,
+    real: Split,
     spaces: list[str] | None,
     skipped: Skipped,
     progress: Progress,
 ) -> None:
-    """What samples say, into ``found`` as it is measured: distances in each feature space, copies and labels found."""
+    """What samples say, into ``found`` as it is measured: distances in each feature space, copies and labels found.
+
+    Args:
+        pool: Held-out examples that may be put in the samples' place, of the whole data set.
+        real: What samples are set beside.
+    """
+    dataset, split = pool.dataset, pool.split
     names = default_features(dataset) if spaces is None else spaces
-    pool, real = HeldOut(dataset, split), dataset.splits[split]
     n = beside(len(x), pool)
-    fixed = real.x[drawn_rows(real.y, len(real), min(n, len(real)), 0)]
+    fixed = real.x[drawn_rows(real.y if dataset.labels else None, len(real), min(n, len(real)), 0)]
     found |= {"memorisation": None, "modes": None}
     if names:
         found["reference"] = {
@@ -183,7 +206,7 @@ def of_samples(
     if dataset.space.kind != "tokens":
         with skipped.on_failure("copies"):
             found["memorisation"] = memorisation(dataset, x, real.x)
-    if "classifier" in found["features"]:
+    if "classifier" in found["features"] and pool.condition is None:
         with skipped.on_failure("labels found"):
             found["modes"] = modes(dataset, x)
 
@@ -273,9 +296,9 @@ def likelihood(
     }
 
 
-def drawn(model: Model, n: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
+def drawn(model: Model, n: int, seed: int, condition: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
     started = time.perf_counter()
-    x = sample(model, n, seed=seed)
+    x = sample(model, n, condition, seed=seed)
     seconds = time.perf_counter() - started
     about = {"n": n, "seed": seed, "seconds": seconds, "per_second": n / seconds, "device": str(device_of(model))}
     return x, about | {"threads": torch.get_num_threads()}

@@ -104,6 +104,23 @@ def encode(given: Any, space: Space, names: Names) -> Tensor:
     raise BadInput(f"a condition of {space} cannot be written as '{given}'", "give a picture or an .npz file")
 
 
+def encoded(y: Any, space: Space, names: Names) -> Any:
+    """The numbers of one condition or of a list of them, where a user gives them in words; anything else as it is.
+
+    Example:
+        >>> encoded(["cat", "dog"], Space.categories(2), Names(labels=("cat", "dog"))).tolist()
+        [0, 1]
+    """
+    import torch
+
+    if isinstance(y, (str, Mapping)):
+        return encode(y, space, names)
+    given = y.tolist() if getattr(getattr(y, "dtype", None), "kind", "") == "U" else y
+    if isinstance(given, (list, tuple)) and given and all(isinstance(one, (str, Mapping)) for one in given):
+        return torch.stack([encode(one, space, names) for one in given])
+    return y
+
+
 def value_of(given: Any, space: Space, names: Names) -> float | int:
     """One value of a dimension of ``space``."""
     text = str(int(given)) if isinstance(given, bool) else str(given).strip()

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     own.trust(args, args.run)
     model, trained = load(args.run), Run(args.run)
     out = trained.path / "evaluation.json"
-    y = condition.chosen(args, model, trained.config["data"], most=1)
+    y = condition.chosen(args, model, most=1)
 
     def keep(document: dict[str, Any]) -> None:
         if y is None and not is_evaluated(trained):  # which says more than a part
@@ -106,6 +106,10 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
     if copied := document.get("memorisation"):
         heading(f"copies: {copied['rule']}")
         shares = f"{copied['share']:.1%}", f"{copied['held_out_share']:.1%}"
+        print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
+    if agreed := document.get("agreement"):
+        heading(f"the condition is followed: {agreed['rule']}")
+        shares = f"{agreed['share']:.1%}", f"{agreed['held_out_share']:.1%}"
         print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
     if found_labels := document.get("modes"):
         heading(found_labels["rule"])

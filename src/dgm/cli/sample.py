@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
     own.trust(args, args.run, *filter(None, [args.autoguidance]))
     model, about = dgm.load(args.run), Run(args.run).config["data"]
-    y = condition.chosen(args, model, about)
+    y = condition.chosen(args, model)
     args.n = condition.number_of_samples(args.n, y)
     decoding = DecodingOptions(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     given, observed = start(args, model.space, about)

@@ -126,13 +126,6 @@ class Dataset:
             return ()
         return self.names.labels or tuple(map(str, range(self.condition.values or 0)))
 
-    @property
-    def label_shares(self) -> list[float]:
-        """p(y) of the training split, one number a label; empty where there are no labels."""
-        if self.train.y is None or not self.labels or len(self.train) == 0:
-            return []
-        return (self.train.y.bincount(minlength=len(self.labels)).double() / len(self.train)).tolist()
-
     def describe(self) -> dict[str, Any]:
         """Where the numbers come from, and what `dgm.data.load` needs to load the same again."""
         return {
@@ -141,7 +134,6 @@ class Dataset:
             "sizes": {name: len(split) for name, split in self.splits.items()},
             "split": self.split,
             **({} if self.condition is None else {"condition": self.describe_condition(self.condition)}),
-            "label_shares": self.label_shares,
             "columns": [column.to_json() for column in self.columns],
             "alphabet": self.alphabet,
             "rate": self.rate,

@@ -25,15 +25,18 @@ from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, kinds_of, log_likelihood
 from dgm.memory import refuse_what_does_not_fit
 from dgm.modes import device_of
-from dgm.networks.conditions import labels_of
+from dgm.networks.conditions import labels_of, marginal_of
 from dgm.protocols import ImportanceWeighted, Model, Samplable, has
 from dgm.sampling import sample
+from dgm.seeds import Streams, mix
+from dgm.space import Space
 
 LIKELIHOODS = 0.3  # of an evaluation's time, or so
 IMPORTANCE_DRAWS = 16
 # an estimate solves an ODE for each example: it is of at least so many examples, and of all that have so many numbers
 ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
 MODE_SHARE = 0.1  # of a class's share in the training data, from which on it counts as found
+OF_CONDITIONS = 1  # the number of their streams beside the samples' own
 SHOWN = 10  # samples whose nearest training examples are named
 
 TRAINING = 20_000  # training examples, at most, that copies are looked for among
@@ -108,8 +111,9 @@ def evaluate(
         if has(model, Samplable):
             with skipped.on_failure("samples"):
                 progress(LIKELIHOODS, "sampling")
-                x, document["samples"] = drawn(model, samples, seed, condition)
-                of_samples(document, x, HeldOut(dataset, split, condition), real, spaces, skipped, progress)
+                y = conditions_to_draw(model, samples, seed, condition)
+                x, document["samples"] = drawn(model, samples, seed, y)
+                of_samples(document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress)
     except KeyboardInterrupt:
         skipped.add("what comes after", "the evaluation was interrupted")
         if keep is not None and (document["likelihood"] or "samples" in document):
@@ -170,6 +174,7 @@ def beside(samples: int, pool: HeldOut) -> int:
 def of_samples(
     found: dict[str, Any],
     x: Tensor,
+    y: Tensor | None,
     pool: HeldOut,
     real: Split,
     spaces: list[str] | None,
@@ -179,6 +184,7 @@ def of_samples(
     """What samples say, into ``found`` as it is measured: distances in each feature space, copies and labels found.
 
     Args:
+        y: The conditions that the samples were drawn under, if any.
         pool: Held-out examples that may be put in the samples' place, of the whole data set.
         real: What samples are set beside.
     """
@@ -186,7 +192,7 @@ def of_samples(
     names = default_features(dataset) if spaces is None else spaces
     n = beside(len(x), pool)
     fixed = real.x[drawn_rows(real.y if dataset.labels else None, len(real), min(n, len(real)), 0)]
-    found |= {"memorisation": None, "modes": None}
+    found |= {"memorisation": None, "modes": None, "agreement": None}
     if names:
         found["reference"] = {
             "real": f"{len(fixed):,} of the {split} split",
@@ -206,6 +212,9 @@ def of_samples(
     if dataset.space.kind != "tokens":
         with skipped.on_failure("copies"):
             found["memorisation"] = memorisation(dataset, x, real.x)
+    if "classifier" in found["features"]:
+        with skipped.on_failure("agreement with the conditions"):
+            found["agreement"] = agreement(dataset, x, y, real)
     if "classifier" in found["features"] and pool.condition is None:
         with skipped.on_failure("labels found"):
             found["modes"] = modes(dataset, x)
@@ -296,9 +305,20 @@ def likelihood(
     }
 
 
-def drawn(model: Model, n: int, seed: int, condition: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
+def conditions_to_draw(model: Model, n: int, seed: int, condition: Tensor | None = None) -> Tensor | None:
+    """(n, *shape), drawn from the model's p(y) unless one is given; None for a model without a condition."""
+    space: Space | None = getattr(model, "condition", None)
+    if space is None:
+        return None
+    if condition is not None:
+        return condition.expand(n, *space.shape)
+    # streams of their own: those of the samples' noise would make x depend on how y was drawn
+    return marginal_of(model).draw(Streams(mix(seed, OF_CONDITIONS), range(n), device_of(model))).cpu()
+
+
+def drawn(model: Model, n: int, seed: int, y: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
     started = time.perf_counter()
-    x = sample(model, n, condition, seed=seed)
+    x = sample(model, n, y, seed=seed)
     seconds = time.perf_counter() - started
     about = {"n": n, "seed": seed, "seconds": seconds, "per_second": n / seconds, "device": str(device_of(model))}
     return x, about | {"threads": torch.get_num_threads()}
@@ -336,6 +356,21 @@ def modes(dataset: Dataset, samples: Tensor) -> dict[str, Any] | None:
     distance = float((share - expected).abs().sum() / 2)
     rule = f"labels with more than {MODE_SHARE:.0%} of their training share"
     return {"found": found, "of": classes, "total_variation": distance, "shares": share.tolist(), "rule": rule}
+
+
+def agreement(dataset: Dataset, samples: Tensor, y: Tensor | None, held_out: Split) -> dict[str, Any] | None:
+    """How often the classifier sees in a sample the condition that it was drawn under, and in a real example its own.
+
+    Returns:
+        The shares, of attributes the mean over all of them; None for samples without a condition.
+    """
+    space = features("classifier", dataset)
+    if space.guess is None or y is None or held_out.y is None:
+        return None
+    share = float((space.guess(samples) == y).double().mean())
+    real = float((space.guess(held_out.x) == held_out.y).double().mean())
+    what = "labels" if dataset.labels else "attributes"
+    return {"share": share, "held_out_share": real, "rule": f"{what} as the classifier sees them in the samples"}
 
 
 def provenance(seed: int) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def _of_kind(cls: type[Any], name: str, space: Space, condition: Space | None, c
         raise BadInput(f"{name} takes examples of at least one dimension, got a {space}", "give it the shape (1,)")
     if space.kind in kinds:
         return bounded(lambda: cls(space, chosen, *given), name)
-    if space.discrete and space.kind not in ("tokens", "record") and "continuous" in kinds:
+    if space.kind in ("binary", "levels", "record") and "continuous" in kinds:
         from dgm.distributions.dequantisation import Dequantised, box
 
         inner = bounded(lambda: cls(box(space), chosen, *given), name)

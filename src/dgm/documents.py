@@ -196,6 +196,7 @@ class Comparison(TypedDict):
     data: DataPart
     budget: float
     samples: int
+    conditional: NotRequired[bool]
 
 
 def read(path: Path) -> Any:

@@ -23,12 +23,12 @@ from dgm.errors import BadInput
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
+    Conditions,
     EstimatedLikelihood,
     ExactLikelihood,
     Fittable,
     ImportanceWeighted,
     Invertible,
-    Labels,
     Latent,
     Model,
     MultiPlayer,
@@ -108,35 +108,35 @@ class Dequantised(TrainsPart):
     def trained_part(self) -> tuple[str, Model]:
         return "model", self.model
 
-    def for_part(self, x: Batch, y: Labels | None) -> tuple[Tensor, Labels | None]:
+    def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:
         return self.lift(x), y
 
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         return self.cells.floor(self.model.sample(n, y, seed=seed))
 
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         for state in self.model.trajectory(n, y, seed=seed):
             yield state._replace(x=self.cells.floor(state.x))
 
-    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_weight(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """log p(v) - log q(v|x) at one v, or with the model's own weight of p(v): E over all that is drawn is P(x)."""
         v, log_q = self.cells.lift(x)
         log_p = self.model.log_prob(v, y) if has(self.model, ExactLikelihood) else self.model.log_weight(v, y)
         return log_p - as_is(log_q, log_p)
 
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """The same, or with the model's own bound on log p(v): one on log P(x) too, by Jensen's inequality twice."""
         v, log_q = self.cells.lift(x)
         log_p = self.model.log_prob(v, y) if has(self.model, ExactLikelihood) else self.model.elbo(v, y)
         return log_p - as_is(log_q, log_p)
 
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """An estimate of the bound E[log p(v) - log q(v|x)], at one v."""
         v, log_q = self.cells.lift(x)
         log_p = self.model.log_prob_estimate(v, y)
         return log_p - as_is(log_q, log_p)
 
-    def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """The energy of the cell's centre."""
         return self.model.energy(self.cells.centre(x), y)
 
@@ -144,27 +144,27 @@ class Dequantised(TrainsPart):
     def latent_space(self) -> Space:
         return self.model.latent_space
 
-    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """The code of the cell's centre, so that it is decoded to the same x."""
         return self.model.encode(self.cells.centre(x), y)
 
-    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
+    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
         return self.cells.floor(self.model.decode(z, y))
 
-    def sample_code(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def sample_code(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """A code of x with noise."""
         if has(self.model, Invertible):
             return self.model.encode(self.lift(x), y)
         return self.model.sample_code(self.lift(x), y)
 
-    def code_and_log_ratio(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
+    def code_and_log_ratio(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
         """z of v, whose density given x is that of the noise over the Jacobian of z; the floor of decode(z) is x."""
         v, log_q = self.cells.lift(x)
         coded = self.model.encode_and_ladj if has(self.model, Invertible) else self.model.code_and_log_ratio
         z, log_ratio = coded(v, y)
         return z, log_ratio - as_is(log_q, log_ratio)
 
-    def sample_given_code(self, z: Tensor, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample_given_code(self, z: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         if has(self.model, Invertible):
             return self.decode(z, y)
         return self.cells.floor(self.model.sample_given_code(z, y, seed=seed))

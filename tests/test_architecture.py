@@ -26,6 +26,7 @@ LAYERS = [
         "inputs",
         "modes",
         "memory",
+        "progress",
     }
     | {"condition", "composite"},
     {"distributions", "networks", "processes", "transforms"},

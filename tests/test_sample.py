@@ -139,7 +139,7 @@ def test_sound_goes_on_from_a_recording_and_is_written(runs: Path) -> None:
         ("sample images --given nowhere.png --out a.png", "there is no file nowhere.png"),
         ("sample images --given words.txt --out a.png", "no text"),
         ("sample images --given whole.png --observed 2 --out a.png", "--observed must be from 0 to 1, got 2"),
-        ("sample images --length 5 --out a.png", "--length is for text"),
+        ("sample images --length 5 --out a.png", "a length is for text"),
         ("sample images --out a.wav", "needs sound"),
         ("sample images --out a.txt", "text was asked for, and this run is of levels"),
         ("sample images --out -", "text was asked for, and this run is of levels"),

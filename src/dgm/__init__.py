@@ -14,38 +14,62 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# name -> the module that has it; imported when first asked for, so that `import dgm` and `dgm --help` load no torch
+# the module that has each name; imported when first asked for, so that `import dgm` and `dgm --help` load no torch
 _LAZY = {
-    "Space": "dgm.space",
-    "Likelihood": "dgm.likelihood",
-    "Kind": "dgm.likelihood",
-    "log_likelihood": "dgm.likelihood",
-    "create": "dgm.registry",
     "MODELS": "dgm.registry",
-    "sample": "dgm.sampling",
+    "DecodingOptions": "dgm.samplers.sequential",
+    "Guidance": "dgm.samplers.options",
+    "Kind": "dgm.likelihood",
+    "Likelihood": "dgm.likelihood",
+    "Space": "dgm.space",
+    "create": "dgm.registry",
+    "evaluate": "dgm.evaluation.evaluate",
     "fit": "dgm.training",
     "load": "dgm.runs",
-    "data": "dgm.data",
+    "log_likelihood": "dgm.likelihood",
+    "sample": "dgm.sampling",
+    "trajectory": "dgm.sampling",
 }
+# the modules that are a name themselves
+_MODULES = {"data": "dgm.data"}
 
-__all__ = ["MODELS", "Kind", "Likelihood", "Space", "create", "data", "fit", "load", "log_likelihood", "sample"]
+__all__ = [
+    "MODELS",
+    "DecodingOptions",
+    "Guidance",
+    "Kind",
+    "Likelihood",
+    "Space",
+    "create",
+    "data",
+    "evaluate",
+    "fit",
+    "load",
+    "log_likelihood",
+    "sample",
+    "trajectory",
+]
 
 if TYPE_CHECKING:
     from dgm import data
+    from dgm.evaluation.evaluate import evaluate
     from dgm.likelihood import Kind, Likelihood, log_likelihood
     from dgm.registry import MODELS, create
     from dgm.runs import load
-    from dgm.sampling import sample
+    from dgm.samplers.options import Guidance
+    from dgm.samplers.sequential import DecodingOptions
+    from dgm.sampling import sample, trajectory
     from dgm.space import Space
     from dgm.training import fit
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _LAZY:
         raise AttributeError(f"module 'dgm' has no attribute '{name}'")
-    module = importlib.import_module(_LAZY[name])
-    return module if module.__name__ == f"dgm.{name}" else getattr(module, name)
+    return getattr(importlib.import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted([*globals(), *_LAZY, *_MODULES])

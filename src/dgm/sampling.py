@@ -1,33 +1,53 @@
-"""Samples of any model, as the package draws them for a user, an evaluation or a report."""
+"""Samples of any model: what `dgm sample`, an evaluation and a report draw, and the states on the way to them."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dgm.errors import BadInput, Unsupported
-from dgm.inputs import whole
+from dgm.inputs import model_given, of_type, whole
 from dgm.memory import refuse_too_many
-from dgm.modes import device_of, evaluating
+from dgm.modes import device_of, each_evaluated, evaluating
 from dgm.networks.conditions import given_condition
-from dgm.protocols import Autoregressive, Batch, Conditions, Model, Samplable, has
-from dgm.samplers import sequential
-from dgm.seeds import Streams
+from dgm.progress import Progress, silent
+from dgm.protocols import Autoregressive, Batch, Conditions, Denoising, Model, Progressive, Samplable, State, has
+from dgm.samplers import diffusion, sequential
+from dgm.samplers.options import Guidance, sampler_of
+from dgm.samplers.sequential import PLAIN, DecodingOptions
+from dgm.samplers.times import Spacing
+from dgm.seeds import Streams, mix
 
 CHUNK = 250  # samples drawn at once
 
+# from the numbers of some samples, their conditions and their noise, to the states on the way to them
+Way = Callable[[Tensor, Conditions | None, Streams], Iterator[State]]
 
-@torch.no_grad()
+
 def sample(
     model: Model,
     n: int,
     condition: Conditions | Any | None = None,
     *,
+    seed: int | None = 0,
     given: Batch | Any | None = None,
     observed: int | None = None,
-    seed: int | None = 0,
+    decoding: DecodingOptions | None = None,
+    length: int | None = None,
+    solver: str | None = None,
+    sampling_steps: int | None = None,
+    spacing: Spacing | None = None,
+    eta: float | None = None,
+    guidance: Guidance | float | None = None,
+    mean: bool = False,
+    progress: Progress = silent,
 ) -> Batch:
     """``n`` examples in the data's own space, on the CPU. Sample k depends on the seed and on k alone.
 
@@ -37,52 +57,221 @@ def sample(
         condition: A batch of the model's condition, such as (n,) labels, or one for all. None draws labels as often as
             the training data has them, and other conditions from some that are kept of it: see
             `dgm.networks.conditions.Marginal`.
+        seed: Any whole number; None takes another one each time.
         given: (n, *shape) or (1, *shape), the part of x that is kept, of an autoregressive model.
         observed: How many dimensions of ``given`` are kept, the first in raster order.
-        seed: Any whole number; None takes another one each time.
+        decoding: How an autoregressive model draws a value from its conditional.
+        length: How many tokens a text has, window after window, each of which continues the second half of the one
+            before; as many as the model's context where None.
+        solver: A name of `dgm.samplers.solvers.SOLVERS`, for a denoising model; None for the model's own.
+        sampling_steps: Of the sampler; also of a model that has one of its own, such as an energy-based one.
+        spacing: Of the times of these steps.
+        eta: The noise of a DDIM step, from 0 to ancestral sampling's 1.
+        guidance: Of a denoising model; a number is the scale of classifier-free guidance.
+        mean: The decoder's mean, of a VAE, without the observation noise.
+        progress: Called with the share done and a few words.
 
     Raises:
-        Unsupported: For a model that draws no samples, has no condition, or does not go on from a part of x.
-        BadInput: For conditions, counts or a batch that do not fit.
+        Unsupported: For a model that draws no samples, has no condition, or no use for an argument.
+        BadInput: For conditions, counts, numbers or a batch that do not fit.
+        UnknownName: For a solver or a spacing that does not exist, with the nearest.
 
     Example:
         >>> import dgm
         >>> sample(dgm.create("made", dgm.Space.binary((4,))), 3).shape
         torch.Size([3, 4])
     """
-    n = whole("n", n, low=1)
-    seed = int(torch.randint(2**62, ())) if seed is None else whole("the seed", seed)
+    n, seed = whole("n", n, low=1), _seed(seed)
+    sampler = {"solver": solver, "sampling_steps": sampling_steps, "spacing": spacing, "eta": eta}
+    draw = partial(_way, model, n, decoding=decoding, sampler=sampler, guidance=guidance, mean=mean)
+    way = draw(given=given, observed=observed)
+    windows = 1 if length is None else whole("length", length, low=1) // model.space.dim
+    refuse_too_many(n * max(1, windows), model.space)
+    y = given_condition(model, condition, n)
+    with evaluating(model), torch.no_grad():
+        if length is None:
+            return _last(model, n, y, seed, way, progress)
+        return _text(model, n, y, seed, draw, given, observed, length, progress)
+
+
+def trajectory(
+    model: Model,
+    n: int,
+    condition: Conditions | Any | None = None,
+    *,
+    seed: int | None = 0,
+    given: Batch | Any | None = None,
+    observed: int | None = None,
+    decoding: DecodingOptions | None = None,
+    solver: str | None = None,
+    sampling_steps: int | None = None,
+    spacing: Spacing | None = None,
+    eta: float | None = None,
+    guidance: Guidance | float | None = None,
+    mean: bool = False,
+) -> Iterator[State]:
+    """The states on the way to the samples of `sample` with these arguments, all at once; the last holds the samples.
+
+    A model that draws all values at once has one state. A state's x may be overwritten by the next one.
+    """
+    n, seed = whole("n", n, low=1), _seed(seed)
+    sampler = {"solver": solver, "sampling_steps": sampling_steps, "spacing": spacing, "eta": eta}
+    how: dict[str, Any] = {"decoding": decoding, "sampler": sampler, "guidance": guidance, "mean": mean}
+    way = _way(model, n, given=given, observed=observed, **how)
+    refuse_too_many(n, model.space)
+    states = _states(model, torch.arange(n), given_condition(model, condition, n), seed, way)
+    return each_evaluated(model, _without_gradients(states))
+
+
+def _without_gradients(states: Iterator[State]) -> Iterator[State]:
+    """Of the states, and not of what is done between two of them."""
+    while True:
+        with torch.no_grad():
+            state = next(states, None)
+        if state is None:
+            return
+        yield state
+
+
+def _seed(seed: int | None) -> int:
+    return int(torch.randint(2**62, ())) if seed is None else whole("the seed", seed)
+
+
+def _way(
+    model: Model,
+    n: int,
+    *,
+    given: Any,
+    observed: int | None,
+    decoding: DecodingOptions | None,
+    sampler: Mapping[str, Any],
+    guidance: Guidance | float | None,
+    mean: bool,
+) -> Way:
+    """How the model is sampled with these arguments, once they are known to fit it."""
+    model_given(model)
     if not has(model, Samplable):
         raise Unsupported(f"{type(model).__name__} draws no samples", "choose a model that has `sample`")
-    refuse_too_many(n, model.space)
-    y, kept = given_condition(model, condition, n), _kept(model, n, given, observed)
-    device = device_of(model)
+    kept = _kept(model, n, given, observed, decoding)
+    chosen = {name: value for name, value in sampler.items() if value is not None}
+    if mean:
+        return _decoded_mean(model)
+    if chosen.keys() == {"sampling_steps"} and not has(model, Denoising) and hasattr(model.config, "sampling_steps"):
+        steps = whole("sampling_steps", chosen["sampling_steps"], low=1)
+        return lambda rows, y, noise: _with_steps(model, steps, partial(_plain, model, rows, y, noise))
+    if chosen or guidance is not None:
+        return _steered(model, chosen, guidance)
+    if kept is None and decoding is None:
+        return partial(_plain, model)
+    how: dict[str, Any] = {"observed": observed or 0, "decoding": decoding or PLAIN}
+    return lambda rows, y, noise: sequential.trajectory(
+        model, len(rows), y, seed=noise, given=None if kept is None else kept[rows], **how
+    )
 
-    def chunk(rows: Tensor) -> Batch:
-        noise, conditions = Streams(seed, rows.tolist(), device), None if y is None else y[rows].to(device)
-        if kept is None:
-            return model.sample(len(rows), conditions, seed=noise)
-        *_, last = sequential.trajectory(
-            model, len(rows), conditions, seed=noise, given=kept[rows], observed=observed or 0
-        )
-        return last.x
 
-    with evaluating(model):
-        return torch.cat([chunk(rows).cpu() for rows in torch.arange(n).split(CHUNK)])
+def _plain(model: Model, rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:
+    """The model's own way."""
+    if has(model, Progressive):
+        return iter(model.trajectory(len(rows), y, seed=noise))
+    return iter([State(model.sample(len(rows), y, seed=noise), 1, 1)])
 
 
-def _kept(model: Model, n: int, given: Batch | Any | None, observed: int | None) -> Batch | None:
+def _decoded_mean(model: Model) -> Way:
+    if not hasattr(model, "sample_mean"):
+        wrong = f"{type(model).__name__} has no decoder whose mean could be shown"
+        raise Unsupported(wrong, "leave the mean out, or sample a vae")
+    return lambda rows, y, noise: iter([State(model.sample_mean(len(rows), y, seed=noise), 1, 1)])
+
+
+def _steered(model: Model, chosen: Mapping[str, Any], guidance: Guidance | float | None) -> Way:
+    """By a solver, and under the guidance, of `dgm.samplers`."""
+    if not has(model, Denoising):
+        wrong = f"{type(model).__name__} undoes no noise and takes no {next(iter(chosen), 'guidance')}"
+        raise Unsupported(wrong, "leave it out, or sample a diffusion, score or flow-matching model of `dgm models`")
+    how: dict[str, Any] = {"sampler": sampler_of(model, **chosen)}
+    if guidance is not None:
+        wanted = guidance if isinstance(guidance, Guidance) else Guidance(scale=guidance)
+        how["guide"] = wanted.guide(model)
+    return lambda rows, y, noise: diffusion.trajectory(model, len(rows), y, seed=noise, **how)
+
+
+@contextmanager
+def _configured(model: Any, **changed: Any) -> Iterator[None]:
+    before = model.config
+    model.config = replace(before, **changed)
+    try:
+        yield
+    finally:
+        model.config = before
+
+
+def _with_steps(model: Model, steps: int, states: Callable[[], Iterator[State]]) -> Iterator[State]:
+    """The states of a model whose own sampler takes another number of steps meanwhile."""
+    with _configured(model, sampling_steps=steps):
+        yield from states()
+
+
+def _kept(model: Model, n: int, given: Any, observed: int | None, decoding: DecodingOptions | None) -> Batch | None:
     """(n, *shape), of which the first ``observed`` dimensions are kept."""
-    if given is None and observed is None:
-        return None
-    if given is None or observed is None:
+    if decoding is not None:
+        of_type("decoding", decoding, DecodingOptions, "give dgm.DecodingOptions(temperature=0.8) or the like")
+    if (given is None) != (observed is None):
         raise BadInput("a part of x needs both given and observed", "give x, and how many of its dimensions are kept")
+    if given is None and decoding is None:
+        return None
     if not has(model, Autoregressive):
-        wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing"
-        raise Unsupported(wrong, "sample an autoregressive model, or see `dgm edit`")
+        wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing and has no temperature"
+        raise Unsupported(wrong, "leave that out, sample an autoregressive model of `dgm models`, or see `dgm edit`")
+    if given is None:
+        return None
     x = model.space.check(given)
     if len(x) not in (1, n):
         raise BadInput(f"expected 1 or {n} examples to go on from, got {len(x)}", "give one, or one a sample")
     if whole("observed", observed, low=0) > model.space.dim:
         raise BadInput(f"observed must be at most {model.space.dim}, got {observed}", "an example has no more")
     return x.expand(n, *model.space.shape)
+
+
+def _states(model: Model, rows: Tensor, y: Conditions | None, seed: int, way: Way) -> Iterator[State]:
+    """Those of the samples of these numbers."""
+    device = device_of(model)
+    yield from way(rows, None if y is None else y[rows].to(device), Streams(seed, rows.tolist(), device))
+
+
+def _last(model: Model, n: int, y: Conditions | None, seed: int, way: Way, progress: Progress) -> Batch:
+    """The samples, chunk by chunk."""
+    chunks = []
+    for rows in torch.arange(n).split(CHUNK):
+        first, began = int(rows[0]), time.perf_counter()
+        for state in _states(model, rows, y, seed, way):
+            done = first + len(rows) * min(1, state.step / state.steps)
+            rate = state.step * len(rows) / (time.perf_counter() - began)
+            progress(done / n, f"{int(done)} of {n}, {rate:,.0f} steps/s")
+        chunks.append(state.x.cpu())
+    return torch.cat(chunks)
+
+
+def _text(
+    model: Model,
+    n: int,
+    y: Conditions | None,
+    seed: int,
+    draw: Callable[..., Way],
+    given: Any,
+    observed: int | None,
+    length: int,
+    progress: Progress,
+) -> Tensor:
+    """(n, length) tokens: window after window, each continuing the second half of the one before."""
+    if model.space.kind != "tokens":
+        raise BadInput(f"a length is for text, this model is of {model.space}", "leave it out")
+    context, window, kept = model.space.dim, 0, observed or 0
+    start = torch.zeros(n, 0, dtype=torch.int64) if given is None else model.space.check(given)[:, :kept]
+    text = start.expand(n, -1)
+    while text.shape[1] < length:
+        of_window = seed if window == 0 else mix(seed, window)
+        x = _last(model, n, y, of_window, draw(given=given, observed=observed), progress)
+        text, window = torch.cat([text, x[:, observed or 0 :]], 1), window + 1
+        given, observed = torch.zeros_like(x), context // 2
+        given[:, :observed] = x[:, context - observed :]
+    return text[:, :length]

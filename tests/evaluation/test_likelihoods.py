@@ -25,7 +25,8 @@ class Bounded(nn.Module):
     likelihood_method, estimate_method = "a bound", "an ODE"
 
     @dataclass(frozen=True)
-    class Config: ...
+    class Config:
+        classes: int = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +99,8 @@ class Table(nn.Module):
     """log p(x) = -x_0, in nats, of three dimensions."""
 
     @dataclass(frozen=True)
-    class Config: ...
+    class Config:
+        classes: int = 0
 
     def __init__(self) -> None:
         super().__init__()

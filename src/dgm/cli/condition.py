@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dgm.condition import Names, encode
 from dgm.errors import BadInput, Unsupported
@@ -35,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser, of: str, *, many: bool = Fals
     )
 
 
-def chosen(args: argparse.Namespace, model: Model, most: int | None = None) -> Tensor | None:
+def chosen(args: argparse.Namespace, model: Model, about: Mapping[str, Any], most: int | None = None) -> Tensor | None:
     """(1, *shape), or a row each of a file of many conditions; None where no condition is named.
 
     Args:
-        model: As `dgm.load` gives it, with the names of its data's conditions.
+        about: What the run's config.json says of its data.
         most: How many conditions there may be.
 
     Raises:
@@ -54,7 +55,7 @@ def chosen(args: argparse.Namespace, model: Model, most: int | None = None) -> T
     space: Space | None = model.condition
     if space is None:
         raise Unsupported(WITHOUT, REMEDY)
-    names = getattr(model, "names", Names())
+    names = names_of(about)
     if args.condition is not None and is_file(args.condition, space, names):
         y = of_file(Path(args.condition), space, names)
         if most is not None and len(y) > most:
@@ -63,6 +64,11 @@ def chosen(args: argparse.Namespace, model: Model, most: int | None = None) -> T
     if args.label is not None and (space.kind, space.shape) != ("categories", ()):
         raise Unsupported(f"this model's condition is {space}, and no label", "name it by --condition")
     return encode(args.condition if args.label is None else args.label, space, names)[None]
+
+
+def names_of(about: Mapping[str, Any]) -> Names:
+    """What the numbers of the condition stand for, as a run says of its data."""
+    return Names.from_json(about.get("condition", {}).get("names", {}))
 
 
 def is_file(given: str, space: Space, names: Names) -> bool:

@@ -22,9 +22,9 @@ dgm sample runs/shakespeare -n 1 --prompt "ROMEO:" --length 500 --temperature 0.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dgm.cli import condition, own, sampler_options
 from dgm.cli import out as output
@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dgm.protocols import Model, State
-    from dgm.seeds import Streams
+    from dgm.samplers.sequential import DecodingOptions
 
-CHUNK = 250  # samples drawn at once
 FRAMES = 40  # of an animation
 
 
@@ -83,33 +82,23 @@ def run(args: argparse.Namespace) -> int:
     import dgm
     from dgm import memory
     from dgm.runs import Run
-    from dgm.samplers.sequential import DecodingOptions
 
     own.trust(args, args.run, *filter(None, [args.autoguidance]))
     model, about = dgm.load(args.run), Run(args.run).config["data"]
-    y = condition.chosen(args, model)
-    args.n = condition.number_of_samples(args.n, y)
-    decoding = DecodingOptions(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+    y = condition.chosen(args, model, about)
+    args.n = n = condition.number_of_samples(args.n, y)
     given, observed = start(args, model.space, about)
-    if not continues(model) and (given is not None or decoding != DecodingOptions()):
-        wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing and has no temperature"
-        raise Unsupported(wrong, "leave those options out, or sample an autoregressive model of `dgm models`")
-    options = sampler_options.options(args, model)
-    if continues(model):
-        options = {"given": given, "observed": observed, "decoding": decoding}
-    if args.mean:
-        if not hasattr(model, "sample_mean"):
-            wrong = f"{type(model).__name__} has no decoder whose mean could be shown"
-            raise Unsupported(wrong, "leave --mean out, or sample a vae")
-        options = {"mean": True}
+    how = sampler_options.arguments(args, model) | {"seed": args.seed, "decoding": decoding(args), "mean": args.mean}
+    how |= {} if given is None else {"given": given, "observed": observed}
+    how |= {} if y is None else {"condition": y.expand(n, *y.shape[1:])}
     shown = shown_states(args, model)
-    memory.refuse_too_many(args.n * max(shown, (args.length or 0) // model.space.dim), model.space)
+    memory.refuse_too_many(n * shown, model.space)
     refuse_what_cannot_be_written(args.out, model.space, about)
-    if args.length is not None:
-        states = [long_text(model, args, y, options)]
+    if shown > 1:
+        states = kept(dgm.trajectory(model, n, **how), shown)
     else:
-        quiet = args.out == "-"
-        states = draw(model, args.n, args.seed, y, options, shown=shown, quiet=quiet)
+        with Progress(f"sampling {n}", quiet=args.out == "-") as progress:
+            states = [dgm.sample(model, n, length=args.length, progress=progress.update, **how)]
     if args.out != "-":
         out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".gif":
@@ -119,14 +108,15 @@ def run(args: argparse.Namespace) -> int:
     else:
         write(states[-1], model.space, out, about)
     if args.out != "-":
-        print(f"{args.n} samples in {out}")
+        print(f"{n} samples in {out}")
     return 0
 
 
-def continues(model: Model) -> bool:
-    from dgm.protocols import Autoregressive, has
+def decoding(args: argparse.Namespace) -> DecodingOptions | None:
+    from dgm.samplers.sequential import PLAIN, DecodingOptions
 
-    return has(model, Autoregressive)
+    found = DecodingOptions(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+    return None if found == PLAIN else found
 
 
 def shown_states(args: argparse.Namespace, model: Model) -> int:
@@ -146,107 +136,9 @@ def shown_states(args: argparse.Namespace, model: Model) -> int:
     return args.show_steps or FRAMES
 
 
-def draw(
-    model: Model,
-    n: int,
-    seed: int,
-    condition: Tensor | None,
-    options: Mapping[str, Any],
-    *,
-    shown: int = 1,
-    quiet: bool = False,
-) -> list[Tensor]:
-    """(n, *shape) samples, chunk by chunk under a progress bar; each depends on its own number alone.
-
-    Args:
-        condition: (1, *shape) of all samples or (n, *shape), a batch of the model's condition.
-        options: Of the model's own way of sampling: see `steps`.
-        shown: How many states of that way are kept, evenly spaced.
-
-    Returns:
-        Those states, the samples last.
-    """
-    import torch
-
-    from dgm.modes import device_of
-    from dgm.seeds import Streams
-
-    device, chunks = device_of(model), []
-    with torch.no_grad(), Progress(f"sampling {n}", quiet=quiet) as progress:
-        for first in range(0, n, CHUNK):
-            keys = range(first, min(first + CHUNK, n))
-            y = (
-                None
-                if condition is None
-                else condition.expand(n, *condition.shape[1:])[keys.start : keys.stop].to(device)
-            )
-            chosen = dict(options)
-            if options.get("given") is not None and len(options["given"]) > 1:
-                chosen["given"] = options["given"][keys.start : keys.stop]
-            way = steps(model, y, Streams(seed, keys, device), chosen)
-            chunks.append(kept(watched(way, progress, first / n, len(keys) / n), shown))
-            progress.update(keys.stop / n, f"{keys.stop} of {n}")
-    return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
-
-
-def steps(model: Model, y: Tensor | None, noise: Streams, options: Mapping[str, Any]) -> Iterator[State]:
-    """The states on the way to the samples of these streams, by what the options ask for; often only the last."""
-    from dgm.protocols import Progressive, State, has
-
-    if continues(model):
-        from dgm.samplers import sequential
-
-        return sequential.trajectory(model, len(noise), y, seed=noise, **options)
-    if options.get("mean"):
-        return iter([State(model.sample_mean(len(noise), y, seed=noise), 1, 1)])
-    if options:
-        from dgm.samplers import diffusion
-
-        return diffusion.trajectory(model, len(noise), y, seed=noise, **options)
-    if has(model, Progressive):
-        return model.trajectory(len(noise), y, seed=noise)
-    return iter([State(model.sample(len(noise), y, seed=noise), 1, 1)])
-
-
-def watched(way: Iterator[State], progress: Progress, done: float, share: float) -> Iterator[State]:
-    """The same states, with their speed on the bar: ``share`` of it, from ``done`` on."""
-    import time
-
-    began = time.perf_counter()
-    for state in way:
-        if progress.due():
-            rate = state.step * len(state.x) / (time.perf_counter() - began)
-            progress.update(done + share * min(1, state.step / state.steps), f"{rate:,.0f} steps/s")
-        yield state
-
-
-def kept(way: Iterator[State], shown: int) -> list[Tensor]:
+def kept(states: Iterator[State], shown: int) -> list[Tensor]:
     """``shown`` of the states, evenly spaced, the last one among them; where there are fewer, some twice."""
     import torch
 
-    if shown == 1:
-        for state in way:
-            last = state.x
-        return [last.cpu()]
-    states = [state.x.cpu().clone() for state in way]  # a sampler may fill one tensor all the way
-    return [states[k] for k in torch.linspace(0, len(states) - 1, shown).round().long()]
-
-
-def long_text(model: Model, args: argparse.Namespace, y: Tensor | None, options: Mapping[str, Any]) -> Tensor:
-    """(n, length) tokens: window after window, each going on from the second half of the one before."""
-    import torch
-
-    from dgm.seeds import mix
-
-    if model.space.kind != "tokens":
-        raise BadInput(f"--length is for text, this run is of {model.space}", "leave it out")
-    given, observed, context, window = options["given"], options["observed"], model.space.dim, 0
-    text = torch.zeros(args.n, 0, dtype=torch.int64) if given is None else given[:, :observed].expand(args.n, -1)
-    while text.shape[1] < args.length:
-        seed = args.seed if window == 0 else mix(args.seed, window)
-        how = {**options, "given": given, "observed": observed}
-        (x,) = draw(model, args.n, seed, y, how, quiet=args.out == "-")
-        text, window = torch.cat([text, x[:, observed:]], 1), window + 1
-        given, observed = torch.zeros_like(x), context // 2
-        given[:, :observed] = x[:, context - observed :]
-    return text[:, : args.length]
+    found = [state.x.cpu().clone() for state in states]  # a sampler may fill one tensor all the way
+    return [found[k] for k in torch.linspace(0, len(found) - 1, shown).round().long()]

@@ -20,17 +20,12 @@ from dgm.documents import misfit
 from dgm.errors import BadInput, UnknownName
 from dgm.inputs import brief, whole
 
-IMAGES, SOUND, MEMORY = (
-    ("seed", "size", "grey", "palette"),
-    ("seed", "seconds", "rate"),
-    ("seed", "y", "types", "condition_columns"),
-)
-TABLES = ("seed", "types", "condition_columns")
+IMAGES, SOUND, MEMORY = ("seed", "size", "grey", "palette"), ("seed", "seconds", "rate"), ("seed", "y", "types")
 FILES = {
     ".npy": ("arrays", ("seed",)),
     ".npz": ("arrays", ("seed",)),
-    ".csv": ("tables", TABLES),
-    ".parquet": ("tables", TABLES),
+    ".csv": ("tables", ("seed", "types")),
+    ".parquet": ("tables", ("seed", "types")),
     ".txt": ("text", ("context", "bytes")),
 }
 
@@ -48,8 +43,7 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
             nowhere is downloaded.
         options: ``size``, ``grey`` and ``palette`` for images, ``seconds`` and ``rate`` for sound, ``context`` and
             ``bytes`` for text; ``types`` of a table's columns, such as ``"age=integer,zip=category"``, where what is
-            inferred is not what is meant; ``condition_columns`` of a table, those that are the condition of the others;
-            ``seed`` of the split for data of one's own; ``y``, (N, ...) the conditions of an array's examples.
+            inferred is not what is meant; ``seed`` of the split for data of one's own; ``y``, (N,) labels for an array.
 
     Raises:
         UnknownName: For neither a known name nor a path, with the nearest name.

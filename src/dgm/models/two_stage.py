@@ -32,12 +32,12 @@ from dgm.networks.conditions import sampled_condition
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
-    Conditions,
     EstimatedLikelihood,
     ExactLikelihood,
     Fittable,
     ImportanceWeighted,
     Invertible,
+    Labels,
     Latent,
     Model,
     MultiPlayer,
@@ -143,30 +143,30 @@ class TwoStage(TrainsPart):
     def trained_part(self) -> tuple[str, Model]:
         return "prior", self.prior
 
-    def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:
+    def for_part(self, x: Batch, y: Labels | None) -> tuple[Tensor, Labels | None]:
         return self.sample_code(x, y), taken(self.prior, y)
 
     # -- codes
 
-    def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
+    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
         return self.first_stage.encode(x, taken(self.first_stage, y))
 
-    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
+    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
         return self.first_stage.decode(z, taken(self.first_stage, y))
 
-    def encode_and_ladj(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
+    def encode_and_ladj(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
         return self.first_stage.encode_and_ladj(x, taken(self.first_stage, y))
 
-    def code_and_log_ratio(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
+    def code_and_log_ratio(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
         return self.first_stage.code_and_log_ratio(x, taken(self.first_stage, y))
 
     @torch.no_grad()
-    def sample_code(self, x: Batch, y: Conditions | None = None) -> Tensor:
+    def sample_code(self, x: Batch, y: Labels | None = None) -> Tensor:
         """The code that the prior is trained on: a draw of q(z|x), or else the only one."""
         sample = self.first_stage.sample_code if has(self.first_stage, Variational) else self.first_stage.encode
         return sample(x, taken(self.first_stage, y))
 
-    def sample_given_code(self, z: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+    def sample_given_code(self, z: Tensor, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         """A draw of p(x|z), or else the only x of this code."""
         y = taken(self.first_stage, y)
         if has(self.first_stage, Variational):
@@ -175,54 +175,54 @@ class TwoStage(TrainsPart):
 
     # -- likelihood
 
-    def code_and_log_factor(self, x: Batch, y: Conditions | None) -> tuple[Tensor, PerExample]:
+    def code_and_log_factor(self, x: Batch, y: Labels | None) -> tuple[Tensor, PerExample]:
         """z, and what log p(z) is added to."""
         return self.encode_and_ladj(x, y) if has(self.first_stage, Invertible) else self.code_and_log_ratio(x, y)
 
-    def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
+    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
         z, ladj = self.code_and_log_factor(x, y)
         return self.prior.log_prob(z, taken(self.prior, y)) + ladj
 
-    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
+    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
         z, log_factor = self.code_and_log_factor(x, y)
         bound = self.prior.log_prob if has(self.prior, ExactLikelihood) else self.prior.elbo
         return bound(z, taken(self.prior, y)) + log_factor
 
-    def log_weight(self, x: Batch, y: Conditions | None = None) -> PerExample:
+    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
         z, log_factor = self.code_and_log_factor(x, y)
         weight = self.prior.log_prob if has(self.prior, ExactLikelihood) else self.prior.log_weight
         return weight(z, taken(self.prior, y)) + log_factor
 
-    def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
+    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
         z, log_factor = self.code_and_log_factor(x, y)
         return self.prior.log_prob_estimate(z, taken(self.prior, y)) + log_factor
 
-    def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
+    def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
         """E(z) - log |det dz/dx|, with the prior's Z."""
         z, ladj = self.encode_and_ladj(x, y)
         return self.prior.energy(z, taken(self.prior, y)) - ladj
 
     # -- samples
 
-    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         """x ~ p(x|z) at z ~ p(z)."""
         z, y, noise = self.drawn(n, y, seed)
         return self.sample_given_code(z, y, seed=noise)
 
-    def sample_mean(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+    def sample_mean(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
         """decode(z) at the z of `sample`."""
         z, y, _ = self.drawn(n, y, seed)
         return self.decode(z, y)
 
     @torch.no_grad()
-    def drawn(self, n: int, y: Conditions | None, seed: Seed) -> tuple[Tensor, Conditions | None, Streams]:
+    def drawn(self, n: int, y: Labels | None, seed: Seed) -> tuple[Tensor, Labels | None, Streams]:
         """Codes, conditions, and the streams after both."""
         noise = streams(n, seed, device_of(self))
         y = sampled_condition(y, self, noise)
         return self.prior.sample(n, taken(self.prior, y), seed=noise), y, noise
 
     @torch.no_grad()
-    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
+    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
         """The prior's states decoded; the last one is the sample."""
         noise = streams(n, seed, device_of(self))
         y = sampled_condition(y, self, noise)
@@ -231,7 +231,7 @@ class TwoStage(TrainsPart):
             yield state._replace(x=self.sample_given_code(state.x, y, seed=noise) if last else self.decode(state.x, y))
 
 
-def taken(stage: Model, y: Conditions | None) -> Conditions | None:
+def taken(stage: Model, y: Labels | None) -> Labels | None:
     """y, for a stage that is conditional."""
     return None if getattr(stage, "condition", None) is None else y
 

@@ -29,6 +29,7 @@ _LAZY = {
     "log_likelihood": "dgm.likelihood",
     "sample": "dgm.sampling",
     "trajectory": "dgm.sampling",
+    "two_stage": "dgm.training.codes",
 }
 # the modules that are a name themselves
 _MODULES = {"data": "dgm.data"}
@@ -48,6 +49,7 @@ __all__ = [
     "log_likelihood",
     "sample",
     "trajectory",
+    "two_stage",
 ]
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from dgm.sampling import sample, trajectory
     from dgm.space import Space
     from dgm.training import fit
+    from dgm.training.codes import two_stage
 
 
 def __getattr__(name: str) -> Any:

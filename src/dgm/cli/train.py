@@ -6,6 +6,7 @@ dgm train vae --print_config > recipe.yaml
 dgm train --config recipe.yaml --out runs/recipe
 dgm train --config binarized_mnist/made --out runs/made   a recipe that comes with dgm
 dgm train --resume runs/vae
+dgm train ddpm --on runs/vae --out runs/latent        a prior of the codes of a trained model
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from dgm.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
     from dgm.data import Dataset
+    from dgm.protocols import Model
     from dgm.runs import Run
     from dgm.training import Step
 
@@ -69,9 +71,8 @@ def main(arguments: list[str]) -> int:
     add_arguments(parser, name, typed=arguments[:1] == [name] or "--trust" in arguments)
     chosen = parser.parse_args(arguments)
     chosen.name = name  # an absent positional would hide the recipe's
-    if chosen.resume is None:
-        return train(chosen)
-    return resume(chosen, set(parser.parse_args(arguments, defaults=False).keys()))
+    given = set(parser.parse_args(arguments, defaults=False).keys())
+    return train(chosen, given) if chosen.resume is None else resume(chosen, given)
 
 
 def with_bundled_recipe(arguments: list[str]) -> list[str]:
@@ -129,6 +130,12 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, type
     parser.add_argument(
         "--conditional", action="store_true", help="train on the data's condition: labels, attributes, texts, images"
     )
+    parser.add_argument(
+        "--on",
+        type=str | None,
+        default=None,
+        help="a run whose codes the model is trained on: of an autoencoder, a vae, a flow",
+    )
     parser.add_argument("--out", type=str | None, default=None, help="the run directory to write; must not exist")
     parser.add_argument("--resume", type=str | None, default=None, help="a run directory to go on with")
     own.add_trust(parser)
@@ -161,34 +168,63 @@ def add_settings(parser: jsonargparse.ArgumentParser, cls: type, prefix: str, ov
             parser.add_argument(f"--{prefix}{field.name}", type=hints[field.name], default=default, help=text)
 
 
-def train(chosen: jsonargparse.Namespace) -> int:
+def train(chosen: jsonargparse.Namespace, given: set[str]) -> int:
+    """
+    Args:
+        given: The names of the options that were given.
+    """
     if chosen.name is None:
         raise BadInput("no model is named", "write `dgm train vae`; `dgm models` lists them")
     if not chosen.out:
         raise BadInput("no run directory is named", f"add --out runs/{chosen.name}")
     import torch
 
-    from dgm import data
     from dgm.data.columns import summary
     from dgm.protocols import loss_unit
-    from dgm.registry import create
     from dgm.training import fit
 
     how = training_settings(chosen)
-    dataset = data.load(chosen.data, **data_options(chosen))
+    dataset = chosen_data(chosen, given)
     config = vars(chosen.get("model", jsonargparse.Namespace())).copy()
     if chosen.conditional and dataset.condition is None:
         remedy = "leave --conditional out, or give one: see docs/conditions.md"
         raise BadInput("this data has no condition: no labels, attributes, texts or images beside its examples", remedy)
     torch.manual_seed(chosen.seed)
-    model = create(chosen.name, dataset.space, dataset.condition if chosen.conditional else None, **config)
+    model = untrained(chosen, dataset, config)
     if dataset.space.kind == "record":
         gaps = sum(part.optional for _, part in dataset.space.parts)
         say(f"{Path(chosen.data).name} has {summary(dataset.columns, gaps)}; `dgm data {chosen.data}` shows them")
     steps = fit(model, dataset, out=Path(chosen.out), **how)
-    follow(steps, f"{chosen.name} on {dataset.name}", loss_unit(model))
+    follow(steps, f"{registry.title(registry.describe(model))} on {dataset.name}", loss_unit(model))
     say(f"trained; look at it with: {how_to_look(chosen.out, dataset)}")
     return 0
+
+
+def chosen_data(chosen: jsonargparse.Namespace, given: set[str]) -> Dataset:
+    """The data that is named, or that of the first stage."""
+    from dgm import data
+
+    if chosen.on is None:
+        return data.load(chosen.data, **data_options(chosen))
+    from dgm.runs import Run
+
+    run = Run(Path(chosen.on))
+    if "data" not in given:
+        return run.dataset()
+    about = run.config["data"]
+    same = about["name"] in (chosen.data, str(Path(chosen.data).expanduser().resolve()))
+    return data.load(chosen.data, **((about["options"] if same else {}) | data_options(chosen)))
+
+
+def untrained(chosen: jsonargparse.Namespace, dataset: Dataset, config: dict[str, Any]) -> Model:
+    """The chosen model of the data, or of the first stage's codes with that first stage."""
+    condition = dataset.condition if chosen.conditional else None
+    if chosen.on is None:
+        return registry.create(chosen.name, dataset.space, condition, **config)
+    import dgm
+
+    own.trust(chosen, chosen.on)
+    return dgm.two_stage(chosen.name, dgm.load(chosen.on), dataset, condition, **config)
 
 
 def how_to_look(out: str | Path, dataset: Dataset) -> str:

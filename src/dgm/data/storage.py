@@ -20,15 +20,18 @@ from dgm.files import replacing, sweep
 SHARE_OF_MEMORY, SHARE_OF_DISK = 0.25, 0.9
 
 
-def stored(shape: tuple[int, ...], dtype: str, fill: Callable[[numpy.ndarray], None], stamp: str) -> Tensor:
+def stored(
+    shape: tuple[int, ...], dtype: str, fill: Callable[[numpy.ndarray], None], stamp: str, *, in_memory: bool = True
+) -> Tensor:
     """The tensor that ``fill`` writes, in memory or mapped from a file that is written whole or not at all.
 
     Args:
         fill: Writes all of the array that it is given.
         stamp: The file's name; another source, or another order of it, needs another.
+        in_memory: Whether what fits into memory is not written.
     """
     size = math.prod(shape) * numpy.dtype(dtype).itemsize
-    if size <= SHARE_OF_MEMORY * memory.total():
+    if in_memory and size <= SHARE_OF_MEMORY * memory.total():
         out = numpy.empty(shape, dtype)
         fill(out)
         return torch.from_numpy(out)

@@ -37,7 +37,7 @@ from dgm.protocols import (
     Fittable,
     ImportanceWeighted,
     Invertible,
-    Labels,
+    Conditions,
     Latent,
     Model,
     MultiPlayer,
@@ -55,7 +55,8 @@ from dgm.protocols import (
 from dgm.seeds import Seed, Streams, streams
 from dgm.space import Space
 
-OF_THE_PRIOR = (Trainable, MultiPlayer, Fittable, Stateful, Regularised, Samplable, Progressive)
+BY_BATCHES = (Trainable, MultiPlayer, Fittable, Stateful, Regularised)
+OF_THE_PRIOR = (*BY_BATCHES, Samplable, Progressive)
 # what the prior has -> what the two have, if the first stage is invertible, and if it is variational
 INVERTIBLE: Mapping[type, tuple[type, ...]] = {
     ExactLikelihood: (ExactLikelihood,),
@@ -96,10 +97,8 @@ class TwoStage(TrainsPart):
         self, space: Space, config: Config, condition: Space | None = None, *, first_stage: Model, prior: Model
     ) -> None:
         super().__init__()
-        if not has(first_stage, Latent) or not hasattr(first_stage, "latent_space"):
-            wrong = f"{type(first_stage).__name__} states no latent space, of which a prior would be a model"
-            raise BadInput(wrong, "choose a first stage with codes, such as an autoencoder, a vae or a flow")
-        if space != first_stage.space or bare(prior.space) != bare(first_stage.latent_space):
+        self.refuse_without_codes(first_stage, space)
+        if bare(prior.space) != bare(first_stage.latent_space):
             wrong = f"a prior of {prior.space} does not fit a first stage of {first_stage.space} to "
             raise BadInput(f"{wrong}{first_stage.latent_space}", "make it of the first stage's latent_space")
         if condition != common_condition(first_stage, prior):
@@ -117,10 +116,24 @@ class TwoStage(TrainsPart):
         condition = common_condition(first_stage, prior)
         return cls(first_stage.space, cls.Config(), condition, first_stage=first_stage, prior=prior)
 
+    @staticmethod
+    def refuse_without_codes(first_stage: Model, space: Space) -> None:
+        """
+        Raises:
+            BadInput: For a first stage without codes, or of another space.
+        """
+        if not has(first_stage, Latent) or not hasattr(first_stage, "latent_space"):
+            wrong = f"{type(first_stage).__name__} states no latent space, of which a prior would be a model"
+            raise BadInput(wrong, "choose a first stage with codes, such as an autoencoder, a vae or a flow")
+        if space != first_stage.space:
+            wrong = f"the first stage is of {first_stage.space}, the data of {space}"
+            raise BadInput(wrong, "give the first stage data like that it was trained on")
+
     def stated(self, kind: Kind | None) -> str:
         """How a kind of likelihood is computed."""
         if kind is None:
-            return "x has no density given its code"
+            of_x = has(self.first_stage, Invertible) or has(self.first_stage, Variational)
+            return "the prior has none" if of_x else "x has no density given its code"
         of_the_prior = Kind.EXACT if kind is Kind.LOWER_BOUND and has(self.prior, ExactLikelihood) else kind
         first = getattr(self.first_stage, "likelihood_method", "two stages")
         return f"{first}, prior: {stated_method(self.prior, of_the_prior) or of_the_prior.replace('_', ' ')}"
@@ -143,30 +156,32 @@ class TwoStage(TrainsPart):
     def trained_part(self) -> tuple[str, Model]:
         return "prior", self.prior
 
-    def for_part(self, x: Batch, y: Labels | None) -> tuple[Tensor, Labels | None]:
+    def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:
         return self.sample_code(x, y), taken(self.prior, y)
+
+    def on_codes(self) -> OnCodes:
+        return OnCodes(self)
 
     # -- codes
 
-    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         return self.first_stage.encode(x, taken(self.first_stage, y))
 
-    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
+    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
         return self.first_stage.decode(z, taken(self.first_stage, y))
 
-    def encode_and_ladj(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
+    def encode_and_ladj(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
         return self.first_stage.encode_and_ladj(x, taken(self.first_stage, y))
 
-    def code_and_log_ratio(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
+    def code_and_log_ratio(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
         return self.first_stage.code_and_log_ratio(x, taken(self.first_stage, y))
 
     @torch.no_grad()
-    def sample_code(self, x: Batch, y: Labels | None = None) -> Tensor:
-        """The code that the prior is trained on: a draw of q(z|x), or else the only one."""
-        sample = self.first_stage.sample_code if has(self.first_stage, Variational) else self.first_stage.encode
-        return sample(x, taken(self.first_stage, y))
+    def sample_code(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        """The code that the prior is trained on."""
+        return sample_code(self.first_stage, x, y)
 
-    def sample_given_code(self, z: Tensor, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample_given_code(self, z: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         """A draw of p(x|z), or else the only x of this code."""
         y = taken(self.first_stage, y)
         if has(self.first_stage, Variational):
@@ -175,54 +190,54 @@ class TwoStage(TrainsPart):
 
     # -- likelihood
 
-    def code_and_log_factor(self, x: Batch, y: Labels | None) -> tuple[Tensor, PerExample]:
+    def code_and_log_factor(self, x: Batch, y: Conditions | None) -> tuple[Tensor, PerExample]:
         """z, and what log p(z) is added to."""
         return self.encode_and_ladj(x, y) if has(self.first_stage, Invertible) else self.code_and_log_ratio(x, y)
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
         z, ladj = self.code_and_log_factor(x, y)
         return self.prior.log_prob(z, taken(self.prior, y)) + ladj
 
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         z, log_factor = self.code_and_log_factor(x, y)
         bound = self.prior.log_prob if has(self.prior, ExactLikelihood) else self.prior.elbo
         return bound(z, taken(self.prior, y)) + log_factor
 
-    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_weight(self, x: Batch, y: Conditions | None = None) -> PerExample:
         z, log_factor = self.code_and_log_factor(x, y)
         weight = self.prior.log_prob if has(self.prior, ExactLikelihood) else self.prior.log_weight
         return weight(z, taken(self.prior, y)) + log_factor
 
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
         z, log_factor = self.code_and_log_factor(x, y)
         return self.prior.log_prob_estimate(z, taken(self.prior, y)) + log_factor
 
-    def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """E(z) - log |det dz/dx|, with the prior's Z."""
         z, ladj = self.encode_and_ladj(x, y)
         return self.prior.energy(z, taken(self.prior, y)) - ladj
 
     # -- samples
 
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         """x ~ p(x|z) at z ~ p(z)."""
         z, y, noise = self.drawn(n, y, seed)
         return self.sample_given_code(z, y, seed=noise)
 
-    def sample_mean(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample_mean(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         """decode(z) at the z of `sample`."""
         z, y, _ = self.drawn(n, y, seed)
         return self.decode(z, y)
 
     @torch.no_grad()
-    def drawn(self, n: int, y: Labels | None, seed: Seed) -> tuple[Tensor, Labels | None, Streams]:
+    def drawn(self, n: int, y: Conditions | None, seed: Seed) -> tuple[Tensor, Conditions | None, Streams]:
         """Codes, conditions, and the streams after both."""
         noise = streams(n, seed, device_of(self))
         y = sampled_condition(y, self, noise)
         return self.prior.sample(n, taken(self.prior, y), seed=noise), y, noise
 
     @torch.no_grad()
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         """The prior's states decoded; the last one is the sample."""
         noise = streams(n, seed, device_of(self))
         y = sampled_condition(y, self, noise)
@@ -231,7 +246,30 @@ class TwoStage(TrainsPart):
             yield state._replace(x=self.sample_given_code(state.x, y, seed=noise) if last else self.decode(state.x, y))
 
 
-def taken(stage: Model, y: Labels | None) -> Labels | None:
+class OnCodes(TrainsPart):
+    """Two stages that are trained by batches of codes in place of x."""
+
+    def __init__(self, model: TwoStage) -> None:
+        super().__init__()
+        self.prior, self.space, self.condition = model.prior, model.prior.space, model.condition
+        self.capabilities = frozenset(one for one in BY_BATCHES if has(model.prior, one))
+        self.defaults, self.loss_unit = model.defaults, model.loss_unit
+
+    @property
+    def trained_part(self) -> tuple[str, Model]:
+        return "prior", self.prior
+
+    def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:
+        return x, taken(self.prior, y)
+
+
+def sample_code(first_stage: Model, x: Batch, y: Conditions | None) -> Tensor:
+    """A draw of q(z|x), or else the only code of x."""
+    sample = first_stage.sample_code if has(first_stage, Variational) else first_stage.encode
+    return sample(x, taken(first_stage, y))
+
+
+def taken(stage: Model, y: Conditions | None) -> Conditions | None:
     """y, for a stage that is conditional."""
     return None if getattr(stage, "condition", None) is None else y
 

@@ -19,11 +19,13 @@ from dgm import __version__, registry, runs
 from dgm.data import SETS, Dataset
 from dgm.errors import BadInput, Interrupted, TrainingStopped, UnknownName, Unsupported
 from dgm.inputs import model_given, of_type, place
+from dgm.models.two_stage import TwoStage
 from dgm.networks.conditions import check_condition, fit_marginals
 from dgm.protocols import Fittable, Model, MultiPlayer, Regularised, Stateful, Trainable, has, loss_unit
 from dgm.seeds import mix
 from dgm.training import checkpoint
 from dgm.training.batches import Batches
+from dgm.training.codes import coded
 from dgm.training.devices import (
     fabric_for,
     gathered,
@@ -130,10 +132,11 @@ class Training:
     """The state of one training: how it moves, how it is saved, how it goes on."""
 
     def __init__(self, model: Model, dataset: Dataset, settings: Settings, out: Path | None) -> None:
-        self.model, self.dataset, self.settings, self.out = model, dataset, settings, out
+        self.whole, self.dataset, self.settings, self.out = model, dataset, settings, out
+        self.model = model.on_codes() if isinstance(model, TwoStage) else model  # what is trained of it
         self.players: dict[str, Player] = {}
         # asked once: a Protocol looks for each of its methods anew, and a Module is slow to say that it has none
-        self.by_passes, self.is_stateful = has(model, Fittable), has(model, Stateful)
+        self.by_passes, self.is_stateful = has(self.model, Fittable), has(self.model, Stateful)
         self.step = 0
         self.seconds = 0.0
         self.note = ""  # for the next step to say
@@ -147,6 +150,8 @@ class Training:
         with Guard(self.out, fresh=not resume, writes=is_first_process()) as guard:
             try:
                 self.fabric.launch()
+                if resume:
+                    self.restore_weights()
                 self.prepare()
                 self.begin(resume)
                 out = self.out if self.fabric.is_global_zero else None
@@ -162,16 +167,20 @@ class Training:
     def prepare(self) -> None:
         settings, fabric, model = self.settings, self.fabric, self.model
         torch.manual_seed(mix(settings.seed, fabric.global_rank) >> 1)
-        model.to(fabric.device).train()
+        self.whole.to(fabric.device)
+        model.train()
         if fabric.world_size > 1:
-            model.load_state_dict({name: fabric.broadcast(tensor) for name, tensor in model.state_dict().items()})
+            state = self.whole.state_dict()
+            self.whole.load_state_dict({name: fabric.broadcast(tensor) for name, tensor in state.items()})
         if fabric.device.type == "cpu" and not self.by_passes:
             refuse_what_does_not_fit(model, averaged=settings.ema > 0)
         self.ema = EMA(model, 0 if self.by_passes else settings.ema)
         rank, world = fabric.global_rank, fabric.world_size
-        self.batches = Batches(
-            self.dataset.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device
-        )
+        data = self.dataset
+        if isinstance(self.whole, TwoStage):
+            with fabric.rank_zero_first():  # the others read what it keeps
+                data = coded(self.whole, data)
+        self.batches = Batches(data.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device)
         self.conditional = getattr(model, "condition", None) is not None
         if settings.precision == "auto":
             began = time.monotonic()
@@ -179,7 +188,7 @@ class Training:
             precision, self.note = choose(model, x, y if self.conditional else None, settings, fabric)
             self.settings = settings = replace(settings, precision=precision)
             self.seconds = time.monotonic() - began  # a budget pays for it
-        self.validation = Validation(model, self.ema, self.dataset, settings, fabric, self.batches.in_epoch)
+        self.validation = Validation(model, self.ema, data, settings, fabric, self.batches.in_epoch)
         if not self.by_passes:
             self.loss = torch.compile(loss_of(model)) if settings.compile else loss_of(model)
             self.regularisers = list(model.regularisers()) if has(model, Regularised) else []
@@ -298,7 +307,7 @@ class Training:
         return {
             "format": runs.FORMAT,
             "dgm": __version__,
-            "model": registry.describe(self.model),
+            "model": registry.describe(self.whole),
             "data": self.dataset.describe(),
             "training": asdict(self.settings),
         }
@@ -329,7 +338,7 @@ class Training:
         random, values = random_states(self.fabric)
         if self.fabric.is_global_zero:
             tensors = labelled("random", random)
-            tensors |= labelled("model", self.model.state_dict()) | labelled("ema", self.ema.shadow)
+            tensors |= labelled("model", self.whole.state_dict()) | labelled("ema", self.ema.shadow)
             tensors |= labelled("best", self.validation.best)
             for name, player in self.players.items():
                 tensors |= labelled(f"optimiser/{name}", player.state())
@@ -337,6 +346,12 @@ class Training:
             values |= self.validation.state()
             checkpoint.save(self.out / "checkpoints", tensors, values, self.settings.keep)
         self.saved = self.step
+
+    def restore_weights(self) -> None:
+        """The weights of the newest checkpoint, before anything is made of the model: a frozen part makes its data."""
+        if isinstance(self.whole, TwoStage) and self.out is not None:
+            tensors, _ = runs.Run(self.out).newest_checkpoint()
+            runs.put(part(tensors, "model"), self.whole, self.out)
 
     def restore(self) -> None:
         assert self.out is not None
@@ -350,7 +365,7 @@ class Training:
 
     def take(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """The state that a checkpoint holds."""
-        runs.put(part(tensors, "model"), self.model, self.out or Path())
+        runs.put(part(tensors, "model"), self.whole, self.out or Path())
         self.ema.restore(part(tensors, "ema"))
         self.validation.restore(part(tensors, "best"), values)
         self.step, self.seconds = values["step"], values["seconds"]
@@ -366,9 +381,9 @@ class Training:
             self.save()
         weights = self.validation.best or {name: tensor.detach().clone() for name, tensor in self.weights().items()}
         self.model.load_state_dict(weights)
-        self.model.eval()
+        self.whole.eval()
         if self.out is not None and self.fabric.is_global_zero:
-            runs.write_weights(weights, self.out / "weights.safetensors")
+            runs.write_weights(self.whole.state_dict(), self.out / "weights.safetensors")
             runs.write_manifest(self.out, ["weights.safetensors"])
 
 

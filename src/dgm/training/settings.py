@@ -77,7 +77,7 @@ class Settings:
     )
 
     def of_player(self, name: str) -> PlayerSettings:
-        own = (self.players or {}).get(name.removeprefix("model."), {})  # a dequantised game's are within it
+        own = (self.players or {}).get(name.rpartition(".")[2], {})  # a player of a part is "part.player"
         return settings.build(PlayerSettings, own, what=name).over(self)
 
 

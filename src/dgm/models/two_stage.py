@@ -32,12 +32,12 @@ from dgm.networks.conditions import sampled_condition
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
+    Conditions,
     EstimatedLikelihood,
     ExactLikelihood,
     Fittable,
     ImportanceWeighted,
     Invertible,
-    Conditions,
     Latent,
     Model,
     MultiPlayer,

@@ -45,8 +45,8 @@ REFUSED = {
         dgm.create("made", space, dropout=2)
         dgm.create("made", space, dropout="much")
         dgm.create("made", space, dropout=math.nan)
-        dgm.create("made", space, classes=-1)
-        dgm.create("made", space, classes="ten")
+        dgm.create("made", space, dgm.Space.categories(-1))
+        dgm.create("made", space, "ten")
         dgm.create("ddpm", space, schedule="linaer")
         dgm.create("ddpm", space, schedule=3)
         dgm.create("ddpm", space, width=9)
@@ -420,8 +420,8 @@ def names(folder: Path) -> dict[str, Any]:
     numpy.save(folder / "a.npy", rows)
     models = {
         "made": dgm.create("made", space, hidden=8),
-        "labelled": dgm.create("made", space, hidden=8, classes=10),
-        "wide": dgm.create("made", space, hidden=8, classes=5),
+        "labelled": dgm.create("made", space, dgm.Space.categories(10), hidden=8),
+        "wide": dgm.create("made", space, dgm.Space.categories(5), hidden=8),
         "vae": dgm.create("vae", space),
         "gmm": dgm.create("gmm", space, components=2),
         "gan": dgm.create("gan", space),

@@ -14,6 +14,9 @@ from dgm.space import Space
 FACE = Space.binary((3,)), Names(columns=("smiling", "glasses", "young"))
 WEATHER = Space.continuous((2,), loc=(10.0, 1.0), scale=(5.0, 1.0)), Names(columns=("warmth", "wind speed"))
 TEXT = Space.tokens(5, 7), Names(words=("a", "seven", "red", ",", "two"))
+DAY = Space.levels((1,), 400), Names(columns=("day",), offset=18_000, dates=True)
+YEAR = Space.levels((1,), 30), Names(columns=("year",), offset=1990)
+SMOKES = Space.binary((1,)), Names(columns=("smokes",), labels=("no", "yes"))
 LABEL = Space.categories(3), Names(labels=("7", "cat", "dog"))
 PERSON = (
     Space.record(
@@ -38,6 +41,9 @@ PERSON = (
         (WEATHER, "3, 4", [3.0, 4.0]),
         (TEXT, "A red seven", [2, 4, 3, 0, 0]),
         (TEXT, "two, seven", [6, 5, 3, 0, 0]),
+        (DAY, "day=2019-04-15", [1]),
+        (YEAR, "1999", [9]),
+        (SMOKES, "smokes=yes", [1]),
         (LABEL, "dog", 2),
         (LABEL, "7", 0),  # a name that is a number is a name
         (LABEL, "2", 2),
@@ -80,6 +86,10 @@ def test_a_record_is_written_part_by_part() -> None:
         (FACE, "", "lacks smiling, glasses, young"),
         (WEATHER, "warmth=nan,wind speed=1", "'nan' is no value of the condition, expected a number"),
         (WEATHER, "warmth=1e300,wind speed=1", "expected a number"),
+        (DAY, "2019-04-13", "expected a date from 2019-04-14 to 2020-05-17"),
+        (DAY, "today", "'today' is no value of the condition, expected a date"),
+        (YEAR, "2020", "expected a whole number from 1990 to 2019"),
+        (SMOKES, "maybe", "no label of this run is called 'maybe'"),
         (TEXT, "a sevn", "no word of this run's texts is called 'sevn'; did you mean 'seven'"),
         (TEXT, "a a a a a a", "the text has 6 words, expected at most 5"),
         (LABEL, "dgo", "did you mean 'dog'"),
@@ -100,7 +110,7 @@ def test_quotes_hold_commas() -> None:
     assert pairs('a="1, 2",b=3,"c=4, 5"', ["a", "b", "c"]) == {"a": "1, 2", "b": "3", "c": "4, 5"}
 
 
-@pytest.mark.parametrize("names", [FACE[1], TEXT[1], PERSON[1], Names()])
+@pytest.mark.parametrize("names", [FACE[1], TEXT[1], PERSON[1], DAY[1], Names()])
 def test_names_are_kept_as_json(names: Names) -> None:
     assert Names.from_json(names.to_json()) == names
 

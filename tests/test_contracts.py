@@ -82,7 +82,7 @@ def test_a_conditional_density_sums_to_one_for_each_label(name: str, y: int) -> 
     else:
         space = Space.continuous((2,))
         points, area = contracts.plane()
-    model = contracts.perturbed(create(name, space, classes=3))
+    model = contracts.perturbed(create(name, space, Space.categories(3)))
     with torch.no_grad():
         log_p = [model.log_prob(points, torch.full((len(points),), label)) for label in (y, 1)]
     assert log_p[0].double().exp().sum().item() * area == pytest.approx(1, abs=1e-2)
@@ -92,7 +92,7 @@ def test_a_conditional_density_sums_to_one_for_each_label(name: str, y: int) -> 
 @pytest.mark.parametrize(("name", "space"), [("made", Space.binary((1, 3, 3))), ("realnvp", Space.continuous((2,)))])
 def test_the_laws_of_a_conditional_model_are_of_one_label(name: str, space: Space) -> None:
     """Each law that gave no label broke a sound model with labels."""
-    results = list(contracts.check(contracts.perturbed(create(name, space, classes=3))))
+    results = list(contracts.check(contracts.perturbed(create(name, space, Space.categories(3)))))
     assert not [f"{r.law}: {r.detail}" for r in results if r.outcome is Outcome.BROKEN]
     seen = {r.law for r in results if r.passed}
     assert {"The density sums to one", "Samples have the frequencies, or the mean log-density, of the density"} <= seen
@@ -100,7 +100,7 @@ def test_the_laws_of_a_conditional_model_are_of_one_label(name: str, space: Spac
 
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_a_conditional_model_samples_the_label_it_is_given(name: str) -> None:
-    model = contracts.perturbed(create(name, Space.levels((1, 4, 4), 5), classes=3))
+    model = contracts.perturbed(create(name, Space.levels((1, 4, 4), 5), Space.categories(3)))
     with torch.no_grad():
         zeros, twos, any_label = (
             model.sample(32, y, seed=1) for y in (torch.zeros(32).long(), torch.full((32,), 2), None)

@@ -238,7 +238,7 @@ def test_no_torch_is_imported_by(module: str) -> None:
 
 
 def test_there_are_as_many_labels_as_samples() -> None:
-    model = create("made", Space.binary((4,)), classes=3, hidden=8)
+    model = create("made", Space.binary((4,)), Space.categories(3), hidden=8)
     with pytest.raises(BadInput, match="expected 5 labels, one a sample, got 2"):
         model.sample(5, torch.tensor([0, 1]), seed=0)
 

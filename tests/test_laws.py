@@ -29,8 +29,7 @@ class Bits(nn.Module):
     """Independent bits that can do everything that a law is about."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
-        classes: int = 0
+    class Config: ...
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +66,7 @@ class Normal(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.space, self.config = PLANE, SimpleNamespace(classes=0)
+        self.space, self.config = PLANE, SimpleNamespace()
         self.latent_space = PLANE
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -256,7 +255,7 @@ def test_players_have_to_reach_their_own_and_the_first_no_other() -> None:
     class Game(nn.Module):
         def __init__(self, leak: str) -> None:
             super().__init__()
-            self.space, self.config, self.leak = PLANE, SimpleNamespace(classes=0), leak
+            self.space, self.config, self.leak = PLANE, SimpleNamespace(), leak
             self.discriminator, self.generator = nn.Linear(2, 1), nn.Linear(2, 2)
 
         def losses(self, x: Tensor, y: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
@@ -273,7 +272,7 @@ def test_players_have_to_reach_their_own_and_the_first_no_other() -> None:
 
 
 def test_labels_and_descriptions_have_to_be_kept() -> None:
-    careless: Any = create("made", BITS, hidden=8, classes=3)
+    careless: Any = create("made", BITS, Space.categories(3), hidden=8)
     assert contracts.run(contracts.labels_are_checked, careless).passed
     careless.loss = lambda x, y=None: x
     assert contracts.run(contracts.labels_are_checked, careless).outcome is Outcome.BROKEN

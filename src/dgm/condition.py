@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dgm.errors import BadInput, UnknownName
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 REST = "*"  # in place of a name: all dimensions that are not named
+EPOCH = date(1970, 1, 1)
+LARGEST, WHOLE = 3.4e38, 2**53  # of real numbers, as float32, and of whole ones, as float64
 PADDING, UNKNOWN = 0, 1  # the tokens after a text's end, and of a word that the vocabulary does not have
 WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -35,18 +39,23 @@ class Names:
         columns: Of a vector, the name of each dimension.
         words: Of a text, the words of the tokens from 2 on: 0 fills a text up to its length, 1 is any other word.
         parts: Of a record, the names of each part.
+        offset: Of whole numbers, what level 0 stands for.
+        dates: Whether these whole numbers are dates, as days since 1970-01-01.
     """
 
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     parts: Mapping[str, Names] = field(default_factory=dict)
+    offset: int = 0
+    dates: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Without what is empty."""
         lists = {name: list(getattr(self, name)) for name in LISTS if getattr(self, name)}
         parts = {name: names.to_json() for name, names in self.parts.items()}
-        return lists | ({"parts": parts} if parts else {})
+        whole = {"offset": self.offset, "dates": self.dates}
+        return lists | ({"parts": parts} if parts else {}) | {name: value for name, value in whole.items() if value}
 
     @classmethod
     def from_json(cls, document: Any) -> Names:
@@ -60,8 +69,11 @@ class Names:
         for name, values in found.items():
             if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
                 raise BadInput(f"names: {name} must be a list of texts", "give what Names.to_json gave")
+        offset, dates = document.get("offset", 0), document.get("dates", False)
+        if type(offset) is not int or abs(offset) > WHOLE or type(dates) is not bool:
+            raise BadInput("names: the offset must be a whole number, and dates true or false", "mend them")
         parts = {name: cls.from_json(part) for name, part in document.get("parts", {}).items()}
-        return cls(**{name: tuple(values) for name, values in found.items()}, parts=parts)
+        return cls(**{name: tuple(values) for name, values in found.items()}, parts=parts, offset=offset, dates=dates)
 
     def fit(self, space: Space) -> bool:
         """Whether there is a name for each value or dimension of ``space``, or none at all."""
@@ -104,21 +116,47 @@ def encode(given: Any, space: Space, names: Names) -> Tensor:
     raise BadInput(f"a condition of {space} cannot be written as '{given}'", "give a picture or an .npz file")
 
 
+def encoded(y: Any, space: Space, names: Names) -> Any:
+    """The numbers of one condition or of a list of them, where a user gives them in words; anything else as it is.
+
+    Example:
+        >>> encoded(["cat", "dog"], Space.categories(2), Names(labels=("cat", "dog"))).tolist()
+        [0, 1]
+    """
+    import torch
+
+    if isinstance(y, (str, Mapping)):
+        return encode(y, space, names)
+    given = y.tolist() if getattr(getattr(y, "dtype", None), "kind", "") == "U" else y
+    if isinstance(given, (list, tuple)) and given and all(isinstance(one, (str, Mapping)) for one in given):
+        return torch.stack([encode(one, space, names) for one in given])
+    return y
+
+
 def value_of(given: Any, space: Space, names: Names) -> float | int:
     """One value of a dimension of ``space``."""
     text = str(int(given)) if isinstance(given, bool) else str(given).strip()
-    if space.kind == "categories":
+    if space.kind == "categories" or (space.kind == "binary" and names.labels):
         return number_of(text, names.labels or tuple(map(str, range(space.values or 0))))
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    low, high = (0, (space.values or 0) - 1) if space.discrete else space.bounds or (-3.4e38, 3.4e38)
+    number = number_in(text, names)
+    low, high = (0, (space.values or 0) - 1) if space.discrete else space.bounds or (-LARGEST, LARGEST)
     if not low <= number <= high or (space.discrete and number != int(number)):
-        wanted = "0 or 1" if space.kind == "binary" else "a whole number" if space.discrete else "a number"
-        wanted += "" if space.kind == "binary" or abs(high) > 1e38 else f" from {low:g} to {high:g}"
+        wanted = "a date" if names.dates else "a whole number" if space.discrete else "a number"
+        if abs(high) < LARGEST:
+            say = written(space, names)
+            wanted = "0 or 1" if space.kind == "binary" else f"{wanted} from {say(low)} to {say(high)}"
         raise BadInput(f"'{text}' is no value of the condition, expected {wanted}", "give another")
     return int(number) if space.discrete else number
+
+
+def number_in(text: str, names: Names) -> float:
+    """The number that a text stands for, NaN for none."""
+    try:
+        if names.dates:
+            return (date.fromisoformat(text) - EPOCH).days - names.offset
+        return float(text) - names.offset
+    except ValueError:
+        return math.nan
 
 
 def number_of(label: str, labels: Sequence[str]) -> int:
@@ -239,12 +277,13 @@ def of_record(given: str | Mapping[str, Any], space: Space, names: Names) -> Ten
     held = complete(pairs(given, list(parts)) if isinstance(given, str) else given, list(parts), optional)
 
     def part_of(name: str, value: Any) -> Tensor:
-        if value is None or value == "":
+        of_part = names.parts.get(name, Names())
+        if value is None or (value == "" and not of_part.words):
             if name not in optional:
                 raise BadInput(f"the condition has no value of {name}", "give one")
             return torch.full((1, parts[name].dim), torch.nan)
         try:
-            return encode(value, parts[name], names.parts.get(name, Names()))[None]
+            return encode(value, parts[name], of_part)[None]
         except BadInput as error:
             raise BadInput(f"{name}: {str(error).rpartition('; ')[0]}", "give another value") from error
 
@@ -273,6 +312,8 @@ def decode(y: Tensor, space: Space, names: Names) -> str:
 
 
 def written(space: Space, names: Names) -> Callable[[float], str]:
-    if space.kind == "categories" and names.labels:
+    if names.labels:
         return lambda value: names.labels[int(value)]
-    return lambda value: f"{value:.6g}" if not space.discrete else str(int(value))
+    if names.dates:
+        return lambda value: (EPOCH + timedelta(days=int(value) + names.offset)).isoformat()
+    return lambda value: str(int(value) + names.offset) if space.discrete else f"{value:.8g}"

@@ -68,7 +68,6 @@ class DataPart(TypedDict):
     sizes: NotRequired[dict[str, int]]
     split: NotRequired[str]
     condition: NotRequired[ConditionPart]
-    label_shares: NotRequired[list[float]]
     columns: NotRequired[list[ColumnPart]]
     alphabet: NotRequired[str]
     rate: NotRequired[int]
@@ -162,6 +161,12 @@ class ModesPart(TypedDict):
     rule: str
 
 
+class AgreementPart(TypedDict):
+    share: Real
+    held_out_share: Real
+    rule: str
+
+
 class ProvenancePart(TypedDict):
     machine: str
     torch: str
@@ -179,6 +184,7 @@ class Evaluation(TypedDict):
     samples: NotRequired[SamplesPart]
     memorisation: NotRequired[MemorisationPart | None]
     modes: NotRequired[ModesPart | None]
+    agreement: NotRequired[AgreementPart | None]
     features: NotRequired[dict[str, dict[str, Any]]]
     interrupted: NotRequired[bool]
     provenance: ProvenancePart
@@ -190,6 +196,7 @@ class Comparison(TypedDict):
     data: DataPart
     budget: float
     samples: int
+    conditional: NotRequired[bool]
 
 
 def read(path: Path) -> Any:

@@ -157,6 +157,8 @@ def log_likelihood(
         blocks = torch.arange(len(batch)).split(evaluation_batch(model, kind)) if len(batch) else ()
         parts = [nats(rows).to(batch.device) for rows in blocks]
     method = _method(model, kind, draws, weighted=weighted)
+    if any(part.optional for _, part in model.space.parts):
+        method += ", of which values are observed and of the observed ones"
     method += f", sum over {labels_of(model)} labels" if marginal else ""
     found = torch.cat(parts) if parts else torch.empty(0)
     condition = None if given is None else name_of(model.condition)
@@ -181,7 +183,7 @@ def _condition(model: Model, y: Any, n: int, kind: Kind, *, marginal: bool) -> C
 
 def _dtype(model: Model) -> torch.dtype:
     """In which x is computed with: as the space keeps it, or with the digits of the model's own parameters."""
-    if model.space.discrete:
+    if model.space.discrete or model.space.kind == "record":
         return model.space.dtype
     own = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     return torch.promote_types(next(own, torch.float32), torch.float32)

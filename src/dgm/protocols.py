@@ -1,11 +1,14 @@
 """What a model can do. A capability is a Protocol of methods; a model has those whose methods it defines.
 
-Every model is an `torch.nn.Module` built as ``Model(space, config)`` that keeps both as ``self.space`` and
-``self.config``, and it takes and gives x in the data's own space. Class attributes that dgm reads where they exist:
+Every model is an `torch.nn.Module` built as ``Model(space, config)``, or as ``Model(space, config, condition)`` where
+it is conditional on a y of the space ``condition``. It keeps them as ``self.space``, ``self.config`` and
+``self.condition``, and it takes and gives x in the data's own space. Class attributes that dgm reads where they exist:
 
 ``spaces``
     The kinds of space that the model takes, all four where absent. A model that takes only continuous x is
     dequantised by `dgm.create` on a discrete space.
+``conditions``
+    The kinds of space that its condition may be of; a model without takes no condition.
 ``defaults``
     The optimiser settings of the model's paper, defaults of `dgm.training.Settings` for this model. Those of one player
     of a game stand under its name in ``"players"``: ``{"lr": 1e-4, "players": {"discriminator": {"lr": 4e-4}}}``.
@@ -43,7 +46,6 @@ from dgm.space import Space
 Batch: TypeAlias = Shaped[Tensor, "batch *shape"]
 PerExample: TypeAlias = Float[Tensor, "batch"]
 Conditions: TypeAlias = Shaped[Tensor, "batch *condition"]  # a batch of the model's condition space: labels are (B,)
-Labels: TypeAlias = Conditions
 Codes: TypeAlias = Shaped[Tensor, "batch *latent"]
 
 
@@ -104,7 +106,7 @@ class State(NamedTuple):
 class Trainable(Protocol):
     """Trained by descending the mean of a loss."""
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """One value an example; where it is a likelihood or a bound of one, in the model's ``loss_unit``.
 
         It changes nothing: from the same random state two calls give the same bits. See `Stateful` for what moves
@@ -117,7 +119,7 @@ class Trainable(Protocol):
 class MultiPlayer(Protocol):
     """Trained as a game: each player is a submodule that descends its own loss."""
 
-    def losses(self, x: Batch, y: Labels | None = None) -> Iterator[tuple[str, PerExample]]:
+    def losses(self, x: Batch, y: Conditions | None = None) -> Iterator[tuple[str, PerExample]]:
         """Yields (submodule's name, its loss); between two yields the loop steps that submodule's optimiser."""
         ...
 
@@ -155,7 +157,7 @@ class Regulariser(NamedTuple):
 
     player: str
     interval: int
-    penalty: Callable[[Batch, Labels | None], PerExample]
+    penalty: Callable[[Batch, Conditions | None], PerExample]
 
 
 @runtime_checkable
@@ -179,10 +181,10 @@ class Fittable(Protocol):
 
 @runtime_checkable
 class Samplable(Protocol):
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         """``n`` examples in the data's own space, in evaluation mode. Sample k depends on the seed and on k alone.
 
-        A model with labels draws them where ``y`` is None. `dgm.sample` is what a user calls.
+        A conditional model draws its conditions where ``y`` is None. `dgm.sample` is what a user calls.
         """
         ...
 
@@ -191,12 +193,12 @@ class Samplable(Protocol):
 class Progressive(Protocol):
     """Samples in steps worth watching; `Samplable.sample` gives the last state's x."""
 
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]: ...
+    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]: ...
 
 
 @runtime_checkable
 class ExactLikelihood(Protocol):
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """log p(x) in nats, exact or exact up to a solver's stated tolerance."""
         ...
 
@@ -208,11 +210,13 @@ class Autoregressive(Protocol):
     ``observed``, a `dgm.distributions.output.OutputDistribution`, turns outputs into the conditionals' distributions.
     """
 
-    def conditionals(self, x: Batch, y: Labels | None = None) -> Float[Tensor, "batch *shape outputs"]:
+    def conditionals(self, x: Batch, y: Conditions | None = None) -> Float[Tensor, "batch *shape outputs"]:
         """The outputs of every p(x_i | x_<i), given all of x."""
         ...
 
-    def sequential_conditionals(self, x: Batch, y: Labels | None = None) -> Iterator[Float[Tensor, "batch outputs"]]:
+    def sequential_conditionals(
+        self, x: Batch, y: Conditions | None = None
+    ) -> Iterator[Float[Tensor, "batch outputs"]]:
         """The same outputs one dimension at a time, in order, at the cost of that dimension alone.
 
         ``x`` is a buffer that the caller fills: its i-th dimension is read once the iterator is asked for the next.
@@ -229,38 +233,38 @@ class Denoising(Protocol):
     `dgm.samplers.diffusion.SamplerConfig` of its default sampler.
     """
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> tuple[Tensor, Tensor]:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> tuple[Tensor, Tensor]:
         """E[x_0 | x_t] and E[eps | x_t], of x_t's shape, as `dgm.processes.parameterisation.Prediction`.
 
-        ``y`` of None asks for no label, also of a model that was trained with labels.
+        ``y`` of None hides the condition of every example, also of a model that was trained with one.
         """
         ...
 
 
 @runtime_checkable
 class BoundedLikelihood(Protocol):
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """One unbiased draw of a lower bound on log p(x), in nats."""
         ...
 
 
 @runtime_checkable
 class ImportanceWeighted(Protocol):
-    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_weight(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """log w in nats, where E[w] = p(x): the log of the mean of K draws is a bound that tightens with K."""
         ...
 
 
 @runtime_checkable
 class EstimatedLikelihood(Protocol):
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """An estimate of log p(x) in nats that is neither exact nor a bound, such as a stochastic trace's."""
         ...
 
 
 @runtime_checkable
 class Unnormalised(Protocol):
-    def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """E(x) in nats, where p(x) = exp(-E(x)) / Z and Z is unknown."""
         ...
 
@@ -273,16 +277,16 @@ class Latent(Protocol):
     codes: see `dgm.models.two_stage`.
     """
 
-    def encode(self, x: Batch, y: Labels | None = None) -> Codes: ...
+    def encode(self, x: Batch, y: Conditions | None = None) -> Codes: ...
 
-    def decode(self, z: Codes, y: Labels | None = None) -> Batch: ...
+    def decode(self, z: Codes, y: Conditions | None = None) -> Batch: ...
 
 
 @runtime_checkable
 class Invertible(Protocol):
     """A `Latent` whose ``decode`` is the inverse of ``encode``, so that a density of codes is a density of x."""
 
-    def encode_and_ladj(self, x: Batch, y: Labels | None = None) -> tuple[Codes, PerExample]:
+    def encode_and_ladj(self, x: Batch, y: Conditions | None = None) -> tuple[Codes, PerExample]:
         """encode(x), and log |det dz/dx| in nats, which is 0 where x and z are counted."""
         ...
 
@@ -297,15 +301,15 @@ class Variational(Protocol):
     its codes are made once, and the bound has no importance weights.
     """
 
-    def sample_code(self, x: Batch, y: Labels | None = None) -> Codes:
+    def sample_code(self, x: Batch, y: Conditions | None = None) -> Codes:
         """z ~ q(z|x)."""
         ...
 
-    def code_and_log_ratio(self, x: Batch, y: Labels | None = None) -> tuple[Codes, PerExample]:
+    def code_and_log_ratio(self, x: Batch, y: Conditions | None = None) -> tuple[Codes, PerExample]:
         """z ~ q(z|x), and log p(x|z) - log q(z|x) in nats."""
         ...
 
-    def sample_given_code(self, z: Codes, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample_given_code(self, z: Codes, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         """x ~ p(x|z), with the random numbers of one stream an example."""
         ...
 

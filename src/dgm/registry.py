@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING, Any
@@ -167,53 +167,41 @@ def create(name: str, space: Space, condition: Space | None = None, **config: An
 
 
 def _made(cls: type[Any], name: str, space: Space, condition: Space | None, config: Mapping[str, Any]) -> Model:
-    """The model, which keeps its condition."""
-    from dgm.networks.conditions import Marginal
-    from dgm.protocols import nested
-
-    kinds: Collection[str] = getattr(cls, "conditions", ())
-    if labels := config.get("classes"):
-        condition = Space.categories(labels)
-    if kinds:
-        config = {key: value for key, value in config.items() if key != "classes"}
-    elif "classes" in cls.Config.__dataclass_fields__:  # of the models whose only condition is a label
-        kinds = {"categories"}
-        config = {**config} if condition is None else {**config, "classes": condition.values}
-    if condition is not None and not kinds:
-        raise BadInput(f"{name} takes no condition, got {condition}", "leave it out; `dgm models` lists the others")
-    if condition is not None and condition.kind not in kinds:
-        raise BadInput(
-            f"{name} takes {' or '.join(sorted(kinds))} as its condition, got a {condition.kind} space",
-            "choose another; `dgm models` lists them",
-        )
-    model = _of_kind(cls, name, space, condition, config)
-    *_, innermost = parts = list(nested(model))
-    for part in parts:
-        part.condition = condition
-    if condition is not None and not any(isinstance(part, Marginal) for part in model.modules()):
-        innermost.marginal = Marginal(condition)
-    return model
-
-
-def _of_kind(cls: type[Any], name: str, space: Space, condition: Space | None, config: Mapping[str, Any]) -> Model:
+    refuse_condition(cls, name, condition)
     chosen = settings.build(cls.Config, config, what=name)
     kinds = getattr(cls, "spaces", {space.kind} - {"record"})
-    given = () if condition is None or not hasattr(cls, "conditions") else (condition,)
     from dgm.memory import bounded
+
+    def made(of: Space) -> Any:
+        model: Any = bounded(lambda: cls(of, chosen) if condition is None else cls(of, chosen, condition), name)
+        model.condition = condition
+        return model
 
     if space.optional:
         raise BadInput(f"an example cannot be missing as a whole, got {space}", "make it a part of a Space.record")
     if not space.shape:
         raise BadInput(f"{name} takes examples of at least one dimension, got a {space}", "give it the shape (1,)")
     if space.kind in kinds:
-        return bounded(lambda: cls(space, chosen, *given), name)
-    if space.discrete and space.kind not in ("tokens", "record") and "continuous" in kinds:
+        return made(space)
+    if space.kind in ("binary", "levels", "record") and "continuous" in kinds:
         from dgm.distributions.dequantisation import Dequantised, box
 
-        inner = bounded(lambda: cls(box(space), chosen, *given), name)
-        return Dequantised(space, Dequantised.Config(), model=inner)
+        return Dequantised(space, Dequantised.Config(), condition, model=made(box(space)))
     taken = " or ".join(sorted(kinds))
     raise BadInput(f"{name} takes {taken} data, got a {space.kind} space", "choose another; `dgm models` lists them")
+
+
+def refuse_condition(cls: type[Model], name: str, condition: Space | None) -> None:
+    """Refuses a condition of a kind that the model does not take."""
+    kinds = getattr(cls, "conditions", ())
+    if condition is not None and not kinds:
+        raise BadInput(f"{name} takes no condition, got {condition}", "leave it out; `dgm models` lists the others")
+    if condition is not None and condition.kind not in kinds:
+        taken = " or ".join(sorted(kinds))
+        raise BadInput(
+            f"{name} takes {taken} as its condition, got a {condition.kind} space",
+            "choose another; `dgm models` lists them",
+        )
 
 
 def describe(model: Model) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class Run:
         self.space = Space.from_json(self.config["model"]["space"])
         described = self.config["model"].get("condition")
         self.condition = None if described is None else Space.from_json(described)
-        fitting(self.config["data"], self.space, self.condition, where)
+        self.names = fitting(self.config["data"], self.space, self.condition, where)
 
     @property
     def finished(self) -> bool:
@@ -266,8 +266,11 @@ def refuse_links(folder: Path) -> None:
             raise DamagedRun(f"{found} is a link that leads out of the run directory", "put the file itself there")
 
 
-def fitting(about: Mapping[str, Any], space: Space, condition: Space | None, where: Path) -> None:
+def fitting(about: Mapping[str, Any], space: Space, condition: Space | None, where: Path) -> Names:
     """Looks at what config.json says of the data: alphabet, palette, columns, rate and condition.
+
+    Returns:
+        The names of the condition's values.
 
     Raises:
         DamagedRun: For the first that does not fit.
@@ -278,7 +281,6 @@ def fitting(about: Mapping[str, Any], space: Space, condition: Space | None, whe
         "palette has fewer colours than the space has values": colours and len(colours) < 6 * (space.values or 0),
         "palette is not in hexadecimal digits": colours.strip("0123456789abcdef") or len(colours) % 6,
         "columns are not those of the space": not fits_columns(about.get("columns", []), space),
-        "label_shares are below 0": min(about.get("label_shares", []), default=0) < 0,
         "rate is not from 0 to 1,000,000": not 0 <= about.get("rate", 0) <= 1_000_000,
         "options say what is read": about["options"].keys() & {"name", "root"},
         "options say bytes, and the space has not 256 values": about["options"].get("bytes") and space.values != 256,
@@ -286,13 +288,15 @@ def fitting(about: Mapping[str, Any], space: Space, condition: Space | None, whe
     for words, holds in wrong.items():
         if holds:
             raise DamagedRun(f"{where}: the data's {words}", documents.REMEDY)
-    if "condition" in about:
-        with refusing(f"{where}: the data's condition"):
-            of_y = Space.from_json(about["condition"]["space"])
-            if condition not in (None, of_y):
-                raise BadInput("it is another than the model's", "mend one of the two")
-            if not Names.from_json(about["condition"]["names"]).fit(of_y):
-                raise BadInput("its names are not as many as its values or dimensions", "mend them")
+    if "condition" not in about:
+        return Names()
+    with refusing(f"{where}: the data's condition"):
+        of_y, names = Space.from_json(about["condition"]["space"]), Names.from_json(about["condition"]["names"])
+        if condition not in (None, of_y):
+            raise BadInput("it is another than the model's", "mend one of the two")
+        if not names.fit(of_y):
+            raise BadInput("its names are not as many as its values or dimensions", "mend them")
+    return names
 
 
 def fits_columns(described: list[dict[str, Any]], space: Space) -> bool:
@@ -361,4 +365,5 @@ def load(path: str | Path, model: type[Model] | Sequence[type[Model]] = ()) -> M
     run = Run(path)
     trained = run.untrained(*([model] if isinstance(model, type) else model))
     put(run.weights(), trained, run.path)
+    trained.names = run.names
     return trained.eval()

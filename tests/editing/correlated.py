@@ -19,8 +19,7 @@ class Correlated(nn.Module):
     """N(mean, covariance) of images (1, H, W), float64."""
 
     @dataclass(frozen=True)
-    class Config:
-        classes: int = 0
+    class Config: ...
 
     t_min = 1e-3
 
@@ -28,7 +27,7 @@ class Correlated(nn.Module):
         self, shape: tuple[int, int, int], covariance: Tensor, mean: float = 0.3, path: GaussianPath | None = None
     ):
         super().__init__()
-        self.space, self.config = Space.continuous(shape), self.Config()
+        self.space, self.config, self.condition = Space.continuous(shape), self.Config(), None
         self.scaling = Scaling(self.space).double()
         self.path, self.sampler = path or CosineVP(), SamplerConfig()
         self.mean, self.covariance = torch.full((self.space.dim,), mean, dtype=torch.float64), covariance

@@ -73,7 +73,7 @@ def test_codes_are_euler_steps_of_the_ode_from_a_little_noise_and_back(path: Gau
     model.space, model.t_min = Space.levels(SHAPE, 9), 1e-5
     model.scaling.loc.fill_(4.0)
     model.scaling.scale.fill_(4.0)
-    model.config = model.Config(classes=2)
+    model.condition = Space.categories(2)
     best = model.predict
 
     def predict(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None) -> Prediction:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,14 @@ from torch import Tensor, nn
 
 import dgm
 from dgm import data
+from dgm.condition import Names
 from dgm.data import Dataset, Split
-from dgm.errors import BadInput, Interrupted
+from dgm.data.dataset import same_as
+from dgm.errors import BadInput, Interrupted, Unsupported
 from dgm.evaluation.evaluate import evaluate
 from dgm.evaluation.features import Features, features
 from dgm.evaluation.held_out import fitting_rows
+from dgm.networks.conditions import Marginal
 from dgm.seeds import Seed, streams
 from dgm.space import Space
 
@@ -217,3 +221,72 @@ def test_a_request_to_stop_is_no_failure(digits: Dataset, monkeypatch: pytest.Mo
     monkeypatch.setattr(evaluation, "drawn", stopped)
     with pytest.raises(Interrupted):
         evaluate(Repeats(digits, [0]), digits, samples=100)
+
+
+class Faithful(nn.Module):
+    """Draws real examples of the condition it is given, or of another one."""
+
+    def __init__(self, dataset: Dataset, *, obeys: bool) -> None:
+        super().__init__()
+        self.space, self.config = dataset.space, Repeats.Config()
+        self.condition, self.obeys = dataset.condition, obeys
+        self.x, self.y = dataset.train.x, dataset.train.y
+        assert self.condition is not None
+        self.marginal = Marginal(self.condition)
+        assert self.y is not None
+        self.marginal.fit(self.y)
+
+    def sample(self, n: int, y: Tensor | None = None, *, seed: Seed = None) -> Tensor:
+        assert y is not None
+        assert self.y is not None
+        u = streams(n, seed).uniform(())
+        found = []
+        for k, wanted in enumerate(y if self.obeys else y.roll(1, 0)):
+            rows = same_as(self.y, wanted)
+            found.append(self.x[rows[int(u[k] * len(rows))]])
+        return torch.stack(found)
+
+
+def with_attributes(digits: Dataset) -> Dataset:
+    """The digits, and of each whether it is odd and whether it has a loop."""
+
+    def attributes(split: Split) -> Split:
+        assert split.y is not None
+        loops = torch.isin(split.y, torch.tensor([0, 6, 8, 9]))
+        return replace(split, y=torch.stack([split.y % 2, loops], 1).to(torch.uint8))
+
+    parts: dict[str, Any] = {name: attributes(split) for name, split in digits.splits.items()}
+    names = Names(columns=("odd", "loop"))
+    return replace(digits, condition=Space.binary((2,)), names=names, **parts)
+
+
+def test_samples_that_follow_their_condition_agree_with_it_as_real_ones_do(digits: Dataset) -> None:
+    """Kills: conditions other than those that were drawn, a classifier of another condition."""
+    for dataset, least in ((digits, 0.9), (with_attributes(digits), 0.9)):
+        followed, other = (
+            evaluate(Faithful(dataset, obeys=obeys), dataset, samples=200, spaces=["classifier"])["agreement"]
+            for obeys in (True, False)
+        )
+        assert followed["share"] > least < followed["held_out_share"]
+        assert other["share"] < 0.7
+
+
+def test_one_condition_is_set_beside_the_examples_that_have_it(digits: Dataset) -> None:
+    """Kills: samples of other conditions, examples of others beside them, features fitted on one condition alone."""
+    model = Faithful(digits, obeys=True)
+    seven = torch.tensor(7)
+    document = evaluate(model, digits, samples=100, spaces=["pixels", "classifier"], condition=seven)
+    assert document["agreement"]["share"] > 0.9
+    assert document["modes"] is None
+    assert digits.test.y is not None
+    n = int((digits.test.y == 7).sum())
+    assert {row["n_real"] for row in document["metrics"]} == {n}
+    same = {(row["features"], row["name"]): row["value"] for row in document["metrics"]}
+    all_labels = evaluate(model, digits, samples=100, spaces=["pixels", "classifier"])
+    for row in all_labels["metrics"]:
+        if row["name"] == "coverage":
+            assert same[row["features"], "coverage"] == pytest.approx(row["value"], abs=0.35)
+    with pytest.raises(Unsupported, match="without a condition"):
+        evaluate(Repeats(digits, [3]), digits, condition=seven)
+    with pytest.raises(BadInput, match="fewer than 2 examples"):
+        evaluate(model, digits, condition=torch.tensor(77))

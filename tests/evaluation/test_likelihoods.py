@@ -25,8 +25,7 @@ class Bounded(nn.Module):
     likelihood_method, estimate_method = "a bound", "an ODE"
 
     @dataclass(frozen=True)
-    class Config:
-        classes: int = 0
+    class Config: ...
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,8 +98,7 @@ class Table(nn.Module):
     """log p(x) = -x_0, in nats, of three dimensions."""
 
     @dataclass(frozen=True)
-    class Config:
-        classes: int = 0
+    class Config: ...
 
     def __init__(self) -> None:
         super().__init__()

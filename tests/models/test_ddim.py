@@ -53,7 +53,7 @@ def test_codes_are_equation_14_step_by_step() -> None:
     the sampler's steps, labels or units left out.
     """
     space = Space.continuous((2,), loc=(5.0, 5.0), scale=(2.0, 2.0))
-    model = DDIM(space, DDIM.Config(width=8, timesteps=10, sampling_steps=4, classes=2)).double()
+    model = DDIM(space, DDIM.Config(width=8, timesteps=10, sampling_steps=4), Space.categories(2)).double()
     model.ddpm.network = network = Labelled(model)  # type: ignore[assignment]
     alpha, sigma = model.path.alpha, model.path.sigma
     x, y = 5 + 2 * torch.randn(3, 2, dtype=torch.float64), torch.tensor([0, 1, 1])
@@ -83,7 +83,7 @@ def test_the_networks_earliest_time_bounds_the_grid() -> None:
 
 
 def test_training_is_that_of_the_ddpm_with_the_same_settings() -> None:
-    shared = {"timesteps": 7, "schedule": "linear", "width": 16, "classes": 3, "condition_dropout": 0.7}
+    shared = {"timesteps": 7, "schedule": "linear", "width": 16, "condition_dropout": 0.7}
     model = DDIM(Space.continuous((2,)), DDIM.Config(**shared))  # type: ignore[arg-type]
     assert model.ddpm.config == DDPM.Config(**shared)  # type: ignore[arg-type]
 

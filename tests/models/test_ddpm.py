@@ -45,8 +45,8 @@ class Knowing(nn.Module):
         return (x_t - self.path.alpha(t) * self.x_0) / self.path.sigma(t)
 
 
-def ddpm(space: Space = PLANE, **config: object) -> DDPM:
-    return DDPM(space, DDPM.Config(width=8, **config)).double()  # type: ignore[arg-type]
+def ddpm(space: Space = PLANE, condition: Space | None = None, **config: object) -> DDPM:
+    return DDPM(space, DDPM.Config(width=8, **config), condition).double()  # type: ignore[arg-type]
 
 
 def double(value: float) -> Tensor:
@@ -208,7 +208,7 @@ def test_ddim_differs_from_ancestral_and_noise_is_the_samples_own() -> None:
 
 def test_labels() -> None:
     torch.manual_seed(0)
-    model, x = ddpm(classes=3), torch.randn(4, 2, dtype=torch.float64)
+    model, x = ddpm(condition=Space.categories(3)), torch.randn(4, 2, dtype=torch.float64)
     perturbed(model)
     y = torch.tensor([0, 1, 2, 0])
     torch.manual_seed(1)

@@ -10,12 +10,12 @@ from scipy import stats
 from torch import Tensor
 
 from dgm.networks.denoiser import Denoiser
-from dgm.protocols import Model
+from dgm.protocols import Model, PartlyHidden
 from dgm.registry import create
 from dgm.samplers.diffusion import SamplerConfig
 from dgm.space import Space
 
-PLANE = Space.continuous((2,))
+PLANE, LABEL = Space.continuous((2,)), Space.categories(3)
 MODELS = ("ddpm", "ddim", "edm", "ncsn", "score_sde", "flow_matching", "ot_cfm", "rectified_flow", "mean_flow")
 FEW: dict[str, dict[str, Any]] = {"score_sde": {"sampling_steps": 3}, "ncsn": {"noise_scales": 3, "langevin_steps": 1}}
 each_model = pytest.mark.parametrize("name", MODELS)
@@ -81,25 +81,26 @@ def test_every_level_of_training_is_drawn_alike(name: str, config: dict[str, Any
 
 @each_model
 def test_labels_are_hidden_from_training_as_often_as_asked_and_never_elsewhere(name: str) -> None:
-    calls, n = asked(model := made(name, classes=3, condition_dropout=0.3)), 1000
+    calls, n = asked(model := made(name, condition=LABEL, condition_dropout=0.3)), 1000
     x, y = torch.randn(n, 2, dtype=torch.float64), torch.arange(n) % 3
     if name == "ot_cfm":
         x, y = x[:60].repeat(17, 1)[:n], y  # pairs of few are found fast
     model.loss(x, y)
     (*_, seen) = calls[0]
-    shown = seen != 3
-    assert torch.equal(seen[shown], y[shown])
-    assert 1 - shown.double().mean().item() == pytest.approx(0.3, abs=4 * (0.21 / n) ** 0.5)
+    assert isinstance(seen, PartlyHidden)
+    assert torch.equal(seen.y, y)
+    assert seen.hidden.double().mean().item() == pytest.approx(0.3, abs=4 * (0.21 / n) ** 0.5)
     calls.clear()
     model.predict(x, torch.full((n,), 0.5, dtype=torch.float64), y)
     assert torch.equal(calls[0][2], y)
 
 
 def test_reflow_hides_the_labels_of_its_own_pairs() -> None:
-    calls = asked(model := made("rectified_flow", classes=3, condition_dropout=0.3).eval())
+    calls = asked(model := made("rectified_flow", condition=LABEL, condition_dropout=0.3).eval())
     model.step.fill_(model.config.reflow_after + 1)
     model.loss(torch.randn(2000, 2, dtype=torch.float64), torch.arange(2000) % 3)
-    assert (calls[0][2] == 3).double().mean().item() == pytest.approx(0.3, abs=4 * (0.21 / 2000) ** 0.5)
+    hidden = calls[0][2].hidden.double()  # type: ignore[attr-defined]
+    assert hidden.mean().item() == pytest.approx(0.3, abs=4 * (0.21 / 2000) ** 0.5)
 
 
 @each_model

@@ -74,7 +74,7 @@ def test_constants_are_the_papers() -> None:
     assert (grey.sigma_data, bounded.sigma_data, model().sigma_data) == (0.5, 0.5, 1.0)
     ends = grey.path.sigma(torch.tensor([grey.t_min, 1.0], dtype=torch.float64))
     assert ends.tolist() == pytest.approx([0.002, 80.0])
-    assert grey.sampler.steps == 18
+    assert grey.sampler.sampling_steps == 18
 
 
 def test_loss_is_one_untrained_on_data_of_the_stated_spread() -> None:

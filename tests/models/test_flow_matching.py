@@ -39,8 +39,8 @@ class Knowing(nn.Module):
         return (x_t - self.x_0) / over(t, x_t)
 
 
-def flow_matching(space: Space, **config: object) -> FlowMatching:
-    return FlowMatching(space, FlowMatching.Config(width=8, **config)).double()  # type: ignore[arg-type]
+def flow_matching(space: Space, condition: Space | None = None, **config: object) -> FlowMatching:
+    return FlowMatching(space, FlowMatching.Config(width=8, **config), condition).double()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dim", [2, 20])
@@ -107,7 +107,7 @@ def test_estimate_is_the_random_states_own_and_keeps_no_graph() -> None:
 
 def test_a_label_moves_the_density() -> None:
     torch.manual_seed(0)
-    model, x = flow_matching(Space.continuous((2,)), classes=2), torch.zeros(1, 2, dtype=torch.float64)
+    model, x = flow_matching(Space.continuous((2,)), Space.categories(2)), torch.zeros(1, 2, dtype=torch.float64)
     with torch.no_grad():
         model.network.body.head.weight.normal_()
     one, other = (model.log_prob_estimate(x, torch.tensor([y])) for y in (0, 1))

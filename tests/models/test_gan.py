@@ -13,7 +13,7 @@ from dgm.space import Space
 
 def game() -> GAN:
     gan = GAN(Space.continuous((1,)), GAN.Config(latent=1))
-    gan.generator, gan.discriminator = nn.Linear(1, 1), nn.Sequential(nn.Linear(1, 1), nn.Flatten(0))
+    gan.generator.network, gan.discriminator.network = nn.Linear(1, 1), nn.Sequential(nn.Linear(1, 1), nn.Flatten(0))
     return gan
 
 
@@ -33,22 +33,22 @@ def test_the_discriminators_loss_does_not_reach_the_generator() -> None:
     gan = game()
     (_, discriminator), (_, generator) = gan.losses(torch.randn(4, 1))
     discriminator.sum().backward()
-    assert gan.generator.weight.grad is None
+    assert gan.generator.network.weight.grad is None
     generator.sum().backward()
-    assert gan.generator.weight.grad is not None
+    assert gan.generator.network.weight.grad is not None
 
 
 def test_the_penalty_is_half_gamma_times_the_squared_slope_at_real_data() -> None:
     """arXiv:1801.04406, equation 9: of a linear discriminator its weight. Kills: a root, a factor."""
     gan = GAN(Space.continuous((3,)), GAN.Config(r1=4.0, r1_every=5))
-    gan.discriminator = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+    gan.discriminator.network = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
     player, interval, penalty = gan.regularisers()[0]
     assert (player, interval) == ("discriminator", 5)
-    expected = 0.5 * 4 * gan.discriminator[0].weight.square().sum()
+    expected = 0.5 * 4 * gan.discriminator.network[0].weight.square().sum()
     found = penalty(torch.randn(6, 3), None)
     torch.testing.assert_close(found, expected.detach().expand(6), rtol=1e-5, atol=0)
-    (gradient,) = torch.autograd.grad(found.mean(), gan.discriminator[0].weight)
-    torch.testing.assert_close(gradient, 4 * gan.discriminator[0].weight.detach())
+    (gradient,) = torch.autograd.grad(found.mean(), gan.discriminator.network[0].weight)
+    torch.testing.assert_close(gradient, 4 * gan.discriminator.network[0].weight.detach())
     assert not GAN(Space.continuous((3,)), GAN.Config()).regularisers()
 
 
@@ -60,14 +60,14 @@ def test_the_best_discriminator_is_the_ratio_of_densities() -> None:
         def forward(self, z: Tensor) -> Tensor:
             return z - 1
 
-    gan.generator = Shifted()
+    gan.generator.network = Shifted()
     optimiser = torch.optim.Adam(gan.discriminator.parameters(), lr=0.05)
     for _ in range(400):
         _, loss = next(iter(gan.losses(torch.randn(2000, 1) + 1)))
         optimiser.zero_grad()
         loss.mean().backward()
         optimiser.step()
-    layer = gan.discriminator[0]
+    layer = gan.discriminator.network[0]
     assert layer.weight.item() == pytest.approx(2, abs=0.15)
     assert layer.bias.item() == pytest.approx(0, abs=0.15)
 
@@ -104,15 +104,15 @@ class Kept(nn.Module):
 
 @pytest.mark.parametrize("shape", [(4,), (2, 3, 5)])
 def test_labels_are_planes_behind_x_and_numbers_behind_z(shape: tuple[int, ...]) -> None:
-    gan = GAN(Space.continuous(shape), GAN.Config(latent=4, classes=3, width=4))
-    gan.generator, gan.discriminator = Kept(), Kept()
+    gan = GAN(Space.continuous(shape), GAN.Config(latent=4, width=4), Space.categories(3))
+    gan.generator.network, gan.discriminator.network = Kept(), Kept()
     z, y, x = torch.randn(2, 4), torch.tensor([2, 0]), torch.randn(2, *shape)
     gan.generated(z, y)
-    assert torch.equal(gan.generator.given, torch.cat([z, torch.tensor([[0, 0, 1.0], [1.0, 0, 0]])], 1))
+    assert torch.equal(gan.generator.network.given, torch.cat([z, torch.tensor([[0, 0, 1.0], [1.0, 0, 0]])], 1))
     gan.judged(x, y)
     channels = shape[0]
-    assert torch.equal(gan.discriminator.given[:, :channels], x)
-    for row, label in zip(gan.discriminator.given[:, channels:], y.tolist(), strict=True):
+    assert torch.equal(gan.discriminator.network.given[:, :channels], x)
+    for row, label in zip(gan.discriminator.network.given[:, channels:], y.tolist(), strict=True):
         for k, plane in enumerate(row):
             assert (plane == (k == label)).all()
 
@@ -125,13 +125,13 @@ def test_what_is_bounded_is_squashed_and_what_is_not_is_not() -> None:
         (Space.levels((2,), 3), True),
     ):
         gan = GAN(space, GAN.Config(latent=2))
-        gan.generator = Kept()
+        gan.generator.network = Kept()
         assert torch.equal(gan.generated(x, None), x.tanh() if squashed else x)
 
 
 def test_a_sample_is_the_generator_of_normal_noise_in_the_datas_units() -> None:
     gan = GAN(Space.continuous((2,), loc=(5.0, 0.0), scale=(2.0, 0.5)), GAN.Config(latent=2))
-    gan.generator = Kept()
+    gan.generator.network = Kept()
     x = gan.sample(4000, seed=0)
     assert ((x.mean(0) - torch.tensor([5.0, 0.0])).abs() < 5 * torch.tensor([2.0, 0.5]) / 4000**0.5).all()
     assert x.std(0).tolist() == pytest.approx([2.0, 0.5], rel=5 / 8000**0.5)

@@ -20,9 +20,9 @@ BITS = Space.binary((1, 1, 3))
 ALL = torch.tensor(list(itertools.product((0, 1), repeat=3)))
 
 
-def random(space: Space, **config: object) -> MaskedDiffusion:
+def random(space: Space, condition: Space | None = None, **config: object) -> MaskedDiffusion:
     torch.manual_seed(0)
-    model = MaskedDiffusion(space, MaskedDiffusion.Config(width=8, **config))  # type: ignore[arg-type]
+    model = MaskedDiffusion(space, MaskedDiffusion.Config(width=8, **config), condition)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -146,7 +146,7 @@ def test_steps_may_be_chosen_at_sampling() -> None:
 
 
 def test_transformer_and_labels() -> None:
-    model, x = random(Space.tokens(3, vocabulary=4), classes=2), torch.tensor([[0, 3, 1]])
+    model, x = random(Space.tokens(3, vocabulary=4), Space.categories(2)), torch.tensor([[0, 3, 1]])
     z = torch.full((1, 3), model.mask)
     one, other = (model.network(z, torch.tensor([y])) for y in (0, 1))
     assert (one - other).abs().min() > 1e-9
@@ -176,17 +176,17 @@ def test_numbers_of_masked_positions_are_spread_over_the_batch_and_weighed() -> 
 def test_networks_read_the_share_that_is_masked() -> None:
     """An image's channels stand beside one another, embedded, and its logits come back to their places."""
     space = Space.levels((2, 3, 4), 5)
-    net = random(space, classes=3).network
+    net = random(space, Space.categories(3)).network
     z, y = torch.randint(6, (2, 24)), torch.tensor([2, 0])
     share = (z == 5).float().mean(1)
-    condition = net.condition(share, y)
+    condition = net.conditioning(share, y).vector
     pixels = torch.stack([net.embedding.weight[z.view(2, 2, 3, 4)[:, c]] for c in range(2)], 1)
     logits = net.body(pixels.permute(0, 1, 4, 2, 3).reshape(2, 8, 3, 4), condition)
     expected = torch.stack([logits[:, 5 * c : 5 * c + 5].permute(0, 2, 3, 1) for c in range(2)], 1).reshape(2, 24, 5)
     torch.testing.assert_close(net(z, y), expected)
-    words = random(Space.tokens(6, vocabulary=5), classes=3).network
+    words = random(Space.tokens(6, vocabulary=5), Space.categories(3)).network
     z = torch.randint(6, (2, 6))
-    expected = words.body(z, words.condition((z == 5).float().mean(1), y))
+    expected = words.body(z, words.conditioning((z == 5).float().mean(1), y).vector)
     torch.testing.assert_close(words(z, y), expected)
     assert (words.body.embedding.num_embeddings, words.body.head.out_features) == (6, 5)
 

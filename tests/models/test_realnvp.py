@@ -117,7 +117,7 @@ def test_a_log_scale_is_bounded_by_two_and_starts_as_the_network_says() -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (1, 4, 4)])
 def test_a_label_conditions_every_coupling(shape: tuple[int, ...]) -> None:
-    flow = perturbed(RealNVP(Space.continuous(shape), RealNVP.Config(layers=4, hidden=8, classes=3))).double()
+    flow = perturbed(RealNVP(Space.continuous(shape), RealNVP.Config(layers=4, hidden=8), Space.categories(3))).double()
     x, y = torch.randn(3, *shape, dtype=torch.float64), torch.tensor([2, 0, 2])
     assert torch.allclose(flow.decode(flow.encode(x, y), y), x, atol=1e-9)
     squeezed = (4, 2, 2)

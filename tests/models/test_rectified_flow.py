@@ -73,7 +73,7 @@ class Given:
 
     def __init__(self, path: GaussianPath, t_min: float) -> None:
         self.path, self.t_min, self.space = path, t_min, Space.continuous((2,))
-        self.scaling, self.config = Scaling(self.space).double(), SimpleNamespace(classes=0)
+        self.scaling, self.config = Scaling(self.space).double(), SimpleNamespace()
 
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         alpha, sigma = self.path.alpha(over(t, x)), self.path.sigma(over(t, x))

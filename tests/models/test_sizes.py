@@ -36,25 +36,25 @@ def test_an_energy() -> None:
 
 
 def test_a_game() -> None:
-    gan = GAN(ROW, GAN.Config(latent=3, width=2, classes=4))
+    gan = GAN(ROW, GAN.Config(latent=3, width=2), Space.categories(4))
     assert linear(gan.generator) == [7, 8, 8, 8, 5]
     assert linear(gan.discriminator) == [9, 8, 8, 8, 1]
-    gan = GAN(IMAGE, GAN.Config(latent=3, width=2, classes=4))
-    assert isinstance(gan.generator, Upward)
+    gan = GAN(IMAGE, GAN.Config(latent=3, width=2), Space.categories(4))
+    assert isinstance(gan.generator.network, Upward)
     assert linear(gan.generator) == [7, 8 * 3 * 5]
-    assert [norm.num_features for norm in gan.generator.norms] == [8, 4, 2]  # type: ignore[union-attr]
+    assert [norm.num_features for norm in gan.generator.network.norms] == [8, 4, 2]  # type: ignore[union-attr]
     assert convolutions(gan.generator) == [(8, 4), (4, 2), (2, 3)]
-    assert isinstance(gan.discriminator, Downward)
+    assert isinstance(gan.discriminator.network, Downward)
     assert convolutions(gan.discriminator) == [(7, 2), (2, 4), (4, 8)]
     assert linear(gan.discriminator) == [8 * 3 * 5, 1]
 
 
 def test_a_flow() -> None:
-    flow = RealNVP(ROW, RealNVP.Config(layers=3, hidden=4, blocks=2, classes=2))
+    flow = RealNVP(ROW, RealNVP.Config(layers=3, hidden=4, blocks=2), Space.categories(2))
     couplings = [part for part in flow.transform if isinstance(part, AffineCoupling)]
     assert len(couplings) == 3
     assert linear(couplings[0].network) == [7, 4, 4, 4, 10]  # type: ignore[arg-type]
-    flow = RealNVP(Space.continuous((3, 4, 6)), RealNVP.Config(layers=5, hidden=4, blocks=2, classes=2))
+    flow = RealNVP(Space.continuous((3, 4, 6)), RealNVP.Config(layers=5, hidden=4, blocks=2), Space.categories(2))
     couplings = [part for part in flow.transform if isinstance(part, AffineCoupling)]
     assert len(couplings) == 5
     for coupling, channels in zip(couplings, [3, 3, 12, 12, 12], strict=True):
@@ -81,9 +81,9 @@ def test_pixel_models(name: str, settings: dict[str, int], expected: list[tuple[
 
 
 def test_masked_diffusion() -> None:
-    images = create("masked_diffusion", Space.levels((3, 4, 5), 6), width=8, classes=2).network
+    images = create("masked_diffusion", Space.levels((3, 4, 5), 6), Space.categories(2), width=8).network
     assert images.embedding.weight.shape == (7, 4)  # a symbol more than the values: the mask
-    assert images.condition.label.weight.shape == (3, 32)
+    assert next(iter(images.conditioning.parts)).embedding.table.weight.shape == (2, 32)
     assert (images.body.stem.in_channels, images.body.stem.out_channels, images.body.head.out_channels) == (12, 8, 18)
     words = create("masked_diffusion", Space.tokens(9, 6), width=8, layers=3).network
     assert words.body.positions.shape == (9, 32)

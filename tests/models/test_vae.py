@@ -78,7 +78,7 @@ def test_a_decoder_without_z_is_its_distribution_alone() -> None:
 
 def test_labels_stand_beside_what_both_networks_read() -> None:
     """Kills: a label that only one of the two networks sees, or another one's."""
-    vae = VAE(Space.continuous((3,)), VAE.Config(latent=2, hidden=5, classes=4))
+    vae = VAE(Space.continuous((3,)), VAE.Config(latent=2, hidden=5), Space.categories(4))
     x, z, y = torch.randn(2, 3), torch.randn(2, 2), torch.tensor([3, 1])
     of = torch.tensor([[0, 0, 0, 1.0], [0, 1.0, 0, 0]])
     mu, log_sigma = vae.encoder(torch.cat([x, of], 1)).split(2, 1)

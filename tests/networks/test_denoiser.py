@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from dgm.errors import BadInput
-from dgm.networks.denoiser import Condition, Denoiser
+from dgm.networks.conditioning import TimedConditioning
+from dgm.networks.denoiser import Denoiser
 from dgm.networks.embeddings import Sinusoidal
+from dgm.protocols import PartlyHidden
+from dgm.space import Space
 
 
 @pytest.mark.parametrize(
@@ -18,7 +21,11 @@ from dgm.networks.embeddings import Sinusoidal
 )
 def test_untrained_it_says_zero_and_then_it_hears_time_and_label(shape: tuple[int, ...], network: str | None) -> None:
     torch.manual_seed(0)
-    net, x, t = Denoiser(shape, width=8, classes=2, network=network), torch.randn(3, *shape), torch.rand(3) / 2
+    net, x, t = (
+        Denoiser(shape, width=8, condition=Space.categories(2), network=network),
+        torch.randn(3, *shape),
+        torch.rand(3) / 2,
+    )
     y = torch.tensor([0, 1, 1])
     torch.testing.assert_close(net(x, t, y), torch.zeros(3, *shape))
     for parameter in net.parameters():
@@ -29,18 +36,18 @@ def test_untrained_it_says_zero_and_then_it_hears_time_and_label(shape: tuple[in
 
 def test_no_label_is_a_label_of_its_own() -> None:
     torch.manual_seed(0)
-    told, t = Condition(8, 3), torch.rand(4)
-    none = told(t, None)
-    torch.testing.assert_close(told(t, torch.full((4,), 3)), none)
-    mixed = told(t, torch.tensor([0, 3, 2, 3]))
+    conditioning, t = TimedConditioning(8, Space.categories(3), dropout=0.5), torch.rand(4)
+    none, y = conditioning(t, None).vector, torch.tensor([0, 1, 2, 1])
+    torch.testing.assert_close(conditioning(t, PartlyHidden(y, torch.ones(4).bool())).vector, none)
+    mixed = conditioning(t, PartlyHidden(y, torch.tensor([False, True, False, True]))).vector
     assert ((mixed - none).abs().amax(1) > 1e-4).tolist() == [True, False, True, False]
 
 
 def test_each_of_two_times_is_heard_in_its_place() -> None:
     torch.manual_seed(0)
-    told, t = Condition(8, 0, times=2), torch.tensor([[0.1, 0.7]])
+    conditioning, t = TimedConditioning(8, times=2), torch.tensor([[0.1, 0.7]])
     for other in (t.flip(1), torch.tensor([[0.1, 0.6]]), torch.tensor([[0.2, 0.7]])):
-        assert (told(t, None) - told(other, None)).abs().max() > 1e-4
+        assert (conditioning(t, None).vector - conditioning(other, None).vector).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, group_norm, layer_norm, linear, pad
 
+from dgm.networks.attention import CrossAttention
 from dgm.networks.causal_transformer import NextToken
-from dgm.networks.denoiser import Condition, Denoiser, TimedMLP
+from dgm.networks.conditioning import TimedConditioning
+from dgm.networks.denoiser import Denoiser, TimedMLP
 from dgm.networks.dit import DiT, sincos_positions
 from dgm.networks.transformer import Transformer
 from dgm.networks.unet import ResidualBlock, UNet, usual_multipliers
+from dgm.protocols import PartlyHidden
 from dgm.space import Space
 
 
@@ -51,13 +54,27 @@ def attended(q: Tensor, k: Tensor, v: Tensor, heads: int, *, causal: bool = Fals
     return torch.cat(parts, -1)
 
 
-def test_what_blocks_are_told_is_the_times_and_the_label() -> None:
-    told, t, y = moved(Condition(6, 3, times=2)), torch.rand(4, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
+def test_the_conditioning_vector_is_of_the_times_and_of_the_label() -> None:
+    told = moved(TimedConditioning(6, Space.categories(3), dropout=0.1, times=2))
+    t, y = torch.rand(4, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
     frequencies = 1000 * 10_000 ** (-torch.arange(3, dtype=torch.float64) / 3)
     waves = torch.cat([f(t[:, k, None] * frequencies) for k in range(2) for f in (torch.cos, torch.sin)], 1)
     first, last = told.time[0], told.time[2]
-    expected = linear(silu(linear(waves, first.weight, first.bias)), last.weight, last.bias) + told.label.weight[y]
-    torch.testing.assert_close(told(t, y), silu(expected), atol=1e-6, rtol=0)  # frequencies are kept in float32
+    (label,) = told.parts
+    time = linear(silu(linear(waves, first.weight, first.bias)), last.weight, last.bias)
+    vectors = torch.cat([label.embedding.table.weight[y[:3]], label.null[None]])  # the last label is hidden
+    found = told(t, PartlyHidden(y, torch.arange(4) == 3)).vector
+    torch.testing.assert_close(found, silu(time + vectors), atol=1e-6, rtol=0)  # frequencies are kept in float32
+
+
+def test_cross_attention() -> None:
+    """Of six places to three others, two heads. Kills: keys and values exchanged, the norm or the sum left out."""
+    net, h, sequence = moved(CrossAttention(8, 5, heads=2)), randn(2, 6, 8), randn(2, 3, 5)
+    k, v = linear(sequence, net.kv.weight, net.kv.bias).split(8, -1)
+    q = linear(layer_norm(h, (8,)), net.q.weight, net.q.bias)
+    expected = h + linear(attended(q, k, v, 2), net.out.weight, net.out.bias)
+    torch.testing.assert_close(net(h, sequence), expected)
+    assert torch.equal(CrossAttention(8, 5)(h.float(), sequence.float()), h.float()), "untrained it is the identity"
 
 
 def test_the_residual_perceptron() -> None:
@@ -74,7 +91,7 @@ def test_the_residual_perceptron() -> None:
 def test_a_denoiser_has_the_widths_it_says() -> None:
     """The condition and a perceptron are four times as wide as ``width``, a U-Net's first level is as wide."""
     unet, mlp, dit = (Denoiser((3, 8, 8), width=8, network=name) for name in ("unet", "mlp", "dit"))
-    assert [net.condition.embedding.frequencies.numel() for net in (unet, mlp, dit)] == [16] * 3
+    assert [net.conditioning.embedding.frequencies.numel() for net in (unet, mlp, dit)] == [16] * 3
     assert unet.body.stem.out_channels == 8  # type: ignore[union-attr]
     assert mlp.body.stem.weight.shape == (32, 192)  # type: ignore[union-attr]
     assert len(mlp.body.layers) == 3  # type: ignore[arg-type]

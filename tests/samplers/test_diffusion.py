@@ -27,7 +27,7 @@ class Normal(nn.Module):
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.space, self.path, self.t_min, self.scaling = space, CosineVP(), 1e-3, Scaling(space)
-        self.config, self.sampler = SimpleNamespace(classes=0), SamplerConfig(sampling_steps=20)
+        self.config, self.sampler = SimpleNamespace(), SamplerConfig(sampling_steps=20)
 
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         assert t.shape == (len(x),)

@@ -24,7 +24,7 @@ class Normal:
 
     def __init__(self, space: Space, path: GaussianPath, t_min: float) -> None:
         self.space, self.path, self.t_min, self.scaling = space, path, t_min, Scaling(space).double()
-        self.config, self.evaluations = SimpleNamespace(classes=0), 0
+        self.config, self.evaluations = SimpleNamespace(), 0
 
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         self.evaluations += 1
@@ -108,7 +108,7 @@ class EveryLevelAlike:
 
     def __init__(self, values: int, path: GaussianPath, t_min: float) -> None:
         self.space, self.path, self.t_min = Space.levels((1,), values), path, t_min
-        self.scaling, self.config = Scaling(self.space).double(), SimpleNamespace(classes=0)
+        self.scaling, self.config = Scaling(self.space).double(), SimpleNamespace()
         self.levels = torch.linspace(-1, 1, values, dtype=torch.float64)
 
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:

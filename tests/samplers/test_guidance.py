@@ -13,9 +13,11 @@ from dgm.errors import BadInput, Unsupported
 from dgm.models.diffusion.vdm import LearntVP
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight
 from dgm.processes.parameterisation import Prediction, prediction
+from dgm.protocols import PartlyHidden
 from dgm.samplers.ddim import ddim
 from dgm.samplers.diffusion import denoiser
 from dgm.samplers.guidance import autoguidance, classifier, classifier_free
+from dgm.space import Space
 
 from .gaussian import float64, path_name
 
@@ -29,7 +31,8 @@ class Mixture:
     """The best of models: p(x_t | y) is normal, p(x_t) their mixture. Counts the rows that it was asked of."""
 
     def __init__(self, path: GaussianPath, widened: float = 1.0) -> None:
-        self.path, self.config, self.widened, self.rows = path, SimpleNamespace(classes=3), widened, 0
+        self.path, self.widened, self.rows = path, widened, 0
+        self.condition, self.config = Space.categories(3), SimpleNamespace(condition_dropout=0.1)
 
     def parts(self, t: Tensor) -> Normal:
         return Normal(
@@ -43,11 +46,17 @@ class Mixture:
         labelled = parts.log_prob(x[:, None]).gather(1, y.clamp_max(2)[:, None])[:, 0]
         return torch.where(y == 3, MixtureSameFamily(Categorical(SHARES), parts).log_prob(x), labelled)
 
-    def score(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        y = torch.full((len(x),), 3) if y is None else y
+    def score(self, x: Tensor, t: Tensor, y: Tensor | PartlyHidden | None) -> Tensor:
+        y = (
+            y.y.masked_fill(y.hidden, 3)
+            if isinstance(y, PartlyHidden)
+            else torch.full((len(x),), 3)
+            if y is None
+            else y
+        )
         return torch.func.grad(lambda x: self.log_prob(x, t, y).sum())(x)
 
-    def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
+    def predict(self, x: Tensor, t: Tensor, y: Tensor | PartlyHidden | None = None) -> Prediction:
         self.rows += len(x)
         assert t.shape == (len(x),)
         return prediction("score", self.path, self.score(x, t[0], y), x, t)
@@ -141,7 +150,7 @@ def test_a_classifier_says_nothing_where_all_is_noise() -> None:
 def test_learnt_variances_are_those_with_the_label() -> None:
     model = Mixture(CosineVP())
     asked = model.predict
-    model.predict = lambda x, t, y: asked(x, t, y)._replace(variance=y.double())  # type: ignore[assignment, method-assign]
+    model.predict = lambda x, t, y: asked(x, t, y)._replace(variance=y.y.double())  # type: ignore[assignment, method-assign]
     predicted = classifier_free(model, Y, scale=2.0)(X, torch.tensor(0.5, dtype=torch.float64))
     torch.testing.assert_close(predicted.variance, Y.double())
 
@@ -161,10 +170,13 @@ def test_guided_samples(scale: float) -> None:
 
 def test_what_cannot_guide_is_refused() -> None:
     model = Mixture(CosineVP())
-    with pytest.raises(Unsupported, match="without labels"):
+    with pytest.raises(Unsupported, match="without a condition"):
         classifier_free(model, None, scale=2.0)
-    model.config.classes = 0
-    with pytest.raises(Unsupported, match="without labels"):
+    model.config.condition_dropout = 0.0
+    with pytest.raises(Unsupported, match="trained without its condition too"):
+        classifier_free(model, Y, scale=2.0)
+    model.condition = None
+    with pytest.raises(Unsupported, match="without a condition"):
         classifier_free(model, Y, scale=2.0)
     with pytest.raises(BadInput, match="one path"):
         autoguidance(model, Y, weak=Mixture(LinearVP()), scale=2.0)

@@ -8,14 +8,13 @@ import torch
 import dgm
 from dgm.data import Split
 from dgm.errors import BadInput
-from dgm.registry import model_class
+from dgm.protocols import MultiPlayer, has
 from dgm.training import fit
 from dgm.training.batches import Batches, moved, resident
 
 
 def conditional(name: str, **settings: int) -> dgm.protocols.Model:
-    with_labels = "classes" in model_class(name).Config.__dataclass_fields__
-    return dgm.create(name, dgm.Space.levels((1, 8, 8), 17), **({"classes": 10} if with_labels else {}), **settings)
+    return dgm.create(name, dgm.Space.levels((1, 8, 8), 17), dgm.Space.categories(10), **settings)
 
 
 @pytest.mark.parametrize("name", ["vae", "gan", "ddpm", "edm", "flow_matching", "rectified_flow", "ncsn", "realnvp"])
@@ -23,8 +22,7 @@ def test_a_loss_looks_at_no_value(name: str) -> None:
     """Kills: labels compared with their range on the device, a step counted there and read."""
     model = conditional(name).to("meta").train()
     x, y = torch.zeros(4, 1, 8, 8, dtype=torch.uint8, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta")
-    y = y if model.config.__dict__.get("classes") else None
-    for loss in [loss for _, loss in model.losses(x, y)] if hasattr(model, "losses") else [model.loss(x, y)]:
+    for loss in [loss for _, loss in model.losses(x, y)] if has(model, MultiPlayer) else [model.loss(x, y)]:
         assert (loss.shape, loss.device.type) == ((4,), "meta")
 
 
@@ -40,8 +38,8 @@ def test_the_reflows_step_stays_with_the_processor_and_is_saved() -> None:
 
 def test_labels_are_looked_at_before_the_training() -> None:
     data = dgm.data.load("digits")
-    model = dgm.create("vae", data.space, classes=9)
-    with pytest.raises(BadInput, match="labels go from 0 to 8, got 0 to 9"):
+    model = dgm.create("vae", data.space, dgm.Space.categories(9))
+    with pytest.raises(BadInput, match="expected values from 0 to 8, got 0 to 9"):
         fit(model, data, steps=1)
 
 

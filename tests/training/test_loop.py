@@ -20,8 +20,8 @@ from dgm.training.players import factor
 from dgm.training.settings import settings_for
 
 
-def normal(**config: Any) -> Normal:
-    return Normal(SPACE, Normal.Config(**config))
+def normal(condition: Space | None = None) -> Normal:
+    return Normal(SPACE, Normal.Config(), condition)
 
 
 def trained(model: Any, data: Dataset | None = None, **settings: Any) -> list[Any]:
@@ -117,12 +117,12 @@ def test_a_batch_is_at_most_the_data() -> None:
     assert [step.examples for step in steps] == [64, 128]
 
 
-@pytest.mark.parametrize("classes", [0, 3])
-def test_labels_reach_conditional_models_alone(classes: int) -> None:
-    data, model = points(), normal(classes=classes)
+@pytest.mark.parametrize("condition", [None, Space.categories(3)])
+def test_labels_reach_conditional_models_alone(condition: Space | None) -> None:
+    data, model = points(), normal(condition)
     trained(model, data, steps=1, batch=8, select="last")
     ((_, y),) = model.seen
-    assert y is None if classes == 0 else torch.equal(y, data.train.y[order(64, 0, 0)[:8]])
+    assert y is None if condition is None else torch.equal(y, data.train.y[order(64, 0, 0)[:8]])
 
 
 # -- validation

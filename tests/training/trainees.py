@@ -29,12 +29,13 @@ class Normal(nn.Module):
     """A diagonal Gaussian, fitted by gradients. It draws nothing."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
-        classes: int = setting(0, "labels to condition on", low=0)
+    class Config: ...
 
-    def __init__(self, space: Space, config: Config) -> None:
+    conditions: ClassVar[set[str]] = {"categories"}
+
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__()
-        self.space, self.config = space, config
+        self.space, self.config, self.condition = space, config, condition
         self.mean = nn.Parameter(torch.zeros(space.dim))
         self.log_scale = nn.Parameter(torch.zeros(space.dim))
         self.seen: list[tuple[Tensor, Tensor | None]] = []

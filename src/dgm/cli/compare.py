@@ -20,7 +20,7 @@ from rich.table import Table
 
 from dgm.cli import out as output
 from dgm.cli import own
-from dgm.cli.data import add_types
+from dgm.cli.data import add_table_options, table_options
 from dgm.cli.terminal import Progress, Stdout
 from dgm.cli.values import whole
 from dgm.errors import BadInput, DgmError, Interrupted, Unsupported, one_line
@@ -30,6 +30,7 @@ from dgm.settings import seconds
 if TYPE_CHECKING:
     from dgm.data import Dataset
     from dgm.report.table import Row
+    from dgm.space import Space
 
 CHECKPOINT_EVERY = 10.0  # seconds: what a kill costs at most
 MOST_SEEDS = 1000
@@ -44,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models", default=",".join(ONE_OF_EACH_FAMILY), help="names with commas between (one of each family)"
     )
     parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or a file (digits)")
-    add_types(parser)
+    add_table_options(parser)
+    parser.add_argument("--conditional", action="store_true", help="train each on the data's condition")
     parser.add_argument("--budget", default="25s", help="time to train each model, such as 25s or 5m (25s)")
     parser.add_argument("--seeds", type=whole(1, MOST_SEEDS), default=1, help="trainings of each model (1)")
     parser.add_argument(
@@ -59,16 +61,21 @@ def run(args: argparse.Namespace) -> int:
     refuse_bad(names)
     from dgm import data
 
-    dataset = data.load(args.data, **({} if args.types is None else {"types": args.types}))
+    dataset = data.load(args.data, **table_options(args))
     out = output.place(f"compare/{Path(args.data).stem}" if args.out is None else args.out)
-    refuse_another_comparison(out, {"data": dataset.describe(), "budget": budget, "samples": args.samples})
+    if args.conditional and dataset.condition is None:
+        raise BadInput("this data has no condition", "leave --conditional out, or give one: see docs/conditions.md")
+    condition = dataset.condition if args.conditional else None
+    wanted = {"data": dataset.describe(), "budget": budget, "samples": args.samples}
+    refuse_another_comparison(out, wanted | ({"conditional": True} if args.conditional else {}))
     done: list[Path] = []
     left_out: list[dict[str, str]] = []
     for name in names:
         for seed in range(args.seeds):
             folder = out / name.replace(":", ".") / f"seed-{seed}"
             try:
-                make(name, dataset, folder, budget=budget, seed=seed, samples=args.samples, quiet=args.json)
+                how = {"budget": budget, "seed": seed, "samples": args.samples, "quiet": args.json}
+                make(name, dataset, condition, folder, **how)
                 done.append(folder)
             except Interrupted:
                 raise Interrupted("stopped; what is trained is kept", "run the same command to go on") from None
@@ -113,7 +120,17 @@ def refuse_another_comparison(out: Path, wanted: dict[str, Any]) -> None:
         raise BadInput(wrong, "choose another --out, or repeat its command")
 
 
-def make(name: str, dataset: Dataset, folder: Path, *, budget: float, seed: int, samples: int, quiet: bool) -> None:
+def make(
+    name: str,
+    dataset: Dataset,
+    condition: Space | None,
+    folder: Path,
+    *,
+    budget: float,
+    seed: int,
+    samples: int,
+    quiet: bool,
+) -> None:
     """Trains and evaluates one model, or what of that is missing."""
     from dgm.evaluation import evaluate
     from dgm.report.collect import is_evaluated
@@ -121,7 +138,7 @@ def make(name: str, dataset: Dataset, folder: Path, *, budget: float, seed: int,
 
     with Progress(f"{name:>16}, seed {seed}", quiet=quiet) as progress:
         if not (folder / "manifest.json").is_file():
-            train(name, dataset, folder, budget, seed, progress)
+            train(name, dataset, condition, folder, budget, seed, progress)
         trained = Run(folder)
         if is_evaluated(trained):
             return progress.update(1.0, "done before")
@@ -136,14 +153,22 @@ def make(name: str, dataset: Dataset, folder: Path, *, budget: float, seed: int,
         return progress.update(1.0, f"{steps}, measured")
 
 
-def train(name: str, dataset: Dataset, folder: Path, budget: float, seed: int, progress: Progress) -> None:
+def train(
+    name: str,
+    dataset: Dataset,
+    condition: Space | None,
+    folder: Path,
+    budget: float,
+    seed: int,
+    progress: Progress,
+) -> None:
     import torch
 
     from dgm.training import fit
 
     torch.manual_seed(seed)
     try:
-        model = create(name, dataset.space)
+        model = create(name, dataset.space, condition)
     except (BadInput, Unsupported) as reason:
         raise Unfit(reason) from reason
     begun = (folder / "config.json").is_file()

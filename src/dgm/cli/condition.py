@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dgm.condition import Names, encode
 from dgm.errors import BadInput, Unsupported
@@ -36,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser, of: str, *, many: bool = Fals
     )
 
 
-def chosen(args: argparse.Namespace, model: Model, about: Mapping[str, Any], most: int | None = None) -> Tensor | None:
+def chosen(args: argparse.Namespace, model: Model, most: int | None = None) -> Tensor | None:
     """(1, *shape), or a row each of a file of many conditions; None where no condition is named.
 
     Args:
-        about: What the run's config.json says of its data.
+        model: As `dgm.load` gives it, with the names of its data's conditions.
         most: How many conditions there may be.
 
     Raises:
@@ -55,7 +54,7 @@ def chosen(args: argparse.Namespace, model: Model, about: Mapping[str, Any], mos
     space: Space | None = model.condition
     if space is None:
         raise Unsupported(WITHOUT, REMEDY)
-    names = names_of(about)
+    names = getattr(model, "names", Names())
     if args.condition is not None and is_file(args.condition, space, names):
         y = of_file(Path(args.condition), space, names)
         if most is not None and len(y) > most:
@@ -64,11 +63,6 @@ def chosen(args: argparse.Namespace, model: Model, about: Mapping[str, Any], mos
     if args.label is not None and (space.kind, space.shape) != ("categories", ()):
         raise Unsupported(f"this model's condition is {space}, and no label", "name it by --condition")
     return encode(args.condition if args.label is None else args.label, space, names)[None]
-
-
-def names_of(about: Mapping[str, Any]) -> Names:
-    """What the numbers of the condition stand for, as a run says of its data."""
-    return Names.from_json(about.get("condition", {}).get("names", {}))
 
 
 def is_file(given: str, space: Space, names: Names) -> bool:

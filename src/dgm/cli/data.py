@@ -22,21 +22,28 @@ from dgm.data.table import SETS, found
 if TYPE_CHECKING:
     from dgm.data import Dataset
 
+CONDITION_COLUMNS = "a table: the columns that are the condition of the others, with commas between"
 TYPES = 'a table: types of columns, as in "age=integer,zip=category,share=real 0..1,id=skip"'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="a set, a folder of images or a file")
-    add_types(parser)
+    add_table_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def add_types(parser: argparse.ArgumentParser) -> None:
+def add_table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--types", help=TYPES)
+    parser.add_argument("--condition-columns", help=CONDITION_COLUMNS)
+
+
+def table_options(args: argparse.Namespace) -> dict[str, str]:
+    """Those that were given."""
+    return {name: value for name in ("types", "condition_columns") if (value := getattr(args, name)) is not None}
 
 
 def run(args: argparse.Namespace) -> int:
-    document: Any = held(args.name, args.types) if args.name else listed()
+    document: Any = held(args.name, table_options(args)) if args.name else listed()
     if args.json:
         print(json.dumps(document, indent=2))
         return 0
@@ -85,13 +92,13 @@ def condition(dataset: Dataset) -> str:
     return f"{dataset.condition}" + (f", such as {example}" if example else "")
 
 
-def held(name: str, types: str | None) -> dict[str, Any]:
+def held(name: str, options: dict[str, str]) -> dict[str, Any]:
     import torch
 
     from dgm import data
     from dgm.data.columns import overview
 
-    dataset = data.load(name, **({} if types is None else {"types": types}))
+    dataset = data.load(name, **options)
     described = dataset.describe()
     sizes = ", ".join(f"{part} {size:,}" for part, size in described["sizes"].items())
     shown = {"name": described["name"], "space": str(dataset.space), "sizes": sizes, "split": described["split"]}

@@ -150,7 +150,7 @@ def run(task: Task, args: argparse.Namespace) -> int:
     refuse_what_cannot_be_edited(model)
     memory.refuse_too_many((args.examples or 1) * getattr(args, "n", 1), model.space)
     about = Run(args.run).config["data"]
-    args.y = condition.chosen(args, model, about, most=1)
+    args.y = condition.chosen(args, model, most=1)
     edited = task.edit(args, model, about)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(edited, model.space, path)

@@ -2,6 +2,7 @@
 
 dgm evaluate runs/vae
 dgm evaluate runs/vae --samples 5000 --draws 16 --json
+dgm evaluate runs/ddpm --label dog     beside the examples of one label or --condition; evaluation.json stays as it is
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import textwrap
 from operator import itemgetter
 from typing import Any
 
-from dgm.cli import own
+from dgm.cli import condition, own
 from dgm.cli.terminal import Progress
 from dgm.cli.values import seed, whole
 
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--draws", type=whole(1, 1_000_000), default=1, help="random draws an example, for bounds and estimates (1)"
     )
     parser.add_argument("--seed", type=seed(), default=0, help="of the samples and the draws (0)")
+    condition.add_arguments(parser, "all samples, and of the examples beside them")
     own.add_data(parser)
     own.add_trust(parser)
     parser.add_argument(
@@ -49,9 +51,10 @@ def run(args: argparse.Namespace) -> int:
     own.trust(args, args.run)
     model, trained = load(args.run), Run(args.run)
     out = trained.path / "evaluation.json"
+    y = condition.chosen(args, model, most=1)
 
     def keep(document: dict[str, Any]) -> None:
-        if not is_evaluated(trained):  # which says more than a part
+        if y is None and not is_evaluated(trained):  # which says more than a part
             write_json(document, out)
             print(f"dgm: what was measured so far is in {out}", file=sys.stderr)
 
@@ -65,10 +68,12 @@ def run(args: argparse.Namespace) -> int:
             draws=args.draws,
             seed=args.seed,
             marginal=args.marginal,
+            condition=None if y is None else y[0],
             progress=progress.update,
             keep=keep,
         )
-    write_json(document, out)
+    if y is None:
+        write_json(document, out)
     said = cautions(document, trained.metrics(), trained.config)
     if args.json:
         print(json.dumps(document, indent=2))
@@ -101,6 +106,10 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
     if copied := document.get("memorisation"):
         heading(f"copies: {copied['rule']}")
         shares = f"{copied['share']:.1%}", f"{copied['held_out_share']:.1%}"
+        print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
+    if agreed := document.get("agreement"):
+        heading(f"the condition is followed: {agreed['rule']}")
+        shares = f"{agreed['share']:.1%}", f"{agreed['held_out_share']:.1%}"
         print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
     if found_labels := document.get("modes"):
         heading(found_labels["rule"])

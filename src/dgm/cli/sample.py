@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
     own.trust(args, args.run, *filter(None, [args.autoguidance]))
     model, about = dgm.load(args.run), Run(args.run).config["data"]
-    y = condition.chosen(args, model, about)
+    y = condition.chosen(args, model)
     args.n = n = condition.number_of_samples(args.n, y)
     given, observed = start(args, model.space, about)
     how = sampler_options.arguments(args, model) | {"seed": args.seed, "decoding": decoding(args), "mean": args.mean}

@@ -25,7 +25,7 @@ import yaml
 
 from dgm import registry, settings
 from dgm.cli import own
-from dgm.cli.data import TYPES
+from dgm.cli.data import CONDITION_COLUMNS, TYPES
 from dgm.cli.parser import Parser as PlainParser
 from dgm.cli.parser import in_plain_words, options_of, refuse_unknown
 from dgm.cli.terminal import Progress
@@ -127,6 +127,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, type
     parser.add_argument("--seconds", type=float | None, default=None, help="sound: length of a piece (0.5)")
     parser.add_argument("--rate", type=int | None, default=None, help="a folder of sound: samples a second (8000)")
     parser.add_argument("--types", type=str | None, default=None, help=TYPES)
+    parser.add_argument("--condition-columns", type=str | None, default=None, help=CONDITION_COLUMNS)
     parser.add_argument(
         "--conditional", action="store_true", help="train on the data's condition: labels, attributes, texts, images"
     )
@@ -242,7 +243,7 @@ def how_to_look(out: str | Path, dataset: Dataset) -> str:
 
 def data_options(chosen: jsonargparse.Namespace) -> dict[str, Any]:
     """What was asked for of the data; a number of 0 was, and is not right, a flag that is not set was not."""
-    names = ("size", "grey", "palette", "context", "bytes", "seconds", "rate", "types")
+    names = ("size", "grey", "palette", "context", "bytes", "seconds", "rate", "types", "condition_columns")
     return {name: chosen[name] for name in names if chosen[name] is not None and chosen[name] is not False}
 
 

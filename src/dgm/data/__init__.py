@@ -20,12 +20,17 @@ from dgm.documents import misfit
 from dgm.errors import BadInput, UnknownName
 from dgm.inputs import brief, whole
 
-IMAGES, SOUND, MEMORY = ("seed", "size", "grey", "palette"), ("seed", "seconds", "rate"), ("seed", "y", "types")
+IMAGES, SOUND, MEMORY = (
+    ("seed", "size", "grey", "palette"),
+    ("seed", "seconds", "rate"),
+    ("seed", "y", "types", "condition_columns"),
+)
+TABLES = ("seed", "types", "condition_columns")
 FILES = {
     ".npy": ("arrays", ("seed",)),
     ".npz": ("arrays", ("seed",)),
-    ".csv": ("tables", ("seed", "types")),
-    ".parquet": ("tables", ("seed", "types")),
+    ".csv": ("tables", TABLES),
+    ".parquet": ("tables", TABLES),
     ".txt": ("text", ("context", "bytes")),
 }
 
@@ -43,7 +48,8 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
             nowhere is downloaded.
         options: ``size``, ``grey`` and ``palette`` for images, ``seconds`` and ``rate`` for sound, ``context`` and
             ``bytes`` for text; ``types`` of a table's columns, such as ``"age=integer,zip=category"``, where what is
-            inferred is not what is meant; ``seed`` of the split for data of one's own; ``y``, (N,) labels for an array.
+            inferred is not what is meant; ``condition_columns`` of a table, those that are the condition of the others;
+            ``seed`` of the split for data of one's own; ``y``, (N, ...) the conditions of an array's examples.
 
     Raises:
         UnknownName: For neither a known name nor a path, with the nearest name.

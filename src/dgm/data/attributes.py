@@ -1,14 +1,14 @@
 """Conditions of examples, from a table beside them: attributes, categories, numbers, texts, or a record of several.
 
 The first column of the table is the file's name, or the one that is called so; each other column says something of the
-example. Columns of 0 and 1, or of -1 and 1 as in CelebA's list, are attributes.
+example. Columns of 0 and 1, or of -1 and 1 as in CelebA's list, are attributes; empty cells are missing values.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -129,36 +129,52 @@ def names_of(file: Path, folder: Path) -> list[str]:
     return [path.as_posix(), file.name, path.with_suffix("").as_posix(), file.stem]
 
 
-def inferred(rows: Rows, train: Sequence[int]) -> Conditions:
-    """The condition that the columns make up: of one kind together, else a record.
+def inferred(rows: Rows, train: Collection[int]) -> Conditions:
+    """The condition that the columns make up: of one kind together, else a record, whose parts may be missing.
 
     Args:
         train: Rows of the training split, whose moments standardise numbers.
 
     Raises:
-        BadInput: For an empty cell, with its row and column; for a number that never changes.
+        BadInput: For a column without a value, or a number that never changes.
     """
     kinds = {name: kind_of(rows, k) for k, name in enumerate(rows.columns)}
-    if set(kinds.values()) == {"binary"}:
-        values = numpy.stack([ones(cells) for cells in rows.cells], 1)
-        return Conditions(Space.binary((len(kinds),)), torch.from_numpy(values), Names(columns=tuple(kinds)))
-    if set(kinds.values()) == {"number"}:
-        return numbers(rows.path, rows.columns, [[float(cell) for cell in cells] for cells in rows.cells], train)
-    if len(kinds) == 1:
-        return categories(rows.cells[0]) if set(kinds.values()) == {"category"} else texts(rows.cells[0])
-    return record({name: single(inferred(rows_of(rows, k), train)) for k, name in enumerate(rows.columns)})
+    if any("" in cells for cells in rows.cells) or (len(kinds) > 1 and set(kinds.values()) not in ALIKE):
+        return record({name: part_of(rows, k, kinds[name], train) for k, name in enumerate(rows.columns)})
+    return of_kind(next(iter(kinds.values())), rows, train)
 
 
-def single(part: Conditions) -> Conditions:
-    """A number by itself, where it was the one dimension of a vector."""
-    if part.space.shape != (1,) or part.names.words:
-        return part
-    return Conditions(replace(part.space, shape=()), part.y[:, 0], Names())
+ALIKE = ({"binary"}, {"number"})  # columns of these are a vector together
 
 
-def rows_of(rows: Rows, k: int) -> Rows:
-    """A single column."""
-    return Rows(rows.path, [rows.columns[k]], [rows.cells[k]], rows.lines)
+def of_kind(kind: str, rows: Rows, train: Collection[int]) -> Conditions:
+    """Columns of one kind, without gaps; a single one of categories or texts."""
+    match kind:
+        case "binary":
+            ones = numpy.stack([numpy.array([cell == "1" for cell in cells], numpy.uint8) for cells in rows.cells], 1)
+            names = Names(columns=tuple(rows.columns))
+            return Conditions(Space.binary((len(rows.columns),)), torch.from_numpy(ones), names)
+        case "number":
+            return numbers(rows, train)
+        case "category":
+            return categories(rows.cells[0])
+    return texts(rows.cells[0])
+
+
+def part_of(rows: Rows, k: int, kind: str, train: Collection[int]) -> Conditions:
+    """One column as a part of a record: a number is of shape (), an empty cell is a missing value, but of a text."""
+    cells = rows.cells[k]
+    known = [row for row, cell in enumerate(cells) if cell or kind == "text"]
+    place = {row: number for number, row in enumerate(known)}
+    column = Rows(rows.path, [rows.columns[k]], [[cells[row] for row in known]], [rows.lines[row] for row in known])
+    found = of_kind(kind, column, [place[row] for row in train if row in place])
+    if kind in ("binary", "number"):
+        found = Conditions(replace(found.space, shape=()), found.y[:, 0], Names())
+    if len(known) == len(cells):
+        return found
+    y = torch.full((len(cells), *found.space.shape), torch.nan, dtype=torch.float64)
+    y[known] = found.y.double()
+    return Conditions(replace(found.space, optional=True), y, found.names)
 
 
 def kind_of(rows: Rows, k: int) -> str:
@@ -167,19 +183,19 @@ def kind_of(rows: Rows, k: int) -> str:
     Categories are single words of which each stands on two rows on average, and whole numbers in a column that is
     called label, class, target or category.
     """
-    name, cells = rows.columns[k], rows.cells[k]
-    empty = min((line for cell, line in zip(cells, rows.lines, strict=True) if not cell), default=None)
-    if empty is not None:
-        raise BadInput(f"{rows.path}: row {empty}, column '{name}' is empty", "fill it, or drop that column")
+    name, cells = rows.columns[k], [cell for cell in rows.cells[k] if cell]
+    if not cells:
+        raise BadInput(f"{rows.path}: column '{name}' is empty", "drop it")
     different = set(cells)
     few = 2 * len(different) <= len(cells) and len(different) <= MOST_LABELS
-    if name.casefold() in LABEL_NAMES and few and all(len(cell.split()) == 1 for cell in different):
+    words = all(len(cell.split()) == 1 for cell in different)
+    if name.casefold() in LABEL_NAMES and few and words:
         return "category"
     if different <= {"0", "1"} or different <= {"-1", "1"}:
         return "binary"
-    if all(is_number(cell) for cell in different):
+    if all(map(is_number, different)):
         return "number"
-    return "category" if few and all(len(cell.split()) == 1 for cell in different) else "text"
+    return "category" if few and words else "text"
 
 
 def is_number(cell: str) -> bool:
@@ -187,10 +203,6 @@ def is_number(cell: str) -> bool:
         return abs(float(cell)) < 3.4e38
     except ValueError:
         return False
-
-
-def ones(cells: Sequence[str]) -> numpy.ndarray:
-    return numpy.array([cell == "1" for cell in cells], numpy.uint8)
 
 
 def categories(cells: Sequence[str]) -> Conditions:
@@ -201,14 +213,14 @@ def categories(cells: Sequence[str]) -> Conditions:
     return Conditions.of_labels(torch.tensor([number[cell] for cell in cells]), labels)
 
 
-def numbers(path: Path, columns: Sequence[str], values: Sequence[Sequence[float]], train: Sequence[int]) -> Conditions:
-    y = torch.tensor(values, dtype=torch.float64).T
+def numbers(rows: Rows, train: Collection[int]) -> Conditions:
+    y = torch.tensor([[float(cell) for cell in cells] for cells in rows.cells], dtype=torch.float64).T
     loc, scale = y[list(train)].mean(0), y[list(train)].std(0)
-    for name, spread in zip(columns, scale.tolist(), strict=True):
+    for name, spread in zip(rows.columns, scale.tolist(), strict=True):
         if not spread > 0:
-            raise BadInput(f"{path}: column '{name}' never changes", "drop it")
-    space = Space.continuous((len(columns),), loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
-    return Conditions(space, y.float(), Names(columns=tuple(columns)))
+            raise BadInput(f"{rows.path}: column '{name}' never changes", "drop it")
+    space = Space.continuous((len(rows.columns),), loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
+    return Conditions(space, y.float(), Names(columns=tuple(rows.columns)))
 
 
 def texts(cells: Sequence[str]) -> Conditions:

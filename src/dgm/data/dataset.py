@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -50,6 +50,17 @@ class Split:
         if self.transform is not None:
             x = self.transform(x, generator)
         return x, None if self.y is None else self.y[indices]
+
+    def having(self, y: Tensor) -> Split:
+        """The examples of one condition, (*shape)."""
+        rows = torch.arange(len(self)) if self.y is None else same_as(self.y, y)
+        return replace(self, x=self.x[rows], y=None if self.y is None else self.y[rows])
+
+
+def same_as(conditions: Tensor, y: Tensor) -> Tensor:
+    """The rows of a batch of conditions that are ``y``; missing values are alike."""
+    same = (conditions == y) | (conditions.isnan() & y.isnan())
+    return same.flatten(1).all(1).nonzero()[:, 0] if same.ndim > 1 else same.nonzero()[:, 0]
 
 
 @dataclass(frozen=True)
@@ -115,13 +126,6 @@ class Dataset:
             return ()
         return self.names.labels or tuple(map(str, range(self.condition.values or 0)))
 
-    @property
-    def label_shares(self) -> list[float]:
-        """p(y) of the training split, one number a label; empty where there are no labels."""
-        if self.train.y is None or not self.labels or len(self.train) == 0:
-            return []
-        return (self.train.y.bincount(minlength=len(self.labels)).double() / len(self.train)).tolist()
-
     def describe(self) -> dict[str, Any]:
         """Where the numbers come from, and what `dgm.data.load` needs to load the same again."""
         return {
@@ -130,7 +134,6 @@ class Dataset:
             "sizes": {name: len(split) for name, split in self.splits.items()},
             "split": self.split,
             **({} if self.condition is None else {"condition": self.describe_condition(self.condition)}),
-            "label_shares": self.label_shares,
             "columns": [column.to_json() for column in self.columns],
             "alphabet": self.alphabet,
             "rate": self.rate,

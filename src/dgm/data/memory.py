@@ -18,22 +18,26 @@ from dgm.inputs import brief, tensor
 ARRAY, TABLE = "array in memory", "table in memory"  # the names of such data; no run can load it again
 
 
-def load(data: Any, *, y: Any = None, seed: int = 0, types: str = "") -> Dataset:
+def load(data: Any, *, y: Any = None, seed: int = 0, types: str = "", condition_columns: str = "") -> Dataset:
     """As `dgm.data.arrays` and `dgm.data.tables` load the same from a file.
 
     Args:
         y: (N, ...) the conditions of an array's examples: (N,) labels, whole numbers or texts; or numbers of any shape.
         types: The types of a table's columns, as `dgm.data.columns.wishes` reads them.
+        condition_columns: The columns of a table that are the condition of the others, with commas between.
     """
     if hasattr(data, "column_names") or hasattr(data, "columns"):
         if y is not None:
-            raise BadInput("y of a table is not read", "give the numbers as an array, and y beside it")
+            raise BadInput("y of a table is not read", "name its columns by condition_columns")
         from dgm.data import tables  # which imports pyarrow
 
-        found = tables.arranged(Path(TABLE), tables.in_memory(data), seed, wishes(types))
-        return replace(found, name=TABLE, options={"seed": seed} | ({"types": types} if types else {}))
-    if types:
-        raise BadInput("types are of a table's columns, and the data is an array", "leave them out")
+        given = tables.names_in(condition_columns)
+        found = tables.arranged(Path(TABLE), tables.in_memory(data), seed, wishes(types), given)
+        options = {"types": types, "condition_columns": condition_columns}
+        chosen = {name: text for name, text in options.items() if text}
+        return replace(found, name=TABLE, options={"seed": seed, **chosen})
+    if types or condition_columns:
+        raise BadInput("types and condition_columns are of a table, and the data is an array", "leave them out")
     held = {"x": tensor("the data", data).cpu().numpy()}
     if y is not None:
         held["condition"] = conditions(y)

@@ -21,8 +21,9 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 from torch import Tensor
 
-from dgm.data.columns import SKIP, Column, Wanted, wishes
-from dgm.data.dataset import Dataset, consecutive, shuffled
+from dgm.condition import Names
+from dgm.data.columns import DIGITS, SKIP, Column, Wanted, wishes
+from dgm.data.dataset import Conditions, Dataset, consecutive, shuffled
 from dgm.data.inference import MISSING, TEXT, Part, part_of
 from dgm.errors import BadInput, UnknownName
 from dgm.memory import refuse_a_bomb, refuse_what_does_not_fit
@@ -32,11 +33,12 @@ DELIMITERS = ",;\t"
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError)
 
 
-def load(path: Path, *, seed: int = 0, types: str = "") -> Dataset:
+def load(path: Path, *, seed: int = 0, types: str = "", condition_columns: str = "") -> Dataset:
     """Columns in their own units and types.
 
     Args:
         types: What the user says of some columns, as `dgm.data.columns.wishes` reads it.
+        condition_columns: The columns that are the condition of the others, with commas between.
 
     Raises:
         BadInput: For what is no table, and for a column that cannot be modelled, with its name.
@@ -44,21 +46,35 @@ def load(path: Path, *, seed: int = 0, types: str = "") -> Dataset:
     """
     wanted = wishes(types)
     if path.suffix.lower() == ".parquet":
-        return arranged(path, read_parquet(path), seed, wanted)
+        return arranged(path, read_parquet(path), seed, wanted, names_in(condition_columns))
     head = Head.of(path)
-    return arranged(path, read_csv(path, head, wanted), seed, wanted, first=head.lines + 1)
+    table = read_csv(path, head, wanted)
+    return arranged(path, table, seed, wanted, names_in(condition_columns), first=head.lines + 1)
 
 
-def arranged(path: Path, table: Mapping[str, Any], seed: int, wanted: Mapping[str, Wanted], first: int = 1) -> Dataset:
+def names_in(text: str) -> list[str]:
+    """Columns with commas between; a name with a comma in it stands in double quotes."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
+
+
+def arranged(
+    path: Path,
+    table: Mapping[str, Any],
+    seed: int,
+    wanted: Mapping[str, Wanted],
+    given: Sequence[str] = (),
+    first: int = 1,
+) -> Dataset:
     """Named columns as a data set.
 
     Args:
         path: Where they are from, as an error says it.
         table: Columns of pyarrow.
         wanted: What the user says of some columns.
+        given: The columns that are the condition of the others.
         first: The number of the first row, as an error says it.
     """
-    for name in wanted:
+    for name in [*wanted, *given]:
         if name not in table:
             raise UnknownName.of("column", name, table)
     kept = [name for name in table if name not in wanted or wanted[name].type != SKIP]
@@ -67,6 +83,10 @@ def arranged(path: Path, table: Mapping[str, Any], seed: int, wanted: Mapping[st
         raise BadInput(f"{path} has {n} rows, expected at least 10", "give more data")
     parts = [part_of(f"{path}: column '{name}'", name, table[name], wanted.get(name), first) for name in kept]
     rows, sizes = shuffled(n, seed)
+    conditions = condition_of([part for part in parts if part.column.name in given], rows, sizes["train"])
+    parts = [part for part in parts if part.column.name not in given]
+    if not parts:
+        raise BadInput(f"{path} has no column beside those of the condition", "name fewer columns")
     measured = not any(part.counted for part in parts)
     x = torch.from_numpy(numpy.stack([part.numbers if measured else part.x for part in parts], 1))[rows]
     columns = tuple(Column(name=part.column.name) if measured else part.column for part in parts)
@@ -76,8 +96,35 @@ def arranged(path: Path, table: Mapping[str, Any], seed: int, wanted: Mapping[st
         space=make(parts, x[: sizes["train"]]),
         split=f"80 / 10 / 10 %, seed {seed}",
         columns=columns,
-        **consecutive(x.float() if measured else x, None, sizes),
+        **consecutive(x.float() if measured else x, conditions, sizes),
     )
+
+
+def condition_of(parts: Sequence[Part], rows: Tensor, train: int) -> Conditions | None:
+    """Columns as a condition: a label, booleans, or real numbers as they are, anything else as a record.
+
+    Args:
+        rows: The order of the examples, of which the first ``train`` are the training split.
+    """
+    if not parts:
+        return None
+    measured = not any(part.counted for part in parts)
+    y = torch.from_numpy(numpy.stack([part.numbers if measured else part.x for part in parts], 1))[rows]
+    columns = [part.column for part in parts]
+    if measured:
+        return Conditions(vector(parts, y[:train]), y.float(), Names(columns=tuple(column.name for column in columns)))
+    if len(parts) == 1 and columns[0].type == "category" and not parts[0].space.optional:
+        return Conditions.of_labels(y[:, 0], columns[0].values)
+    if all(column.values == DIGITS for column in columns) and not any(part.space.optional for part in parts):
+        names = Names(columns=tuple(column.name for column in columns))
+        return Conditions(Space.binary((len(columns),)), y.to(torch.uint8), names)
+    names = Names(parts={column.name: names_of(column) for column in columns})
+    return Conditions(record(parts, y[:train]), y, names)
+
+
+def names_of(column: Column) -> Names:
+    """What the numbers of a column stand for."""
+    return Names(labels=column.values, offset=column.offset, dates=column.type == "date")
 
 
 def vector(parts: Sequence[Part], train: Tensor) -> Space:

@@ -1,9 +1,11 @@
-r"""Continuous densities of discrete data.
+r"""Continuous densities of discrete data, and of records of discrete, continuous and missing values.
 
-.. math:: P(x) = \int_{[0,1)^D} p(x + u) \, du \ge \exp E_u[\log p(x + u)]
+.. math:: P(x) = E_{q(v|x)} \frac{p(v)}{q(v|x)} \ge \exp E_{q(v|x)} [\log p(v) - \log q(v|x)]
 
-A density p on the box [0, K)^D is a model of the integers 0 … K - 1: each is the cell above it. p(x + u) at one uniform
-u is an importance weight of P(x), and its logarithm a lower bound in expectation.
+v is x with noise that stays in the cell of x, see `dgm.distributions.cells`: of integers v = x + u with u uniform on
+[0, 1)^D, and q is 1. p(v) / q(v|x) at one v is an importance weight of P(x), and its logarithm a lower bound in
+expectation. Of a record P(x) is a density with respect to the product of counting and Lebesgue measure, of which values
+are observed and of the observed values.
 
 Source: A note on the evaluation of generative models (Theis et al., 2016), arXiv:1511.01844, section 3.1.
 """
@@ -13,20 +15,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dgm.composite import TrainsPart
+from dgm.distributions.cells import cells
 from dgm.errors import BadInput
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
+    Conditions,
     EstimatedLikelihood,
     ExactLikelihood,
     Fittable,
     ImportanceWeighted,
     Invertible,
-    Labels,
     Latent,
     Model,
     MultiPlayer,
@@ -65,17 +67,17 @@ PASSED_ON: Mapping[type, tuple[type, ...]] = {
 
 
 def box(space: Space) -> Space:
-    """[0, K)^D, the real numbers whose cells are the values of a discrete space."""
-    return Space.continuous(space.shape, low=0.0, high=float(space.values or 0))
+    """The real numbers whose cells are the values of ``space``: [0, K)^D of integers, R^E of a record."""
+    return cells(space).box
 
 
 class Dequantised(TrainsPart):
-    """A model of `box`, as a model of a discrete space.
+    """A model of `box`, as a model of a discrete space or of a record.
 
     An exact log-density becomes a bound with importance weights, bounds and estimates stay what they are.
 
     Args:
-        space: Discrete and ordered.
+        space: Discrete and ordered, or a record.
         model: A model of ``box(space)``.
     """
 
@@ -90,80 +92,84 @@ class Dequantised(TrainsPart):
         self.model = model
         self.defaults = getattr(model, "defaults", {})
         self.capabilities = frozenset(one for own, passed in PASSED_ON.items() if has(model, own) for one in passed)
+        self.cells = cells(space)
         method = getattr(model, "likelihood_method", "")
-        self.likelihood_method = f"{method}, uniform dequantisation".removeprefix(", ")
+        self.likelihood_method = f"{method}, {self.cells.method}".removeprefix(", ")
 
     @property
     def parts(self) -> dict[str, Model]:
         return {"model": self.model}
 
     def lift(self, x: Batch) -> Tensor:
-        """x + u, u uniform on [0, 1)."""
-        x = x.to(torch.get_default_dtype())
-        # rounding may carry x + u to the next integer, which is another cell's
-        return torch.minimum(x + torch.rand_like(x), torch.nextafter(x + 1, x))
-
-    def floor(self, x: Tensor) -> Batch:
-        return x.floor().clamp(0, (self.space.values or 0) - 1).to(self.space.dtype)
+        """x with noise."""
+        return self.cells.lift(x)[0]
 
     @property
     def trained_part(self) -> tuple[str, Model]:
         return "model", self.model
 
-    def for_part(self, x: Batch, y: Labels | None) -> tuple[Tensor, Labels | None]:
+    def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:
         return self.lift(x), y
 
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return self.floor(self.model.sample(n, y, seed=seed))
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        return self.cells.floor(self.model.sample(n, y, seed=seed))
 
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         for state in self.model.trajectory(n, y, seed=seed):
-            yield state._replace(x=self.floor(state.x))
+            yield state._replace(x=self.cells.floor(state.x))
 
-    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """log p(x + u) at one uniform u, or the model's own weight of it: E over u and its draws is P(x)."""
-        if has(self.model, ExactLikelihood):
-            return self.model.log_prob(self.lift(x), y)
-        return self.model.log_weight(self.lift(x), y)
+    def log_weight(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        """log p(v) - log q(v|x) at one v, or with the model's own weight of p(v): E over all that is drawn is P(x)."""
+        v, log_q = self.cells.lift(x)
+        log_p = self.model.log_prob(v, y) if has(self.model, ExactLikelihood) else self.model.log_weight(v, y)
+        return log_p - as_is(log_q, log_p)
 
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """log p(x + u), or the model's own bound on it: one on log P(x) too, by Jensen's inequality twice."""
-        if has(self.model, ExactLikelihood):
-            return self.model.log_prob(self.lift(x), y)
-        return self.model.elbo(self.lift(x), y)
+    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        """The same, or with the model's own bound on log p(v): one on log P(x) too, by Jensen's inequality twice."""
+        v, log_q = self.cells.lift(x)
+        log_p = self.model.log_prob(v, y) if has(self.model, ExactLikelihood) else self.model.elbo(v, y)
+        return log_p - as_is(log_q, log_p)
 
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """An estimate of the bound E[log p(x + u)], at one uniform u."""
-        return self.model.log_prob_estimate(self.lift(x), y)
+    def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        """An estimate of the bound E[log p(v) - log q(v|x)], at one v."""
+        v, log_q = self.cells.lift(x)
+        log_p = self.model.log_prob_estimate(v, y)
+        return log_p - as_is(log_q, log_p)
 
-    def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """The energy of the cell's centre."""
-        return self.model.energy(x + 0.5, y)
+        return self.model.energy(self.cells.centre(x), y)
 
     @property
     def latent_space(self) -> Space:
         return self.model.latent_space
 
-    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """The code of the cell's centre, so that it is decoded to the same x."""
-        return self.model.encode(x + 0.5, y)
+        return self.model.encode(self.cells.centre(x), y)
 
-    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
-        return self.floor(self.model.decode(z, y))
+    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
+        return self.cells.floor(self.model.decode(z, y))
 
-    def sample_code(self, x: Batch, y: Labels | None = None) -> Tensor:
-        """A code of x + u."""
+    def sample_code(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        """A code of x with noise."""
         if has(self.model, Invertible):
             return self.model.encode(self.lift(x), y)
         return self.model.sample_code(self.lift(x), y)
 
-    def code_and_log_ratio(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
-        """z of x + u, whose density given x is that of u over the Jacobian of z; the floor of decode(z) is x."""
-        if has(self.model, Invertible):
-            return self.model.encode_and_ladj(self.lift(x), y)
-        return self.model.code_and_log_ratio(self.lift(x), y)
+    def code_and_log_ratio(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
+        """z of v, whose density given x is that of the noise over the Jacobian of z; the floor of decode(z) is x."""
+        v, log_q = self.cells.lift(x)
+        coded = self.model.encode_and_ladj if has(self.model, Invertible) else self.model.code_and_log_ratio
+        z, log_ratio = coded(v, y)
+        return z, log_ratio - as_is(log_q, log_ratio)
 
-    def sample_given_code(self, z: Tensor, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample_given_code(self, z: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         if has(self.model, Invertible):
             return self.decode(z, y)
-        return self.floor(self.model.sample_given_code(z, y, seed=seed))
+        return self.cells.floor(self.model.sample_given_code(z, y, seed=seed))
+
+
+def as_is(log_q: Tensor | float, log_p: Tensor) -> Tensor | float:
+    """In the type of log p."""
+    return log_q.to(log_p) if isinstance(log_q, Tensor) else log_q

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dgm.networks.conditions import check_condition
-from dgm.protocols import Batch, Labels, Model
+from dgm.protocols import Batch, Conditions, Model
 from dgm.samplers import flow_density
 from dgm.samplers.ddim import ddim
 from dgm.samplers.diffusion import denoiser
@@ -29,7 +29,9 @@ EARLIEST = 1e-4  # of networks that know t = 0 too
 SHARE = 1 / 8  # of the gap between two levels: less than the density takes, for an image that is to come back
 
 
-def encode(model: Model, x: Batch, y: Labels | None = None, *, sampling_steps: int = STEPS, seed: Seed = 0) -> Tensor:
+def encode(
+    model: Model, x: Batch, y: Conditions | None = None, *, sampling_steps: int = STEPS, seed: Seed = 0
+) -> Tensor:
     """(n, *shape), about N(0, I) where the model is a good one.
 
     Args:
@@ -43,7 +45,7 @@ def encode(model: Model, x: Batch, y: Labels | None = None, *, sampling_steps: i
     return _last(model, x_t, y, grid) / _noise(model)
 
 
-def decode(model: Model, z: Tensor, y: Labels | None = None, *, sampling_steps: int = STEPS) -> Batch:
+def decode(model: Model, z: Tensor, y: Conditions | None = None, *, sampling_steps: int = STEPS) -> Batch:
     """What a code is the code of, in the data's own space."""
     grid = _times(model, sampling_steps).flip(0)
     x_1 = z.to(model.scaling.loc) * _noise(model)
@@ -81,7 +83,7 @@ def _noise(model: Model) -> float:
 
 
 @torch.no_grad()
-def _last(model: Model, x: Tensor, y: Labels | None, grid: Tensor) -> Tensor:
+def _last(model: Model, x: Tensor, y: Conditions | None, grid: Tensor) -> Tensor:
     denoise = denoiser(model, y if y is None else check_condition(y, model.condition))
     for state in ddim(denoise, model.path, x, grid.to(x)):
         x = state

@@ -33,7 +33,7 @@ from dgm.editing.resampling import Resampling
 from dgm.networks.conditions import check_condition
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise
-from dgm.protocols import Labels, Model, State
+from dgm.protocols import Conditions, Model, State
 from dgm.samplers.diffusion import clamped, denoiser
 from dgm.samplers.times import float64, times
 from dgm.seeds import Seed, streams
@@ -47,7 +47,7 @@ def restore(
     model: Model,
     measured: Tensor,
     operator: Operator,
-    y: Labels | None = None,
+    y: Conditions | None = None,
     *,
     noise_std: float = 0.0,
     seed: Seed = None,
@@ -77,7 +77,7 @@ def inpaint(
     model: Model,
     x: Tensor,
     known: Tensor,
-    y: Labels | None = None,
+    y: Conditions | None = None,
     *,
     seed: Seed = None,
     resampling: Resampling | None = None,
@@ -93,7 +93,7 @@ def inpaint(
     return restore(model, given, operator, y, seed=seed, resampling=resampling)
 
 
-def prior(model: Model, y: Labels | None) -> Denoise:
+def prior(model: Model, y: Conditions | None) -> Denoise:
     """What the model expects, within the data's bounds where its own sampler keeps to them."""
     denoise = denoiser(model, y if y is None else check_condition(y, model.condition))
     bounded = model.sampler.clamp and (model.space.discrete or model.space.bounds)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dgm import __version__
-from dgm.data import Dataset, order
+from dgm.data import Dataset, Split, order
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.evaluation.distances import DRAWS, metrics
 from dgm.evaluation.features import NAMES, default_features, features
@@ -25,15 +25,18 @@ from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, kinds_of, log_likelihood
 from dgm.memory import refuse_what_does_not_fit
 from dgm.modes import device_of
-from dgm.networks.conditions import labels_of
+from dgm.networks.conditions import labels_of, marginal_of
 from dgm.protocols import ImportanceWeighted, Model, Samplable, has
 from dgm.sampling import sample
+from dgm.seeds import Streams, mix
+from dgm.space import Space
 
 LIKELIHOODS = 0.3  # of an evaluation's time, or so
 IMPORTANCE_DRAWS = 16
 # an estimate solves an ODE for each example: it is of at least so many examples, and of all that have so many numbers
 ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
 MODE_SHARE = 0.1  # of a class's share in the training data, from which on it counts as found
+OF_CONDITIONS = 1  # the number of their streams beside the samples' own
 SHOWN = 10  # samples whose nearest training examples are named
 
 TRAINING = 20_000  # training examples, at most, that copies are looked for among
@@ -59,6 +62,7 @@ def evaluate(
     draws: int = 1,
     seed: int = 0,
     marginal: bool = False,
+    condition: Tensor | None = None,
     progress: Progress = silent,
     keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
@@ -71,6 +75,7 @@ def evaluate(
         spaces: Feature spaces, of pixels, pca and classifier; by default all that the data allows.
         draws: Random draws an example, for likelihoods that take any.
         marginal: Of a conditional model log p(x), summed over its labels, in place of log p(x|y).
+        condition: One condition, (*shape): samples are drawn under it, and beside them are the examples that have it.
         progress: Called with the share done and what comes next.
         keep: Called with what was measured so far where the evaluation is interrupted, before that is passed on.
 
@@ -81,13 +86,14 @@ def evaluate(
         with held-out real examples in the samples' place. A measure that fails is in ``skipped`` with the reason.
 
     Raises:
-        BadInput: Where nothing at all could be measured.
+        BadInput: Where nothing at all could be measured, or no example of the split has the condition.
     """
     started = time.perf_counter()
-    refuse_what_cannot_be(model, dataset, split, spaces, marginal=marginal)
+    refuse_what_cannot_be(model, dataset, split, spaces, marginal=marginal, condition=condition)
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
-    refuse_distances_beyond_memory(dataset, split, samples)
-    real = dataset.splits[split]
+    pool = HeldOut(dataset, split, condition)
+    refuse_distances_beyond_memory(pool, samples)
+    real = dataset.splits[split] if condition is None else dataset.splits[split].having(condition)
     skipped = Skipped()
     document: dict[str, Any] = {"format": FORMAT, "likelihood": [], "metrics": [], "reference": None, "features": {}}
 
@@ -105,8 +111,9 @@ def evaluate(
         if has(model, Samplable):
             with skipped.on_failure("samples"):
                 progress(LIKELIHOODS, "sampling")
-                x, document["samples"] = drawn(model, samples, seed)
-                of_samples(document, x, dataset, split, spaces, skipped, progress)
+                y = conditions_to_draw(model, samples, seed, condition)
+                x, document["samples"] = drawn(model, samples, seed, y)
+                of_samples(document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress)
     except KeyboardInterrupt:
         skipped.add("what comes after", "the evaluation was interrupted")
         if keep is not None and (document["likelihood"] or "samples" in document):
@@ -119,13 +126,23 @@ def evaluate(
 
 
 def refuse_what_cannot_be(
-    model: Model, dataset: Dataset, split: str, spaces: list[str] | None, *, marginal: bool
+    model: Model,
+    dataset: Dataset,
+    split: str,
+    spaces: list[str] | None,
+    *,
+    marginal: bool,
+    condition: Tensor | None = None,
 ) -> None:
     """Before anything is measured, which may take long."""
     model_given(model)
     of_type("the data", dataset, Dataset, "load it by dgm.data.load, which takes arrays and tables too")
     if model.space != dataset.space:
         raise BadInput(f"the model is of {model.space}, the data of {dataset.space}", "give the data of the model")
+    conditional_on = getattr(model, "condition", None)
+    if conditional_on not in (None, dataset.condition):
+        wrong = f"the model's condition is {conditional_on}, the data's {dataset.condition or 'none'}"
+        raise BadInput(wrong, "give the data of the model")
     if split not in dataset.splits:
         raise UnknownName.of("split", str(split), dataset.splits)
     for name in spaces or ():
@@ -133,13 +150,18 @@ def refuse_what_cannot_be(
             raise UnknownName.of("feature space", str(name), NAMES)
     if marginal and not labels_of(model):
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
+    if condition is not None and conditional_on is None:
+        raise Unsupported("this model was trained without a condition", "leave the condition out")
+    if condition is not None and len(dataset.splits[split].having(condition)) < 2:
+        raise BadInput(f"fewer than 2 examples of the {split} split have this condition", "choose another")
 
 
-def refuse_distances_beyond_memory(dataset: Dataset, split: str, samples: int) -> None:
+def refuse_distances_beyond_memory(pool: HeldOut, samples: int) -> None:
     """Before samples are drawn, which may take long."""
+    dataset = pool.dataset
     if dataset.space.kind == "tokens":
         return
-    n, others = beside(samples, HeldOut(dataset, split)), min(len(dataset.train), TRAINING)
+    n, others = beside(samples, pool), min(len(dataset.train), TRAINING)
     needed = n * (BLOCKS + COPIES * dataset.space.dim) + 16 * dataset.space.dim * (samples + others)
     refuse_what_does_not_fit(f"measuring {samples:,} samples", needed, "ask for fewer")
 
@@ -152,18 +174,25 @@ def beside(samples: int, pool: HeldOut) -> int:
 def of_samples(
     found: dict[str, Any],
     x: Tensor,
-    dataset: Dataset,
-    split: str,
+    y: Tensor | None,
+    pool: HeldOut,
+    real: Split,
     spaces: list[str] | None,
     skipped: Skipped,
     progress: Progress,
 ) -> None:
-    """What samples say, into ``found`` as it is measured: distances in each feature space, copies and labels found."""
+    """What samples say, into ``found`` as it is measured: distances in each feature space, copies and labels found.
+
+    Args:
+        y: The conditions that the samples were drawn under, if any.
+        pool: Held-out examples that may be put in the samples' place, of the whole data set.
+        real: What samples are set beside.
+    """
+    dataset, split = pool.dataset, pool.split
     names = default_features(dataset) if spaces is None else spaces
-    pool, real = HeldOut(dataset, split), dataset.splits[split]
     n = beside(len(x), pool)
-    fixed = real.x[drawn_rows(real.y, len(real), min(n, len(real)), 0)]
-    found |= {"memorisation": None, "modes": None}
+    fixed = real.x[drawn_rows(real.y if dataset.labels else None, len(real), min(n, len(real)), 0)]
+    found |= {"memorisation": None, "modes": None, "agreement": None}
     if names:
         found["reference"] = {
             "real": f"{len(fixed):,} of the {split} split",
@@ -184,6 +213,9 @@ def of_samples(
         with skipped.on_failure("copies"):
             found["memorisation"] = memorisation(dataset, x, real.x)
     if "classifier" in found["features"]:
+        with skipped.on_failure("agreement with the conditions"):
+            found["agreement"] = agreement(dataset, x, y, real)
+    if "classifier" in found["features"] and pool.condition is None:
         with skipped.on_failure("labels found"):
             found["modes"] = modes(dataset, x)
 
@@ -273,9 +305,20 @@ def likelihood(
     }
 
 
-def drawn(model: Model, n: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
+def conditions_to_draw(model: Model, n: int, seed: int, condition: Tensor | None = None) -> Tensor | None:
+    """(n, *shape), drawn from the model's p(y) unless one is given; None for a model without a condition."""
+    space: Space | None = getattr(model, "condition", None)
+    if space is None:
+        return None
+    if condition is not None:
+        return condition.expand(n, *space.shape)
+    # streams of their own: those of the samples' noise would make x depend on how y was drawn
+    return marginal_of(model).draw(Streams(mix(seed, OF_CONDITIONS), range(n), device_of(model))).cpu()
+
+
+def drawn(model: Model, n: int, seed: int, y: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
     started = time.perf_counter()
-    x = sample(model, n, seed=seed)
+    x = sample(model, n, y, seed=seed)
     seconds = time.perf_counter() - started
     about = {"n": n, "seed": seed, "seconds": seconds, "per_second": n / seconds, "device": str(device_of(model))}
     return x, about | {"threads": torch.get_num_threads()}
@@ -313,6 +356,21 @@ def modes(dataset: Dataset, samples: Tensor) -> dict[str, Any] | None:
     distance = float((share - expected).abs().sum() / 2)
     rule = f"labels with more than {MODE_SHARE:.0%} of their training share"
     return {"found": found, "of": classes, "total_variation": distance, "shares": share.tolist(), "rule": rule}
+
+
+def agreement(dataset: Dataset, samples: Tensor, y: Tensor | None, held_out: Split) -> dict[str, Any] | None:
+    """How often the classifier sees in a sample the condition that it was drawn under, and in a real example its own.
+
+    Returns:
+        The shares, of attributes the mean over all of them; None for samples without a condition.
+    """
+    space = features("classifier", dataset)
+    if space.guess is None or y is None or held_out.y is None:
+        return None
+    share = float((space.guess(samples) == y).double().mean())
+    real = float((space.guess(held_out.x) == held_out.y).double().mean())
+    what = "labels" if dataset.labels else "attributes"
+    return {"share": share, "held_out_share": real, "rule": f"{what} as the classifier sees them in the samples"}
 
 
 def provenance(seed: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
+from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, cross_entropy
 
 from dgm.data import Dataset, order
 from dgm.data.dataset import fingerprint
@@ -44,7 +44,8 @@ class Features:
     name: str
     of: Callable[[Tensor], Tensor]
     about: dict[str, Any]
-    log_p: Callable[[Tensor], Tensor] | None = None  # log p(y|x) where a classifier is behind it
+    log_p: Callable[[Tensor], Tensor] | None = None  # log p(y|x) of labels where a classifier is behind it
+    guess: Callable[[Tensor], Tensor] | None = None  # the likeliest y, a label or attributes
 
 
 def features(name: str, dataset: Dataset, tell: Callable[[float], None] = lambda share: None) -> Features:
@@ -55,7 +56,7 @@ def features(name: str, dataset: Dataset, tell: Callable[[float], None] = lambda
 
     Raises:
         UnknownName: For a name that is none of them.
-        BadInput: For a classifier of data without labels.
+        BadInput: For a classifier of data without labels or attributes.
     """
     if name not in NAMES:
         raise UnknownName.of("feature space", name, NAMES)
@@ -68,7 +69,7 @@ def default_features(dataset: Dataset) -> list[str]:
     """All that the data allows: none for tokens, which have no distance between them."""
     if dataset.space.kind == "tokens":
         return []
-    labelled = ["classifier"] if dataset.labels and len(dataset.space.shape) == 3 else []
+    labelled = ["classifier"] if outputs_of(dataset) and len(dataset.space.shape) == 3 else []
     return [*labelled, "pca", "pixels"] if dataset.space.dim > COMPONENTS else [*labelled, "pixels"]
 
 
@@ -100,10 +101,25 @@ def fitted_on(dataset: Dataset, n: int) -> str:
     return f"{n:,} of the {len(dataset.train):,} training examples"
 
 
-class Classifier(nn.Module):
-    """A small convolutional network, whose last hidden layer is the feature vector."""
+def outputs_of(dataset: Dataset) -> int:
+    """How many numbers a classifier of the data's condition has: one a label, or one an attribute; 0 where it is
+    neither.
+    """
+    condition = dataset.condition
+    if condition is None or dataset.train.y is None:
+        return 0
+    attributes = condition.dim if condition.kind == "binary" and len(condition.shape) == 1 else 0
+    return len(dataset.labels) or attributes
 
-    def __init__(self, space: Space, classes: int) -> None:
+
+class Classifier(nn.Module):
+    """A small convolutional network, whose last hidden layer is the feature vector.
+
+    Args:
+        outputs: Logits, one a label or one an attribute.
+    """
+
+    def __init__(self, space: Space, outputs: int) -> None:
         super().__init__()
         width, wide = int(CLASSIFIER["width"]), int(CLASSIFIER["features"])
         self.scaling = Scaling(space)
@@ -120,7 +136,7 @@ class Classifier(nn.Module):
             nn.Linear(8 * width, wide),
             nn.ReLU(),
         )
-        self.last = nn.Linear(wide, classes)
+        self.last = nn.Linear(wide, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.features(x))
@@ -136,12 +152,13 @@ def reduced(x: Tensor) -> Tensor:
 
 
 def classifier(dataset: Dataset, tell: Callable[[float], None] = lambda share: None) -> Features:
-    """A classifier trained once on training labels, kept in the user's cache by the hash of all it depends on.
+    """A classifier trained once on training labels or attributes, kept in the cache by the hash of all it depends on.
 
     It is trained on the examples of `fitting_rows`, and never on those that are put in the samples' place.
     """
-    if not dataset.labels or dataset.train.y is None or len(dataset.space.shape) != 3:
-        raise BadInput(f"{dataset.name} has no labelled images to train a classifier on", "choose pca or pixels")
+    if not outputs_of(dataset) or dataset.train.y is None or len(dataset.space.shape) != 3:
+        wrong = f"{dataset.name} has no images with labels or attributes to train a classifier on"
+        raise BadInput(wrong, "choose pca or pixels")
     rows = fitting_rows(dataset)
     recipe = {
         **CLASSIFIER,
@@ -151,7 +168,7 @@ def classifier(dataset: Dataset, tell: Callable[[float], None] = lambda share: N
     }
     name = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache() / "classifiers"
-    network = Classifier(dataset.space, len(dataset.labels))
+    network = Classifier(dataset.space, outputs_of(dataset))
     weights = folder / f"{name}.safetensors"
     if weights.is_file():
         network.load_state_dict(read_weights(weights))
@@ -163,13 +180,20 @@ def classifier(dataset: Dataset, tell: Callable[[float], None] = lambda share: N
     network.eval()
     about = {"dim": int(CLASSIFIER["features"]), "hash": name, "trained_on": fitted_on(dataset, len(rows))}
     about |= {"test_accuracy": round(accuracy(network, dataset), 4), "largest_side": f"{LARGEST} pixels"}
-    return Features(
-        "classifier", in_blocks(lambda x: network.features(x).double()), about, in_blocks(log_p_of(network))
-    )
+    log_p = in_blocks(log_p_of(network)) if dataset.labels else None
+    of, guess = in_blocks(lambda x: network.features(x).double()), in_blocks(guess_of(network, dataset))
+    return Features("classifier", of, about, log_p, guess)
 
 
 def log_p_of(network: Classifier) -> Callable[[Tensor], Tensor]:
     return lambda x: network(x).double().log_softmax(1)
+
+
+def guess_of(network: Classifier, dataset: Dataset) -> Callable[[Tensor], Tensor]:
+    """The likeliest label, (B,), or which attributes are likelier than not, (B, D)."""
+    if dataset.labels:
+        return lambda x: network(x).argmax(1)
+    return lambda x: (network(x) > 0).to(torch.uint8)
 
 
 def in_blocks(function: Callable[[Tensor], Tensor], size: int = 1024) -> Callable[[Tensor], Tensor]:
@@ -199,13 +223,19 @@ def train_classifier(network: Classifier, dataset: Dataset, chosen: Tensor, tell
             x, y = dataset.train.batch(chosen[rows])
             optimiser.zero_grad()
             assert y is not None  # `classifier` has looked
-            cross_entropy(network(x), y).backward()
+            loss_of(network(x), y).backward()
             optimiser.step()
             schedule.step()
 
 
+def loss_of(logits: Tensor, y: Tensor) -> Tensor:
+    """The cross-entropy of labels (B,), or of attributes (B, D) that are independent given x."""
+    return cross_entropy(logits, y) if y.ndim == 1 else binary_cross_entropy_with_logits(logits, y.to(logits))
+
+
 def accuracy(network: Classifier, dataset: Dataset) -> float:
+    """On the test split; of attributes the mean over all of them."""
     x, y = dataset.test.x, dataset.test.y
     if y is None or len(x) == 0:
         return float("nan")
-    return float((in_blocks(network.forward)(x).argmax(1) == y).double().mean())
+    return float((in_blocks(guess_of(network, dataset))(x) == y).double().mean())

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dgm.data import Dataset, Split, order
+from dgm.data.dataset import same_as
 from dgm.data.digits import stratified
 
 ENOUGH = 10_000  # held-out examples beside the test split: as many as the largest usual N
@@ -41,10 +42,13 @@ def kept_back(dataset: Dataset) -> int:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The real examples beside ``split``: of another held-out split, and those that no feature is fitted on."""
+    """The real examples beside ``split``: of another held-out split, and those that no feature is fitted on; where a
+    ``condition`` is given, (*shape), those that have it.
+    """
 
     dataset: Dataset
     split: str = "test"
+    condition: Tensor | None = None
 
     @cached_property
     def parts(self) -> list[tuple[str, Split, Tensor]]:
@@ -54,13 +58,21 @@ class HeldOut:
         other = "test" if self.split == "validation" else "validation"
         rows = order(len(self.dataset.splits[other]), SEED, 0)[:ENOUGH]
         found = [(other, self.dataset.splits[other], rows), ("train", train, unfitted)]
-        return [part for part in found if part[0] != self.split]
+        return [(name, part, self.having(part, rows)) for name, part, rows in found if name != self.split]
+
+    def having(self, split: Split, rows: Tensor) -> Tensor:
+        if self.condition is None or split.y is None:
+            return rows
+        return rows[same_as(split.y[rows], self.condition)]
 
     def __len__(self) -> int:
         return sum(len(rows) for _, _, rows in self.parts)
 
     @cached_property
     def y(self) -> Tensor | None:
+        """The labels; None where there are none."""
+        if not self.dataset.labels:
+            return None
         labels = [split.y[rows] for _, split, rows in self.parts if split.y is not None]
         return torch.cat(labels) if len(labels) == len(self.parts) else None
 

@@ -1,9 +1,9 @@
-"""Attention of every place to every place."""
+"""Attention of every place to every place, and to the places of another sequence."""
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -17,3 +17,29 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type != "cpu":
         return scaled_dot_product_attention(q, k, v)
     return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
+class CrossAttention(nn.Module):
+    """h plus the attention of its places to those of another sequence; the identity at first.
+
+    Source: High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2021), arXiv:2112.10752,
+    section 3.3. Differs from it: the last layer starts at zero; the normalisation has no gain and shift.
+
+    Args:
+        width: Of h, a multiple of ``heads``.
+        context: Width of the other sequence.
+    """
+
+    def __init__(self, width: int, context: int, heads: int = 1) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(context, 2 * width), nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, h: Tensor, sequence: Tensor) -> Tensor:
+        """(B, L, width) and (B, S, context) to (B, L, width)."""
+        q = self.q(layer_norm(h, h.shape[-1:]))
+        k, v = self.kv(sequence).chunk(2, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
+        return h + self.out(attend(q, k, v).transpose(1, 2).flatten(2))

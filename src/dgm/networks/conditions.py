@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from dgm.condition import Names, encoded
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import brief, tensor
 from dgm.protocols import Conditions, Model, PartlyHidden
@@ -62,6 +63,8 @@ def check_condition(y: Conditions | None, condition: Space | None) -> Conditions
 def given_condition(model: Model, y: Any, n: int) -> Conditions | None:
     """The conditions that a user gives, one an example or one for all, as a batch of n; None stays None.
 
+    Words are read by the names of the conditions of the data that the model was trained on.
+
     Raises:
         Unsupported: For a model without a condition.
         BadInput: For another shape or count than ``n``, or values that are not of the model's condition.
@@ -72,6 +75,7 @@ def given_condition(model: Model, y: Any, n: int) -> Conditions | None:
     if condition is None:
         return check_condition(torch.empty(0), None)
     word = "labels" if is_label(condition) else "conditions"
+    y = encoded(y, condition, getattr(model, "names", Names()))
     found, whole = tensor(word, y), condition.discrete and condition.kind != "record"
     if found.numel() == 0 and whole:
         found = found.long()  # numpy takes an empty list for fractions

@@ -1,4 +1,4 @@
-"""The network of the Gaussian diffusion families: a noisy x, its time and a label in, numbers of its shape out."""
+"""The network of the Gaussian diffusion families: a noisy x, its time and a condition in, numbers of its shape out."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, silu
 
 from dgm.errors import BadInput
+from dgm.networks.conditioning import TimedConditioning
 from dgm.networks.dit import DiT
-from dgm.networks.embeddings import Sinusoidal
 from dgm.networks.unet import UNet
+from dgm.protocols import Conditions, PartlyHidden
+from dgm.space import Space
 
 
 class Denoiser(nn.Module):
     """A U-Net or a DiT for images (C, H, W), a residual perceptron for any shape. An untrained one says 0.
 
-    A label may be missing, all of them (``y`` None) or some (entries equal to ``classes``): both are one learnt vector,
-    as classifier-free guidance needs (arXiv:2207.12598, section 3.2).
+    A condition is part of the vector that scales and shifts every layer; tokens are attended to besides, and images
+    stand beside x as further channels, where x is an image. It may be hidden, all of it (``y`` None) or some rows
+    (`dgm.protocols.PartlyHidden`): the null embedding takes its place, as classifier-free guidance needs
+    (arXiv:2207.12598, section 3.2).
 
     Args:
         shape: Of one example.
         width: Channels of the U-Net at full resolution, a multiple of 8; the others are four times as wide.
-        classes: Labels that can be given; 0 for none.
+        condition: The space of y; None for none.
+        condition_dropout: The share of the conditions that training hides.
         network: One of `NETWORKS`; as a rule the U-Net for images and the perceptron for all else.
         inputs, outputs: Of the first dimension, in and out, where they are not ``shape[0]``: more of them in for an
             image to condition on or for Fourier features, more out for a variance.
@@ -44,7 +49,8 @@ class Denoiser(nn.Module):
         shape: tuple[int, ...],
         *,
         width: int,
-        classes: int = 0,
+        condition: Space | None = None,
+        condition_dropout: float = 0.0,
         network: str | None = None,
         inputs: int | None = None,
         outputs: int | None = None,
@@ -55,37 +61,31 @@ class Denoiser(nn.Module):
         network = network or ("unet" if len(shape) == 3 else "mlp")
         if network != "mlp" and len(shape) != 3:
             raise BadInput(f"the network '{network}' is for images, got the shape {shape}", "take 'mlp'")
-        conditioning, (channels, *size) = 4 * width, shape
-        self.condition = Condition(conditioning, classes, times)
+        channels, *size = shape
+        self.conditioning = TimedConditioning(
+            4 * width,
+            condition,
+            dropout=condition_dropout,
+            size=None if network == "mlp" else (size[0], size[1]),
+            times=times,
+        )
+        if network != "mlp" and self.conditioning.has_sequence:
+            options["context"] = 4 * width
         self.body: nn.Module = NETWORKS[network](
             tuple(size),
-            channels if inputs is None else inputs,
+            (channels if inputs is None else inputs) + self.conditioning.channels,
             channels if outputs is None else outputs,
             width=width if network == "unet" else 4 * width,
-            condition=conditioning,
+            condition=4 * width,
             **options,
         )
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, y: Conditions | PartlyHidden | None = None) -> Tensor:
         """(B, inputs, ...) and times (B,), or (B, times), to (B, outputs, ...)."""
-        return self.body(x, self.condition(t, y))
-
-
-class Condition(nn.Module):
-    """The conditioning vector of every block: embeddings of the times and of the label, where there is one."""
-
-    def __init__(self, width: int, classes: int, times: int = 1) -> None:
-        super().__init__()
-        self.classes = classes
-        self.embedding = Sinusoidal(width)
-        self.time = nn.Sequential(nn.Linear(times * width, width), nn.SiLU(), nn.Linear(width, width))
-        self.label = nn.Embedding(classes + 1, width) if classes else None  # the last one is of no label
-
-    def forward(self, t: Tensor, y: Tensor | None) -> Tensor:
-        embedded = self.time(self.embedding(t.reshape(len(t), -1)).flatten(1))
-        if self.label is not None:
-            embedded = embedded + self.label(t.new_full((len(t),), self.classes, dtype=torch.long) if y is None else y)
-        return silu(embedded)
+        vector, sequence, maps = self.conditioning(t, y)
+        if maps is not None:
+            x = torch.cat([x, maps.to(x)], 1)
+        return self.body(x, vector, sequence)
 
 
 class TimedMLP(nn.Module):
@@ -121,8 +121,8 @@ class TimedMLP(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, inputs, *size) and (B, condition) to (B, outputs, *size)."""
+    def forward(self, x: Tensor, condition: Tensor, sequence: Tensor | None = None) -> Tensor:
+        """(B, inputs, *size) and (B, condition) to (B, outputs, *size); a sequence is not attended to."""
         h = self.stem(x.flatten(1))
         for layer, norm, modulation in zip(self.layers, self.norms, self.conditions, strict=True):
             scale, shift = modulation(condition).chunk(2, dim=-1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, layer_norm, pad, pixel_shuffle, pixel_unshuffle
 
 from dgm.errors import BadInput
-from dgm.networks.attention import attend
+from dgm.networks.attention import CrossAttention, attend
 
 
 class DiT(nn.Module):
@@ -24,6 +24,7 @@ class DiT(nn.Module):
         inputs, outputs: Channels in and out.
         width: Of each patch's vector, a multiple of 4 and of ``heads``.
         condition: Width of the conditioning vector.
+        context: Width of a conditioning sequence, which every block's patches attend to; 0 for none.
         blocks: Attention and perceptron, so many times.
         heads: Of the attention; as a rule one for each 32 of the width.
         patch: Side of a patch; as a rule 2, and 4 where the image's longer side is above 16.
@@ -40,6 +41,7 @@ class DiT(nn.Module):
         *,
         width: int,
         condition: int,
+        context: int = 0,
         blocks: int = 6,
         heads: int | None = None,
         patch: int | None = None,
@@ -56,35 +58,42 @@ class DiT(nn.Module):
         self.grid = (-(-size[0] // self.patch), -(-size[1] // self.patch))
         self.stem = nn.Linear(inputs * self.patch**2, width)
         self.register_buffer("positions", sincos_positions(self.grid, width), persistent=False)
-        self.blocks = nn.ModuleList(Block(width, heads, condition, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(width, heads, condition, dropout, context) for _ in range(blocks))
         self.modulation = zeroed(nn.Linear(condition, 2 * width))
         self.head = zeroed(nn.Linear(width, outputs * self.patch**2))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, inputs, H, W) and (B, condition) to (B, outputs, H, W)."""
+    def forward(self, x: Tensor, condition: Tensor, sequence: Tensor | None = None) -> Tensor:
+        """(B, inputs, H, W), (B, condition) and (B, L, context) to (B, outputs, H, W)."""
         height, width = x.shape[-2:]
         x = pad(x, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
         h = self.stem(pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2)) + self.positions
         for block in self.blocks:
-            h = block(h, condition)
+            h = block(h, condition, sequence)
         shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
         patches = self.head(modulated(h, shift, scale)).transpose(1, 2).unflatten(2, self.grid)
         return pixel_shuffle(patches, self.patch)[..., :height, :width]
 
 
 class Block(nn.Module):
-    """Attention, then a perceptron; the condition shifts and scales what goes into each, and gates what comes out."""
+    """Attention, then a perceptron; the condition shifts and scales what goes into each, and gates what comes out.
 
-    def __init__(self, width: int, heads: int, condition: int, dropout: float) -> None:
+    Between the two the patches attend to a conditioning sequence, where there is one. Source of that: PixArt-alpha
+    (Chen et al., 2023), arXiv:2310.00426, section 2.3.
+    """
+
+    def __init__(self, width: int, heads: int, condition: int, dropout: float, context: int = 0) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
         self.modulation = zeroed(nn.Linear(condition, 6 * width))
+        self.cross = CrossAttention(width, context, heads) if context else None
 
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, h: Tensor, condition: Tensor, sequence: Tensor | None = None) -> Tensor:
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(condition)[:, None].chunk(6, dim=-1)
         h = h + gate_1 * self._dropped(self._attend(modulated(h, shift_1, scale_1)))
+        if self.cross is not None and sequence is not None:
+            h = self.cross(h, sequence)
         return h + gate_2 * self._dropped(self.mlp(modulated(h, shift_2, scale_2)))
 
     def _attend(self, h: Tensor) -> Tensor:

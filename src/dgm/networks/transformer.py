@@ -33,14 +33,16 @@ class Transformer(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
-        """int64 (B, L) and (B, width) to (B, L, outputs)."""
+    def forward(self, tokens: Tensor, condition: Tensor | None = None, sequence: Tensor | None = None) -> Tensor:
+        """int64 (B, L) and (B, width) to (B, L, outputs); a sequence (B, S, width) stands before the tokens."""
         h = self.embedding(tokens) + self.positions
         if condition is not None:
             h = h + condition[:, None]
+        if sequence is not None:
+            h = torch.cat([sequence, h], 1)
         for layer in self.layers:
             h = layer(h)
-        return self.head(self.norm(h))
+        return self.head(self.norm(h[:, -tokens.shape[1] :]))
 
 
 class Layer(nn.Module):

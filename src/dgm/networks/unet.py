@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, pad
 
 from dgm.errors import BadInput
-from dgm.networks.attention import attend
+from dgm.networks.attention import CrossAttention, attend
 from dgm.networks.norm import NormSiLU
 
 
@@ -29,6 +29,8 @@ class UNet(nn.Module):
         inputs, outputs: Channels in and out.
         width: Channels at the full resolution, a multiple of 8.
         condition: Width of the conditioning vector.
+        context: Width of a conditioning sequence, which pixels attend to wherever they attend to each other; 0 for
+            none.
         multipliers: Channels at each level, in ``width``; as a rule (1, 2, 2, ...) until a side is at most 7.
         blocks: Residual blocks a level, each way: one number for all levels, or one each.
         attention: The longest side at which pixels look at each other; 0 for never. As a rule the lowest level's.
@@ -43,6 +45,7 @@ class UNet(nn.Module):
         *,
         width: int,
         condition: int,
+        context: int = 0,
         multipliers: Sequence[int] | None = None,
         blocks: int | Sequence[int] = 1,
         attention: int | None = None,
@@ -64,9 +67,8 @@ class UNet(nn.Module):
         attends = [side <= (sides[-1] if attention is None else attention) for side in sides]
 
         def block(before: int, skip: int, after: int, level: int, resample: nn.Module) -> ResidualBlock:
-            return ResidualBlock(
-                before + skip, after, condition, attention=attends[level], resample=resample, dropout=dropout
-            )
+            attending = (attends[level], context if attends[level] else 0)
+            return ResidualBlock(before + skip, after, condition, *attending, resample=resample, dropout=dropout)
 
         same, halved, doubled = nn.Identity(), nn.AvgPool2d(2), nn.Upsample(scale_factor=2)
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
@@ -87,19 +89,19 @@ class UNet(nn.Module):
         self.norm = NormSiLU(widths[0])
         self.head = zeroed(nn.Conv2d(widths[0], outputs, 3, padding=1))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, inputs, H, W) and (B, condition) to (B, outputs, H, W)."""
+    def forward(self, x: Tensor, condition: Tensor, sequence: Tensor | None = None) -> Tensor:
+        """(B, inputs, H, W), (B, condition) and (B, L, context) to (B, outputs, H, W)."""
         height, width = x.shape[-2:]
         h = self.stem(pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate"))
         h = h.contiguous(memory_format=torch.channels_last)  # a sixth faster than channels first, on the CPU
         skips = []
         for block in self.down:
-            h = block(h, condition)
+            h = block(h, condition, sequence)
             skips.append(h)
         for block in self.middle:
-            h = block(h, condition)
+            h = block(h, condition, sequence)
         for block in self.up:
-            h = block(h, condition, skips.pop())
+            h = block(h, condition, sequence, skips.pop())
         return self.head(self.norm(h))[..., :height, :width]
 
 
@@ -110,7 +112,15 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, before: int, after: int, condition: int, *, attention: bool, resample: nn.Module, dropout: float
+        self,
+        before: int,
+        after: int,
+        condition: int,
+        attention: bool,
+        context: int = 0,
+        *,
+        resample: nn.Module,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.resample, self.dropout = resample, dropout
@@ -119,13 +129,19 @@ class ResidualBlock(nn.Module):
         self.conv_2 = zeroed(nn.Conv2d(after, after, 3, padding=1))
         self.residual = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
         self.attention = SelfAttention(after) if attention else nn.Identity()
+        self.cross = CrossAttention(after, context) if context else None
 
-    def forward(self, x: Tensor, condition: Tensor, skipped: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, condition: Tensor, sequence: Tensor | None = None, skipped: Tensor | None = None
+    ) -> Tensor:
         x = self.resample(x)
         if skipped is not None:
             x = torch.cat([x, skipped], dim=1)
         h = self.norm_2(self.conv_1(self.norm_1(x)), condition)
-        return self.attention(self.residual(x) + self.conv_2(dropout(h, self.dropout, self.training)))
+        x = self.attention(self.residual(x) + self.conv_2(dropout(h, self.dropout, self.training)))
+        if self.cross is None or sequence is None:
+            return x
+        return self.cross(x.flatten(2).mT, sequence).mT.reshape(x.shape)
 
 
 class SelfAttention(nn.Module):

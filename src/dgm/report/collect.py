@@ -11,7 +11,7 @@ from torch import Tensor
 from dgm import registry
 from dgm.data import Dataset
 from dgm.errors import BadInput, DamagedRun
-from dgm.evaluation.evaluate import FORMAT
+from dgm.evaluation.evaluate import FORMAT, conditions_to_draw
 from dgm.protocols import Samplable, has
 from dgm.report.table import Trained
 from dgm.runs import WEIGHTS, Run, check_manifest, load, read_object, read_weights, write_weights
@@ -91,7 +91,8 @@ def samples(run: Trained, dataset: Dataset) -> Tensor | None:
     kept = directory.path / "samples" / f"report-seed-{seed}-{n}.safetensors"
     if not is_newer(kept, directory):
         kept.parent.mkdir(exist_ok=True)
-        x = sample(load(run.path), n, seed=seed)
+        model = load(run.path)
+        x = sample(model, n, conditions_to_draw(model, n, seed), seed=seed)
         write_weights({"x": x}, kept)
     return dataset.space.check(read_weights(kept).get("x", torch.empty(0)))
 

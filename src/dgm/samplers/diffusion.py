@@ -11,10 +11,10 @@ from torch import Tensor
 
 from dgm.errors import BadInput, UnknownName
 from dgm.modes import evaluated
-from dgm.networks.embeddings import sampled_labels
+from dgm.networks.conditions import sampled_condition
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise, Prediction
-from dgm.protocols import Labels, Model, State
+from dgm.protocols import Conditions, Model, State
 from dgm.samplers.solvers import SOLVERS
 from dgm.samplers.times import SPACINGS, Spacing, times
 from dgm.seeds import Seed, streams
@@ -45,7 +45,7 @@ class SamplerConfig:
             raise BadInput(f"a sampler needs at least 1 step, got {self.sampling_steps}", "give more")
 
 
-def denoiser(model: Model, y: Labels | None) -> Denoise:
+def denoiser(model: Model, y: Conditions | None) -> Denoise:
     """The prediction of ``model`` under the labels ``y``, or unconditional where they are None."""
     return lambda x, t: model.predict(x, t.expand(len(x)), y)
 
@@ -65,11 +65,11 @@ def clamped(denoise: Denoise, path: GaussianPath) -> Denoise:
 def trajectory(
     model: Model,
     n: int,
-    y: Labels | None = None,
+    y: Conditions | None = None,
     *,
     seed: Seed = None,
     sampler: SamplerConfig | None = None,
-    guide: Callable[[Model, Labels | None], Denoise] = denoiser,
+    guide: Callable[[Model, Conditions | None], Denoise] = denoiser,
 ) -> Iterator[State]:
     """States from noise to samples, each in the data's own space.
 
@@ -86,7 +86,7 @@ def trajectory(
 
 
 @evaluated
-def sample(model: Model, n: int, y: Labels | None = None, *, seed: Seed = None, **how: Any) -> Tensor:
+def sample(model: Model, n: int, y: Conditions | None = None, *, seed: Seed = None, **how: Any) -> Tensor:
     """The last state of `trajectory`, (n, *shape)."""
     *_, x = states(model, n, y, seed=seed, **how)
     return model.scaling.inverse(x)
@@ -96,16 +96,16 @@ def sample(model: Model, n: int, y: Labels | None = None, *, seed: Seed = None, 
 def states(
     model: Model,
     n: int,
-    y: Labels | None = None,
+    y: Conditions | None = None,
     *,
     seed: Seed = None,
     sampler: SamplerConfig | None = None,
-    guide: Callable[[Model, Labels | None], Denoise] = denoiser,
+    guide: Callable[[Model, Conditions | None], Denoise] = denoiser,
 ) -> Iterator[Tensor]:
     """Those of `trajectory`, in the path's own units."""
     sampler, loc = sampler or model.sampler, model.scaling.loc
     draw = streams(n, seed, loc.device)
-    y = sampled_labels(y, model, draw)
+    y = sampled_condition(y, model, draw)
 
     def noise() -> Tensor:
         return draw.normal(model.space.shape).to(loc)

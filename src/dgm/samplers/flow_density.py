@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from dgm.distributions import discrete_decoder
-from dgm.protocols import Batch, Labels, Model, PerExample
+from dgm.protocols import Batch, Conditions, Model, PerExample
 from dgm.samplers.change_of_variables import integrated_divergence
 from dgm.samplers.diffusion import denoiser
 from dgm.samplers.probability_flow import velocity
@@ -34,7 +34,7 @@ FINE = 1 / 4  # of the gap between two levels: the noise that dequantises
 
 
 @torch.no_grad()
-def log_prob(model: Model, x: Batch, y: Labels | None = None, *, tolerance: float = TOLERANCE) -> PerExample:
+def log_prob(model: Model, x: Batch, y: Conditions | None = None, *, tolerance: float = TOLERANCE) -> PerExample:
     """One draw of the estimate, in nats: unbiased but for the solver's error, of the density or of the bound above.
 
     In up to 16 dimensions the trace is exact, otherwise a stochastic one with random signs. The solver is Dormand and

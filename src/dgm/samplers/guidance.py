@@ -15,14 +15,14 @@ from torch import Tensor
 from dgm.errors import BadInput, Unsupported
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise, Prediction
-from dgm.protocols import Labels, Model, PerExample
+from dgm.protocols import Conditions, Model, PartlyHidden, PerExample
 from dgm.samplers.diffusion import denoiser
 
 Interval = tuple[float, float]
 ALWAYS: Interval = (0.0, 1.0)
 
 
-def classifier_free(model: Model, y: Labels | None, *, scale: float, interval: Interval = ALWAYS) -> Denoise:
+def classifier_free(model: Model, y: Conditions | None, *, scale: float, interval: Interval = ALWAYS) -> Denoise:
     r"""From what is expected without a label, through what is expected with it, and beyond.
 
     .. math:: \hat\epsilon = \hat\epsilon(x_t) + s \, (\hat\epsilon(x_t, y) - \hat\epsilon(x_t))
@@ -38,15 +38,17 @@ def classifier_free(model: Model, y: Labels | None, *, scale: float, interval: I
         interval: The times within which it guides; at others the model is asked with the labels alone, at half the
             cost. The paper's is in sigma.
     """
-    classes = model.config.classes
-    if not classes or y is None:
-        raise Unsupported("a model that was trained without labels has none to be guided to", "leave guidance out")
-    both = torch.cat([y, torch.full_like(y, classes)])
-    with_label = denoiser(model, y)
+    if model.condition is None or y is None:
+        raise Unsupported("a model that was trained without a condition has none to be guided to", "leave guidance out")
+    if not model.config.condition_dropout:
+        wrong = "guidance needs a model that was trained without its condition too, and this one never was"
+        raise Unsupported(wrong, "train it with --model.condition_dropout 0.1")
+    both = PartlyHidden(torch.cat([y, y]), torch.arange(2 * len(y), device=y.device) >= len(y))
+    conditional = denoiser(model, y)
 
     def guided(x: Tensor, t: Tensor) -> Prediction:
         if scale == 1 or not within(t, interval):
-            return with_label(x, t)
+            return conditional(x, t)
         predicted = model.predict(torch.cat([x, x]), t.expand(2 * len(x)), both)
         (x_0, base_x_0), (eps, base_eps) = predicted.x_0.chunk(2), predicted.eps.chunk(2)
         variance = None if predicted.variance is None else predicted.variance.chunk(2)[0]
@@ -55,7 +57,9 @@ def classifier_free(model: Model, y: Labels | None, *, scale: float, interval: I
     return guided
 
 
-def autoguidance(model: Model, y: Labels | None, *, weak: Model, scale: float, interval: Interval = ALWAYS) -> Denoise:
+def autoguidance(
+    model: Model, y: Conditions | None, *, weak: Model, scale: float, interval: Interval = ALWAYS
+) -> Denoise:
     r"""Autoguidance: away from the prediction of a weak model, which is smaller or was trained for fewer steps.
 
     .. math:: \hat x_0 = \hat x_0^{\mathrm{weak}}(x_t, y) + s \, (\hat x_0(x_t, y) - \hat x_0^{\mathrm{weak}}(x_t, y))
@@ -80,7 +84,7 @@ def autoguidance(model: Model, y: Labels | None, *, weak: Model, scale: float, i
 
 
 def classifier(
-    model: Model, y: Labels | None, *, log_p: Callable[[Tensor, Tensor], PerExample], scale: float = 1.0
+    model: Model, y: Conditions | None, *, log_p: Callable[[Tensor, Tensor], PerExample], scale: float = 1.0
 ) -> Denoise:
     r"""Up the gradient of what a classifier of noisy states says.
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from dgm.errors import BadInput, Unsupported
 from dgm.modes import evaluated
-from dgm.networks.embeddings import sampled_labels
+from dgm.networks.conditions import sampled_condition
 from dgm.networks.raster import raster_order, to_sequence
-from dgm.protocols import Batch, Labels, Model, State
+from dgm.protocols import Batch, Conditions, Model, State
 from dgm.seeds import Seed, streams
 
 
@@ -56,7 +56,7 @@ PLAIN = DecodingOptions()
 def trajectory(
     model: Model,
     n: int,
-    y: Labels | None = None,
+    y: Conditions | None = None,
     *,
     seed: Seed = None,
     given: Batch | None = None,
@@ -78,7 +78,7 @@ def trajectory(
     if decoding.truncates and model.observed.outputs != space.values:
         raise Unsupported("top-k and top-p need a table of values, which this model has not", "use the temperature")
     noise = streams(n, seed, device)
-    y = sampled_labels(y, model, noise)
+    y = sampled_condition(y, model, noise)
     u = noise.uniform((space.dim, 2))
     x = torch.zeros(n, *space.shape, dtype=space.dtype, device=device)
     if given is not None:
@@ -89,7 +89,7 @@ def trajectory(
 
 @torch.inference_mode()
 def filled(
-    model: Model, x: Batch, y: Labels | None, u: Tensor, observed: int, decoding: DecodingOptions, *, cached: bool
+    model: Model, x: Batch, y: Conditions | None, u: Tensor, observed: int, decoding: DecodingOptions, *, cached: bool
 ) -> Iterator[State]:
     """Fills ``x`` dimension by dimension. It was made outside, so that it can be trained on afterwards."""
     flat, order = x.view(len(x), -1), raster_order(model.space)
@@ -101,13 +101,13 @@ def filled(
 
 
 @evaluated
-def sample(model: Model, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+def sample(model: Model, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
     for state in trajectory(model, n, y, seed=seed):
         x = state.x
     return x
 
 
-def naive_conditionals(model: Model, x: Batch, y: Labels | None) -> Iterator[Tensor]:
+def naive_conditionals(model: Model, x: Batch, y: Conditions | None) -> Iterator[Tensor]:
     """`Autoregressive.sequential_conditionals` of any model, at the cost of all conditionals at each."""
     for i in range(model.space.dim):
         yield to_sequence(model.conditionals(x, y), model.space)[:, i]

@@ -78,6 +78,7 @@ def fit(
     check(model, dataset, settings)
     if getattr(model, "condition", None) is not None:
         fit_marginals(model, dataset.train.y)
+        model.names = dataset.names
     return Training(model, dataset, settings, out).run(resume)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.networks.mlp import mlp
-from dgm.protocols import Batch, Labels, PerExample
+from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
@@ -64,10 +64,10 @@ class Autoencoder(nn.Module):
         self.register_buffer("mean", torch.zeros(config.latent))
         self.register_buffer("covariance", torch.eye(config.latent))
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return self.loss_and_outputs(x, y)[0]
 
-    def loss_and_outputs(self, x: Batch, y: Labels | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
+    def loss_and_outputs(self, x: Batch, y: Conditions | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
         """The loss, and the codes."""
         z = self.encode(x)
         outputs = self.decoder(z).unflatten(1, self.space.shape)
@@ -86,7 +86,7 @@ class Autoencoder(nn.Module):
         self.mean.lerp_(z.mean(0), MOMENTUM)
 
     @torch.no_grad()
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(n, seed, self.mean.device)
         ridge = 1e-6 * torch.eye(self.config.latent, device=self.mean.device)
         factor = torch.linalg.cholesky(self.covariance + ridge)
@@ -96,10 +96,10 @@ class Autoencoder(nn.Module):
     def latent_space(self) -> Space:
         return Space.continuous((self.config.latent,))
 
-    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         return self.encoder(self.scaling(x).flatten(1))
 
-    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
+    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
         """The reconstruction: the most likely value where binary, else the nearest one of the space."""
         outputs = self.decoder(z).unflatten(1, self.space.shape)
         return self.observed(outputs[..., None]) if self.space.kind == "binary" else self.scaling.inverse(outputs)

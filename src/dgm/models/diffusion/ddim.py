@@ -12,27 +12,24 @@ The bound is DDPM's, of eta = 1, whatever eta samples have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm.models.diffusion.ddpm import DDPM
-from dgm.networks.embeddings import check_labels
+from dgm.models.gaussian_denoiser import GaussianDenoiser
 from dgm.processes.parameterisation import Prediction
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import diffusion
+from dgm.protocols import Batch, Conditions, PartlyHidden, PerExample
 from dgm.samplers.ddim import ddim
 from dgm.samplers.diffusion import SamplerConfig, denoiser
 from dgm.samplers.times import times
-from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class DDIM(nn.Module):
+class DDIM(GaussianDenoiser):
     """A `DDPM` with a code for each x.
 
     Example:
@@ -41,8 +38,6 @@ class DDIM(nn.Module):
         torch.Size([3, 2])
     """
 
-    spaces: ClassVar[set[str]] = DDPM.spaces
-    defaults: ClassVar[dict[str, Any]] = DDPM.defaults
     likelihood_method = DDPM.likelihood_method
 
     @dataclass(frozen=True, kw_only=True)
@@ -52,31 +47,30 @@ class DDIM(nn.Module):
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         eta: float = setting(0.0, "noise in the sampler's steps: 0 none, 1 as much as DDPM's", low=0.0, high=1.0)
         sampling_steps: int = setting(50, "steps of the sampler and of the code", low=1, high=100_000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(
+            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+        )
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        shared = {
-            name: getattr(config, name) for name in ("timesteps", "schedule", "width", "classes", "condition_dropout")
-        }
-        self.ddpm = DDPM(space, DDPM.Config(**shared))
-        self.scaling, self.path, self.t_min = self.ddpm.scaling, self.ddpm.path, self.ddpm.t_min
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
+        shared = {name: getattr(config, name) for name in ("timesteps", "schedule", "width", "condition_dropout")}
+        self.ddpm = DDPM(space, DDPM.Config(**shared), condition)
+        self.ddpm.marginal = None  # conditions are drawn by the outer model
+        self.path, self.t_min = self.ddpm.path, self.ddpm.t_min
         options = {"eta": config.eta}
         self.sampler = SamplerConfig(solver="ddim", sampling_steps=config.sampling_steps, clamp=True, options=options)
         self.estimate_method = self.ddpm.estimate_method
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return self.ddpm.loss(x, y)
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
         return self.ddpm.predict(x_t, t, y)
 
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return self.ddpm.elbo(x, y)
 
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return self.ddpm.log_prob_estimate(x, y)
 
     @property
@@ -84,25 +78,19 @@ class DDIM(nn.Module):
         return Space.continuous(self.space.shape)
 
     @torch.no_grad()
-    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """x_1, (B, *shape), from which `decode` comes back: the nearer, the more steps (equation 14)."""
-        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
+        x_0, y = self.scaling(x), self.checked(y)
         grid = self.grid().flip(0)[1:]  # from the earliest time that the network knows, where x_0 still is the state
         *_, code = ddim(denoiser(self, y), self.path, self.path.alpha(grid[0]) * x_0, grid)
         return code
 
     @torch.no_grad()
-    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
-        y = check_labels(y, self.config.classes)
+    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
+        y = self.checked(y)
         *_, x = ddim(denoiser(self, y), self.path, z, self.grid())
         return self.scaling.inverse(x)
 
     def grid(self) -> Tensor:
         grid = times(self.path, self.config.sampling_steps, self.sampler.spacing, t_min=self.t_min)
         return grid.to(self.scaling.loc)
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return diffusion.sample(self, n, y, seed=seed)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return diffusion.trajectory(self, n, y, seed=seed)

@@ -16,23 +16,21 @@ x_0 as predicted is clamped to the data's range in samples and in the bound; a s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm.distributions import discretised_normal
-from dgm.distributions.scaling import Scaling
-from dgm.networks.denoiser import Denoiser
-from dgm.networks.embeddings import check_labels, hidden_labels
+from dgm.models.gaussian_denoiser import GaussianDenoiser
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVP, over
 from dgm.processes.parameterisation import Prediction, prediction
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import diffusion, flow_density
+from dgm.protocols import Batch, Conditions, PartlyHidden, PerExample
+from dgm.samplers import flow_density
 from dgm.samplers.diffusion import SamplerConfig
-from dgm.seeds import Seed, stratified
+from dgm.seeds import stratified
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -40,7 +38,7 @@ PATHS: dict[str, Callable[[], GaussianPath]] = {"linear": LinearVP, "cosine": Co
 HYBRID = 1e-3  # the bound's weight beside the unweighted loss, where variances are learnt
 
 
-class DDPM(nn.Module):
+class DDPM(GaussianDenoiser):
     """Predicts the noise in x_t, and where asked the variance of each step back.
 
     Example:
@@ -49,8 +47,6 @@ class DDPM(nn.Module):
         torch.Size([3])
     """
 
-    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
     likelihood_method = "variational bound, one step drawn of T"
 
     @dataclass(frozen=True, kw_only=True)
@@ -63,30 +59,28 @@ class DDPM(nn.Module):
         )
         sampler: Literal["ddim", "ancestral"] = setting("ddim", "without noise in its steps, or with")
         sampling_steps: int = setting(50, "steps of the sampler; the bound is that of T", low=1, high=100_000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(
+            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+        )
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        self.scaling = Scaling(space)
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         self.path, self.t_min = PATHS[config.schedule](), 1 / config.timesteps
         outputs = space.shape[0] * (2 if config.variance == "learnt" else 1)
-        self.network = Denoiser(space.shape, outputs=outputs, width=config.width, classes=config.classes)
+        self.network = self.denoiser(outputs=outputs)
         options = {} if config.sampler == "ddim" or config.variance == "learnt" else {"variance": config.variance}
         self.sampler = SamplerConfig(
             solver=config.sampler, sampling_steps=config.sampling_steps, clamp=True, options=options
         )
         self.estimate_method = flow_density.method(self)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """||eps - eps_theta(x_t, t)||² / D, 1 for an untrained network (equation 14), and the bound's part for v."""
-        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
+        x_0, given = self.scaling(x), self.partly_hidden(y)
         i, eps = torch.randint(1, self.config.timesteps + 1, (len(x),), device=x.device), torch.randn_like(x_0)
         t = (i / self.config.timesteps).to(x_0)
         x_t = self.path.corrupt(x_0, eps, t)
-        predicted = self.predict(x_t, t, y)
+        predicted = self.predict(x_t, t, given)
         loss = (predicted.eps - eps).square().flatten(1).mean(1)
         if predicted.variance is None:
             return loss
@@ -96,21 +90,21 @@ class DDPM(nn.Module):
         bound = torch.where(i > 1, step, self.decoder_nats(x, x_0, fixed))
         return loss + HYBRID * self.config.timesteps * bound / self.space.dim
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
         out = self.network(x_t, t, y)
         if self.config.variance != "learnt":
             return prediction("eps", self.path, out, x_t, t)
         eps, v = out.chunk(2, 1)
         return prediction("eps", self.path, eps, x_t, t)._replace(variance=(v + 1) / 2)
 
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """The bound with one step i drawn in place of the sum over T - 1 (equation 5)."""
         reconstruction, transitions, prior = self.terms(x, y)
         return reconstruction - transitions - prior + self.scaling.ladj
 
-    def terms(self, x: Batch, y: Labels | None = None) -> tuple[PerExample, PerExample, PerExample]:
+    def terms(self, x: Batch, y: Conditions | None = None) -> tuple[PerExample, PerExample, PerExample]:
         """Unbiased draws of -L_0, of L_1 + ... + L_{T-1} and L_T itself, of x in the network's units."""
-        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
+        x_0, y = self.scaling(x), self.checked(y)
         probability = self.step_probabilities().to(x.device)
         i = torch.searchsorted(probability.cumsum(0), stratified(len(x), x.device).double(), right=True)
         i = i.clamp_max(self.config.timesteps)  # rounding can leave the last of the cumulative sums below 1
@@ -131,7 +125,7 @@ class DDPM(nn.Module):
         mean, std = self.path.marginal(x_0, x_0.new_ones(()))
         return (mean.square() + std.square() - 1 - 2 * std.log()).flatten(1).sum(1) / 2
 
-    def transition_kl(self, x_0: Tensor, i: Tensor, y: Labels | None) -> PerExample:
+    def transition_kl(self, x_0: Tensor, i: Tensor, y: Conditions | None) -> PerExample:
         """L_{i-1}, one draw of x_i (equation 8)."""
         t = (i / self.config.timesteps).to(x_0)
         x_t = self.path.corrupt(x_0, torch.randn_like(x_0), t)
@@ -161,7 +155,7 @@ class DDPM(nn.Module):
         rho = (self.path.sigma(s) / self.path.sigma(t)).square()
         return rho, self.path.snr(s), self.path.snr(t)
 
-    def reconstruction(self, x: Batch, x_0: Tensor, y: Labels | None) -> PerExample:
+    def reconstruction(self, x: Batch, x_0: Tensor, y: Conditions | None) -> PerExample:
         """-L_0 = log p(x_0 | x_1), one draw of x_1."""
         t = x_0.new_full((len(x_0),), 1 / self.config.timesteps)
         predicted = self.predict(self.path.corrupt(x_0, torch.randn_like(x_0), t), t, y)
@@ -175,16 +169,6 @@ class DDPM(nn.Module):
         else:
             nats = torch.distributions.Normal(predicted.x_0, std, validate_args=False).log_prob(x_0)
         return -nats.flatten(1).sum(1)
-
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
-        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return diffusion.sample(self, n, y, seed=seed)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return diffusion.trajectory(self, n, y, seed=seed)
 
     def clamped(self, x_0: Tensor) -> Tensor:
         return x_0.clamp(-1, 1) if self.space.discrete or self.space.bounds else x_0

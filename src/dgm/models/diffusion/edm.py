@@ -15,22 +15,17 @@ Differs from it: a smaller network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dgm.distributions.scaling import Scaling
-from dgm.networks.denoiser import Denoiser
-from dgm.networks.embeddings import check_labels, hidden_labels
+from dgm.models.gaussian_denoiser import GaussianDenoiser
 from dgm.processes.gaussian import LinearVE, over
 from dgm.processes.parameterisation import Prediction, prediction
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import diffusion, flow_density
+from dgm.protocols import Batch, Conditions, PartlyHidden, PerExample
+from dgm.samplers import flow_density
 from dgm.samplers.diffusion import SamplerConfig
-from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -38,7 +33,7 @@ SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 P_MEAN, P_STD = -1.2, 1.2  # of log sigma in training
 
 
-class EDM(nn.Module):
+class EDM(GaussianDenoiser):
     """Predicts a mixture of data and noise that is neither's alone at any level.
 
     Example:
@@ -47,52 +42,38 @@ class EDM(nn.Module):
         torch.Size([3])
     """
 
-    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
     t_min = SIGMA_MIN / SIGMA_MAX
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(18, "steps of Heun's method, two evaluations each", low=2, high=100_000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(
+            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+        )
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        self.scaling = Scaling(space)
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         self.path = LinearVE(SIGMA_MAX)
         self.sigma_data = 0.5 if space.discrete or space.bounds else 1.0  # of images in [-1, 1], as in the paper
-        self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
+        self.network = self.denoiser()
         self.sampler = SamplerConfig(solver="heun", sampling_steps=config.sampling_steps, spacing="karras")
         self.likelihood_method = flow_density.method(self)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """lambda(sigma) ||D - x_0||² / D with lambda = 1 / c_out²: ||F - what it should say||² (equation 8)."""
-        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
+        x_0, given = self.scaling(x), self.partly_hidden(y)
         sigma = (P_MEAN + P_STD * torch.randn(len(x), device=x.device)).exp().to(x_0)
-        denoised = self.denoised(x_0 + over(sigma, x_0) * torch.randn_like(x_0), sigma, y)
+        denoised = self.denoised(x_0 + over(sigma, x_0) * torch.randn_like(x_0), sigma, given)
         weight = (sigma.square() + self.sigma_data**2) / (sigma * self.sigma_data).square()
         return weight * (denoised - x_0).square().flatten(1).mean(1)
 
-    def denoised(self, x: Tensor, sigma: Tensor, y: Labels | None = None) -> Tensor:
+    def denoised(self, x: Tensor, sigma: Tensor, y: Conditions | PartlyHidden | None = None) -> Tensor:
         """D(x; sigma), sigma (B,) (equation 7)."""
         level, data = over(sigma, x), self.sigma_data
         total = (level.square() + data**2).sqrt()
         c_skip, c_out, c_in = (data / total).square(), level * data / total, 1 / total
         return c_skip * x + c_out * self.network(c_in * x, sigma.log() / 4, y)
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
         return prediction("x_0", self.path, self.denoised(x_t, self.path.sigma(t), y), x_t, t)
-
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
-        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return diffusion.sample(self, n, y, seed=seed)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return diffusion.trajectory(self, n, y, seed=seed)

@@ -18,29 +18,25 @@ not of a bound squared, which changes no direction within a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dgm.distributions import discrete_decoder
-from dgm.distributions.scaling import Scaling
-from dgm.networks.denoiser import Denoiser
-from dgm.networks.embeddings import check_labels, hidden_labels
+from dgm.models.gaussian_denoiser import GaussianDenoiser
 from dgm.processes.gaussian import GaussianPath, over
 from dgm.processes.parameterisation import Prediction, prediction
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import diffusion, flow_density
+from dgm.protocols import Batch, Conditions, PartlyHidden, PerExample
+from dgm.samplers import flow_density
 from dgm.samplers.diffusion import SamplerConfig
-from dgm.seeds import Seed, stratified
+from dgm.seeds import stratified
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class VDM(nn.Module):
+class VDM(GaussianDenoiser):
     """Predicts the noise in z_t, and learns how fast it comes.
 
     Example:
@@ -49,45 +45,37 @@ class VDM(nn.Module):
         torch.Size([3])
     """
 
-    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
     likelihood_method = "variational bound, one time drawn"
     loss_unit = "nats a dimension"
     t_min = 0.0
+    path: LearntVP
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(50, "steps of the sampler", low=1, high=100_000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        condition_dropout: float = setting(0.0, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(
+            0.0, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+        )
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        self.scaling = Scaling(space)
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         self.path = LearntVP(first_noise(space))
         self.frequencies = frequencies(space)
-        self.network = Denoiser(
-            space.shape,
-            inputs=space.shape[0] * (1 + 2 * len(self.frequencies)),
-            width=config.width,
-            classes=config.classes,
-        )
+        self.network = self.denoiser(inputs=space.shape[0] * (1 + 2 * len(self.frequencies)))
         self.sampler = SamplerConfig(solver="ancestral", sampling_steps=config.sampling_steps)
         self.estimate_method = flow_density.method(self)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """The negative bound, in nats a dimension."""
-        y = hidden_labels(check_labels(y, self.config.classes), self.config.classes, self.config.condition_dropout)
-        prior, reconstruction, diffused = self.terms(x, y)
+        prior, reconstruction, diffused = self.terms(x, self.partly_hidden(y))
         return (prior + reconstruction + diffused) / self.space.dim
 
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
-        prior, reconstruction, diffused = self.terms(x, check_labels(y, self.config.classes))
+    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        prior, reconstruction, diffused = self.terms(x, self.checked(y))
         return self.scaling.ladj - prior - reconstruction - diffused
 
-    def terms(self, x: Batch, y: Labels | None) -> tuple[PerExample, PerExample, PerExample]:
+    def terms(self, x: Batch, y: Conditions | PartlyHidden | None) -> tuple[PerExample, PerExample, PerExample]:
         """Prior, reconstruction and diffusion: draws of the bound's three parts, in nats (equation 11)."""
         x_0 = self.scaling(x)
         return self.prior(x_0), self.reconstruction(x, x_0), self.diffusion(x_0, y)
@@ -107,7 +95,7 @@ class VDM(nn.Module):
             nats = torch.distributions.Normal(z_0 / alpha, sigma / alpha, validate_args=False).log_prob(x_0)
         return -nats.flatten(1).sum(1)
 
-    def diffusion(self, x_0: Tensor, y: Labels | None) -> PerExample:
+    def diffusion(self, x_0: Tensor, y: Conditions | PartlyHidden | None) -> PerExample:
         """gamma'(t) ||eps - eps_hat||² / 2 at one t, drawn so that a batch spreads evenly (equation 17)."""
         t, eps = stratified(len(x_0), x_0.device).to(x_0), torch.randn_like(x_0)
         between = self.path.between(t)
@@ -122,24 +110,14 @@ class VDM(nn.Module):
                 part.register_hook((2 * nats / nats.mean()).detach().mul)
         return nats
 
-    def noise(self, z_t: Tensor, gamma: Tensor, y: Labels | None) -> Tensor:
+    def noise(self, z_t: Tensor, gamma: Tensor, y: Conditions | PartlyHidden | None) -> Tensor:
         """eps_hat, from z_t with its Fourier features and the noise level, (B,), on a scale from 0 to 1."""
         waves = [f(math.pi * 2**n * z_t) for n in self.frequencies for f in (torch.sin, torch.cos)]
         low, high = self.path.ends.detach()
         return self.network(torch.cat([z_t, *waves], 1), (gamma - low) / (high - low), y)
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
         return prediction("eps", self.path, self.noise(x_t, self.path.gamma(t), y), x_t, t)
-
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
-        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return diffusion.sample(self, n, y, seed=seed)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return diffusion.trajectory(self, n, y, seed=seed)
 
 
 class LearntVP(nn.Module, GaussianPath):

@@ -34,12 +34,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dgm.modes import evaluated
-from dgm.networks.denoiser import Condition
-from dgm.networks.embeddings import check_labels, sampled_labels
+from dgm.networks.conditioning import TimedConditioning
+from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.transformer import Transformer
 from dgm.networks.unet import UNet
 from dgm.processes.masking import Cosine, Linear, MaskingSchedule, mask_positions
-from dgm.protocols import Batch, Labels, PerExample, State
+from dgm.protocols import Batch, Conditions, PerExample, State
 from dgm.samplers.unmasking import guessed, revealed_at, unmask
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
@@ -58,6 +58,7 @@ class MaskedDiffusion(nn.Module):
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "tokens"}
+    conditions: ClassVar[frozenset[str]] = EVERY_KIND
     defaults: ClassVar[dict[str, Any]] = {
         "lr": 2e-3,
         "warmup": 50,
@@ -74,23 +75,23 @@ class MaskedDiffusion(nn.Module):
         layers: int = setting(4, "layers of the transformer; images have none", low=1, high=1000)
         schedule: Literal["linear", "cosine"] = setting("linear", "how fast the sampler reveals")
         sampling_steps: int = setting(64, "steps of the sampler; as many as values: one at a time", low=1, high=100_000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
-    def __init__(self, space: Space, config: Config) -> None:
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__()
-        self.space, self.config = space, config
+        self.space, self.config, self.condition = space, config, condition
+        self.marginal = None if condition is None else Marginal(condition)
         self.mask = space.values or 0  # the symbol after the last value
         self.schedule = SCHEDULES[config.schedule]()
         network = ImageNetwork if len(space.shape) == 3 else SequenceNetwork
-        self.network: nn.Module = network(space, config)
+        self.network: nn.Module = network(space, config, condition)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """-elbo / D."""
         return -self.elbo(x, y) / self.space.dim
 
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """One draw of k, spread evenly over the batch, and of the k positions masked."""
-        x, y = x.flatten(1).long(), check_labels(y, self.config.classes)
+        x, y = x.flatten(1).long(), check_condition(y, self.condition)
         dim = self.space.dim
         u = (torch.rand((), device=x.device) + torch.arange(len(x), device=x.device) / len(x)) % 1
         k = 1 + (u * dim).long().clamp_max(dim - 1)
@@ -100,22 +101,22 @@ class MaskedDiffusion(nn.Module):
         return dim / k * (nats * masked).sum(1)
 
     @evaluated
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         *_, (z, _) = self.states(n, y, seed)
         return self.values(z)
 
     @evaluated
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         """Masked positions show the value that is thought likeliest."""
         for step, (z, logits) in enumerate(self.states(n, y, seed), 1):
             yield State(self.values(guessed(z, logits, self.mask)), step, self.steps)
 
     @torch.no_grad()
-    def states(self, n: int, y: Labels | None, seed: Seed) -> Iterator[tuple[Tensor, Tensor]]:
+    def states(self, n: int, y: Conditions | None, seed: Seed) -> Iterator[tuple[Tensor, Tensor]]:
         """Those of `unmask`: symbols (n, D) and logits (n, D, K)."""
         device = next(self.parameters()).device
         draw = streams(n, seed, device)
-        y = sampled_labels(y, self, draw)
+        y = sampled_condition(y, self, draw)
         when, which = draw.uniform((2, self.space.dim)).unbind(1)
         step = revealed_at(when, self.schedule, self.steps)
         z = torch.full((n, self.space.dim), self.mask, device=device)
@@ -133,34 +134,42 @@ class MaskedDiffusion(nn.Module):
 class SequenceNetwork(nn.Module):
     """A transformer over the flattened positions."""
 
-    def __init__(self, space: Space, config: MaskedDiffusion.Config) -> None:
+    def __init__(self, space: Space, config: MaskedDiffusion.Config, condition: Space | None) -> None:
         super().__init__()
         self.mask, width = space.values or 0, 4 * config.width
-        self.condition = Condition(width, config.classes)
+        self.conditioning = TimedConditioning(width, condition)
         self.body = Transformer(space.dim, self.mask + 1, self.mask, width=width, layers=config.layers, heads=4)
 
-    def forward(self, z: Tensor, y: Labels | None) -> Tensor:
+    def forward(self, z: Tensor, y: Conditions | None) -> Tensor:
         """(B, D) symbols to logits (B, D, K)."""
-        return self.body(z, self.condition((z == self.mask).float().mean(1), y))
+        vector, sequence, _ = self.conditioning((z == self.mask).float().mean(1), y)
+        return self.body(z, vector, sequence)
 
 
 class ImageNetwork(nn.Module):
     """A U-Net over the image of embedded symbols."""
 
-    def __init__(self, space: Space, config: MaskedDiffusion.Config) -> None:
+    def __init__(self, space: Space, config: MaskedDiffusion.Config, condition: Space | None) -> None:
         super().__init__()
-        self.shape, self.mask, conditioning = space.shape, space.values or 0, 4 * config.width
+        self.shape, self.mask = space.shape, space.values or 0
         channels, height, width = space.shape
         embedded = config.width // 2
-        self.condition = Condition(conditioning, config.classes)
+        self.conditioning = TimedConditioning(4 * config.width, condition, size=(height, width))
         self.embedding = nn.Embedding(self.mask + 1, embedded)
         self.body = UNet(
-            (height, width), channels * embedded, channels * self.mask, width=config.width, condition=conditioning
+            (height, width),
+            channels * embedded + self.conditioning.channels,
+            channels * self.mask,
+            width=config.width,
+            condition=4 * config.width,
+            context=4 * config.width if self.conditioning.has_sequence else 0,
         )
 
-    def forward(self, z: Tensor, y: Labels | None) -> Tensor:
+    def forward(self, z: Tensor, y: Conditions | None) -> Tensor:
         """(B, D) symbols to logits (B, D, K)."""
-        condition = self.condition((z == self.mask).float().mean(1), y)
+        vector, sequence, maps = self.conditioning((z == self.mask).float().mean(1), y)
         pixels = self.embedding(z.unflatten(1, self.shape)).movedim(-1, 2).flatten(1, 2)
-        logits = self.body(pixels, condition).unflatten(1, (self.shape[0], self.mask))
+        if maps is not None:
+            pixels = torch.cat([pixels, maps], 1)
+        logits = self.body(pixels, vector, sequence).unflatten(1, (self.shape[0], self.mask))
         return logits.movedim(2, -1).reshape(len(z), math.prod(self.shape), self.mask)

@@ -14,7 +14,7 @@ from torch.nn.functional import silu
 from dgm.distributions.scaling import Scaling
 from dgm.networks.conv import sizes
 from dgm.networks.mlp import mlp
-from dgm.protocols import Batch, Labels, PerExample, State
+from dgm.protocols import Batch, Conditions, PerExample, State
 from dgm.samplers.langevin import langevin
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
@@ -91,15 +91,15 @@ class EBM(nn.Module):
         """T of the chains; 1 for those without noise, which descend to a minimum and sample no density."""
         return self.config.noise**2 / self.config.step_size or 1.0
 
-    def energy(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """f / T, in nats up to a constant."""
         return self.network(self.scaling(x))[:, 0] / self.temperature
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """The difference of f, between data and chains that go on from the buffer."""
         return self.loss_and_outputs(x, y)[0]
 
-    def loss_and_outputs(self, x: Batch, y: Labels | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
+    def loss_and_outputs(self, x: Batch, y: Conditions | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
         """The loss, and the rows of the buffer that the chains went on from, with the chains' ends."""
         z = self.scaling(x)
         z = z + self.config.data_noise * torch.randn_like(z)
@@ -132,7 +132,7 @@ class EBM(nn.Module):
         temperature = self.config.noise**2 / eta
         yield from langevin(self.score, z, steps=steps, step_size=eta, noise=noise, temperature=temperature)
 
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         """A chain from uniform noise."""
         noise = streams(n, seed, self.replay.device)
         start = noise.uniform(self.space.shape) * 2 - 1
@@ -140,7 +140,7 @@ class EBM(nn.Module):
         for k, z in enumerate(self.chain(start, steps, lambda: noise.normal(self.space.shape)), 1):
             yield State(self.scaling.inverse(z), k, steps)
 
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         for state in self.trajectory(n, y, seed=seed):
             x = state.x
         return x

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from dgm.modes import evaluated
+from dgm.networks.conditioning import ConditionFeatures
+from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.conv import ConvNet
-from dgm.networks.embeddings import check_labels, sampled_labels
 from dgm.networks.mlp import mlp
-from dgm.protocols import Batch, Labels, PerExample
+from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
@@ -35,7 +35,7 @@ class RealNVP(nn.Module):
 
     Source: Density estimation using Real NVP (Dinh et al., 2016), arXiv:1605.08803, equations 4-9, section 3.4 and, for
     bounded x, the logit of section 4.1. Differs from it: one squeeze and nothing factored out between scales; no batch
-    normalisation; s is bounded by 2 tanh; networks see their labels.
+    normalisation; s is bounded by 2 tanh; networks see a condition.
 
     Args:
         space: Continuous, of shape (D,) or (C, H, W). Discrete data is dequantised by `dgm.create`.
@@ -52,15 +52,17 @@ class RealNVP(nn.Module):
         hidden: int = setting(32, "width, or channels, of the networks in the couplings", low=1)
         blocks: int = setting(1, "residual blocks, or hidden layers, of each network", low=1, high=1000)
         dropout: float = setting(0.0, "share of hidden units left out in training", low=0.0, high=0.95)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     spaces: ClassVar[set[str]] = {"continuous"}
+    conditions: ClassVar[frozenset[str]] = EVERY_KIND
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "ema": 0.999, "clip": 50.0, "warmup": 100, "weight_decay": 0.01}
     likelihood_method = "change of variables"
 
-    def __init__(self, space: Space, config: Config) -> None:
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__()
-        self.space, self.config = space, config
+        self.space, self.config, self.condition = space, config, condition
+        self.marginal = None if condition is None else Marginal(condition)
+        self.features = ConditionFeatures(condition)
         c, h, w = space.shape if len(space.shape) == 3 else (0, 1, 1)
         squeezes = h % 2 == w % 2 == 0
         before = config.layers // 2 if squeezes else config.layers
@@ -77,7 +79,7 @@ class RealNVP(nn.Module):
 
     def coupling(self, shape: tuple[int, ...], k: int, *, channels: bool = False) -> AffineCoupling:
         image = len(shape) == 3
-        sizes = [shape[0] + self.config.classes, self.config.hidden, 2 * shape[0]]
+        sizes = [shape[0] + self.features.width, self.config.hidden, 2 * shape[0]]
         network: nn.Module = (
             ConvNet(*sizes, blocks=self.config.blocks, dropout=self.config.dropout)
             if image
@@ -88,18 +90,18 @@ class RealNVP(nn.Module):
         mask = (torch.arange(shape[0]) < shape[0] // 2).view(-1, 1, 1) if channels else checkerboard(shape)
         return AffineCoupling(mask ^ bool(k % 2), network)
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
         z, ladj = self.encode_and_ladj(x, y)
         normal = -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(1)
         return normal + ladj
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return -self.log_prob(x, y)
 
     @evaluated
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(n, seed, next(self.parameters()).device)
-        y = sampled_labels(y, self, noise)
+        y = sampled_condition(y, self, noise)
         with torch.no_grad():
             return self.decode(noise.normal(self.space.shape), y)
 
@@ -107,17 +109,19 @@ class RealNVP(nn.Module):
     def latent_space(self) -> Space:
         return Space.continuous(self.space.shape)
 
-    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """z = f(x), of x's own shape."""
         return self.encode_and_ladj(x, y)[0]
 
-    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
+    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
         """x = f^-1(z)."""
-        return self.transform.inverse(z, self.planes(check_labels(y, self.config.classes)))[0]
+        return self.transform.inverse(z, self.numbers(y))[0]
 
-    def encode_and_ladj(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, Tensor]:
+    def encode_and_ladj(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
         """f(x) and log |det df/dx|, (B,)."""
-        return self.transform(x, self.planes(check_labels(y, self.config.classes)))
+        return self.transform(x, self.numbers(y))
 
-    def planes(self, y: Labels | None) -> Tensor | None:
-        return None if y is None else one_hot(y, self.config.classes).to(next(self.parameters()))
+    def numbers(self, y: Conditions | None) -> Tensor | None:
+        """The condition as numbers (B, K)."""
+        y = check_condition(y, self.condition)
+        return None if y is None else self.features(y, next(self.parameters()))

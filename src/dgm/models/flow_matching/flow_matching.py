@@ -15,29 +15,26 @@ sigma_min = 0, appendix C; the variance-preserving path, equations 18 and 19. It
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dgm.distributions.scaling import Scaling
-from dgm.networks.denoiser import Denoiser
-from dgm.networks.embeddings import check_labels, hidden_labels
+from dgm.models.gaussian_denoiser import GaussianDenoiser
 from dgm.processes.gaussian import GaussianPath, LinearVP, Straight
 from dgm.processes.parameterisation import Prediction, prediction, quantity
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import diffusion, flow_density
+from dgm.protocols import Batch, Conditions, PartlyHidden, PerExample
+from dgm.samplers import flow_density
 from dgm.samplers.diffusion import SamplerConfig
-from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
 PATHS: dict[str, Callable[[], GaussianPath]] = {"straight": Straight, "variance_preserving": LinearVP}
 
 
-class FlowMatching(nn.Module):
+class FlowMatching(GaussianDenoiser):
     """Predicts the velocity of x_t.
 
     Example:
@@ -46,50 +43,35 @@ class FlowMatching(nn.Module):
         torch.Size([3])
     """
 
-    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
-
     @dataclass(frozen=True, kw_only=True)
     class Config:
         path: Literal["straight", "variance_preserving"] = setting("straight", "from data to noise")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         solver: Literal["euler", "heun"] = setting("heun", "of the ODE, for samples")
         sampling_steps: int = setting(30, "steps of the solver, for samples", low=1, high=100_000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(
+            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+        )
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        self.scaling = Scaling(space)
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         self.path = PATHS[config.path]()
         self.t_min = 0.0 if config.path == "straight" else 1e-3  # where the other's velocity has no bound
-        self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
+        self.network = self.denoiser()
         self.sampler = SamplerConfig(solver=config.solver, sampling_steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """||v(x_t, t) - d x_t / dt||² / D, t uniform (equation 23)."""
-        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
+        x_0, given = self.scaling(x), self.partly_hidden(y)
         eps = torch.randn_like(x_0)
-        return self.loss_of_pairs(x_0, eps, y)
+        return self.loss_of_pairs(x_0, eps, given)
 
-    def loss_of_pairs(self, x_0: Tensor, eps: Tensor, y: Labels | None = None) -> PerExample:
+    def loss_of_pairs(self, x_0: Tensor, eps: Tensor, y: Conditions | PartlyHidden | None = None) -> PerExample:
         """The loss of given pairs of scaled data and noise."""
         t = self.t_min + (1 - self.t_min) * torch.rand(len(x_0), device=x_0.device).to(x_0)
         x_t, velocity = self.path.corrupt(x_0, eps, t), quantity("velocity", self.path, x_0, eps, t)
         return (self.network(x_t, t, y) - velocity).square().flatten(1).mean(1)
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
         return prediction("velocity", self.path, self.network(x_t, t, y), x_t, t)
-
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
-        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return diffusion.sample(self, n, y, seed=seed)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return diffusion.trajectory(self, n, y, seed=seed)

@@ -22,19 +22,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dgm.distributions.scaling import Scaling
+from dgm.models.gaussian_denoiser import GaussianDenoiser
 from dgm.modes import evaluated
-from dgm.networks.denoiser import Denoiser
-from dgm.networks.embeddings import check_labels, hidden_labels, sampled_labels
+from dgm.networks.conditions import sampled_condition
 from dgm.processes.gaussian import Straight, over
 from dgm.processes.parameterisation import Prediction, prediction
-from dgm.protocols import Batch, Labels, PerExample, State
+from dgm.protocols import Batch, Conditions, PartlyHidden, PerExample, State
 from dgm.samplers import flow_density
 from dgm.samplers.diffusion import SamplerConfig
 from dgm.seeds import Seed, streams
@@ -45,7 +43,7 @@ SMALLEST = 1e-3  # c of the loss
 TIME_SCALE = 0.01  # factor of the times for the network, whose sinusoidal embedding is made for steps of 1/1000
 
 
-class MeanFlow(nn.Module):
+class MeanFlow(GaussianDenoiser):
     """Predicts the average velocity. ``sampler`` integrates u(z, t, t), the instantaneous velocity.
 
     Example:
@@ -54,34 +52,29 @@ class MeanFlow(nn.Module):
         torch.Size([3])
     """
 
-    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
-
     @dataclass(frozen=True, kw_only=True)
     class Config:
         apart: float = setting(0.25, "share of examples whose two times differ", low=0.0, high=1.0)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(1, "steps of a sample", low=1, high=100_000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(
+            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+        )
 
     path, t_min = Straight(), 0.0
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        self.scaling = Scaling(space)
-        self.network = Denoiser(space.shape, width=config.width, classes=config.classes, times=2)
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
+        self.network = self.denoiser(times=2)
         self.sampler = SamplerConfig(solver="heun", sampling_steps=30)
         self.likelihood_method = flow_density.method(self)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """2 (||u - (v - (t - r) du/dt)||² + c)^(1/2) (equations 9-11 and 22)."""
-        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
+        x_0, given = self.scaling(x), self.partly_hidden(y)
         r, t = self.times(x_0)
         eps = torch.randn_like(x_0)
-        error = self.error(self.path.corrupt(x_0, eps, t), r, t, eps - x_0, y)
+        error = self.error(self.path.corrupt(x_0, eps, t), r, t, eps - x_0, given)
         return 2 * (error.square().flatten(1).sum(1) + SMALLEST).sqrt()
 
     def times(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +83,7 @@ class MeanFlow(nn.Module):
         r, t = both.amin(1), both.amax(1)
         return torch.where(torch.rand(len(x), device=x.device) < self.config.apart, r, t), t
 
-    def error(self, z_t: Tensor, r: Tensor, t: Tensor, v: Tensor, y: Labels | None = None) -> Tensor:
+    def error(self, z_t: Tensor, r: Tensor, t: Tensor, v: Tensor, y: Conditions | PartlyHidden | None = None) -> Tensor:
         """How far u is from what v and its own derivative say, which take no gradient; zero of the answer."""
 
         def u_of(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
@@ -101,29 +94,25 @@ class MeanFlow(nn.Module):
             u, derivative, *_ = torch.func.jvp(u_of, (z_t, r, t), (v, torch.zeros_like(r), torch.ones_like(t)))
         return u - (v - over(t - r, v) * derivative).detach()
 
-    def average_velocity(self, z_t: Tensor, r: Tensor, t: Tensor, y: Labels | None = None) -> Tensor:
+    def average_velocity(self, z_t: Tensor, r: Tensor, t: Tensor, y: Conditions | PartlyHidden | None = None) -> Tensor:
         """u(z_t, r, t) with times (B,)."""
         return self.network(z_t, TIME_SCALE * torch.stack([t, t - r], dim=1), y)
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
         return prediction("velocity", self.path, self.average_velocity(x_t, t, t, y), x_t, t)
 
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
-        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
-
     @evaluated
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         *_, last = self.trajectory(n, y, seed=seed)
         return last.x
 
     @evaluated
     @torch.no_grad()
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
+    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         """From noise in equal strides of time, each along the average velocity (equation 12)."""
         loc, steps = self.scaling.loc, self.config.sampling_steps
         draw = streams(n, seed, loc.device)
-        y = sampled_labels(y, self, draw)
+        y = sampled_condition(y, self, draw)
         z = draw.normal(self.space.shape).to(loc)
         times = torch.linspace(1, 0, steps + 1).to(loc)
         for step, (t, r) in enumerate(pairwise(times), 1):

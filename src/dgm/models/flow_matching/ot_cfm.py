@@ -17,21 +17,18 @@ within their label, without which the noise would tell of the label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm.models.flow_matching.flow_matching import FlowMatching
-from dgm.networks.embeddings import check_labels, hidden_labels
+from dgm.models.gaussian_denoiser import GaussianDenoiser
 from dgm.processes.parameterisation import Prediction
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import diffusion, flow_density
+from dgm.protocols import Batch, Conditions, PartlyHidden, PerExample
+from dgm.samplers import flow_density
 from dgm.samplers.diffusion import SamplerConfig
-from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -39,7 +36,7 @@ from dgm.space import Space
 ENTROPIC, ITERATIONS = (0.2, 0.05), 8
 
 
-class OTCFM(nn.Module):
+class OTCFM(GaussianDenoiser):
     """Predicts the velocity of x_t between paired ends.
 
     Example:
@@ -48,44 +45,32 @@ class OTCFM(nn.Module):
         torch.Size([3])
     """
 
-    spaces: ClassVar[set[str]] = FlowMatching.spaces
-    defaults: ClassVar[dict[str, Any]] = FlowMatching.defaults
-
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(15, "steps of Heun's method, for samples", low=1, high=100_000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(
+            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+        )
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        self.matching = FlowMatching(space, FlowMatching.Config(width=config.width, classes=config.classes))
-        self.scaling, self.path, self.t_min = self.matching.scaling, self.matching.path, self.matching.t_min
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
+        chosen = FlowMatching.Config(width=config.width, condition_dropout=config.condition_dropout)
+        self.matching = FlowMatching(space, chosen, condition)
+        self.matching.marginal = None  # conditions are drawn by the outer model
+        self.path, self.t_min = self.matching.path, self.matching.t_min
         self.sampler = SamplerConfig(solver="heun", sampling_steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """||v(x_t, t) - (eps - x_0)||² / D between the pairs."""
-        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
+        x_0, y = self.scaling(x), self.checked(y)
         eps = torch.randn_like(x_0)
         eps = eps[pairs(x_0, eps) if y is None else pairs_within(x_0, eps, y)]
-        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
-        return self.matching.loss_of_pairs(x_0, eps, y)
+        return self.matching.loss_of_pairs(x_0, eps, self.partly_hidden(y))
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
         return self.matching.predict(x_t, t, y)
-
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
-        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return diffusion.sample(self, n, y, seed=seed)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return diffusion.trajectory(self, n, y, seed=seed)
 
 
 @torch.no_grad()
@@ -118,10 +103,11 @@ def pairs(x: Tensor, z: Tensor) -> Tensor:
     return torch.from_numpy(columns).to(x.device)
 
 
-def pairs_within(x: Tensor, z: Tensor, y: Labels) -> Tensor:
-    """As `pairs`, within the examples of each label."""
-    chosen = torch.empty_like(y, dtype=torch.int64)
-    for label in y.unique():
-        (rows,) = (y == label).nonzero(as_tuple=True)
+def pairs_within(x: Tensor, z: Tensor, y: Conditions) -> Tensor:
+    """As `pairs`, within the examples of each condition: where no two are alike, each example keeps its noise."""
+    _, group = y.flatten(1).unique(dim=0, return_inverse=True) if y.ndim > 1 else y.unique(return_inverse=True)
+    chosen = torch.empty_like(group)
+    for number in group.unique():
+        (rows,) = (group == number).nonzero(as_tuple=True)
         chosen[rows] = rows[pairs(x[rows], z[rows])]
     return chosen

@@ -19,18 +19,17 @@ made as they are needed, each for 4 of a batch, where the paper makes a data set
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm.models.flow_matching.flow_matching import FlowMatching
-from dgm.networks.embeddings import check_labels, hidden_labels
+from dgm.models.gaussian_denoiser import GaussianDenoiser
 from dgm.processes.parameterisation import Prediction
-from dgm.protocols import Batch, Labels, Model, PerExample, State
-from dgm.samplers import diffusion, flow_density
+from dgm.protocols import Batch, Conditions, Model, PartlyHidden, PerExample
+from dgm.samplers import flow_density
 from dgm.samplers.diffusion import SamplerConfig, denoiser
 from dgm.samplers.ode import integrate
 from dgm.samplers.probability_flow import velocity
@@ -43,7 +42,7 @@ USES = 4  # of a pair, each at a time of its own
 DECAY = 0.995  # of the teacher's average
 
 
-class RectifiedFlow(nn.Module):
+class RectifiedFlow(GaussianDenoiser):
     """Predicts the velocity of x_t; its teacher and the step that training is at are kept with its weights.
 
     Example:
@@ -53,39 +52,34 @@ class RectifiedFlow(nn.Module):
     """
 
     step: Tensor
-    spaces: ClassVar[set[str]] = FlowMatching.spaces
-    defaults: ClassVar[dict[str, Any]] = FlowMatching.defaults
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         reflow_after: int = setting(1000, "steps of training before its own pairs take the data's place", low=1)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(4, "steps of Euler's method, for samples", low=1, high=100_000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
-
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        chosen = FlowMatching.Config(
-            width=config.width, classes=config.classes, condition_dropout=config.condition_dropout
+        condition_dropout: float = setting(
+            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
         )
-        self.matching = FlowMatching(space, chosen)
+
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
+        chosen = FlowMatching.Config(width=config.width, condition_dropout=config.condition_dropout)
+        self.matching = FlowMatching(space, chosen, condition)
+        self.matching.marginal = None  # conditions are drawn by the outer model
         self.teacher = copy.deepcopy(self.matching.network).requires_grad_(False)
         self.register_buffer("step", torch.tensor(0))
-        self.scaling, self.path, self.t_min = self.matching.scaling, self.matching.path, self.matching.t_min
+        self.path, self.t_min = self.matching.path, self.matching.t_min
         self.sampler = SamplerConfig(solver="euler", sampling_steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """||v(x_t, t) - (eps - x_0)||² / D, where x_0 is data at first, and then the teacher's of that eps."""
         if self.step < self.config.reflow_after:
             return self.matching.loss(x, y)
-        y = check_labels(y, self.config.classes)
+        y = self.checked(y)
         x_0, eps, y = self.pairs(torch.randn_like(self.scaling(x)), y)
-        return self.matching.loss_of_pairs(
-            x_0, eps, hidden_labels(y, self.config.classes, self.config.condition_dropout)
-        )
+        return self.matching.loss_of_pairs(x_0, eps, self.partly_hidden(y))
 
     def _apply(self, *arguments: Any, **options: Any) -> RectifiedFlow:
         """Moves all but the step, which the processor reads: elsewhere each look at it would wait for the device."""
@@ -105,7 +99,7 @@ class RectifiedFlow(nn.Module):
             torch._foreach_lerp_(list(self.teacher.parameters()), learnt, 1 - decay)
 
     @torch.no_grad()
-    def pairs(self, eps: Tensor, y: Labels | None) -> tuple[Tensor, Tensor, Labels | None]:
+    def pairs(self, eps: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor, Conditions | None]:
         """As many as eps, of a quarter of it and what the teacher makes of that; with their labels."""
         n, made = len(eps), -(-len(eps) // USES)
         eps, y = eps[:made], None if y is None else y[:made]
@@ -118,22 +112,12 @@ class RectifiedFlow(nn.Module):
         row = torch.arange(n, device=eps.device) % made
         return x_0[row], eps[row], None if y is None else y[row]
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
         return self.matching.predict(x_t, t, y)
-
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
-        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return diffusion.sample(self, n, y, seed=seed)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return diffusion.trajectory(self, n, y, seed=seed)
 
 
 @torch.no_grad()
-def straightness(model: Model, n: int = 1000, y: Labels | None = None, *, seed: Seed = 0, steps: int = 50) -> float:
+def straightness(model: Model, n: int = 1000, y: Conditions | None = None, *, seed: Seed = 0, steps: int = 50) -> float:
     r"""How far a model's paths are from straight lines at constant speed, 0 where they are, for each dimension.
 
     .. math:: S = \int_0^1 E \| (Z_1 - Z_0) - \dot Z_t \|^2 dt \,/\, D

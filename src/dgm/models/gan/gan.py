@@ -2,23 +2,25 @@ r"""Generative adversarial network with the non-saturating loss."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot, softplus
+from torch.nn.functional import softplus
 
 from dgm.distributions.scaling import Scaling
 from dgm.modes import evaluated
+from dgm.networks.conditioning import ConditionFeatures
+from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.conv import Downward, Upward
-from dgm.networks.embeddings import check_labels, sampled_labels
 from dgm.networks.mlp import mlp
-from dgm.protocols import Batch, Labels, PerExample, Regulariser
+from dgm.protocols import Batch, Conditions, PerExample, Regulariser
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
+from dgm.transforms.coupling import beside
 
 
 class GAN(nn.Module):
@@ -34,8 +36,8 @@ class GAN(nn.Module):
     Source: Generative Adversarial Nets (Goodfellow et al., 2014), arXiv:1406.2661, equation 1 and, for L_G, the end of
     section 3; DCGAN (Radford et al., 2015), arXiv:1511.06434, for the optimiser; for the R1 penalty, which is off by
     default, Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018), arXiv:1801.04406,
-    equation 9. Differs from them: spectral normalisation in the discriminator; labels are concatenated to z and, as
-    planes, to x.
+    equation 9. Differs from them: spectral normalisation in the discriminator; the condition is concatenated to z
+    and, as planes, to x.
 
     Args:
         space: Any but tokens.
@@ -54,10 +56,10 @@ class GAN(nn.Module):
         )
         r1: float = setting(0.0, "gamma of the R1 penalty on real data; 0 has none", low=0.0)
         r1_every: int = setting(16, "steps between two R1 penalties, each multiplied by as many", low=1)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    conditions: ClassVar[frozenset[str]] = EVERY_KIND
     defaults: ClassVar[dict[str, Any]] = {
         "batch": 64,
         "lr": 4e-4,
@@ -67,22 +69,29 @@ class GAN(nn.Module):
         "select": "last",
     }
 
-    def __init__(self, space: Space, config: Config) -> None:
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__()
-        self.space, self.config = space, config
+        self.space, self.config, self.condition = space, config, condition
+        self.marginal = None if condition is None else Marginal(condition)
         self.scaling = Scaling(space)
-        inputs, image = config.latent + config.classes, len(space.shape) == 3
-        wide = [4 * config.width] * 3
-        if image:
-            self.generator: nn.Module = Upward(inputs, config.width, space.shape)
-            self.discriminator: nn.Module = Downward(space.shape[0] + config.classes, config.width, space.shape)
-        else:
-            self.generator = nn.Sequential(mlp([inputs, *wide, space.dim]), nn.Unflatten(1, space.shape))
-            self.discriminator = nn.Sequential(mlp([space.dim + config.classes, *wide, 1]), nn.Flatten(0))
+        image, wide = len(space.shape) == 3, [4 * config.width] * 3
+
+        def generator(inputs: int) -> nn.Module:
+            if image:
+                return Upward(inputs, config.width, space.shape)
+            return nn.Sequential(mlp([inputs, *wide, space.dim]), nn.Unflatten(1, space.shape))
+
+        def discriminator(inputs: int) -> nn.Module:
+            if image:
+                return Downward(inputs, config.width, space.shape)
+            return nn.Sequential(mlp([inputs, *wide, 1]), nn.Flatten(0))
+
+        self.generator = Player(generator, config.latent, condition)
+        self.discriminator = Player(discriminator, space.shape[0] if image else space.dim, condition)
         self.image = image
 
-    def losses(self, x: Batch, y: Labels | None = None) -> Iterator[tuple[str, PerExample]]:
-        y = check_labels(y, self.config.classes)
+    def losses(self, x: Batch, y: Conditions | None = None) -> Iterator[tuple[str, PerExample]]:
+        y = check_condition(y, self.condition)
         fake = self.generated(torch.randn(len(x), self.config.latent, device=x.device), y)
         real = self.judged(self.lifted(x), y)
         yield "discriminator", softplus(-real) + softplus(self.judged(fake.detach(), y))
@@ -93,32 +102,29 @@ class GAN(nn.Module):
             return ()
         return (Regulariser("discriminator", self.config.r1_every, self.r1_penalty),)
 
-    def r1_penalty(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def r1_penalty(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """gamma / 2 |dD/dx|^2 at real x, D the logit."""
         with torch.enable_grad():
             z = self.lifted(x).requires_grad_()
-            logits = self.judged(z, check_labels(y, self.config.classes))
+            logits = self.judged(z, check_condition(y, self.condition))
             (gradient,) = torch.autograd.grad(logits.sum(), z, create_graph=True)
         return 0.5 * self.config.r1 * gradient.square().flatten(1).sum(1)
 
     @evaluated
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(n, seed, next(self.parameters()).device)
-        y = sampled_labels(y, self, noise)
+        y = sampled_condition(y, self, noise)
         with torch.no_grad():
             return self.scaling.inverse(self.generated(noise.normal((self.config.latent,)), y))
 
-    def generated(self, z: Tensor, y: Labels | None) -> Tensor:
+    def generated(self, z: Tensor, y: Conditions | None) -> Tensor:
         """Scaled examples from z (B, latent)."""
-        x = self.generator(z if y is None else torch.cat([z, one_hot(y, self.config.classes).to(z)], 1))
+        x = self.generator(z, y)
         return x if self.space.kind == "continuous" and self.space.bounds is None else x.tanh()
 
-    def judged(self, x: Tensor, y: Labels | None) -> Tensor:
+    def judged(self, x: Tensor, y: Conditions | None) -> Tensor:
         """The discriminator's logit of scaled examples."""
-        if y is not None:
-            label = one_hot(y, self.config.classes).to(x)
-            x = torch.cat([x, label.view(*label.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])], 1)
-        return self.discriminator(x if self.image else x.flatten(1))
+        return self.discriminator(x if self.image else x.flatten(1), y)
 
     def lifted(self, x: Batch) -> Tensor:
         z = self.scaling(x)
@@ -126,3 +132,20 @@ class GAN(nn.Module):
             return z
         z = z + (torch.rand_like(z) - 0.5) / self.scaling.scale
         return z - 2 * (z - z.clamp(-1, 1))  # the outer half of an edge level's cell is folded onto the inner one
+
+
+class Player(nn.Module):
+    """A network with the numbers of a condition, in an embedding of its own, behind its input's channels.
+
+    Args:
+        network: Makes the network, from how many channels come in.
+        inputs: Channels without the condition.
+    """
+
+    def __init__(self, network: Callable[[int], nn.Module], inputs: int, condition: Space | None) -> None:
+        super().__init__()
+        self.features = ConditionFeatures(condition)
+        self.network = network(inputs + self.features.width)
+
+    def forward(self, x: Tensor, y: Conditions | None = None) -> Tensor:
+        return self.network(x if y is None else beside(x, self.features(y, x)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm.distributions.scaling import Scaling
-from dgm.protocols import Batch, Labels, PerExample
+from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
@@ -80,14 +80,14 @@ class GMM(nn.Module):
         constant = 0.5 * self.space.dim * math.log(2 * math.pi)
         return self.weights.log() - log_det - constant - 0.5 * white.square().sum(1).mT
 
-    def log_prob(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
         log_p = self.log_joint(self.scaled(x)).logsumexp(1) + self.scaling.ladj
         return log_p.to(torch.get_default_dtype())
 
     def scaled(self, x: Batch) -> Tensor:
         return self.scaling(x).flatten(1).double()
 
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(n, seed, self.means.device)
         k = noise.categorical(self.weights.log().expand(n, -1))
         factors = torch.linalg.cholesky(self.covariances)[k]

@@ -19,28 +19,23 @@ of arXiv:2011.13456, equation 39.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
-from dgm.networks.denoiser import Denoiser
-from dgm.networks.embeddings import check_labels, hidden_labels
+from dgm.models.gaussian_denoiser import GaussianDenoiser
 from dgm.processes.gaussian import VarianceExploding, over
 from dgm.processes.parameterisation import Prediction, prediction
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import diffusion, flow_density
+from dgm.protocols import Batch, Conditions, PartlyHidden, PerExample
+from dgm.samplers import flow_density
 from dgm.samplers.diffusion import SamplerConfig
-from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class NCSN(nn.Module):
+class NCSN(GaussianDenoiser):
     """One network for the score at every level.
 
     Example:
@@ -48,9 +43,6 @@ class NCSN(nn.Module):
         >>> model.sample(4, seed=0).shape
         torch.Size([4, 2])
     """
-
-    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -60,50 +52,38 @@ class NCSN(nn.Module):
         langevin_steps: int = setting(5, "Langevin steps at each noise scale", low=1, high=100_000)
         step_size: float = setting(0.6, "Langevin step size over the variance of the noise scale", low=1e-6)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(
+            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+        )
 
     t_min = 1e-5  # where sigma is sigma_min; at 0 there is none
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         if config.sigma_min >= config.sigma_max:
             wrong = f"ncsn's sigma_min must be below sigma_max, got {config.sigma_min} and {config.sigma_max}"
             raise BadInput(wrong, "change one")
-        self.space, self.config = space, config
-        self.scaling = Scaling(space)
         self.path = VarianceExploding(config.sigma_min, config.sigma_max)
-        self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
+        self.network = self.denoiser()
         options = {"langevin_steps": config.langevin_steps, "step_size": config.step_size}
         self.sampler = SamplerConfig(
             solver="annealed_langevin", sampling_steps=config.noise_scales, spacing="log_snr", options=options
         )
         self.likelihood_method = flow_density.method(self)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """||sigma s(x_t, sigma) + eps||² / 2D at one level, 1/2 for an untrained network (equations 5 and 6)."""
-        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
+        x_0, given = self.scaling(x), self.partly_hidden(y)
         scales = self.config.noise_scales
         t = (torch.randint(scales, (len(x),), device=x.device) / (scales - 1)).clamp_min(self.t_min).to(x_0)
         eps = torch.randn_like(x_0)
-        score = self.score(self.path.corrupt(x_0, eps, t), t, y)
+        score = self.score(self.path.corrupt(x_0, eps, t), t, given)
         return (over(self.path.sigma(t), eps) * score + eps).square().flatten(1).mean(1) / 2
 
-    def score(self, x_t: Tensor, t: Tensor, y: Labels | None = None) -> Tensor:
+    def score(self, x_t: Tensor, t: Tensor, y: Conditions | PartlyHidden | None = None) -> Tensor:
         """The gradient of log q_sigma at x_t, in scaled units; t is (B,) with sigma = sigma_t."""
         sigma = over(self.path.sigma(t), x_t)
         return -self.network(x_t / (1 + sigma.square()).sqrt(), t, y) / sigma
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
         return prediction("score", self.path, self.score(x_t, t, y), x_t, t)
-
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
-        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return diffusion.sample(self, n, y, seed=seed)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return diffusion.trajectory(self, n, y, seed=seed)

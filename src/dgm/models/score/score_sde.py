@@ -24,28 +24,25 @@ variance begin at t = 0.001 in training as in sampling; the strongest noise of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
-from dgm.networks.denoiser import Denoiser
-from dgm.networks.embeddings import check_labels, hidden_labels
+from dgm.models.gaussian_denoiser import GaussianDenoiser
 from dgm.processes.gaussian import GaussianPath, LinearVP, SubVP, VarianceExploding, over
 from dgm.processes.parameterisation import Prediction, prediction
-from dgm.protocols import Batch, Labels, PerExample, State
-from dgm.samplers import diffusion, flow_density
+from dgm.protocols import Batch, Conditions, PartlyHidden, PerExample
+from dgm.samplers import flow_density
 from dgm.samplers.diffusion import SamplerConfig
-from dgm.seeds import Seed
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class ScoreSDE(nn.Module):
+class ScoreSDE(GaussianDenoiser):
     """The score at every time.
 
     Example:
@@ -53,9 +50,6 @@ class ScoreSDE(nn.Module):
         >>> model.loss(torch.zeros(3, 2)).shape
         torch.Size([3])
     """
-
-    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
-    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -65,16 +59,15 @@ class ScoreSDE(nn.Module):
         sigma_max: float = setting(50.0, "the strongest noise of the path that explodes", low=1e-6)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         sampling_steps: int = setting(200, "steps of predictor and corrector, for samples", low=1, high=100_000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
-        condition_dropout: float = setting(0.1, "share of labels hidden in training, for guidance", low=0.0, high=1.0)
+        condition_dropout: float = setting(
+            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+        )
 
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
         if config.sigma_min >= config.sigma_max:
             wrong = f"score_sde's sigma_min must be below sigma_max, got {config.sigma_min} and {config.sigma_max}"
             raise BadInput(wrong, "change one")
-        self.space, self.config = space, config
-        self.scaling = Scaling(space)
         paths: dict[str, Callable[[], GaussianPath]] = {
             "ve": lambda: VarianceExploding(config.sigma_min, config.sigma_max),
             "vp": LinearVP,
@@ -82,17 +75,16 @@ class ScoreSDE(nn.Module):
         }
         self.path = paths[config.path]()
         self.t_min = 1e-5 if config.path == "ve" else 1e-3
-        self.network = Denoiser(space.shape, width=config.width, classes=config.classes)
+        self.network = self.denoiser()
         self.sampler = SamplerConfig(solver="predictor_corrector", sampling_steps=config.sampling_steps, clamp=True)
         self.likelihood_method = flow_density.method(self)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """½ lambda ||s(x_t, t) + eps / sigma_t||² / D of one t (equation 7); ½ untrained with lambda = sigma²."""
-        x_0, y = self.scaling(x), check_labels(y, self.config.classes)
-        y = hidden_labels(y, self.config.classes, self.config.condition_dropout)
+        x_0, given = self.scaling(x), self.partly_hidden(y)
         t, weight = self.times(x_0.new_empty(len(x_0)).uniform_())
         eps = torch.randn_like(x_0)
-        score = self.score(self.path.corrupt(x_0, eps, t), t, y)
+        score = self.score(self.path.corrupt(x_0, eps, t), t, given)
         return weight * (over(self.path.sigma(t), eps) * score + eps).square().flatten(1).mean(1) / 2
 
     def times(self, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,20 +98,10 @@ class ScoreSDE(nn.Module):
         first, last = self.path.half_log_snr(torch.tensor([self.t_min, 1.0], dtype=torch.float64)).to(u)
         return self.path.time_of(first + (last - first) * u).clamp_min(self.t_min), 2 * (first - last)
 
-    def score(self, x_t: Tensor, t: Tensor, y: Labels | None = None) -> Tensor:
+    def score(self, x_t: Tensor, t: Tensor, y: Conditions | PartlyHidden | None = None) -> Tensor:
         """The gradient of log q_t at x_t, in scaled units; t is (B,)."""
         alpha, sigma = self.path.alpha(over(t, x_t)), self.path.sigma(over(t, x_t))
         return -self.network(x_t / (alpha.square() + sigma.square()).sqrt(), t, y) / sigma
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
         return prediction("score", self.path, self.score(x_t, t, y), x_t, t)
-
-    def log_prob_estimate(self, x: Batch, y: Labels | None = None) -> PerExample:
-        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
-        return flow_density.log_prob(self, x, check_labels(y, self.config.classes))
-
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
-        return diffusion.sample(self, n, y, seed=seed)
-
-    def trajectory(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Iterator[State]:
-        return diffusion.trajectory(self, n, y, seed=seed)

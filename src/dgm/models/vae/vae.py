@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
-from dgm.networks.embeddings import check_labels, sampled_labels
+from dgm.networks.conditioning import ConditionFeatures
+from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.mlp import mlp
-from dgm.protocols import Batch, Labels, PerExample
+from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Seed, Streams, streams
 from dgm.settings import setting
 from dgm.space import Space
@@ -53,19 +53,21 @@ class VAE(nn.Module):
         latent: int = setting(16, "dimensions of z", low=1)
         hidden: int = setting(256, "width of the hidden layers", low=1)
         layers: int = setting(2, "hidden layers of the encoder and of the decoder", low=1, high=1000)
-        classes: int = setting(0, "labels to condition on; 0 trains without", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    conditions: ClassVar[frozenset[str]] = EVERY_KIND
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "ema": 0.999, "weight_decay": 0.01}
     likelihood_method = "evidence lower bound"
 
-    def __init__(self, space: Space, config: Config) -> None:
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__()
-        self.space, self.config = space, config
+        self.space, self.config, self.condition = space, config, condition
+        self.marginal = None if condition is None else Marginal(condition)
+        self.features = ConditionFeatures(condition)
         widths = [config.hidden] * config.layers
         self.scaling = Scaling(space)
-        self.encoder = mlp([space.dim + config.classes, *widths, 2 * config.latent])
-        self.decoder = mlp([config.latent + config.classes, *widths, space.dim])
+        self.encoder = mlp([space.dim + self.features.width, *widths, 2 * config.latent])
+        self.decoder = mlp([config.latent + self.features.width, *widths, space.dim])
         self.observed = output_distribution(space)
         learns = space.kind != "binary"
         self.log_scale = nn.Parameter(torch.full(space.shape, -1.0), requires_grad=learns)
@@ -76,78 +78,78 @@ class VAE(nn.Module):
     def latent_space(self) -> Space:
         return Space.continuous((self.config.latent,))
 
-    def posterior(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
         """mu and log sigma of q(z|x), each (B, latent)."""
         mu, log_sigma = self.encoder(self.beside(self.scaling(x).flatten(1), y)).chunk(2, -1)
         return mu, log_sigma.clamp(-7, 3)
 
-    def likelihood(self, x: Batch, z: Tensor, y: Labels | None = None) -> PerExample:
+    def likelihood(self, x: Batch, z: Tensor, y: Conditions | None = None) -> PerExample:
         """log p(x|z)."""
         return self.observed.log_prob(self.outputs(z, y), x).flatten(1).sum(1)
 
-    def elbo(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """The bound with its Kullback-Leibler term in closed form (appendix B) and one draw of z."""
         mu, log_sigma = self.posterior(x, y)
         z = mu + log_sigma.exp() * torch.randn_like(mu)
         kl = 0.5 * (mu.square() + (2 * log_sigma).exp() - 1 - 2 * log_sigma).sum(-1)
         return self.likelihood(x, z, y) - kl
 
-    def log_weight(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def log_weight(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """log p(x|z) + log p(z) - log q(z|x) at one draw of z."""
         z, log_ratio = self.code_and_log_ratio(x, y)
         return log_ratio - 0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
-    def code_and_log_ratio(self, x: Batch, y: Labels | None = None) -> tuple[Tensor, PerExample]:
+    def code_and_log_ratio(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
         mu, log_sigma = self.posterior(x, y)
         eps = torch.randn_like(mu)
         z = mu + log_sigma.exp() * eps
         log_q = -(0.5 * (eps.square() + math.log(2 * math.pi)) + log_sigma).sum(-1)
         return z, self.likelihood(x, z, y) - log_q
 
-    def sample_code(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def sample_code(self, x: Batch, y: Conditions | None = None) -> Tensor:
         mu, log_sigma = self.posterior(x, y)
         return mu + log_sigma.exp() * torch.randn_like(mu)
 
-    def loss(self, x: Batch, y: Labels | None = None) -> PerExample:
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return -self.elbo(x, y)
 
-    def sample(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(n, seed, self.log_scale.device)
         return self.observed.sample(self.drawn(noise, y), noise.uniform((*self.space.shape, 2)))
 
     @torch.no_grad()
-    def sample_given_code(self, z: Tensor, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample_given_code(self, z: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(len(z), seed, self.log_scale.device)
         return self.observed.sample(self.outputs(z, y), noise.uniform((*self.space.shape, 2)))
 
-    def sample_mean(self, n: int, y: Labels | None = None, *, seed: Seed = None) -> Batch:
+    def sample_mean(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         """The decoder's mean, or most likely value, at the z of `sample`: samples without the observation noise."""
         return self.observed(self.drawn(streams(n, seed, self.log_scale.device), y))
 
     @torch.no_grad()
-    def drawn(self, noise: Streams, y: Labels | None) -> Tensor:
+    def drawn(self, noise: Streams, y: Conditions | None) -> Tensor:
         """The outputs at z drawn from the prior."""
-        y = sampled_labels(y, self, noise)
+        y = sampled_condition(y, self, noise)
         return self.outputs(noise.normal((self.config.latent,)), y)
 
-    def encode(self, x: Batch, y: Labels | None = None) -> Tensor:
+    def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """The posterior's mean, (B, latent)."""
         return self.posterior(x, y)[0]
 
-    def decode(self, z: Tensor, y: Labels | None = None) -> Batch:
+    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
         """The decoder's mean, or most likely value."""
         return self.observed(self.outputs(z, y))
 
-    def outputs(self, z: Tensor, y: Labels | None) -> Tensor:
+    def outputs(self, z: Tensor, y: Conditions | None) -> Tensor:
         mean = self.decoder(self.beside(z, y)).unflatten(1, self.space.shape)
         if self.space.kind == "binary":
             return mean[..., None]
         log_scale = self.log_scale + QUICK * self.quick["shift"]
         return torch.stack([torch.zeros_like(mean), mean, log_scale.expand_as(mean)], -1)
 
-    def beside(self, x: Tensor, y: Labels | None) -> Tensor:
-        y = check_labels(y, self.config.classes)
-        return x if y is None else torch.cat([x, one_hot(y, self.config.classes).to(x)], -1)
+    def beside(self, x: Tensor, y: Conditions | None) -> Tensor:
+        y = check_condition(y, self.condition)
+        return x if y is None else torch.cat([x, self.features(y, x)], -1)
 
 
 def with_shift(vae: nn.Module, weights: dict[str, Tensor], prefix: str, *rest: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from dgm import data
-from dgm.condition import decode
+from dgm.condition import decode, encode
 from dgm.data import Dataset
 from dgm.errors import BadInput, DgmError
 from dgm.space import Space
@@ -74,6 +75,29 @@ def test_a_table_beside_pictures_is_their_condition(
     assert numbers(found) == [(k, eval_format(written, k)) for k in range(N)]
 
 
+def test_empty_cells_are_missing_values_of_a_record(tmp_path: Path) -> None:
+    """Kills: a gap that moves the values below it, moments of another split's rows."""
+    pictures(tmp_path)
+    lines = [f"{k:03d}.png,{k % 2 if k % 5 else ''},{k if k % 3 else ''},{'a b' if k % 2 else ''}" for k in range(N)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,odd,size,note", *lines]), encoding="utf-8")
+    found = data.load(str(tmp_path))
+    assert found.condition is not None
+    assert found.train.y is not None
+    parts = dict(found.condition.parts)
+    assert [(part.kind, part.optional) for part in parts.values()] == [
+        ("binary", True),
+        ("continuous", True),
+        ("tokens", False),
+    ]
+    for k, written in numbers(found):
+        wanted = [f"odd={k % 2}"] * (k % 5 > 0) + [f"size={k}"] * (k % 3 > 0) + [f"note={'a b' if k % 2 else ''}"]
+        assert written == ",".join(wanted)
+        assert decode(encode(written, found.condition, found.names), found.condition, found.names) == written
+    size = found.condition.split(found.train.y)["size"]
+    known = size[~size.isnan()]
+    assert (*parts["size"].loc, *parts["size"].scale) == pytest.approx((float(known.mean()), float(known.std())))
+
+
 def test_numbers_are_standardised_by_the_training_split(tmp_path: Path) -> None:
     pictures(tmp_path)
     table(tmp_path, "file,age,size", "{k}.png,{age},{age}0")
@@ -112,7 +136,7 @@ def test_the_rarest_words_are_one_token_and_long_texts_are_cut(tmp_path: Path, m
         ("file,odd", ["{k}.png,{odd}"] * N + ["x.png,1"], "row 32 names 'x.png', and there is no such picture"),
         ("file,odd", ["{k}.png,{odd}"] * N + ["003.png,1"], "row 32 names '003.png' a second time"),
         ("file,odd", ["{k}.png,{odd}"] * N + ["003,1"], "row 32 names '003', and there is no such picture"),
-        ("file,odd", ["{k}.png,"] * N, "row 2, column 'odd' is empty"),
+        ("file,odd", ["{k}.png,"] * N, "column 'odd' is empty; drop it"),
         ("file,odd", ["{k}.png,1,2"] * N, "row 2 has 3 fields, expected 2"),
         ("file,odd,odd", ["{k}.png,1,2"] * N, "two columns named 'odd'"),
         ("file", ["{k}.png"] * N, "has one column"),
@@ -237,3 +261,63 @@ def test_a_labelled_set_has_its_labels_as_condition() -> None:
     assert digits.labels == tuple("0123456789")
     assert digits.describe()["condition"]["names"] == {"labels": list("0123456789")}
     assert data.load("toy/moons").condition is None
+
+
+class TestTables:
+    """``condition_columns`` of a table are the condition of the others."""
+
+    def loaded(self, folder: Path, columns: str, **options: str) -> Dataset:
+        pets = ("dog", "cat", "dog")
+        lines = [
+            f"{k},{k * 1.5},{pets[k % 3]},{k % 2},{1 - k % 2},2020-02-{k % 28 + 1:02d},{100 + k % 7 if k % 5 else ''}"
+            for k in range(60)
+        ]
+        (folder / "t.csv").write_text("k,half,pet,odd,even,day,size\n" + "\n".join(lines), encoding="utf-8")
+        return data.load(str(folder / "t.csv"), condition_columns=columns, **options)
+
+    @pytest.mark.parametrize(
+        ("columns", "space", "written"),
+        [
+            ("pet", "categories, 2 values", lambda k: ("dog", "cat", "dog")[k % 3]),
+            ("odd, even", "binary 2", lambda k: f"odd={k % 2},even={(k + 1) % 2}"),
+            ("half", "continuous 1", lambda k: f"half={1.5 * k:.8g}"),
+            (
+                "day,pet",
+                "record of pet, day",
+                lambda k: f"pet={('dog', 'cat')[k % 3 == 1]},day=2020-02-{k % 28 + 1:02d}",
+            ),
+            ("size", "record of size", lambda k: f"size={100 + k % 7}" if k % 5 else ""),
+        ],
+    )
+    def test_they_are_read_in_their_own_types(self, tmp_path: Path, columns: str, space: str, written: Any) -> None:
+        """Kills: rows of another order, a level without its offset, a column that stays in x too."""
+        found = self.loaded(tmp_path, columns)
+        assert str(found.condition) == space
+        assert found.condition is not None
+        left = [column.name for column in found.columns]
+        assert left == [name for name in ("k", "half", "pet", "odd", "even", "day", "size") if name not in columns]
+        place = left.index("k")
+        for split in found.splits.values():
+            assert split.y is not None
+            found.condition.check(split.y)
+            for x, y in zip(split.x, split.y, strict=True):
+                said = written(round(float(x[place])))
+                assert decode(y, found.condition, found.names) == said
+                again = encode(said, found.condition, found.names)
+                assert torch.equal(again.nan_to_num(-1), y.nan_to_num(-1))
+
+    def test_what_cannot_be_a_condition(self, tmp_path: Path) -> None:
+        with pytest.raises(DgmError, match="no column is called 'pets'; did you mean 'pet'"):
+            self.loaded(tmp_path, "pets")
+        with pytest.raises(BadInput, match="has no column beside those of the condition"):
+            self.loaded(tmp_path, "k,half,pet,odd,even,day,size")
+
+    def test_a_table_in_memory(self, tmp_path: Path) -> None:
+        import pyarrow
+
+        table = pyarrow.table({"a": [k / 7 for k in range(30)], "pet": ["cat", "dog"] * 15})
+        found = data.load(table, condition_columns="pet")
+        assert found.labels == ("cat", "dog")
+        assert found.space.shape == (1,)
+        with pytest.raises(BadInput, match="are of a table"):
+            data.load(torch.zeros(20, 2), condition_columns="pet")

@@ -1,0 +1,204 @@
+r"""The cells of R^E that stand for the values of x, and noise that spreads a value over its cell.
+
+A value x is the cell C(x) of all v that `Cells.floor` maps to it. Cells do not overlap, so a density p on R^E is a
+model of x, and with a density q(v|x) on the cell
+
+.. math:: P(x) = \int_{C(x)} p(v) \, dv = E_{q(v|x)} \frac{p(v)}{q(v|x)} \ge \exp E_{q(v|x)} [\log p(v) - \log q(v|x)]
+
+Source: A note on the evaluation of generative models (Theis et al., 2016), arXiv:1511.01844, section 3.1; with any q,
+Flow++ (Ho et al., 2019), arXiv:1902.00275, equation 12.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dgm.protocols import Batch, PerExample
+from dgm.space import Space
+
+
+class Cells(Protocol):
+    """The way from the values of a space to real numbers, and back.
+
+    Attributes:
+        box: The space of v.
+        method: What is done, in words for a likelihood's method.
+    """
+
+    box: Space
+    method: str
+
+    def lift(self, x: Batch) -> tuple[Tensor, PerExample | float]:
+        """v ~ q(v|x), and log q(v|x)."""
+        ...
+
+    def centre(self, x: Batch) -> Tensor:
+        """One v of the cell of x, away from its walls."""
+        ...
+
+    def floor(self, v: Tensor) -> Batch:
+        """The x in whose cell v lies."""
+        ...
+
+
+class UnitCells(nn.Module):
+    """The integer x is [x, x + 1), and q is uniform. What lies outside [0, K) belongs to the nearest cell."""
+
+    method = "uniform dequantisation"
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+        self.box = Space.continuous(space.shape, low=0.0, high=float(space.values or 0))
+
+    def lift(self, x: Batch) -> tuple[Tensor, PerExample | float]:
+        x = x.to(torch.get_default_dtype())
+        # rounding may carry x + u to the next integer, which is another cell's
+        return torch.minimum(x + torch.rand_like(x), torch.nextafter(x + 1, x)), 0.0
+
+    def centre(self, x: Batch) -> Tensor:
+        return x + 0.5
+
+    def floor(self, v: Tensor) -> Batch:
+        return v.floor().clamp(0, (self.space.values or 0) - 1).to(self.space.dtype)
+
+
+class RecordCells(nn.Module):
+    r"""The values of a record, which may be missing, as vectors of E standardised real numbers.
+
+    A part becomes dimensions of v that follow one another: where it is optional first one bit, 1 for missing; then a
+    real number itself, an integer or a truth value k the unit cell [k, k + 1), and a category its number in binary,
+    ceil(log2 K) bits, the lowest first, so that a column of 50,000 categories takes 16 dimensions. Each dimension is
+    shifted and scaled, v = (c - loc) / scale, by the part's own location and scale, or those of uniform cells. The
+    densities of the noise are
+
+    * of a real number, whose cell is one point: log p(x) = log p(v) - log scale, as if log q = log scale;
+    * of a counted one, uniform on its cell of length 1 / scale: log q = log scale;
+    * of the dimensions of a missing part, whose cell is all of R: v ~ N(0, 1) and log q = log N(v; 0, 1).
+
+    Codes of no category belong to the last one, and what lies beyond bounds or levels to the nearest value.
+
+    Args:
+        space: A record.
+    """
+
+    method = "uniform dequantisation"
+
+    loc: Tensor
+    scale: Tensor
+    counted: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+        rows = [row for _, part in space.parts for row in dimensions(part)]
+        self.box = Space.continuous((len(rows),))
+        loc, scale, counted, low, high = (
+            torch.tensor(column, dtype=torch.float64) for column in zip(*rows, strict=True)
+        )
+        for name, values in {"loc": loc, "scale": scale, "counted": counted, "low": low, "high": high}.items():
+            self.register_buffer(name, values, persistent=False)
+
+    def lift(self, x: Batch) -> tuple[Tensor, PerExample | float]:
+        c, hidden = self.coordinates(x)
+        v = (c + self.counted * torch.rand_like(c) - self.loc) / self.scale
+        noise = torch.randn_like(v)
+        log_q = torch.where(hidden, -0.5 * (noise.square() + math.log(2 * math.pi)), self.scale.log())
+        return torch.where(hidden, noise, v).to(torch.get_default_dtype()), log_q.sum(1)
+
+    def centre(self, x: Batch) -> Tensor:
+        c, hidden = self.coordinates(x)
+        v = (c + 0.5 * self.counted - self.loc) / self.scale
+        return v.masked_fill(hidden, 0.0).to(torch.get_default_dtype())
+
+    def coordinates(self, x: Batch) -> tuple[Tensor, Tensor]:
+        """c before noise is added, (B, E) float64, and which dimensions a missing part hides."""
+        found, hidden = [], []
+        for (_, part), place in zip(self.space.parts, self.space.places.values(), strict=True):
+            values = x[:, place].double()
+            missing = values.isnan().any(1, keepdim=True)
+            values = values.nan_to_num(0.0)
+            if part.optional:
+                found.append(missing.double())
+                hidden.append(torch.zeros_like(missing))
+            if part.kind == "categories":
+                values = binary(values.long(), bits_of(part)).double()
+            found.append(values)
+            hidden.append(missing.expand(-1, values.shape[1]))
+        return torch.cat(found, 1), torch.cat(hidden, 1)
+
+    def floor(self, v: Tensor) -> Batch:
+        c = v.double() * self.scale + self.loc
+        c = torch.where(self.counted > 0, c.floor(), c).clamp(self.low, self.high)
+        parts, start = [], 0
+        for _, part in self.space.parts:
+            missing = None
+            if part.optional:
+                missing, start = c[:, start, None] > 0, start + 1
+            size = part.dim * (bits_of(part) if part.kind == "categories" else 1)
+            values, start = c[:, start : start + size], start + size
+            if part.kind == "categories":
+                values = number(values.long(), bits_of(part), part.dim).clamp(max=(part.values or 0) - 1).double()
+            parts.append(values if missing is None else values.masked_fill(missing, torch.nan))
+        return torch.cat(parts, 1)
+
+
+def dimensions(part: Space) -> list[tuple[float, float, float, float, float]]:
+    """loc, scale, whether it is counted, and the least and the greatest value of each of v's dimensions of a part."""
+    bit = counted(2)
+    rows = [bit] if part.optional else []
+    if part.kind == "categories":
+        return rows + [bit] * (part.dim * bits_of(part))
+    bounds = part.bounds
+    for k in range(part.dim):
+        if part.discrete:
+            loc, scale, one, low, high = counted(part.values or 0)
+            loc, scale = part.loc[k] + 0.5 if part.loc else loc, part.scale[k] if part.scale else scale
+            rows.append((loc, scale, one, low, high))
+        elif bounds is not None:
+            rows.append((sum(bounds) / 2, (bounds[1] - bounds[0]) / 2, 0.0, *bounds))
+        else:
+            loc, scale = part.loc[k] if part.loc else 0.0, part.scale[k] if part.scale else 1.0
+            rows.append((loc, scale, 0.0, -math.inf, math.inf))
+    return rows
+
+
+def counted(values: int) -> tuple[float, float, float, float, float]:
+    """The row of 0 … values - 1, with the moments of the uniform distribution on [0, values)."""
+    return values / 2, values / math.sqrt(12), 1.0, 0.0, values - 1.0
+
+
+def bits_of(part: Space) -> int:
+    """Bits of a category's number.
+
+    Example:
+        >>> [bits_of(Space.categories(k)) for k in (1, 2, 3, 50_000)]
+        [0, 1, 2, 16]
+    """
+    return ((part.values or 1) - 1).bit_length()
+
+
+def binary(k: Tensor, bits: int) -> Tensor:
+    """(B, n) numbers to (B, n * bits) bits, the lowest of each first.
+
+    Example:
+        >>> binary(torch.tensor([[6, 1]]), 3)
+        tensor([[0, 1, 1, 1, 0, 0]])
+    """
+    return ((k[..., None] >> torch.arange(bits, device=k.device)) & 1).flatten(1)
+
+
+def number(b: Tensor, bits: int, n: int) -> Tensor:
+    """The inverse of `binary`, for n numbers."""
+    return (b.reshape(len(b), n, bits) << torch.arange(bits, device=b.device)).sum(-1)
+
+
+def cells(space: Space) -> UnitCells | RecordCells:
+    """Those of a space of ordered integers, or of a record."""
+    return RecordCells(space) if space.kind == "record" else UnitCells(space)

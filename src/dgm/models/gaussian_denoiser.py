@@ -1,0 +1,75 @@
+"""The lines that every model which undoes Gaussian noise shares, whichever its family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from dgm.distributions.scaling import Scaling
+from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, partly_hidden
+from dgm.networks.denoiser import Denoiser
+from dgm.processes.gaussian import GaussianPath
+from dgm.processes.parameterisation import Prediction
+from dgm.protocols import Batch, Conditions, PartlyHidden, PerExample, State
+from dgm.samplers import diffusion, flow_density
+from dgm.samplers.diffusion import SamplerConfig
+from dgm.seeds import Seed
+from dgm.space import Space
+
+
+class GaussianDenoiser(nn.Module, ABC):
+    """An abstract `dgm.protocols.Denoising`: any solver samples it, and its probability-flow ODE gives a density.
+
+    A model defines its loss and its prediction, and keeps its ``path``, its ``t_min`` and its ``sampler``. Its
+    ``config.condition_dropout`` is the share of the conditions that training hides.
+    """
+
+    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    conditions: ClassVar[frozenset[str]] = EVERY_KIND
+    defaults: ClassVar[dict[str, Any]] = Denoiser.defaults
+    path: GaussianPath
+    t_min: float
+    sampler: SamplerConfig
+
+    def __init__(self, space: Space, config: Any, condition: Space | None = None) -> None:
+        super().__init__()
+        self.space, self.config, self.condition = space, config, condition
+        self.scaling = Scaling(space)
+        self.marginal = None if condition is None else Marginal(condition)
+
+    def denoiser(self, **options: Any) -> Denoiser:
+        """The network of the model's space and condition; ``options`` as `dgm.networks.denoiser.Denoiser`."""
+        return Denoiser(
+            self.space.shape,
+            width=self.config.width,
+            condition=self.condition,
+            condition_dropout=self.config.condition_dropout,
+            **options,
+        )
+
+    @abstractmethod
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample: ...
+
+    @abstractmethod
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction: ...
+
+    def checked(self, y: Conditions | None) -> Conditions | None:
+        """``y`` itself, once it is known to be of the model's condition."""
+        return check_condition(y, self.condition)
+
+    def partly_hidden(self, y: Conditions | None) -> Conditions | PartlyHidden | None:
+        """The conditions to train on, some of them hidden."""
+        return partly_hidden(self.checked(y), self.config.condition_dropout)
+
+    def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
+        return flow_density.log_prob(self, x, self.checked(y))
+
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        return diffusion.sample(self, n, y, seed=seed)
+
+    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
+        return diffusion.trajectory(self, n, y, seed=seed)

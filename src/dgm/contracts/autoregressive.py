@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dgm.contracts.examples import some, under
+from dgm.contracts.examples import changed, some, under
 from dgm.contracts.outcome import Broken, require
 from dgm.networks.raster import raster_order, to_sequence
 from dgm.protocols import Model
@@ -17,10 +17,7 @@ def no_dimension_sees_its_future(model: Model) -> str:
     before = to_sequence(model.conditionals(*under(model, x)), model.space)
     moved_later = 0.0
     for i, dim in enumerate(raster_order(model.space)):
-        other = x.clone()
-        flat = other.view(len(x), -1)
-        other_value = flat[:, dim].double() + 1  # in double, since 256 is no uint8
-        flat[:, dim] = (other_value % model.space.values if model.space.values else other_value).to(x.dtype)
+        other = changed(model.space, x, dim)
         change = (to_sequence(model.conditionals(*under(model, other)), model.space) - before).abs().amax((0, 2))
         if change[: i + 1].any():
             raise Broken(f"dimension {int(change[: i + 1].argmax())} sees dimension {i}")

@@ -26,7 +26,7 @@ from dgm.protocols import Model, Samplable, has
 
 DRAWS = 4000  # of stochastic weights, a whole table of examples each
 MANY = 2048  # of a bound, before its law gives up
-SETTLED = 0.1  # of the bound's mean: the largest variance, averaged over all x, that exp of it can be corrected for
+SETTLED = 0.1  # of the bound's mean: the largest variance, averaged over x, that exp of it can be corrected for
 FEW = 2  # of what takes an ODE's solution each
 FALSE_ALARMS = 5.0  # standard errors that a statistic may be off: a false alarm in a million
 
@@ -35,7 +35,7 @@ FALSE_ALARMS = 5.0  # standard errors that a statistic may be off: a false alarm
 def density_sums_to_one(model: Model) -> str:
     """The density sums to one."""
     x, area = support(model.space)
-    total = float(model.log_prob(*under(model, x)).double().exp().sum()) * area
+    total = float((model.log_prob(*under(model, x)).double().exp() * area).sum())
     if model.space.discrete:
         return require(abs(total - 1) < 1e-4, f"sum of p(x) over all x = {total:.6f}")
     if model.space.bounds is None:
@@ -70,7 +70,8 @@ def repeats(x: Tensor) -> int:
 
 def average_to_one(model: Model, draws: Sequence[Tensor]) -> str:
     """The sum over all x of E[w(x)], from draws of log w of every x."""
-    totals = torch.stack([log_weight.double().exp().sum() for log_weight in draws])
+    measure = support(model.space)[1]
+    totals = torch.stack([(log_weight.double().exp() * measure).sum() for log_weight in draws])
     mean, error = float(totals.mean()), float(totals.std() / math.sqrt(len(draws)))
     # a density on real numbers may leave mass outside the box of the levels, from where samples are clamped into it;
     # and of weights with heavy tails, rare large ones that these draws lack make up a part of the mean
@@ -82,13 +83,14 @@ def average_to_one(model: Model, draws: Sequence[Tensor]) -> str:
 @torch.no_grad()
 def bound_is_below(model: Model) -> str:
     """The exponentials of the bound sum to at most one."""
-    x = all_examples(model.space)
+    x, measure = all_examples(model.space), support(model.space)[1]
     drawn = [model.elbo(*under(model, x)) for _ in range(max(8, DRAWS // len(x)))]
-    while mean_variance(drawn) > SETTLED and len(drawn) < MANY:
+    most = MANY if model.space.discrete else MANY // 16  # of a record there are many x
+    while mean_variance(drawn) > SETTLED and len(drawn) < most:
         drawn += [model.elbo(*under(model, x)) for _ in drawn]
     if mean_variance(drawn) > SETTLED:
         raise Skipped(f"the mean of {len(drawn)} draws of the bound still has a variance of {mean_variance(drawn):.2g}")
-    return sums_to_at_most_one(drawn)
+    return sums_to_at_most_one(drawn, measure)
 
 
 @torch.no_grad()
@@ -102,15 +104,16 @@ def estimate_is_below(model: Model) -> str:
 
 
 def mean_variance(draws: Sequence[Tensor]) -> float:
-    """The variance of the mean of draws of l(x), averaged over the examples x."""
-    return float(torch.stack([*draws]).double().var(0).mean() / len(draws))
+    """The variance of the mean of draws of l(x), averaged over x by each one's share of the sum of its exp."""
+    of_each = torch.stack([*draws]).double()
+    return float((of_each.mean(0).softmax(0) * of_each.var(0)).sum() / len(draws))
 
 
-def sums_to_at_most_one(draws: Sequence[Tensor] | Tensor) -> str:
-    """The sum over all x of exp E[l(x)], from draws of l of every x."""
+def sums_to_at_most_one(draws: Sequence[Tensor] | Tensor, measure: Tensor | float = 1.0) -> str:
+    """The sum over all x of exp E[l(x)] times their measure, from draws of l of every x."""
     of_each = torch.stack([*draws]).double()
     variance = of_each.var(0) / len(of_each)  # of each mean; its exp is above the mean's own by half of that
-    each = (of_each.mean(0) - variance / 2).exp()
+    each = (of_each.mean(0) - variance / 2).exp() * measure
     total, error = float(each.sum()), float((each.square() * variance).sum().sqrt())
     return require(total <= 1.02, f"sum of exp(E l(x)) = {total:.4f} ± {error:.4f}")
 
@@ -120,16 +123,13 @@ def samples_follow_density(model: Model) -> str:
     """Samples have the frequencies, or the mean log-density, of the density."""
     n = 4000
     x = model.sample(*under(model, n), seed=1)
+    if model.space.kind == "record":
+        return record_follows(model, x)
     if is_small(model.space):
         place = (model.space.values or 0) ** torch.arange(model.space.dim - 1, -1, -1)
         seen = (x.flatten(1).long() * place).sum(1).bincount(minlength=len(everything(model.space))).double()
         expected = n * model.log_prob(*under(model, everything(model.space))).double().exp()
-        frequent = expected >= 5
-        seen, expected = pooled(seen, frequent), pooled(expected, frequent)
-        squares = float(((seen - expected).square() / expected.clamp_min(1e-9)).sum())
-        free = len(expected) - 1
-        limit = free + FALSE_ALARMS * math.sqrt(2 * max(free, 1)) + 10
-        return require(squares <= limit, f"chi-square of {n} samples = {squares:.1f} on {free} degrees of freedom")
+        return frequencies_agree(seen, expected)
     if is_plane(model.space):
         points, area = plane(model.space)
         log_p = model.log_prob(*under(model, points)).double()
@@ -142,6 +142,32 @@ def samples_follow_density(model: Model) -> str:
             abs(off) < FALSE_ALARMS * error + 0.02, f"mean log p of samples is off by {off:+.4f} ± {error:.4f}"
         )
     raise Skipped("the space is too large to compare")
+
+
+def frequencies_agree(seen: Tensor, expected: Tensor) -> str:
+    """By a chi-square test, of which cells with less than five expected samples are one."""
+    frequent, n = expected >= 5, int(seen.sum())
+    seen, expected = pooled(seen, frequent), pooled(expected, frequent)
+    squares = float(((seen - expected).square() / expected.clamp_min(1e-9)).sum())
+    free = len(expected) - 1
+    limit = free + FALSE_ALARMS * math.sqrt(2 * max(free, 1)) + 10
+    return require(squares <= limit, f"chi-square of {n} samples = {squares:.1f} on {free} degrees of freedom")
+
+
+def record_follows(model: Model, x: Tensor) -> str:
+    """The frequencies of a record's discrete values and of what is missing, and the mean log-density."""
+    points, measure = support(model.space)
+    log_p = model.log_prob(*under(model, points)).double()
+    mass = log_p.exp() * measure
+    real = torch.tensor([not part.discrete for _, part in model.space.parts])
+    number = lambda rows: rows.masked_fill(real & ~rows.isnan(), 0.0).nan_to_num(-1.0)  # noqa: E731
+    groups, cell = torch.cat([number(points), number(x)]).unique(dim=0, return_inverse=True)
+    expected = torch.zeros(len(groups), dtype=torch.float64).index_add_(0, cell[: len(points)], mass * len(x))
+    said = frequencies_agree(cell[len(points) :].bincount(minlength=len(groups)).double(), expected)
+    found = model.log_prob(*under(model, x)).double()
+    off, error = float(found.mean() - (mass * log_p.clamp_min(-1e3)).sum()), float(found.std() / math.sqrt(len(x)))
+    require(abs(off) < FALSE_ALARMS * error + 0.02, f"mean log p of samples is off by {off:+.4f} ± {error:.4f}")
+    return said
 
 
 def pooled(counts: Tensor, kept: Tensor) -> Tensor:

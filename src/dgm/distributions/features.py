@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from dgm.distributions.columns import ColumnFeatures
 from dgm.distributions.scaling import Scaling
 from dgm.space import Space
 
@@ -24,7 +25,7 @@ class Features(nn.Module):
 
     def __init__(self, space: Space) -> None:
         super().__init__()
-        self.scaling = None if space.kind == "tokens" else Scaling(space)
+        self.scaling = None if space.kind in ("tokens", "categories") else Scaling(space)
         self.width = (space.values or 0) if self.scaling is None else 1
 
     def forward(self, x: Tensor, dim: int | None = None) -> Tensor:
@@ -32,3 +33,8 @@ class Features(nn.Module):
         if self.scaling is None:
             return one_hot(x.long(), self.width).to(torch.get_default_dtype())
         return self.scaling(x, dim)[..., None]
+
+
+def features(space: Space) -> Features | ColumnFeatures:
+    """Those of a space, column by column of a record."""
+    return ColumnFeatures(space) if space.kind == "record" else Features(space)

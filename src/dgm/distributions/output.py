@@ -50,7 +50,7 @@ class OutputDistribution(Protocol):
 
     def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor: ...
 
-    def tempered(self, outputs: Tensor, temperature: float) -> Tensor: ...
+    def tempered(self, outputs: Tensor, temperature: float, dim: int | None = None) -> Tensor: ...
 
 
 class Bernoulli(nn.Module):
@@ -68,7 +68,7 @@ class Bernoulli(nn.Module):
     def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
         return (u[..., 0] < outputs[..., 0].sigmoid()).to(torch.uint8)
 
-    def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
+    def tempered(self, outputs: Tensor, temperature: float, dim: int | None = None) -> Tensor:
         """The outputs of P(x)^(1/T), normalised."""
         return outputs / temperature
 
@@ -90,7 +90,7 @@ class Categorical(nn.Module):
     def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
         return categorical(outputs, u[..., 0]).to(self.space.dtype)
 
-    def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
+    def tempered(self, outputs: Tensor, temperature: float, dim: int | None = None) -> Tensor:
         """The outputs of P(x)^(1/T), normalised."""
         return outputs / temperature
 
@@ -112,7 +112,7 @@ class DiscretisedLogistics(nn.Module):
         self.space, self.components = space, components
         self.outputs = 3 * components
         self.scaling = Scaling(space)
-        self.half_cell = 1 / ((space.values or 2) - 1)
+        self.half_cell = 0.5 / float(self.scaling.scale)
 
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
         return (mixture(outputs)[0] + self.log_components(outputs, x)).logsumexp(-1)
@@ -137,7 +137,7 @@ class DiscretisedLogistics(nn.Module):
         mu, s = component(outputs, u)
         return self.scaling.inverse(mu + s * u[..., 1].clamp(1e-6, 1 - 1e-6).logit(), dim)
 
-    def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
+    def tempered(self, outputs: Tensor, temperature: float, dim: int | None = None) -> Tensor:
         """Mixture weights to the power 1 / T and scales times T: the tails of P(x)^(1/T)."""
         logits, mu, log_s = outputs.chunk(3, -1)
         return torch.cat([logits / temperature, mu, log_s.clamp(*LOG_SCALES) + math.log(temperature)], -1)
@@ -169,7 +169,7 @@ class Gaussians(nn.Module):
         mu, s = component(outputs, u)
         return self.scaling.inverse(mu + s * torch.special.ndtri(u[..., 1].clamp(1e-7, 1 - 1e-7)), dim)
 
-    def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
+    def tempered(self, outputs: Tensor, temperature: float, dim: int | None = None) -> Tensor:
         """The outputs of p(x)^(1/T), normalised, where the components lie far apart.
 
         N(x; mu, s²)^(1/T) is N(x; mu, T s²) times s^(1 - 1/T), but for a constant.
@@ -182,8 +182,12 @@ class Gaussians(nn.Module):
 
 def output_distribution(space: Space, components: int = 1) -> OutputDistribution:
     """The distribution that fits a space; ``components`` of the mixtures, 0 for a table of all levels."""
+    if space.kind == "record":
+        from dgm.distributions.columns import Columns
+
+        return Columns(space, components)
     if space.kind == "binary":
         return Bernoulli()
-    if space.kind == "tokens" or (space.discrete and components == 0):
+    if space.kind in ("tokens", "categories") or (space.discrete and components == 0):
         return Categorical(space)
     return DiscretisedLogistics(space, components) if space.discrete else Gaussians(space, max(components, 1))

@@ -12,8 +12,8 @@ from dgm.space import Space
 class Scaling(nn.Module):
     r"""z = (x - loc) / scale, chosen by the space.
 
-    Ordered integers 0 … K - 1 and bounded numbers go to [-1, 1]; unbounded ones are standardised by the space's own
-    ``loc`` and ``scale``.
+    Ordered integers 0 … K - 1 and bounded numbers go to [-1, 1]; unbounded ones, and integers whose space has a
+    ``scale``, are standardised by the space's own ``loc`` and ``scale``.
 
     Args:
         space: Any space of ordered values. Tokens have no order and are embedded instead.
@@ -32,7 +32,8 @@ class Scaling(nn.Module):
         if space.kind == "tokens":
             raise BadInput("tokens have no order and cannot be scaled", "choose a model that embeds them")
         self.space = space
-        bounds = (0.0, float((space.values or 0) - 1)) if space.discrete else space.bounds
+        levels = (0.0, float((space.values or 0) - 1)) if not space.scale else None
+        bounds = levels if space.discrete else space.bounds
         if bounds is not None:
             loc, scale = torch.tensor(sum(bounds) / 2), torch.tensor((bounds[1] - bounds[0]) / 2)
         else:

@@ -117,7 +117,7 @@ def draw(model: Model, outputs: Tensor, u: Tensor, dim: int, decoding: DecodingO
     if decoding.temperature == 0 and outputs.shape[-1] == model.space.values:
         return outputs.argmax(-1).to(model.space.dtype)
     if decoding.temperature != 1:
-        outputs = model.observed.tempered(outputs, max(decoding.temperature, 1e-6))
+        outputs = model.observed.tempered(outputs, max(decoding.temperature, 1e-6), dim)
     if decoding.truncates:
         outputs = truncated(outputs, decoding)
     return model.observed.sample(outputs, u, dim)

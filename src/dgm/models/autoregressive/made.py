@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid, pad
 
-from dgm.distributions.features import Features
+from dgm.distributions.features import features
 from dgm.distributions.output import output_distribution
+from dgm.errors import BadInput
 from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.conditioning import condition_vector
 from dgm.networks.raster import from_sequence, raster_order, to_sequence
@@ -35,15 +36,15 @@ class MADE(ChainRule):
     .. math:: p(x_d | x_{<d}) = \sum_m w_m(x_{<d}) \, p_m(x_d | x_{<d}), \quad w_m(x_{<d}) \propto p_m(x_{<d})
 
     log p is in nats: of a probability on discrete data, of a density in the data's units otherwise. The conditionals
-    are Bernoulli on binary data, a table on tokens, a mixture of discretised logistics on levels or of normals
-    otherwise.
+    are Bernoulli on binary data, a table on tokens and categories, a mixture of discretised logistics on levels or of
+    normals otherwise; of a record, each column's own, with a probability of being missing.
 
     Source: MADE (Germain et al., 2015), arXiv:1502.03509, equations 8, 9, 12 and 13 and section 4.2.
     Differs from it: one order; a lone mask spreads m(k) evenly where it is drawn otherwise, from 0 on, where a unit
     sees only the condition; more than binary data.
 
     Args:
-        space: Any; images are read row by row, a pixel's channels together.
+        space: Any; images are read row by row, a pixel's channels together, a record part by part.
 
     Example:
         >>> made = MADE(Space.binary((4,)), MADE.Config(hidden=8))
@@ -62,6 +63,7 @@ class MADE(ChainRule):
         components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
         dropout: float = setting(0.2, "share of hidden units left out in training", low=0.0, high=0.95)
 
+    spaces: ClassVar[set[str]] = {"binary", "levels", "tokens", "categories", "continuous", "record"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "weight_decay": 0.1, "ema": 0.999}
     m: Tensor
 
@@ -69,9 +71,12 @@ class MADE(ChainRule):
         super().__init__(space, config, condition)
         if config.masks > 1:
             self.likelihood_method = f"chain rule, mean of {config.masks} masks"
-        self.features = Features(space)
-        self.each = output_distribution(space, config.components)  # what one mask's network gives
+            if space.kind == "record":
+                raise BadInput(f"a record is read with one set of masks, got {config.masks}", "leave masks out")
+        self.features = features(space)
         self.observed = output_distribution(space, config.components * config.masks)
+        # what one mask's network gives
+        self.each = self.observed if config.masks == 1 else output_distribution(space, config.components)
         inputs, outputs = space.dim * self.features.width, space.dim * self.each.outputs
         widths = [inputs, *[config.hidden] * config.layers]
         self.hidden: Any = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from dgm.distributions.features import Features
+from dgm.distributions.features import features
 from dgm.distributions.output import output_distribution
 from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.conditioning import condition_vector
@@ -51,12 +51,13 @@ class NADE(ChainRule):
         hidden: int = setting(500, "H, hidden units", low=1)
         components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
 
+    spaces: ClassVar[set[str]] = {"binary", "levels", "tokens", "categories", "continuous", "record"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "lr": 1e-3, "ema": 0.999}
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__(space, config, condition)
         self.observed = output_distribution(space, config.components)
-        self.features = Features(space)
+        self.features = features(space)
         d, h, inputs, outputs = space.dim, config.hidden, self.features.width, self.observed.outputs
         self.W = nn.Parameter(torch.randn(d, inputs, h) / (d * inputs) ** 0.5)
         self.c = nn.Parameter(torch.zeros(h))

@@ -54,6 +54,7 @@ class OrderlessMADE(nn.Module):
         dropout: float = setting(0.2, "share of hidden units left out in training", low=0.0, high=0.95)
 
     conditions: ClassVar[frozenset[str]] = MADE.conditions
+    spaces: ClassVar[set[str]] = MADE.spaces
     defaults: ClassVar[dict[str, Any]] = MADE.defaults
     places: Tensor
     m: Tensor

@@ -19,7 +19,7 @@ COLUMNS = {
     "precision": "precision ↑",
     "recall": "recall ↑",
     "coverage": "coverage ↑",
-    "copies": "copies",
+    "copies": "memorised",
     "per_second": "samples/s ↑",
     "steps": "steps",
 }

@@ -95,7 +95,7 @@ def main() -> None:
         "features": name,
         "samples": chosen.samples,
         "reference": sum(levels) / DRAWS,
-        "of": f"{DRAWS} draws of {chosen.samples} out of {pool.words()}",
+        "of": f"{DRAWS} draws of {chosen.samples} out of {pool.description()}",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
     runs.write_json(document, HERE / f"solvers-{dataset.name}.json")

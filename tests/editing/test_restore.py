@@ -118,7 +118,7 @@ def test_the_walk_goes_back_and_ends() -> None:
     with pytest.raises(BadInput, match="jump must be at least 1, got 0"):
         Resampling(jump=0)
     plain = Resampling()  # as `dgm.editing.restore` states what it reaches with
-    assert (plain.steps, plain.jump, plain.resamplings) == (50, 5, 5)
+    assert (plain.sampling_steps, plain.jump, plain.resamplings) == (50, 5, 5)
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.1, 0.3, 2.0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dgm.evaluation.cautions import at, cautions, disagreement, few_passes, kept, still_falling
+from dgm.evaluation.cautions import cautions, disagreement, few_passes, loss_at, selected_line, still_falling
 
 
 def share(name: str, features: str, value: float, level: float | None = 0.95) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def power(exponent: float) -> list[dict[str, Any]]:
 
 def test_a_loss_that_falls_along_a_line_still_falls() -> None:
     found = still_falling(losses(*((k / 20, 10 - k / 20) for k in range(1, 21))))
-    assert found.startswith("The validation loss still falls fast: 21% of all")  # 0.2 of 0.95
+    assert found.startswith("The validation loss still falls fast: 21% of its")  # 0.2 of 0.95
 
 
 @pytest.mark.parametrize("exponent", [-0.5, -1.0])
@@ -82,15 +82,15 @@ def test_early_validations_do_not_make_a_fall_look_small() -> None:
 
 def test_a_loss_between_two_validations_is_on_their_line() -> None:
     points = [(0.0, 4.0), (0.5, 2.0), (1.0, 1.0)]
-    assert [at(points, p) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == [4.0, 3.0, 2.0, 1.5, 1.0]
+    assert [loss_at(points, p) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == [4.0, 3.0, 2.0, 1.5, 1.0]
 
 
 def test_the_kept_weights_are_those_of_the_least_validation() -> None:
     lines = losses((0.1, 3.0), (0.5, 1.0), (1.0, 2.0))
-    assert kept(lines, config())["step"] == 500
-    assert kept(lines, config() | {"training": {"select": "last"}})["step"] == 1000
-    assert kept([{"step": 7}], config())["step"] == 7
-    assert kept([], config()) is None
+    assert selected_line(lines, config())["step"] == 500
+    assert selected_line(lines, config() | {"training": {"select": "last"}})["step"] == 1000
+    assert selected_line([{"step": 7}], config())["step"] == 7
+    assert selected_line([], config()) is None
 
 
 def test_a_run_may_have_several() -> None:

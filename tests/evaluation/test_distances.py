@@ -13,7 +13,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from dgm.evaluation.frechet import frechet_distance
 from dgm.evaluation.kernel import kernel_distance
-from dgm.evaluation.neighbours import copies, nearest, precision_recall_density_coverage
+from dgm.evaluation.neighbours import memorised, nearest, precision_recall_density_coverage
 from dgm.evaluation.score import inception_score
 
 
@@ -105,7 +105,7 @@ def test_planted_copies_are_found_and_nothing_else() -> None:
     training = torch.randn(300, 6)
     fresh = torch.randn(50, 6)
     near = training[5:15] + 1e-3
-    found = copies(training, torch.cat([fresh, training[20:30], near]))
+    found = memorised(training, torch.cat([fresh, training[20:30], near]))
     assert found.exact == pytest.approx(10 / 70)
     assert found.share == pytest.approx(20 / 70)
     assert found.nearest[50:].tolist() == [*range(20, 30), *range(5, 15)]
@@ -123,12 +123,12 @@ def test_a_copy_is_nearer_than_a_third_of_the_way_to_the_next_example() -> None:
     """Of training examples 3 apart, and one 30 away. Kills: squares for distances, another example's spacing."""
     training = torch.tensor([[0.0, 0.0], [3.0, 0.0], [33.0, 0.0]])
     samples = torch.tensor([[0.98, 0.0], [1.02, 0.0], [42.0, 0.0], [44.0, 0.0], [3.0, 0.0]])
-    found = copies(training, samples)
+    found = memorised(training, samples)
     assert found.nearest.tolist() == [0, 0, 2, 2, 1]
     torch.testing.assert_close(found.distance, torch.tensor([0.98, 1.02, 9, 11, 0]).double(), rtol=0, atol=1e-5)
     assert found.share == pytest.approx(3 / 5)
     assert found.exact == pytest.approx(1 / 5)
-    assert copies(training, samples, threshold=0.5).share == 1
+    assert memorised(training, samples, threshold=0.5).share == 1
 
 
 def test_frechet_of_features_far_from_zero_keeps_its_digits() -> None:

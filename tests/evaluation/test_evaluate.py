@@ -17,7 +17,7 @@ import dgm
 from dgm import data
 from dgm.condition import Names
 from dgm.data import Dataset, Split
-from dgm.data.dataset import same_as
+from dgm.data.dataset import matching
 from dgm.errors import BadInput, Interrupted, Unsupported
 from dgm.evaluation.evaluate import evaluate
 from dgm.evaluation.features import Features, features
@@ -179,7 +179,7 @@ def test_distances_that_memory_does_not_hold_are_refused_before_a_sample_is_draw
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of no more samples than there are held-out examples, 800 here, whose blocks take 100 kB each."""
-    monkeypatch.setattr(evaluation, "drawn", failing)
+    monkeypatch.setattr(evaluation, "timed_sample", failing)
     monkeypatch.setattr("dgm.memory.available", lambda: 2**26)
     with pytest.raises(BadInput, match=r"measuring 700 samples takes 0.1 GiB of memory, 0.1 GiB are free; ask for few"):
         evaluate(Repeats(digits, [0]), digits, samples=700)
@@ -197,7 +197,10 @@ def test_a_measure_that_fails_is_named_and_the_others_stay(digits: Dataset, monk
     monkeypatch.setattr("dgm.evaluation.features.principal_components", failing)
     document = evaluate(Repeats(digits, [0, 1]), digits, samples=100, spaces=["pca", "pixels"])
     reason = "ZeroDivisionError: no such luck"
-    assert document["skipped"] == [{"what": "pca features", "reason": reason}, {"what": "copies", "reason": reason}]
+    assert document["skipped"] == [
+        {"what": "pca features", "reason": reason},
+        {"what": "memorisation", "reason": reason},
+    ]
     assert {row["features"] for row in document["metrics"]} == {"pixels"}
 
 
@@ -209,7 +212,7 @@ def test_samples_that_fail_leave_the_likelihood(digits: Dataset, monkeypatch: py
 
 
 def test_where_nothing_is_measured_nothing_is_returned(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "drawn", failing)
+    monkeypatch.setattr(evaluation, "timed_sample", failing)
     with pytest.raises(BadInput, match="nothing could be measured: ZeroDivisionError: no such luck"):
         evaluate(Repeats(digits, [0]), digits, samples=100)
 
@@ -218,7 +221,7 @@ def test_a_request_to_stop_is_no_failure(digits: Dataset, monkeypatch: pytest.Mo
     def stopped(*arguments: object) -> None:
         raise Interrupted("stopped", "go on")
 
-    monkeypatch.setattr(evaluation, "drawn", stopped)
+    monkeypatch.setattr(evaluation, "timed_sample", stopped)
     with pytest.raises(Interrupted):
         evaluate(Repeats(digits, [0]), digits, samples=100)
 
@@ -242,7 +245,7 @@ class Faithful(nn.Module):
         u = streams(n, seed).uniform(())
         found = []
         for k, wanted in enumerate(y if self.obeys else y.roll(1, 0)):
-            rows = same_as(self.y, wanted)
+            rows = matching(self.y, wanted)
             found.append(self.x[rows[int(u[k] * len(rows))]])
         return torch.stack(found)
 

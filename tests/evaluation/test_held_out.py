@@ -40,9 +40,9 @@ def test_a_set_with_enough_validation_is_fitted_whole(monkeypatch: pytest.Monkey
     monkeypatch.setattr(held_out, "ENOUGH", 30)
     table = numbered(100, 30, 40)
     assert len(fitting_rows(table)) == 100
-    assert HeldOut(table).words() == "30 of the validation split"
+    assert HeldOut(table).description() == "30 of the validation split"
     monkeypatch.setattr(held_out, "ENOUGH", 45)
-    assert HeldOut(table).words() == "30 of the validation split and 15 of the train split"
+    assert HeldOut(table).description() == "30 of the validation split and 15 of the train split"
 
 
 def test_a_draw_has_every_label_in_proportion_and_no_example_twice() -> None:

@@ -31,7 +31,7 @@ class Optimal(nn.Module):
         self.slope, self.shift = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
 
     def forward(self, z: Tensor, times: Tensor, y: Tensor | None = None) -> Tensor:
-        t, apart = over(times[:, 0] / TIME_SCALE, z), over(times[:, 1] / PACE, z)
+        t, apart = over(times[:, 0] / TIME_SCALE, z), over(times[:, 1] / TIME_SCALE, z)
         (mean_t, std_t), (_, std_r) = moments(t), moments(t - apart)
         score = (z - mean_t) / std_t
         # s_t² - s_r² = (t - r) (-(2 - t - r) S² + t + r), so that no digits are lost where r is near t

@@ -9,7 +9,7 @@ from dgm.models.energy.ebm import EBM, EnergyNet
 from dgm.models.flow.realnvp import RealNVP
 from dgm.models.gan.gan import GAN
 from dgm.networks.causal_conv import CausalConv2d
-from dgm.networks.conv import ConvNet, Downward, Upward
+from dgm.networks.conv import ConvNet, Discriminator, Generator
 from dgm.registry import create
 from dgm.space import Space
 from dgm.transforms import AffineCoupling
@@ -40,11 +40,11 @@ def test_a_game() -> None:
     assert linear(gan.generator) == [7, 8, 8, 8, 5]
     assert linear(gan.discriminator) == [9, 8, 8, 8, 1]
     gan = GAN(IMAGE, GAN.Config(latent=3, width=2), Space.categories(4))
-    assert isinstance(gan.generator.network, Upward)
+    assert isinstance(gan.generator.network, Generator)
     assert linear(gan.generator) == [7, 8 * 3 * 5]
     assert [norm.num_features for norm in gan.generator.network.norms] == [8, 4, 2]  # type: ignore[union-attr]
     assert convolutions(gan.generator) == [(8, 4), (4, 2), (2, 3)]
-    assert isinstance(gan.discriminator.network, Downward)
+    assert isinstance(gan.discriminator.network, Discriminator)
     assert convolutions(gan.discriminator) == [(7, 2), (2, 4), (4, 8)]
     assert linear(gan.discriminator) == [8 * 3 * 5, 1]
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import batch_norm, conv2d
 
-from dgm.networks.conv import ConvNet, Downward, Upward, sizes
+from dgm.networks.conv import ConvNet, Discriminator, Generator, sizes
 from dgm.networks.mlp import mlp
 
 
@@ -33,7 +33,7 @@ def test_sides_are_halved_until_one_is_at_most_four() -> None:
 
 
 def test_to_go_up_is_to_repeat_pixels_normalise_rectify_and_convolve() -> None:
-    net, z = Upward(4, 2, (3, 5, 9)), torch.randn(6, 4)
+    net, z = Generator(4, 2, (3, 5, 9)), torch.randn(6, 4)
     h = net.first(z).view(6, 4, 3, 5)  # two sizes, of 2 * 2 and 2 features
     mean, var = h.mean((0, 2, 3), keepdim=True), h.var((0, 2, 3), correction=0, keepdim=True)
     h = net.convs[0](((h - mean) / (var + 1e-5).sqrt()).clamp_min(0))
@@ -45,7 +45,7 @@ def test_to_go_up_is_to_repeat_pixels_normalise_rectify_and_convolve() -> None:
 
 def test_to_go_down_is_to_convolve_with_layers_of_norm_one() -> None:
     """Kills: another slope, a stride, a layer or its spectral norm left out."""
-    net = Downward(3, 2, (3, 9, 5)).eval()
+    net = Discriminator(3, 2, (3, 9, 5)).eval()
     for _ in range(200):
         net.train()(torch.zeros(1, 3, 9, 5))  # each pass in training is a step of power iteration
     net.eval()

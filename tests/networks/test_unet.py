@@ -67,7 +67,7 @@ def test_the_given_levels_blocks_and_attention_are_built() -> None:
         block.register_forward_hook(lambda module, arguments, output: sides.append(output.shape[-1]))
     net(x, torch.zeros(1, 8))
     assert sides == [32, 16, 16] + [8] * 8 + [16, 16, 32]
-    with pytest.raises(BadInput, match="3 levels, got 2"):
+    with pytest.raises(BadInput, match="3 resolutions, got 2"):
         UNet((32, 32), 1, 1, width=32, condition=8, multipliers=(1, 2, 2), blocks=(1, 2))
 
 

@@ -116,7 +116,7 @@ def test_numbers_stand_under_their_heading(report):
     assert vae[place["Fréchet ↓"]].split() == ["12.5", "[12.2,", "12.8]"]
     assert real[place["Fréchet ↓"]].split() == ["0.500", "[0.400,", "0.600]"]
     headings, *_, real = of_cost
-    assert real[[heading.strip() for heading in headings].index("copies")].split() == ["0.2", "%"]
+    assert real[[heading.strip() for heading in headings].index("memorised")].split() == ["0.2", "%"]
 
 
 def test_what_a_reader_should_hear_first_stands_before_the_numbers(tmp_path):
@@ -132,7 +132,7 @@ def test_what_a_reader_should_hear_first_stands_before_the_numbers(tmp_path):
     assert sentence < text.index("<table>")
     assert text.index("Not measured: copies: no such luck.") < text.index("<table>")
     assert "Hardly trained: 0.0" in text
-    assert re.search(r"weights of step \d, epoch [\d.]+: the least validation loss", text)
+    assert re.search(r"weights of step \d, epoch [\d.]+: the lowest validation loss", text)
     (kept,) = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["runs"]
     losses = [line["validation"] for line in Run(run).metrics() if "validation" in line]
     assert kept["selected"]["validation"] == min(losses)

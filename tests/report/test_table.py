@@ -11,7 +11,6 @@ from dgm.report.table import (
     COLUMNS,
     KINDS,
     Cell,
-    across,
     as_csv,
     columns_of,
     fixed,
@@ -20,6 +19,7 @@ from dgm.report.table import (
     interval,
     leaders,
     number,
+    over_seeds,
     reference,
     rows,
 )
@@ -67,9 +67,9 @@ def test_seeds_are_averaged_with_their_standard_deviation():
 
 
 def test_seeds_that_lack_a_number_do_not_count():
-    assert across([None, Cell(1, 0, 2), None]) == Cell(1, 0, 2)
-    assert across([None, None]) is None
-    assert across([Cell.plain(1), None, Cell.plain(3)]).seeds == 2
+    assert over_seeds([None, Cell(1, 0, 2), None]) == Cell(1, 0, 2)
+    assert over_seeds([None, None]) is None
+    assert over_seeds([Cell.plain(1), None, Cell.plain(3)]).seeds == 2
 
 
 def test_a_number_is_of_its_feature_space():

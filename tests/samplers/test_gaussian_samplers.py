@@ -83,7 +83,7 @@ def test_ddim_with_eta_one_is_ancestral() -> None:
 
 
 def test_ddim_says_that_it_needs_noise() -> None:
-    with pytest.raises(BadInput, match="draws noise"):
+    with pytest.raises(BadInput, match="needs a source of noise"):
         next(ddim(optimal(LinearVP()), LinearVP(), float64(0.0), float64(1.0, 0.0), eta=0.5))
 
 

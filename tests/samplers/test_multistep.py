@@ -140,5 +140,5 @@ def test_steps_are_diffusers(solve: Solve, theirs: tuple[float, ...], tolerance:
 
 
 def test_orders_that_are_not_there_are_refused() -> None:
-    with pytest.raises(BadInput, match="orders 1, 2 and 3"):
+    with pytest.raises(BadInput, match="must be 1, 2 or 3"):
         next(unipc(optimal(CosineVP()), CosineVP(), float64(0.0), float64(1.0, 0.0), order=4))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, VarianceExploding
-from dgm.samplers.times import MOST_NOISE, SPACINGS, levels, times
+from dgm.samplers.times import SIGMA_MAX, SPACINGS, coefficients, times
 
 from .gaussian import PATHS, float64, path_name
 
@@ -26,7 +26,7 @@ def test_times_fall_from_noise_to_zero(path: GaussianPath, spacing: str, t_min: 
     assert grid[-1] == 0
     assert grid[-2] >= t_min
     assert (path.sigma(grid[:-1]) > 0).all()
-    most = min(MOST_NOISE, (path.sigma(float64(1.0)) / path.alpha(float64(1.0))).item())
+    most = min(SIGMA_MAX, (path.sigma(float64(1.0)) / path.alpha(float64(1.0))).item())
     assert grid[0] == 1 or (path.sigma(grid[0]) / path.alpha(grid[0])).item() == pytest.approx(most)
 
 
@@ -70,7 +70,7 @@ def test_ends_of_what_can_be_told_apart() -> None:
 
 def test_levels_are_the_paths_and_infinite_at_its_ends() -> None:
     path, grid = Straight(), torch.tensor([1.0, 0.25, 0.0])
-    alpha, sigma, half_log_snr = levels(path, grid)
+    alpha, sigma, half_log_snr = coefficients(path, grid)
     assert (alpha, sigma) == ([0, 0.75, 1], [1, 0.25, 0])
     assert half_log_snr == pytest.approx([-math.inf, math.log(3), math.inf])
-    assert levels(CosineVP(), grid).sigma[1] == pytest.approx(CosineVP().sigma(float64(0.25)).item(), rel=1e-12)
+    assert coefficients(CosineVP(), grid).sigma[1] == pytest.approx(CosineVP().sigma(float64(0.25)).item(), rel=1e-12)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dgm.processes.masking import Cosine, Linear, MaskingSchedule
-from dgm.samplers.unmasking import guessed, revealed_at, unmask
+from dgm.samplers.unmasking import most_likely, unmask, unmasking_step
 from dgm.seeds import streams
 
 MASK = 2
@@ -15,7 +15,7 @@ MASK = 2
 
 def drawn(predict, schedule: MaskingSchedule, steps: int, n: int, length: int) -> list[tuple[Tensor, Tensor]]:  # type: ignore[no-untyped-def]
     when, which = streams(n, 0).uniform((2, length)).unbind(1)
-    z, step = torch.full((n, length), MASK), revealed_at(when, schedule, steps)
+    z, step = torch.full((n, length), MASK), unmasking_step(when, schedule, steps)
     return list(unmask(predict, z, step, which, steps))
 
 
@@ -52,7 +52,7 @@ def test_one_at_a_time_the_twins_agree(steps: int) -> None:
 
 
 def test_one_at_a_time_every_order_comes_alike() -> None:
-    step = revealed_at(streams(60_000, 1).uniform((4,)), Linear(), 4)
+    step = unmasking_step(streams(60_000, 1).uniform((4,)), Linear(), 4)
     assert (step.sort(1).values == torch.arange(4)).all()
     counts = (step * torch.tensor([1, 4, 16, 64])).sum(1).unique(return_counts=True)[1].double()
     assert len(counts) == 24
@@ -81,4 +81,4 @@ def test_positions_follow_their_predictions() -> None:
 def test_a_guess_is_the_likeliest_value_where_a_mask_is() -> None:
     z = torch.tensor([[0, MASK], [MASK, 1]])
     logits = torch.tensor([[[0.0, 1.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]])
-    assert guessed(z, logits, MASK).tolist() == [[0, 1], [0, 1]]
+    assert most_likely(z, logits, MASK).tolist() == [[0, 1], [0, 1]]

@@ -1,4 +1,4 @@
-"""Measure a trained model: likelihood, sample quality, coverage, copies. Writes evaluation.json into the run.
+"""Measure a trained model: likelihood, sample quality, coverage, memorisation. Writes evaluation.json into the run.
 
 dgm evaluate runs/vae
 dgm evaluate runs/vae --samples 5000 --draws 16 --json
@@ -53,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
     out = trained.path / "evaluation.json"
     y = condition.chosen(args, model, most=1)
 
-    def keep(document: dict[str, Any]) -> None:
+    def write_part(document: dict[str, Any]) -> None:
         if y is None and not is_evaluated(trained):  # which says more than a part
             write_json(document, out)
-            print(f"dgm: what was measured so far is in {out}", file=sys.stderr)
+            print(f"dgm: the measures so far are in {out}", file=sys.stderr)
 
     with Progress("evaluating", quiet=args.json) as progress:
         document = evaluate(
@@ -70,16 +70,16 @@ def run(args: argparse.Namespace) -> int:
             marginal=args.marginal,
             condition=None if y is None else y[0],
             progress=progress.update,
-            keep=keep,
+            on_interrupt=write_part,
         )
     if y is None:
         write_json(document, out)
-    said = cautions(document, trained.metrics(), trained.config)
+    sentences = cautions(document, trained.metrics(), trained.config)
     if args.json:
         print(json.dumps(document, indent=2))
     else:
         show(document, tokens=model.space.kind == "tokens")
-        for sentence in said:
+        for sentence in sentences:
             print(sentence)
     return 0
 
@@ -104,7 +104,7 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
             level = row["reference"] and (row["reference"]["low"], row["reference"]["high"])
             number(row["name"].replace("_", " "), row["value"], (row["low"], row["high"]), level)
     if copied := document.get("memorisation"):
-        heading(f"copies: {copied['rule']}")
+        heading(f"memorised: {copied['rule']}")
         shares = f"{copied['share']:.1%}", f"{copied['held_out_share']:.1%}"
         print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
     if agreed := document.get("agreement"):

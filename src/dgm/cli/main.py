@@ -26,7 +26,7 @@ VERBS = {
     "train": ("dgm.cli.train", "train a model, or go on where one stopped"),
     "sample": ("dgm.cli.sample", "draw samples from a trained model into a picture, a folder or a table"),
     "edit": ("dgm.cli.edit", "in-paint, enlarge, colour, sharpen, encode or interpolate images"),
-    "evaluate": ("dgm.cli.evaluate", "measure a trained model: likelihood, sample quality, coverage, copies"),
+    "evaluate": ("dgm.cli.evaluate", "measure a trained model: likelihood, sample quality, coverage, memorisation"),
     "compare": ("dgm.cli.compare", "train one model of each family on the same data and write the report"),
     "report": ("dgm.cli.report", "write the report of models that are trained already"),
     "check": ("dgm.cli.check", "run the mathematical contract on a model, yours too"),

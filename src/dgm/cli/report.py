@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     paths = [path for given in args.runs for path in runs_in(Path(given))]
     own.trust(args, *paths)
-    write_report(paths, out, named=args.data, command=shlex.join(["dgm", *sys.argv[1:]]))
+    write_report(paths, out, data_path=args.data, command=shlex.join(["dgm", *sys.argv[1:]]))
     print(f"report: {out}")
     return 0
 

@@ -80,7 +80,7 @@ def write_animation(states: list[Tensor], space: Space, out: Path, about: dict[s
     from dgm.report.pictures import save_animation, view
     from dgm.runs import replacing
 
-    pictures = [view(*in_colour(x, space, about), beside=states[-1]) for x in states]
+    pictures = [view(*in_colour(x, space, about), real_x=states[-1]) for x in states]
     with replacing(out) as temporary:
         save_animation(pictures, temporary)
 

@@ -51,13 +51,13 @@ class Split:
             x = self.transform(x, generator)
         return x, None if self.y is None else self.y[indices]
 
-    def having(self, y: Tensor) -> Split:
+    def given(self, y: Tensor) -> Split:
         """The examples of one condition, (*shape)."""
-        rows = torch.arange(len(self)) if self.y is None else same_as(self.y, y)
+        rows = torch.arange(len(self)) if self.y is None else matching(self.y, y)
         return replace(self, x=self.x[rows], y=None if self.y is None else self.y[rows])
 
 
-def same_as(conditions: Tensor, y: Tensor) -> Tensor:
+def matching(conditions: Tensor, y: Tensor) -> Tensor:
     """The rows of a batch of conditions that are ``y``; missing values are alike."""
     same = (conditions == y) | (conditions.isnan() & y.isnan())
     return same.flatten(1).all(1).nonzero()[:, 0] if same.ndim > 1 else same.nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""All that is measured of a trained model, as one document."""
+"""The evaluation of a trained model, as one document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.evaluation.distances import DRAWS, metrics
 from dgm.evaluation.features import NAMES, default_features, features
 from dgm.evaluation.held_out import HeldOut, drawn_rows
-from dgm.evaluation.neighbours import copies
+from dgm.evaluation.neighbours import memorised
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, kinds_of, log_likelihood
@@ -31,20 +31,20 @@ from dgm.sampling import sample
 from dgm.seeds import Streams, mix
 from dgm.space import Space
 
-LIKELIHOODS = 0.3  # of an evaluation's time, or so
+LIKELIHOODS = 0.3  # approximate fraction of an evaluation's time
 IMPORTANCE_DRAWS = 16
-# an estimate solves an ODE for each example: it is of at least so many examples, and of all that have so many numbers
+# an estimate solves an ODE for each example: of at least so many examples, and of at most so many numbers beyond that
 ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
-MODE_SHARE = 0.1  # of a class's share in the training data, from which on it counts as found
-OF_CONDITIONS = 1  # the number of their streams beside the samples' own
-SHOWN = 10  # samples whose nearest training examples are named
+MODE_SHARE = 0.1  # a class counts as covered from this fraction of its share in the training data
+OF_CONDITIONS = 1  # index of the random streams of the conditions
+NEAREST_SHOWN = 10  # samples whose nearest training examples are named
 
-TRAINING = 20_000  # training examples, at most, that copies are looked for among
-# bytes that were seen to be taken at once by distances: of blocks, for each sample, and for each number of each
+TRAINING = 20_000  # training examples, at most, that samples are compared with for memorisation
+# measured memory of the distances in bytes: blocks, for each sample, and copies, for each number of a sample
 BLOCKS, COPIES = 100_000, 64
 
 FORMAT = 2
-FEWEST = 20  # held-out examples, for a level of real data to be worth its place
+FEWEST = 20  # held-out examples, at least, for a reference value
 
 Progress = Callable[[float, str], None]
 
@@ -64,9 +64,9 @@ def evaluate(
     marginal: bool = False,
     condition: Tensor | None = None,
     progress: Progress = silent,
-    keep: Callable[[dict[str, Any]], None] | None = None,
+    on_interrupt: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Likelihood, quality, coverage, copies and speed of a trained model.
+    """Evaluate a trained model: likelihood, sample quality, coverage, memorisation and speed.
 
     Args:
         samples: How many are drawn. Distances take as many of them as there are held-out examples to set beside, and
@@ -75,29 +75,30 @@ def evaluate(
         spaces: Feature spaces, of pixels, pca and classifier; by default all that the data allows.
         draws: Random draws an example, for likelihoods that take any.
         marginal: Of a conditional model log p(x), summed over its labels, in place of log p(x|y).
-        condition: One condition, (*shape): samples are drawn under it, and beside them are the examples that have it.
+        condition: One condition, (*shape): samples are drawn given it and compared with the examples that have it.
         progress: Called with the share done and what comes next.
-        keep: Called with what was measured so far where the evaluation is interrupted, before that is passed on.
+        on_interrupt: Called with what was measured so far where the evaluation is interrupted, before that is passed
+            on.
 
     Returns:
-        Plain values, fit for JSON: ``likelihood``, ``samples``, ``metrics``, ``reference``, ``memorisation``,
+        A JSON-serialisable document: ``likelihood``, ``samples``, ``metrics``, ``reference``, ``memorisation``,
         ``modes``, ``features``, ``skipped`` and ``provenance``. Every metric has its value, a 95 % interval over
-        samples and real examples, how it was made, N, split and feature space, and as its ``reference`` the same number
-        with held-out real examples in the samples' place. A measure that fails is in ``skipped`` with the reason.
+        samples and real examples, its method, N, split and feature space, and as its ``reference`` the same metric of
+        held-out real examples in place of samples. A metric that fails is listed in ``skipped`` with the reason.
 
     Raises:
-        BadInput: Where nothing at all could be measured, or no example of the split has the condition.
+        BadInput: If nothing could be measured, or no example of the split has the condition.
     """
     started = time.perf_counter()
-    refuse_what_cannot_be(model, dataset, split, spaces, marginal=marginal, condition=condition)
+    check_arguments(model, dataset, split, spaces, marginal=marginal, condition=condition)
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
     pool = HeldOut(dataset, split, condition)
     refuse_distances_beyond_memory(pool, samples)
-    real = dataset.splits[split] if condition is None else dataset.splits[split].having(condition)
+    real = dataset.splits[split] if condition is None else dataset.splits[split].given(condition)
     skipped = Skipped()
     document: dict[str, Any] = {"format": FORMAT, "likelihood": [], "metrics": [], "reference": None, "features": {}}
 
-    def ended(**how: bool) -> dict[str, Any]:
+    def finished(**how: bool) -> dict[str, Any]:
         seconds = round(time.perf_counter() - started, 2)
         return document | {"skipped": list(skipped), "provenance": provenance(seed) | {"seconds": seconds}} | how
 
@@ -112,20 +113,20 @@ def evaluate(
             with skipped.on_failure("samples"):
                 progress(LIKELIHOODS, "sampling")
                 y = conditions_to_draw(model, samples, seed, condition)
-                x, document["samples"] = drawn(model, samples, seed, y)
-                of_samples(document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress)
+                x, document["samples"] = timed_sample(model, samples, seed, y)
+                measure_samples(document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress)
     except KeyboardInterrupt:
-        skipped.add("what comes after", "the evaluation was interrupted")
-        if keep is not None and (document["likelihood"] or "samples" in document):
-            keep(ended(interrupted=True))
+        skipped.add("all later measures", "the evaluation was interrupted")
+        if on_interrupt is not None and (document["likelihood"] or "samples" in document):
+            on_interrupt(finished(interrupted=True))
         raise
     if skipped and not document["likelihood"] and "samples" not in document:
         raise BadInput(f"nothing could be measured: {skipped[0]['reason']}", "check the run and the split")
     progress(1.0, "done")
-    return ended()
+    return finished()
 
 
-def refuse_what_cannot_be(
+def check_arguments(
     model: Model,
     dataset: Dataset,
     split: str,
@@ -134,7 +135,7 @@ def refuse_what_cannot_be(
     marginal: bool,
     condition: Tensor | None = None,
 ) -> None:
-    """Before anything is measured, which may take long."""
+    """Checks all arguments before the evaluation, which may take long."""
     model_given(model)
     of_type("the data", dataset, Dataset, "load it by dgm.data.load, which takes arrays and tables too")
     if model.space != dataset.space:
@@ -152,27 +153,27 @@ def refuse_what_cannot_be(
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
     if condition is not None and conditional_on is None:
         raise Unsupported("this model was trained without a condition", "leave the condition out")
-    if condition is not None and len(dataset.splits[split].having(condition)) < 2:
+    if condition is not None and len(dataset.splits[split].given(condition)) < 2:
         raise BadInput(f"fewer than 2 examples of the {split} split have this condition", "choose another")
 
 
 def refuse_distances_beyond_memory(pool: HeldOut, samples: int) -> None:
-    """Before samples are drawn, which may take long."""
+    """Checks the memory that the distances need before samples are drawn, which may take long."""
     dataset = pool.dataset
     if dataset.space.kind == "tokens":
         return
-    n, others = beside(samples, pool), min(len(dataset.train), TRAINING)
+    n, others = samples_compared(samples, pool), min(len(dataset.train), TRAINING)
     needed = n * (BLOCKS + COPIES * dataset.space.dim) + 16 * dataset.space.dim * (samples + others)
     refuse_what_does_not_fit(f"measuring {samples:,} samples", needed, "ask for fewer")
 
 
-def beside(samples: int, pool: HeldOut) -> int:
-    """How many of the samples distances take: as many as there are held-out examples, where these are not few."""
+def samples_compared(samples: int, pool: HeldOut) -> int:
+    """Number of samples used by distances: that of the held-out examples, unless these are too few."""
     return min(samples, len(pool)) if len(pool) >= FEWEST else samples
 
 
-def of_samples(
-    found: dict[str, Any],
+def measure_samples(
+    document: dict[str, Any],
     x: Tensor,
     y: Tensor | None,
     pool: HeldOut,
@@ -190,38 +191,38 @@ def of_samples(
     """
     dataset, split = pool.dataset, pool.split
     names = default_features(dataset) if spaces is None else spaces
-    n = beside(len(x), pool)
+    n = samples_compared(len(x), pool)
     fixed = real.x[drawn_rows(real.y if dataset.labels else None, len(real), min(n, len(real)), 0)]
-    found |= {"memorisation": None, "modes": None, "agreement": None}
+    document |= {"memorisation": None, "modes": None, "agreement": None}
     if names:
-        found["reference"] = {
+        document["reference"] = {
             "real": f"{len(fixed):,} of the {split} split",
             "n": n,
-            "of": pool.words(),
+            "of": pool.description(),
             "draws": DRAWS,
         }
     for k, name in enumerate(names):
         start, step = 0.6 + 0.3 * k / len(names), 0.15 / len(names)
         progress(start, f"{name} features")
         with skipped.on_failure(f"{name} features"):
-            space = features(name, dataset, within(progress, start, step, "training the classifier"))
-            found["features"][name] = space.about
-            tell = within(progress, start + step, step, f"real data in {name} features")
-            found["metrics"] += metrics(space, fixed, x[:n], pool, split, skipped, tell)
-    progress(0.9, "copies")
+            space = features(name, dataset, part_of(progress, start, step, "training the classifier"))
+            document["features"][name] = space.about
+            progress_of = part_of(progress, start + step, step, f"real data in {name} features")
+            document["metrics"] += metrics(space, fixed, x[:n], pool, split, skipped, progress_of)
+    progress(0.9, "memorisation")
     if dataset.space.kind != "tokens":
-        with skipped.on_failure("copies"):
-            found["memorisation"] = memorisation(dataset, x, real.x)
-    if "classifier" in found["features"]:
+        with skipped.on_failure("memorisation"):
+            document["memorisation"] = memorisation(dataset, x, real.x)
+    if "classifier" in document["features"]:
         with skipped.on_failure("agreement with the conditions"):
-            found["agreement"] = agreement(dataset, x, y, real)
-    if "classifier" in found["features"] and pool.condition is None:
-        with skipped.on_failure("labels found"):
-            found["modes"] = modes(dataset, x)
+            document["agreement"] = agreement(dataset, x, y, real)
+    if "classifier" in document["features"] and pool.condition is None:
+        with skipped.on_failure("modes"):
+            document["modes"] = modes(dataset, x)
 
 
-def within(progress: Progress, start: float, size: float, text: str) -> Callable[[float], None]:
-    """Tells the share of a part of the work as the share of all of it."""
+def part_of(progress: Progress, start: float, size: float, text: str) -> Callable[[float], None]:
+    """The progress callback of one part of the evaluation."""
     return lambda share: progress(start + size * share, text)
 
 
@@ -237,31 +238,33 @@ def likelihoods(
     marginal: bool = False,
     skipped: Skipped | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Every kind that says more than another of the model's: an exact one alone, else a bound, tighter with importance
-    weights, and an estimate, of a part of the examples where they are many; an energy where there is nothing else.
+    """Rows of log-likelihoods, one for each informative kind that the model has.
+
+    An exact log-likelihood alone if there is one; otherwise a lower bound, also with importance weights, and an
+    estimate, which uses a subset of many examples; an unnormalised log-density only where there is nothing else.
 
     Args:
-        skipped: Takes the kinds that fail; without it a failure is raised.
+        skipped: Collects the kinds that fail; without it a failure is raised.
     """
     y = y if getattr(model, "condition", None) is not None else None
-    asked = []
-    for kind in telling(kinds_of(model)):
-        asked.append((kind, draws))
+    requested = []
+    for kind in reported_kinds(kinds_of(model)):
+        requested.append((kind, draws))
         if kind is Kind.LOWER_BOUND and has(model, ImportanceWeighted):
-            asked.append((kind, IMPORTANCE_DRAWS))
-    for k, (kind, count) in enumerate(asked):
+            requested.append((kind, IMPORTANCE_DRAWS))
+    for k, (kind, count) in enumerate(requested):
 
-        def tell(share: float, k: int = k, kind: Kind = kind) -> None:
-            progress(LIKELIHOODS * (k + share) / len(asked), str(kind).replace("_", " "))
+        def progress_of(share: float, k: int = k, kind: Kind = kind) -> None:
+            progress(LIKELIHOODS * (k + share) / len(requested), str(kind).replace("_", " "))
 
         rows = torch.arange(len(x))
         if kind is Kind.ESTIMATE:
             rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
         with nullcontext() if skipped is None else skipped.on_failure(str(kind).replace("_", " ")):
-            yield likelihood(model, x, y, split, count, kind, rows, tell, marginal=marginal)
+            yield likelihood(model, x, y, split, count, kind, rows, progress_of, marginal=marginal)
 
 
-def telling(kinds: list[Kind]) -> list[Kind]:
+def reported_kinds(kinds: list[Kind]) -> list[Kind]:
     """
     >>> telling([Kind.LOWER_BOUND, Kind.ESTIMATE, Kind.UNNORMALISED]) == [Kind.LOWER_BOUND, Kind.ESTIMATE]
     True
@@ -279,25 +282,25 @@ def likelihood(
     draws: int,
     kind: Kind,
     rows: Tensor,
-    tell: Callable[[float], None],
+    progress_of: Callable[[float], None],
     *,
     marginal: bool = False,
 ) -> dict[str, Any]:
-    """One kind, of the examples in these rows, with the standard error over them and over what was drawn for them."""
+    """One kind of log-likelihood of the examples ``rows``, with its standard error over examples and random draws."""
     labels = None if y is None or marginal else y[rows]
-    found = log_likelihood(model, x[rows], labels, draws=draws, kind=kind, marginal=marginal, progress=tell)
-    nats = found.nats.double()
-    error, bits = float(nats.std() / math.sqrt(len(nats))), 1 / (found.dim * math.log(2))
+    result = log_likelihood(model, x[rows], labels, draws=draws, kind=kind, marginal=marginal, progress=progress_of)
+    nats = result.nats.double()
+    error, bits = float(nats.std() / math.sqrt(len(nats))), 1 / (result.dim * math.log(2))
     mean = float(nats.mean())
     return {
-        "kind": str(found.kind),
-        "condition": found.condition,
-        "method": found.method,
+        "kind": str(result.kind),
+        "condition": result.condition,
+        "method": result.method,
         "nats": mean,
         "nats_se": error,
         "bits_per_dim": -mean * bits,
         "bits_per_dim_se": error * bits,
-        "perplexity": math.exp(-mean / found.dim),
+        "perplexity": math.exp(-mean / result.dim),
         "n": len(nats),
         "of": len(x),
         "split": split,
@@ -316,7 +319,7 @@ def conditions_to_draw(model: Model, n: int, seed: int, condition: Tensor | None
     return marginal_of(model).draw(Streams(mix(seed, OF_CONDITIONS), range(n), device_of(model))).cpu()
 
 
-def drawn(model: Model, n: int, seed: int, y: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
+def timed_sample(model: Model, n: int, seed: int, y: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
     started = time.perf_counter()
     x = sample(model, n, y, seed=seed)
     seconds = time.perf_counter() - started
@@ -325,27 +328,30 @@ def drawn(model: Model, n: int, seed: int, y: Tensor | None = None) -> tuple[Ten
 
 
 def memorisation(dataset: Dataset, samples: Tensor, held_out: Tensor) -> dict[str, Any]:
-    """The share of copies among samples, and among held-out examples, which cannot be copies."""
+    """The share of memorised samples and, as a reference, the same share of held-out examples."""
     space = features("pixels", dataset)
     training = space.of(dataset.train.x[:TRAINING])
-    found, level = copies(training, space.of(samples)), copies(training, space.of(held_out[: len(samples)]))
+    of_samples, of_held_out = (
+        memorised(training, space.of(samples)),
+        memorised(training, space.of(held_out[: len(samples)])),
+    )
     rule = "nearer to a training example than 1/3 of that example's distance to the next training example, in pixels"
     return {
-        "share": found.share,
-        "exact": found.exact,
-        "held_out_share": level.share,
-        "held_out_exact": level.exact,
+        "share": of_samples.share,
+        "exact": of_samples.exact,
+        "held_out_share": of_held_out.share,
+        "held_out_exact": of_held_out.exact,
         "rule": rule,
-        "nearest": found.nearest[:SHOWN].tolist(),
-        "distance": found.distance[:SHOWN].tolist(),
-        "median_distance": float(found.distance.median()),
-        "held_out_median_distance": float(level.distance.median()),
+        "nearest": of_samples.nearest[:NEAREST_SHOWN].tolist(),
+        "distance": of_samples.distance[:NEAREST_SHOWN].tolist(),
+        "median_distance": float(of_samples.distance.median()),
+        "held_out_median_distance": float(of_held_out.distance.median()),
         "n_train": len(training),
     }
 
 
 def modes(dataset: Dataset, samples: Tensor) -> dict[str, Any] | None:
-    """Which labels the classifier sees among the samples, beside their shares in the training data."""
+    """The shares of the labels that the classifier predicts for samples, and their shares in the training data."""
     space = features("classifier", dataset)
     if space.log_p is None or dataset.train.y is None:
         return None
@@ -359,10 +365,10 @@ def modes(dataset: Dataset, samples: Tensor) -> dict[str, Any] | None:
 
 
 def agreement(dataset: Dataset, samples: Tensor, y: Tensor | None, held_out: Split) -> dict[str, Any] | None:
-    """How often the classifier sees in a sample the condition that it was drawn under, and in a real example its own.
+    """The accuracy of the classifier on samples, whose label is their condition, and on real examples.
 
     Returns:
-        The shares, of attributes the mean over all of them; None for samples without a condition.
+        The two accuracies, for attributes the mean over all of them; None for samples without a condition.
     """
     space = features("classifier", dataset)
     if space.guess is None or y is None or held_out.y is None:

@@ -1,4 +1,4 @@
-"""The spaces in which samples are compared: pixels, principal components, a classifier's last layer."""
+"""Feature spaces for the comparison of samples: pixels, principal components, the last layer of a classifier."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dgm.space import Space
 
 NAMES = ("pixels", "pca", "classifier")
 COMPONENTS = 32
-LARGEST = 32  # pixels of a side that the classifier sees; larger images are averaged down to it
+LARGEST = 32  # side of the classifier's input in pixels; larger images are average-pooled to it
 CLASSIFIER = {
     "version": 2,
     "width": 32,
@@ -39,7 +39,7 @@ CLASSIFIER = {
 
 @dataclass(frozen=True)
 class Features:
-    """A map from the data's own numbers to feature vectors, and what a reader needs to know of it."""
+    """A map from examples to feature vectors, and a description of it."""
 
     name: str
     of: Callable[[Tensor], Tensor]
@@ -48,25 +48,25 @@ class Features:
     guess: Callable[[Tensor], Tensor] | None = None  # the likeliest y, a label or attributes
 
 
-def features(name: str, dataset: Dataset, tell: Callable[[float], None] = lambda share: None) -> Features:
+def features(name: str, dataset: Dataset, progress: Callable[[float], None] = lambda share: None) -> Features:
     """The feature space called ``name`` for a data set.
 
     Args:
-        tell: Called with the share done of what takes long, the training of a classifier.
+        progress: Called with the completed fraction of the training of a classifier.
 
     Raises:
-        UnknownName: For a name that is none of them.
+        UnknownName: For an unknown feature space.
         BadInput: For a classifier of data without labels or attributes.
     """
     if name not in NAMES:
         raise UnknownName.of("feature space", name, NAMES)
     makers: dict[str, Callable[[Dataset], Features]] = {"pixels": pixels, "pca": principal_components}
-    makers["classifier"] = partial(classifier, tell=tell)
+    makers["classifier"] = partial(classifier, progress=progress)
     return makers[name](dataset)
 
 
 def default_features(dataset: Dataset) -> list[str]:
-    """All that the data allows: none for tokens, which have no distance between them."""
+    """All feature spaces that the data allows; none for tokens, which have no distance."""
     if dataset.space.kind == "tokens":
         return []
     labelled = ["classifier"] if outputs_of(dataset) and len(dataset.space.shape) == 3 else []
@@ -74,26 +74,26 @@ def default_features(dataset: Dataset) -> list[str]:
 
 
 def pixels(dataset: Dataset) -> Features:
-    """x itself, scaled: levels to [-1, 1], a table's columns standardised."""
-    return Features("pixels", flat(dataset.space), {"dim": dataset.space.dim, "fitted_on": "nothing"})
+    """Scaled values of x: grey levels in [-1, 1], standardised columns of a table."""
+    return Features("pixels", flattener(dataset.space), {"dim": dataset.space.dim, "fitted_on": "nothing"})
 
 
-def flat(space: Space) -> Callable[[Tensor], Tensor]:
+def flattener(space: Space) -> Callable[[Tensor], Tensor]:
     if space.kind == "tokens":
-        raise BadInput("tokens have no distance between them", "compare their likelihoods instead")
+        raise BadInput("tokens have no distance", "compare their likelihoods instead")
     scaling = Scaling(space)
     return lambda x: scaling(x).flatten(1).double()
 
 
 def principal_components(dataset: Dataset) -> Features:
     """The leading principal components of training examples, not whitened."""
-    flatten = flat(dataset.space)
+    flatten = flattener(dataset.space)
     x = flatten(dataset.train.x[fitting_rows(dataset)[:10_000]])
     mean = x.mean(0)
     values, vectors = torch.linalg.eigh((x - mean).mT @ (x - mean) / (len(x) - 1))
     basis = vectors.flip(1)[:, :COMPONENTS]
-    kept = float(values.flip(0)[:COMPONENTS].sum() / values.sum())
-    about = {"dim": basis.shape[1], "variance_kept": round(kept, 4), "fitted_on": fitted_on(dataset, len(x))}
+    explained = float(values.flip(0)[:COMPONENTS].sum() / values.sum())
+    about = {"dim": basis.shape[1], "variance_kept": round(explained, 4), "fitted_on": fitted_on(dataset, len(x))}
     return Features("pca", lambda z: (flatten(z) - mean) @ basis, about)
 
 
@@ -146,15 +146,15 @@ class Classifier(nn.Module):
 
 
 def reduced(x: Tensor) -> Tensor:
-    """Images (B, C, H, W) with no side over `LARGEST`, each new pixel the mean of those that it covers."""
+    """Images (B, C, H, W) average-pooled so that no side is larger than `LARGEST`."""
     height, width = (min(side, LARGEST) for side in x.shape[2:])
     return x if x.shape[2:] == (height, width) else adaptive_avg_pool2d(x, (height, width))
 
 
-def classifier(dataset: Dataset, tell: Callable[[float], None] = lambda share: None) -> Features:
+def classifier(dataset: Dataset, progress: Callable[[float], None] = lambda share: None) -> Features:
     """A classifier trained once on training labels or attributes, kept in the cache by the hash of all it depends on.
 
-    It is trained on the examples of `fitting_rows`, and never on those that are put in the samples' place.
+    It is trained on the examples of `fitting_rows`, and never on the held-out examples of the reference values.
     """
     if not outputs_of(dataset) or dataset.train.y is None or len(dataset.space.shape) != 3:
         wrong = f"{dataset.name} has no images with labels or attributes to train a classifier on"
@@ -173,7 +173,7 @@ def classifier(dataset: Dataset, tell: Callable[[float], None] = lambda share: N
     if weights.is_file():
         network.load_state_dict(read_weights(weights))
     else:
-        train_classifier(network, dataset, rows, tell)
+        train_classifier(network, dataset, rows, progress)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(recipe, folder / f"{name}.json")
         write_weights(network.state_dict(), weights)
@@ -204,9 +204,11 @@ def in_blocks(function: Callable[[Tensor], Tensor], size: int = 1024) -> Callabl
     return blocked
 
 
-def train_classifier(network: Classifier, dataset: Dataset, chosen: Tensor, tell: Callable[[float], None]) -> None:
-    """A fixed number of epochs, at most ``most_steps`` steps, under a seed that leaves torch's own generator alone."""
-    n = len(chosen)
+def train_classifier(
+    network: Classifier, dataset: Dataset, training_rows: Tensor, progress: Callable[[float], None]
+) -> None:
+    """Trains for a fixed number of epochs, at most ``most_steps`` steps; torch's global generator is not changed."""
+    n = len(training_rows)
     batch = min(int(CLASSIFIER["batch"]), n)
     total = min(int(CLASSIFIER["epochs"]) * (n // batch), int(CLASSIFIER["most_steps"]))
     with torch.random.fork_rng(), torch.enable_grad():
@@ -217,12 +219,12 @@ def train_classifier(network: Classifier, dataset: Dataset, chosen: Tensor, tell
         optimiser = torch.optim.AdamW(network.parameters(), lr=CLASSIFIER["lr"], fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
         for step in range(total):
-            tell(step / total)
+            progress(step / total)
             epoch, place = divmod(step, n // batch)
             rows = order(n, int(CLASSIFIER["seed"]), epoch)[place * batch : (place + 1) * batch]
-            x, y = dataset.train.batch(chosen[rows])
+            x, y = dataset.train.batch(training_rows[rows])
             optimiser.zero_grad()
-            assert y is not None  # `classifier` has looked
+            assert y is not None  # checked by `classifier`
             loss_of(network(x), y).backward()
             optimiser.step()
             schedule.step()

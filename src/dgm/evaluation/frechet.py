@@ -13,10 +13,10 @@ from torch import Tensor
 from dgm.errors import BadInput
 from dgm.evaluation.jackknife import Folds, folds
 
-FAR = 1e6  # a squared mean over the variance, from which on six of sixteen digits are lost
-PANEL = 256  # columns of a triangular factor taken at a time
-SHARED = 512  # features, from which on two threads gain more than they cost
-PIECES, LEAST = 4, 10  # the extrapolation cuts sets into up to so many pieces, of at least so many examples
+FAR = 1e6  # squared mean over variance: above this, six of sixteen digits are lost
+PANEL = 256  # columns of a triangular factor in one block
+SHARED = 512  # features, from which on two threads are faster than one
+PIECES, LEAST = 4, 10  # most subsets of the extrapolation, and the fewest examples in one
 
 
 def frechet_distance(real: Tensor, generated: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def covariances(sets: tuple[Tensor, Tensor], means: tuple[Tensor, Tensor]) -> It
     threads = torch.get_num_threads()
     if threads == 1 or sets[0].shape[1] < SHARED:
         return map(covariance, sets, means)
-    # shared out: a product on one thread and its neighbour beat two in turn on both
+    # two products in parallel on half of the threads each are faster than one after the other on all threads
     with threadpool_limits(threads // 2, "blas"), ThreadPoolExecutor(2) as pool:
         return list(pool.map(covariance, sets, means))
 
@@ -66,12 +66,12 @@ def covariances(sets: tuple[Tensor, Tensor], means: tuple[Tensor, Tensor]) -> It
 def frechet_infinity(real: Tensor, generated: Tensor) -> Tensor:
     r"""The Fréchet distance extrapolated to infinitely many examples, a float64 scalar; it can be below 0.
 
-    Both sets are cut into p pieces, p = 1 … 4, and the mean distance of the pieces is fitted by a line in
-    1 / n + 1 / m, the inverse sizes of a piece: its value at 0 is free of the bias of order 1 / N.
+    Both sets are divided into p subsets, p = 1 … 4, and the mean distance of the subsets is fitted by a line in
+    1 / n + 1 / m, their inverse sizes: its value at 0 is free of the bias of order 1 / N.
 
     Source: Effectively Unbiased FID and Inception Score (Chong & Forsyth, 2020), arXiv:1911.07023, section 4. Differs
-    from it: the real examples are finite too, so that both sets shrink together; pieces do not overlap, in place of
-    fifteen random subsets, so that at each size all examples count; no quasi-random numbers.
+    from it: the number of real examples is finite too, so the sizes of both sets are reduced together; disjoint
+    subsets in place of fifteen random ones, so that at each size all examples are used; no quasi-random numbers.
 
     Args:
         real: (N, D) features, N of at least 40.
@@ -84,10 +84,10 @@ def frechet_infinity(real: Tensor, generated: Tensor) -> Tensor:
 
 
 def frechet_and_infinity(real: Folds, generated: Folds) -> Tensor:
-    """(2,): `frechet_distance` and `frechet_infinity` of folds; a piece takes its share of each fold.
+    """(2,): `frechet_distance` and `frechet_infinity` of folds; a subset takes the same share of each fold.
 
-    Which piece an example is in does not depend on which folds are there, so that what a fold adds is all that a
-    jackknife sees. The second is NaN where a piece has fewer than ten examples.
+    The subset of an example does not depend on the other folds, so that a jackknife measures only the contribution of
+    the fold that is left out. The second is NaN where a subset has fewer than ten examples.
     """
     inverse, mean = torch.tensor([at_size(real, generated, p) for p in range(1, PIECES + 1)], dtype=torch.float64).T
     off = inverse - inverse.mean()
@@ -96,7 +96,7 @@ def frechet_and_infinity(real: Folds, generated: Folds) -> Tensor:
 
 
 def at_size(real: Folds, generated: Folds, pieces: int) -> list[float]:
-    """The mean of 1 / n + 1 / m and of the distance over so many pieces."""
+    """The mean of 1 / n + 1 / m and of the distance over that many subsets."""
     inverse, distance = [], []
     for k in range(pieces):
         x, y = (torch.cat([fold[k::pieces] for fold in side]) for side in (real, generated))

@@ -1,11 +1,10 @@
-"""Which real examples are put in the samples' place, and which ones features are fitted on.
+"""Held-out examples for reference values, and the training examples that features are fitted on.
 
-Held-out examples are to be what a perfect model's samples would be, beside the test split: drawn from the data, and new
-to whatever computes the features. A classifier's last layer spreads the examples that it was trained on further apart
-than others, so training examples in the samples' place are further from the test split than new ones are. Networks of a
-cross-validation would be new to each training example, but every one of them has a space of its own, with no distance
-between one network's features and another's. So one network is trained, on a small set on a half of the training split,
-and the other half and the validation split are held out from it. Models are trained on both halves all the same.
+A reference value is the metric of a perfect model: of examples from the data distribution that the features were not
+fitted on. The last layer of a classifier spreads its training examples further apart than new ones, so training
+examples would be too far from the test split. Cross-validation does not help, since the features of two networks cannot
+be compared. So one network is trained, for a small data set on one half of the training split; the other half and the
+validation split are held out. Generative models are trained on both halves.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ import torch
 from torch import Tensor
 
 from dgm.data import Dataset, Split, order
-from dgm.data.dataset import same_as
+from dgm.data.dataset import matching
 from dgm.data.digits import stratified
 
-ENOUGH = 10_000  # held-out examples beside the test split: as many as the largest usual N
+ENOUGH = 10_000  # held-out examples, at most: the largest usual number of samples
 SEED = 0
 
 
 def fitting_rows(dataset: Dataset) -> Tensor:
-    """The training examples that features are fitted on: all, but as many as `ENOUGH` still lacks, at most a half.
+    """The training examples that features are fitted on: all but the `reserved` ones.
 
     Example:
         >>> from dgm.data import load
@@ -33,10 +32,11 @@ def fitting_rows(dataset: Dataset) -> Tensor:
         500
     """
     n = len(dataset.train)
-    return order(n, SEED, 0)[: n - kept_back(dataset)]
+    return order(n, SEED, 0)[: n - reserved(dataset)]
 
 
-def kept_back(dataset: Dataset) -> int:
+def reserved(dataset: Dataset) -> int:
+    """Number of training examples held out from features, which fill the validation split up to `ENOUGH`."""
     return min(len(dataset.train) // 2, max(0, ENOUGH - len(dataset.validation)))
 
 
@@ -52,18 +52,18 @@ class HeldOut:
 
     @cached_property
     def parts(self) -> list[tuple[str, Split, Tensor]]:
-        """Each with the name of the split and the rows, `ENOUGH` at most."""
+        """The name of each split, the split and its rows, at most `ENOUGH`."""
         train = self.dataset.train
-        unfitted = order(len(train), SEED, 0)[len(train) - kept_back(self.dataset) :]
+        unfitted = order(len(train), SEED, 0)[len(train) - reserved(self.dataset) :]
         other = "test" if self.split == "validation" else "validation"
         rows = order(len(self.dataset.splits[other]), SEED, 0)[:ENOUGH]
-        found = [(other, self.dataset.splits[other], rows), ("train", train, unfitted)]
-        return [(name, part, self.having(part, rows)) for name, part, rows in found if name != self.split]
+        candidates = [(other, self.dataset.splits[other], rows), ("train", train, unfitted)]
+        return [(name, part, self.given(part, rows)) for name, part, rows in candidates if name != self.split]
 
-    def having(self, split: Split, rows: Tensor) -> Tensor:
+    def given(self, split: Split, rows: Tensor) -> Tensor:
         if self.condition is None or split.y is None:
             return rows
-        return rows[same_as(split.y[rows], self.condition)]
+        return rows[matching(split.y[rows], self.condition)]
 
     def __len__(self) -> int:
         return sum(len(rows) for _, _, rows in self.parts)
@@ -77,18 +77,18 @@ class HeldOut:
         return torch.cat(labels) if len(labels) == len(self.parts) else None
 
     def draw(self, n: int, seed: int) -> Tensor:
-        """``n`` examples, (n, *shape), without replacement; every label in proportion."""
-        chosen, start, found = drawn_rows(self.y, len(self), n, seed), 0, []
+        """``n`` examples, (n, *shape), without replacement, stratified by label."""
+        chosen, start, parts_drawn = drawn_rows(self.y, len(self), n, seed), 0, []
         for _, split, rows in self.parts:
-            mine = chosen[(chosen >= start) & (chosen < start + len(rows))] - start
-            found.append(split.batch(rows[mine], torch.Generator().manual_seed(seed))[0])
+            indices = chosen[(chosen >= start) & (chosen < start + len(rows))] - start
+            parts_drawn.append(split.batch(rows[indices], torch.Generator().manual_seed(seed))[0])
             start += len(rows)
-        return torch.cat(found)
+        return torch.cat(parts_drawn)
 
-    def words(self) -> str:
+    def description(self) -> str:
         return " and ".join(f"{len(rows):,} of the {name} split" for name, _, rows in self.parts if len(rows))
 
 
 def drawn_rows(y: Tensor | None, of: int, n: int, seed: int) -> Tensor:
-    """``n`` of ``of`` rows without replacement, every label in proportion where there are labels."""
+    """``n`` of ``of`` rows without replacement, stratified by label where there are labels."""
     return order(of, seed, 1)[:n] if y is None else stratified(y, {"drawn": n, "left": of - n}, seed)["drawn"]

@@ -1,4 +1,4 @@
-"""Intervals of what is measured of two samples, by leaving out a tenth of one of them at a time."""
+"""Confidence intervals of two-sample metrics by the delete-a-group jackknife with ten groups for each sample."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 from dgm.data import order
 
 FOLDS = 10
-SEED = 0  # of who is in which fold
+SEED = 0  # of the assignment to folds
 LEVEL = 0.95
 
 Folds: TypeAlias = Sequence[Tensor]  # a set of examples in parts, each (n_k, ...)
 
 
 class LeftOut(NamedTuple):
-    """M numbers of all examples, and the same numbers with a fold left out.
+    """M metrics of all examples, and of all but one fold.
 
     Attributes:
-        value: (M,), of all.
+        value: (M,), of all examples.
         real: (G, M), without each fold of the real examples.
         generated: (H, M), without each fold of the samples.
     """
@@ -33,9 +33,9 @@ class LeftOut(NamedTuple):
 
 
 def folds(x: Tensor) -> list[Tensor]:
-    """Examples of (N, ...) shared out by chance, always the same; N folds where N is below ten.
+    """Ten random folds of examples (N, ...), the same in every call; N folds where N is below ten.
 
-    By chance, since data may come in an order: label after label, so that every tenth of ten has the same one.
+    Random, since the order of the data may be periodic, such as that of labels.
 
     Example:
         >>> [len(fold) for fold in folds(torch.zeros(12, 2))]
@@ -50,34 +50,36 @@ def without(parts: Folds, k: int) -> list[Tensor]:
 
 
 def left_out(measure: Callable[[Folds, Folds], Tensor], real: Folds, generated: Folds) -> LeftOut:
-    """For a measure that gives (M,) of two sets of folds and shares no work between them; a lone fold stays."""
+    """Evaluates a measure, (M,) metrics of two sets of folds, with all folds and without each of several."""
     value = measure(real, generated)
     without_real = [measure(without(real, k), generated) for k in range(len(real)) if len(real) > 1]
-    without_made = [measure(real, without(generated, k)) for k in range(len(generated)) if len(generated) > 1]
+    without_generated = [measure(real, without(generated, k)) for k in range(len(generated)) if len(generated) > 1]
     none = value[None][:0]
     return LeftOut(
-        value, torch.cat([none, *(v[None] for v in without_real)]), torch.cat([none, *(v[None] for v in without_made)])
+        value,
+        torch.cat([none, *(v[None] for v in without_real)]),
+        torch.cat([none, *(v[None] for v in without_generated)]),
     )
 
 
-def half_width(found: LeftOut) -> Tensor:
+def half_width(estimates: LeftOut) -> Tensor:
     r"""Half the width of a 95 % interval around ``value``, (M,) float64.
 
     .. math:: se^2 = \frac{g-1}{g} \sum_i (v_{-i} - \bar v)^2 + \frac{h-1}{h} \sum_j (v_{-j} - \bar v)^2
 
     over the g folds of the real examples and the h folds of the samples: both were drawn, and a variance of two
     independent samples is the sum of the two. The quantile is Student's, with Satterthwaite's degrees of freedom. Where
-    the two distributions are equal the kernel and the Fréchet distance vary by their second order alone, which a
-    jackknife takes for up to twice as large: the interval is then too wide and never too narrow.
+    the two distributions are equal, the kernel and the Fréchet distance have only second-order variance, which a
+    jackknife overestimates by a factor of up to two: the interval is then too wide and never too narrow.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), section 11.5 (groups) and 11.6; Arvesen,
     Jackknifing U-statistics (1969), for two samples; Efron & Stein, The jackknife estimate of variance (1981), for its
     bias upwards; Satterthwaite (1946).
     """
-    sides = [side.double() for side in (found.real, found.generated) if len(side) > 1]
+    sides = [side.double() for side in (estimates.real, estimates.generated) if len(side) > 1]
     variances = torch.stack([(len(s) - 1) / len(s) * (s - s.mean(0)).square().sum(0) for s in sides])
     total = variances.sum(0)
-    each = torch.tensor([len(side) - 1.0 for side in sides], dtype=torch.float64)[:, None]
-    freedom = total.square() / (variances.square() / each).sum(0)
+    fold_freedom = torch.tensor([len(side) - 1.0 for side in sides], dtype=torch.float64)[:, None]
+    freedom = total.square() / (variances.square() / fold_freedom).sum(0)
     quantile = torch.as_tensor(stdtrit(freedom.numpy(), (1 + LEVEL) / 2))
     return torch.where(total > 0, quantile * total.sqrt(), 0.0)

@@ -36,12 +36,12 @@ def kernel_left_out(real: Folds, generated: Folds) -> LeftOut:
 
     Args:
         real: Folds of features, each (n_k, D).
-        generated: The same of samples.
+        generated: Folds of the features of samples.
     """
     x, y = [fold.double() for fold in real], [fold.double() for fold in generated]
     within_x, within_y, across = within_sums(x), within_sums(y), pair_sums(x, y)
     n, m = (torch.tensor([len(fold) for fold in side], dtype=torch.float64) for side in (x, y))
-    # what is left of each sum without fold k: its row and its column leave, and where they cross left twice
+    # each sum without fold k: subtract its row and its column, and add back their intersection
     xx = within_x.sum() - 2 * within_x.sum(1) + within_x.diagonal()
     yy = within_y.sum() - 2 * within_y.sum(1) + within_y.diagonal()
     xy_by_x, xy_by_y = across.sum() - across.sum(1), across.sum() - across.sum(0)
@@ -59,7 +59,7 @@ def unbiased(xx: Tensor, yy: Tensor, xy: Tensor, n: Tensor, m: Tensor) -> Tensor
 
 def kernel(a: Tensor, b: Tensor) -> Tensor:
     linear = (a @ b.mT).div_(a.shape[1]).add_(1)
-    return linear * linear * linear  # a third of the time of a power
+    return linear * linear * linear  # three times as fast as a power
 
 
 def pair_sums(x: Folds, y: Folds) -> Tensor:

@@ -1,4 +1,4 @@
-"""Quality and coverage by nearest neighbours, and samples that are copies."""
+"""Precision, recall, density and coverage by nearest neighbours, and the share of memorised samples."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from dgm.errors import BadInput
 from dgm.evaluation.jackknife import Folds, LeftOut
 
 BLOCK = 512
-K_PRECISION, K_COVERAGE = 3, 5  # which neighbour's distance is a ball's radius, itself not counted
+K_PRECISION, K_COVERAGE = (
+    3,
+    5,
+)  # the neighbour whose distance is the radius of a ball; the example itself does not count
 
 
 class Coverage(NamedTuple):
-    """Each a float64 scalar; all but density lie in [0, 1].
+    """Four metrics, each a float64 scalar; all but density lie in [0, 1].
 
     Attributes:
         precision: Share of samples within the k-nearest ball of some real example.
         recall: Share of real examples within the k-nearest ball of some sample.
         density: Mean number of real balls that a sample lies in, over k.
-        coverage: Share of real examples whose ball has a sample in it.
+        coverage: Share of real examples whose ball contains a sample.
     """
 
     precision: Tensor
@@ -31,10 +34,10 @@ class Coverage(NamedTuple):
 
 
 def precision_recall_density_coverage(real: Tensor, generated: Tensor) -> Coverage:
-    """Two ways to tell whether samples are good, and two to tell whether they are all there.
+    """Precision and density, which measure quality, recall and coverage, which measure diversity.
 
-    A ball reaches to the third neighbour for precision and recall and to the fifth for density and coverage, as in
-    the paper of each.
+    The radius of a ball is the distance to the third neighbour for precision and recall and to the fifth for density
+    and coverage, as in the papers.
 
     Source: Improved Precision and Recall Metric (Kynkäänniemi et al., 2019), arXiv:1904.06991, equations 1 and 2, k = 3
     in section 3; Reliable Fidelity and Diversity Metrics (Naeem et al., 2020), arXiv:2002.09797, equations 3 and 4,
@@ -48,40 +51,59 @@ def precision_recall_density_coverage(real: Tensor, generated: Tensor) -> Covera
 
 
 def coverage_left_out(real: Folds, generated: Folds) -> LeftOut:
-    """The four numbers of `Coverage`, also without each fold where there are several; each distance is computed once.
+    """The metrics of `Coverage`, also without each fold where there are several; each distance is computed once.
 
     Args:
         real: Folds of features, each (n_k, D).
-        generated: The same of samples.
+        generated: Folds of the features of samples.
 
     Raises:
-        BadInput: Where a set without its largest fold has no more than `K_COVERAGE` examples.
+        BadInput: If a set without its largest fold has at most `K_COVERAGE` examples.
     """
     refuse_few(real, generated)
     x, y = torch.cat([fold.double() for fold in real]), torch.cat([fold.double() for fold in generated])
-    keep_x, keep_y = kept(real), kept(generated)
-    real_radii, radii = neighbour_distances(x, real, keep_x), neighbour_distances(y, generated, keep_y)
-    small, large, made = real_radii[K_PRECISION - 1], real_radii[K_COVERAGE - 1], radii[K_PRECISION - 1]
-    precise, inside = torch.zeros(len(small), len(y), dtype=torch.bool), torch.zeros(len(small), len(y))
-    covered, recalled = torch.zeros(len(large), len(x)), torch.zeros(len(made), len(x))
+    mask_x, mask_y = fold_masks(real), fold_masks(generated)
+    real_radii, radii = neighbour_distances(x, real, mask_x), neighbour_distances(y, generated, mask_y)
+    precision_radii, coverage_radii, generated_radii = (
+        real_radii[K_PRECISION - 1],
+        real_radii[K_COVERAGE - 1],
+        radii[K_PRECISION - 1],
+    )
+    precision_hits, density_counts = (
+        torch.zeros(len(precision_radii), len(y), dtype=torch.bool),
+        torch.zeros(len(precision_radii), len(y)),
+    )
+    coverage_hits, recall_hits = torch.zeros(len(coverage_radii), len(x)), torch.zeros(len(generated_radii), len(x))
     covering = torch.zeros(len(x), len(generated))  # whether a sample of that fold is in the ball
     for rows in torch.arange(len(x)).split(BLOCK):
         distance = squared_distances(x[rows], y)
-        for k in range(len(large)):
-            precise[k] |= (distance < small[k, rows, None]).any(0)
-            within = distance < large[k, rows, None]
-            inside[k] += within.sum(0)
-            covered[k, rows] = within.any(1).float()
+        for k in range(len(coverage_radii)):
+            precision_hits[k] |= (distance < precision_radii[k, rows, None]).any(0)
+            within = distance < coverage_radii[k, rows, None]
+            density_counts[k] += within.sum(0)
+            coverage_hits[k, rows] = within.any(1).float()
             if k == 0:
                 parts = within.split([len(fold) for fold in generated], dim=1)
                 covering[rows] = torch.stack([part.any(1) for part in parts], 1).float()
-        for k in range(len(made)):
-            recalled[k, rows] = (distance < made[k]).any(1).float()
-    others = torch.cat([covering.any(1)[:, None], covering.sum(1, keepdim=True) > covering], 1)[:, : len(made)].mT
-    without_real = [share(precise), share(recalled[0], keep_x), share(inside) / K_COVERAGE, share(covered, keep_x)]
-    without_made = [share(precise[0], keep_y), share(recalled), share(inside[0], keep_y) / K_COVERAGE, share(others)]
-    by_real, by_made = torch.stack(without_real, 1), torch.stack(without_made, 1)
-    return LeftOut(by_real[0], by_real[1:], by_made[1:])
+        for k in range(len(generated_radii)):
+            recall_hits[k, rows] = (distance < generated_radii[k]).any(1).float()
+    others = torch.cat([covering.any(1)[:, None], covering.sum(1, keepdim=True) > covering], 1)[
+        :, : len(generated_radii)
+    ].mT
+    without_real = [
+        share(precision_hits),
+        share(recall_hits[0], mask_x),
+        share(density_counts) / K_COVERAGE,
+        share(coverage_hits, mask_x),
+    ]
+    without_generated = [
+        share(precision_hits[0], mask_y),
+        share(recall_hits),
+        share(density_counts[0], mask_y) / K_COVERAGE,
+        share(others),
+    ]
+    by_real, by_generated = torch.stack(without_real, 1), torch.stack(without_generated, 1)
+    return LeftOut(by_real[0], by_real[1:], by_generated[1:])
 
 
 def refuse_few(real: Folds, generated: Folds) -> None:
@@ -93,43 +115,43 @@ def refuse_few(real: Folds, generated: Folds) -> None:
             raise BadInput(wrong, "take more")
 
 
-def kept(parts: Folds) -> Tensor:
-    """(1 + G, n) bool: all, then all but the members of each fold, where there are several."""
+def fold_masks(parts: Folds) -> Tensor:
+    """(1 + G, n) bool: all examples, then all but the members of each fold where there are several."""
     sizes = torch.tensor([len(part) for part in parts])
     of = torch.arange(len(parts)).repeat_interleave(sizes)
     left = torch.arange(-1, len(parts) if len(parts) > 1 else 0)
     return of != left[:, None]
 
 
-def neighbour_distances(x: Tensor, parts: Folds, keep: Tensor) -> Tensor:
-    """Squared distances to the nearest neighbours, (K_COVERAGE, 1 + G, n): among all, then among all but each fold.
+def neighbour_distances(x: Tensor, parts: Folds, mask: Tensor) -> Tensor:
+    """Squared distances to the nearest neighbours, (K_COVERAGE, 1 + G, n): among all examples, then without each fold.
 
-    Each fold gives its own nearest ones, among which those of any union of folds are. Who is left out himself gets
-    -1: nothing is within that.
+    The neighbours in a union of folds are among the neighbours in each of them. An example that is left out has the
+    distance -1, so that its ball is empty.
     """
-    near = torch.cat([nearest_by_fold(x, rows, parts) for rows in torch.arange(len(x)).split(BLOCK)])
-    found = []
-    for k in range(len(keep)):
-        among = near if k == 0 else torch.cat([near[:, : k - 1], near[:, k:]], 1)
-        found.append(among.flatten(1).topk(K_COVERAGE, largest=False).values.mT)
-    return torch.stack(found, 1).masked_fill(~keep, -1)
+    nearest_distances = torch.cat([nearest_by_fold(x, rows, parts) for rows in torch.arange(len(x)).split(BLOCK)])
+    distances = []
+    for k in range(len(mask)):
+        among = nearest_distances if k == 0 else torch.cat([nearest_distances[:, : k - 1], nearest_distances[:, k:]], 1)
+        distances.append(among.flatten(1).topk(K_COVERAGE, largest=False).values.mT)
+    return torch.stack(distances, 1).masked_fill(~mask, -1)
 
 
 def nearest_by_fold(x: Tensor, rows: Tensor, parts: Folds) -> Tensor:
-    """Squared distances from these rows to the nearest of each fold, (rows, G, K_COVERAGE); infinite past its size."""
+    """Squared distances from these rows to the nearest of each fold, (rows, G, K_COVERAGE), padded by infinity."""
     distance = squared_distances(x[rows], x)
-    distance[torch.arange(len(rows)), rows] = torch.inf  # oneself is no neighbour
-    near = torch.full((len(rows), len(parts), K_COVERAGE), torch.inf, dtype=torch.float64)
+    distance[torch.arange(len(rows)), rows] = torch.inf  # an example is no neighbour of itself
+    nearest_distances = torch.full((len(rows), len(parts), K_COVERAGE), torch.inf, dtype=torch.float64)
     for k, columns in enumerate(distance.split([len(part) for part in parts], dim=1)):
         most = min(K_COVERAGE, columns.shape[1])
-        near[:, k, :most] = columns.topk(most, largest=False).values
-    return near
+        nearest_distances[:, k, :most] = columns.topk(most, largest=False).values
+    return nearest_distances
 
 
-def share(hits: Tensor, keep: Tensor | None = None) -> Tensor:
-    """The mean of each row of (1 + G, n), over those that are kept."""
-    keep = torch.ones_like(hits, dtype=torch.bool) if keep is None else keep
-    return (hits * keep).double().sum(-1) / keep.sum(-1)
+def share(hits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The mean of each row of (1 + G, n) over the masked entries."""
+    mask = torch.ones_like(hits, dtype=torch.bool) if mask is None else mask
+    return (hits * mask).double().sum(-1) / mask.sum(-1)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -138,18 +160,18 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def nearest(a: Tensor, b: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Squared distances and indices of the k nearest of ``b`` to each of ``a``, each (N, k), the nearest first."""
-    found = [squared_distances(part, b).topk(k, dim=1, largest=False) for part in a.split(BLOCK)]
-    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+    """Squared distances and indices of the k nearest neighbours of ``a`` in ``b``, each (N, k), in ascending order."""
+    blocks = [squared_distances(part, b).topk(k, dim=1, largest=False) for part in a.split(BLOCK)]
+    return torch.cat([f.values for f in blocks]), torch.cat([f.indices for f in blocks])
 
 
-class Copies(NamedTuple):
-    """Samples beside the training examples nearest to them.
+class Memorisation(NamedTuple):
+    """Memorised samples and nearest training examples.
 
     Attributes:
-        share: Share of samples that are copies.
+        share: Share of memorised samples.
         exact: Share of samples equal to a training example.
-        nearest: (M,) the nearest training example of each sample.
+        nearest: (M,) index of the nearest training example of each sample.
         distance: (M,) Euclidean distance to it.
     """
 
@@ -159,16 +181,16 @@ class Copies(NamedTuple):
     distance: Tensor
 
 
-def copies(training: Tensor, samples: Tensor, threshold: float = 1 / 3) -> Copies:
-    """Samples nearer to a training example than ``threshold`` times that example's distance to the next one.
+def memorised(training: Tensor, samples: Tensor, threshold: float = 1 / 3) -> Memorisation:
+    """Finds samples nearer to a training example than ``threshold`` times its distance to the next training example.
 
-    Source: Diffusion Probabilistic Models Generalize when They Fail to Memorize (Yoon et al., 2023), whose ratio test
-    this is, with its threshold of 1/3. Differs from it: the sample's distance to its nearest training example is held
-    against that example's own distance to its nearest neighbour, and not against the sample's second nearest.
+    Source: Diffusion Probabilistic Models Generalize when They Fail to Memorize (Yoon et al., 2023), the
+    ratio test with its threshold of 1/3. Differs from it: the sample's distance to its nearest training example is
+    compared with that example's distance to its nearest neighbour, and not with the sample's second nearest.
 
     Args:
         training: (N, D).
-        samples: (M, D), in the same numbers.
+        samples: (M, D).
     """
     training, samples = training.double(), samples.double()
     squared, index = nearest(samples, training, 1)
@@ -176,4 +198,4 @@ def copies(training: Tensor, samples: Tensor, threshold: float = 1 / 3) -> Copie
     squared, index = squared[:, 0], index[:, 0]
     share = (squared < threshold**2 * spacing[index]).double().mean().item()
     exact = (samples == training[index]).all(1).double().mean().item()
-    return Copies(share, exact, index, squared.sqrt())
+    return Memorisation(share, exact, index, squared.sqrt())

@@ -1,4 +1,4 @@
-r"""The Inception-style score of a classifier's opinions, with its two factors apart."""
+r"""The inception score of a classifier's predictions, and its two factors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Score(NamedTuple):
 
     Attributes:
         score: From 1 to the number of classes.
-        sharpness: exp(-E H(y|x)), 1 where the classifier is sure of each sample.
-        diversity: exp(H(y)), the number of classes where all come equally often.
+        sharpness: exp(-E H(y|x)), 1 where the classifier is certain of each sample.
+        diversity: exp(H(y)), the number of classes where all are equally frequent.
     """
 
     score: Tensor
@@ -24,8 +24,8 @@ class Score(NamedTuple):
 def inception_score(log_p: Tensor) -> Score:
     r"""exp(E KL(p(y|x) || p(y))) from log p(y|x), (N, classes).
 
-    Source: Improved Techniques for Training GANs (Salimans et al., 2016), arXiv:1606.03498, section 4. It never looks
-    at real data; the number depends on the classifier, so only scores of one classifier compare.
+    Source: Improved Techniques for Training GANs (Salimans et al., 2016), arXiv:1606.03498, section 4. It does
+    not use real data; it depends on the classifier, so only scores of the same classifier are comparable.
     """
     log_p = log_p.double()
     p = log_p.exp()

@@ -1,4 +1,4 @@
-"""One measure's failure, whatever it is, must not cost the others' work."""
+"""Records the failure of one measure, so that the others still run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dgm.errors import Interrupted, one_line
 
 
 class Skipped(list[dict[str, str]]):
-    """What could not be measured: ``what`` and the ``reason`` of each."""
+    """The measures that failed, each with its name ``what`` and the ``reason``."""
 
     @contextmanager
     def on_failure(self, what: str) -> Iterator[None]:
-        """An error inside ends the block alone, and is kept; a request to stop is passed on."""
+        """Catches and records an error of the block; a request to stop is raised."""
         try:
             yield
         except Interrupted:

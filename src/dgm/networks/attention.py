@@ -9,8 +9,8 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / d^(1/2)) v of (..., L, d) each.
 
-    Written out on the CPU: of the few hundred places of a small image torch's own is no faster there in float32, takes
-    two to six times as long in bfloat16, and has no forward derivative.
+    Implemented by matrix products on the CPU: for the few hundred positions of a small image torch's own function is no
+    faster in float32, takes two to six times as long in bfloat16, and has no forward-mode derivative.
 
     Source: Attention Is All You Need (Vaswani et al., 2017), arXiv:1706.03762, equation 1.
     """

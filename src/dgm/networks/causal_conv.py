@@ -1,4 +1,4 @@
-"""Convolutions over images that see only what was read before, and the same one pixel or one row at a time."""
+"""Masked convolutions of autoregressive image models, for whole images and for one pixel or one row at a time."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from torch.nn.functional import conv2d, pad
 
 
 class CausalConv2d(nn.Module):
-    """A convolution of which a pixel's outputs see the rows above it and the pixels to its left.
+    """A masked convolution: the outputs at a pixel depend on the rows above it and on the pixels to its left.
 
-    The kernel has only the rows and columns that may be seen. With ``channels`` of more than 1, features are dealt in
-    turn to the image's channels, and those of channel c see, at their own pixel, the features of channels before c, and
-    of c itself unless ``mask`` is "A".
+    The kernel has only the rows and columns that may be used. With more than one of ``channels``, the features are
+    divided among the channels of the image, and the features of channel c depend, at the same pixel, on the features of
+    the channels before c, and of c itself unless ``mask`` is "A".
 
     Source: Pixel recurrent neural networks (van den Oord et al., 2016), arXiv:1601.06759, section 3.4 and figure 4.
 
     Args:
-        inputs, outputs: Features, of which feature f belongs to channel f * channels // features.
-        size: Columns of the kernel, odd: a pixel's own and as many to the left as to the right.
-        mask: "A" hides the pixel itself, "B" shows it, "above" shows the rows above alone, and "row" the pixel's whole
-            row too, which no pixel of that row may have shaped.
-        above: Rows above that are seen, half the size where not given.
-        right: Columns to the right that are seen in the rows above, as many as to the left where not given.
+        inputs, outputs: Numbers of features; feature f belongs to channel f * channels // features.
+        size: Width of the kernel, odd.
+        mask: "A" excludes the pixel itself, "B" includes it, "above" includes only the rows above, and "row" also the
+            whole row of the pixel, whose inputs must not depend on pixels of that row.
+        above: Number of rows above, by default half the size.
+        right: Number of columns to the right in the rows above, by default as many as to the left.
         stride: 2 keeps every second row and column.
-        halvings: How often the image was halved before, which a network that goes pixel by pixel has to know.
-        channels: Of the image; 1 lets every feature see every other.
-        gates: How many times ``outputs`` features come out, one after the other, for a gated unit.
-        normed: Learns the norm of each output's weights apart from their direction: weight normalisation,
-            arXiv:1602.07868, equation 2.
+        halvings: How often the resolution was halved before, for the computation pixel by pixel.
+        channels: Channels of the image; with 1 every feature depends on all features.
+        gates: Multiplies the number of outputs, for a gated unit.
+        normed: Weight normalisation, arXiv:1602.07868, equation 2.
     """
 
     mask: Tensor
@@ -59,24 +58,24 @@ class CausalConv2d(nn.Module):
         self.stride, self.halvings = stride, halvings
         conv = nn.Conv2d(inputs, gates * outputs, (self.above + 1, self.side + 1 + self.right))
         self.weight, self.bias = conv.weight, conv.bias  # type: ignore[assignment]
-        seen = torch.ones(self.weight.shape, dtype=torch.bool)
+        visible = torch.ones(self.weight.shape, dtype=torch.bool)
         if mask == "above":
-            seen[:, :, -1] = False
+            visible[:, :, -1] = False
         elif mask != "row":
-            seen[:, :, -1, self.side + 1 :] = False
+            visible[:, :, -1, self.side + 1 :] = False
             after, before = (torch.arange(features) * channels // features for features in (outputs, inputs))
             after = after.repeat(gates)[:, None]
-            seen[:, :, -1, self.side] = before < after if mask == "A" else before <= after
-        self.free = bool(seen.all())
-        self.register_buffer("mask", seen, persistent=False)
-        # of the weights that are seen; torch's own parametrisation would count those that the mask hides
-        self.norm = nn.Parameter(norms(self.weight.detach() * seen)) if normed else None
+            visible[:, :, -1, self.side] = before < after if mask == "A" else before <= after
+        self.free = bool(visible.all())
+        self.register_buffer("mask", visible, persistent=False)
+        # of the unmasked weights; torch's own parametrisation would include the masked ones
+        self.norm = nn.Parameter(norms(self.weight.detach() * visible)) if normed else None
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
         if self.side or self.above:
             h = pad(h, (self.side, self.right, self.above, 0))
-        # channels last halves the time of convolutions of few features, and one channel alone hides its layout
+        # channels last halves the time of convolutions with few features; of a single channel torch does not infer it
         return conv2d(h, self.masked(), self.bias, self.stride).contiguous(memory_format=torch.channels_last)
 
     def masked(self) -> Tensor:
@@ -85,12 +84,12 @@ class CausalConv2d(nn.Module):
 
 
 def norms(weight: Tensor) -> Tensor:
-    """Of the weights of each output, (outputs, 1, 1, 1)."""
+    """The norm of the weights of each output, (outputs, 1, 1, 1)."""
     return weight.flatten(1).norm(dim=1)[:, None, None, None]
 
 
 class Cursor:
-    """The pixel at which a network stands that was made by `cached`."""
+    """The current pixel of a network that was made by `cached`."""
 
     row: int = 0
     column: int = 0
@@ -99,7 +98,7 @@ class Cursor:
 class PixelConv(nn.Module):
     """A `CausalConv2d` at the cursor's pixel: (B, inputs) to (B, outputs), or None where its stride skips the pixel.
 
-    It remembers the pixels it was given.
+    It stores the inputs at earlier pixels.
     """
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
@@ -112,15 +111,15 @@ class PixelConv(nn.Module):
     def forward(self, h: Tensor) -> Tensor | None:
         if self.side == self.above == 0:
             return torch.addmm(self.bias, h, self.taps)
-        self.remember(h)
+        self.store(h)
         i, j = self.cursor.row >> self.halvings, self.cursor.column >> self.halvings
         if i % self.stride or j % self.stride:
             return None
-        # what is right of the pixel in its own row is not there yet: zeros, which the mask gives no weight
-        seen = self.past[:, i : i + self.above + 1, j : j + self.side + 1 + self.right].flatten(1)
-        return torch.addmm(self.bias, seen, self.taps)
+        # inputs to the right of the pixel in its row do not exist yet: they are zeros with masked weights
+        visible = self.past[:, i : i + self.above + 1, j : j + self.side + 1 + self.right].flatten(1)
+        return torch.addmm(self.bias, visible, self.taps)
 
-    def remember(self, h: Tensor) -> None:
+    def store(self, h: Tensor) -> None:
         self.past[
             :, (self.cursor.row >> self.halvings) + self.above, (self.cursor.column >> self.halvings) + self.side
         ] = h
@@ -129,7 +128,7 @@ class PixelConv(nn.Module):
 class RowConv(nn.Module):
     """A `CausalConv2d` on the cursor's row: (B, inputs, 1, W) to (B, outputs, 1, W), or None where it skips the row.
 
-    It remembers the rows above.
+    It stores the inputs in the rows above.
     """
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
@@ -141,19 +140,19 @@ class RowConv(nn.Module):
     def forward(self, h: Tensor) -> Tensor | None:
         if self.side == self.above == 0:
             return conv2d(h, self.weight, self.bias)
-        self.remember(h)
+        self.store(h)
         i = self.cursor.row >> self.halvings
         if i % self.stride:
             return None
         return conv2d(self.past[:, :, i : i + self.above + 1], self.weight, self.bias, self.stride)
 
-    def remember(self, h: Tensor) -> None:
+    def store(self, h: Tensor) -> None:
         i = (self.cursor.row >> self.halvings) + self.above
         self.past[:, :, i, self.side : self.side + h.shape[-1]] = h[:, :, 0]
 
 
 def padded_map(conv: CausalConv2d, n: int, size: tuple[int, int]) -> Tensor:
-    """Zeros for all inputs of ``conv`` on images of ``size`` before they were halved, and for the padding."""
+    """Zeros for all inputs of ``conv``, with padding; ``size`` is that of the image at full resolution."""
     height, width = (-(-side // 2**conv.halvings) for side in size)
     return conv.weight.new_zeros(n, conv.weight.shape[1], height + conv.above, width + conv.side + conv.right)
 
@@ -161,9 +160,9 @@ def padded_map(conv: CausalConv2d, n: int, size: tuple[int, int]) -> Tensor:
 def cached(
     network: nn.Module, kind: type[PixelConv | RowConv], n: int, size: tuple[int, int], cursor: Cursor
 ) -> nn.Module:
-    """A copy of ``network`` with the same formulas and weights, whose convolutions work by the pixel or by the row."""
+    """A copy of ``network`` with the same weights, whose convolutions work pixel by pixel or row by row."""
     if isinstance(network, CausalConv2d):
         return kind(network, n, size, cursor)
-    again = copy.copy(network)
-    again._modules = {name: part and cached(part, kind, n, size, cursor) for name, part in network._modules.items()}
-    return again
+    copied = copy.copy(network)
+    copied._modules = {name: part and cached(part, kind, n, size, cursor) for name, part in network._modules.items()}
+    return copied

@@ -1,4 +1,4 @@
-"""A transformer in which no position sees a later one, at once or a position at a time."""
+"""A causal transformer, for whole sequences and for one position at a time with a cache of keys and values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dgm.networks.conditioning import ConditionEmbedding
 from dgm.networks.conditions import is_label
 from dgm.space import Space
 
-CACHE = 1 << 19  # numbers of the stream that a processor's cache holds beside what the layers make of them
+CACHE = 1 << 19  # numbers of the residual stream that fit into the CPU's cache together with the features of a layer
 
 
 class Weights(NamedTuple):
-    """A layer's, its matrices (in, out): a product with few rows reads them fastest so."""
+    """The weights of a layer with matrices (in, out), the fastest layout for products with few rows."""
 
     norm_1: Tensor
     qkv: Tensor
@@ -31,10 +31,10 @@ class Weights(NamedTuple):
 
 @dataclass
 class Cache:
-    """Keys and values of the positions seen so far.
+    """Keys and values of all positions so far.
 
     Attributes:
-        layers: Each one's weights.
+        layers: The weights of each layer.
         keys, values: For each layer (B, heads, positions, width / heads), filled up to ``length``.
     """
 
@@ -53,8 +53,8 @@ class CausalTransformer(nn.Module):
 
     Args:
         positions: The longest sequence.
-        width: Of each position's vector, a multiple of twice ``heads``.
-        dropout: Share of features left out in training, after each part.
+        width: Width of the vector of each position, a multiple of twice ``heads``.
+        dropout: Dropout rate after each part.
     """
 
     rotary: Tensor
@@ -67,7 +67,9 @@ class CausalTransformer(nn.Module):
         self.layers: Iterable[Any] = nn.ModuleList(Layer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width, bias=False)
         for name, parameter in self.named_parameters():
-            if name.endswith(("attended.weight", "down.weight")):  # what is added to the stream, smaller with its depth
+            if name.endswith(
+                ("attended.weight", "down.weight")
+            ):  # outputs added to the residual stream, scaled by its depth
                 nn.init.normal_(parameter, std=0.02 / (2 * layers) ** 0.5)
             elif parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.02)
@@ -92,7 +94,7 @@ class CausalTransformer(nn.Module):
         return Cache([layer.weights() for layer in self.layers], keys, values)
 
     def step(self, h: Tensor, cache: Cache) -> Tensor:
-        """The next position's (B, width) to (B, width); its keys and values join the cache."""
+        """The next position, (B, width) to (B, width); its keys and values are appended to the cache."""
         t = cache.length
         for weights, keys, values in zip(cache.layers, cache.keys, cache.values, strict=True):
             h = step(h, weights, self.rotary[t], keys, values, t)
@@ -101,16 +103,16 @@ class CausalTransformer(nn.Module):
 
 
 class NextToken(nn.Module):
-    """Logits of every token given those before it; the first is given a start token, or the condition.
+    """The logits of every token given the tokens before it; the first one is given a start token or the condition.
 
-    A label has a start token of its own, any other condition is a prefix: the sequence of its embedding.
+    Each label has its own start token; any other condition is a prefix, the sequence of its embedding.
 
     Args:
-        symbols: How many tokens there are.
+        symbols: Size of the vocabulary.
         positions: The longest sequence.
-        outputs: Numbers that a position gives.
+        outputs: Number of outputs at each position.
         condition: The space of y; None for no condition.
-        learned: Whether each position has a vector of its own, added to its token's, too.
+        learned: Whether to add a learned position embedding.
     """
 
     def __init__(
@@ -198,7 +200,7 @@ class Layer(nn.Module):
 
 
 def step(h: Tensor, weights: Weights, rotary: Tensor, keys: Tensor, values: Tensor, t: int) -> Tensor:
-    """`Layer` of position t alone, (B, width) to (B, width). It calls no module: a call takes as long as a norm."""
+    """`Layer` of position t alone, (B, width) to (B, width). Without calls of modules, for speed."""
     shape = h.shape[1:]
     qkv = layer_norm(h, shape, weights.norm_1) @ weights.qkv
     q, keys[:, :, t], values[:, :, t] = heads_of(qkv, keys.shape[1], rotary)

@@ -1,4 +1,4 @@
-"""Convolutional networks for images of any size: a residual one, and the two halves of a DCGAN."""
+"""Convolutional networks for images of any size: a residual one, and the generator and discriminator of a DCGAN."""
 
 from __future__ import annotations
 
@@ -35,29 +35,30 @@ class ConvNet(nn.Module):
 
 
 def sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """The sides of an image as both are halved, rounding up, until one is 4 or less; the smallest first.
+    """The sizes of an image that is halved, rounding up, until one side is at most 4; the smallest first.
 
     Example:
         >>> sizes(28, 32)
         [(4, 4), (7, 8), (14, 16), (28, 32)]
     """
-    found = [(height, width)]
-    while min(found[0]) > 4:
-        found.insert(0, (-(-found[0][0] // 2), -(-found[0][1] // 2)))
-    return found
+    result = [(height, width)]
+    while min(result[0]) > 4:
+        result.insert(0, (-(-result[0][0] // 2), -(-result[0][1] // 2)))
+    return result
 
 
-class Upward(nn.Module):
-    """From a vector to an image, doubling the side: nearest-neighbour upsampling, convolution, batch normalisation.
+class Generator(nn.Module):
+    """A generator from a vector to an image: nearest-neighbour upsampling, convolution, batch normalisation.
 
-    Source: the shape of DCGAN's generator (Radford et al., 2015), arXiv:1511.06434. Differs from it: upsampling and a
-    3×3 convolution in place of transposed convolutions, which leave checkerboards and fit only powers of two.
+    Source: the architecture of DCGAN's generator (Radford et al., 2015), arXiv:1511.06434. Differs from it: upsampling
+    and a 3×3 convolution in place of transposed convolutions, which cause checkerboard artifacts and need powers of
+    two.
     """
 
     def __init__(self, inputs: int, width: int, shape: tuple[int, ...]) -> None:
         super().__init__()
-        channels, height, across = shape
-        self.sizes = sizes(height, across)
+        channels, height, side = shape
+        self.sizes = sizes(height, side)
         widths = [width * 2**k for k in reversed(range(len(self.sizes)))]
         self.first = nn.Linear(inputs, widths[0] * self.sizes[0][0] * self.sizes[0][1])
         self.start = (widths[0], *self.sizes[0])
@@ -75,11 +76,11 @@ class Upward(nn.Module):
         return h
 
 
-class Downward(nn.Module):
-    """From an image to one number, halving the side, with spectrally normalised layers.
+class Discriminator(nn.Module):
+    """A discriminator from an image to one number: strided convolutions with spectral normalisation.
 
-    Source: the shape of DCGAN's discriminator, arXiv:1511.06434; spectral normalisation (Miyato et al., 2018),
-    arXiv:1802.05957, in place of batch normalisation, so that examples of a batch do not see one another.
+    Source: the architecture of DCGAN's discriminator, arXiv:1511.06434; spectral normalisation (Miyato et al., 2018),
+    arXiv:1802.05957, in place of batch normalisation, so that the examples of a batch are independent.
     """
 
     def __init__(self, inputs: int, width: int, shape: tuple[int, ...]) -> None:

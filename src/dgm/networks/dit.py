@@ -1,4 +1,4 @@
-"""A transformer over the patches of an image that knows the time."""
+"""The diffusion transformer (DiT) over patches of an image."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from dgm.networks.attention import CrossAttention, attend
 class DiT(nn.Module):
     """Diffusion transformer: images in, images of the same size out.
 
-    The gates and the last layer start at zero, so each block of an untrained network is the identity, and it says 0. An
-    image of any size is padded to whole patches by repeating its edge.
+    The gates and the last layer are initialised with zeros, so each block of an untrained network is the identity and
+    its output is 0. An image of any size is padded to whole patches by repeating its edge.
 
     Source: Scalable Diffusion Models with Transformers (Peebles & Xie, 2022), arXiv:2212.09748, section 3.2.
-    The blocks are its adaLN-Zero. Differs from it: the condition comes with its SiLU done.
+    The blocks are its adaLN-Zero. Differs from it: the SiLU of the condition is applied before.
 
     Args:
         size: (H, W) of the images.
         inputs, outputs: Channels in and out.
-        width: Of each patch's vector, a multiple of 4 and of ``heads``.
+        width: Width of the vector of each patch, a multiple of 4 and of ``heads``.
         condition: Width of the conditioning vector.
         context: Width of a conditioning sequence, which every block's patches attend to; 0 for none.
-        blocks: Attention and perceptron, so many times.
-        heads: Of the attention; as a rule one for each 32 of the width.
-        patch: Side of a patch; as a rule 2, and 4 where the image's longer side is above 16.
-        dropout: Of what each part adds.
+        blocks: Number of blocks of attention and perceptron.
+        heads: Heads of the attention; by default width / 32.
+        patch: Side of a patch; by default 2, or 4 if the longer side of the image is above 16.
+        dropout: Dropout rate of the output of each part.
     """
 
     positions: Tensor

@@ -1,4 +1,4 @@
-"""The order in which autoregressive models read an image: row by row, a pixel's channels together."""
+"""The raster order of autoregressive models: images row by row, with the channels of a pixel one after the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dgm.space import Space
 
 
 def to_sequence(x: Tensor, space: Space) -> Tensor:
-    """(B, *shape, ...) to (B, D, ...), in raster order: images by row, column, channel, all else as it lies.
+    """(B, *shape, ...) to (B, D, ...), in raster order: images by row, column and channel, other shapes flattened.
 
     Example:
         >>> to_sequence(torch.arange(8).reshape(1, 2, 2, 2), Space.binary((2, 2, 2)))
@@ -29,5 +29,5 @@ def from_sequence(s: Tensor, space: Space) -> Tensor:
 
 
 def raster_order(space: Space) -> list[int]:
-    """The place of each flattened dimension of x, in raster order."""
+    """The indices of the flattened dimensions of x in raster order."""
     return to_sequence(torch.arange(space.dim).reshape(1, *space.shape), space)[0].tolist()

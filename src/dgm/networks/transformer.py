@@ -1,4 +1,4 @@
-"""A transformer that sees the whole sequence at once."""
+"""A bidirectional transformer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class Transformer(nn.Module):
-    """Bidirectional, normalised before each part, with learned positions and a condition added to each.
+    """A bidirectional transformer with pre-normalisation, learned positions and a condition added to each position.
 
-    The last layer starts at zero, so an untrained network's logits are all alike.
+    The last layer is initialised with zeros, so all logits of an untrained network are equal.
 
     Source: Attention Is All You Need (Vaswani et al., 2017), arXiv:1706.03762, with the normalisation of
     arXiv:2002.04745, section 3.2.
 
     Args:
         positions: L, the length of the sequences.
-        symbols: How many symbols come in.
-        outputs: How many numbers a position gives.
-        width: Of each position's vector, a multiple of ``heads``.
+        symbols: Size of the input vocabulary.
+        outputs: Number of outputs at each position.
+        width: Width of the vector of each position, a multiple of ``heads``.
     """
 
     def __init__(self, positions: int, symbols: int, outputs: int, *, width: int, layers: int, heads: int) -> None:
@@ -46,7 +46,7 @@ class Transformer(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention, then a two-layer perceptron, each added to what came."""
+    """Attention, then a two-layer perceptron, both residual."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A U-Net that knows the time: images in, images of the same size out."""
+"""A conditional U-Net: images in, images of the same size out."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from dgm.networks.norm import NormSiLU
 
 
 class UNet(nn.Module):
-    """Residual blocks at each resolution, attention at the lowest, a skip from each way down to the way up.
+    """A U-Net of residual blocks at each resolution, with attention at the lowest and skip connections.
 
-    Each level has half the resolution of the one before; an image of any size is padded by repeating its edge. The last
-    convolution starts at zero, so an untrained network says 0, and so does the last one of each block.
+    Each resolution is half of the one before; an image of any size is padded by repeating its edge. The last
+    convolution is initialised with zeros, so the output of an untrained network is 0, and so is the last one of each
+    block.
 
     Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, appendix B; the condition
     scales and shifts as in Diffusion Models Beat GANs (Dhariwal & Nichol, 2021), arXiv:2105.05233, equation 3.
-    Differs from it: as many blocks on the way up as on the way down, the last of a level with the channels of the level
-    above; means and repetition change the resolution, with no convolution of their own; one head; 8 groups.
+    Differs from it: as many blocks on the way up as on the way down, the last of a resolution with the channels of the
+    next higher one; average pooling and nearest-neighbour upsampling without a further convolution; one head; 8 groups.
 
     Args:
         size: (H, W) of the images.
@@ -31,10 +32,11 @@ class UNet(nn.Module):
         condition: Width of the conditioning vector.
         context: Width of a conditioning sequence, which pixels attend to wherever they attend to each other; 0 for
             none.
-        multipliers: Channels at each level, in ``width``; as a rule (1, 2, 2, ...) until a side is at most 7.
-        blocks: Residual blocks a level, each way: one number for all levels, or one each.
-        attention: The longest side at which pixels look at each other; 0 for never. As a rule the lowest level's.
-        dropout: Of the second convolution's input.
+        multipliers: Channels at each resolution, in units of ``width``; by default (1, 2, 2, ...) until a side is at
+            most 7.
+        blocks: Residual blocks at each resolution, down and up: one number, or one for each resolution.
+        attention: The longest side with self-attention; 0 for none. By default the lowest resolution has it.
+        dropout: Dropout rate of the input of the second convolution.
     """
 
     def __init__(
@@ -57,34 +59,36 @@ class UNet(nn.Module):
                 f"the U-Net's width must be a multiple of 8, got {width}", f"{max(8, width // 8 * 8)} is such a width"
             )
         multipliers = multipliers or usual_multipliers(size)
-        levels = len(multipliers)
-        self.multiple = 2 ** (levels - 1)
-        blocks = [blocks] * levels if isinstance(blocks, int) else list(blocks)
-        if len(blocks) != levels:
-            raise BadInput(f"expected blocks for {levels} levels, got {len(blocks)}", "give one number a level")
+        resolutions = len(multipliers)
+        self.multiple = 2 ** (resolutions - 1)
+        blocks = [blocks] * resolutions if isinstance(blocks, int) else list(blocks)
+        if len(blocks) != resolutions:
+            raise BadInput(
+                f"expected blocks for {resolutions} resolutions, got {len(blocks)}", "give one number for each"
+            )
         widths = [width * multiplier for multiplier in multipliers]
-        sides = [-(-max(size) // 2**level) for level in range(levels)]
+        sides = [-(-max(size) // 2**index) for index in range(resolutions)]
         attends = [side <= (sides[-1] if attention is None else attention) for side in sides]
 
-        def block(before: int, skip: int, after: int, level: int, resample: nn.Module) -> ResidualBlock:
-            attending = (attends[level], context if attends[level] else 0)
+        def block(before: int, skip: int, after: int, index: int, resample: nn.Module) -> ResidualBlock:
+            attending = (attends[index], context if attends[index] else 0)
             return ResidualBlock(before + skip, after, condition, *attending, resample=resample, dropout=dropout)
 
         same, halved, doubled = nn.Identity(), nn.AvgPool2d(2), nn.Upsample(scale_factor=2)
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         before = widths[0]
-        for level in range(levels):
-            for k in range(blocks[level]):
-                self.down.append(block(before, 0, widths[level], level, halved if level and not k else same))
-                before = widths[level]
+        for index in range(resolutions):
+            for k in range(blocks[index]):
+                self.down.append(block(before, 0, widths[index], index, halved if index and not k else same))
+                before = widths[index]
         for _ in range(2):
             self.middle.append(block(before, 0, before, -1, same))
-        for level in reversed(range(levels)):
-            for k in range(blocks[level]):
-                above = level if k < blocks[level] - 1 else max(level - 1, 0)
-                resample = doubled if level < levels - 1 and not k else same
-                self.up.append(block(before, widths[level], widths[above], level, resample))
+        for index in reversed(range(resolutions)):
+            for k in range(blocks[index]):
+                above = index if k < blocks[index] - 1 else max(index - 1, 0)
+                resample = doubled if index < resolutions - 1 and not k else same
+                self.up.append(block(before, widths[index], widths[above], index, resample))
                 before = widths[above]
         self.norm = NormSiLU(widths[0])
         self.head = zeroed(nn.Conv2d(widths[0], outputs, 3, padding=1))
@@ -108,7 +112,7 @@ class UNet(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv(silu(scale * norm(conv(silu(norm(x)))) + shift)), the condition giving scale and shift; attention.
 
-    x is what comes, in another resolution, beside what skipped the levels below.
+    x is the resampled input, concatenated with the skip connection if there is one.
     """
 
     def __init__(
@@ -145,22 +149,22 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every pixel looks at every pixel, one head."""
+    """Self-attention over pixels with one head."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(8, width, affine=False)  # gain and shift would be no more than those of q, k and v
+        self.norm = nn.GroupNorm(8, width, affine=False)  # gain and shift are redundant with q, k and v
         self.qkv = nn.Conv2d(width, 3 * width, 1)
         self.out = zeroed(nn.Conv2d(width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(x.contiguous())  # whose norm is slow in channels_last, and has no forward derivative
+        h = self.norm(x.contiguous())  # group norm is slow in channels_last, and has no forward-mode derivative
         q, k, v = self.qkv(h).flatten(2).transpose(1, 2).chunk(3, dim=-1)
         return x + self.out(attend(q, k, v).transpose(1, 2).reshape(x.shape))
 
 
 def usual_multipliers(size: tuple[int, int]) -> list[int]:
-    """(1, 2, 2, ...), a level more for as long as the longer side is above 7."""
+    """(1, 2, 2, ...), with another resolution while the longer side is above 7."""
     multipliers, longer = [1], max(size)
     while longer > 7:
         multipliers, longer = [*multipliers, 2], -(-longer // 2)

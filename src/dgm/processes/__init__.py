@@ -1,1 +1,1 @@
-"""How data is corrupted: Gaussian paths and their parameterisations, masking. t = 0 is data, t = 1 is noise."""
+"""Corruption processes: Gaussian paths and their parameterisations, and masking. t = 0 is data, t = 1 is noise."""

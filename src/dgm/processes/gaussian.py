@@ -2,7 +2,7 @@ r"""Gaussian paths from data at t = 0 to noise at t = 1.
 
 .. math:: x_t = \alpha_t x_0 + \sigma_t \epsilon, \qquad \epsilon \sim N(0, I)
 
-A path is its two coefficients and their derivatives in t; all else follows from them. DDPM is a variance-preserving
+A path is defined by its two coefficients and their derivatives in t. DDPM is a variance-preserving
 path, NCSN a variance-exploding one and flow matching the straight one.
 
 Source: Variational Diffusion Models (Kingma et al., 2021), arXiv:2107.00630, equations 1-4 and appendix A.
@@ -45,11 +45,11 @@ class GaussianPath(ABC):
         return (self.alpha(t) / self.sigma(t)).square()
 
     def half_log_snr(self, t: Tensor) -> Tensor:
-        """lambda_t = log(alpha_t / sigma_t), falling in t."""
+        """lambda_t = log(alpha_t / sigma_t), decreasing in t."""
         return self.alpha(t).log() - self.sigma(t).log()
 
     def time_of(self, half_log_snr: Tensor) -> Tensor:
-        """The t in [0, 1] with this lambda_t, by bisection in float64; an end of the path where there is none."""
+        """The t in [0, 1] with this lambda_t, by bisection in float64; clipped to [0, 1]."""
         low, high = torch.zeros_like(half_log_snr).double(), torch.ones_like(half_log_snr).double()
         for _ in range(60):
             middle = (low + high) / 2
@@ -75,7 +75,7 @@ class GaussianPath(ABC):
         return Gaussian(self.alpha(t) * x_0, self.sigma(t))
 
     def corrupt(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """x_t, from data and noise of one shape."""
+        """x_t from data and noise of the same shape."""
         mean, std = self.marginal(x_0, t)
         return mean + std * eps
 
@@ -83,7 +83,7 @@ class GaussianPath(ABC):
         """alpha_{t|s} and sigma_{t|s}² of q(x_t | x_s) for s < t."""
         alpha_ts = self.alpha(t) / self.alpha(s)
         var_ts = self.sigma(t).square() - (alpha_ts * self.sigma(s)).square()
-        return alpha_ts, var_ts.clamp_min(0)  # rounding can leave it below 0 where s is near t
+        return alpha_ts, var_ts.clamp_min(0)  # rounding errors can make it negative where s is close to t
 
     def posterior(self, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Gaussian:
         r"""q(x_s | x_t, x_0) for s < t, by Bayes' rule.
@@ -95,18 +95,18 @@ class GaussianPath(ABC):
 
         Source: arXiv:2107.00630, equations 24-27; with DDPM's letters arXiv:2006.11239, equations 6 and 7.
         """
-        of_x_t, of_x_0, std = self.posterior_coefficients(over(s, x_t), over(t, x_t))
-        return Gaussian(of_x_t * x_t + of_x_0 * x_0, std)
+        x_t_weight, x_0_weight, std = self.posterior_coefficients(over(s, x_t), over(t, x_t))
+        return Gaussian(x_t_weight * x_t + x_0_weight * x_0, std)
 
     def posterior_coefficients(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `posterior` multiplies x_t and x_0 by, and its standard deviation."""
+        """The coefficients of x_t and x_0 in the mean of `posterior`, and its standard deviation."""
         alpha_ts, var_ts = self.transition(s, t)
         var_s, var_t = self.sigma(s).square(), self.sigma(t).square()
         return alpha_ts * var_s / var_t, self.alpha(s) * var_ts / var_t, (var_ts * var_s / var_t).sqrt()
 
 
 class VariancePreserving(GaussianPath):
-    """alpha_t² + sigma_t² = 1, given by log alpha_t, so that sigma_t keeps its digits where alpha_t is near 1."""
+    """alpha_t² + sigma_t² = 1, parameterised by log alpha_t, so that sigma_t is accurate near alpha_t = 1."""
 
     @abstractmethod
     def log_alpha(self, t: Tensor) -> Tensor: ...
@@ -128,7 +128,7 @@ class VariancePreserving(GaussianPath):
 
 
 class LinearVP(VariancePreserving):
-    r"""Noise added at a rate beta(t) that grows linearly.
+    r"""The variance-preserving path with a linear noise rate beta(t).
 
     .. math:: \log \alpha_t = -\tfrac14 t^2 (\beta_{max} - \beta_{min}) - \tfrac12 t \beta_{min}
 
@@ -148,13 +148,13 @@ class LinearVP(VariancePreserving):
 
 
 class CosineVP(VariancePreserving):
-    r"""A quarter of a cosine, offset at both ends.
+    r"""The cosine schedule, a quarter of a period with an offset at both ends.
 
     .. math:: \alpha_t = \cos\theta_t / \cos\theta_0, \qquad \theta_t = \frac{\pi}{2} \frac{s + (1 - s) t}{1 + s}
 
     Source: Improved Denoising Diffusion Probabilistic Models (Nichol & Dhariwal, 2021), arXiv:2102.09672, equation 17.
-    Differs from it: the angle stops as far from a right one as it starts from 0, where the paper clips beta at 0.999;
-    both keep alpha_1 above 0.
+    Differs from it: the angle ends at the same offset from pi / 2 as it starts from 0, where the paper clips beta at
+    0.999; both keep alpha_1 above 0.
     """
 
     def __init__(self, offset: float = 0.008) -> None:
@@ -162,7 +162,7 @@ class CosineVP(VariancePreserving):
         self.theta_dot = math.pi / 2 * (1 - offset) / (1 + offset)
 
     def log_alpha(self, t: Tensor) -> Tensor:
-        # cos(a + b) / cos(a) = 1 - (2 sin²(b/2) + tan(a) sin(b)): no digits are lost at small b
+        # cos(a + b) / cos(a) = 1 - (2 sin²(b/2) + tan(a) sin(b)) is accurate for small b
         b = self.theta_dot * t
         return torch.log1p(-(2 * (b / 2).sin().square() + math.tan(self.theta_0) * b.sin()))
 
@@ -171,7 +171,7 @@ class CosineVP(VariancePreserving):
 
 
 class SubVP(LinearVP):
-    r"""The data's share of `LinearVP`, with less noise: its variance is that of `LinearVP` squared.
+    r"""The sub-VP path: alpha of `LinearVP`, with less noise, whose variance is that of `LinearVP` squared.
 
     .. math:: \sigma_t = 1 - \alpha_t^2
 
@@ -186,12 +186,12 @@ class SubVP(LinearVP):
 
 
 class VarianceExploding(GaussianPath):
-    r"""Data stays and noise grows geometrically.
+    r"""The variance-exploding path: data is not scaled, and sigma grows geometrically.
 
     .. math:: \alpha_t = 1, \qquad \sigma_t = \sigma_{min} (\sigma_{max} / \sigma_{min})^t \text{ for } t > 0,
         \quad \sigma_0 = 0
 
-    Source: arXiv:2011.13456, equation 31, which leaps from 0 to sigma_min at t = 0.
+    Source: arXiv:2011.13456, equation 31, which jumps from 0 to sigma_min at t = 0.
     """
 
     def __init__(self, sigma_min: float, sigma_max: float) -> None:
@@ -211,7 +211,7 @@ class VarianceExploding(GaussianPath):
 
 
 class LinearVE(GaussianPath):
-    r"""Data stays and noise grows at constant speed, :math:`\alpha_t = 1` and :math:`\sigma_t = \sigma_{max} t`.
+    r"""Data is not scaled, and sigma grows linearly: :math:`\alpha_t = 1` and :math:`\sigma_t = \sigma_{max} t`.
 
     Source: Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364,
     table 1, whose time is sigma.
@@ -234,7 +234,7 @@ class LinearVE(GaussianPath):
 
 
 class Straight(GaussianPath):
-    r"""Straight lines at constant speed, :math:`\alpha_t = 1 - t` and :math:`\sigma_t = t`.
+    r"""Straight lines between data and noise, :math:`\alpha_t = 1 - t` and :math:`\sigma_t = t`.
 
     Source: Flow Matching for Generative Modeling (Lipman et al., 2022), arXiv:2210.02747, equation 20 with
     sigma_min = 0 and time reversed.

@@ -1,7 +1,7 @@
 r"""Corruption by masking: each position keeps its value with probability alpha_t, and is a mask symbol otherwise.
 
-At t = 0 all is seen and at t = 1 all is masked. A masked position stays masked, so its value is revealed between t and
-s < t with probability :math:`(\alpha_s - \alpha_t) / (1 - \alpha_t)`.
+At t = 0 no position is masked, at t = 1 all are. A masked position stays masked, so the unmasking probability from t to
+s < t is :math:`(\alpha_s - \alpha_t) / (1 - \alpha_t)`.
 
 Source: Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024), arXiv:2406.07524, equations 3,
 6 and 9.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 class MaskingSchedule(ABC):
-    """alpha_t, the probability that a position is seen, falling from 1 at t = 0 to 0 at t = 1."""
+    """alpha_t, the probability that a position is unmasked, decreasing from 1 at t = 0 to 0 at t = 1."""
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor: ...
@@ -41,7 +41,7 @@ class Linear(MaskingSchedule):
 
 
 class Cosine(MaskingSchedule):
-    """alpha_t = 1 - cos(pi (1 - t) / 2): few positions are revealed while little is seen (arXiv:2202.04200, 3.3)."""
+    """alpha_t = 1 - cos(pi (1 - t) / 2): few positions are unmasked while most are masked (arXiv:2202.04200, 3.3)."""
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - (math.pi / 2 * (1 - t)).cos()
@@ -51,7 +51,7 @@ class Cosine(MaskingSchedule):
 
 
 def mask_positions(count: Tensor, positions: int) -> Tensor:
-    """A random set of ``count`` of the positions for each example, all sets of that size alike.
+    """A uniformly random set of ``count`` positions for each example.
 
     Args:
         count: (B,) numbers of positions to mask.

@@ -1,4 +1,4 @@
-"""What the report needs of run directories: their documents, and samples under equal seeds."""
+"""Collects the data of a report from run directories: their documents, and samples with equal seeds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from dgm.report.table import Trained
 from dgm.runs import WEIGHTS, Run, check_manifest, load, read_object, read_weights, write_weights
 from dgm.sampling import sample
 
-SHOWN = 36  # images a grid
-POINTS = 500  # points or rows of a table a plot
+SHOWN = 36  # images in a grid
+POINTS = 500  # points, or rows of a table, in a plot
 
 
 def trained(path: Path) -> Trained:
     """One evaluated run.
 
     Raises:
-        DamagedRun: Where it has not been trained to its end, or not been evaluated.
+        DamagedRun: If it has not been trained to its end, or has not been evaluated.
     """
     run = Run(path)
     if not run.finished:
@@ -81,7 +81,7 @@ def refuse_different_data(runs: Sequence[Trained]) -> None:
 
 
 def samples(run: Trained, dataset: Dataset) -> Tensor | None:
-    """The first of the samples that were measured; drawn once and kept in the run. None where the model has none."""
+    """The first of the evaluated samples, drawn once and cached in the run. None if the model draws no samples."""
     n = SHOWN if len(dataset.space.shape) == 3 else POINTS
     directory = Run(run.path)
     model = directory.untrained()
@@ -98,14 +98,14 @@ def samples(run: Trained, dataset: Dataset) -> Tensor | None:
 
 
 def nearest(run: Trained, dataset: Dataset) -> Tensor:
-    """The training examples that are nearest to the first of the samples."""
+    """The nearest training examples of the first samples."""
     rows = torch.tensor((run.evaluation.get("memorisation") or {}).get("nearest", []), dtype=torch.int64)
     x, _ = dataset.train.batch(rows[(rows >= 0) & (rows < len(dataset.train))], torch.Generator().manual_seed(0))
     return x
 
 
 def real(dataset: Dataset, split: str) -> Tensor:
-    """As many real examples as there are samples."""
+    """As many real examples as samples."""
     part = dataset.splits[split]
     n = min(len(part), SHOWN if len(dataset.space.shape) == 3 else POINTS)
     x, _ = part.batch(torch.arange(n), torch.Generator().manual_seed(0))

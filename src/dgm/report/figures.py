@@ -1,4 +1,4 @@
-"""The report's plots, as SVG in the page's own colours and type."""
+"""The plots of the report, as SVG with the colours and the font of the page."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from dgm.evaluation.cautions import kept
+from dgm.evaluation.cautions import selected_line
 from dgm.report.lettering import lettering, short
 from dgm.report.table import FEW, Cell, Row, Trained, most_samples
 
-# matplotlib writes these, the page reads those: a plot follows the page from light to dark
+# colours of matplotlib and the CSS variables that replace them, so that a plot follows the light and dark theme
 COLOURS = {"#010101": "ink", "#020202": "soft", "#030303": "line", "#040404": "first", "#050505": "second"}
 INK, SOFT, LINE, FIRST, SECOND = COLOURS
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
-LETTER = 5.2  # points, the width of a letter of a point's name
-MANY, TAIL = 50, 0.97  # of many values of a loss, the share that sets its axis: the first steps would flatten the rest
+LETTER = 5.2  # points, the width of a letter of a label
+MANY, TAIL = 50, 0.97  # the quantile of many losses that sets the axis, since the first steps would dominate it
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One corner of the trilemma: a column, and how its axis runs so that up and right are better."""
+    """One goal of the trilemma: a column and the direction of its axis, so that up and right are better."""
 
     key: str
     label: str
@@ -44,39 +44,39 @@ SPEED = Goal("per_second", "speed → (samples a second)", log=True)
 
 
 def trilemma(table: Sequence[Row], real: Mapping[str, Cell]) -> list[tuple[str, str]]:
-    """Quality, coverage and speed, two at a time: a plot for each pair with what it says in words.
+    """Quality, coverage and speed: a plot of each pair, with its content as text.
 
-    A model up and to the right in all three would have solved the generative learning trilemma.
+    A model that is up and right in all three plots would solve the generative learning trilemma.
 
     Source: Tackling the Generative Learning Trilemma with Denoising Diffusion GANs (Xiao et al., 2021),
     arXiv:2112.07804, figure 1. Differs from it: measured, and in three planes.
 
     Args:
-        real: What held-out real examples get in the samples' place: of few samples quality is the kernel distance, and
-            what is within the interval of real data is drawn at its end.
+        real: Reference values of held-out real examples. With few samples quality is the kernel distance, and values
+            within the interval of real data are drawn at its end.
     """
-    of_few = most_samples(table) < FEW and "kernel" in real
-    quality = UNBIASED if of_few else QUALITY
-    least = {"kernel": max(real["kernel"].high, 0.0)} if of_few else {}  # nothing below it can be told apart
-    found = []
+    few_samples = most_samples(table) < FEW and "kernel" in real
+    quality = UNBIASED if few_samples else QUALITY
+    lowest = {"kernel": max(real["kernel"].high, 0.0)} if few_samples else {}  # smaller values cannot be distinguished
+    plots = []
     for x, y in ((COVERAGE, quality), (SPEED, quality), (SPEED, COVERAGE)):
         points = {
-            row.model: (row.cells[x.key].value, max(row.cells[y.key].value, least.get(y.key, -math.inf)))
+            row.model: (row.cells[x.key].value, max(row.cells[y.key].value, lowest.get(y.key, -math.inf)))
             for row in table
             if x.key in row.cells and y.key in row.cells
         }
         if points:
-            words = "; ".join(f"{name} {a:.3g}, {b:.3g}" for name, (a, b) in points.items())
-            found.append((plane(points, x, y), f"{y.label} against {x.label}: {words}"))
-    return found
+            text = "; ".join(f"{name} {a:.3g}, {b:.3g}" for name, (a, b) in points.items())
+            plots.append((plane(points, x, y), f"{y.label} against {x.label}: {text}"))
+    return plots
 
 
 def plane(points: dict[str, tuple[float, float]], x: Goal, y: Goal) -> str:
     def draw(axes: Axes) -> None:
         axes.grid(color=LINE, linewidth=0.8)
         axes.set_axisbelow(True)
-        across, up = zip(*points.values(), strict=True)
-        axes.scatter(across, up, s=34, color=FIRST, linewidths=0)
+        x_values, y_values = zip(*points.values(), strict=True)
+        axes.scatter(x_values, y_values, s=34, color=FIRST, linewidths=0)
         axes.set(xlabel=x.label, ylabel=y.label)
         axes.set(xscale="log" if x.log else "linear", yscale="log" if y.log else "linear")
         axes.margins(0.12)
@@ -97,8 +97,8 @@ def lay_out(axis: Axis, goal: Goal) -> None:
 
 
 def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Writes each name at the first place around its point where it covers neither a point nor a name."""
-    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # so that the points' places are known
+    """Places each label next to its point where it covers neither a point nor a label."""
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # computes the positions of the points
     scale = 72 / axes.figure.dpi
     width, height = (side * scale for side in axes.bbox.size)
     places = {name: axes.transData.transform(point) * scale - axes.bbox.p0 * scale for name, point in points.items()}
@@ -118,7 +118,7 @@ def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """The area that two boxes (left, bottom, right, top) share.
+    """The area of the intersection of two boxes (left, bottom, right, top).
 
     Example:
         >>> overlap((0, 0, 2, 2), (1, 1, 3, 4)), overlap((0, 0, 1, 1), (1, 0, 2, 1))
@@ -128,7 +128,7 @@ def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 
 def curves(table: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """(model, plot): its losses against the seconds of training, each model in its own unit."""
+    """Plots of the losses against seconds, (model, plot)."""
     for row in table:
         if row.runs[0].metrics:
             yield row.model, svg(f"curve-{row.model}", (3.4, 2.1), partial(draw_losses, row.runs[0]))
@@ -143,10 +143,10 @@ def draw_losses(run: Trained, axes: Axes) -> None:
     if held_out:
         points = (list(held_out), list(held_out.values()))
         axes.plot(*points, "o-", markersize=2.5, linewidth=1, color=SECOND, label="validation")
-    chosen = kept(run.metrics, run.config)
-    if chosen and "validation" in chosen:
-        at = ([chosen["seconds"]], [chosen["validation"]])
-        axes.plot(*at, "o", label="_kept", markersize=8, markerfacecolor="none", markeredgecolor=INK)
+    selected = selected_line(run.metrics, run.config)
+    if selected and "validation" in selected:
+        point = ([selected["seconds"]], [selected["validation"]])
+        axes.plot(*point, "o", label="_selected", markersize=8, markerfacecolor="none", markeredgecolor=INK)
     values = sorted([*held_out.values(), *(value for line in run.metrics for value in line["losses"].values())])
     low, high = values[0], values[int(TAIL * (len(values) - 1)) if len(values) > MANY else -1]
     if high > low:
@@ -165,7 +165,7 @@ def draw_losses(run: Trained, axes: Axes) -> None:
 
 
 def svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
-    """One plot. ``name`` keeps its ids apart from those of the page's other plots."""
+    """One plot as SVG. ``name`` makes its ids unique in the page."""
     with lettering({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
@@ -182,7 +182,7 @@ def svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> s
 
 
 def in_page(name: str, document: str) -> str:
-    """The <svg> element alone, with colours that are the page's variables and ids that are its own."""
+    """The <svg> element, with CSS variables as colours and unique ids."""
     text = document[document.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     for colour, variable in COLOURS.items():

@@ -1,4 +1,4 @@
-"""Names that users give, as matplotlib writes them: as they are, in one line, not too long."""
+"""Labels of plots from names that users give: literal text, in one line, of limited length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST = 24  # letters of a name
 
 @contextmanager
 def lettering(style: dict[Any, Any] | None = None) -> Iterator[None]:
-    """Inside, a $ in a text is a $ and starts no formula; a letter that the font lacks is drawn as a box, unsaid."""
+    """A context in which a $ is literal text and starts no formula, and missing glyphs raise no warning."""
     import matplotlib
 
     with matplotlib.rc_context({**(style or {}), "text.parse_math": False}), warnings.catch_warnings():
@@ -21,7 +21,7 @@ def lettering(style: dict[Any, Any] | None = None) -> Iterator[None]:
 
 
 def short(name: str, longest: int = LONGEST) -> str:
-    """In one line, without what cannot be printed, and cut where it is too long.
+    """A name in one line, without unprintable characters, truncated where it is too long.
 
     Example:
         >>> short("two\\nlines"), short("a very long name", 8)

@@ -1,4 +1,4 @@
-"""Examples as pictures: images in a grid, points and tables as plots, a sampler's states side by side or in turn."""
+"""Pictures of examples: grids of images, plots of points and tables, strips and animations of a sampler."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VISIBLE = 40  # pixels that an example's longer side is enlarged to, if it is smaller
+VISIBLE = 40  # pixels that the longer side of a small image is enlarged to
 SEPARATOR = 112
 HISTOGRAMS = 60  # columns of a table that are shown
-BINS, WHOLE = 24, 30  # bins of a histogram, and up to how many whole numbers have one each
-ELONGATED = 5  # times as long as wide, from which on the axes of a plane have scales of their own
-FRAME_MS, LAST_MS = 80, 2000  # how long a state of an animation is seen, and the last one
-POINTS, BEHIND = "#3057a8", "#c9c9c9"
+BINS, WHOLE = 24, 30  # bins of a histogram; most integers that have a bin each
+ELONGATED = 5  # ratio of the sides of a plane, from which on its axes have different scales
+FRAME_MS, LAST_MS = 80, 2000  # duration of a frame of an animation, and of the last one
+POINTS, BACKGROUND = "#3057a8", "#c9c9c9"
 
 
 def grid(x: Batch, space: Space, columns: int | None = None, scale: int | None = None) -> Image.Image:
-    """Images (B, C, H, W) in rows, parted by grey lines as wide as a pixel of theirs; a single image has none.
+    """Images (B, C, H, W) in rows, separated by grey lines as wide as one of their pixels; none around a single image.
 
     Args:
-        columns: A square grid where none are given.
-        scale: Every pixel becomes scale × scale; images that are smaller than a stamp are enlarged by default.
+        columns: Images in a row; by default a square grid.
+        scale: Factor of enlargement; by default small images are enlarged to a visible size.
 
     Raises:
-        Unsupported: For examples that are no grey or colour images.
+        Unsupported: For examples other than grey or colour images.
 
     Example:
         >>> grid(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), Space.levels((1, 8, 8), 17), scale=2).size
@@ -59,13 +59,13 @@ def grid(x: Batch, space: Space, columns: int | None = None, scale: int | None =
     return Image.fromarray(canvas[:-scale, :-scale])
 
 
-def view(x: Batch, space: Space, beside: Batch | None = None) -> Image.Image:
-    """Images in a grid, all else as `scatter` draws it."""
-    return grid(x, space) if len(space.shape) == 3 else scatter(x, space, beside)
+def view(x: Batch, space: Space, real_x: Batch | None = None) -> Image.Image:
+    """A grid of images, or a plot by `scatter`."""
+    return grid(x, space) if len(space.shape) == 3 else scatter(x, space, real_x)
 
 
 def strip(states: Sequence[Batch], space: Space) -> Image.Image:
-    """A sampler's states from left to right: of images a row each, of points one plot a state."""
+    """The states of a sampler from left to right: a row for each image, or one plot of points for each state."""
     if len(space.shape) == 3:
         return grid(torch.stack(tuple(states), 1).flatten(0, 1), space, columns=len(states))
     plots = [scatter(x, space, states[-1]) for x in states]
@@ -76,14 +76,14 @@ def strip(states: Sequence[Batch], space: Space) -> Image.Image:
 
 
 def save_animation(pictures: Sequence[Image.Image], out: Path) -> None:
-    """Pictures of one size after one another, as a GIF that starts again once the last was seen for a while."""
+    """Writes an animated GIF, which repeats after a pause at the last picture."""
     first, *others = pictures
-    seen = [FRAME_MS] * len(others) + [LAST_MS]
-    first.save(out, format="GIF", save_all=True, append_images=others, duration=seen, loop=0)
+    durations = [FRAME_MS] * len(others) + [LAST_MS]
+    first.save(out, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
 
 
 def lines(texts: Sequence[str], columns: int = 40) -> Image.Image:
-    """Texts under one another, a grey line between, in lines of at most ``columns`` characters."""
+    """Texts in lines of at most ``columns`` characters, separated by grey lines."""
     from PIL import ImageDraw, ImageFont
 
     font = ImageFont.load_default(13)
@@ -99,24 +99,24 @@ def lines(texts: Sequence[str], columns: int = 40) -> Image.Image:
 
 
 def shades(x: Batch, space: Space) -> numpy.ndarray:
-    """Images as uint8 (B, H, W, 3). Unbounded values are stretched from the batch's least to its greatest."""
+    """Images as uint8 (B, H, W, 3). Unbounded values are scaled by the minimum and maximum of the batch."""
     low, high = (0, space.values - 1) if space.values else space.bounds or (float(x.min()), float(x.max()))
     unit = (x.double() - low) / (high - low if high > low else 1)
     rgb = unit.mul(255).round().clamp(0, 255).to(torch.uint8).movedim(1, -1)
     return rgb.expand(*rgb.shape[:-1], 3).numpy()
 
 
-def scatter(x: Batch, space: Space, beside: Batch | None = None, columns: Sequence[Column] = ()) -> Image.Image:
-    """Points of the plane, or a histogram for each column of a table, with axes in the data's own numbers.
+def scatter(x: Batch, space: Space, real_x: Batch | None = None, columns: Sequence[Column] = ()) -> Image.Image:
+    """A scatter plot of points in the plane, or a histogram of each column of a table, in the units of the data.
 
     Args:
-        beside: Real examples: they set the limits, and lie behind in grey.
-        columns: Those of a table; they are called x0, x1 and so on without.
+        real_x: Real examples, which set the limits and are drawn in grey in the background.
+        columns: The columns of a table; by default their names are x0, x1, ...
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    points, real = x.flatten(1).double(), None if beside is None else beside.flatten(1).double()
+    points, real = x.flatten(1).double(), None if real_x is None else real_x.flatten(1).double()
     names = [short(column.name) for column in columns] or [f"x{k}" for k in range(points.shape[1])]
     with lettering({"font.size": 7}):
         figure = Figure(figsize=(3.2, 3.2), dpi=150)
@@ -139,33 +139,33 @@ def draw_plane(axes: Axes, points: Tensor, real: Tensor | None, names: Sequence[
         axes.set(aspect="equal")
     (left, bottom), (right, top) = (middle - half).tolist(), (middle + half).tolist()
     axes.set(xlim=(left, right), ylim=(bottom, top), xlabel=names[0], ylabel=names[1])
-    for some, colour in ((real, BEHIND), (points, POINTS)):
-        if some is not None:
-            first, second = some.T.numpy()
+    for examples, colour in ((real, BACKGROUND), (points, POINTS)):
+        if examples is not None:
+            first, second = examples.T.numpy()
             axes.scatter(first, second, s=4, linewidths=0, color=colour, alpha=0.7)
 
 
 def draw_histograms(figure: Figure, points: Tensor, real: Tensor | None, names: Sequence[str]) -> None:
-    """Histograms in rows of four; what lies outside the limits is counted in the first and the last bin."""
+    """Histograms in rows of four; values outside the limits are counted in the first and the last bin."""
     from matplotlib.ticker import MaxNLocator
 
-    shown = min(points.shape[1], HISTOGRAMS)
-    across = min(shown, 4)
-    down = math.ceil(shown / across)
-    width, height = 1.6 * across, 1.35 * down + 0.3
+    count = min(points.shape[1], HISTOGRAMS)
+    per_row = min(count, 4)
+    row_count = math.ceil(count / per_row)
+    width, height = 1.6 * per_row, 1.35 * row_count + 0.3
     figure.set_size_inches(width, height)
-    # by hand: to solve for the places of sixty axes takes seconds
+    # a fixed layout: the constrained layout of sixty axes takes seconds
     room = {"left": 0.4 / width, "right": 1 - 0.1 / width, "bottom": 0.5 / height, "top": 1 - 0.3 / height}
     figure.subplots_adjust(**room, wspace=0.4, hspace=0.6)
-    for k, axes in enumerate(figure.subplots(down, across, squeeze=False).flat):
-        if k >= shown:
+    for k, axes in enumerate(figure.subplots(row_count, per_row, squeeze=False).flat):
+        if k >= count:
             axes.set_axis_off()
             continue
         column = points[:, k].numpy()
         limits = column if real is None else real[:, k].numpy()
         edges = bin_edges(limits)
         if real is not None:
-            axes.hist(limits, edges.tolist(), weights=shares(limits), color=BEHIND, label="data")
+            axes.hist(limits, edges.tolist(), weights=shares(limits), color=BACKGROUND, label="data")
         inside = numpy.clip(column, edges[0], edges[-1])
         drawn = {"histtype": "step", "color": POINTS, "label": "samples"}
         axes.hist(inside, edges.tolist(), weights=shares(inside), **drawn)
@@ -174,15 +174,15 @@ def draw_histograms(figure: Figure, points: Tensor, real: Tensor | None, names: 
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.yaxis.set_major_locator(MaxNLocator(2))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    left_out = points.shape[1] - shown
+    left_out = points.shape[1] - count
     if left_out:
-        figure.suptitle(f"the first {shown} of {points.shape[1]} columns", fontsize=7)
+        figure.suptitle(f"the first {count} of {points.shape[1]} columns", fontsize=7)
     if real is not None:
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="lower right", ncols=2, frameon=False)
 
 
 def bin_edges(x: numpy.ndarray) -> numpy.ndarray:
-    """A bin for each of a few whole numbers, else `BINS` of equal width."""
+    """One bin for each integer where there are few, otherwise `BINS` bins of equal width."""
     low, high = x.min(), x.max()
     if high - low < WHOLE and (x == x.round()).all():
         return numpy.arange(low - 0.5, high + 1)
@@ -190,5 +190,5 @@ def bin_edges(x: numpy.ndarray) -> numpy.ndarray:
 
 
 def shares(x: numpy.ndarray) -> numpy.ndarray:
-    """Weights by which bars are shares of all."""
+    """Weights that make the bars relative frequencies."""
     return numpy.full(len(x), 1 / len(x))

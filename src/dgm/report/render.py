@@ -1,4 +1,4 @@
-"""report.html, report.json and report.csv of a set of evaluated runs."""
+"""Writes report.html, report.json and report.csv of a set of evaluated runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dgm import __version__
 from dgm.data import Dataset, text
 from dgm.data.palette import in_colour
 from dgm.errors import BadInput
-from dgm.evaluation.cautions import cautions, epochs, kept
+from dgm.evaluation.cautions import cautions, epochs, selected_line
 from dgm.protocols import Batch
 from dgm.report import collect, figures
 from dgm.report.pictures import grid, lines, scatter
@@ -44,15 +44,15 @@ from dgm.report.table import (
 from dgm.runs import replacing, write_json
 from dgm.space import Space
 
-SPACES = ("classifier", "pca", "pixels")  # the first that was measured is that of the table
+SPACES = ("classifier", "pca", "pixels")  # the table has the first one that was evaluated
 DISTANCES = ("kernel", "frechet_infinity", "frechet", "precision", "density", "recall", "coverage")
 PARTS = {
     "likelihood": (BITS, GIVEN),
     "quality and coverage": ("quality", "coverage"),
-    "score, copies and cost": ("score", "copies", "cost"),
+    "score, memorisation and cost": ("score", "memorisation", "cost"),
 }
-PAIRS = 6  # samples beside their nearest training examples
-PAIR_SCALE = 40  # pixels of their longer side
+PAIRS = 6  # samples shown with their nearest training examples
+PAIR_SCALE = 40  # pixels of the longer side of one of them
 
 
 def write_report(
@@ -60,17 +60,17 @@ def write_report(
     out: Path,
     *,
     dataset: Dataset | None = None,
-    named: str | None = None,
+    data_path: str | None = None,
     command: str = "",
     left_out: Sequence[Mapping[str, str]] = (),
 ) -> list[Row]:
-    """Writes ``out`` (.html) with a .json and a .csv beside it.
+    """Writes ``out`` (.html), and the same name with .json and .csv.
 
     Args:
         paths: Evaluated runs, all of one data set.
-        dataset: That data set, where it is loaded already.
-        named: Where it is, as the user says, for data of the user's own: see `dgm.runs.Run.dataset`.
-        command: What was typed, for the provenance.
+        dataset: That data set; by default it is loaded.
+        data_path: The path of the user's own data: see `dgm.runs.Run.dataset`.
+        command: The command line, for the provenance.
         left_out: Models that are not in the table: ``model``, ``why`` (skipped or failed) and ``reason``.
 
     Returns:
@@ -80,7 +80,7 @@ def write_report(
         raise BadInput("there is no evaluated run to report", "train and evaluate one first")
     runs = [collect.trained(path) for path in paths]
     collect.refuse_different_data(runs)
-    dataset = dataset or collect.one_dataset(runs, named)
+    dataset = dataset or collect.one_dataset(runs, data_path)
     spaces = [name for name in SPACES if any(name in run.evaluation.get("features", {}) for run in runs)]
     tables = {name: rows(runs, name) for name in spaces or ["none"]}
     table = next(iter(tables.values()))
@@ -100,7 +100,7 @@ def summary(
     command: str,
     left_out: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
-    """report.json: every number, with the runs that it comes from."""
+    """The content of report.json: all values, with the runs that they come from."""
     return {
         "format": 2,
         "dgm": __version__,
@@ -115,14 +115,17 @@ def summary(
         "left_out": [dict(left) for left in left_out],
         "runs": [
             {key: value for key, value in asdict(run).items() if key != "metrics"}
-            | {"selected": kept(run.metrics, run.config), "cautions": cautions(run.evaluation, run.metrics, run.config)}
+            | {
+                "selected": selected_line(run.metrics, run.config),
+                "cautions": cautions(run.evaluation, run.metrics, run.config),
+            }
             for run in runs
         ],
     }
 
 
 def truth(dataset: Dataset, runs: Sequence[Trained]) -> float | None:
-    """Bits a dimension of the true density, where it is known: what a perfect model gets."""
+    """Bits per dimension of the true density where it is known, the optimum of every model."""
     if dataset.log_prob is None:
         return None
     split = next((entry["split"] for run in runs for entry in run.evaluation["likelihood"]), "test")
@@ -135,54 +138,54 @@ def page(tables: Mapping[str, list[Row]], dataset: Dataset, document: Mapping[st
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"interval": interval, "leaders": leaders, "selected": selected}
+    environment.globals |= {"interval": interval, "leaders": leaders, "selection": selection}
     first, table = next(iter(tables.items()))
-    levels = {name: reference([run for row in rows for run in row.runs], name) for name, rows in tables.items()}
+    references = {name: reference([run for row in rows for run in row.runs], name) for name, rows in tables.items()}
     return environment.from_string(files.joinpath("report.html").read_text(encoding="utf-8")).render(
         css=files.joinpath("report.css").read_text(encoding="utf-8"),
         tables=tables,
         table=table,
-        parts={name: parts(columns_of(rows), name == first) for name, rows in tables.items()},
-        levels=levels,
+        column_groups={name: column_groups(columns_of(rows), name == first) for name, rows in tables.items()},
+        references=references,
         dataset=dataset,
         document=document,
         runs=[run for row in table for run in row.runs],
         budgets=sorted({budget(run) for row in table for run in row.runs}),
         cards=cards(table, dataset),
-        told=told(table),
+        warnings=warnings_of(table),
         few=FEW,
-        trilemma=figures.trilemma(table, levels[first]),
+        trilemma=figures.trilemma(table, references[first]),
         curves=dict(figures.curves(table)),
     )
 
 
-def parts(columns: Sequence[Column], main: bool) -> dict[str, dict[str, list[Column]]]:
-    """Columns under their groups, in tables narrow enough to be seen whole; of a second feature space the distances."""
-    shown = [column for column in columns if main or column.key in DISTANCES]
-    groups = {group: list(members) for group, members in groupby(shown, lambda column: column.group)}
-    found = {title: {name: groups[name] for name in names if name in groups} for title, names in PARTS.items()}
-    return {title: members for title, members in found.items() if members}
+def column_groups(columns: Sequence[Column], main: bool) -> dict[str, dict[str, list[Column]]]:
+    """Columns by group, in tables that fit the page; only the distances of a further feature space."""
+    chosen = [column for column in columns if main or column.key in DISTANCES]
+    groups = {group: list(members) for group, members in groupby(chosen, lambda column: column.group)}
+    tables = {title: {name: groups[name] for name in names if name in groups} for title, names in PARTS.items()}
+    return {title: members for title, members in tables.items() if members}
 
 
-def told(table: Sequence[Row]) -> dict[str, list[str]]:
-    """What to say of each run before its numbers are read: cautions, and what could not be measured."""
-    found = {}
+def warnings_of(table: Sequence[Row]) -> dict[str, list[str]]:
+    """The cautions of each run, and the measures that failed."""
+    sentences = {}
     for row in table:
         for run in row.runs:
             skipped = [f"Not measured: {left['what']}: {left['reason']}." for left in run.evaluation["skipped"]]
             name = row.model if len(row.runs) == 1 else f"{row.model}, seed {run.seed}"
-            found[name] = cautions(run.evaluation, run.metrics, run.config) + skipped
-    return {name: sentences for name, sentences in found.items() if sentences}
+            sentences[name] = cautions(run.evaluation, run.metrics, run.config) + skipped
+    return {name: sentences for name, sentences in sentences.items() if sentences}
 
 
-def selected(run: Trained) -> str:
-    """Which weights were kept, for a reader."""
-    line = kept(run.metrics, run.config)
+def selection(run: Trained) -> str:
+    """A description of the selected weights."""
+    line = selected_line(run.metrics, run.config)
     if line is None:
         return ""
     seen = epochs(line, run.config)
     epoch = "" if seen is None else f", epoch {seen:.3g}"
-    why = "the least validation loss" if "validation" in line else "the last ones"
+    why = "the lowest validation loss" if "validation" in line else "the last step"
     return f"weights of step {line['step']:,}{epoch}: {why}"
 
 
@@ -195,43 +198,43 @@ TEXTS, SOUNDS = 6, 9  # samples shown
 
 
 def cards(table: Sequence[Row], dataset: Dataset) -> list[dict[str, str]]:
-    """Real data, then each model: a picture of its samples, and of some beside their nearest training examples."""
+    """Pictures of real data and of each model: samples, and some samples with their nearest training examples."""
     split = next((m["split"] for row in table for m in row.runs[0].evaluation["metrics"]), "test")
     real = collect.real(dataset, split)
-    found = [{"name": "real data", "family": f"{split} split", "samples": picture(real, dataset, real)}]
+    result = [{"name": "real data", "family": f"{split} split", "samples": picture(real, dataset, real)}]
     for row in table:
         x = collect.samples(row.runs[0], dataset)
         if x is None:
             continue
         card = {"name": row.model, "family": row.family, "samples": picture(x, dataset, real)}
         if len(dataset.space.shape) == 3 and dataset.space.kind != "tokens":
-            near = collect.nearest(row.runs[0], dataset)
-            if len(near):
-                card["neighbours"] = encoded(pairs(x, near, dataset.space))
-        found.append(card)
-    return found
+            neighbours = collect.nearest(row.runs[0], dataset)
+            if len(neighbours):
+                card["neighbours"] = data_uri(pairs(x, neighbours, dataset.space))
+        result.append(card)
+    return result
 
 
 def pairs(x: Batch, nearest: Batch, space: Space) -> Image.Image:
-    """Two rows: samples, and below each the training example nearest to it."""
+    """Two rows: samples, and below each its nearest training example."""
     n = min(PAIRS, len(nearest))
     scale = max(1, round(PAIR_SCALE / max(space.shape[1:])))
     return grid(torch.cat([x[:n], nearest[:n]]), space, columns=n, scale=scale)
 
 
-def picture(x: Batch, dataset: Dataset, beside: Batch) -> str:
-    """Images in a grid, text as text, sound as spectrograms, all else as points or histograms."""
+def picture(x: Batch, dataset: Dataset, real: Batch) -> str:
+    """A picture of examples: a grid of images, lines of text, spectrograms, points or histograms."""
     about = dataset.describe()
     if about["alphabet"] or about["options"].get("bytes"):
-        return encoded(lines([text.decode(tokens, about) for tokens in x[:TEXTS]]))
+        return data_uri(lines([text.decode(tokens, about) for tokens in x[:TEXTS]]))
     if dataset.rate:
-        return encoded(spectrograms(x[:SOUNDS], dataset.rate))
+        return data_uri(spectrograms(x[:SOUNDS], dataset.rate))
     if len(dataset.space.shape) == 3:
-        return encoded(grid(*in_colour(x, dataset.space, about)))
-    return encoded(scatter(x, dataset.space, beside, dataset.columns))
+        return data_uri(grid(*in_colour(x, dataset.space, about)))
+    return data_uri(scatter(x, dataset.space, real, dataset.columns))
 
 
-def encoded(image: Image.Image) -> str:
+def data_uri(image: Image.Image) -> str:
     out = io.BytesIO()
     image.save(out, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

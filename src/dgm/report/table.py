@@ -1,7 +1,7 @@
-"""From evaluated runs to the rows of the table: pure functions of their documents.
+"""The table of evaluated runs, as pure functions of their documents.
 
-What is compared is a visible list of columns. Each kind of likelihood is a column of its own, so that no number can be
-ranked against one of another kind.
+`COLUMNS` lists all metrics. Each kind of likelihood has its own column, so that different kinds are never ranked
+against each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Cell:
 
     Attributes:
         low, high: Both equal to ``value`` where the number has no spread.
-        note: How it was measured, for a tooltip.
+        note: The method of measurement, for a tooltip.
     """
 
     value: float
@@ -41,7 +41,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Trained:
-    """One run: what the report needs of its directory."""
+    """One evaluated run, with the data that the report uses."""
 
     model: str
     seed: int
@@ -57,7 +57,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Row:
-    """One model of the table; its cells by the key of their column."""
+    """One model of the table, its cells by the key of the column."""
 
     model: str
     family: str
@@ -71,12 +71,12 @@ Reader: TypeAlias = Callable[[Trained, str], Cell | None]
 
 @dataclass(frozen=True)
 class Column:
-    """One number of each model.
+    """One metric of all models.
 
     Attributes:
-        read: From a run and the name of a feature space, the number or None.
-        show: How it is written.
-        better: Which way is better, +1 or -1; 0 for a number that has no better.
+        read: Gives the cell of a run in a feature space, or None.
+        show: Formats the value.
+        better: +1 if higher is better, -1 if lower is better, 0 if neither is.
     """
 
     key: str
@@ -119,7 +119,7 @@ def share(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def whole(value: float) -> str:
+def integer(value: float) -> str:
     return f"{value:,.0f}"
 
 
@@ -127,12 +127,12 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def unknown(value: float) -> str:
+def unnormalised_text(value: float) -> str:
     return "log Z unknown"
 
 
 def interval(cell: Cell, show: Callable[[float], str]) -> str:
-    """The spread alone: ``[1.10, 1.38]`` of one run, ``± 0.12`` over seeds, nothing for a number without.
+    """The formatted spread: ``[1.10, 1.38]`` of one run, ``± 0.12`` over seeds, empty without a spread.
 
     Example:
         >>> interval(Cell(1.23, 1.1, 1.38), number)
@@ -144,10 +144,11 @@ def interval(cell: Cell, show: Callable[[float], str]) -> str:
 
 
 def likelihood(kind: str, place: int = 0, *, given_label: bool = False) -> Reader:
-    """Bits a dimension of one kind: of several such numbers the one at ``place``, since later ones take more draws.
+    """Reads the bits per dimension of one kind of likelihood.
 
     Args:
-        given_label: Of log p(x|y), in place of log p(x).
+        place: Index among several entries of that kind; later ones use more draws.
+        given_label: Read log p(x|y) in place of log p(x).
     """
 
     def read(run: Trained, features: str) -> Cell | None:
@@ -175,12 +176,12 @@ def metric(name: str) -> Reader:
     return read
 
 
-def part(section: str, key: str, note: str = "rule") -> Reader:
-    """A plain number of a section of the evaluation, with another of its entries as the note."""
+def entry_of(section: str, key: str, note: str = "rule") -> Reader:
+    """Reads a plain number from a section of the evaluation, with another entry of the section as the note."""
 
     def read(run: Trained, features: str) -> Cell | None:
-        found = run.evaluation.get(section)
-        return Cell.plain(float(found[key]), str(found.get(note, ""))) if found else None
+        values = run.evaluation.get(section)
+        return Cell.plain(float(values[key]), str(values.get(note, ""))) if values else None
 
     return read
 
@@ -191,7 +192,7 @@ COLUMNS: Sequence[Column] = (
     Column("lower_bound", BITS, "lower bound", -1, likelihood("lower_bound"), fixed),
     Column("tighter_bound", BITS, "bound, K draws", -1, likelihood("lower_bound", 1), fixed),
     Column("estimate", BITS, "estimate", -1, likelihood("estimate"), fixed),
-    Column("unnormalised", BITS, "unnormalised", 0, likelihood("unnormalised"), unknown),
+    Column("unnormalised", BITS, "unnormalised", 0, likelihood("unnormalised"), unnormalised_text),
     # log p(x|y) and log p(x) are different numbers, and no column ranks one against the other
     Column("exact_given_label", GIVEN, "exact", -1, likelihood("exact", given_label=True), fixed),
     Column("lower_bound_given_label", GIVEN, "lower bound", -1, likelihood("lower_bound", given_label=True), fixed),
@@ -199,7 +200,14 @@ COLUMNS: Sequence[Column] = (
         "tighter_bound_given_label", GIVEN, "bound, K draws", -1, likelihood("lower_bound", 1, given_label=True), fixed
     ),
     Column("estimate_given_label", GIVEN, "estimate", -1, likelihood("estimate", given_label=True), fixed),
-    Column("unnormalised_given_label", GIVEN, "unnormalised", 0, likelihood("unnormalised", given_label=True), unknown),
+    Column(
+        "unnormalised_given_label",
+        GIVEN,
+        "unnormalised",
+        0,
+        likelihood("unnormalised", given_label=True),
+        unnormalised_text,
+    ),
     Column("kernel", "quality", "kernel", -1, metric("kernel"), number),
     Column("frechet_infinity", "quality", "Fréchet, N → ∞", -1, metric("frechet_infinity"), number),
     Column("frechet", "quality", "Fréchet", -1, metric("frechet"), number),
@@ -207,23 +215,23 @@ COLUMNS: Sequence[Column] = (
     Column("density", "quality", "density", 1, metric("density"), number),
     Column("recall", "coverage", "recall", 1, metric("recall"), number),
     Column("coverage", "coverage", "coverage", 1, metric("coverage"), number),
-    Column("labels", "coverage", "labels found", 1, part("modes", "found"), count),
+    Column("labels", "coverage", "modes covered", 1, entry_of("modes", "found"), count),
     Column("inception_score", "score", "score", 1, metric("inception_score"), number),
     Column("sharpness", "score", "sharpness", 1, metric("sharpness"), number),
     Column("diversity", "score", "diversity", 1, metric("diversity"), number),
-    Column("copies", "copies", "copies", 0, part("memorisation", "share"), share),
-    Column("per_second", "cost", "samples/s", 1, part("samples", "per_second", "threads"), number),
-    Column("seconds", "cost", "training, s", 0, lambda run, _: Cell.plain(run.seconds), whole),
-    Column("steps", "cost", "steps", 0, lambda run, _: Cell.plain(run.steps), whole),
-    Column("parameters", "cost", "parameters", 0, lambda run, _: Cell.plain(run.parameters), whole),
+    Column("copies", "memorisation", "memorised", 0, entry_of("memorisation", "share"), share),
+    Column("per_second", "cost", "samples/s", 1, entry_of("samples", "per_second", "threads"), number),
+    Column("seconds", "cost", "training, s", 0, lambda run, _: Cell.plain(run.seconds), integer),
+    Column("steps", "cost", "steps", 0, lambda run, _: Cell.plain(run.steps), integer),
+    Column("parameters", "cost", "parameters", 0, lambda run, _: Cell.plain(run.parameters), integer),
 )
 KINDS = {column.key: column.heading for column in COLUMNS if column.group == BITS}
-NO_NUMBER = ("unnormalised", "unnormalised_given_label")
-FEW = 5000  # samples, below which the bias of the Fréchet distance is as large as what tells models apart
+UNNORMALISED = ("unnormalised", "unnormalised_given_label")
+FEW = 5000  # samples: below this the bias of the Fréchet distance is as large as the differences between models
 
 
 def rows(runs: Iterable[Trained], features: str) -> list[Row]:
-    """A row a model, in the order of the registry; seeds are averaged."""
+    """One row for each model, in the order of the registry, averaged over seeds."""
     by_model: dict[str, list[Trained]] = {}
     for run in runs:
         by_model.setdefault(run.model, []).append(run)
@@ -233,7 +241,7 @@ def rows(runs: Iterable[Trained], features: str) -> list[Row]:
 
 def row(model: str, runs: list[Trained], features: str) -> Row:
     spec = MODELS.get(model)
-    cells = {column.key: across([column.read(run, features) for run in runs]) for column in COLUMNS}
+    cells = {column.key: over_seeds([column.read(run, features) for run in runs]) for column in COLUMNS}
     return Row(
         model=model,
         family=spec.family.replace("_", " ") if spec else "own model",
@@ -243,97 +251,101 @@ def row(model: str, runs: list[Trained], features: str) -> Row:
     )
 
 
-def across(cells: Iterable[Cell | None]) -> Cell | None:
-    """Of one run its own cell; of several seeds their mean, with one standard deviation to either side."""
-    found = [cell for cell in cells if cell is not None]
-    if len(found) <= 1:
-        return found[0] if found else None
-    mean, spread = statistics.mean(cell.value for cell in found), statistics.stdev(cell.value for cell in found)
-    note = f"mean ± standard deviation of {len(found)} seeds; of the first: {found[0].note}"
-    return Cell(mean, mean - spread, mean + spread, note, seeds=len(found))
+def over_seeds(cells: Iterable[Cell | None]) -> Cell | None:
+    """The cell of a single run, or the mean over several seeds plus or minus one standard deviation."""
+    values = [cell for cell in cells if cell is not None]
+    if len(values) <= 1:
+        return values[0] if values else None
+    mean, spread = statistics.mean(cell.value for cell in values), statistics.stdev(cell.value for cell in values)
+    note = f"mean ± standard deviation of {len(values)} seeds; of the first: {values[0].note}"
+    return Cell(mean, mean - spread, mean + spread, note, seeds=len(values))
 
 
 def columns_of(table: Iterable[Row]) -> list[Column]:
-    """The columns that some row has a number in; of few samples the kernel distance comes before the Fréchet distance.
+    """The columns that are not empty; with few samples the kernel distance comes before the Fréchet distance.
 
-    The kernel distance is unbiased at every N; the Fréchet distance of finite sets is not.
+    The kernel distance is unbiased for every N; the Fréchet distance of finite sets is biased.
     """
     table = list(table)
     present = {key for row in table for key in row.cells}
-    found = [column for column in COLUMNS if column.key in present]
+    columns = [column for column in COLUMNS if column.key in present]
     if most_samples(table) < FEW:
-        return found
+        return columns
     first = {"frechet": 0, "frechet_infinity": 1, "kernel": 2}
-    places = [k for k, column in enumerate(found) if column.key in first]
-    for place, column in zip(places, sorted((found[k] for k in places), key=lambda c: first[c.key]), strict=True):
-        found[place] = column
-    return found
+    places = [k for k, column in enumerate(columns) if column.key in first]
+    for place, column in zip(places, sorted((columns[k] for k in places), key=lambda c: first[c.key]), strict=True):
+        columns[place] = column
+    return columns
 
 
 def most_samples(table: Iterable[Row]) -> int:
-    """The largest N that a distance in the table was measured with."""
+    """The largest number of samples of a distance in the table."""
     entries = (entry for row in table for run in row.runs for entry in run.evaluation["metrics"])
     return max((entry["n_generated"] for entry in entries), default=0)
 
 
 def reference(runs: Iterable[Trained], features: str) -> dict[str, Cell]:
-    """What held-out real examples get in the samples' place; for copies, their own share."""
+    """The reference values of held-out real examples; for memorisation, their own share."""
     for run in runs:
         entries = [e for e in run.evaluation["metrics"] if e["features"] == features and e["reference"]]
         if entries:
-            levels = {e["name"]: e["reference"] for e in entries}
+            reference_values = {e["name"]: e["reference"] for e in entries}
             note = "held-out real examples"
-            found = {name: Cell(level["value"], level["low"], level["high"], note) for name, level in levels.items()}
-            copied = run.evaluation.get("memorisation")
-            return found | ({"copies": Cell.plain(copied["held_out_share"])} if copied else {})
+            cells = {name: Cell(r["value"], r["low"], r["high"], note) for name, r in reference_values.items()}
+            memorisation = run.evaluation.get("memorisation")
+            return cells | ({"copies": Cell.plain(memorisation["held_out_share"])} if memorisation else {})
     return {}
 
 
-def leaders(table: Iterable[Row], column: Column, level: Cell | None = None) -> set[str]:
-    """The models that are best in a column, as far as the intervals can tell: whose interval meets that of the best.
+def leaders(table: Iterable[Row], column: Column, reference_cell: Cell | None = None) -> set[str]:
+    """The models that are best in a column: all whose interval overlaps with that of the best model.
 
-    Nothing is better than real data: a model that meets the interval of ``level`` is as good as one beyond it. Where
-    that leaves all models, and where a model is alone in the column, none is best.
+    No model counts as better than real data: all whose interval overlaps with that of the reference are equally good.
+    The set is empty if it would contain all models, or if the column has a single model.
 
     Args:
-        level: What held-out real examples get in the samples' place.
+        reference_cell: The reference value of held-out real examples.
     """
     cells = {row.model: row.cells[column.key] for row in table if column.key in row.cells}
     if column.better == 0 or len(cells) < 2:
         return set()
-    # turned round, so that more is better
-    turned = cells if column.better > 0 else {name: mirrored(cell) for name, cell in cells.items()}
-    enough = max(turned.values(), key=lambda cell: cell.value).low
-    if level is not None:
-        enough = min(enough, (level if column.better > 0 else mirrored(level)).low)
-    found = {name for name, cell in turned.items() if cell.high >= enough}
-    return found if len(found) < len(cells) else set()
+    # the sign is flipped where lower is better
+    oriented = cells if column.better > 0 else {name: negated(cell) for name, cell in cells.items()}
+    threshold = max(oriented.values(), key=lambda cell: cell.value).low
+    if reference_cell is not None:
+        threshold = min(threshold, (reference_cell if column.better > 0 else negated(reference_cell)).low)
+    best = {name for name, cell in oriented.items() if cell.high >= threshold}
+    return best if len(best) < len(cells) else set()
 
 
-def mirrored(cell: Cell) -> Cell:
+def negated(cell: Cell) -> Cell:
     return replace(cell, value=-cell.value, low=-cell.high, high=-cell.low)
 
 
 def flat(table: Iterable[Row]) -> list[dict[str, Any]]:
-    """One flat row a model: each number and, where it has one, its spread. An energy's number is left out."""
+    """One flat row for each model: all values and their spreads, without unnormalised log-densities."""
     lines = []
     for row in table:
         line: dict[str, Any] = {"model": row.model, "family": row.family, "seeds": len(row.runs)}
         for column in COLUMNS:
-            cell = None if column.key in NO_NUMBER else row.cells.get(column.key)
+            cell = None if column.key in UNNORMALISED else row.cells.get(column.key)
             line[column.key] = cell.value if cell else None
-            line |= ends(column.key, cell)
+            line |= interval_ends(column.key, cell)
         lines.append(line)
     return lines
 
 
-def ends(key: str, cell: Cell | None) -> dict[str, float]:
+def interval_ends(key: str, cell: Cell | None) -> dict[str, float]:
     return {f"{key}_low": cell.low, f"{key}_high": cell.high} if cell and cell.low < cell.high else {}
 
 
 def flat_reference(cells: Mapping[str, Cell]) -> dict[str, float]:
-    """The row of real data, as `flat` writes those of models."""
-    return {name: value for key, cell in cells.items() for name, value in {key: cell.value, **ends(key, cell)}.items()}
+    """The row of real data in the format of `flat`."""
+    return {
+        name: value
+        for key, cell in cells.items()
+        for name, value in {key: cell.value, **interval_ends(key, cell)}.items()
+    }
 
 
 def as_csv(table: Iterable[Row]) -> str:

@@ -1,4 +1,4 @@
-"""Ancestral sampling: from noise to data by the posterior of a Gaussian path, with x_0 predicted."""
+"""Ancestral sampling: from noise to data by the posterior of a Gaussian path, given the predicted x_0."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def ancestral(
     *,
     variance: Variance = "posterior",
 ) -> Iterator[Tensor]:
-    r"""Draws x_s about the mean of :math:`q(x_s | x_t, \hat x_0(x_t, t))`; no noise in the last step.
+    r"""Samples x_s from :math:`q(x_s | x_t, \hat x_0(x_t, t))` step by step; the last step adds no noise.
 
     Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, algorithm 2.
 
     Args:
-        x: State at times[0].
+        x: The state at times[0].
         times: (steps + 1,), falling.
-        noise: Gives a standard normal of x's shape.
-        variance: The paper's two (section 3.2): the ``posterior``'s is best where x_0 is certain, that of the
-            ``forward`` transition from s to t where x_0 ~ N(0, I). A model that has learnt it chooses for itself.
+        noise: Draws a standard normal of x's shape.
+        variance: One of the two variances of section 3.2: that of the ``posterior`` is optimal for a deterministic x_0,
+            that of the ``forward`` transition from s to t for x_0 ~ N(0, I). A learnt variance replaces both.
 
     Yields:
         The state at times[1], times[2], ...
     """
     t, s = float64(times[:-1]), float64(times[1:])
-    of_x_t, of_x_0, posterior = (part.tolist() for part in path.posterior_coefficients(s, t))
+    x_t_weights, x_0_weights, posterior = (part.tolist() for part in path.posterior_coefficients(s, t))
     forward = path.transition(s, t)[1].sqrt().tolist()
     last = len(times) - 2
     for k in range(last + 1):
         predicted = denoise(x, times[k])
-        x = of_x_t[k] * x + of_x_0[k] * predicted.x_0
+        x = x_t_weights[k] * x + x_0_weights[k] * predicted.x_0
         if k < last:
             std = forward[k] if variance == "forward" else posterior[k]
             if predicted.variance is not None:

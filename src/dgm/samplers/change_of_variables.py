@@ -1,4 +1,4 @@
-r"""The density of what an ODE carries from noise to data.
+r"""The density of the solution of an ODE, by the instantaneous change of variables.
 
 .. math:: \log p_0(x_0) = \log p_1(x_1) + \int_0^1 \operatorname{tr} \frac{\partial f}{\partial x}(x_t, t)\, dt,
     \qquad \frac{dx_t}{dt} = f(x_t, t)
@@ -24,21 +24,21 @@ def integrated_divergence(
     *,
     tolerance: float,
 ) -> tuple[Tensor, Tensor]:
-    """The state at t_last and the integral of f's divergence along the way, (B,).
+    """The state at t_last and the integral of the divergence of f along the solution, (B,).
 
     Args:
-        f: Of states (b, ...), times (b,), and the numbers (b,) of these examples in the batch; an example takes steps
-            of its own.
+        f: The velocity field as a function of states (b, ...), times (b,) and the indices (b,) of these examples in the
+            batch; each example has its own step sizes.
         x: (B, ...), the state at t_first.
-        probe: Of x's shape, independent entries of mean 0 and variance 1, kept for the whole way: the divergence is
-            then an unbiased estimate at the cost of one gradient. None takes the exact one, at that of D.
-        tolerance: Of x and of the integral at each step, relative and absolute.
+        probe: Of x's shape, independent entries of mean 0 and variance 1, the same at all times: the divergence is then
+            an unbiased estimate at the cost of one gradient. With None it is exact, at the cost of D gradients.
+        tolerance: Relative and absolute tolerance of x and of the integral at each step.
     """
 
     def slope(state: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-        moved = state[:, :-1].reshape(-1, *x.shape[1:])
+        states = state[:, :-1].reshape(-1, *x.shape[1:])
         of_rows = None if probe is None else probe[rows]
-        velocity, divergence = with_divergence(lambda x, t: f(x, t, rows), moved, t, of_rows)
+        velocity, divergence = with_divergence(lambda x, t: f(x, t, rows), states, t, of_rows)
         return torch.cat([velocity.flatten(1), divergence[:, None]], dim=1)
 
     start = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
@@ -47,7 +47,7 @@ def integrated_divergence(
 
 
 def with_divergence(f: Field, x: Tensor, t: Tensor, probe: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """f(x, t) and its divergence in x, (B,), exact or by the probe; no graph is kept."""
+    """f(x, t) and its divergence in x, (B,), exact or estimated with the probe, without a graph."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         velocity = f(x, t)

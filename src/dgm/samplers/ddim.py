@@ -1,4 +1,4 @@
-"""Denoising diffusion implicit sampling: from noise to data with as little noise added as one likes."""
+"""Denoising diffusion implicit models (DDIM): sampling with an adjustable amount of added noise."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ def ddim(
     *,
     eta: float = 0.0,
 ) -> Iterator[Tensor]:
-    r"""Steps to x_0 as predicted, carried back to the next time with the noise that x_t implies.
+    r"""Combines the predicted x_0 and the predicted noise at each next time.
 
     .. math:: x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - c^2}\, \hat\epsilon + c z, \qquad
         c = \eta \frac{\sigma_s}{\sigma_t} \sqrt{\sigma_t^2 - (\alpha_t / \alpha_s)^2 \sigma_s^2}
 
-    With eta = 0 it solves the probability-flow ODE to first order, from noise to data or from data to noise; with
-    eta = 1 it is `ancestral`.
+    With eta = 0 it is a first-order solver of the probability-flow ODE, from noise to data or from data to noise; with
+    eta = 1 it equals `ancestral`.
 
     Source: Denoising Diffusion Implicit Models (Song et al., 2020), arXiv:2010.02502, equations 12 and 16.
 
     Args:
-        x: State at times[0].
-        times: (steps + 1,), falling; rising for eta = 0 too, from data to their code (equation 14).
-        noise: Gives a standard normal of x's shape; needed where eta > 0, and not asked in the last step.
+        x: The state at times[0].
+        times: (steps + 1,), falling; with eta = 0 they may also rise, from data to its code (equation 14).
+        noise: Draws a standard normal of x's shape; required for eta > 0, unused in the last step.
 
     Yields:
         The state at times[1], times[2], ...
     """
     if eta > 0 and noise is None:
-        raise BadInput(f"DDIM with eta = {eta} draws noise and has no source of it", "give noise, or eta = 0")
+        raise BadInput(f"DDIM with eta = {eta} needs a source of noise", "give noise, or eta = 0")
     t, s = float64(times[:-1]), float64(times[1:])
     var_s, var_t = path.sigma(s).square(), path.sigma(t).square()
-    added = eta**2 * var_s / var_t * path.transition(s, t)[1]
-    of_x_0, of_eps = path.alpha(s).tolist(), (var_s - added).clamp_min(0).sqrt().tolist()
-    of_noise, last = added.sqrt().tolist(), len(times) - 2
+    added_variance = eta**2 * var_s / var_t * path.transition(s, t)[1]
+    x_0_weights, eps_weights = path.alpha(s).tolist(), (var_s - added_variance).clamp_min(0).sqrt().tolist()
+    noise_weights, last = added_variance.sqrt().tolist(), len(times) - 2
     for k in range(last + 1):
         x_0, eps, _ = denoise(x, times[k])
-        x = of_x_0[k] * x_0 + of_eps[k] * eps
+        x = x_0_weights[k] * x_0 + eps_weights[k] * eps
         if eta > 0 and noise and k < last:
-            x = x + of_noise[k] * noise()
+            x = x + noise_weights[k] * noise()
         yield x

@@ -1,15 +1,15 @@
-r"""EDM's stochastic sampler: a little noise put back, then a step of Heun's method on the ODE over sigma / alpha.
+r"""EDM's stochastic sampler: each step adds noise ("churn") and then solves the ODE by a step of Heun's method.
 
-With u = x / alpha and v = sigma / alpha, the letters of a path on which data stays, each step from v to v' is
+In u = x / alpha and v = sigma / alpha each step from v to v' is
 
 .. math:: \hat v = (1 + \gamma) v, \qquad \hat u = u + S_{noise} \sqrt{\hat v^2 - v^2}\, z, \qquad
     \frac{du}{dv} = \frac{u - \hat x_0}{v} = \hat\epsilon
 
-A step from alpha = 0, where v is infinite, and the one to sigma = 0 are Euler's.
+A step from alpha = 0, where v is infinite, and the step to sigma = 0 are Euler steps.
 
 Source: Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364,
-algorithm 2; with no churn algorithm 1, in its scaling of any path, equation 4.
-Differs from it: v̂ is no larger than the path's end.
+algorithm 2; without churn algorithm 1, for any path by the scaling of equation 4.
+Differs from it: v̂ is at most the v of t = 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise
-from dgm.samplers.times import float64, levels
+from dgm.samplers.times import coefficients, float64
 
 
 def edm(
@@ -40,17 +40,17 @@ def edm(
     """Yields the state at times[1], times[2], ...
 
     Args:
-        noise: Gives a standard normal of x's shape; without it none is put back, whatever s_churn.
-        s_churn: The noise put back over the whole way: gamma is s_churn / steps, at most sqrt(2) - 1. The defaults are
-            the paper's for ImageNet (table 5).
-        s_tmin, s_tmax: The levels sigma / alpha between which it is.
-        s_noise: A little above 1, for what predictions take from the detail.
+        noise: Draws a standard normal of x's shape; without it there is no churn, whatever s_churn.
+        s_churn: The total amount of added noise: gamma is s_churn / steps, at most sqrt(2) - 1. The defaults are the
+            paper's for ImageNet (table 5).
+        s_tmin, s_tmax: The range of sigma / alpha with churn.
+        s_noise: Slightly above 1, since predictions lose detail.
     """
-    alpha, sigma, half_log_snr = levels(path, times)
+    alpha, sigma, half_log_snr = coefficients(path, times)
     v = [math.exp(-lam) for lam in half_log_snr]
     gamma = 0.0 if noise is None else min(s_churn / (len(times) - 1), math.sqrt(2) - 1)
     churned = churn(path, times, gamma, s_tmin, s_tmax)
-    alpha_hat, _, half_log_snr_hat = levels(path, churned)
+    alpha_hat, _, half_log_snr_hat = coefficients(path, churned)
     for k, (t, s) in enumerate(zip(churned.to(times), times[1:], strict=True)):
         v_hat = math.exp(-half_log_snr_hat[k])
         if v_hat > v[k] and noise is not None:

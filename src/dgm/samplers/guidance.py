@@ -1,8 +1,8 @@
 r"""Guidance: the prediction of a model, moved towards a condition or away from the prediction of a weak model.
 
-Each is a `Denoise` like the one it steers, so every solver takes it. x_0 and eps are pushed alike and keep
-:math:`x_t = \alpha_t x_0 + \sigma_t \epsilon`; the scores go the same way, as score = -eps / sigma. A scale of 1 leaves
-the model as it is everywhere here but in `classifier`, where 0 does.
+Each guided prediction is a `Denoise` itself, so every solver can use it. x_0 and eps are extrapolated together and keep
+:math:`x_t = \alpha_t x_0 + \sigma_t \epsilon`; the same holds for the scores, score = -eps / sigma. A scale of 1 gives
+the unguided conditional model, except in `classifier`, where a scale of 0 does.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ ALWAYS: Interval = (0.0, 1.0)
 
 
 def classifier_free(model: Model, y: Conditions | None, *, scale: float, interval: Interval = ALWAYS) -> Denoise:
-    r"""From what is expected without a label, through what is expected with it, and beyond.
+    r"""Classifier-free guidance: extrapolates from the unconditional to the conditional prediction.
 
     .. math:: \hat\epsilon = \hat\epsilon(x_t) + s \, (\hat\epsilon(x_t, y) - \hat\epsilon(x_t))
 
-    scale = 0 is unconditional, 1 conditional, and above 1 samples are more typical of their labels and less diverse.
+    A scale of 0 is unconditional and 1 conditional; above 1 samples are more typical of their condition and less
+    diverse.
 
     Source: Classifier-Free Diffusion Guidance (Ho & Salimans, 2022), arXiv:2207.12598, equation 6, where s = 1 + w;
     limited interval, Applying Guidance in a Limited Interval (Kynkäänniemi et al., 2024), arXiv:2404.07724, equation 6.
@@ -35,8 +36,8 @@ def classifier_free(model: Model, y: Conditions | None, *, scale: float, interva
     Args:
         model: A `dgm.protocols.Denoising` that was trained with labels, some of them hidden.
         y: (n,).
-        interval: The times within which it guides; at others the model is asked with the labels alone, at half the
-            cost. The paper's is in sigma.
+        interval: The times with guidance; at other times the conditional prediction is used, at half the cost. In the
+            paper the interval is in sigma.
     """
     if model.condition is None or y is None:
         raise Unsupported("a model that was trained without a condition has none to be guided to", "leave guidance out")
@@ -47,12 +48,12 @@ def classifier_free(model: Model, y: Conditions | None, *, scale: float, interva
     conditional = denoiser(model, y)
 
     def guided(x: Tensor, t: Tensor) -> Prediction:
-        if scale == 1 or not within(t, interval):
+        if scale == 1 or not inside(t, interval):
             return conditional(x, t)
         predicted = model.predict(torch.cat([x, x]), t.expand(2 * len(x)), both)
         (x_0, base_x_0), (eps, base_eps) = predicted.x_0.chunk(2), predicted.eps.chunk(2)
         variance = None if predicted.variance is None else predicted.variance.chunk(2)[0]
-        return away(Prediction(base_x_0, base_eps), Prediction(x_0, eps, variance), scale)
+        return extrapolated(Prediction(base_x_0, base_eps), Prediction(x_0, eps, variance), scale)
 
     return guided
 
@@ -68,17 +69,17 @@ def autoguidance(
 
     Args:
         weak: A `dgm.protocols.Denoising` of the same data, on the same path.
-        interval: The times within which it guides; outside of it the model alone is used.
+        interval: The times with guidance; at other times the model alone is used.
     """
-    if type(weak.path) is not type(model.path) or not same_course(weak.path, model.path):
+    if type(weak.path) is not type(model.path) or not same_coefficients(weak.path, model.path):
         names = f"{type(model.path).__name__} and {type(weak.path).__name__}"
         raise BadInput(f"autoguidance needs two models on one path, got {names}", "take a weaker run of the same model")
-    good, bad = denoiser(model, y), denoiser(weak, y)
+    predict_strong, predict_weak = denoiser(model, y), denoiser(weak, y)
 
     def guided(x: Tensor, t: Tensor) -> Prediction:
-        if scale == 1 or not within(t, interval):
-            return good(x, t)
-        return away(bad(x, t), good(x, t), scale)
+        if scale == 1 or not inside(t, interval):
+            return predict_strong(x, t)
+        return extrapolated(predict_weak(x, t), predict_strong(x, t), scale)
 
     return guided
 
@@ -86,11 +87,11 @@ def autoguidance(
 def classifier(
     model: Model, y: Conditions | None, *, log_p: Callable[[Tensor, Tensor], PerExample], scale: float = 1.0
 ) -> Denoise:
-    r"""Up the gradient of what a classifier of noisy states says.
+    r"""Classifier guidance: adds the gradient of the log-probability of a classifier of noisy states.
 
     .. math:: \hat\epsilon = \hat\epsilon(x_t) - s \, \sigma_t \nabla_{x_t} \log p(y | x_t)
 
-    With scale 1 and the true p it samples p(x | y); above 1, p(x) p(y | x)^s renormalised at each t.
+    With scale 1 and the true p(y | x_t) it samples from p(x | y); above 1 from p(x) p(y | x)^s, renormalised at each t.
 
     Source: Diffusion Models Beat GANs on Image Synthesis (Dhariwal & Nichol, 2021), arXiv:2105.05233, equation 14 and
     algorithm 2.
@@ -107,24 +108,24 @@ def classifier(
             leaf = x.detach().clone().requires_grad_()
             (gradient,) = torch.autograd.grad(log_p(leaf, t).sum(), leaf)
         alpha, sigma = path.alpha(t), path.sigma(t)
-        # where alpha is 0 the state says nothing of y, and its gradient is 0
+        # where alpha is 0 the state is independent of y, and the gradient is 0
         of_x_0 = torch.where(alpha > 0, sigma.square() / alpha, 0.0)
         return Prediction(x_0 + scale * of_x_0 * gradient, eps - scale * sigma * gradient, variance)
 
     return guided
 
 
-def away(base: Prediction, predicted: Prediction, scale: float) -> Prediction:
-    """``base`` at scale 0, ``predicted`` at 1."""
+def extrapolated(base: Prediction, predicted: Prediction, scale: float) -> Prediction:
+    """Extrapolates linearly: ``base`` at scale 0, ``predicted`` at 1."""
     x_0, eps = torch.lerp(base.x_0, predicted.x_0, scale), torch.lerp(base.eps, predicted.eps, scale)
     return Prediction(x_0, eps, predicted.variance)
 
 
-def same_course(path: GaussianPath, other: GaussianPath) -> bool:
-    """Whether alpha and sigma agree: what two learnt paths keep are networks, which have no equality of their own."""
+def same_coefficients(path: GaussianPath, other: GaussianPath) -> bool:
+    """Whether alpha and sigma of two paths are equal, also where they are networks."""
     t = torch.linspace(0, 1, 65, dtype=torch.float64)
     return torch.equal(path.alpha(t), other.alpha(t)) and torch.equal(path.sigma(t), other.sigma(t))
 
 
-def within(t: Tensor, interval: Interval) -> bool:
+def inside(t: Tensor, interval: Interval) -> bool:
     return interval == ALWAYS or interval[0] <= t.item() <= interval[1]

@@ -1,4 +1,4 @@
-r"""Langevin dynamics: a gradient ascent of log p whose noise keeps it from stopping at the modes."""
+r"""Langevin dynamics: gradient ascent on log p with added noise, whose stationary distribution is p."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def langevin(
     noise: Callable[[], Tensor],
     temperature: float = 1.0,
 ) -> Iterator[Tensor]:
-    r"""Yields the state after each of ``steps`` steps.
+    r"""Yields the state after each of the ``steps`` Langevin steps.
 
     .. math:: x_{k+1} = x_k + \tfrac{\eta}{2} \nabla \log p(x_k) + \sqrt{\eta \tau} \, \epsilon_k
 
-    At temperature tau = 1 it tends to p as eta tends to 0. On N(0, s²) its stationary variance is
-    s² / (1 - eta / (4 s²)).
+    At temperature tau = 1 the stationary distribution tends to p as eta tends to 0. On N(0, s²) its stationary variance
+    is s² / (1 - eta / (4 s²)).
 
     Source: Bayesian Learning via Stochastic Gradient Langevin Dynamics (Welling & Teh, 2011), equation 3.
 

@@ -1,4 +1,4 @@
-r"""Explicit Runge-Kutta solvers of :math:`dx/dt = f(x, t)`: a solver is its tableau, and its order is tested.
+r"""Explicit Runge-Kutta solvers of :math:`dx/dt = f(x, t)`: each is defined by its Butcher tableau.
 
 Source: Solving Ordinary Differential Equations I (Hairer, Nørsett & Wanner, 1993), section II.1, tables 1.1 and 1.2;
 step control, section II.4, equations 4.11-4.14; Dormand and Prince's tableau, section II.5, table 5.2.
@@ -17,18 +17,19 @@ from dgm.errors import BadInput
 
 Solver: TypeAlias = Literal["euler", "heun", "rk4", "dopri5"]
 Field: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-FieldOfRows: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]  # of states, their times, and which of a batch
-Norm: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]  # of errors at x and ahead, one an example
+FieldOfRows: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]  # of states, times and indices in the batch
+Norm: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]  # of the error, x and the next x, for each example
 Step: TypeAlias = float | Tensor
 
-SAFETY, LEAST_FACTOR, GREATEST_FACTOR = 0.9, 0.2, 10.0  # of one step over the last
-SHORTEST = 1e-7  # a step of the whole way
+SAFETY, SMALLEST_FACTOR, LARGEST_FACTOR = 0.9, 0.2, 10.0  # bounds of the ratio of consecutive step sizes
+SHORTEST = 1e-7  # the shortest step, relative to the interval
 
 
 class Tableau(NamedTuple):
-    """Butcher's tableau: each stage is at t + c h, at x plus h times the earlier slopes weighted by its row of a.
+    """A Butcher tableau: each stage is at t + c h, at x plus h times the earlier slopes weighted by its row of a.
 
-    ``error`` weighs the slopes, that of the end included, for the difference from a solution of one order less.
+    ``error`` has the weights of the slopes, including that at the end of the step, for the difference from the embedded
+    solution of lower order.
     """
 
     a: tuple[tuple[float, ...], ...]
@@ -69,7 +70,7 @@ def integrate(f: Field, x: Tensor, times: Tensor, solver: Solver = "heun") -> It
 
     Example:
         >>> *_, x = integrate(lambda x, t: x, torch.ones(1), torch.linspace(0, 1, 11), "rk4")
-        >>> x  # e, but for h⁴
+        >>> x  # e, up to an error of order h⁴
         tensor([2.7183])
     """
     tableau, strides = TABLEAUX[solver], times.diff()
@@ -80,15 +81,15 @@ def integrate(f: Field, x: Tensor, times: Tensor, solver: Solver = "heun") -> It
 
 
 def slopes(f: Field, x: Tensor, h: Step, at: Tensor, tableau: Tableau, first: Tensor | None = None) -> list[Tensor]:
-    """Those of a step's stages, at the times ``at``; ``first`` is that of x itself where it is known already."""
-    known = [f(x, at[0]) if first is None else first]
+    """The slopes of the stages of a step at the times ``at``; ``first`` is the slope at x if it is already known."""
+    stage_slopes = [f(x, at[0]) if first is None else first]
     for row, t in zip(tableau.a[1:], at[1:], strict=True):
-        known.append(f(advanced(x, h, row, known), t))
-    return known
+        stage_slopes.append(f(advanced(x, h, row, stage_slopes), t))
+    return stage_slopes
 
 
 def advanced(x: Tensor, h: Step, weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
-    """x and h times the weighted sum of the slopes; h is one number, or one for each example."""
+    """x plus h times the weighted sum of the slopes; h is one number, or one for each example."""
     if isinstance(h, float):
         return torch.add(x, weighted(weights, slopes), alpha=h)
     return torch.addcmul(x, h.to(x).view(-1, *(1,) * (x.ndim - 1)), weighted(weights, slopes))
@@ -105,22 +106,22 @@ def weighted(weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
 def integrate_adaptive(
     f: Field, x: Tensor, t_first: Tensor, t_last: Tensor, rtol: float = 1e-5, atol: float | Tensor = 1e-5
 ) -> Iterator[Tensor]:
-    r"""Dormand-Prince 5(4) in steps as long as the tolerance allows; yields each accepted state, the last at t_last.
+    r"""The Dormand-Prince 5(4) method with adaptive steps; yields each accepted state, the last at t_last.
 
     A step is accepted where, for every example, the root mean square over its dimensions of
 
     .. math:: \frac{x_5 - x_4}{atol + rtol \max(|x|, |x_5|)}
 
-    is at most 1. One step size serves the whole batch, so an example depends on the others, within the tolerance, and
-    all are at one time in each state; `integrate_each` has steps for each.
+    is at most 1. The whole batch has one step size, so that all examples are at the same time in each state and depend
+    on each other within the tolerance; `integrate_each` has a step size for each example.
 
     Args:
-        f: Of a state (B, ...) and a time, a scalar.
-        t_first, t_last: Scalars of the dtype and the device that f is asked with, in either order.
+        f: The field as a function of a state (B, ...) and a time, a scalar.
+        t_first, t_last: Scalars of the dtype and device of the times that f is evaluated at, in either order.
         atol: One number, or one for each dimension of an example.
 
     Raises:
-        BadInput: Where steps become so short that f must be rougher than the tolerance.
+        BadInput: If the tolerance needs steps shorter than `SHORTEST`.
 
     Example:
         >>> *_, x = integrate_adaptive(lambda x, t: x, torch.ones(1, 1), torch.tensor(0.0), torch.tensor(1.0))
@@ -128,37 +129,37 @@ def integrate_adaptive(
         tensor([[2.7183]])
     """
 
-    def as_one(x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+    def single_example(x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
         return f(x[0], t[0])[None]
 
-    def worst(error: Tensor, x: Tensor, ahead: Tensor) -> Tensor:
-        return norm(error[0], x[0], ahead[0], rtol, atol).max()[None]
+    def worst(error: Tensor, x: Tensor, x_next: Tensor) -> Tensor:
+        return norm(error[0], x[0], x_next[0], rtol, atol).max()[None]
 
-    yield from (state[0] for state in _adaptive(as_one, x[None], t_first, t_last, worst))
+    yield from (state[0] for state in _adaptive(single_example, x[None], t_first, t_last, worst))
 
 
 def integrate_each(
     f: FieldOfRows, x: Tensor, t_first: Tensor, t_last: Tensor, rtol: float = 1e-5, atol: float | Tensor = 1e-5
 ) -> Tensor:
-    """`integrate_adaptive` with steps of its own for each example, which then depends on no other; the last state.
+    """`integrate_adaptive` with a step size for each example, independent of the others; returns the last state.
 
-    An example that has arrived is evaluated no more.
+    Examples that have reached t_last are not evaluated again.
 
     Args:
-        f: Of states (b, ...), times (b,), and the numbers (b,) of these examples in the batch.
+        f: The field as a function of states (b, ...), times (b,) and the indices (b,) of these examples in the batch.
     """
 
-    def each(error: Tensor, x: Tensor, ahead: Tensor) -> Tensor:
-        return norm(error, x, ahead, rtol, atol)
+    def each_norm(error: Tensor, x: Tensor, x_next: Tensor) -> Tensor:
+        return norm(error, x, x_next, rtol, atol)
 
-    for state in _adaptive(f, x, t_first, t_last, each):
+    for state in _adaptive(f, x, t_first, t_last, each_norm):
         x = state
     return x
 
 
 @torch.no_grad()
 def _adaptive(f: FieldOfRows, x: Tensor, t_first: Tensor, t_last: Tensor, norm: Norm) -> Iterator[Tensor]:
-    """The states of all examples, each at a time of its own, whenever one of them has gone on."""
+    """The states of all examples, each at its own time, after every iteration with an accepted step."""
     tableau, start, end = TABLEAUX["dopri5"], t_first.item(), t_last.item()
     if start == end:
         return
@@ -166,53 +167,53 @@ def _adaptive(f: FieldOfRows, x: Tensor, t_first: Tensor, t_last: Tensor, norm: 
     t = torch.full((len(x),), start, dtype=torch.float64, device=x.device)
     c = t.new_tensor(tableau.c)[:, None]
     slope = f(x, t.to(t_first), rows)
-    h, may_grow = first_step(f, x, t_first, end - start, slope, norm), torch.full_like(t, GREATEST_FACTOR)
+    h, largest_factor = first_step(f, x, t_first, end - start, slope, norm), torch.full_like(t, LARGEST_FACTOR)
     while len(rows):
         if (too_short := h.abs() < SHORTEST * abs(end - start)).any():
             at, shortest = t[too_short][0].item(), h[too_short][0].abs().item()
             raise BadInput(f"the ODE needs steps shorter than {shortest:.0e} at t = {at:.4g}", "raise atol and rtol")
-        reaches = h.abs() >= (end - t).abs()
-        h = torch.where(reaches, end - t, h)
-        t_ahead = torch.where(reaches, end, t + h)
+        is_last = h.abs() >= (end - t).abs()
+        h = torch.where(is_last, end - t, h)
+        t_next = torch.where(is_last, end, t + h)
 
-        def of_these(x: Tensor, t: Tensor, rows: Tensor = rows) -> Tensor:
+        def field(x: Tensor, t: Tensor, rows: Tensor = rows) -> Tensor:
             return f(x, t, rows)
 
-        known = slopes(of_these, x, h, (t + h * c).to(t_first), tableau, slope)
-        ahead = advanced(x, h, tableau.b, known)
-        known.append(of_these(ahead, t_ahead.to(t_first)))
-        error = norm(advanced(torch.zeros_like(x), h, tableau.error, known), x, ahead).double()
+        stage_slopes = slopes(field, x, h, (t + h * c).to(t_first), tableau, slope)
+        x_next = advanced(x, h, tableau.b, stage_slopes)
+        stage_slopes.append(field(x_next, t_next.to(t_first)))
+        error = norm(advanced(torch.zeros_like(x), h, tableau.error, stage_slopes), x, x_next).double()
         accepted = error <= 1
-        x, slope = _where(accepted, ahead, x), _where(accepted, known[-1], slope)
-        t = torch.where(accepted, t_ahead, t)
-        factor = (SAFETY * error ** (-1 / tableau.order)).nan_to_num(LEAST_FACTOR, GREATEST_FACTOR)
-        h = h * torch.minimum(factor.clamp_min(LEAST_FACTOR), may_grow)
-        # a step after a failed one is no longer than the one that did
-        may_grow = torch.where(accepted, GREATEST_FACTOR, 1.0).to(t)
+        x, slope = _where(accepted, x_next, x), _where(accepted, stage_slopes[-1], slope)
+        t = torch.where(accepted, t_next, t)
+        factor = (SAFETY * error ** (-1 / tableau.order)).nan_to_num(SMALLEST_FACTOR, LARGEST_FACTOR)
+        h = h * torch.minimum(factor.clamp_min(SMALLEST_FACTOR), largest_factor)
+        # after a rejected step the step size does not increase
+        largest_factor = torch.where(accepted, LARGEST_FACTOR, 1.0).to(t)
         if accepted.any():
             states = states.index_copy(0, rows, x)
             yield states
-        if (arrived := accepted & reaches).any():
-            x, slope, t, h, may_grow, rows = (kept[~arrived] for kept in (x, slope, t, h, may_grow, rows))
+        if (finished := accepted & is_last).any():
+            x, slope, t, h, largest_factor, rows = (part[~finished] for part in (x, slope, t, h, largest_factor, rows))
 
 
 def _where(condition: Tensor, x: Tensor, other: Tensor) -> Tensor:
     return torch.where(condition.view(-1, *(1,) * (x.ndim - 1)), x, other)
 
 
-def norm(error: Tensor, x: Tensor, ahead: Tensor, rtol: float, atol: float | Tensor) -> Tensor:
-    """Each example's root mean square of the error over the tolerance, (B,)."""
-    scale = atol + rtol * torch.maximum(x.abs(), ahead.abs())
+def norm(error: Tensor, x: Tensor, x_next: Tensor, rtol: float, atol: float | Tensor) -> Tensor:
+    """The root mean square over dimensions of the error over the tolerance, (B,)."""
+    scale = atol + rtol * torch.maximum(x.abs(), x_next.abs())
     return (error / scale).reshape(len(x), -1).square().mean(1).sqrt()
 
 
-def first_step(f: FieldOfRows, x: Tensor, t_first: Tensor, way: float, slope: Tensor, norm: Norm) -> Tensor:
-    """One whose Euler step is a hundredth of x, unless a second evaluation says that slopes change faster (p. 169)."""
+def first_step(f: FieldOfRows, x: Tensor, t_first: Tensor, interval: float, slope: Tensor, norm: Norm) -> Tensor:
+    """The initial step size: an Euler step of a hundredth of x, or less where the slope changes fast (p. 169)."""
     size, speed = norm(x, x, x).double(), norm(slope, x, x).double()
-    h_0 = torch.where(torch.minimum(size, speed) > 1e-5, 0.01 * size / speed, 1e-6).clamp_max(abs(way))
-    ahead = advanced(x, math.copysign(1, way) * h_0, (1.0,), (slope,))
-    t = (t_first.double() + math.copysign(1, way) * h_0).to(t_first)
-    bend = norm(f(ahead, t, torch.arange(len(x), device=x.device)) - slope, x, x).double() / h_0
-    greatest = torch.maximum(speed, bend)
-    h_1 = torch.where(greatest > 1e-15, (0.01 / greatest) ** (1 / 5), (h_0 * 1e-3).clamp_min(1e-6))
-    return math.copysign(1, way) * torch.minimum(100 * h_0, h_1).clamp_max(abs(way))
+    h_0 = torch.where(torch.minimum(size, speed) > 1e-5, 0.01 * size / speed, 1e-6).clamp_max(abs(interval))
+    x_next = advanced(x, math.copysign(1, interval) * h_0, (1.0,), (slope,))
+    t = (t_first.double() + math.copysign(1, interval) * h_0).to(t_first)
+    curvature = norm(f(x_next, t, torch.arange(len(x), device=x.device)) - slope, x, x).double() / h_0
+    largest = torch.maximum(speed, curvature)
+    h_1 = torch.where(largest > 1e-15, (0.01 / largest) ** (1 / 5), (h_0 * 1e-3).clamp_min(1e-6))
+    return math.copysign(1, interval) * torch.minimum(100 * h_0, h_1).clamp_max(abs(interval))

@@ -1,9 +1,10 @@
-r"""The probability-flow ODE, whose solutions have the path's marginals, by a Runge-Kutta method.
+r"""The probability-flow ODE, whose solutions have the marginals of the path, by a Runge-Kutta method.
 
 .. math:: \frac{dx_t}{dt} = \dot\alpha_t \hat x_0(x_t, t) + \dot\sigma_t \hat\epsilon(x_t, t)
 
-A last step to sigma = 0 goes to x_0 as predicted. That step is Euler's on x / alpha as a function of sigma / alpha, as
-in arXiv:2206.00364, algorithm 1: at sigma = 0 most networks know nothing, and the velocity of many paths is infinite.
+The last step, to sigma = 0, gives the predicted x_0. It is an Euler step of x / alpha as a function of sigma / alpha,
+as in arXiv:2206.00364, algorithm 1: most networks are not trained at sigma = 0, where the velocity of many paths
+diverges.
 
 Source: Score-Based Generative Modeling through SDEs (Song et al., 2020), arXiv:2011.13456, equation 13, in the letters
 of Flow Matching (Lipman et al., 2022), arXiv:2210.02747.
@@ -21,6 +22,7 @@ from dgm.samplers.ode import Field, Solver, integrate, integrate_adaptive
 
 
 def velocity(denoise: Denoise, path: GaussianPath) -> Field:
+    """The velocity of the probability-flow ODE."""
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         predicted = denoise(x, t)
@@ -53,10 +55,10 @@ def adaptive(
     rtol: float = 1e-5,
     atol: float = 1e-5,
 ) -> Iterator[Tensor]:
-    """By steps of Dormand and Prince as long as the tolerance allows: of the times only the ends count.
+    """The Dormand-Prince method with adaptive steps; only the first and the last two times are used.
 
     Yields:
-        Every state on the way from times[0] to times[-2], however many, and x_0.
+        Every accepted state from times[0] to times[-2], and the predicted x_0.
     """
     noisy = _noisy(path, times)
     states = integrate_adaptive(velocity(denoise, path), x, noisy[0], noisy[-1], rtol, atol)
@@ -64,14 +66,14 @@ def adaptive(
 
 
 def _noisy(path: GaussianPath, times: Tensor) -> Tensor:
-    """The times at which there is noise."""
+    """The times with noise."""
     return times[:-1] if path.sigma(times[-1]) == 0 else times
 
 
 def _then_x_0(
     states: Iterator[Tensor], denoise: Denoise, path: GaussianPath, x: Tensor, times: Tensor
 ) -> Iterator[Tensor]:
-    """The states that follow x, and x_0 where the times end without noise."""
+    """The states, followed by the predicted x_0 if the last time has no noise."""
     state = x
     for state in states:
         yield state

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise
-from dgm.samplers.times import float64, levels
+from dgm.samplers.times import coefficients, float64
 
 
 def euler_maruyama(
@@ -30,7 +30,7 @@ def euler_maruyama(
     noise: Callable[[], Tensor],
 ) -> Iterator[Tensor]:
     """Yields the state at times[1], times[2], ..."""
-    alpha, sigma, _ = levels(path, times)
+    alpha, sigma, _ = coefficients(path, times)
     f, g2 = (rate.tolist() for rate in path.rates(float64(times)))
     strides = (-float64(times).diff()).tolist()
     for k, (t, h) in enumerate(zip(times[:-1], strides, strict=True)):

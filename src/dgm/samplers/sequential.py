@@ -22,12 +22,12 @@ from dgm.seeds import Seed, streams
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingOptions:
-    """How a value is chosen from its conditional.
+    """How a value is decoded from its conditional distribution.
 
     Attributes:
-        temperature: T of p^(1/T); below 1 keeps to what is likely, 0 takes the likeliest.
-        top_k: How many of the likeliest values are kept, of unordered ones; 0 keeps all.
-        top_p: The likeliest values that together have this probability are kept.
+        temperature: T of p^(1/T); below 1 favours likely values, 0 takes the most likely one.
+        top_k: Number of most likely values to sample from, for categorical outputs; 0 keeps all.
+        top_p: Total probability of the most likely values to sample from.
     """
 
     temperature: float = 1.0
@@ -49,7 +49,7 @@ class DecodingOptions:
         return self.top_k > 0 or self.top_p < 1
 
 
-PLAIN = DecodingOptions()
+DEFAULT = DecodingOptions()
 
 
 @evaluated
@@ -61,37 +61,39 @@ def trajectory(
     seed: Seed = None,
     given: Batch | None = None,
     observed: int = 0,
-    decoding: DecodingOptions = PLAIN,
+    decoding: DecodingOptions = DEFAULT,
     cached: bool = True,
 ) -> Iterator[State]:
-    """A dimension a step.
+    """Yields the state after each dimension.
 
     Args:
-        model: An `Autoregressive` one.
+        model: A `dgm.protocols.Autoregressive`.
         given: (n, *shape) or (1, *shape), of which the first ``observed`` dimensions in raster order are kept.
-        cached: False asks for all conditionals at every step, as a check and to time.
+        cached: False computes all conditionals at every step, for tests and benchmarks.
 
     Raises:
-        Unsupported: For top-k or top-p of a model that gives no number to each value.
+        Unsupported: For top-k or top-p with a model whose outputs are not categorical.
     """
     space, device = model.space, next(model.parameters()).device
     if decoding.truncates and model.observed.outputs != space.values:
-        raise Unsupported("top-k and top-p need a table of values, which this model has not", "use the temperature")
+        raise Unsupported(
+            "top-k and top-p need categorical outputs, which this model does not have", "use the temperature"
+        )
     noise = streams(n, seed, device)
     y = sampled_condition(y, model, noise)
     u = noise.uniform((space.dim, 2))
     x = torch.zeros(n, *space.shape, dtype=space.dtype, device=device)
     if given is not None:
-        kept = raster_order(space)[:observed]
-        x.view(n, -1)[:, kept] = given.flatten(1)[:, kept].to(x)
-    return filled(model, x, y, u, observed, decoding, cached=cached)
+        observed_dims = raster_order(space)[:observed]
+        x.view(n, -1)[:, observed_dims] = given.flatten(1)[:, observed_dims].to(x)
+    return fill(model, x, y, u, observed, decoding, cached=cached)
 
 
 @torch.inference_mode()
-def filled(
+def fill(
     model: Model, x: Batch, y: Conditions | None, u: Tensor, observed: int, decoding: DecodingOptions, *, cached: bool
 ) -> Iterator[State]:
-    """Fills ``x`` dimension by dimension. It was made outside, so that it can be trained on afterwards."""
+    """Fills ``x`` dimension by dimension; it is allocated outside of inference mode, so that it can be trained on."""
     flat, order = x.view(len(x), -1), raster_order(model.space)
     conditionals = model.sequential_conditionals(x, y) if cached else naive_conditionals(model, x, y)
     for i, outputs in enumerate(conditionals):
@@ -108,7 +110,7 @@ def sample(model: Model, n: int, y: Conditions | None = None, *, seed: Seed = No
 
 
 def naive_conditionals(model: Model, x: Batch, y: Conditions | None) -> Iterator[Tensor]:
-    """`Autoregressive.sequential_conditionals` of any model, at the cost of all conditionals at each."""
+    """`Autoregressive.sequential_conditionals` of any model, which computes all conditionals for each dimension."""
     for i in range(model.space.dim):
         yield to_sequence(model.conditionals(x, y), model.space)[:, i]
 
@@ -124,13 +126,13 @@ def draw(model: Model, outputs: Tensor, u: Tensor, dim: int, decoding: DecodingO
 
 
 def truncated(logits: Tensor, decoding: DecodingOptions) -> Tensor:
-    """Logits (B, K) with all but the likeliest values at minus infinity.
+    """Logits (B, K) with all but the most likely values at minus infinity.
 
     Source: for the nucleus, arXiv:1904.09751, equation 2; the value that crosses p is kept.
     """
-    ranked, places = logits.sort(-1, descending=True)
-    before = ranked.softmax(-1).cumsum(-1) - ranked.softmax(-1)
-    dropped = before >= decoding.top_p
+    ranked, ranks = logits.sort(-1, descending=True)
+    cumulative = ranked.softmax(-1).cumsum(-1) - ranked.softmax(-1)
+    removed = cumulative >= decoding.top_p
     if decoding.top_k:
-        dropped[:, decoding.top_k :] = True
-    return torch.empty_like(logits).scatter(-1, places, ranked.masked_fill(dropped, -torch.inf))
+        removed[:, decoding.top_k :] = True
+    return torch.empty_like(logits).scatter(-1, ranks, ranked.masked_fill(removed, -torch.inf))

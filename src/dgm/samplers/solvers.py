@@ -1,6 +1,6 @@
-"""The solvers by name. Any of them samples any model that is `dgm.protocols.Denoising`.
+"""The table of solvers. Each can sample every `dgm.protocols.Denoising`.
 
-A solver is called as ``solver(denoise, path, x, times, noise)``: what the model expects of a state, the path, the state
+A solver is called as ``solver(denoise, path, x, times, noise)`` with the prediction of the model, the path, the state
 at times[0], falling times, and a source of standard normals of x's shape. It yields the state at each later time.
 """
 
@@ -24,10 +24,12 @@ from dgm.samplers.unipc import unipc
 
 
 class Solver(NamedTuple):
-    """How it solves, the order at which its samples' law converges, and whether it draws noise on its way.
+    """A solver and its properties.
 
-    ``order`` is None where more steps alone do not make samples exact; ``evaluations`` of the network, a step, where
-    the solver chooses its own steps.
+    Attributes:
+        order: Order of weak convergence; None where more steps alone do not make samples exact.
+        stochastic: Whether it adds noise.
+        evaluations: Evaluations of the network for each step; None where the solver has adaptive steps.
     """
 
     solve: Callable[..., Iterator[Tensor]]

@@ -1,4 +1,4 @@
-"""At which times a solver stops: from noise, through as many evaluations as one likes, to t = 0."""
+"""Time grids of solvers, from noise at t = 1 to data at t = 0."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor
 from dgm.processes.gaussian import GaussianPath
 
 Spacing: TypeAlias = Literal["uniform", "quadratic", "log_snr", "karras"]
-# sigma / alpha from which on all is noise and below which all is data, with data in [-1, 1] (arXiv:2206.00364, table 1)
-MOST_NOISE, LEAST_NOISE = 80.0, 0.002
-EARLIEST = 1e-9  # where a path that leaps at t = 0 has leapt
+# range of sigma / alpha between pure noise and data in [-1, 1] (arXiv:2206.00364, table 1)
+SIGMA_MAX, SIGMA_MIN = 80.0, 0.002
+EARLIEST = 1e-9  # a time after the discontinuity that some paths have at t = 0
 RHO = 7.0  # of Karras's spacing, equation 5 there
 
 
 def times(path: GaussianPath, steps: int, spacing: Spacing = "uniform", *, t_min: float = 1e-3) -> Tensor:
     r"""(steps + 1,) float64 times, falling to 0.
 
-    ``uniform`` goes from 1 in equal strides, ``quadratic`` in strides that shrink with t (arXiv:2010.02502, section
-    D.2). ``log_snr`` takes ``steps`` times in equal strides of lambda = log(alpha / sigma) (arXiv:2206.00927, section
-    3.3), and ``karras`` of (sigma / alpha)^(1/7) (arXiv:2206.00364, equation 5), from sigma / alpha = 80 or the path's
-    end to ``t_min`` or sigma / alpha = 0.002.
+    ``uniform`` times are equally spaced, ``quadratic`` ones are squares of equally spaced numbers (arXiv:2010.02502,
+    section D.2). ``log_snr`` spaces them equally in lambda = log(alpha / sigma) (arXiv:2206.00927, section 3.3), and
+    ``karras`` in (sigma / alpha)^(1/7) (arXiv:2206.00364, equation 5), from sigma / alpha = 80 or t = 1 to ``t_min`` or
+    sigma / alpha = 0.002.
 
     Args:
-        t_min: The earliest time that the network knows; the last step leaves from no earlier one.
+        t_min: The earliest time that the network is trained at, a lower bound of all times but the last.
     """
     grid = SPACINGS[spacing](path, steps, t_min)
     return torch.cat([grid.clamp_min(t_min), grid.new_zeros(1)])
@@ -42,20 +42,20 @@ def _power(exponent: float) -> Callable[[GaussianPath, int, float], Tensor]:
 
 
 def _log_snr(path: GaussianPath, steps: int, t_min: float) -> Tensor:
-    first, last = ends(path, t_min)
+    first, last = lambda_range(path, t_min)
     return path.time_of(torch.linspace(first, last, steps, dtype=torch.float64))
 
 
 def _karras(path: GaussianPath, steps: int, t_min: float) -> Tensor:
-    first, last = (math.exp(-end / RHO) for end in ends(path, t_min))
+    first, last = (math.exp(-end / RHO) for end in lambda_range(path, t_min))
     return path.time_of(-RHO * torch.linspace(first, last, steps, dtype=torch.float64).log())
 
 
-def ends(path: GaussianPath, t_min: float) -> tuple[float, float]:
-    """lambda where noise begins and where it ends."""
+def lambda_range(path: GaussianPath, t_min: float) -> tuple[float, float]:
+    """lambda at the first and the last time of the grid."""
     t = torch.tensor([1.0, max(t_min, EARLIEST)], dtype=torch.float64)
     first, last = path.half_log_snr(t).tolist()
-    return max(first, -math.log(MOST_NOISE)), min(last, -math.log(LEAST_NOISE))
+    return max(first, -math.log(SIGMA_MAX)), min(last, -math.log(SIGMA_MIN))
 
 
 SPACINGS: Mapping[str, Callable[[GaussianPath, int, float], Tensor]] = {
@@ -66,19 +66,19 @@ SPACINGS: Mapping[str, Callable[[GaussianPath, int, float], Tensor]] = {
 }
 
 
-class Levels(NamedTuple):
-    """A path at a solver's times: plain numbers of float64 precision, which no step has to wait for."""
+class Coefficients(NamedTuple):
+    """The coefficients of a path at the times of a solver, as Python floats, which a GPU need not wait for."""
 
     alpha: list[float]
     sigma: list[float]
     half_log_snr: list[float]  # -inf where alpha is 0, inf where sigma is
 
 
-def levels(path: GaussianPath, times: Tensor) -> Levels:
+def coefficients(path: GaussianPath, times: Tensor) -> Coefficients:
     times = float64(times)
-    return Levels(path.alpha(times).tolist(), path.sigma(times).tolist(), path.half_log_snr(times).tolist())
+    return Coefficients(path.alpha(times).tolist(), path.sigma(times).tolist(), path.half_log_snr(times).tolist())
 
 
 def float64(times: Tensor) -> Tensor:
-    """The times where and as precisely as coefficients are computed, for all steps at once."""
+    """The times in float64 on the CPU, where the coefficients of all steps are computed."""
     return times.detach().to("cpu", torch.float64)

@@ -1,10 +1,10 @@
-r"""Unmasking: from all positions masked to none, one at a time or several.
+r"""Sampling of masked diffusion: all positions are masked at first and unmasked step by step.
 
-A position is revealed at the first time s of the sampler at which :math:`\alpha_s > u`, with u uniform, so one that is
-masked at t is seen at s with probability :math:`(\alpha_s - \alpha_t) / (1 - \alpha_t)`. Positions revealed in one step
-are drawn independently of each other: two that depend on each other come out as if they did not, where they meet in a
-step, which happens with probability :math:`\sum_k (\alpha_{t_{k+1}} - \alpha_{t_k})^2`, 1 / S in S steps of the linear
-schedule. One at a time, in the order of the u, none meet.
+A position is unmasked at the first time s of the sampler at which :math:`\alpha_s > u`, with u uniform, so a position
+that is masked at t is unmasked at s with probability :math:`(\alpha_s - \alpha_t) / (1 - \alpha_t)`. Positions that are
+unmasked in the same step are drawn independently, which ignores their dependence. Two positions are unmasked in the
+same step with probability :math:`\sum_k (\alpha_{t_{k+1}} - \alpha_{t_k})^2`, 1 / S in S steps of the linear schedule.
+With as many steps as positions they are unmasked one at a time, in the order of u.
 
 Source: Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024), arXiv:2406.07524, equations 6 and 7.
 """
@@ -20,12 +20,12 @@ from dgm.processes.masking import MaskingSchedule
 from dgm.seeds import categorical
 
 
-def revealed_at(u: Tensor, schedule: MaskingSchedule, steps: int) -> Tensor:
-    """The step, from 0 on, in which each position is revealed: one a step, if there are no fewer steps than positions.
+def unmasking_step(u: Tensor, schedule: MaskingSchedule, steps: int) -> Tensor:
+    """The step, from 0, in which each position is unmasked; one position a step where there are enough steps.
 
     Args:
         u: (n, L) uniform numbers.
-        steps: Over times that fall from 1 to 0 in equal strides.
+        steps: Number of sampling steps, equally spaced from t = 1 to 0.
     """
     if steps >= u.shape[1]:
         return u.argsort(dim=1, stable=True).argsort(1)
@@ -36,24 +36,24 @@ def revealed_at(u: Tensor, schedule: MaskingSchedule, steps: int) -> Tensor:
 def unmask(
     predict: Callable[[Tensor], Tensor], z: Tensor, step: Tensor, u: Tensor, steps: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draws x_0 from the prediction where a step reveals it; what is seen stays.
+    """Draws the positions that are unmasked in each step from the prediction; unmasked positions stay.
 
     Args:
-        predict: Logits (n, L, K) of a state.
-        z: (n, L), all masked.
-        step: (n, L), the step in which each position is revealed.
+        predict: Gives the logits (n, L, K) of a state.
+        z: (n, L), the initial state, all masked.
+        step: (n, L), the step in which each position is unmasked.
         u: (n, L) uniform numbers, which choose the values.
 
     Yields:
         The state after each step, and the logits that it was drawn from.
     """
     for k in range(steps):
-        logits, now = predict(z), step == k
-        z = z.masked_scatter(now, categorical(logits[now], u[now]))
+        logits, unmasked = predict(z), step == k
+        z = z.masked_scatter(unmasked, categorical(logits[unmasked], u[unmasked]))
         yield z, logits
 
 
-def guessed(z: Tensor, logits: Tensor, mask: int) -> Tensor:
-    """The state with the likeliest value at each mask."""
+def most_likely(z: Tensor, logits: Tensor, mask: int) -> Tensor:
+    """The state with the most likely value at each masked position."""
     masked = z == mask
     return z.masked_scatter(masked, logits[masked].argmax(-1))

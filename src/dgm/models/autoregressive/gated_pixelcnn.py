@@ -94,8 +94,8 @@ class GatedPixelCNN(ChainRule):
                         h = layer.across(h, link[:, :, 0, cursor.column], y)
                     outputs = pixels.output(relu(pixels.hidden(relu(h))))
                     yield outputs.unflatten(1, (channels, -1))[:, c]
-                pixels.layers[0].horizontal.remember(self.scaling(x[:, :, cursor.row, cursor.column]))
-            rows.layers[0].vertical.remember(self.scaling(x[:, :, cursor.row : cursor.row + 1]))
+                pixels.layers[0].horizontal.store(self.scaling(x[:, :, cursor.row, cursor.column]))
+            rows.layers[0].vertical.store(self.scaling(x[:, :, cursor.row : cursor.row + 1]))
 
     def embedded(self, y: Conditions | None) -> Tensor | None:
         """The condition as the layers' projections take it."""

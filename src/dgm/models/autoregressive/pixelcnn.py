@@ -72,7 +72,7 @@ class PixelCNN(ChainRule):
             for cursor.column in range(width):
                 for c in range(channels):
                     yield network(self.pixel(x, cursor), y).unflatten(1, (channels, -1))[:, c]
-                network.first.remember(self.pixel(x, cursor))
+                network.first.store(self.pixel(x, cursor))
 
     def pixel(self, x: Batch, cursor: Cursor) -> Tensor:
         return self.scaling(x[:, :, cursor.row, cursor.column])

@@ -112,8 +112,8 @@ class PixelCNNPP(ChainRule):
                 h = pixels(self.inputs(pixel)[:, :, 0, 0], y, beside, {})
                 for outputs in self.tied(networks[1].output(elu(h))[:, None, None], pixel):
                     yield outputs[:, 0, 0]
-                pixels.first.remember(self.inputs(pixel)[:, :, 0, 0])
-            rows.first.remember(self.inputs(x[:, :, row]))
+                pixels.first.store(self.inputs(pixel)[:, :, 0, 0])
+            rows.first.store(self.inputs(x[:, :, row]))
 
     def tied(self, raw: Tensor, x: Batch) -> Iterator[Tensor]:
         """Each channel's outputs (B, H, W, outputs) given the channels before it, of raw (B, H, W, ...).

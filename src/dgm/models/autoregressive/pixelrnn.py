@@ -91,7 +91,7 @@ class PixelRNN(ChainRule):
                     for lstm, memory, up in zip(network.lstms, memories, network.ups, strict=True):
                         h = h + up(lstm.step(h, memory, cursor.column))
                     yield network.left(h).unflatten(1, (channels, -1))[:, c]
-                network.first.remember(self.pixel(x, cursor))
+                network.first.store(self.pixel(x, cursor))
             for lstm, memory in zip(network.lstms, memories, strict=True):
                 lstm.end_row(memory)
 

@@ -40,7 +40,7 @@ from dgm.networks.transformer import Transformer
 from dgm.networks.unet import UNet
 from dgm.processes.masking import Cosine, Linear, MaskingSchedule, mask_positions
 from dgm.protocols import Batch, Conditions, PerExample, State
-from dgm.samplers.unmasking import guessed, revealed_at, unmask
+from dgm.samplers.unmasking import most_likely, unmask, unmasking_step
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
@@ -109,7 +109,7 @@ class MaskedDiffusion(nn.Module):
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         """Masked positions show the value that is thought likeliest."""
         for step, (z, logits) in enumerate(self.states(n, y, seed), 1):
-            yield State(self.values(guessed(z, logits, self.mask)), step, self.steps)
+            yield State(self.values(most_likely(z, logits, self.mask)), step, self.steps)
 
     @torch.no_grad()
     def states(self, n: int, y: Conditions | None, seed: Seed) -> Iterator[tuple[Tensor, Tensor]]:
@@ -118,7 +118,7 @@ class MaskedDiffusion(nn.Module):
         draw = streams(n, seed, device)
         y = sampled_condition(y, self, draw)
         when, which = draw.uniform((2, self.space.dim)).unbind(1)
-        step = revealed_at(when, self.schedule, self.steps)
+        step = unmasking_step(when, self.schedule, self.steps)
         z = torch.full((n, self.space.dim), self.mask, device=device)
         yield from unmask(lambda z: self.network(z, y), z, step, which, self.steps)
 

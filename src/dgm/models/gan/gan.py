@@ -14,7 +14,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.modes import evaluated
 from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
-from dgm.networks.conv import Downward, Upward
+from dgm.networks.conv import Discriminator, Generator
 from dgm.networks.mlp import mlp
 from dgm.protocols import Batch, Conditions, PerExample, Regulariser
 from dgm.seeds import Seed, streams
@@ -78,12 +78,12 @@ class GAN(nn.Module):
 
         def generator(inputs: int) -> nn.Module:
             if image:
-                return Upward(inputs, config.width, space.shape)
+                return Generator(inputs, config.width, space.shape)
             return nn.Sequential(mlp([inputs, *wide, space.dim]), nn.Unflatten(1, space.shape))
 
         def discriminator(inputs: int) -> nn.Module:
             if image:
-                return Downward(inputs, config.width, space.shape)
+                return Discriminator(inputs, config.width, space.shape)
             return nn.Sequential(mlp([inputs, *wide, 1]), nn.Flatten(0))
 
         self.generator = Player(generator, config.latent, condition)

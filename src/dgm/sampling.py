@@ -21,7 +21,7 @@ from dgm.progress import Progress, silent
 from dgm.protocols import Autoregressive, Batch, Conditions, Denoising, Model, Progressive, Samplable, State, has
 from dgm.samplers import diffusion, sequential
 from dgm.samplers.options import Guidance, sampler_of
-from dgm.samplers.sequential import PLAIN, DecodingOptions
+from dgm.samplers.sequential import DEFAULT, DecodingOptions
 from dgm.samplers.times import Spacing
 from dgm.seeds import Streams, mix
 
@@ -163,7 +163,7 @@ def _way(
         return _steered(model, chosen, guidance)
     if kept is None and decoding is None:
         return partial(_plain, model)
-    how: dict[str, Any] = {"observed": observed or 0, "decoding": decoding or PLAIN}
+    how: dict[str, Any] = {"observed": observed or 0, "decoding": decoding or DEFAULT}
     return lambda rows, y, noise: sequential.trajectory(
         model, len(rows), y, seed=noise, given=None if kept is None else kept[rows], **how
     )

@@ -106,6 +106,8 @@ class State(TypedDict):
     players: list[str]
     numpy: NotRequired[list[Any]]
     python: NotRequired[list[Any]]
+    processes: NotRequired[int]
+    frozen: NotRequired[str]
     validated: NotRequired[int]
     best_loss: NotRequired[float | None]
 

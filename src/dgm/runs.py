@@ -8,7 +8,10 @@
 ``weights.safetensors``, ``manifest.json``
     The weights to use, and their sha256. They are there once training has ended.
 ``checkpoints/step-00000100/``
-    ``state.safetensors`` and ``state.json`` with all that training needs to go on, and a manifest of their sha256.
+    ``state.safetensors`` and ``state.json`` with all that training needs to go on, and a manifest of their sha256. Of a
+    sharded training ``state-00000-of-00004.safetensors`` and so on: the rows of each process.
+``frozen.safetensors``
+    The parts of the model that training leaves as they are, such as a first stage; state.json has its sha256.
 ``evaluation.json``, ``samples/``
     What was measured, and what was drawn.
 
@@ -28,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -49,7 +53,8 @@ __all__ = ["Run", "load", "read_json", "read_object", "replacing", "writable", "
 
 FORMAT = 2
 WEIGHTS = ["weights.safetensors"]
-STATE = ["state.safetensors", "state.json"]
+STATE, FROZEN = ["state.safetensors", "state.json"], "frozen.safetensors"
+MOST_SHARDS = 100_000
 SPARE = 1 << 28  # bytes that making a model may take beside those of its weights
 log = logging.getLogger("dgm")
 
@@ -66,14 +71,58 @@ def write_weights(weights: Mapping[str, Tensor], out: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    try:
+    with unreadable(path):
         held, most = path.stat().st_size, memory.available()
         if held > most:
             wrong = f"{path} has {memory.gibibytes(held)}, {memory.gibibytes(most)} of memory are free"
             raise BadInput(wrong, "use a machine with more memory")
         return load_file(path)
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """A file that is no safetensors, met inside, is said in one line."""
+    try:
+        yield
     except (safetensors.SafetensorError, OSError, ValueError, LookupError) as error:
         raise DamagedRun(f"{path} cannot be read: {error}", "take the file from a copy, or train again") from error
+
+
+def shard_name(process: int, processes: int) -> str:
+    return f"state-{process:05d}-of-{processes:05d}.safetensors"
+
+
+class Shards(Mapping[str, Tensor]):
+    """The tensors of several safetensors files, read when asked for; one that lies in all of them, by its rows."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.files, self.places = [], dict[str, list[int]]()
+        for k, path in enumerate(paths):
+            with unreadable(path):
+                self.files.append(safetensors.safe_open(path, "pt"))
+            for name in self.files[-1].keys():  # noqa: SIM118
+                self.places.setdefault(name, []).append(k)
+
+    def __getitem__(self, name: str) -> Tensor:
+        rows = [self.files[k].get_tensor(name) for k in self.places[name]]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def frozen_weights(out: Path, digest: str) -> dict[str, Tensor]:
+    """The weights of the frozen parts of the run in ``out``, once they have the sha256 ``digest``; none for ""."""
+    if not digest:
+        return {}
+    if not (out / FROZEN).is_file():
+        raise DamagedRun(f"{out / FROZEN} is missing", documents.REMEDY)
+    if sha256(out / FROZEN) != digest:
+        raise DamagedRun(f"{out / FROZEN} is damaged: its sha256 is not the checkpoint's", "take it from a copy")
+    return read_weights(out / FROZEN)
 
 
 def write_manifest(folder: Path, names: list[str]) -> None:
@@ -200,7 +249,7 @@ class Run:
             return read_weights(self.path / "weights.safetensors")
         state, values = self.newest_checkpoint()
         log.warning("the training in %s has not ended; these are its weights after step %s", self.path, values["step"])
-        return weights_of(state)
+        return weights_of(state) | frozen_weights(self.path, values.get("frozen", ""))
 
     def evaluation(self) -> Any:
         """What evaluation.json holds."""
@@ -212,7 +261,7 @@ class Run:
         found = (folder for folder in self.path.glob("checkpoints/step-*") if folder.name[5:].isdecimal())
         return sorted(found, reverse=True)
 
-    def newest_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def newest_checkpoint(self) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
         """Tensors and plain values of the newest checkpoint that is not damaged; those that are get a warning.
 
         Raises:
@@ -221,9 +270,11 @@ class Run:
         damages: list[DgmError] = []
         for folder in self.checkpoints():
             try:
-                check_manifest(folder, STATE)
+                shards = state_files(folder)
+                check_manifest(folder, [*shards, STATE[1]])
                 values = documents.checked(read_json(folder / STATE[1]), documents.State, folder / STATE[1])
-                state = read_weights(folder / STATE[0]), values
+                paths = [folder / name for name in shards]
+                state = read_weights(paths[0]) if len(paths) == 1 else Shards(paths), values
             except DamagedRun as damage:
                 damages.append(damage)
                 continue
@@ -257,6 +308,15 @@ class Run:
             return Selection(last, last, None, stopped)
         loss, step = min(validated)
         return Selection(step, last, loss, stopped)
+
+
+def state_files(folder: Path) -> list[str]:
+    """The files of a checkpoint's tensors: one, or one a process of a sharded training."""
+    found = next((path.stem for path in folder.glob("state-*-of-*.safetensors")), "")
+    processes = found.rpartition("-")[2]
+    if not processes.isdecimal() or not 0 < int(processes) <= MOST_SHARDS:
+        return STATE[:1]
+    return [shard_name(k, int(processes)) for k in range(int(processes))]
 
 
 def refuse_links(folder: Path) -> None:
@@ -313,7 +373,7 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What a checkpoint's tensors say the weights to use are: the best if kept, else the average, else the latest."""
     weights: dict[str, Tensor] = {}
     for part in ("model/", "ema/", "best/"):
-        weights |= {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
+        weights |= {name.removeprefix(part): state[name] for name in state if name.startswith(part)}
     return weights
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from dgm import runs
 from dgm.errors import BadInput
 from dgm.training import fit
 
-SETTINGS = {"steps": 11, "batch": 16, "lr": 0.1, "clip": 0.5, "ema": 0.9, "warmup": 3}
+SETTINGS: dict[str, Any] = {"steps": 11, "batch": 16, "lr": 0.1, "clip": 0.5, "ema": 0.9, "warmup": 3}
 
 SCRIPT = f"""
 import os, sys
@@ -27,7 +29,7 @@ from dgm.training import fit
 
 torch.set_num_threads(1)
 model = Normal(SPACE, Normal.Config())
-steps = fit(model, points(), out=sys.argv[1], devices=int(sys.argv[2]), **{SETTINGS})
+steps = fit(model, points(), out=sys.argv[1], devices=int(sys.argv[2]), strategy="ddp", **{SETTINGS})
 losses = torch.tensor([step.losses["model"] for step in steps])
 rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")
 save_file({{"seen": torch.stack([x for x, _ in model.seen]), "losses": losses}}, sys.argv[1] + rank)
@@ -40,11 +42,12 @@ from trainees import made, points
 from dgm.training import fit
 
 torch.set_num_threads(1)
-settings = {"steps": 9, "batch": 16, "checkpoint_every": 0.0}
-list(fit(made("noisy"), points(), out=sys.argv[1] + "/whole", **settings))
-steps = fit(made("noisy"), points(), out=sys.argv[1] + "/cut", **settings)
-[next(steps) for _ in range(5)]
-steps.close()
+settings = {"steps": 9, "batch": 16, "checkpoint_every": 0.0, "strategy": "ddp"}
+if sys.argv[2] == "begin":
+    list(fit(made("noisy"), points(), out=sys.argv[1] + "/whole", **settings))
+    for step in fit(made("noisy"), points(), out=sys.argv[1] + "/cut", **settings):
+        if step.step == 5:
+            os._exit(0)
 list(fit(made("noisy"), points(), out=sys.argv[1] + "/cut", resume=True))
 """
 
@@ -60,21 +63,23 @@ def free_port() -> str:
         return str(listener.getsockname()[1])
 
 
-def by_torchrun(out: Path, script: str = SCRIPT) -> None:
-    """The environment that torchrun gives each of its processes."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    shared |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "TORCHELASTIC_USE_AGENT_STORE": "False"}
-    processes = [
+def by_torchrun(out: Path, script: str = SCRIPT, *, processes: int = 2, argument: str = "1") -> list[int]:
+    """In the environment that torchrun gives each of its processes; their exit codes."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "TORCHELASTIC_RUN_ID": "test"}
+    shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "GROUP_RANK": "0"}
+    shared |= {"TORCHELASTIC_USE_AGENT_STORE": "False"}
+    started = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(out), "1"],
+            [sys.executable, "-c", script, str(out), argument],
             env=environment(**shared, RANK=str(rank), LOCAL_RANK=str(rank)),
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in (0, 1)
+        for rank in range(processes)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    errors = [process.communicate(timeout=120)[1] for process in started]
+    print(*errors)
+    return [process.returncode for process in started]
 
 
 def by_devices(out: Path) -> None:
@@ -87,8 +92,20 @@ def by_devices(out: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("start", [by_torchrun, pytest.param(by_devices, marks=pytest.mark.slow)])
-def test_two_processes_do_what_one_does(start: object, tmp_path: Path) -> None:
+def as_two(out: Path, strategy: str) -> None:
+    assert by_torchrun(out, SCRIPT.replace('"ddp"', f'"{strategy}"')) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda out: as_two(out, "ddp"),
+        pytest.param(lambda out: as_two(out, "fsdp"), marks=pytest.mark.slow),
+        pytest.param(by_devices, marks=pytest.mark.slow),
+    ],
+    ids=["ddp", "fsdp", "devices"],
+)
+def test_two_processes_do_what_one_does(start: Any, tmp_path: Path) -> None:
     """Kills: gradients summed or not shared, a contiguous share of another batch, clipping before the sharing."""
     model = Normal(SPACE, Normal.Config())
     steps = list(fit(model, points(), out=tmp_path / "one", **SETTINGS))
@@ -105,11 +122,52 @@ def test_two_processes_do_what_one_does(start: object, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_go_on_to_the_same_bits(strategy: str, tmp_path: Path) -> None:
     """Each has its own noise. Kills: only the first process's random state saved, or given to both."""
-    by_torchrun(tmp_path, RESUMED)
+    script = RESUMED.replace('"ddp"', f'"{strategy}"')
+    for argument in ("begin", "go on"):
+        assert by_torchrun(tmp_path, script, argument=argument) == [0, 0]
     whole, cut = (runs.sha256(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
     assert whole == cut
+
+
+KILLED = f"""
+import os, signal, sys
+import torch
+from trainees import SPACE, Normal, points
+from dgm.training import fit
+
+torch.set_num_threads(1)
+out, resume = sys.argv[1], sys.argv[2] != "4"
+settings = {{}} if resume else {SETTINGS | {"checkpoint_every": 0.0, "strategy": "fsdp"}}
+for step in fit(Normal(SPACE, Normal.Config()), points(), out=out, resume=resume, **settings):
+    if [os.environ["RANK"], str(step.step)] == ["1", sys.argv[2]]:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_a_sharded_training_outlives_a_killed_process_and_another_number_of_them(tmp_path: Path) -> None:
+    """Two processes, one of them killed; four, one of them killed; then one: the curve of one process.
+
+    Kills: an average or an optimiser's state that is not whole again, rows in another order.
+    """
+    model = Normal(SPACE, Normal.Config())
+    list(fit(model, points(), out=tmp_path / "one", **SETTINGS))
+    out = tmp_path / "run"
+    assert -signal.SIGKILL in by_torchrun(out, KILLED, processes=2, argument="4")
+    assert list(out.glob("checkpoints/step-*/state-00001-of-00002.safetensors"))
+    assert -signal.SIGKILL in by_torchrun(out, KILLED, processes=4, argument="7")
+    assert list(out.glob("checkpoints/step-*/state-00003-of-00004.safetensors"))
+    runs.Run(out).weights()  # a run that has not ended can be looked at by one process
+    list(fit(Normal(SPACE, Normal.Config()), points(), out=out, resume=True))
+    one, several = (runs.read_weights(path / "weights.safetensors") for path in (tmp_path / "one", out))
+    torch.testing.assert_close(several, one, rtol=1e-5, atol=1e-6)
+    found, expected = (runs.Run(path).metrics() for path in (out, tmp_path / "one"))
+    assert [line["losses"]["model"] for line in found] == pytest.approx(
+        [line["losses"]["model"] for line in expected], rel=1e-5
+    )
 
 
 def test_a_batch_that_cannot_be_shared() -> None:

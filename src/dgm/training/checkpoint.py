@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import random
+import os
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor
 
-from dgm.runs import replacing, writable, write_json, write_manifest, write_weights
-
-NAMES = ["state.safetensors", "state.json"]
+from dgm.errors import BadInput
+from dgm.runs import STATE as NAMES
+from dgm.runs import replacing, sha256, shard_name, writable, write_json, write_manifest, write_weights
+from dgm.training.devices import broadcast, gathered
+from dgm.training.sharding import is_sharded, local
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any], keep: int) -> None:
@@ -29,6 +31,46 @@ def save(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any],
         write_manifest(temporary, NAMES)
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
+
+
+def save_shards(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any], keep: int, fabric: Any) -> None:
+    """`save`, of tensors that are sharded over processes: each writes a file of its rows, the first one the rest too.
+
+    All processes see one file system. A failure of one of them is the failure of all.
+    """
+    out, first = folder / f"step-{values['step']:08d}", fabric.is_global_zero
+    rank, world = fabric.global_rank, fabric.world_size
+    with ExitStack() as stack:
+        if first:
+            with writable(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(replacing(out)).mkdir()
+        temporary = out.with_name(f".{out.name}.{of_first(os.getpid(), fabric)}.tmp")
+        mine = {name: local(tensor) for name, tensor in tensors.items() if first or is_sharded(tensor)}
+        digest, failure = bytes(32), None
+        try:
+            write_weights(mine, temporary / shard_name(rank, world))
+            digest = bytes.fromhex(sha256(temporary / shard_name(rank, world)))
+        except BadInput as error:
+            failure = error
+        digests = gathered(fabric, torch.tensor(list(digest), dtype=torch.uint8)[None])
+        if not all(row.any() for row in digests):
+            raise failure or BadInput(f"{out} cannot be written by another process", "look at its own message")
+        if first:
+            write_json(values, temporary / NAMES[1])
+            names = {shard_name(k, world): bytes(row.tolist()).hex() for k, row in enumerate(digests)}
+            write_json(names | {NAMES[1]: sha256(temporary / NAMES[1])}, temporary / "manifest.json")
+    fabric.barrier()
+    if first:
+        for old in sorted(folder.glob("step-*"))[:-keep]:
+            shutil.rmtree(old)
+
+
+def of_first(number: int, fabric: Any) -> int:
+    """The first process's number."""
+    shared = torch.tensor(number)
+    broadcast(shared, fabric)
+    return int(shared)
 
 
 def newest(folder: Path) -> Path | None:
@@ -49,28 +91,3 @@ def sweep(out: Path, *, everything: bool) -> None:
             shutil.rmtree(leftover)
         else:
             leftover.unlink()
-
-
-def random_states() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The states of every generator that a model may draw from, in this process."""
-    tensors = {"torch": torch.get_rng_state()}
-    tensors |= (
-        {f"cuda{k}": state for k, state in enumerate(torch.cuda.get_rng_state_all())}
-        if torch.cuda.is_available()
-        else {}
-    )
-    name, keys, *rest = numpy.random.get_state()
-    tensors["numpy"] = torch.from_numpy(numpy.asarray(keys).astype(numpy.int64))
-    version, numbers, gauss = random.getstate()
-    return tensors, {"numpy": [str(name), *rest], "python": [version, list(numbers), gauss]}
-
-
-def restore_random_states(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    torch.set_rng_state(tensors["torch"])
-    for k in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        if f"cuda{k}" in tensors:  # it may go on on a machine with more devices
-            torch.cuda.set_rng_state(tensors[f"cuda{k}"], k)
-    name, *rest = values["numpy"]
-    numpy.random.set_state((name, tensors["numpy"].numpy().astype(numpy.uint32), *rest))
-    version, numbers, gauss = values["python"]
-    random.setstate((version, tuple(numbers), gauss))

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dgm.errors import BadInput
-from dgm.training import checkpoint
+from dgm.training import random_state
 from dgm.training.settings import Settings
+from dgm.training.sharding import shard
 
 
 def fabric_for(settings: Settings) -> Any:
@@ -20,12 +21,27 @@ def fabric_for(settings: Settings) -> Any:
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     here, everywhere = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     devices = here if by_torchrun else settings.devices
+    nodes = everywhere // here if by_torchrun else 1
     return Fabric(
         accelerator=settings.accelerator,
         devices=devices,
-        num_nodes=everywhere // here if by_torchrun else 1,
-        strategy="ddp" if by_torchrun or devices > 1 else "auto",
+        num_nodes=nodes,
+        strategy=strategy_for(settings, devices * nodes) if by_torchrun or devices > 1 else "auto",
     )
+
+
+def strategy_for(settings: Settings, processes: int) -> Any:
+    """FSDP2 is what lightning calls model parallel."""
+    from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+
+    if settings.strategy == "fsdp":
+        return ModelParallelStrategy(
+            lambda model, mesh: shard(model, mesh["data_parallel"]),
+            data_parallel_size=processes,
+            tensor_parallel_size=1,
+        )
+    # weights are the same by then, and a broadcast between a loss and its backward pass would spoil the graph
+    return DDPStrategy(gradient_as_bucket_view=True, init_sync=False)
 
 
 def refuse_missing_devices(settings: Settings) -> None:
@@ -52,6 +68,13 @@ def is_first_process() -> bool:
     return rank == 0
 
 
+def broadcast(tensor: Tensor, fabric: Any) -> None:
+    """Leaves the first process's numbers in the tensor of every process, sent as bytes."""
+    content = tensor.detach().to(fabric.device).contiguous().clone().reshape(-1).view(torch.uint8)
+    torch.distributed.broadcast(content, 0)
+    tensor.detach().copy_(content.view(tensor.dtype).view(tensor.shape))
+
+
 def summed(fabric: Any, *values: float) -> list[float]:
     """Sums over all processes."""
     if fabric.world_size == 1:
@@ -71,7 +94,7 @@ def gathered(fabric: Any, rows: Tensor) -> Tensor:
 
 def random_states(fabric: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Those of every process, named ``rank/generator``; of Python's and NumPy's values the first process's."""
-    mine, values = checkpoint.random_states()
+    mine, values = random_state.random_states()
     if fabric.world_size == 1:
         return {f"0/{name}": state for name, state in mine.items()}, values
     gathered: dict[str, Tensor] = {}

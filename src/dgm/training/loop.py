@@ -8,14 +8,14 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dgm import __version__, registry, runs
+from dgm import registry, runs
 from dgm.data import SETS, Dataset
 from dgm.errors import BadInput, Interrupted, TrainingStopped, UnknownName, Unsupported
 from dgm.inputs import model_given, of_type, place
@@ -27,11 +27,11 @@ from dgm.training import checkpoint
 from dgm.training.batches import Batches
 from dgm.training.codes import coded
 from dgm.training.devices import (
+    broadcast,
     fabric_for,
     gathered,
     is_first_process,
     leave,
-    random_states,
     refuse_missing_devices,
     summed,
 )
@@ -40,7 +40,9 @@ from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics, board_class
 from dgm.training.players import Player, factor, refuse_what_does_not_fit
 from dgm.training.precision import PlayerLosses, autocast, choose, loss_of, module_of
+from dgm.training.saving import Saving
 from dgm.training.settings import Settings, settings_for
+from dgm.training.sharding import average, averaged_statistics, local
 from dgm.training.step import Losses, Step
 from dgm.training.validation import Validation, descends_one_loss
 
@@ -103,6 +105,11 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
         raise BadInput(f"the model is of {model.space}, the data of {dataset.space}", "create it with the data's space")
     if not any(has(model, way) for way in (Trainable, MultiPlayer, Fittable)):
         raise Unsupported(f"{type(model).__name__} has no loss, losses or fit", "see docs/own-model.md")
+    if settings.compile and settings.strategy == "fsdp":
+        raise Unsupported("a sharded model is not compiled", "leave --compile out")
+    if settings.strategy == "fsdp" and has(model, Fittable):
+        wrong = f"{type(model).__name__} is fitted by passes and has nothing to shard"
+        raise Unsupported(wrong, "leave --strategy out")
     if settings.compile and (has(model, MultiPlayer) or has(model, Fittable)):
         raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
     refuse_unknown_players(model, settings)
@@ -135,13 +142,14 @@ class Training:
     def __init__(self, model: Model, dataset: Dataset, settings: Settings, out: Path | None) -> None:
         self.whole, self.dataset, self.settings, self.out = model, dataset, settings, out
         self.model = model.on_codes() if isinstance(model, TwoStage) else model  # what is trained of it
+        self.description = registry.describe(model)  # now, since torch gives a sharded model another class
         self.players: dict[str, Player] = {}
         # asked once: a Protocol looks for each of its methods anew, and a Module is slow to say that it has none
         self.by_passes, self.is_stateful = has(self.model, Fittable), has(self.model, Stateful)
         self.step = 0
         self.seconds = 0.0
         self.note = ""  # for the next step to say
-        self.saved: int | None = None  # the step of the newest checkpoint
+        self.saving: Saving | None = None
 
     # -- moving
 
@@ -151,31 +159,36 @@ class Training:
         with Guard(self.out, fresh=not resume, writes=is_first_process()) as guard:
             try:
                 self.fabric.launch()
-                if resume:
-                    self.restore_weights()
+                if self.out is not None:
+                    self.saving = Saving(self, self.out)
+                    if resume:
+                        self.saving.restore_weights()
                 self.prepare()
-                self.begin(resume)
+                if self.saving is not None:
+                    self.saving.begin(resume)
+                self.started = time.monotonic() - self.seconds
                 out = self.out if self.fabric.is_global_zero else None
                 with Metrics(out, self.step, self.settings.tensorboard, loss_unit(self.model)) as metrics:
                     yield from self.steps(metrics, guard)
                 self.finish()
             except Exception:
-                if not self.saved:  # no step that was trained is there to go on from
+                if self.saving is None or not self.saving.step:  # no step that was trained is there to go on from
                     guard.withdraw()
                 raise
             leave(self.fabric)
 
     def prepare(self) -> None:
         settings, fabric, model = self.settings, self.fabric, self.model
-        torch.manual_seed(mix(settings.seed, fabric.global_rank) >> 1)
+        # passes over all of the data are the same in every process
+        torch.manual_seed(mix(settings.seed, 0 if self.by_passes else fabric.global_rank) >> 1)
         self.whole.to(fabric.device)
         model.train()
         if fabric.world_size > 1:
-            state = self.whole.state_dict()
-            self.whole.load_state_dict({name: fabric.broadcast(tensor) for name, tensor in state.items()})
+            for tensor in self.whole.state_dict().values():
+                broadcast(tensor, fabric)
+        sharded = settings.strategy == "fsdp" and fabric.world_size > 1
         if fabric.device.type == "cpu" and not self.by_passes:
-            refuse_what_does_not_fit(model, averaged=settings.ema > 0)
-        self.ema = EMA(model, 0 if self.by_passes else settings.ema)
+            refuse_what_does_not_fit(model, averaged=settings.ema > 0, shards=fabric.world_size if sharded else 1)
         rank, world = fabric.global_rank, fabric.world_size
         data = self.dataset
         if isinstance(self.whole, TwoStage):
@@ -189,23 +202,14 @@ class Training:
             precision, self.note = choose(model, x, y if self.conditional else None, settings, fabric)
             self.settings = settings = replace(settings, precision=precision)
             self.seconds = time.monotonic() - began  # a budget pays for it
+        if sharded:
+            fabric.strategy.setup_module(model)
+        self.statistics = averaged_statistics(model) if fabric.world_size > 1 else []
+        self.ema = EMA(model, 0 if self.by_passes else settings.ema)
         self.validation = Validation(model, self.ema, data, settings, fabric, self.batches.in_epoch)
         if not self.by_passes:
             self.loss = torch.compile(loss_of(model)) if settings.compile else loss_of(model)
             self.regularisers = list(model.regularisers()) if has(model, Regularised) else []
-
-    def begin(self, resume: bool) -> None:
-        """The first checkpoint comes before config.json: what can be resumed has one."""
-        if self.out is not None and self.fabric.is_global_zero:
-            checkpoint.sweep(self.out, everything=not resume)
-            (self.out / "manifest.json").unlink(missing_ok=True)  # the weights there will not be the final ones
-        if resume:
-            self.restore()
-        self.started = time.monotonic() - self.seconds
-        if self.out is not None:
-            self.save()
-            if self.fabric.is_global_zero:
-                runs.write_json(self.document(), self.out / "config.json")
 
     @property
     def progress(self) -> float:
@@ -258,6 +262,7 @@ class Training:
                 player.step(self.factor)
             if self.is_stateful:
                 self.model.after_step(*(gathered(self.fabric, output) for output in player_losses.outputs))
+            average(self.statistics, self.fabric)
             self.ema.update(self.step)
             yield Losses(losses)
 
@@ -292,108 +297,44 @@ class Training:
 
     def finite_weights(self) -> None:
         """Looks at the parameters; a buffer may hold an infinity, such as a mask's."""
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                raise self.failed(f"the weights '{name}' are not finite after step {self.step}")
+        named = ((name, local(parameter)) for name, parameter in self.model.named_parameters())
+        wrong = next((name for name, parameter in named if not parameter.isfinite().all()), None)
+        if summed(self.fabric, wrong is not None)[0]:  # all processes end together
+            which = f"'{wrong}'" if wrong else "of another process"
+            raise self.failed(f"the weights {which} are not finite after step {self.step}")
 
     def failed(self, wrong: str) -> TrainingStopped:
-        last = checkpoint.newest(self.out / "checkpoints") if self.out is not None and self.saved else None
+        saved = self.saving is not None and self.saving.step
+        last = checkpoint.newest(self.out / "checkpoints") if self.out is not None and saved else None
         if last is not None:
             wrong += f"; the last good checkpoint is {last}"
         return TrainingStopped(wrong, "train again with a lower --lr or with --clip 1")
 
-    # -- saving and going on
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "format": runs.FORMAT,
-            "dgm": __version__,
-            "model": registry.describe(self.whole),
-            "data": self.dataset.describe(),
-            "training": asdict(self.settings),
-        }
-
-    def weights(self) -> dict[str, Tensor]:
-        return self.model.state_dict() | self.ema.shadow
+    # -- ending
 
     def pause(self, guard: Guard) -> None:
         """Between two steps: saves when it is time, and leaves when asked to."""
-        if self.out is None:
+        if self.saving is None:
             return
-        late = time.monotonic() - self.saved_at >= self.settings.checkpoint_every
+        late = time.monotonic() - self.saving.at >= self.settings.checkpoint_every
         stopped, late_somewhere = summed(self.fabric, guard.stopped, late)
         if stopped or late_somewhere:
-            self.save()
+            self.saving.save()
         if stopped:
             saved = f"stopped at step {self.step}, which is saved"
             own = "" if self.dataset.name in SETS else f" --data {shlex.quote(self.dataset.name)}"
             raise Interrupted(saved, f"go on with: dgm train --resume {self.out}{own}")
 
-    def save(self) -> None:
-        """Writes a checkpoint, unless it is there."""
-        assert self.out is not None
-        self.saved_at = time.monotonic()
-        if self.saved == self.step:
-            return
-        self.finite_weights()
-        random, values = random_states(self.fabric)
-        if self.fabric.is_global_zero:
-            tensors = labelled("random", random)
-            tensors |= labelled("model", self.whole.state_dict()) | labelled("ema", self.ema.shadow)
-            tensors |= labelled("best", self.validation.best)
-            for name, player in self.players.items():
-                tensors |= labelled(f"optimiser/{name}", player.state())
-            values |= {"step": self.step, "seconds": self.seconds, "players": list(self.players)}
-            values |= self.validation.state()
-            checkpoint.save(self.out / "checkpoints", tensors, values, self.settings.keep)
-        self.saved = self.step
-
-    def restore_weights(self) -> None:
-        """The weights of the newest checkpoint, before anything is made of the model: a frozen part makes its data."""
-        if isinstance(self.whole, TwoStage) and self.out is not None:
-            tensors, _ = runs.Run(self.out).newest_checkpoint()
-            runs.put(part(tensors, "model"), self.whole, self.out)
-
-    def restore(self) -> None:
-        assert self.out is not None
-        tensors, values = runs.Run(self.out).newest_checkpoint()
-        with runs.refusing(f"the newest checkpoint in {self.out} is not of this training"):
-            self.take(tensors, values)
-        self.saved = self.step
-        self.fabric.barrier()  # all have read before one of them deletes
-        if self.fabric.is_global_zero:
-            checkpoint.forget_after(self.out / "checkpoints", self.step)
-
-    def take(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """The state that a checkpoint holds."""
-        runs.put(part(tensors, "model"), self.whole, self.out or Path())
-        self.ema.restore(part(tensors, "ema"))
-        self.validation.restore(part(tensors, "best"), values)
-        self.step, self.seconds = values["step"], values["seconds"]
-        for name in values["players"]:
-            self.player(name).restore(part(tensors, f"optimiser/{name}"))
-        if states := part(tensors, f"random/{self.fabric.global_rank}"):
-            checkpoint.restore_random_states(states, values)
-
     def finish(self) -> None:
         """Leaves the selected weights in the model and in the run directory."""
         self.finite_weights()
-        if self.out is not None:
-            self.save()
+        if self.saving is not None:
+            self.saving.save()
         weights = self.validation.best or {name: tensor.detach().clone() for name, tensor in self.weights().items()}
-        self.model.load_state_dict(weights)
+        self.model.load_state_dict(self.model.state_dict() | weights)
         self.whole.eval()
-        if self.out is not None and self.fabric.is_global_zero:
-            runs.write_weights(self.whole.state_dict(), self.out / "weights.safetensors")
-            runs.write_manifest(self.out, ["weights.safetensors"])
+        if self.saving is not None:
+            self.saving.finish()
 
-
-def labelled(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
-
-
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """What `labelled` was given."""
-    return {
-        name.removeprefix(f"{prefix}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")
-    }
+    def weights(self) -> dict[str, Tensor]:
+        return self.model.state_dict() | self.ema.shadow

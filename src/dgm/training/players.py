@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dgm import memory
 from dgm.protocols import Model
 from dgm.training.settings import PlayerSettings, Settings
+from dgm.training.sharding import averaging, is_sharded, placed
 
 
 def factor(step: int, progress: float, settings: Settings) -> float:
@@ -20,18 +21,19 @@ def factor(step: int, progress: float, settings: Settings) -> float:
     return warm * (0.5 * (1 + math.cos(math.pi * progress)) if settings.schedule == "cosine" else 1.0)
 
 
-def refuse_what_does_not_fit(model: Model, averaged: bool) -> None:
+def refuse_what_does_not_fit(model: Model, averaged: bool, shards: int = 1) -> None:
     """Before the first step takes it: a gradient and AdamW's two averages of each weight.
 
     Args:
         averaged: Whether there is a moving average too, and a copy of the weights while it stands in their place.
+        shards: In how many parts all of these are kept.
 
     Raises:
         BadInput: Where all this needs more memory than is free.
     """
     weights = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     what = f"training {type(model).__name__}, besides its weights,"
-    memory.refuse_what_does_not_fit(what, (5 if averaged else 3) * weights, "choose a smaller model")
+    memory.refuse_what_does_not_fit(what, (5 if averaged else 3) * weights // shards, "choose a smaller model")
 
 
 # optimiser -> how it is made of the settings, and the tensors that it keeps of each parameter beside its step
@@ -70,6 +72,9 @@ class Player:
         self.fabric = fabric
         make, self.keeps = OPTIMISERS[str(own.optimiser)]
         self.optimiser = make(self.parameters, own)
+        self.sharded = any(map(is_sharded, self.parameters))
+        several = fabric.world_size > 1
+        self.averaged = averaging(self.parameters, fabric) if several and not self.sharded else None
 
     def gradient(self, loss: Tensor, penalty: Tensor | None = None) -> Tensor:
         """Leaves the gradient of a mean loss and its penalty on the parameters and gives the loss, both averaged over
@@ -77,17 +82,13 @@ class Player:
         """
         for parameter in self.parameters:
             parameter.grad = None  # zero_grad says the same to a profiler, at a tenth of a small model's step
-        torch.autograd.backward(loss if penalty is None else loss + penalty, inputs=self.parameters)
-        return self.shared(loss.detach()) if self.fabric.world_size > 1 else loss.detach()
-
-    def shared(self, loss: Tensor) -> Tensor:
-        """One all-reduce of one flat buffer: a game's losses do not fit DistributedDataParallel (docs/adr/0005)."""
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        flat = torch.cat([loss.float().view(1), *(gradient.flatten() for gradient in gradients)])
-        mean, *parts = self.fabric.all_reduce(flat).split([1, *(p.numel() for p in self.parameters)])
-        for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
-        return mean[0]
+        total = loss if penalty is None else loss + penalty
+        if self.averaged is not None:
+            total = self.averaged(total)
+        # the leaves of a sharded model's graph are the whole weights, which are gone after the backward pass
+        torch.autograd.backward(total, inputs=None if self.sharded else self.parameters)
+        mean = loss.detach()
+        return self.fabric.all_reduce(mean.float(), reduce_op="mean") if self.fabric.world_size > 1 else mean
 
     def step(self, factor: float) -> None:
         """One of the optimiser, at ``factor`` of the peak rate."""
@@ -116,4 +117,6 @@ class Player:
             if found != {key: torch.Size() if key == "step" else shape for key in self.keeps}:
                 kind = self.own.optimiser
                 raise ValueError(f"the state that {kind} keeps of a parameter of shape {tuple(shape)} does not fit it")
+            for key in self.keeps - {"step"}:
+                values[key] = placed(values[key], self.parameters[place])
         self.optimiser.load_state_dict({"state": numbered, "param_groups": self.optimiser.state_dict()["param_groups"]})

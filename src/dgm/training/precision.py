@@ -6,15 +6,15 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from dgm.protocols import Fittable, Model, MultiPlayer, has
-from dgm.training import checkpoint
 from dgm.training.devices import summed
+from dgm.training.random_state import random_states_kept
 from dgm.training.settings import Settings
 
 Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
@@ -147,12 +147,3 @@ def step_seconds(model: Model, x: Tensor, y: Tensor | None, device: torch.device
 def finished(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-@contextmanager
-def random_states_kept() -> Iterator[None]:
-    states = checkpoint.random_states()
-    try:
-        yield
-    finally:
-        checkpoint.restore_random_states(*states)

@@ -70,6 +70,9 @@ class Settings:
     compile: bool = setting(False, "compile the loss with torch.compile")
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "which kind of device")
     devices: int = setting(1, "how many processes train together", low=1)
+    strategy: Literal["ddp", "fsdp"] = setting(
+        "ddp", "of several processes: each has all weights, or a shard of them; see docs/clusters.md"
+    )
     seed: int = setting(0, "of the initial weights, the order of the data and the noise", low=0)
     tensorboard: bool = setting(False, "write TensorBoard files too")
     players: dict[str, Any] | None = setting(  # noqa: RUF009

@@ -14,6 +14,7 @@ from dgm.likelihood import evaluation_batch
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, has
 from dgm.training.devices import summed
 from dgm.training.ema import EMA
+from dgm.training.frozen import frozen_names
 from dgm.training.precision import autocast
 from dgm.training.settings import Settings
 
@@ -54,6 +55,7 @@ class Validation:
         self.recent: list[tuple[int, float]] = []  # steps and losses of the last three
         self.best_loss, self.best_step = math.inf, 0
         self.best: dict[str, Tensor] = {}
+        self.frozen = frozen_names(model)
 
     @property
     def last(self) -> int:
@@ -96,7 +98,8 @@ class Validation:
         if self.selects and loss < self.best_loss:
             self.best_loss, self.best_step = loss, step
             weights = self.model.state_dict() | self.ema.shadow
-            self.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
+            moving = {name: tensor for name, tensor in weights.items() if name not in self.frozen}
+            self.best = {name: tensor.detach().clone() for name, tensor in moving.items()}
         return loss
 
     def total(self, rows: Tensor) -> float:

@@ -1,0 +1,154 @@
+"""What a training leaves on the disk, and how it goes on from there.
+
+A checkpoint holds all that moves. Parts of a model that are frozen, such as a first stage, lie once beside the
+checkpoints, in ``frozen.safetensors``. Of a sharded model every process writes a file of its own rows, and any number
+of processes reads them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dgm import __version__, runs
+from dgm.seeds import mix
+from dgm.training import checkpoint
+from dgm.training.devices import random_states
+from dgm.training.frozen import frozen_names
+from dgm.training.random_state import restore_random_states
+from dgm.training.sharding import is_sharded, placed_as, whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dgm.training.loop import Training
+
+
+class Saving:
+    """Saves a training in its run directory and restores it from there.
+
+    Attributes:
+        step: The step of the newest checkpoint; None before there is one.
+        at: When it was looked at last whether there is something to save.
+    """
+
+    def __init__(self, training: Training, out: Path) -> None:
+        self.training, self.out = training, out
+        self.step: int | None = None
+        self.at = time.monotonic()
+        self.frozen = frozen_names(training.whole)
+        self.digest = ""  # of the file of frozen parts
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes what all have alike."""
+        return bool(self.training.fabric.is_global_zero)
+
+    def document(self) -> dict[str, Any]:
+        of = self.training
+        return {
+            "format": runs.FORMAT,
+            "dgm": __version__,
+            "model": of.description,
+            "data": of.dataset.describe(),
+            "training": asdict(of.settings),
+        }
+
+    def begin(self, resume: bool) -> None:
+        """The first checkpoint comes before config.json: what can be resumed has one."""
+        if self.first:
+            checkpoint.sweep(self.out, everything=not resume)
+            (self.out / "manifest.json").unlink(missing_ok=True)  # the weights there will not be the final ones
+        if resume:
+            self.restore()
+        elif self.frozen and self.first:
+            state = self.training.whole.state_dict()
+            runs.write_weights({name: state[name] for name in sorted(self.frozen)}, self.out / runs.FROZEN)
+            self.digest = runs.sha256(self.out / runs.FROZEN)
+        self.save()
+        if self.first:
+            runs.write_json(self.document(), self.out / "config.json")
+
+    def save(self) -> None:
+        """Writes a checkpoint, unless it is there."""
+        of = self.training
+        self.at = time.monotonic()
+        if self.step == of.step:
+            return
+        of.finite_weights()
+        random, values = random_states(of.fabric)
+        tensors = labelled("random", random) | labelled("model", self.moving(of.whole.state_dict()))
+        tensors |= labelled("ema", of.ema.shadow) | labelled("best", of.validation.best)
+        for name, player in of.players.items():
+            tensors |= labelled(f"optimiser/{name}", player.state())
+        values |= {"step": of.step, "seconds": of.seconds, "players": list(of.players)}
+        values |= of.validation.state() | {"processes": of.fabric.world_size}
+        if self.digest:
+            values["frozen"] = self.digest
+        folder = self.out / "checkpoints"
+        if any(map(is_sharded, tensors.values())):
+            checkpoint.save_shards(folder, tensors, values, of.settings.keep, of.fabric)
+        elif self.first:
+            checkpoint.save(folder, tensors, values, of.settings.keep)
+        self.step = of.step
+
+    def moving(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What training can change."""
+        return {name: tensor for name, tensor in state.items() if name not in self.frozen}
+
+    def restore_weights(self) -> None:
+        """Those of the newest checkpoint, before anything is made of the model: a frozen part makes its data."""
+        if self.frozen:
+            self.put_weights(*runs.Run(self.out).newest_checkpoint())
+
+    def put_weights(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        whole_model = self.training.whole
+        self.digest = values.get("frozen", "")
+        weights = part(tensors, "model") | runs.frozen_weights(self.out, self.digest)
+        runs.put(placed_as(weights, whole_model.state_dict()), whole_model, self.out)
+
+    def restore(self) -> None:
+        tensors, values = runs.Run(self.out).newest_checkpoint()
+        with runs.refusing(f"the newest checkpoint in {self.out} is not of this training"):
+            self.take(tensors, values)
+        self.step = self.training.step
+        self.training.fabric.barrier()  # all have read before one of them deletes
+        if self.first:
+            checkpoint.forget_after(self.out / "checkpoints", self.training.step)
+
+    def take(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """The state that a checkpoint holds."""
+        of = self.training
+        self.put_weights(tensors, values)
+        of.ema.restore(placed_as(part(tensors, "ema"), of.ema.shadow))
+        of.validation.restore(placed_as(part(tensors, "best"), of.model.state_dict()), values)
+        of.step, of.seconds = values["step"], values["seconds"]
+        for name in values["players"]:
+            of.player(name).restore(part(tensors, f"optimiser/{name}"))
+        rank, processes = of.fabric.global_rank, of.fabric.world_size
+        if values.get("processes", processes) != processes:  # states of other shares of a batch; draw anew
+            torch.manual_seed(mix(of.settings.seed, rank, of.step) >> 1)
+        elif states := part(tensors, f"random/{rank}"):
+            restore_random_states(states, values)
+
+    def finish(self) -> None:
+        """Leaves the weights to use in the run directory."""
+        self.save()
+        weights = {name: whole(tensor) for name, tensor in self.training.whole.state_dict().items()}
+        if self.first:
+            runs.write_weights(weights, self.out / "weights.safetensors")
+            runs.write_manifest(self.out, ["weights.safetensors"])
+
+
+def labelled(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """What `labelled` was given."""
+    return {name.removeprefix(f"{prefix}/"): tensors[name] for name in tensors if name.startswith(f"{prefix}/")}

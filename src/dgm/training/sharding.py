@@ -1,0 +1,127 @@
+"""One model over several processes: copies whose gradients are averaged, or shards of its weights.
+
+`averaging` is torch's DistributedDataParallel, which shares gradients while the backward pass goes on. `shard` is FSDP2
+(torch's ``fully_shard``): each process keeps a part of every weight, of its gradient, of the optimiser's state and of
+the moving average, and has whole weights only while a loss needs them. See docs/adr/0009.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dgm.errors import Unsupported
+from dgm.protocols import MultiPlayer, Regularised, has
+
+FORWARDS = ("loss", "loss_and_outputs")  # the methods that a single loss is called by
+
+
+class Averaged(nn.Module):
+    """Gives a loss as it is.
+
+    DistributedDataParallel prepares for a backward pass when its module's forward ends. As the forward of one player's
+    parameters this prepares for the backward pass of that player's loss, wherever the loss was computed.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__()
+        self.own = nn.ParameterList(parameters)
+
+    def forward(self, loss: Tensor) -> Tensor:
+        return loss
+
+
+def averaging(parameters: Iterable[nn.Parameter], fabric: Any) -> Callable[[Tensor], Tensor]:
+    """A map of the loss to itself, whose backward pass leaves gradients that are averaged over all processes."""
+    averaged: Callable[[Tensor], Tensor] = fabric.strategy.setup_module(Averaged(parameters))
+    return averaged
+
+
+def blocks() -> tuple[type[nn.Module], ...]:
+    """The layers of large networks, whose weights are gathered one layer at a time."""
+    from dgm.networks import causal_transformer, dit, transformer, unet
+
+    return (causal_transformer.Layer, dit.Block, transformer.Layer, unet.ResidualBlock)
+
+
+def shard(model: Any, mesh: Any) -> Any:
+    """Shards a model, or each player of a game, in place.
+
+    Raises:
+        Unsupported: For a model with a weight that is a single number, or with penalties beside one loss.
+    """
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    single = [name for name, parameter in model.named_parameters() if parameter.ndim == 0]
+    if single:
+        raise Unsupported(f"the weight '{single[0]}' is a single number and cannot be sharded", "use --strategy ddp")
+    is_game = has(model, MultiPlayer)
+    if has(model, Regularised) and not is_game and model.regularisers():
+        raise Unsupported(f"{type(model).__name__} has penalties beside one loss", "use --strategy ddp")
+    for module in model.modules():
+        if isinstance(module, blocks()):
+            fully_shard(module, mesh=mesh, reshard_after_forward=True)
+    # whole weights that stayed after a validation would be those of the moving average
+    for root in players_of(model) if is_game else [model]:
+        fully_shard(root, mesh=mesh, reshard_after_forward=True)
+    for name in FORWARDS:
+        if not is_game and hasattr(model, name):
+            register_fsdp_forward_method(model, name)
+    return model
+
+
+def players_of(model: Any) -> list[nn.Module]:
+    """The submodules that a game steps."""
+    return [model.get_submodule(name) for name in model.players]
+
+
+def is_sharded(tensor: Any) -> bool:
+    return hasattr(tensor, "placements")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's rows of a sharded tensor, or the tensor itself."""
+    return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All rows, of every process: each of them has to call it."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def placed(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, sharded as ``like`` is: each process takes its own rows, and none are sent."""
+    if not is_sharded(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    on_device = tensor.to(like.device)
+    return distribute_tensor(on_device, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
+
+
+def placed_as(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor, sharded as the one of its name."""
+    return {name: placed(tensor, like[name]) if name in like else tensor for name, tensor in tensors.items()}
+
+
+def averaged_statistics(model: Any) -> list[Tensor]:
+    """The buffers that torch's own normalisations move in their forward passes, each process by its own examples."""
+    from torch.nn.modules.batchnorm import _NormBase
+
+    return [
+        buffer
+        for module in model.modules()
+        if isinstance(module, _NormBase)
+        for buffer in (module.running_mean, module.running_var)
+        if buffer is not None
+    ]
+
+
+@torch.no_grad()
+def average(tensors: Iterable[Tensor], fabric: Any) -> None:
+    """Leaves in each tensor the mean over all processes."""
+    for tensor in tensors:
+        tensor.copy_(fabric.all_reduce(tensor.clone(), reduce_op="mean"))

@@ -255,7 +255,7 @@ def test_blocks_give_what_one_pass_gives(name: str, monkeypatch: pytest.MonkeyPa
     for size in (1, 7, 50):
         shares = list[float]()
         monkeypatch.setattr(likelihood, "evaluation_batch", lambda model, kind=None, size=size: size)
-        found = log_likelihood(model, x, y, progress=shares.append)
+        found = log_likelihood(model, x, y, progress=lambda share, text, to=shares: to.append(share))
         torch.testing.assert_close(found.nats, whole, rtol=1e-5, atol=1e-5)  # networks round by the batch's size
         assert shares == [k / 50 for k in range(0, 50, size)]
 

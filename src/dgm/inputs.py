@@ -119,3 +119,47 @@ def tensor(what: str, value: Any) -> torch.Tensor:
     wide = {"b": "bool", "u": "int64", "i": "int64", "f": "float64"}[array.dtype.kind]
     dtype = array.dtype.newbyteorder("=") if array.dtype.name in ("uint8", "float32") else wide
     return torch.from_numpy(numpy.require(array, dtype, ["C", "W"]))
+
+
+def pairs(data: Any, y: Any = None, *, conditional: bool) -> tuple[Any, Any]:
+    """x and y of what holds examples: the test split of a data set, a split, or the batches of a torch DataLoader.
+
+    Anything else is x itself. What has its own conditions takes none besides.
+
+    Args:
+        conditional: Whether its conditions are of use.
+    """
+    from torch.utils.data import DataLoader
+
+    found = getattr(data, "test", data)
+    if not isinstance(data, DataLoader) and not hasattr(found, "batch"):
+        return data, y
+    if y is not None:
+        raise BadInput("conditions are given twice: the data has its own", "leave y out")
+    x, y = gathered(data) if isinstance(data, DataLoader) else (found.x, found.y)
+    return x, y if conditional else None
+
+
+def gathered(loader: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The batches of a torch DataLoader, put together: each is x, or x and y.
+
+    Raises:
+        BadInput: For batches of another form, or more of them than memory holds.
+    """
+    import torch
+
+    from dgm.memory import available, gibibytes
+
+    held, taken, most = [], 0, available()
+    for batch in loader:
+        parts = tuple(batch) if isinstance(batch, (list, tuple)) else (batch,)
+        if not (len(parts) in (1, 2) and all(isinstance(part, torch.Tensor) for part in parts)):
+            raise BadInput(f"a batch of the DataLoader must be x, or x and y, got {brief(batch)}", "give tensors alone")
+        taken += 2 * sum(part.nbytes for part in parts)
+        if taken > most:
+            raise BadInput(f"the DataLoader's batches need more than {gibibytes(most)} of memory", "give fewer")
+        held.append(parts)
+    if not held or len({len(parts) for parts in held}) != 1:
+        raise BadInput("the DataLoader has no batches, or y in some of them alone", "look at its data set")
+    x, *rest = (torch.cat(part) for part in zip(*held, strict=True))
+    return x, rest[0] if rest else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from dgm.errors import BadInput, UnknownName, Unsupported
-from dgm.inputs import whole
+from dgm.inputs import pairs, whole
 from dgm.modes import device_of, evaluating
 from dgm.networks.conditions import check_condition, given_condition, labels_of, marginal_of, name_of
+from dgm.progress import Progress, silent
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
@@ -27,6 +28,9 @@ from dgm.protocols import (
     Unnormalised,
     has,
 )
+from dgm.samplers import flow_density
+from dgm.samplers.flow_density import ODE, Trace, ode_of
+from dgm.samplers.ode import Solver
 
 MOST, NUMBERS = 512, 1 << 16  # examples at once; numbers that they have together, on a CPU
 ODES = 50  # examples at once where each is an ODE, which arrive one after the other
@@ -105,9 +109,6 @@ def evaluation_batch(model: Model, kind: Kind | None = None) -> int:
     return max(16, min(most, NUMBERS // model.space.dim)) if device_of(model).type == "cpu" else most
 
 
-def silent(share: float) -> None: ...
-
-
 @torch.no_grad()
 def log_likelihood(
     model: Model,
@@ -117,7 +118,11 @@ def log_likelihood(
     draws: int = 1,
     kind: Kind | str | None = None,
     marginal: bool = False,
-    progress: Callable[[float], None] = silent,
+    solver: Solver | None = None,
+    tolerance: float | None = None,
+    solver_steps: int | None = None,
+    trace: Trace | None = None,
+    progress: Progress = silent,
 ) -> Likelihood:
     """A likelihood that ``model`` has of ``x``, with its kind: log p(x|y) of a conditional model, log p(x) otherwise.
 
@@ -125,13 +130,18 @@ def log_likelihood(
     holds, or be mapped from a file.
 
     Args:
-        x: (B, *space.shape), in the data's own space: a tensor, or an array or nested list of numbers.
+        x: (B, *space.shape), in the data's own space: a tensor, or an array or nested list of numbers; or a `Dataset`,
+            of which the test split is taken, one of its splits, or a torch DataLoader, whose batches are put together.
+            These have their own conditions.
         y: A batch of the condition of a conditional model, such as (B,) labels, or one for all.
         draws: Random draws an example. Their weights are averaged where the model has importance weights (a bound that
             tightens with K), their bounds or estimates are averaged otherwise; an exact likelihood ignores it.
         kind: Which, of a model that has several; the best by default.
         marginal: log p(x) of a conditional model, at the cost of all its labels: see `marginalised`.
-        progress: Called with the share done before each block.
+        solver: Of the ODE of a denoising model's estimate, as `dgm.samplers.flow_density.ODE` has it; likewise
+            ``tolerance``, ``solver_steps`` of a solver with fixed steps, and ``trace``, "exact" or "hutchinson". Each
+            asks for the estimate where no ``kind`` is named.
+        progress: Called with the share done and a few words before each block.
 
     Returns:
         The likelihoods, on the device that x is on.
@@ -141,22 +151,30 @@ def log_likelihood(
             the other.
         BadInput: For a batch that is not of the model's space, or conditions that do not fit.
     """
-    draws, kind, batch = whole("draws", draws, low=1), _chosen(model, kind), model.space.check(x)
+    draws, known = whole("draws", draws, low=1), kinds_of(model)
+    ode = ode_of(model, solver=solver, tolerance=tolerance, solver_steps=solver_steps, trace=trace) if known else None
+    kind = _chosen(model, Kind.ESTIMATE if kind is None and ode is not None else kind)
+    if ode is not None and kind is not Kind.ESTIMATE:
+        raise BadInput(f"a solver is for the estimate by an ODE, and the kind is {kind}", "leave one of the two out")
+    x, y = pairs(x, y, conditional=getattr(model, "condition", None) is not None and not marginal)
+    batch = model.space.check(x)
     given = _condition(model, y, len(batch), kind, marginal=marginal)
     weighted = has(model, ImportanceWeighted) and (draws > 1 or marginal)
     device, dtype = device_of(model), _dtype(model)
 
     def nats(rows: Tensor) -> PerExample:
-        progress(int(rows[0]) / len(batch))
+        progress(int(rows[0]) / len(batch), f"{int(rows[0]):,} of {len(batch):,}")
         block = batch[rows].to(device, dtype)
         if marginal:
-            return marginalised(model, block, kind, draws, weighted=weighted)
-        return _nats(model, block, None if given is None else given[rows].to(device), kind, draws, weighted=weighted)
+            return marginalised(model, block, kind, draws, weighted=weighted, ode=ode)
+        of_block = None if given is None else given[rows].to(device)
+        return _nats(model, block, of_block, kind, draws, weighted=weighted, ode=ode)
 
     with evaluating(model):
         blocks = torch.arange(len(batch)).split(evaluation_batch(model, kind)) if len(batch) else ()
         parts = [nats(rows).to(batch.device) for rows in blocks]
-    method = _method(model, kind, draws, weighted=weighted)
+    stated = stated_method(model, kind) if ode is None else ode.words(model.space)
+    method = _method(stated, kind, draws, weighted=weighted)
     if any(part.optional for _, part in model.space.parts):
         method += ", of which values are observed and of the observed ones"
     method += f", sum over {labels_of(model)} labels" if marginal else ""
@@ -189,7 +207,9 @@ def _dtype(model: Model) -> torch.dtype:
     return torch.promote_types(next(own, torch.float32), torch.float32)
 
 
-def _nats(model: Model, x: Batch, y: Conditions | None, kind: Kind, draws: int, *, weighted: bool) -> PerExample:
+def _nats(
+    model: Model, x: Batch, y: Conditions | None, kind: Kind, draws: int, *, weighted: bool, ode: ODE | None = None
+) -> PerExample:
     match kind:
         case Kind.EXACT:
             return model.log_prob(x, y)
@@ -197,13 +217,17 @@ def _nats(model: Model, x: Batch, y: Conditions | None, kind: Kind, draws: int, 
             return torch.stack([model.log_weight(x, y) for _ in range(draws)]).logsumexp(0) - math.log(draws)
         case Kind.LOWER_BOUND:
             return torch.stack([model.elbo(x, y) for _ in range(draws)]).mean(0)
+        case Kind.ESTIMATE if ode is not None:
+            return torch.stack([flow_density.log_prob(model, x, y, ode) for _ in range(draws)]).mean(0)
         case Kind.ESTIMATE:
             return torch.stack([model.log_prob_estimate(x, y) for _ in range(draws)]).mean(0)
         case Kind.UNNORMALISED:
             return -model.energy(x, y)
 
 
-def marginalised(model: Model, x: Batch, kind: Kind, draws: int, *, weighted: bool) -> PerExample:
+def marginalised(
+    model: Model, x: Batch, kind: Kind, draws: int, *, weighted: bool, ode: ODE | None = None
+) -> PerExample:
     r"""log p(x) of a conditional model, (B,), with p(y) the share of each label in the training data.
 
     .. math:: \log p(x) = \log \sum_y p(y) p(x|y)
@@ -223,7 +247,7 @@ def marginalised(model: Model, x: Batch, kind: Kind, draws: int, *, weighted: bo
         for label in labels:
             # what the last label draws is not put back, or the next draws would be the same ones
             with torch.random.fork_rng([x.device] if x.is_cuda else [], enabled=bool(label != labels[-1])):
-                found.append(_nats(model, x, label.expand(len(x)), kind, draws, weighted=weighted))
+                found.append(_nats(model, x, label.expand(len(x)), kind, draws, weighted=weighted, ode=ode))
         return torch.stack(found) + shares[labels].log()[:, None].to(found[0])
 
     if kind is not Kind.LOWER_BOUND or weighted:
@@ -232,8 +256,7 @@ def marginalised(model: Model, x: Batch, kind: Kind, draws: int, *, weighted: bo
     return (log_q.exp() * (joint() - log_q)).sum(0)
 
 
-def _method(model: Model, kind: Kind, draws: int, *, weighted: bool) -> str:
-    stated = stated_method(model, kind)
+def _method(stated: str, kind: Kind, draws: int, *, weighted: bool) -> str:
     match kind:
         case Kind.EXACT:
             return stated or "closed form"

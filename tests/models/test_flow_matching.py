@@ -69,7 +69,7 @@ def test_stochastic_density_averages_to_the_exact_one(monkeypatch: pytest.Monkey
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     x = torch.randn(1, 3, dtype=torch.float64)
-    exact = flow_density.log_prob(model, x, tolerance=1e-5).item()  # the network is rough in t
+    exact = flow_density.log_prob(model, x, ode=flow_density.ODE(tolerance=1e-5)).item()  # the network is rough in t
     monkeypatch.setattr("dgm.samplers.flow_density.EXACT_TRACE", 0)
     draws = model.log_prob_estimate(x.expand(4000, 3))
     assert draws.std() > 1e-3

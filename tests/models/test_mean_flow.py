@@ -133,7 +133,7 @@ def test_any_number_of_steps_is_the_exact_flow(steps: int) -> None:
 def test_solvers_follow_its_velocity_and_so_does_the_density() -> None:
     model, x = knowing(Space.continuous((2,))), torch.randn(5, 2, dtype=torch.float64)
     torch.testing.assert_close(diffusion.sample(model, 6, seed=0), model.sample(6, seed=0), atol=5e-3, rtol=0)
-    found = flow_density.log_prob(model, x, tolerance=1e-5)
+    found = flow_density.log_prob(model, x, ode=flow_density.ODE(tolerance=1e-5))
     torch.testing.assert_close(found, Normal(M, S).log_prob(x).sum(1), atol=1e-4, rtol=0)
 
 

@@ -99,7 +99,7 @@ def test_density_is_the_priors_carried_along_the_ode(path: str) -> None:
     stretch = last.scale / first.scale
     prior = Normal(0.0, model.path.sigma(torch.tensor(1.0, dtype=torch.float64)))
     expected = (prior.log_prob(last.mean + stretch * (x - first.mean)) + stretch.log()).sum(1)
-    found = flow_density.log_prob(model, x, tolerance=1e-5)
+    found = flow_density.log_prob(model, x, ode=flow_density.ODE(tolerance=1e-5))
     torch.testing.assert_close(found, expected, atol=3e-3, rtol=0)
     torch.testing.assert_close(model.log_prob_estimate(x), expected, atol=5e-2, rtol=0)
     torch.testing.assert_close(expected, first.log_prob(x).sum(1), atol=3e-2, rtol=0)

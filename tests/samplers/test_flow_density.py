@@ -14,6 +14,8 @@ from dgm.distributions.scaling import Scaling
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, LinearVP, Straight, VarianceExploding
 from dgm.processes.parameterisation import Prediction
 from dgm.samplers import flow_density
+from dgm.samplers.flow_density import ODE
+from dgm.samplers.ode import TABLEAUX
 from dgm.space import Space
 
 from .gaussian import marginal, optimal, path_name
@@ -53,7 +55,62 @@ def test_a_finer_tolerance_comes_nearer() -> None:
     model, x = Normal(Space.continuous((2,)), Straight(), t_min=1e-3), torch.randn(40, 2, dtype=torch.float64)
     mean, std = marginal(model.path, flow_density.first_time(model))
     expected = torch.distributions.Normal(mean, std).log_prob(x).sum(1)
-    torch.testing.assert_close(flow_density.log_prob(model, x, tolerance=1e-6), expected, rtol=0, atol=1e-4)
+    found = flow_density.log_prob(model, x, ode=ODE(tolerance=1e-6))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("rk4", 4)])
+def test_a_solver_of_fixed_steps_has_its_order(solver: str, order: int) -> None:
+    """Twice the steps, 2^order times less error, on a path whose prior misses nothing."""
+    model, x = Normal(Space.continuous((2,)), Straight(), t_min=0.2), torch.randn(10, 2, dtype=torch.float64)
+    mean, std = marginal(model.path, flow_density.first_time(model))
+    expected = torch.distributions.Normal(mean, std).log_prob(x).sum(1)
+    coarse, fine = (
+        (flow_density.log_prob(model, x, ode=ODE(solver=solver, steps=steps)) - expected).abs().mean()  # type: ignore[arg-type]
+        for steps in (6, 12)
+    )
+    assert 0.7 * 2**order < coarse / fine < 1.4 * 2**order
+    assert model.evaluations == 18 * len(TABLEAUX[solver].b)
+
+
+class Correlated(Normal):
+    """The best model of N(0, C) with C of unequal variances and a correlation: its Jacobian is no multiple of 1."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(Space.continuous((dim,)), Straight(), t_min=0.1)
+        mix = torch.eye(dim, dtype=torch.float64) + 0.5 * torch.ones(dim, dim, dtype=torch.float64).tril(-1)
+        self.covariance = mix @ mix.T
+
+    def noisy(self, t: Tensor) -> Tensor:
+        eye = torch.eye(len(self.covariance), dtype=torch.float64)
+        return self.path.alpha(t) ** 2 * self.covariance + self.path.sigma(t) ** 2 * eye
+
+    def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
+        of_each = [torch.linalg.solve(self.noisy(at), row) for row, at in zip(x, t, strict=True)]
+        eps = self.path.sigma(t)[:, None] * torch.stack(of_each)
+        x_0 = self.path.alpha(t)[:, None] * torch.stack(of_each) @ self.covariance
+        return Prediction(x_0, eps)
+
+
+def test_an_exact_trace_gives_the_density_and_a_stochastic_one_its_mean() -> None:
+    """Of three dimensions that depend on each other; 200 draws within five standard errors, and unequal."""
+    model, x = Correlated(3), torch.tensor([[0.5, -1.0, 2.0]], dtype=torch.float64)
+    t = flow_density.first_time(model)
+    expected = torch.distributions.MultivariateNormal(torch.zeros(3).double(), model.noisy(t)).log_prob(x).item()
+    exact = flow_density.log_prob(model, x, ode=ODE(trace="exact", tolerance=1e-6))
+    assert exact.item() == pytest.approx(expected, abs=1e-4)
+    assert torch.equal(flow_density.log_prob(model, x), flow_density.log_prob(model, x, ode=ODE(trace="exact")))
+    drawn = flow_density.log_prob(model, x.expand(200, -1), ode=ODE(trace="hutchinson", solver="rk4", steps=12))
+    assert drawn.std() > 0.05
+    assert (drawn.mean() - expected).abs() < 5 * drawn.std() / 200**0.5
+
+
+def test_how_it_is_solved_is_said() -> None:
+    plane, wide = Space.continuous((2,)), Space.continuous((17,))
+    assert ODE().words(plane) == "ODE to 0.0001, exact trace"
+    assert ODE(trace="hutchinson").words(plane) == "ODE to 0.0001, stochastic trace"
+    assert ODE(solver="rk4", steps=7).words(wide) == "ODE by rk4 in 7 steps, stochastic trace"
+    assert ODE(trace="exact", tolerance=1e-6).words(wide) == "ODE to 1e-06, exact trace"
 
 
 def test_an_example_depends_on_no_other() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from dgm.cli import condition, own
 from dgm.cli.terminal import Progress
-from dgm.cli.values import seed, whole
+from dgm.cli.values import MOST_STEPS, real, seed, whole
 
 WIDTH = 80  # letters of a line
 LINE = "{:<20}{:>11}   {:<24}{}"
@@ -38,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_trust(parser)
     parser.add_argument(
         "--marginal", action="store_true", help="log p(x) of a conditional model, summed over its labels"
+    )
+    group = parser.add_argument_group("estimates by an ODE, of diffusion, score and flow models")
+    group.add_argument("--solver", choices=("dopri5", "euler", "heun", "rk4"), help="(dopri5, of adaptive steps)")
+    group.add_argument("--tolerance", type=real(1e-12, 1), help="of dopri5 at each step (1e-4)")
+    group.add_argument("--solver-steps", type=whole(1, MOST_STEPS), help="of the other solvers (100)")
+    group.add_argument(
+        "--trace", choices=("exact", "hutchinson"), help="of the Jacobian (exact in up to 16 dimensions)"
     )
     parser.add_argument("--json", action="store_true", help="print the whole document")
 
@@ -69,6 +76,10 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             marginal=args.marginal,
             condition=None if y is None else y[0],
+            solver=args.solver,
+            tolerance=args.tolerance,
+            solver_steps=args.solver_steps,
+            trace=args.trace,
             progress=progress.update,
             on_interrupt=write_part,
         )

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -26,7 +26,10 @@ from dgm.likelihood import Kind, kinds_of, log_likelihood
 from dgm.memory import refuse_what_does_not_fit
 from dgm.modes import device_of
 from dgm.networks.conditions import labels_of, marginal_of
+from dgm.progress import Progress, silent
 from dgm.protocols import ImportanceWeighted, Model, Samplable, has
+from dgm.samplers.flow_density import Trace, ode_of
+from dgm.samplers.ode import Solver
 from dgm.sampling import sample
 from dgm.seeds import Streams, mix
 from dgm.space import Space
@@ -46,11 +49,6 @@ BLOCKS, COPIES = 100_000, 64
 FORMAT = 2
 FEWEST = 20  # held-out examples, at least, for a reference value
 
-Progress = Callable[[float, str], None]
-
-
-def silent(fraction: float, text: str) -> None: ...
-
 
 def evaluate(
     model: Model,
@@ -63,6 +61,10 @@ def evaluate(
     seed: int = 0,
     marginal: bool = False,
     condition: Tensor | None = None,
+    solver: Solver | None = None,
+    tolerance: float | None = None,
+    solver_steps: int | None = None,
+    trace: Trace | None = None,
     progress: Progress = silent,
     on_interrupt: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def evaluate(
         draws: Random draws an example, for likelihoods that take any.
         marginal: Of a conditional model log p(x), summed over its labels, in place of log p(x|y).
         condition: One condition, (*shape): samples are drawn given it and compared with the examples that have it.
+        solver: Of the ODE of an estimate, with ``tolerance``, ``solver_steps`` and ``trace``: see `log_likelihood`.
         progress: Called with the share done and what comes next.
         on_interrupt: Called with what was measured so far where the evaluation is interrupted, before that is passed
             on.
@@ -92,6 +95,8 @@ def evaluate(
     started = time.perf_counter()
     check_arguments(model, dataset, split, spaces, marginal=marginal, condition=condition)
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
+    ode: dict[str, Any] = {"solver": solver, "tolerance": tolerance, "solver_steps": solver_steps, "trace": trace}
+    ode_of(model, **ode)  # says now what the model has no use for
     pool = HeldOut(dataset, split, condition)
     refuse_distances_beyond_memory(pool, samples)
     real = dataset.splits[split] if condition is None else dataset.splits[split].given(condition)
@@ -106,7 +111,7 @@ def evaluate(
         with torch.random.fork_rng(), skipped.on_failure("likelihood"):
             torch.manual_seed(seed)
             for row in likelihoods(
-                model, real.x, real.y, split, draws, seed, progress, marginal=marginal, skipped=skipped
+                model, real.x, real.y, split, draws, seed, progress, marginal=marginal, skipped=skipped, ode=ode
             ):
                 document["likelihood"].append(row)
         if has(model, Samplable):
@@ -237,6 +242,7 @@ def likelihoods(
     *,
     marginal: bool = False,
     skipped: Skipped | None = None,
+    ode: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of log-likelihoods, one for each informative kind that the model has.
 
@@ -245,6 +251,7 @@ def likelihoods(
 
     Args:
         skipped: Collects the kinds that fail; without it a failure is raised.
+        ode: How the ODE of an estimate is solved, as `log_likelihood` takes it.
     """
     y = y if getattr(model, "condition", None) is not None else None
     requested = []
@@ -254,19 +261,20 @@ def likelihoods(
             requested.append((kind, IMPORTANCE_DRAWS))
     for k, (kind, count) in enumerate(requested):
 
-        def progress_of(share: float, k: int = k, kind: Kind = kind) -> None:
+        def progress_of(share: float, text: str, k: int = k, kind: Kind = kind) -> None:
             progress(LIKELIHOODS * (k + share) / len(requested), str(kind).replace("_", " "))
 
         rows = torch.arange(len(x))
         if kind is Kind.ESTIMATE:
             rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
         with nullcontext() if skipped is None else skipped.on_failure(str(kind).replace("_", " ")):
-            yield likelihood(model, x, y, split, count, kind, rows, progress_of, marginal=marginal)
+            how = dict(ode or {}) if kind is Kind.ESTIMATE else {}
+            yield likelihood(model, x, y, split, count, kind, rows, progress_of, marginal=marginal, **how)
 
 
 def reported_kinds(kinds: list[Kind]) -> list[Kind]:
     """
-    >>> telling([Kind.LOWER_BOUND, Kind.ESTIMATE, Kind.UNNORMALISED]) == [Kind.LOWER_BOUND, Kind.ESTIMATE]
+    >>> reported_kinds([Kind.LOWER_BOUND, Kind.ESTIMATE, Kind.UNNORMALISED]) == [Kind.LOWER_BOUND, Kind.ESTIMATE]
     True
     """
     if Kind.EXACT in kinds:
@@ -282,13 +290,15 @@ def likelihood(
     draws: int,
     kind: Kind,
     rows: Tensor,
-    progress_of: Callable[[float], None],
+    progress_of: Progress,
     *,
     marginal: bool = False,
+    **ode: Any,
 ) -> dict[str, Any]:
     """One kind of log-likelihood of the examples ``rows``, with its standard error over examples and random draws."""
     labels = None if y is None or marginal else y[rows]
-    result = log_likelihood(model, x[rows], labels, draws=draws, kind=kind, marginal=marginal, progress=progress_of)
+    how: dict[str, Any] = {"draws": draws, "kind": kind, "marginal": marginal, "progress": progress_of}
+    result = log_likelihood(model, x[rows], labels, **how, **ode)
     nats = result.nats.double()
     error, bits = float(nats.std() / math.sqrt(len(nats))), 1 / (result.dim * math.log(2))
     mean = float(nats.mean())

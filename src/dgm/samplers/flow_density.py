@@ -19,27 +19,100 @@ arXiv:2305.03935, section 3.2, which truncates the noise in place of a decoder.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from dgm.distributions import discrete_decoder
-from dgm.protocols import Batch, Conditions, Model, PerExample
+from dgm.errors import BadInput, UnknownName, Unsupported
+from dgm.inputs import number, whole
+from dgm.protocols import Batch, Conditions, Denoising, EstimatedLikelihood, Model, PerExample, has
 from dgm.samplers.change_of_variables import integrated_divergence
 from dgm.samplers.diffusion import denoiser
+from dgm.samplers.ode import TABLEAUX, Solver
 from dgm.samplers.probability_flow import velocity
+from dgm.space import Space
 
 EXACT_TRACE = 16  # dimensions up to which the trace is exact, by D gradients for each evaluation
 TOLERANCE = 1e-4  # relative and absolute tolerance of x and of nats at each step of the solver
 DEQUANTISING = 1 / 4  # standard deviation of the dequantising noise over the distance of two grey levels
 
+Trace = Literal["auto", "exact", "hutchinson"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ODE:
+    """How the ODE of a density is solved.
+
+    Args:
+        solver: ``dopri5``, Dormand and Prince's, takes one to four hundred evaluations in steps of its own for each
+            example; ``euler``, ``heun`` and ``rk4`` take ``steps`` steps, evenly spaced in t.
+        tolerance: Of x and of nats at each step of dopri5, relative and absolute.
+        steps: Of the solvers with fixed steps.
+        trace: ``exact``, at the cost of D gradients an evaluation; ``hutchinson``, by random signs at the cost of one,
+            unbiased; ``auto`` is exact in up to 16 dimensions.
+    """
+
+    solver: Solver = "dopri5"
+    tolerance: float = TOLERANCE
+    steps: int = 100
+    trace: Trace = "auto"
+
+    def __post_init__(self) -> None:
+        if self.solver not in TABLEAUX:
+            raise UnknownName.of("solver of the density's ODE", str(self.solver), TABLEAUX)
+        if self.trace not in get_args(Trace):
+            raise UnknownName.of("trace", str(self.trace), get_args(Trace))
+        if not number("tolerance", self.tolerance) > 0:
+            raise BadInput(f"the tolerance must be above 0, got {self.tolerance}", "give one such as 1e-5")
+        whole("the solver's steps", self.steps, low=1)
+
+    def exact(self, space: Space) -> bool:
+        """Whether the trace is exact."""
+        return self.trace == "exact" or (self.trace == "auto" and space.dim <= EXACT_TRACE)
+
+    def words(self, space: Space) -> str:
+        """How it is solved, for a table."""
+        solved = f"to {self.tolerance:g}" if self.solver == "dopri5" else f"by {self.solver} in {self.steps} steps"
+        trace = "exact" if self.exact(space) else "stochastic"
+        return f"ODE {solved}, {trace} trace" + (", dequantised by noise" if space.discrete else "")
+
+
+PLAIN = ODE()
+
+
+def ode_of(
+    model: Model,
+    *,
+    solver: Solver | None = None,
+    tolerance: float | None = None,
+    solver_steps: int | None = None,
+    trace: Trace | None = None,
+) -> ODE | None:
+    """How the ODE of the model's density is to be solved with these arguments; None where none is given.
+
+    Raises:
+        Unsupported: For a model whose likelihood is by no ODE, or an argument that the solver does not take.
+    """
+    named = {"solver": solver, "tolerance": tolerance, "steps": solver_steps, "trace": trace}
+    chosen: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    if not chosen:
+        return None
+    if not has(model, Denoising, EstimatedLikelihood):
+        wrong = f"the likelihood of {type(model).__name__} is by no ODE: it has no solver, tolerance or trace"
+        raise Unsupported(wrong, "leave them out, or take a diffusion, score or flow-matching model of `dgm models`")
+    ode = ODE(**chosen)
+    unused = "steps" if ode.solver == "dopri5" else "tolerance"
+    if unused in chosen:
+        raise Unsupported(f"the solver '{ode.solver}' takes no {unused}", "leave that out, or take another solver")
+    return ode
+
 
 @torch.no_grad()
-def log_prob(model: Model, x: Batch, y: Conditions | None = None, *, tolerance: float = TOLERANCE) -> PerExample:
+def log_prob(model: Model, x: Batch, y: Conditions | None = None, ode: ODE = PLAIN) -> PerExample:
     """One draw of the estimate, in nats: unbiased but for the solver's error, of the density or of the bound above.
-
-    The trace is exact in up to 16 dimensions, otherwise stochastic with random signs. The solver is the Dormand-Prince
-    method with 100 to 400 evaluations and its own step sizes for each example.
 
     Args:
         model: A `dgm.protocols.Denoising`.
@@ -54,13 +127,16 @@ def log_prob(model: Model, x: Batch, y: Conditions | None = None, *, tolerance: 
         offset = offset + decoded + space.dim * (0.5 * math.log(2 * math.pi * math.e) + sigma.log())
     else:
         x_t = x_0
-    probe = None if space.dim <= EXACT_TRACE else torch.randint_like(x_0, 2) * 2 - 1
+    probe = None if ode.exact(space) else torch.randint_like(x_0, 2) * 2 - 1
     t_1 = torch.ones_like(t_0)
 
     def v(x_t: Tensor, t: Tensor, rows: Tensor) -> Tensor:
         return velocity(denoiser(model, None if y is None else y[rows]), path)(x_t, t)
 
-    x_1, divergence = integrated_divergence(v, x_t, t_0, t_1, probe, tolerance=tolerance)
+    steps = None if ode.solver == "dopri5" else ode.steps
+    x_1, divergence = integrated_divergence(
+        v, x_t, t_0, t_1, probe, tolerance=ode.tolerance, solver=ode.solver, steps=steps
+    )
     prior = torch.distributions.Normal(0.0, path.sigma(t_1), validate_args=False)
     return prior.log_prob(x_1).flatten(1).sum(1) + divergence + offset
 
@@ -75,6 +151,5 @@ def first_time(model: Model, share: float = DEQUANTISING) -> Tensor:
 
 
 def method(model: Model) -> str:
-    """A short description of `log_prob` for a table."""
-    trace = "exact trace" if model.space.dim <= EXACT_TRACE else "stochastic trace"
-    return f"ODE to {TOLERANCE:g}, {trace}" + (", dequantised by noise" if model.space.discrete else "")
+    """How `log_prob` computes it by default, in a few words for a table."""
+    return PLAIN.words(model.space)

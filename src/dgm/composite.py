@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from dgm.protocols import Batch, Conditions, Model, PerExample, Regulariser
+from dgm.modes import device_of
+from dgm.protocols import Batch, Conditions, Model, PerExample, Regulariser, State
+from dgm.seeds import Seed, Streams, streams
+
+# from conditions, as the part takes them, and noise
+StatesOfPart: TypeAlias = Callable[[Conditions | None, Streams], Iterator[State]]
 
 
 class TrainsPart(nn.Module, ABC):
@@ -22,6 +27,15 @@ class TrainsPart(nn.Module, ABC):
     @abstractmethod
     def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:
         """A batch as the part takes it."""
+
+    @abstractmethod
+    def through_part(self, states: StatesOfPart, y: Conditions | None, noise: Streams) -> Iterator[State]:
+        """States of the composite, from those of the part's samples."""
+
+    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
+        part = self.trained_part[1]
+        noise = streams(n, seed, device_of(self))
+        return self.through_part(lambda y, noise: part.trajectory(n, y, seed=noise), y, noise)
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return self.trained_part[1].loss(*self.for_part(x, y))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgm.composite import TrainsPart
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import model_given, of_type, whole
 from dgm.memory import refuse_too_many
@@ -152,8 +153,10 @@ def _way(
     model_given(model)
     if not has(model, Samplable):
         raise Unsupported(f"{type(model).__name__} draws no samples", "choose a model that has `sample`")
-    kept = _kept(model, n, given, observed, decoding)
     chosen = {name: value for name, value in sampler.items() if value is not None}
+    if isinstance(model, TrainsPart) and (chosen or guidance is not None or decoding is not None):
+        return _of_part(model, n, given=given, observed=observed, decoding=decoding, sampler=sampler, guidance=guidance)
+    kept = _kept(model, n, given, observed, decoding)
     if mean:
         return _decoded_mean(model)
     if chosen.keys() == {"sampling_steps"} and not has(model, Denoising) and hasattr(model.config, "sampling_steps"):
@@ -167,6 +170,16 @@ def _way(
     return lambda rows, y, noise: sequential.trajectory(
         model, len(rows), y, seed=noise, given=None if kept is None else kept[rows], **how
     )
+
+
+def _of_part(model: TrainsPart, n: int, *, given: Any, guidance: Guidance | float | None, **how: Any) -> Way:
+    """The part that is trained is sampled with these arguments; a weak model's part guides it."""
+    if given is not None:
+        raise Unsupported(f"{type(model).__name__} goes on from no part of x", "leave it out")
+    if isinstance(guidance, Guidance) and isinstance(guidance.weak, TrainsPart):
+        guidance = replace(guidance, weak=guidance.weak.trained_part[1])
+    way = _way(model.trained_part[1], n, given=None, guidance=guidance, mean=False, **how)
+    return lambda rows, y, noise: model.through_part(lambda y, noise: way(rows, y, noise), y, noise)
 
 
 def _plain(model: Model, rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
+import dgm
 from dgm import contracts, registry
 from dgm.contracts import Outcome, perturbed
 from dgm.errors import BadInput, Unsupported
@@ -340,3 +341,33 @@ def test_a_point_mass_of_codes_has_a_bound_and_no_weights() -> None:
         assert torch.allclose(model.elbo(x).exp(), (p_z[:, None] * given)[x[:, 0].long() // 2, x[:, 0].long()])
         assert (model.elbo(x).exp() < p_z @ given).all()
     assert not has(model, ImportanceWeighted)
+
+
+def test_a_solver_and_guidance_are_the_priors() -> None:
+    first, prior, weak = create("autoencoder", PLANE, latent=2), *(create("ddpm", PLANE, width=8) for _ in range(2))
+    model, weak_model = TwoStage.of(first, perturbed(prior)), TwoStage.of(first, perturbed(weak))
+    for how in (
+        {"solver": "heun", "sampling_steps": 4},
+        {"eta": 0.5, "sampling_steps": 4},
+        {"guidance": dgm.Guidance(scale=2.0, weak=weak_model), "sampling_steps": 4},
+    ):
+        x = dgm.sample(model, 5, seed=1, **how)
+        bare = how | ({"guidance": dgm.Guidance(scale=2.0, weak=weak)} if "guidance" in how else {})
+        with torch.no_grad():
+            assert torch.allclose(x, first.decode(dgm.sample(prior, 5, seed=1, **bare)), atol=1e-5)
+    with pytest.raises(Unsupported, match="undoes no noise"):
+        dgm.sample(model_of("vae, gmm"), 2, solver="heun")
+
+
+def test_decoding_options_are_the_priors() -> None:
+    model = model_of("shuffled tokens, made")
+    decoding = dgm.DecodingOptions(temperature=0.5)
+    x = dgm.sample(model, 50, seed=1, decoding=decoding)
+    assert torch.equal(x, model.decode(dgm.sample(model.prior, 50, seed=1, decoding=decoding)))
+
+
+def test_states_on_the_way_are_decoded() -> None:
+    model = model_of("vae, ddpm")
+    *_, before, last = dgm.trajectory(model, 3, seed=2)
+    assert torch.equal(last.x, dgm.sample(model, 3, seed=2))
+    assert before.x.shape == last.x.shape

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dgm.composite import TrainsPart
+from dgm.composite import StatesOfPart, TrainsPart
 from dgm.distributions.cells import cells
 from dgm.errors import BadInput
 from dgm.protocols import (
@@ -43,7 +43,7 @@ from dgm.protocols import (
     Variational,
     has,
 )
-from dgm.seeds import Seed
+from dgm.seeds import Seed, Streams
 from dgm.space import Space
 
 # capability of the continuous model -> what the dequantised one has for it
@@ -114,8 +114,8 @@ class Dequantised(TrainsPart):
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         return self.cells.floor(self.model.sample(n, y, seed=seed))
 
-    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
-        for state in self.model.trajectory(n, y, seed=seed):
+    def through_part(self, states: StatesOfPart, y: Conditions | None, noise: Streams) -> Iterator[State]:
+        for state in states(y, noise):
             yield state._replace(x=self.cells.floor(state.x))
 
     def log_weight(self, x: Batch, y: Conditions | None = None) -> PerExample:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dgm.composite import TrainsPart
+from dgm.composite import StatesOfPart, TrainsPart
 from dgm.errors import BadInput
 from dgm.likelihood import Kind, kind_of, stated_method
 from dgm.modes import device_of
@@ -237,11 +237,10 @@ class TwoStage(TrainsPart):
         return self.prior.sample(n, taken(self.prior, y), seed=noise), y, noise
 
     @torch.no_grad()
-    def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
-        """The prior's states decoded; the last one is the sample."""
-        noise = streams(n, seed, device_of(self))
+    def through_part(self, states: StatesOfPart, y: Conditions | None, noise: Streams) -> Iterator[State]:
+        """The prior's states decoded; the last one is a draw of p(x|z)."""
         y = sampled_condition(y, self, noise)
-        for state in self.prior.trajectory(n, taken(self.prior, y), seed=noise):
+        for state in states(taken(self.prior, y), noise):
             last = state.step == state.steps
             yield state._replace(x=self.sample_given_code(state.x, y, seed=noise) if last else self.decode(state.x, y))
 
@@ -258,6 +257,9 @@ class OnCodes(TrainsPart):
     @property
     def trained_part(self) -> tuple[str, Model]:
         return "prior", self.prior
+
+    def through_part(self, states: StatesOfPart, y: Conditions | None, noise: Streams) -> Iterator[State]:
+        return states(taken(self.prior, y), noise)
 
     def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:
         return x, taken(self.prior, y)

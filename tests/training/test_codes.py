@@ -193,6 +193,27 @@ def test_a_run_that_was_cut_ends_with_the_same_bits_and_loads_by_itself(name: st
     assert torch.equal(loaded.sample(5, seed=0), whole.sample(5, seed=0))
 
 
+def test_a_first_stage_of_buffers_makes_the_same_codes_when_its_run_goes_on(tmp_path: Path) -> None:
+    """Kills: only frozen parameters are read before the codes are made."""
+    data = tokens()
+
+    def made() -> TwoStage:
+        torch.manual_seed(0)
+        codec = Shuffle(data.space, Shuffle.Config())
+        codec.table.copy_(torch.tensor([2, 0, 1]))  # as if it was learnt
+        return two_stage("made", codec, data, hidden=8)
+
+    whole = made()
+    list(fit(whole, data, out=tmp_path / "whole", steps=8))
+    steps = fit(made(), data, out=tmp_path / "cut", checkpoint_every=0.0, steps=8)
+    for _ in range(4):
+        next(steps)
+    steps.close()
+    again = dgm.runs.Run(tmp_path / "cut").untrained(Shuffle)
+    list(fit(again, data, out=tmp_path / "cut", resume=True))
+    torch.testing.assert_close(again.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
 def test_a_run_that_has_not_ended_loads_with_its_first_stage(tmp_path: Path) -> None:
     steps = fit(two_stage("realnvp", vae(), POINTS, layers=2), POINTS, out=tmp_path, checkpoint_every=0.0, steps=9)
     next(steps)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dgm import __version__, runs
+from dgm.protocols import parts_of
 from dgm.seeds import mix
 from dgm.training import checkpoint
 from dgm.training.devices import random_states
@@ -102,8 +103,8 @@ class Saving:
         return {name: tensor for name, tensor in state.items() if name not in self.frozen}
 
     def restore_weights(self) -> None:
-        """Those of the newest checkpoint, before anything is made of the model: a frozen part makes its data."""
-        if self.frozen:
+        """Those of the newest checkpoint, before anything is made of the model: a part may make the data of another."""
+        if parts_of(self.training.whole):
             self.put_weights(*runs.Run(self.out).newest_checkpoint())
 
     def put_weights(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:

@@ -161,7 +161,7 @@ def test_help_is_there_for_every_task(tmp_path: Path) -> None:
         ("inpaint ddpm --mask top --jump 0", "--jump must be from 1 to 100000, got 0"),
         ("inpaint ddpm --mask top --label 10", "no label of this run is called '10'"),
         ("inpaint ddpm --mask top --factor 3", "no option of dgm edit inpaint is called '--factor'"),
-        ("superres ddpm --factor 3", "8 × 8 pixels cannot be parted into blocks of 3"),
+        ("superres ddpm --factor 3", "8 × 8 pixels cannot be divided into blocks of 3"),
         ("superres ddpm --factor 1", "--factor must be at least 2, got 1"),
         ("superres ddpm --noise -1", "--noise must be from 0 to 10, got -1"),
         ("deblur ddpm --blur 0", "above 0, got 0.0"),

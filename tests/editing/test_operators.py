@@ -15,7 +15,7 @@ OPERATORS: list[tuple[Operator, tuple[int, int, int]]] = [
     (AveragePooling(2), (3, 4, 6)),
     (Grey(), (3, 2, 3)),
     (Blur((4, 5), 0.8), (2, 4, 5)),
-    (Blur((6, 6), 2.0, least=0.05), (1, 6, 6)),
+    (Blur((6, 6), 2.0, smallest=0.05), (1, 6, 6)),
 ]
 CASES = pytest.mark.parametrize(("operator", "shape"), OPERATORS, ids=lambda case: type(case).__name__)
 
@@ -38,11 +38,11 @@ def test_functions_of_the_singular_values(operator: Operator, shape: tuple[int, 
     ):
         torch.testing.assert_close(operator.spectral(f, x).flatten(1), x.flatten(1) @ matrix)
     values = torch.linalg.svdvals(a)
-    assert operator.least == pytest.approx(values[values > 1e-9].min().item())
+    assert operator.smallest == pytest.approx(values[values > 1e-9].min().item())
 
 
 def test_a_blur_keeps_what_is_even_and_spreads_a_point_as_a_gaussian() -> None:
-    blur = Blur((31, 31), 1.5, least=0.0)
+    blur = Blur((31, 31), 1.5, smallest=0.0)
     even = torch.full((1, 1, 31, 31), 0.7, dtype=torch.float64)
     torch.testing.assert_close(blur(even), even)
     point = torch.zeros(1, 1, 31, 31, dtype=torch.float64)
@@ -53,9 +53,9 @@ def test_a_blur_keeps_what_is_even_and_spreads_a_point_as_a_gaussian() -> None:
 
 
 def test_what_a_blur_leaves_of_less_than_a_hundredth_is_not_brought_back() -> None:
-    blur, whole = Blur((6, 9), 1.3), Blur((6, 9), 1.3, least=0.0)
+    blur, whole = Blur((6, 9), 1.3), Blur((6, 9), 1.3, smallest=0.0)
     torch.testing.assert_close(blur.s, whole.s.where(whole.s >= 0.01, 0.0))
-    assert blur.least == whole.s[whole.s >= 0.01].min() < 0.03
+    assert blur.smallest == whole.s[whole.s >= 0.01].min() < 0.03
 
 
 def test_cosines_are_orthonormal() -> None:
@@ -63,7 +63,7 @@ def test_cosines_are_orthonormal() -> None:
 
 
 def test_what_has_no_measurement_is_refused() -> None:
-    with pytest.raises(BadInput, match="7 × 8 pixels cannot be parted into blocks of 2"):
+    with pytest.raises(BadInput, match="7 × 8 pixels cannot be divided into blocks of 2"):
         AveragePooling(2)(torch.zeros(1, 1, 7, 8))
     with pytest.raises(BadInput, match="above 0, got 0"):
         Blur((4, 4), 0.0)

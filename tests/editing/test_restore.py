@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dgm.editing.operators import AveragePooling, Blur, Masked, Operator
 from dgm.editing.resampling import Resampling
-from dgm.editing.restore import conditioned, inpaint, prior, restore, walk
+from dgm.editing.restore import conditioned_step, inpaint, prior, restore, sample_states
 from dgm.errors import BadInput
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, Straight
 from dgm.processes.parameterisation import Prediction
@@ -105,14 +105,14 @@ def test_a_result_depends_on_its_own_number_alone(model: Correlated) -> None:
 
 
 def test_the_walk_goes_back_and_ends() -> None:
-    moves = list(Resampling(sampling_steps=7, jump=3, resamplings=3).walk())
+    moves = list(Resampling(sampling_steps=7, jump=3, resamplings=3).moves())
     assert [there for _, there in moves[:-1]] == [here for here, _ in moves[1:]]
     assert (moves[0][0], moves[-1]) == (0, (6, 7))
     for step in range(6):
         assert moves.count((step, step + 1)) == 3
     assert moves.count((6, 7)) == 1
-    assert list(Resampling(sampling_steps=3, resamplings=1).walk()) == [(0, 1), (1, 2), (2, 3)]
-    early = list(Resampling(sampling_steps=7, jump=3, resamplings=2).walk(clear=5))
+    assert list(Resampling(sampling_steps=3, resamplings=1).moves()) == [(0, 1), (1, 2), (2, 3)]
+    early = list(Resampling(sampling_steps=7, jump=3, resamplings=2).moves(last_resampled=5))
     assert (3, 0) in early
     assert (6, 3) not in early
     with pytest.raises(BadInput, match="jump must be at least 1, got 0"):
@@ -141,7 +141,7 @@ def test_a_step_is_the_formulas_of_the_page_in_the_basis_of_the_operator(operato
         return Prediction(x_0.view(1, *SHAPE), x)
 
     def stepped(z: Tensor) -> Tensor:
-        step = conditioned(denoise, path, back, operator, noise_std, lambda: z.view(1, *SHAPE))
+        step = conditioned_step(denoise, path, back, operator, noise_std, lambda: z.view(1, *SHAPE))
         return step(x.view(1, *SHAPE), t, s).flatten()
 
     mean, *ends = (stepped(z) for z in draws)
@@ -170,7 +170,7 @@ def test_the_walk_goes_back_by_the_forward_process_while_all_that_is_measured_is
         return x
 
     one = torch.ones(1, *SHAPE, dtype=torch.float64)
-    states = [state.x[0, 0, 0, 0].item() for state in walk(model, step, lambda: one, resampling, enough)]
+    states = [state.x[0, 0, 0, 0].item() for state in sample_states(model, step, lambda: one, resampling, enough)]
     alpha, sigma = path.alpha(grid).tolist(), path.sigma(grid).tolist()
     expected, moves, state = [], list[tuple[int, int]](), sigma[0]
     for first in range(0, 8, 2):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot, pad
 
-from dgm.distributions.output import Categorical, OutputDistribution, output_distribution, single
+from dgm.distributions.output import Categorical, OutputDistribution, output_distribution, to_float32
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.space import Space
@@ -139,7 +139,7 @@ class Missing(nn.Module):
         self.outputs = 1 + int(known.outputs)  # type: ignore[arg-type]
 
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
-        missing, logit = x.isnan(), single(outputs)[..., 0]
+        missing, logit = x.isnan(), to_float32(outputs)[..., 0]
         known = self.known.log_prob(outputs[..., 1:], x.nan_to_num(0.0))  # type: ignore[operator]
         return torch.where(missing, logsigmoid(logit), logsigmoid(-logit) + known)
 
@@ -148,7 +148,7 @@ class Missing(nn.Module):
 
     def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
         """The first uniform number says whether, and what is left of it is uniform again."""
-        p = single(outputs)[..., 0].sigmoid()
+        p = to_float32(outputs)[..., 0].sigmoid()
         missing = u[..., 0] < p
         left = ((u[..., 0] - p) / (1 - p)).clamp(0, 1 - 2**-24)
         known = self.known.sample(outputs[..., 1:], torch.stack([left, u[..., 1]], -1))  # type: ignore[operator]

@@ -2,7 +2,7 @@ r"""Continuous densities of discrete data, and of records of discrete, continuou
 
 .. math:: P(x) = E_{q(v|x)} \frac{p(v)}{q(v|x)} \ge \exp E_{q(v|x)} [\log p(v) - \log q(v|x)]
 
-v is x with noise that stays in the cell of x, see `dgm.distributions.cells`: of integers v = x + u with u uniform on
+v is x with noise within the cell of x, see `dgm.distributions.cells`: of integers v = x + u with u uniform on
 [0, 1)^D, and q is 1. p(v) / q(v|x) at one v is an importance weight of P(x), and its logarithm a lower bound in
 expectation. Of a record P(x) is a density with respect to the product of counting and Lebesgue measure, of which values
 are observed and of the observed values.
@@ -46,7 +46,7 @@ from dgm.protocols import (
 from dgm.seeds import Seed, Streams
 from dgm.space import Space
 
-# capability of the continuous model -> what the dequantised one has for it
+# capability of the continuous model -> capabilities of the dequantised model
 PASSED_ON: Mapping[type, tuple[type, ...]] = {
     Trainable: (Trainable,),
     MultiPlayer: (MultiPlayer,),
@@ -74,7 +74,7 @@ def box(space: Space) -> Space:
 class Dequantised(TrainsPart):
     """A model of `box`, as a model of a discrete space or of a record.
 
-    An exact log-density becomes a bound with importance weights, bounds and estimates stay what they are.
+    An exact log-density becomes a bound with importance weights; bounds and estimates keep their kind.
 
     Args:
         space: Discrete and ordered, or a record.
@@ -91,7 +91,9 @@ class Dequantised(TrainsPart):
         self.space, self.config, self.condition = space, config, condition
         self.model = model
         self.defaults = getattr(model, "defaults", {})
-        self.capabilities = frozenset(one for own, passed in PASSED_ON.items() if has(model, own) for one in passed)
+        self.capabilities = frozenset(
+            one for continuous, dequantised in PASSED_ON.items() if has(model, continuous) for one in dequantised
+        )
         self.cells = cells(space)
         method = getattr(model, "likelihood_method", "")
         self.likelihood_method = f"{method}, {self.cells.method}".removeprefix(", ")
@@ -119,25 +121,25 @@ class Dequantised(TrainsPart):
             yield state._replace(x=self.cells.floor(state.x))
 
     def log_weight(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """log p(v) - log q(v|x) at one v, or with the model's own weight of p(v): E over all that is drawn is P(x)."""
+        """log p(v) - log q(v|x) at one v, or with the model's importance weight; its exponential has mean P(x)."""
         v, log_q = self.cells.lift(x)
         log_p = self.model.log_prob(v, y) if has(self.model, ExactLikelihood) else self.model.log_weight(v, y)
-        return log_p - as_is(log_q, log_p)
+        return log_p - cast(log_q, log_p)
 
     def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """The same, or with the model's own bound on log p(v): one on log P(x) too, by Jensen's inequality twice."""
+        """As `log_weight`, or with the model's bound on log p(v), which gives a bound on log P(x), too."""
         v, log_q = self.cells.lift(x)
         log_p = self.model.log_prob(v, y) if has(self.model, ExactLikelihood) else self.model.elbo(v, y)
-        return log_p - as_is(log_q, log_p)
+        return log_p - cast(log_q, log_p)
 
     def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """An estimate of the bound E[log p(v) - log q(v|x)], at one v."""
         v, log_q = self.cells.lift(x)
         log_p = self.model.log_prob_estimate(v, y)
-        return log_p - as_is(log_q, log_p)
+        return log_p - cast(log_q, log_p)
 
     def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """The energy of the cell's centre."""
+        """The energy at the centre of the cell."""
         return self.model.energy(self.cells.centre(x), y)
 
     @property
@@ -145,7 +147,7 @@ class Dequantised(TrainsPart):
         return self.model.latent_space
 
     def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
-        """The code of the cell's centre, so that it is decoded to the same x."""
+        """The code of the centre of the cell, which decodes to the same x."""
         return self.model.encode(self.cells.centre(x), y)
 
     def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
@@ -162,7 +164,7 @@ class Dequantised(TrainsPart):
         v, log_q = self.cells.lift(x)
         coded = self.model.encode_and_ladj if has(self.model, Invertible) else self.model.code_and_log_ratio
         z, log_ratio = coded(v, y)
-        return z, log_ratio - as_is(log_q, log_ratio)
+        return z, log_ratio - cast(log_q, log_ratio)
 
     def sample_given_code(self, z: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         if has(self.model, Invertible):
@@ -170,6 +172,6 @@ class Dequantised(TrainsPart):
         return self.cells.floor(self.model.sample_given_code(z, y, seed=seed))
 
 
-def as_is(log_q: Tensor | float, log_p: Tensor) -> Tensor | float:
-    """In the type of log p."""
+def cast(log_q: Tensor | float, log_p: Tensor) -> Tensor | float:
+    """log q in the dtype of log p."""
     return log_q.to(log_p) if isinstance(log_q, Tensor) else log_q

@@ -1,4 +1,4 @@
-"""x as a linear layer reads it."""
+"""The input features of linear layers for every kind of space."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dgm.space import Space
 
 
 class Features(nn.Module):
-    """Ordered values as one scaled number each, unordered ones as one of K ones and zeros.
+    """Input features: ordered values are scaled, unordered ones are one-hot encoded.
 
     Attributes:
-        width: How many numbers a value becomes.
+        width: Number of features of a value.
 
     Example:
         >>> Features(Space.tokens(2, 3))(torch.tensor([[2, 0]]))
@@ -36,5 +36,5 @@ class Features(nn.Module):
 
 
 def features(space: Space) -> Features | ColumnFeatures:
-    """Those of a space, column by column of a record."""
+    """The input features of a space; of a record column by column."""
     return ColumnFeatures(space) if space.kind == "record" else Features(space)

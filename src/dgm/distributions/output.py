@@ -1,9 +1,9 @@
-r"""Distributions of one dimension given a network's outputs for it, for every kind of space.
+r"""Output distributions: the distribution of one dimension, given the outputs of a network, for every kind of space.
 
-Each has ``outputs``, how many numbers a dimension it is given, ``log_prob(outputs, x)``, in nats for each dimension,
-and ``sample(outputs, u)``, which inverts two uniform numbers a dimension, so that the draw is a plain function of them.
-Outputs are (B, *shape, outputs), x is (B, *shape) in the data's own numbers, u is (B, *shape, 2) in [0, 1). For one
-dimension alone, as an autoregressive model draws it, outputs are (B, outputs), u is (B, 2), and ``dim`` says which.
+Each has ``outputs``, the number of parameters of a dimension, ``log_prob(outputs, x)``, in nats for each dimension, and
+``sample(outputs, u)``, a deterministic function of two uniform numbers for each dimension. Outputs are
+(B, *shape, outputs), x is (B, *shape), u is (B, *shape, 2) in [0, 1). For a single dimension ``dim``, as in sampling of
+an autoregressive model, outputs are (B, outputs) and u is (B, 2).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from dgm.distributions.scaling import Scaling
 from dgm.seeds import categorical
 from dgm.space import Space
 
-LOG_SCALES = (-7.0, 7.0)  # bounds of every scale, on the scaled axis: beyond them float32 loses a cell or overflows
+LOG_SCALES = (-7.0, 7.0)  # bounds of all log-scales for scaled data: beyond them float32 loses a cell or overflows
 
 
-def single(outputs: Tensor) -> Tensor:
-    """Outputs of half precision in single: eight bits would round a sum of many logarithms to half a nat."""
+def to_float32(outputs: Tensor) -> Tensor:
+    """Casts half precision to float32: with eight bits a sum of many logarithms has an error of half a nat."""
     return outputs.float() if outputs.itemsize < 4 else outputs
 
 
 def mixture(outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log pi, mu and the bounded log s of M components, from 3 M outputs: M logits, M locations, M log-scales."""
-    logits, mu, log_s = single(outputs).chunk(3, -1)
+    logits, mu, log_s = to_float32(outputs).chunk(3, -1)
     return logits.log_softmax(-1), mu, log_s.clamp(*LOG_SCALES)
 
 
@@ -44,7 +44,7 @@ def component(outputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 class OutputDistribution(Protocol):
     outputs: int
 
-    def __call__(self, outputs: Tensor) -> Tensor: ...  # the mean or the most likely value, for a picture
+    def __call__(self, outputs: Tensor) -> Tensor: ...  # the mean or the most likely value
 
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor: ...
 
@@ -54,12 +54,12 @@ class OutputDistribution(Protocol):
 
 
 class Bernoulli(nn.Module):
-    """x in {0, 1} by one logit."""
+    """A Bernoulli distribution of x in {0, 1}, by one logit."""
 
     outputs = 1
 
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
-        logit = single(outputs)[..., 0]
+        logit = to_float32(outputs)[..., 0]
         return x * logit - softplus(logit)
 
     def forward(self, outputs: Tensor) -> Tensor:
@@ -69,12 +69,12 @@ class Bernoulli(nn.Module):
         return (u[..., 0] < outputs[..., 0].sigmoid()).to(torch.uint8)
 
     def tempered(self, outputs: Tensor, temperature: float, dim: int | None = None) -> Tensor:
-        """The outputs of P(x)^(1/T), normalised."""
+        """The outputs of the normalised P(x)^(1/T)."""
         return outputs / temperature
 
 
 class Categorical(nn.Module):
-    """x in {0 … K - 1} by K logits, with no order assumed."""
+    """A categorical distribution of x in {0 … K - 1}, by K logits."""
 
     def __init__(self, space: Space) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Categorical(nn.Module):
         self.outputs = space.values or 0
 
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
-        return single(outputs).log_softmax(-1).gather(-1, x.long()[..., None])[..., 0]
+        return to_float32(outputs).log_softmax(-1).gather(-1, x.long()[..., None])[..., 0]
 
     def forward(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(-1).to(self.space.dtype)
@@ -91,17 +91,16 @@ class Categorical(nn.Module):
         return categorical(outputs, u[..., 0]).to(self.space.dtype)
 
     def tempered(self, outputs: Tensor, temperature: float, dim: int | None = None) -> Tensor:
-        """The outputs of P(x)^(1/T), normalised."""
+        """The outputs of the normalised P(x)^(1/T)."""
         return outputs / temperature
 
 
 class DiscretisedLogistics(nn.Module):
-    r"""Ordered levels by a mixture of logistic distributions, each level the cell around it.
+    r"""A mixture of discretised logistic distributions for ordered grey levels.
 
     .. math:: P(x) = \sum_m \pi_m [F((x + \tfrac12 - \mu_m)/s_m) - F((x - \tfrac12 - \mu_m)/s_m)]
 
-    F is the logistic sigmoid; the first and the last cell reach to infinity. On the scale where the levels span [-1,
-    1].
+    F is the logistic sigmoid; the first and the last cell extend to infinity. The levels are scaled to [-1, 1].
 
     Source: PixelCNN++ (Salimans et al., 2017), arXiv:1701.05517, equation 2; with one component, arXiv:1606.04934.
     Outputs: M logits, M means, M log-scales.
@@ -122,8 +121,8 @@ class DiscretisedLogistics(nn.Module):
         _, mu, log_s = mixture(outputs)
         z = self.scaling(x)[..., None]
         upper, lower = (z + self.half_cell - mu) / log_s.exp(), (z - self.half_cell - mu) / log_s.exp()
-        # log(F(a) - F(b)) = log F(a) + log F(-b) + log(1 - e^(b - a)) holds its digits in both tails, and the cell's
-        # width a - b is known without subtracting
+        # log(F(a) - F(b)) = log F(a) + log F(-b) + log(1 - e^(b - a)) is accurate in both tails, and the width a - b of
+        # the cell needs no subtraction
         width = 2 * self.half_cell / log_s.exp()
         inner = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-width))
         first, last = (x == 0)[..., None], (x == (self.space.values or 0) - 1)[..., None]
@@ -138,13 +137,14 @@ class DiscretisedLogistics(nn.Module):
         return self.scaling.inverse(mu + s * u[..., 1].clamp(1e-6, 1 - 1e-6).logit(), dim)
 
     def tempered(self, outputs: Tensor, temperature: float, dim: int | None = None) -> Tensor:
-        """Mixture weights to the power 1 / T and scales times T: the tails of P(x)^(1/T)."""
+        """Mixture weights to the power 1 / T and scales times T, which has the tails of P(x)^(1/T)."""
         logits, mu, log_s = outputs.chunk(3, -1)
         return torch.cat([logits / temperature, mu, log_s.clamp(*LOG_SCALES) + math.log(temperature)], -1)
 
 
 class Gaussians(nn.Module):
-    """Real numbers by a mixture of normals, on the space's own scaled axis, its log-determinant paid for.
+    """A mixture of normal distributions of scaled real numbers; the density includes the log-determinant of the
+    scaling.
 
     Outputs: M logits, M means, M log standard deviations.
     """
@@ -170,9 +170,9 @@ class Gaussians(nn.Module):
         return self.scaling.inverse(mu + s * torch.special.ndtri(u[..., 1].clamp(1e-7, 1 - 1e-7)), dim)
 
     def tempered(self, outputs: Tensor, temperature: float, dim: int | None = None) -> Tensor:
-        """The outputs of p(x)^(1/T), normalised, where the components lie far apart.
+        """The outputs of the normalised p(x)^(1/T), up to the overlap of the components.
 
-        N(x; mu, s²)^(1/T) is N(x; mu, T s²) times s^(1 - 1/T), but for a constant.
+        N(x; mu, s²)^(1/T) is N(x; mu, T s²) times s^(1 - 1/T), up to a constant.
         """
         logits, mu, log_s = outputs.chunk(3, -1)
         log_s = log_s.clamp(*LOG_SCALES)
@@ -181,7 +181,7 @@ class Gaussians(nn.Module):
 
 
 def output_distribution(space: Space, components: int = 1) -> OutputDistribution:
-    """The distribution that fits a space; ``components`` of the mixtures, 0 for a table of all levels."""
+    """The output distribution of a space; ``components`` of the mixtures, 0 for a categorical distribution."""
     if space.kind == "record":
         from dgm.distributions.columns import Columns
 

@@ -1,4 +1,4 @@
-r"""The affine map between the data's own numbers and the numbers that a network likes."""
+r"""The affine scaling of data for networks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dgm.space import Space
 
 
 class Scaling(nn.Module):
-    r"""z = (x - loc) / scale, chosen by the space.
+    r"""The affine map z = (x - loc) / scale of a space.
 
-    Ordered integers 0 … K - 1 and bounded numbers go to [-1, 1]; unbounded ones, and integers whose space has a
-    ``scale``, are standardised by the space's own ``loc`` and ``scale``.
+    Ordered integers 0 … K - 1 and bounded numbers are mapped to [-1, 1]; unbounded ones, and integers whose space has a
+    ``scale``, are standardised by the ``loc`` and ``scale`` of the space.
 
     Args:
         space: Any space of ordered values. Tokens have no order and are embedded instead.
@@ -44,7 +44,7 @@ class Scaling(nn.Module):
 
     @property
     def ladj(self) -> Tensor:
-        """log |det dz/dx| of one example, a scalar; 0 where x is counted and not measured."""
+        """log |det dz/dx| of one example, a scalar; 0 for discrete x, whose probabilities are of counting measure."""
         if self.space.discrete:
             return torch.zeros_like(self.loc)
         return -self.scale.log().expand(self.space.shape).sum()
@@ -55,7 +55,7 @@ class Scaling(nn.Module):
         return (x.to(loc) - loc) / scale
 
     def inverse(self, z: Tensor, dim: int | None = None) -> Tensor:
-        """x in the data's own dtype: rounded and clamped to the levels, or clamped to the bounds."""
+        """x in the dtype of the data: rounded and clamped to the levels, or clamped to the bounds."""
         loc, scale = self.at(dim)
         x = z * scale + loc
         if self.space.discrete:

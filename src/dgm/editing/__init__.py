@@ -1,1 +1,1 @@
-"""What one does with a trained model: in-paint, restore, encode, interpolate. Pure functions of a model and tensors."""
+"""Editing with a trained model: inpainting, restoration, encoding and interpolation of images."""

@@ -1,15 +1,15 @@
-r"""Codes of images: the noise that the deterministic sampler makes them of, and ways between two of them.
+r"""Codes of images by DDIM inversion, and interpolation between two codes.
 
 .. math:: x_{s} = \alpha_s \hat x_0(x_t, t) + \sigma_s \hat\epsilon(x_t, t)
 
-from data to noise for the code, and from noise to data back. Both are first-order solutions of one ODE, so what is
-encoded and decoded again differs from the image by O(1 / steps).
+from data to noise to encode, and from noise to data to decode. Both are first-order solutions of the same ODE, so the
+reconstruction error is O(1 / steps).
 
 Source: Denoising Diffusion Implicit Models (Song et al., 2020), arXiv:2010.02502, sections 4.3 and 5.4 (codes),
-equation 67 (interpolation on a sphere).
-Differs from it: the image gets the path's own noise of t_0, the earliest time that the network knows or an eighth of
-the gap between two levels. A network sees no clean images, and takes their even parts for even noise: codes of digits
-without it are flat where the paper is, and neither decode nor interpolate well. Strides shrink with t.
+equation 67 (interpolation on a sphere). Differs from it: the image gets the noise of the path at t_0, the earliest time
+of the network or the time with noise of an eighth of the distance of two grey levels. Networks are not trained on clean
+images: without this noise the codes of digits are constant in constant regions, and neither decode nor interpolate
+well. Time steps decrease with t.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from dgm.samplers.diffusion import denoiser
 from dgm.seeds import Seed, streams
 
 STEPS = 100
-EARLIEST = 1e-4  # of networks that know t = 0 too
-SHARE = 1 / 8  # of the gap between two levels: less than the density takes, for an image that is to come back
+EARLIEST = 1e-4  # the first time of networks with t_min = 0
+SHARE = 1 / 8  # standard deviation of the noise over the distance of two grey levels, smaller than for the density
 
 
 def encode(
@@ -53,13 +53,13 @@ def decode(model: Model, z: Tensor, y: Conditions | None = None, *, sampling_ste
 
 
 def interpolate(z: Tensor, other: Tensor, weight: Tensor) -> Tensor:
-    r"""Codes on the arc from one to another, so that they are as long as codes are.
+    r"""Spherical interpolation between two codes, which keeps their norm.
 
     .. math:: \frac{\sin((1 - w)\theta)}{\sin\theta} z + \frac{\sin(w\theta)}{\sin\theta} z',
         \qquad \cos\theta = \frac{z \cdot z'}{\|z\| \|z'\|}
 
     Args:
-        z, other: Of one shape.
+        z, other: Two codes of the same shape.
         weight: (n,), 0 for ``z`` and 1 for ``other``.
 
     Returns:
@@ -73,7 +73,7 @@ def interpolate(z: Tensor, other: Tensor, weight: Tensor) -> Tensor:
 
 
 def _times(model: Model, sampling_steps: int) -> Tensor:
-    """(sampling_steps + 1,), rising from t_0."""
+    """(sampling_steps + 1,) increasing times from t_0."""
     first = max(float(flow_density.first_time(model, SHARE)), EARLIEST)
     return torch.linspace(first**0.5, 1, sampling_steps + 1, dtype=torch.float64).square().to(model.scaling.loc.device)
 

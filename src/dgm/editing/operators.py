@@ -1,7 +1,7 @@
-r"""What a measurement sees of an image: linear maps y = A x with their singular value decomposition A = U S V^T.
+r"""Linear measurement operators of images, y = A x, with their singular value decomposition A = U S V^T.
 
-`dgm.editing.restore` asks for no more than A, its pseudo-inverse, and :math:`V f(S) V^T`. All but the blur are tight,
-:math:`A A^T = s^2 I`: what they see they scale by one s, what they don't see by 0.
+`dgm.editing.restore` needs A, its pseudo-inverse, and :math:`V f(S) V^T`. All but the blur are tight frames,
+:math:`A A^T = s^2 I`, with a single singular value s besides 0.
 
 Source: Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model (Wang et al., 2022), arXiv:2212.00490,
 section 3.2, for operators and pseudo-inverses; the blur's decomposition as a product of two of one dimension, Denoising
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dgm.errors import BadInput
 
-# of singular values in float64, 0 where nothing is seen
+# a function of singular values in float64, which are 0 on the null space
 Spectrum = Callable[[Tensor], Tensor]
 
 
@@ -27,10 +27,10 @@ class Operator(ABC):
     """A linear map of images (B, C, H, W).
 
     Attributes:
-        least: Its least singular value above 0.
+        smallest: The smallest singular value above 0.
     """
 
-    least: float
+    smallest: float
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class Operator(ABC):
 
     @abstractmethod
     def pinv(self, y: Tensor) -> Tensor:
-        """The least x of those with the A x that is nearest to y."""
+        """The pseudo-inverse: the least-squares solution x of minimal norm."""
 
     @abstractmethod
     def spectral(self, f: Spectrum, x: Tensor) -> Tensor:
@@ -46,17 +46,17 @@ class Operator(ABC):
 
 
 class Tight(Operator):
-    """One that scales all that it sees alike."""
+    """An operator whose singular values are one s or 0."""
 
     def spectral(self, f: Spectrum, x: Tensor) -> Tensor:
-        seen, unseen = f(torch.tensor([self.least, 0.0], dtype=torch.float64)).tolist()
-        return unseen * x + (seen - unseen) * self.pinv(self(x))
+        kept_value, null_value = f(torch.tensor([self.smallest, 0.0], dtype=torch.float64)).tolist()
+        return null_value * x + (kept_value - null_value) * self.pinv(self(x))
 
 
 class Masked(Tight):
-    """Keeps the pixels that are ``known``, bool, of a shape that multiplies x; the others are 0."""
+    """A mask: keeps the pixels where ``known`` (bool, broadcastable to x) is True; the others are 0."""
 
-    least = 1.0
+    smallest = 1.0
 
     def __init__(self, known: Tensor) -> None:
         self.known = known
@@ -69,14 +69,14 @@ class Masked(Tight):
 
 
 class AveragePooling(Tight):
-    """The mean of each block of factor × factor pixels."""
+    """Average pooling over blocks of factor × factor pixels."""
 
     def __init__(self, factor: int) -> None:
-        self.factor, self.least = factor, 1 / factor
+        self.factor, self.smallest = factor, 1 / factor
 
     def __call__(self, x: Tensor) -> Tensor:
         if any(size % self.factor for size in x.shape[-2:]):
-            wrong = f"{x.shape[-2]} × {x.shape[-1]} pixels cannot be parted into blocks of {self.factor}"
+            wrong = f"{x.shape[-2]} × {x.shape[-1]} pixels cannot be divided into blocks of {self.factor}"
             raise BadInput(wrong, "choose a factor that divides both sides")
         return torch.nn.functional.avg_pool2d(x, self.factor)
 
@@ -85,9 +85,9 @@ class AveragePooling(Tight):
 
 
 class Grey(Tight):
-    """The mean of three channels."""
+    """A grey image, the mean of three channels."""
 
-    least = 3**-0.5
+    smallest = 3**-0.5
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.mean(-3, keepdim=True)
@@ -97,19 +97,20 @@ class Grey(Tight):
 
 
 class Blur(Operator):
-    r"""A Gaussian of standard deviation ``sigma`` pixels, the image mirrored at its borders.
+    r"""A Gaussian blur with a standard deviation of ``sigma`` pixels and reflective boundaries.
 
     The cosines of the discrete cosine transform are its singular vectors, :math:`\exp(-\sigma^2\omega^2/2)` its
-    singular values with :math:`\omega = \pi k / H`. Those below ``least`` are 0: noise would be amplified by 1 / s.
+    singular values with :math:`\omega = \pi k / H`. Singular values below ``smallest`` are set to 0, since noise would
+    be amplified by 1 / s.
     """
 
-    def __init__(self, size: tuple[int, int], sigma: float, least: float = 0.01) -> None:
+    def __init__(self, size: tuple[int, int], sigma: float, smallest: float = 0.01) -> None:
         if not sigma > 0:
             raise BadInput(f"a blur needs a standard deviation above 0, got {sigma}", "give pixels, such as 1")
-        rows, columns = (_fall(length, sigma) for length in size)
+        rows, columns = (_decay(length, sigma) for length in size)
         s = rows[:, None] * columns
-        self.s = torch.where(s < least, 0.0, s)
-        self.least = float(s[s >= least].min())
+        self.s = torch.where(s < smallest, 0.0, s)
+        self.smallest = float(s[s >= smallest].min())
         self.bases = tuple(cosines(length) for length in size)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -119,18 +120,18 @@ class Blur(Operator):
         return self.spectral(lambda s: torch.where(s > 0, 1 / s, 0.0), y)
 
     def spectral(self, f: Spectrum, x: Tensor) -> Tensor:
-        down, across = (base.to(x) for base in self.bases)
-        return down.T @ (f(self.s).to(x) * (down @ x @ across.T)) @ across
+        rows_basis, columns_basis = (base.to(x) for base in self.bases)
+        return rows_basis.T @ (f(self.s).to(x) * (rows_basis @ x @ columns_basis.T)) @ columns_basis
 
 
 def cosines(length: int) -> Tensor:
-    """The orthonormal type-II discrete cosine transform, float64 (length, length), a frequency a row."""
+    """The orthonormal type-II discrete cosine transform, float64 (length, length), one frequency in each row."""
     k, n = torch.arange(length, dtype=torch.float64)[:, None], torch.arange(length, dtype=torch.float64)
     rows = (2 / length) ** 0.5 * torch.cos(math.pi * k * (n + 0.5) / length)
     rows[0] /= 2**0.5
     return rows
 
 
-def _fall(length: int, sigma: float) -> Tensor:
+def _decay(length: int, sigma: float) -> Tensor:
     omega = math.pi * torch.arange(length, dtype=torch.float64) / length
     return torch.exp(-(sigma**2) * omega.square() / 2)

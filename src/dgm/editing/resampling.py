@@ -1,10 +1,10 @@
-"""The order of steps that go back now and then: down to less noise, up again by the forward process, down once more.
+"""RePaint's resampling schedule: steps to less noise are repeated after forward steps back to more noise.
 
-What is given and what is generated are brought into harmony so, at the cost of ``resamplings`` times the steps.
+It makes the generated region consistent with the given one, at the cost of ``resamplings`` times the steps.
 
 Source: RePaint: Inpainting using Denoising Diffusion Probabilistic Models (Lugmayr et al., 2022), arXiv:2201.09865,
 algorithm 1, section 4.2 and appendix B.
-Differs from it: ``jump`` steps up are one draw, which has their law; the last step, to t = 0, is taken once.
+Differs from it: ``jump`` forward steps are one draw from the same distribution; the last step, to t = 0, is taken once.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from dgm.errors import BadInput
 
 @dataclass(frozen=True, kw_only=True)
 class Resampling:
-    """How many steps there are, and which are taken again.
+    """A schedule of sampling steps, of which some are repeated.
 
     Args:
         sampling_steps: Steps from noise to data.
-        jump: How many steps are gone back at once.
-        resamplings: How often each stretch of ``jump`` steps is taken; 1 never goes back.
+        jump: Number of steps between repetitions.
+        resamplings: How often each group of ``jump`` steps is taken; with 1 none is repeated.
 
     Example:
-        >>> list(Resampling(sampling_steps=3, jump=2, resamplings=2).walk())
+        >>> list(Resampling(sampling_steps=3, jump=2, resamplings=2).moves())
         [(0, 1), (1, 2), (2, 0), (0, 1), (1, 2), (2, 3)]
     """
 
@@ -38,17 +38,17 @@ class Resampling:
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1, got {getattr(self, name)}", "give more")
 
-    def walk(self, clear: int | None = None) -> Iterator[tuple[int, int]]:
-        """From which to which of the steps + 1 times, noise first.
+    def moves(self, last_resampled: int | None = None) -> Iterator[tuple[int, int]]:
+        """The moves between the steps + 1 times, as pairs of indices from noise to data.
 
         Args:
-            clear: The last step from which it goes back; None for any but the last of all.
+            last_resampled: The last step that is repeated; by default all but the final one.
         """
         for first in range(0, self.sampling_steps - 1, self.jump):
             last = min(first + self.jump, self.sampling_steps - 1)
-            again = clear is None or last <= clear
-            for k in range(self.resamplings if again else 1):
+            repeated = last_resampled is None or last <= last_resampled
+            for k in range(self.resamplings if repeated else 1):
                 yield from ((step, step + 1) for step in range(first, last))
-                if again and k < self.resamplings - 1:
+                if repeated and k < self.resamplings - 1:
                     yield last, first
         yield self.sampling_steps - 1, self.sampling_steps

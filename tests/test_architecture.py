@@ -16,6 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {
         "errors",
+        "torchrun",
         "documents",
         "files",
         "settings",

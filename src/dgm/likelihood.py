@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgm import torchrun
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.inputs import pairs, whole
 from dgm.modes import device_of, evaluating
@@ -172,13 +173,16 @@ def log_likelihood(
 
     with evaluating(model):
         blocks = torch.arange(len(batch)).split(evaluation_batch(model, kind)) if len(batch) else ()
-        parts = [nats(rows).to(batch.device) for rows in blocks]
+        # what is drawn for one block follows on what was drawn for the last, so that only one process can draw it
+        divided = kind in (Kind.EXACT, Kind.UNNORMALISED)
+        own = [nats(rows) if not divided or torchrun.is_mine(k) else None for k, rows in enumerate(blocks)]
+        parts = torchrun.shared(own) if divided else [part for part in own if part is not None]
     stated = stated_method(model, kind) if ode is None else ode.words(model.space)
     method = _method(stated, kind, draws, weighted=weighted)
     if any(part.optional for _, part in model.space.parts):
         method += ", of which values are observed and of the observed ones"
     method += f", sum over {labels_of(model)} labels" if marginal else ""
-    found = torch.cat(parts) if parts else torch.empty(0)
+    found = torch.cat(parts).to(batch.device) if parts else torch.empty(0)
     condition = None if given is None else name_of(model.condition)
     return Likelihood(found, kind, method, model.space.dim, condition=condition)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgm import torchrun
 from dgm.composite import TrainsPart
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import model_given, of_type, whole
@@ -252,16 +253,19 @@ def _states(model: Model, rows: Tensor, y: Conditions | None, seed: int, way: Wa
 
 
 def _last(model: Model, n: int, y: Conditions | None, seed: int, way: Way, progress: Progress) -> Batch:
-    """The samples, chunk by chunk."""
-    chunks = []
-    for rows in torch.arange(n).split(CHUNK):
+    """The samples, chunk by chunk; of several processes each draws some of the chunks, and all have them."""
+    chunks: list[Batch | None] = []
+    for k, rows in enumerate(torch.arange(n).split(CHUNK)):
+        if not torchrun.is_mine(k):
+            chunks.append(None)
+            continue
         first, began = int(rows[0]), time.perf_counter()
         for state in _states(model, rows, y, seed, way):
             done = first + len(rows) * min(1, state.step / state.steps)
             rate = state.step * len(rows) / (time.perf_counter() - began)
             progress(done / n, f"{int(done)} of {n}, {rate:,.0f} steps/s")
         chunks.append(state.x.cpu())
-    return torch.cat(chunks)
+    return torch.cat(torchrun.shared(chunks))
 
 
 def _text(

@@ -15,6 +15,7 @@ import textwrap
 from operator import itemgetter
 from typing import Any
 
+from dgm import torchrun
 from dgm.cli import condition, own
 from dgm.cli.terminal import Progress
 from dgm.cli.values import MOST_STEPS, real, seed, whole
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             write_json(document, out)
             print(f"dgm: the measures so far are in {out}", file=sys.stderr)
 
-    with Progress("evaluating", quiet=args.json) as progress:
+    with Progress("evaluating", quiet=args.json or not torchrun.is_first()) as progress:
         document = evaluate(
             model,
             trained.dataset(args.data),
@@ -83,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
             progress=progress.update,
             on_interrupt=write_part,
         )
+    if not torchrun.is_first():
+        return 0
     if y is None:
         write_json(document, out)
     sentences = cautions(document, trained.metrics(), trained.config)

@@ -15,11 +15,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from dgm import __version__
+from dgm import __version__, torchrun
 from dgm.cli.parser import Parser
 from dgm.errors import DgmError, UnknownName
 
 # verb -> (its module, one line); nothing is imported before its verb is called
+SHARED = {"sample", "evaluate"}  # verbs whose work the processes of torchrun share
 VERBS = {
     "models": ("dgm.cli.models", "list the models, or one model's settings"),
     "data": ("dgm.cli.data", "list the data sets, or what one holds"),
@@ -133,7 +134,9 @@ def dispatch(arguments: list[str]) -> int:
         prog=f"dgm {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
-    return int(module.run(parser.parse_args(rest)))
+    chosen = parser.parse_args(rest)
+    with torchrun.together() if verb in SHARED else contextlib.nullcontext():
+        return int(module.run(chosen))
 
 
 def one_line(error: BaseException) -> str | None:

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dgm import torchrun
 from dgm.cli import condition, own, sampler_options
 from dgm.cli import out as output
 from dgm.cli.given import start
@@ -97,8 +98,10 @@ def run(args: argparse.Namespace) -> int:
     if shown > 1:
         states = kept(dgm.trajectory(model, n, **how), shown)
     else:
-        with Progress(f"sampling {n}", quiet=args.out == "-") as progress:
+        with Progress(f"sampling {n}", quiet=args.out == "-" or not torchrun.is_first()) as progress:
             states = [dgm.sample(model, n, length=args.length, progress=progress.update, **how)]
+    if not torchrun.is_first():
+        return 0
     if args.out != "-":
         out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".gif":

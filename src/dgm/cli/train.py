@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import re
 import sys
 from collections.abc import Iterable
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 import jsonargparse
 import yaml
 
-from dgm import registry, settings
+from dgm import registry, settings, torchrun
 from dgm.cli import own
 from dgm.cli.data import CONDITION_COLUMNS, TYPES
 from dgm.cli.parser import Parser as PlainParser
@@ -327,9 +326,9 @@ def follow(steps: Iterable[Step], title: str, unit: str) -> None:
     Args:
         unit: Of the losses, where the model states it.
     """
-    with Progress(title, quiet=not first_process()) as progress:
+    with Progress(title, quiet=not torchrun.is_first()) as progress:
         for step in steps:
-            if step.note and first_process():
+            if step.note and torchrun.is_first():
                 print(step.note, file=sys.stderr)
             if progress.due():
                 losses = " ".join(f"{player} {value:.4g}" for player, value in step.losses.items())
@@ -338,10 +337,6 @@ def follow(steps: Iterable[Step], title: str, unit: str) -> None:
                 progress.update(step.progress, f"step {step.step}  {said}  {rate}")
 
 
-def first_process() -> bool:
-    return int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))) == 0
-
-
 def say(line: str) -> None:
-    if first_process():
+    if torchrun.is_first():
         print(line)

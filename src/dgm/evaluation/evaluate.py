@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm import __version__
+from dgm import __version__, torchrun
 from dgm.data import Dataset, Split, order
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.evaluation.distances import DRAWS, metrics
@@ -119,7 +119,8 @@ def evaluate(
                 progress(LIKELIHOODS, "sampling")
                 y = conditions_to_draw(model, samples, seed, condition)
                 x, document["samples"] = timed_sample(model, samples, seed, y)
-                measure_samples(document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress)
+                if torchrun.is_first():  # the other processes have done their share
+                    measure_samples(document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress)
     except KeyboardInterrupt:
         skipped.add("all later measures", "the evaluation was interrupted")
         if on_interrupt is not None and (document["likelihood"] or "samples" in document):

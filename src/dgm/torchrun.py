@@ -1,0 +1,76 @@
+"""The processes that torchrun started together, and what one of them computes for all.
+
+Without torchrun there is one process, and everything here leaves its arguments as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LONGEST_SHAPE = 16  # dimensions of a tensor that is sent
+SHARING = ContextVar("sharing", default=False)  # within `together`; a training's processes have a group of their own
+
+
+def number_of_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and prints. It is known before the others are there."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Inside, the processes can send each other tensors, over the network of their processors."""
+    if number_of_processes() == 1:
+        yield
+        return
+    from torch import distributed
+
+    distributed.init_process_group("gloo")
+    token = SHARING.set(True)
+    try:
+        yield
+        distributed.barrier()  # the first process is the one that the others talk through
+    finally:
+        SHARING.reset(token)
+        distributed.destroy_process_group()
+
+
+def is_mine(k: int) -> bool:
+    """Whether piece ``k`` of some work is this process's; the pieces are dealt out one at a time."""
+    if not SHARING.get():
+        return True
+    from torch import distributed
+
+    return k % distributed.get_world_size() == distributed.get_rank()
+
+
+def shared(pieces: Sequence[Tensor | None]) -> list[Tensor]:
+    """All pieces, in every process, where each process has those that are its own."""
+    return [sent(piece, k) if SHARING.get() else piece for k, piece in enumerate(pieces)]  # type: ignore[misc]
+
+
+def sent(piece: Tensor | None, k: int) -> Tensor:
+    """Piece ``k``, from the process whose it is: first its type and shape, then its bytes."""
+    import torch
+    from torch import distributed
+
+    dtypes = [torch.float32, torch.float64, torch.int64, torch.uint8, torch.int32, torch.bfloat16, torch.float16]
+    owner = k % distributed.get_world_size()
+    about = torch.zeros(2 + LONGEST_SHAPE, dtype=torch.int64)
+    if piece is not None:
+        about[: 2 + piece.ndim] = torch.tensor([dtypes.index(piece.dtype), piece.ndim, *piece.shape])
+    distributed.broadcast(about, owner)
+    kind, ndim, *shape = about.tolist()
+    content = torch.empty(shape[:ndim], dtype=dtypes[kind]) if piece is None else piece.detach().cpu().contiguous()
+    distributed.broadcast(content.view(-1).view(torch.uint8), owner)
+    return content

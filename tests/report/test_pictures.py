@@ -114,7 +114,7 @@ def test_a_few_whole_numbers_have_a_bin_each():
 
 
 def test_columns_beyond_the_shown_ones_are_counted_in_words(monkeypatch):
-    monkeypatch.setattr("dgm.report.pictures.HISTOGRAMS", 6)
+    monkeypatch.setattr("dgm.report.table_figure.HISTOGRAMS", 6)
     axes = drawn_axes(torch.zeros(5, 7), Space.continuous((7,)))
     assert sum(a.axison for a in axes) == 6
     assert axes[0].figure.get_suptitle() == "the first 6 of 7 columns"

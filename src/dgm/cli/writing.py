@@ -48,6 +48,7 @@ def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
 
 
 def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
+    from dgm.data.columns import of_run
     from dgm.data.palette import in_colour
     from dgm.data.text import is_text
     from dgm.report.pictures import grid, lines, scatter
@@ -60,7 +61,11 @@ def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
 
         drawn = spectrograms(x, about["rate"])
     else:
-        drawn = grid(*in_colour(x, space, about)) if len(space.shape) == 3 else scatter(x, space)
+        drawn = (
+            grid(*in_colour(x, space, about))
+            if len(space.shape) == 3
+            else scatter(x, space, columns=of_run(about, space))
+        )
     with replacing(out) as temporary:
         drawn.save(temporary, format="PNG")
 

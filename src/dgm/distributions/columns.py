@@ -54,7 +54,7 @@ class Columns(nn.Module):
 
     def __init__(self, space: Space, components: int = 1) -> None:
         super().__init__()
-        self.each = nn.ModuleList(precise(column(part, components)) for part in scalars(space))
+        self.each = nn.ModuleList(column(part, components) for part in scalars(space))
         self.outputs = max(self.of(dim).outputs for dim in range(len(self.each)))
 
     def of(self, dim: int) -> OutputDistribution:
@@ -92,7 +92,7 @@ def column(part: Space, components: int) -> nn.Module:
     if part.kind == "categories" and (part.values or 0) > WIDE:
         known = Embedded(part)
     else:
-        known = output_distribution(replace(part, optional=False), components)  # type: ignore[assignment]
+        known = precise(output_distribution(replace(part, optional=False), components))  # type: ignore[arg-type]
     return Missing(known) if part.optional else known
 
 

@@ -57,7 +57,7 @@ class Scaling(nn.Module):
     def inverse(self, z: Tensor, dim: int | None = None) -> Tensor:
         """x in the dtype of the data: rounded and clamped to the levels, or clamped to the bounds."""
         loc, scale = self.at(dim)
-        x = z * scale + loc
+        x = z.to(torch.promote_types(z.dtype, scale.dtype)) * scale + loc  # a tensor of shape () promotes no other one
         if self.space.discrete:
             return x.round().clamp(0, (self.space.values or 0) - 1).to(self.space.dtype)
         return x if self.space.bounds is None else x.clamp(*self.space.bounds)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from dgm.data import Dataset, order
 from dgm.data.dataset import fingerprint
 from dgm.data.table import cache
+from dgm.distributions.cells import binary, bits_of, dimensions
+from dgm.distributions.columns import scalars
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput, UnknownName
 from dgm.evaluation.held_out import fitting_rows
@@ -24,6 +26,7 @@ from dgm.space import Space
 
 NAMES = ("pixels", "pca", "classifier")
 COMPONENTS = 32
+ONES = 32  # categories of a column that are ones and zeros
 LARGEST = 32  # side of the classifier's input in pixels; larger images are average-pooled to it
 CLASSIFIER = {
     "version": 2,
@@ -74,15 +77,41 @@ def default_features(dataset: Dataset) -> list[str]:
 
 
 def pixels(dataset: Dataset) -> Features:
-    """Scaled values of x: grey levels in [-1, 1], standardised columns of a table."""
+    """Scaled values of x: grey levels in [-1, 1], standardised columns of a table, see `of_columns`."""
     return Features("pixels", flattener(dataset.space), {"dim": dataset.space.dim, "fitted_on": "nothing"})
 
 
 def flattener(space: Space) -> Callable[[Tensor], Tensor]:
     if space.kind == "tokens":
         raise BadInput("tokens have no distance", "compare their likelihoods instead")
+    if space.kind == "record":
+        return of_columns(space)
     scaling = Scaling(space)
     return lambda x: scaling(x).flatten(1).double()
+
+
+def of_columns(space: Space) -> Callable[[Tensor], Tensor]:
+    """Columns of a record side by side, (B, E): two different values of any column are about as far apart.
+
+    Numbers are standardised. A few categories are ones and zeros, many the bits of their numbers, as far apart on
+    average. A missing value is 0, and has a column of its own that says so.
+    """
+
+    def of(part: Space, values: Tensor) -> Tensor:
+        missing, known = values.isnan(), values.nan_to_num(0.0)
+        if part.kind != "categories":
+            loc, scale, *_ = dimensions(replace(part, optional=False))[0]
+            found = ((known - loc) / scale)[:, None]
+        elif (part.values or 0) <= ONES:
+            found = one_hot(known.long(), part.values or 0).double()
+        else:
+            bits = bits_of(part)
+            found = binary(known.long()[:, None], bits).double() * 2 / bits**0.5
+        found = found.masked_fill(missing[:, None], 0.0)
+        return torch.cat([found, missing[:, None].double()], 1) if part.optional else found
+
+    parts = scalars(space)
+    return lambda x: torch.cat([of(part, x[:, k].double()) for k, part in enumerate(parts)], 1)
 
 
 def principal_components(dataset: Dataset) -> Features:

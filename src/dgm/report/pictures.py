@@ -13,23 +13,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dgm.data.columns import Column
+from dgm.data.columns import Column, of_run
 from dgm.errors import Unsupported
 from dgm.protocols import Batch
 from dgm.report.lettering import lettering, short
+from dgm.report.table_figure import BACKGROUND, POINTS, draw_columns
 from dgm.space import Space
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 VISIBLE = 40  # pixels that the longer side of a small image is enlarged to
 SEPARATOR = 112
-HISTOGRAMS = 60  # columns of a table that are shown
-BINS, WHOLE = 24, 30  # bins of a histogram; most integers that have a bin each
 ELONGATED = 5  # ratio of the sides of a plane, from which on its axes have different scales
 FRAME_MS, LAST_MS = 80, 2000  # duration of a frame of an animation, and of the last one
-POINTS, BACKGROUND = "#3057a8", "#c9c9c9"
 
 
 def grid(x: Batch, space: Space, columns: int | None = None, scale: int | None = None) -> Image.Image:
@@ -107,7 +104,7 @@ def shades(x: Batch, space: Space) -> numpy.ndarray:
 
 
 def scatter(x: Batch, space: Space, real_x: Batch | None = None, columns: Sequence[Column] = ()) -> Image.Image:
-    """A scatter plot of points in the plane, or a histogram of each column of a table, in the units of the data.
+    """A scatter plot of points in the plane, or a picture of each column of a table, in the units of the data.
 
     Args:
         real_x: Real examples, which set the limits and are drawn in grey in the background.
@@ -117,14 +114,14 @@ def scatter(x: Batch, space: Space, real_x: Batch | None = None, columns: Sequen
     from matplotlib.figure import Figure
 
     points, real = x.flatten(1).double(), None if real_x is None else real_x.flatten(1).double()
-    names = [short(column.name) for column in columns] or [f"x{k}" for k in range(points.shape[1])]
+    columns = columns or of_run({}, space)
     with lettering({"font.size": 7}):
         figure = Figure(figsize=(3.2, 3.2), dpi=150)
-        if space.dim == 2:
+        if space.dim == 2 and space.kind != "record":
             figure.set_layout_engine("constrained")
-            draw_plane(figure.subplots(), points, real, names)
+            draw_plane(figure.subplots(), points, real, [short(column.name) for column in columns])
         else:
-            draw_histograms(figure, points, real, names)
+            draw_columns(figure, points, real, columns)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         return Image.fromarray(numpy.asarray(canvas.buffer_rgba())[..., :3].copy())
@@ -143,52 +140,3 @@ def draw_plane(axes: Axes, points: Tensor, real: Tensor | None, names: Sequence[
         if examples is not None:
             first, second = examples.T.numpy()
             axes.scatter(first, second, s=4, linewidths=0, color=colour, alpha=0.7)
-
-
-def draw_histograms(figure: Figure, points: Tensor, real: Tensor | None, names: Sequence[str]) -> None:
-    """Histograms in rows of four; values outside the limits are counted in the first and the last bin."""
-    from matplotlib.ticker import MaxNLocator
-
-    count = min(points.shape[1], HISTOGRAMS)
-    per_row = min(count, 4)
-    row_count = math.ceil(count / per_row)
-    width, height = 1.6 * per_row, 1.35 * row_count + 0.3
-    figure.set_size_inches(width, height)
-    # a fixed layout: the constrained layout of sixty axes takes seconds
-    room = {"left": 0.4 / width, "right": 1 - 0.1 / width, "bottom": 0.5 / height, "top": 1 - 0.3 / height}
-    figure.subplots_adjust(**room, wspace=0.4, hspace=0.6)
-    for k, axes in enumerate(figure.subplots(row_count, per_row, squeeze=False).flat):
-        if k >= count:
-            axes.set_axis_off()
-            continue
-        column = points[:, k].numpy()
-        limits = column if real is None else real[:, k].numpy()
-        edges = bin_edges(limits)
-        if real is not None:
-            axes.hist(limits, edges.tolist(), weights=shares(limits), color=BACKGROUND, label="data")
-        inside = numpy.clip(column, edges[0], edges[-1])
-        drawn = {"histtype": "step", "color": POINTS, "label": "samples"}
-        axes.hist(inside, edges.tolist(), weights=shares(inside), **drawn)
-        axes.set_title(names[k], fontsize=7, pad=2)
-        axes.tick_params(labelsize=6)
-        axes.xaxis.set_major_locator(MaxNLocator(3))
-        axes.yaxis.set_major_locator(MaxNLocator(2))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    left_out = points.shape[1] - count
-    if left_out:
-        figure.suptitle(f"the first {count} of {points.shape[1]} columns", fontsize=7)
-    if real is not None:
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="lower right", ncols=2, frameon=False)
-
-
-def bin_edges(x: numpy.ndarray) -> numpy.ndarray:
-    """One bin for each integer where there are few, otherwise `BINS` bins of equal width."""
-    low, high = x.min(), x.max()
-    if high - low < WHOLE and (x == x.round()).all():
-        return numpy.arange(low - 0.5, high + 1)
-    return numpy.histogram_bin_edges(x, BINS)
-
-
-def shares(x: numpy.ndarray) -> numpy.ndarray:
-    """Weights that make the bars relative frequencies."""
-    return numpy.full(len(x), 1 / len(x))

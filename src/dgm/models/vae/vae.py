@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from dgm.distributions.features import features
 from dgm.distributions.output import output_distribution
-from dgm.distributions.scaling import Scaling
 from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.mlp import mlp
@@ -28,7 +28,9 @@ class VAE(nn.Module):
     .. math::
         \log p(x) \ge E_{q(z|x)}[\log p(x|z)] - KL(q(z|x) \| N(0, I)), \quad q(z|x) = N(\mu(x), \sigma(x)^2)
 
-    The decoder p(x|z) is Bernoulli on binary data, a discretised logistic on levels and a normal on real numbers.
+    The decoder p(x|z) is Bernoulli on binary data, a discretised logistic on levels and a normal on real numbers; of a
+    record, each column's own, a softmax on categories, with a probability of being missing, and with scales that depend
+    on z.
     Bounds are in nats about x in the data's own numbers. `log_weight` is one term of the importance-weighted bound.
 
     Source: Auto-Encoding Variational Bayes (Kingma & Welling, 2013), arXiv:1312.6114, equations 7 and 10 and appendix
@@ -54,7 +56,7 @@ class VAE(nn.Module):
         hidden: int = setting(256, "width of the hidden layers", low=1)
         layers: int = setting(2, "hidden layers of the encoder and of the decoder", low=1, high=1000)
 
-    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous", "record"}
     conditions: ClassVar[frozenset[str]] = EVERY_KIND
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "ema": 0.999, "weight_decay": 0.01}
     likelihood_method = "evidence lower bound"
@@ -65,11 +67,11 @@ class VAE(nn.Module):
         self.marginal = None if condition is None else Marginal(condition)
         self.features = ConditionFeatures(condition)
         widths = [config.hidden] * config.layers
-        self.scaling = Scaling(space)
-        self.encoder = mlp([space.dim + self.features.width, *widths, 2 * config.latent])
-        self.decoder = mlp([config.latent + self.features.width, *widths, space.dim])
-        self.observed = output_distribution(space)
-        learns = space.kind != "binary"
+        self.reader, self.observed = features(space), output_distribution(space)
+        self.each = self.observed.outputs if space.kind == "record" else 1  # numbers of the decoder a dimension
+        self.encoder = mlp([space.dim * self.reader.width + self.features.width, *widths, 2 * config.latent])
+        self.decoder = mlp([config.latent + self.features.width, *widths, space.dim * self.each])
+        learns = space.kind not in ("binary", "record")
         self.log_scale = nn.Parameter(torch.full(space.shape, -1.0), requires_grad=learns)
         self.quick = nn.ParameterDict({"shift": nn.Parameter(torch.zeros(space.shape), requires_grad=learns)})
         self.register_load_state_dict_pre_hook(with_shift)
@@ -80,7 +82,7 @@ class VAE(nn.Module):
 
     def posterior(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
         """mu and log sigma of q(z|x), each (B, latent)."""
-        mu, log_sigma = self.encoder(self.beside(self.scaling(x).flatten(1), y)).chunk(2, -1)
+        mu, log_sigma = self.encoder(self.beside(self.reader(x).flatten(1), y)).chunk(2, -1)
         return mu, log_sigma.clamp(-7, 3)
 
     def likelihood(self, x: Batch, z: Tensor, y: Conditions | None = None) -> PerExample:
@@ -141,7 +143,10 @@ class VAE(nn.Module):
         return self.observed(self.outputs(z, y))
 
     def outputs(self, z: Tensor, y: Conditions | None) -> Tensor:
-        mean = self.decoder(self.beside(z, y)).unflatten(1, self.space.shape)
+        read = self.decoder(self.beside(z, y))
+        if self.space.kind == "record":
+            return read.unflatten(1, (self.space.dim, self.each))
+        mean = read.unflatten(1, self.space.shape)
         if self.space.kind == "binary":
             return mean[..., None]
         log_scale = self.log_scale + QUICK * self.quick["shift"]

@@ -1,0 +1,180 @@
+"""Every conditional model under every kind of condition, and what it learns of one in closed form."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dgm import contracts
+from dgm.errors import BadInput, Unsupported
+from dgm.networks.conditions import fit_marginals
+from dgm.protocols import MultiPlayer, PartlyHidden, has
+from dgm.registry import MODELS, create, model_class
+from dgm.samplers.diffusion import denoiser
+from dgm.samplers.guidance import classifier_free
+from dgm.space import Space
+
+KINDS: dict[str, Space] = {
+    "label": Space.categories(3),
+    "attributes": Space.binary((4,)),
+    "numbers": Space.continuous((2,), loc=(5.0, -1.0), scale=(2.0, 0.1)),
+    "tokens": Space.tokens(4, 6),
+    "image": Space.levels((1, 3, 3), 4),
+    "record": Space.record(
+        age=Space.levels((), 9, optional=True), text=Space.tokens(3, 5), low=Space.binary((1, 2, 2))
+    ),
+}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+SMALL: dict[str, dict[str, Any]] = {
+    "vae": {"hidden": 8, "latent": 2},
+    "gan": {"width": 4, "latent": 2},
+    "ncsn": {"noise_scales": 3, "langevin_steps": 1},
+    "masked_diffusion": {"layers": 1},
+}
+DENOISERS = (
+    "ddpm",
+    "ddim",
+    "vdm",
+    "edm",
+    "ncsn",
+    "score_sde",
+    "flow_matching",
+    "ot_cfm",
+    "rectified_flow",
+    "mean_flow",
+)
+OTHERS = ("vae", "gan", "masked_diffusion")
+CONDITIONAL = {name for name in MODELS if hasattr(model_class(name), "conditions")}
+WITHOUT = {"gmm", "autoencoder", "ebm", "score_matching"}
+
+
+def made(name: str, kind: str, space: Space, **config: Any) -> Any:
+    torch.manual_seed(0)
+    chosen = {**({"width": 16} if name in (*DENOISERS, "masked_diffusion") else {}), **SMALL.get(name, {}), **config}
+    return contracts.perturbed(create(name, space, KINDS[kind], **chosen))
+
+
+def test_all_but_a_few_models_take_a_condition() -> None:
+    assert set(MODELS) == CONDITIONAL | WITHOUT
+    for name in WITHOUT:
+        with pytest.raises(BadInput, match=f"{name} takes no condition, got categories, 3 values; leave it out"):
+            create(name, Space.continuous((2,)), KINDS["label"])
+
+
+@each_kind
+@pytest.mark.parametrize("name", [*DENOISERS, *OTHERS])
+def test_every_parameter_learns_from_a_condition_of_any_kind(name: str, kind: str) -> None:
+    """Images, so that tokens are attended to and images stand beside x. Kills: a part of the embedding left out."""
+    model = made(name, kind, Space.levels((1, 4, 4), 5))
+    law = contracts.players_descend_their_own if has(model, MultiPlayer) else contracts.loss_reaches_every_parameter
+    result = contracts.run(law, model)
+    assert result.passed, result.detail
+
+
+@each_kind
+@pytest.mark.parametrize("name", [*DENOISERS, *OTHERS])
+def test_a_sample_is_of_the_condition_it_is_given(name: str, kind: str) -> None:
+    """And of one that it draws for itself where none is given, by its own stream."""
+    space = Space.tokens(5, 3) if name == "masked_diffusion" else Space.continuous((2,))
+    model = made(
+        name, kind, space, **({"sampling_steps": 2} if "sampling_steps" in dir(model_class(name).Config) else {})
+    )
+    first, second = (y.expand(16, *y.shape) for y in two_of(KINDS[kind]))
+    assert (model.sample(16, first, seed=1) != model.sample(16, second, seed=1)).any()
+    close(model.sample(16, first, seed=1)[:3], model.sample(3, first[:3], seed=1))
+    if kind != "label":
+        with pytest.raises(Unsupported, match="has seen no"):
+            model.sample(2, seed=1)
+    fit_marginals(model, torch.stack(two_of(KINDS[kind])))
+    drawn = model.sample(16, seed=1)
+    close(drawn[:5], model.sample(5, seed=1))
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    """The same but for rounding, which differs with the size of the batch."""
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def two_of(space: Space) -> tuple[Tensor, ...]:
+    torch.manual_seed(3)
+    return contracts.some(space, 2).unbind(0)
+
+
+@each_kind
+@pytest.mark.parametrize("shape", [(2,), (1, 4, 4)])
+@pytest.mark.parametrize("name", ["ddpm", "edm", "flow_matching"])
+@torch.no_grad()
+def test_guidance_is_linear_between_the_condition_and_none(name: str, shape: tuple[int, ...], kind: str) -> None:
+    """eps(x) + s (eps(x, y) - eps(x)), of one batch of both halves. Kills: the halves exchanged, a null of one part."""
+    model = made(name, kind, Space.continuous(shape)).double()
+    y, x, t = contracts.some(KINDS[kind], 3), torch.randn(3, *shape).double(), torch.tensor(0.5).double()
+    given, none = denoiser(model, y)(x, t), denoiser(model, None)(x, t)
+    assert (given.eps - none.eps).abs().flatten(1).amax(1).min() > 1e-6
+    for scale in (0.0, 0.5, 3.0):
+        guided = classifier_free(model, y, scale=scale, interval=(0.0, 0.9))(x, t)
+        torch.testing.assert_close(guided.eps, none.eps + scale * (given.eps - none.eps))
+        torch.testing.assert_close(guided.x_0, none.x_0 + scale * (given.x_0 - none.x_0))
+    mixed = model.predict(x, t.expand(3), PartlyHidden(y, torch.tensor([True, False, True])))
+    torch.testing.assert_close(mixed.eps, torch.stack([none.eps[0], given.eps[1], none.eps[2]]))
+
+
+def test_guidance_is_refused_where_the_condition_was_never_hidden() -> None:
+    model = made("flow_matching", "label", Space.continuous((2,)), condition_dropout=0.0)
+    with pytest.raises(Unsupported, match="condition_dropout"):
+        classifier_free(model, torch.tensor([1]), scale=2.0)
+
+
+# x = A y + noise: the mean of x given y, its entropy and its denoiser are known
+A, NOISE = torch.tensor([[1.0, 0.5], [-0.5, 1.0]]), 0.5
+
+
+def linear_data(n: int) -> tuple[Tensor, Tensor]:
+    y = 2 * torch.rand(n, 2) - 1
+    return y @ A.T + NOISE * torch.randn(n, 2), y
+
+
+def trained(model: Any, steps: int, lr: float) -> Any:
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        model.loss(*linear_data(256)).mean().backward()
+        optimiser.step()
+        schedule.step()
+    return model.eval()
+
+
+CONDITIONS = torch.tensor([[0.8, -0.6], [-0.7, 0.2], [0.1, 0.9]])
+
+
+@pytest.mark.parametrize("name", ["realnvp", "nade"])
+def test_a_density_learns_a_mean_that_is_linear_in_the_condition(name: str) -> None:
+    """E[-log p(x|y)] comes to the entropy of the noise, log(2 pi e s²) in two dimensions, and means to A y."""
+    torch.manual_seed(0)
+    few = {"realnvp": {"layers": 2, "hidden": 16}, "nade": {"hidden": 32, "components": 1}}[name]
+    model = trained(create(name, Space.continuous((2,)), Space.continuous((2,)), **few), 200, 2e-2)
+    with torch.no_grad():
+        nats = -model.log_prob(*linear_data(4000)).mean().item()
+    entropy = math.log(2 * math.pi * math.e * NOISE**2)
+    assert entropy - 0.05 < nats < entropy + 0.1  # 0.05 is three standard errors of 4000 draws
+    for y in CONDITIONS:
+        x = model.sample(2000, y.expand(2000, -1), seed=0)
+        torch.testing.assert_close(x.mean(0), A @ y, rtol=0, atol=0.12)
+        torch.testing.assert_close(x.std(0), torch.full((2,), NOISE), rtol=0, atol=0.08)
+
+
+def test_a_denoiser_learns_the_conditional_mean_and_without_a_condition_the_mean_of_all() -> None:
+    """At t = 1 nothing of x_0 is left in x_t: E[x_0 | x_t, y] = A y, and E[x_0 | x_t] = 0 where y is hidden."""
+    torch.manual_seed(0)
+    config = {"width": 16, "condition_dropout": 0.2}
+    model = trained(create("flow_matching", Space.continuous((2,)), Space.continuous((2,)), **config), 200, 1e-2)
+    x_1, t = torch.randn(500, 2), torch.ones(500)
+    with torch.no_grad():
+        for y in CONDITIONS:
+            x_0 = model.predict(x_1, t, y.expand(500, -1)).x_0
+            torch.testing.assert_close(x_0.mean(0), A @ y, rtol=0, atol=0.12)
+        assert model.predict(x_1, t, None).x_0.mean(0).abs().max() < 0.12

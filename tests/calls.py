@@ -115,8 +115,19 @@ REFUSED = {
         dgm.log_likelihood(torch.nn.Linear(2, 2), x)
         dgm.log_likelihood(made, None)
         dgm.log_likelihood(made, "x")
-        dgm.log_likelihood(made, digits)
-        dgm.log_likelihood(made, digits.test)
+        dgm.log_likelihood(made, digits, y)
+        dgm.log_likelihood(flow, digits)
+        dgm.log_likelihood(made, x, trace="exact")
+        dgm.log_likelihood(denoiser, x, trace="exakt")
+        dgm.log_likelihood(denoiser, x, solver="ralston")
+        dgm.log_likelihood(denoiser, x, solver=4)
+        dgm.log_likelihood(denoiser, x, solver="rk4", tolerance=1e-3)
+        dgm.log_likelihood(denoiser, x, solver_steps=9)
+        dgm.log_likelihood(denoiser, x, solver="rk4", solver_steps=0)
+        dgm.log_likelihood(denoiser, x, tolerance=0)
+        dgm.log_likelihood(denoiser, x, tolerance="fine")
+        dgm.log_likelihood(made, DataLoader(["a", "b"]))
+        dgm.log_likelihood(made, DataLoader([]))
         dgm.log_likelihood(made, 3)
         dgm.log_likelihood(made, x[0])
         dgm.log_likelihood(made, x.float())
@@ -200,6 +211,31 @@ REFUSED = {
         dgm.sample(made, 2, given=x[0], observed=3)
         dgm.sample(made, 2, given="half", observed=3)
         dgm.sample(vae, 2, given=x[:1], observed=3)
+        dgm.sample(made, 2, solver="heun")
+        dgm.sample(made, 2, guidance=2.0)
+        dgm.sample(made, 2, mean=True)
+        dgm.sample(made, 2, length=3)
+        dgm.sample(made, 2, decoding=0.5)
+        dgm.sample(made, 2, decoding=dgm.DecodingOptions(temperature=-1))
+        dgm.sample(vae, 2, decoding=dgm.DecodingOptions(temperature=0.5))
+        dgm.sample(vae, 2, eta=0.5)
+        dgm.sample(denoiser, 2, solver="hein")
+        dgm.sample(denoiser, 2, solver=3)
+        dgm.sample(denoiser, 2, spacing="even")
+        dgm.sample(denoiser, 2, sampling_steps=0)
+        dgm.sample(denoiser, 2, sampling_steps="9")
+        dgm.sample(denoiser, 2, eta=2)
+        dgm.sample(denoiser, 2, eta="much")
+        dgm.sample(denoiser, 2, solver="heun", eta=0.5)
+        dgm.sample(denoiser, 2, guidance=2.0)
+        dgm.sample(denoiser, 2, guidance="much")
+        dgm.sample(denoiser, 2, guidance=dgm.Guidance(scale=-1))
+        dgm.sample(denoiser, 2, guidance=dgm.Guidance(scale=2, interval=(0.5, 0.1)))
+        dgm.sample(denoiser, 2, guidance=dgm.Guidance(scale=2, interval=3))
+        dgm.sample(denoiser, 2, guidance=dgm.Guidance(scale=2, weak=made))
+        dgm.trajectory(None, 2)
+        dgm.trajectory(made, 0)
+        dgm.trajectory(vae, 2, solver="heun")
         made.sample(0)
         made.sample(-1)
         made.sample(2.5)
@@ -215,9 +251,10 @@ REFUSED = {
         labelled.loss(x, y.float())
     """,
     "fit": """
-        list(dgm.fit(made, x, steps=1))
-        list(dgm.fit(made, x.numpy(), steps=1))
-        list(dgm.fit(made, digits.train, steps=1))
+        list(dgm.fit(made, x[:0], steps=1))
+        list(dgm.fit(flow, x, steps=1))
+        list(dgm.fit(labelled, x, steps=1))
+        list(dgm.fit(labelled, digits.train.x, steps=1))
         list(dgm.fit(made, (x, y), steps=1))
         list(dgm.fit(made, "digits", steps=1))
         list(dgm.fit(made, None, steps=1))
@@ -259,6 +296,19 @@ REFUSED = {
         dgm.load(folder / "a.npy")
         dgm.load("")
         dgm.load("vae")
+        dgm.load(folder / "new", device="abacus")
+        dgm.load(folder / "new", device=3.5)
+    """,
+    "save": """
+        dgm.save(None, folder / "none")
+        dgm.save("made", folder / "none")
+        dgm.save(made, None)
+        dgm.save(made, folder)
+        dgm.save(made, folder / "none", x)
+        dgm.save(flow, folder / "none", digits)
+        dgm.save(made, folder / "none", names=["a"])
+        dgm.save(labelled, folder / "none", names=["a"])
+        dgm.save(labelled, folder / "none", names=3)
     """,
     "data": """
         dgm.data.load(None)
@@ -322,7 +372,8 @@ REFUSED = {
     """,
     "check": """
         list(contracts.check(None))
-        list(contracts.check("made"))
+        list(dgm.check("maed"))
+        list(dgm.check(3))
         list(contracts.check(digits))
         list(contracts.check(torch.nn.Linear(2, 2)))
         list(contracts.check(dgm.MODELS["made"]))
@@ -381,6 +432,16 @@ TAKEN = """
     dgm.data.load(pyarrow.table({"a": rows[:, 0], "b": rows[:, 1]})).columns
     dgm.data.load(Frame({"a": rows[:, 0], "b": rows[:, 1]})).columns
     space.check(x.numpy())
+    dgm.log_likelihood(made, digits.validation)
+    dgm.log_likelihood(labelled, digits.validation)
+    dgm.log_likelihood(labelled, DataLoader(TensorDataset(x, y), batch_size=3))
+    dgm.log_likelihood(made, DataLoader(x, batch_size=3))
+    [*dgm.fit(made, x, steps=1)]
+    [*dgm.fit(made, x.numpy(), steps=1)]
+    [*dgm.fit(made, digits.train, steps=1)]
+    [*dgm.fit(labelled, DataLoader(TensorDataset(x, y), batch_size=3), steps=1)]
+    dgm.save(labelled, folder / "saved", names=list("abcdefghij"))
+    dgm.load(folder / "saved", device=torch.device("cpu"))
 """
 
 
@@ -426,6 +487,7 @@ def names(folder: Path) -> dict[str, Any]:
         "gmm": dgm.create("gmm", space, components=2),
         "gan": dgm.create("gan", space),
         "flow": dgm.create("realnvp", plane, layers=2),
+        "denoiser": dgm.create("ddpm", space, width=8),
     }
     return models | {
         "dgm": dgm,
@@ -433,6 +495,8 @@ def names(folder: Path) -> dict[str, Any]:
         "numpy": numpy,
         "pyarrow": pyarrow,
         "torch": torch,
+        "DataLoader": torch.utils.data.DataLoader,
+        "TensorDataset": torch.utils.data.TensorDataset,
         "contracts": contracts,
         "evaluate": evaluate,
         "Path": Path,

@@ -35,7 +35,7 @@ LAYERS = [
     {"models"},
     {"registry"},
     {"data"},
-    {"runs"},
+    {"runs", "saving"},
     {"training", "evaluation", "editing", "contracts"},
     {"report"},
     {"cli"},

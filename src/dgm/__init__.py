@@ -22,12 +22,14 @@ _LAZY = {
     "Kind": "dgm.likelihood",
     "Likelihood": "dgm.likelihood",
     "Space": "dgm.space",
+    "check": "dgm.contracts",
     "create": "dgm.registry",
     "evaluate": "dgm.evaluation.evaluate",
     "fit": "dgm.training",
     "load": "dgm.runs",
     "log_likelihood": "dgm.likelihood",
     "sample": "dgm.sampling",
+    "save": "dgm.saving",
     "trajectory": "dgm.sampling",
     "two_stage": "dgm.training.codes",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "Kind",
     "Likelihood",
     "Space",
+    "check",
     "create",
     "data",
     "evaluate",
@@ -48,12 +51,14 @@ __all__ = [
     "load",
     "log_likelihood",
     "sample",
+    "save",
     "trajectory",
     "two_stage",
 ]
 
 if TYPE_CHECKING:
     from dgm import data
+    from dgm.contracts import check
     from dgm.evaluation.evaluate import evaluate
     from dgm.likelihood import Kind, Likelihood, log_likelihood
     from dgm.registry import MODELS, create
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
     from dgm.samplers.options import Guidance
     from dgm.samplers.sequential import DecodingOptions
     from dgm.sampling import sample, trajectory
+    from dgm.saving import save
     from dgm.space import Space
     from dgm.training import fit
     from dgm.training.codes import two_stage

@@ -45,7 +45,7 @@ from dgm.documents import read as read_json
 from dgm.documents import read_object
 from dgm.errors import BadInput, DamagedRun, DgmError
 from dgm.files import replacing, writable
-from dgm.inputs import place
+from dgm.inputs import brief, place
 from dgm.protocols import Model
 from dgm.space import Space
 
@@ -55,6 +55,7 @@ FORMAT = 2
 WEIGHTS = ["weights.safetensors"]
 STATE, FROZEN = ["state.safetensors", "state.json"], "frozen.safetensors"
 MOST_SHARDS = 100_000
+UNSTATED = "unstated data"  # the data's name in a run that does not say what it was trained on
 SPARE = 1 << 28  # bytes that making a model may take beside those of its weights
 log = logging.getLogger("dgm")
 
@@ -212,6 +213,8 @@ class Run:
             BadInput: For a path that the user has not named, or data that is not the run's.
         """
         about = self.config["data"]
+        if about["name"] == UNSTATED:
+            return self.unstated(named, root)
         if named is None and about["name"] not in (*data.SETS, ARRAY, TABLE):  # of the last two no copy is kept
             wrong = f"{self.path} was trained on '{about['name']}', and what is read is for you to say"
             raise BadInput(wrong, f"if it may be read, add: --data {shlex.quote(about['name'])}")
@@ -220,6 +223,15 @@ class Run:
         if got != expected and (expected is not None or named is not None):
             wrong = f"{found.name} is not the data of {self.path}: its sha256 is {got}, expected {expected}"
             raise BadInput(wrong, "name the data that it was trained on")
+        return found
+
+    def unstated(self, named: str | None, root: str | Path | None) -> Dataset:
+        """The data that the user names, of a run that says nothing of it."""
+        if named is None:
+            raise BadInput(f"{self.path} does not say what data it was trained on", "name it: --data NAME_OR_PATH")
+        found = data.load(named, root=root)
+        if found.space != self.space:
+            raise BadInput(f"{self.path} is of {self.space}, {found.name} of {found.space}", "name the model's data")
         return found
 
     def untrained(self, *own: type[Model]) -> Model:
@@ -411,19 +423,32 @@ def put(weights: Mapping[str, Tensor], model: Model, source: Path) -> None:
             )
 
 
-def load(path: str | Path, model: type[Model] | Sequence[type[Model]] = ()) -> Model:
-    """A trained model from its run directory, on the CPU, ready to sample.
+def load(
+    path: str | Path, model: type[Model] | Sequence[type[Model]] = (), *, device: str | torch.device = "cpu"
+) -> Model:
+    """A trained model from its run directory, ready to sample.
 
     Args:
         model: The class, for a run whose model is no part of dgm, since a file chooses no code; several for a model
             that is made of several such models.
+        device: Where it is put, such as "cuda".
 
     Raises:
         DamagedRun: For a directory that is no run, or files that differ from their checksums.
-        BadInput: For a run that names a class outside `dgm models`, where no ``model`` is given.
+        BadInput: For a run that names a class outside `dgm models`, where no ``model`` is given, or a device that is
+            not there.
     """
-    run = Run(path)
+    run, where = Run(path), usable(device)
     trained = run.untrained(*([model] if isinstance(model, type) else model))
     put(run.weights(), trained, run.path)
     trained.names = run.names
-    return trained.eval()
+    return trained.to(where).eval()
+
+
+def usable(device: str | torch.device) -> torch.device:
+    """A device that tensors can be made on."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise BadInput(f"the device {brief(device)} cannot be used: {reason}", "take cpu, or another one") from error

@@ -99,12 +99,34 @@ LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
 }
 
 
-def check(model: Model) -> Iterator[Result]:
-    """Runs every law that is about the capabilities of ``model``."""
+def check(model: Model | str) -> Iterator[Result]:
+    """Runs every law that is about the capabilities of a model, and yields what comes of each.
+
+    Args:
+        model: One of any space; or the name of a model, as `dgm.create` takes it, which is then made anew on each small
+            space that it takes.
+
+    Raises:
+        UnknownName: For a name that is no model's, with the nearest.
+        BadInput: For what is no model, or a name of one that takes none of the small spaces.
+    """
+    if isinstance(model, str):
+        registry.model_class(model)  # says what is wrong with the name
+        yield from _check_small(model)
+        return
     model_given(model)
     for law, about in LAWS.items():
         if has(model, *about):
             yield run(law, model)
+
+
+def _check_small(name: str) -> Iterator[Result]:
+    checked = False
+    for _, model in small_models(name):
+        checked = True
+        yield from check(model)
+    if not checked:
+        raise BadInput(f"{name} takes none of the small spaces that laws are checked on", "see docs/own-model.md")
 
 
 def run(law: Callable[[Model], str], model: Model) -> Result:
@@ -121,7 +143,7 @@ def run(law: Callable[[Model], str], model: Model) -> Result:
             outcome, detail = Outcome.SKIPPED, str(skipped)
         except Exception as error:  # a law that a model crashes on is broken, and the others still run
             outcome, detail = Outcome.BROKEN, f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return Result(name, outcome, detail, time.perf_counter() - started)
+    return Result(name, outcome, detail, time.perf_counter() - started, str(model.space))
 
 
 def small_models(name: str, **config: Any) -> Iterator[tuple[Space, Model]]:

@@ -22,12 +22,18 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one law: ``detail`` has the numbers, or the reason why the law was skipped."""
+    """What came of one law.
+
+    Attributes:
+        detail: The numbers, or the reason why the law was skipped.
+        space: The space of the model that it was looked at for, in words.
+    """
 
     law: str
     outcome: Outcome
     detail: str
     seconds: float
+    space: str = ""
 
     @property
     def passed(self) -> bool:

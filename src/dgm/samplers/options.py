@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from dgm.errors import BadInput, Unsupported
-from dgm.inputs import number, whole
+from dgm.inputs import number, of_type, whole
 from dgm.processes.parameterisation import Denoise
 from dgm.protocols import Conditions, Denoising, Model, has
 from dgm.samplers import guidance
@@ -82,6 +82,9 @@ def sampler_of(
 ) -> SamplerConfig:
     """The model's own sampler with what is given in its place; another solver starts from its own defaults."""
     own: SamplerConfig = model.sampler
+    for name, value in (("solver", solver), ("spacing", spacing)):
+        if value is not None:
+            of_type(f"the {name}", value, str, "give its name; dgm.samplers lists them")
     found = own if solver in (None, own.solver) else replace(own, solver=solver, options={})
     if sampling_steps is not None:
         found = replace(found, sampling_steps=whole("sampling_steps", sampling_steps, low=1))

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from dgm import registry, runs
-from dgm.data import SETS, Dataset
+from dgm.data import SETS, Dataset, Split
+from dgm.data.memory import ARRAY
 from dgm.errors import BadInput, Interrupted, TrainingStopped, UnknownName, Unsupported
-from dgm.inputs import model_given, of_type, place
+from dgm.inputs import model_given, pairs, place
 from dgm.models.two_stage import TwoStage
 from dgm.networks.conditions import check_condition, fit_marginals
 from dgm.protocols import Fittable, Model, MultiPlayer, Regularised, Stateful, Trainable, has, loss_unit
@@ -50,13 +51,15 @@ LOGGED = 200  # lines of metrics.jsonl a training, beside those of the validatio
 
 
 def fit(
-    model: Model, dataset: Dataset, *, out: str | Path | None = None, resume: bool = False, **chosen: Any
+    model: Model, dataset: Dataset | Any, *, out: str | Path | None = None, resume: bool = False, **chosen: Any
 ) -> Iterator[Step]:
     """Trains ``model`` and yields each step. Nothing is written until the first step is asked for.
 
     Args:
         model: Trained in place; it ends with the weights that were selected.
-        dataset: Its training split is trained on, its validation split selects.
+        dataset: Its training split is trained on, its validation split selects. Or x alone, an array or a tensor in the
+            model's own space, or a torch DataLoader of batches of x, or of x and y, which is read once into memory: all
+            of it is trained on, and no weights are selected by a validation.
         out: The run directory to write; it must not exist. None writes nothing.
         resume: Go on from the newest good checkpoint in ``out``, on the CPU to the same bits.
         chosen: Settings by name, over the run's own when it goes on, over the model's own when it starts.
@@ -74,7 +77,7 @@ def fit(
         [1, 2, 3]
     """
     model_given(model)
-    of_type("the data", dataset, Dataset, "load it by dgm.data.load, which takes arrays and tables too")
+    dataset = dataset if isinstance(dataset, Dataset) else of_examples(model, dataset)
     out = None if out is None else place("out", out)
     settings = settings_for(model, chosen, kept_settings(out, model, dataset) if resume else None)
     check(model, dataset, settings)
@@ -82,6 +85,27 @@ def fit(
         fit_marginals(model, dataset.train.y)
         model.names = dataset.names
     return Training(model, dataset, settings, out).run(resume)
+
+
+def of_examples(model: Model, data: Any) -> Dataset:
+    """Examples in memory, or of a DataLoader, as a data set that has no other splits than the training one."""
+    condition = getattr(model, "condition", None)
+    x, y = pairs(data, conditional=condition is not None)
+    x = model.space.check(x)
+    if len(x) == 0:
+        raise BadInput("there is no example to train on", "give some")
+    if (y := check_condition(y, condition)) is not None and len(y) != len(x):
+        raise BadInput(f"there are {len(x)} examples and {len(y)} conditions", "give one an example")
+    train, none = Split(x, y), Split(x[:0], None if y is None else y[:0])
+    return Dataset(
+        name=ARRAY,
+        space=model.space,
+        train=train,
+        validation=none,
+        test=none,
+        split="all to train",
+        condition=condition,
+    )
 
 
 def kept_settings(out: Path | None, model: Model, dataset: Dataset) -> Mapping[str, Any]:

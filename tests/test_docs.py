@@ -90,7 +90,7 @@ BY_HAND = [pytest.param(page, marks=pytest.mark.results) for page in ("docs/auto
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", *BY_HAND])
+@pytest.mark.parametrize("page", ["README.md", "docs/two-stages.md", *BY_HAND])
 def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
     (tmp_path / "plays.txt").write_text("ROMEO:\nWhat light through yonder window breaks?\n" * 100, encoding="utf-8")
     Image.new("L", (8, 4), 200).save(tmp_path / "half.png")
@@ -110,6 +110,14 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "tensor(" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_python_of_two_stages_runs(tmp_path: Path) -> None:
+    (code,) = blocks("docs/two-stages.md", "python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "evidence lower bound, prior: change of variables" in done.stdout
 
 
 def test_the_readmes_commands_are_commands() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dgm.modes import device_of
 from dgm.protocols import Batch, Conditions, Model, PerExample, Regulariser, State
 from dgm.seeds import Seed, Streams, streams
+from dgm.space import Space
 
 # from conditions, as the part takes them, and noise
 StatesOfPart: TypeAlias = Callable[[Conditions | None, Streams], Iterator[State]]
@@ -18,6 +19,9 @@ StatesOfPart: TypeAlias = Callable[[Conditions | None, Streams], Iterator[State]
 
 class TrainsPart(nn.Module, ABC):
     """A composite that is trained by training one of its parts, on x as that part takes it."""
+
+    space: Space
+    config: Any
 
     @property
     @abstractmethod
@@ -29,8 +33,14 @@ class TrainsPart(nn.Module, ABC):
         """A batch as the part takes it."""
 
     @abstractmethod
-    def through_part(self, states: StatesOfPart, y: Conditions | None, noise: Streams) -> Iterator[State]:
-        """States of the composite, from those of the part's samples."""
+    def through_part(
+        self, states: StatesOfPart, y: Conditions | None, noise: Streams, *, mean: bool = False
+    ) -> Iterator[State]:
+        """States of the composite, from those of the part's samples.
+
+        Args:
+            mean: Without the noise of the composite's own last step, where it has any, as ``sample_mean``.
+        """
 
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         part = self.trained_part[1]

@@ -156,7 +156,8 @@ def _way(
         raise Unsupported(f"{type(model).__name__} draws no samples", "choose a model that has `sample`")
     chosen = {name: value for name, value in sampler.items() if value is not None}
     if isinstance(model, TrainsPart) and (chosen or guidance is not None or decoding is not None):
-        return _of_part(model, n, given=given, observed=observed, decoding=decoding, sampler=sampler, guidance=guidance)
+        of_part = partial(_of_part, given=given, observed=observed, decoding=decoding, sampler=sampler)
+        return of_part(model, n, guidance=guidance, mean=mean)
     kept = _kept(model, n, given, observed, decoding)
     if mean:
         return _decoded_mean(model)
@@ -173,14 +174,18 @@ def _way(
     )
 
 
-def _of_part(model: TrainsPart, n: int, *, given: Any, guidance: Guidance | float | None, **how: Any) -> Way:
+def _of_part(
+    model: TrainsPart, n: int, *, given: Any, guidance: Guidance | float | None, mean: bool, **how: Any
+) -> Way:
     """The part that is trained is sampled with these arguments; a weak model's part guides it."""
     if given is not None:
         raise Unsupported(f"{type(model).__name__} goes on from no part of x", "leave it out")
+    if mean:
+        _decoded_mean(model)  # says now what has none
     if isinstance(guidance, Guidance) and isinstance(guidance.weak, TrainsPart):
         guidance = replace(guidance, weak=guidance.weak.trained_part[1])
     way = _way(model.trained_part[1], n, given=None, guidance=guidance, mean=False, **how)
-    return lambda rows, y, noise: model.through_part(lambda y, noise: way(rows, y, noise), y, noise)
+    return lambda rows, y, noise: model.through_part(lambda y, noise: way(rows, y, noise), y, noise, mean=mean)
 
 
 def _plain(model: Model, rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:

@@ -359,6 +359,18 @@ def test_a_solver_and_guidance_are_the_priors() -> None:
         dgm.sample(model_of("vae, gmm"), 2, solver="heun")
 
 
+def test_the_mean_goes_with_a_solver() -> None:
+    model = model_of("vae, ddpm")
+    prior = dgm.sample(model.prior, 40, seed=1, solver="heun", sampling_steps=3)
+    x = dgm.sample(model, 40, seed=1, solver="heun", sampling_steps=3, mean=True)
+    with torch.no_grad():
+        assert torch.equal(x, model.decode(prior))
+    assert not torch.equal(x, dgm.sample(model, 40, seed=1, solver="heun", sampling_steps=3))
+    flow = create("realnvp", BITS, layers=2)
+    with pytest.raises(Unsupported, match="no decoder"):
+        dgm.sample(flow, 2, mean=True)
+
+
 def test_decoding_options_are_the_priors() -> None:
     model = model_of("shuffled tokens, made")
     decoding = dgm.DecodingOptions(temperature=0.5)

@@ -116,7 +116,9 @@ class Dequantised(TrainsPart):
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         return self.cells.floor(self.model.sample(n, y, seed=seed))
 
-    def through_part(self, states: StatesOfPart, y: Conditions | None, noise: Streams) -> Iterator[State]:
+    def through_part(
+        self, states: StatesOfPart, y: Conditions | None, noise: Streams, *, mean: bool = False
+    ) -> Iterator[State]:
         for state in states(y, noise):
             yield state._replace(x=self.cells.floor(state.x))
 

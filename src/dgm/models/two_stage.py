@@ -237,12 +237,15 @@ class TwoStage(TrainsPart):
         return self.prior.sample(n, taken(self.prior, y), seed=noise), y, noise
 
     @torch.no_grad()
-    def through_part(self, states: StatesOfPart, y: Conditions | None, noise: Streams) -> Iterator[State]:
+    def through_part(
+        self, states: StatesOfPart, y: Conditions | None, noise: Streams, *, mean: bool = False
+    ) -> Iterator[State]:
         """The prior's states decoded; the last one is a draw of p(x|z)."""
         y = sampled_condition(y, self, noise)
         for state in states(taken(self.prior, y), noise):
-            last = state.step == state.steps
-            yield state._replace(x=self.sample_given_code(state.x, y, seed=noise) if last else self.decode(state.x, y))
+            drawn = state.step == state.steps and not mean
+            x = self.sample_given_code(state.x, y, seed=noise) if drawn else self.decode(state.x, y)
+            yield state._replace(x=x)
 
 
 class OnCodes(TrainsPart):
@@ -258,7 +261,9 @@ class OnCodes(TrainsPart):
     def trained_part(self) -> tuple[str, Model]:
         return "prior", self.prior
 
-    def through_part(self, states: StatesOfPart, y: Conditions | None, noise: Streams) -> Iterator[State]:
+    def through_part(
+        self, states: StatesOfPart, y: Conditions | None, noise: Streams, *, mean: bool = False
+    ) -> Iterator[State]:
         return states(taken(self.prior, y), noise)
 
     def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:

@@ -212,7 +212,7 @@ def show(table: list[Row]) -> None:
     console = Table(box=None, header_style="bold", pad_edge=False)
     console.add_column("model", no_wrap=True)
     for column in shown:
-        given = ", label given" if column.key in GIVEN else ""
+        given = ", condition given" if column.key in GIVEN else ""
         console.add_column(f"{column.heading}{given} {column.arrow}", justify="right")
     for row in table:
         console.add_row(

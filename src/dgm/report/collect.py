@@ -13,6 +13,7 @@ from dgm.data import Dataset
 from dgm.errors import BadInput, DamagedRun
 from dgm.evaluation.evaluate import FORMAT, conditions_to_draw
 from dgm.protocols import Samplable, has
+from dgm.report import conditions
 from dgm.report.table import Trained
 from dgm.runs import WEIGHTS, Run, check_manifest, load, read_object, read_weights, write_weights
 from dgm.sampling import sample
@@ -95,6 +96,29 @@ def samples(run: Trained, dataset: Dataset) -> Tensor | None:
         x = sample(model, n, conditions_to_draw(model, n, seed), seed=seed)
         write_weights({"x": x}, kept)
     return dataset.space.check(read_weights(kept).get("x", torch.empty(0)))
+
+
+def of_conditions(run: Trained, y: Tensor) -> Tensor | None:
+    """(rows, columns, *shape) samples of each of these conditions, drawn once and kept in the run.
+
+    None for a model that is not conditional, or draws no samples.
+    """
+    directory = Run(run.path)
+    if directory.condition is None or "samples" not in run.evaluation:
+        return None
+    seed, columns = run.evaluation["samples"]["seed"], conditions.COLUMNS
+    kept = directory.path / "samples" / f"report-conditions-seed-{seed}-{len(y)}.safetensors"
+    if not is_newer(kept, directory):
+        kept.parent.mkdir(exist_ok=True)
+        x = sample(load(run.path), len(y) * columns, y.repeat_interleave(columns, 0), seed=seed)
+        write_weights({"x": x, "y": y}, kept)
+    held = read_weights(kept)
+    if (
+        not torch.equal(held.get("y", torch.empty(0)).nan_to_num(), y.nan_to_num())
+        or len(held["x"]) != len(y) * columns
+    ):
+        raise DamagedRun(f"{kept} holds samples of other conditions", "remove it, and they are drawn again")
+    return directory.space.check(held["x"]).unflatten(0, (len(y), columns))
 
 
 def nearest(run: Trained, dataset: Dataset) -> Tensor:

@@ -22,7 +22,7 @@ from dgm.data.palette import in_colour
 from dgm.errors import BadInput
 from dgm.evaluation.cautions import cautions, epochs, selected_line
 from dgm.protocols import Batch
-from dgm.report import collect, figures
+from dgm.report import collect, conditions, figures
 from dgm.report.pictures import grid, lines, scatter
 from dgm.report.sound import spectrograms
 from dgm.report.table import (
@@ -153,6 +153,7 @@ def page(tables: Mapping[str, list[Row]], dataset: Dataset, document: Mapping[st
         budgets=sorted({budget(run) for row in table for run in row.runs}),
         cards=cards(table, dataset),
         warnings=warnings_of(table),
+        conditional_cards=conditional_cards(table, dataset),
         few=FEW,
         trilemma=figures.trilemma(table, references[first]),
         curves=dict(figures.curves(table)),
@@ -213,6 +214,23 @@ def cards(table: Sequence[Row], dataset: Dataset) -> list[dict[str, str]]:
                 card["neighbours"] = data_uri(pairs(x, neighbours, dataset.space))
         result.append(card)
     return result
+
+
+def conditional_cards(table: Sequence[Row], dataset: Dataset) -> list[dict[str, str]]:
+    """Real examples of some conditions, and each conditional model's samples of them; none where no model is."""
+    if dataset.condition is None or len(dataset.space.shape) != 3:
+        return []
+    split = next((m["split"] for row in table for m in row.runs[0].evaluation["metrics"]), "test")
+    y = conditions.conditions_shown(dataset, split)
+    drawn = [(row, x) for row in table if (x := collect.of_conditions(row.runs[0], y)) is not None]
+    if not drawn:
+        return []
+    real = data_uri(conditions.picture(conditions.real_rows(dataset, split, y), y, dataset))
+    found = [{"name": "real data", "family": f"{split} split", "samples": real}]
+    for row, x in drawn:
+        shown = data_uri(conditions.picture(list(x), y, dataset))
+        found.append({"name": row.model, "family": row.family, "samples": shown})
+    return found
 
 
 def pairs(x: Batch, nearest: Batch, space: Space) -> Image.Image:

@@ -186,7 +186,7 @@ def entry_of(section: str, key: str, note: str = "rule") -> Reader:
     return read
 
 
-BITS, GIVEN = "bits per dimension", "bits per dimension, label given"
+BITS, GIVEN = "bits per dimension", "bits per dimension, condition given"
 COLUMNS: Sequence[Column] = (
     Column("exact", BITS, "exact", -1, likelihood("exact"), fixed),
     Column("lower_bound", BITS, "lower bound", -1, likelihood("lower_bound"), fixed),
@@ -216,6 +216,7 @@ COLUMNS: Sequence[Column] = (
     Column("recall", "coverage", "recall", 1, metric("recall"), number),
     Column("coverage", "coverage", "coverage", 1, metric("coverage"), number),
     Column("labels", "coverage", "modes covered", 1, entry_of("modes", "found"), count),
+    Column("agreement", "coverage", "condition followed", 1, entry_of("agreement", "share"), share),
     Column("inception_score", "score", "score", 1, metric("inception_score"), number),
     Column("sharpness", "score", "sharpness", 1, metric("sharpness"), number),
     Column("diversity", "score", "diversity", 1, metric("diversity"), number),

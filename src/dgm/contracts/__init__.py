@@ -23,6 +23,7 @@ from dgm.contracts.codes import (
     log_determinant_is_the_jacobians,
     weights_under_any_prior_sum_to_one,
 )
+from dgm.contracts.conditions import every_part_of_the_condition_counts
 from dgm.contracts.denoising import estimate_integrates_to_one, predictions_lie_on_the_path
 from dgm.contracts.examples import (
     PLANE,
@@ -81,6 +82,7 @@ __all__ = [
     "energy_is_smooth",
     "estimate_integrates_to_one",
     "estimate_is_below",
+    "every_part_of_the_condition_counts",
     "everything",
     "is_plane",
     "is_small",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,8 +21,9 @@ from dgm.contracts.codes import (
     log_determinant_is_the_jacobians,
     weights_under_any_prior_sum_to_one,
 )
+from dgm.contracts.conditions import every_part_of_the_condition_counts
 from dgm.contracts.denoising import estimate_integrates_to_one, predictions_lie_on_the_path
-from dgm.contracts.examples import SMALL
+from dgm.contracts.examples import SMALL, condition_of, some
 from dgm.contracts.likelihood import (
     bound_is_below,
     density_sums_to_one,
@@ -48,6 +49,7 @@ from dgm.contracts.training import (
 )
 from dgm.errors import BadInput
 from dgm.inputs import model_given
+from dgm.networks.conditions import fit_marginals
 from dgm.protocols import (
     Autoregressive,
     BoundedLikelihood,
@@ -118,6 +120,8 @@ def check(model: Model | str) -> Iterator[Result]:
     for law, about in LAWS.items():
         if has(model, *about):
             yield run(law, model)
+    if condition_of(model) is not None:
+        yield run(every_part_of_the_condition_counts, model)
 
 
 def _check_small(name: str) -> Iterator[Result]:
@@ -146,14 +150,18 @@ def run(law: Callable[[Model], str], model: Model) -> Result:
     return Result(name, outcome, detail, time.perf_counter() - started, str(model.space))
 
 
-def small_models(name: str, **config: Any) -> Iterator[tuple[Space, Model]]:
+def small_models(
+    name: str, condition: Space | None = None, spaces: Sequence[Space] = SMALL, **config: Any
+) -> Iterator[tuple[Space, Model]]:
     """A model on each small space that it takes, its parameters moved off their start, where zeros hide mistakes."""
-    for space in SMALL:
+    for space in spaces:
         try:
             torch.manual_seed(0)
-            model = registry.create(name, space, **config)
+            model = registry.create(name, space, condition, **config)
         except BadInput:
             continue
+        if condition is not None:
+            fit_marginals(model, some(condition, 64))
         yield space, perturbed(model)
 
 

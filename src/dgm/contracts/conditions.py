@@ -1,0 +1,68 @@
+"""The law of a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dgm.contracts.examples import condition_of, some
+from dgm.contracts.outcome import Skipped, require
+from dgm.likelihood import kind_of, log_likelihood
+from dgm.protocols import Denoising, Model, has
+from dgm.sampling import sample
+from dgm.space import Space
+
+MOST = 8  # dimensions of a condition that are changed, one at a time
+
+
+@torch.no_grad()
+def every_part_of_the_condition_counts(model: Model) -> str:
+    """log p(x|y), the prediction, or the sample moves with each dimension of y, and is the same for equal y."""
+    condition = condition_of(model)
+    if condition is None:
+        raise Skipped("the model has no condition")
+    y, of = some(condition, 1), answers(model)
+    first, again = of(y), of(y)
+    require(bool(torch.equal(first, again)), "another answer to the same condition")
+    still = [d for d in range(min(MOST, condition.dim)) if torch.equal(of(moved(y, d, condition)), first)]
+    return require(not still, f"dimensions {still} of y change nothing" if still else f"y of {condition}")
+
+
+def answers(model: Model) -> Callable[[Tensor], Tensor]:
+    """From one condition, (1, *shape), to what the model makes of it, under the same noise each time."""
+    x = some(model.space, 4)
+    if has(model, Denoising):  # of which a likelihood may cost an ODE
+        t, x_t = torch.linspace(0.2, 0.8, 4), torch.randn(4, *model.space.shape)
+        return lambda y: model.predict(x_t, t, y.expand(4, *y.shape[1:]))[0]
+    if kind_of(model) is None:
+        return lambda y: sample(model, 16, y.expand(16, *y.shape[1:]), seed=0)
+
+    def nats(y: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return log_likelihood(model, x, y.expand(4, *y.shape[1:])).nats
+
+    return nats
+
+
+def moved(y: Tensor, d: int, condition: Space) -> Tensor:
+    """Another condition, that differs in dimension d."""
+    other = y.clone().reshape(1, -1)
+    space, value = part_at(d, condition), other[0, d]
+    if space.discrete:
+        other[0, d] = (
+            (value.nan_to_num(-1) + 1) % (space.values or 0)
+            if value.is_floating_point()
+            else ((value.long() + 1) % (space.values or 0))
+        )
+    else:
+        low, high = space.bounds or (-1.0, 1.0)
+        other[0, d] = low if value.nan_to_num(high) > (low + high) / 2 else high
+    return other.reshape(y.shape)
+
+
+def part_at(d: int, condition: Space) -> Space:
+    """The part of a record that has the d-th column; anything else is the only part."""
+    own = dict(condition.parts)
+    return next((own[name] for name, place in condition.places.items() if place.start <= d < place.stop), condition)

@@ -5,42 +5,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from dgm import contracts
-from dgm.contracts import Outcome
+from dgm.contracts import Outcome, Result, laws
+from dgm.contracts.conditions import MOST
 from dgm.errors import BadInput
 from dgm.protocols import Model
-from dgm.registry import MODELS, create
+from dgm.registry import MODELS, create, model_class
 from dgm.settings import setting
 from dgm.space import Space
 
-CONDITIONAL = (
-    "made",
-    "orderless_made",
-    "fvsbn",
-    "pixelcnn",
-    "gated_pixelcnn",
-    "image_gpt",
-    "nade",
-    "pixelrnn",
-    "pixelcnn_pp",
-    "wavenet",
-    "vae",
-    "realnvp",
-    "gan",
-    "ddpm",
-    "score_sde",
-    "flow_matching",
-    "ot_cfm",
-    "rectified_flow",
-    "mean_flow",
-    "masked_diffusion",
-)
-
+CONDITIONAL = [name for name in MODELS if getattr(model_class(name), "conditions", ())]
+LABELLED_IMAGES = [name for name in CONDITIONAL if name != "char_gpt"]
 
 # laws that have nothing to look at on any small space, and of which models that is so
 NOTHING_TO_LOOK_AT = {
@@ -89,18 +70,90 @@ def test_a_conditional_density_sums_to_one_for_each_label(name: str, y: int) -> 
     assert not torch.allclose(log_p[0], log_p[1])
 
 
-@pytest.mark.parametrize(("name", "space"), [("made", Space.binary((1, 3, 3))), ("realnvp", Space.continuous((2,)))])
-def test_the_laws_of_a_conditional_model_are_of_one_label(name: str, space: Space) -> None:
-    """Each law that gave no label broke a sound model with labels."""
-    results = list(contracts.check(contracts.perturbed(create(name, space, Space.categories(3)))))
-    assert not [f"{r.law}: {r.detail}" for r in results if r.outcome is Outcome.BROKEN]
-    seen = {r.law for r in results if r.passed}
-    assert {"The density sums to one", "Samples have the frequencies, or the mean log-density, of the density"} <= seen
+CONDITIONS = {
+    "label": Space.categories(3),
+    "attributes": Space.binary((3,)),
+    "numbers": Space.continuous((2,), loc=(1.0, -2.0), scale=(2.0, 3.0)),
+}
+OTHER_CONDITIONS = {
+    "text": Space.tokens(3, 4),
+    "image": Space.levels((1, 4, 4), 5),
+    "record": Space.record(age=Space.levels((), 9), job=Space.categories(3), pay=Space.continuous((), optional=True)),
+}
+# the one small space that a model is looked at on under a condition; elsewhere an image of three levels
+ON = {"char_gpt": Space.tokens(3, 3), "realnvp": contracts.PLANE}
+IMAGE = Space.levels((1, 2, 2), 3)
+# what makes sampling short
+SHORT: dict[str, dict[str, Any]] = {"ncsn": {"noise_scales": 3, "langevin_steps": 1}, "edm": {"sampling_steps": 4}} | {
+    name: {"sampling_steps": 4}
+    for name in ("score_sde", "ddpm", "ddim", "vdm", "flow_matching", "ot_cfm", "masked_diffusion")
+}
+# takes a thousand draws and more: it is looked at without a condition, and here where the slow tests are
+LONG = {"The exponentials of the bound sum to at most one"}
 
 
+def under_condition(name: str, condition: Space) -> Model:
+    spaces = [ON.get(name, IMAGE)]
+    return next(model for _, model in contracts.small_models(name, condition, spaces, **SHORT.get(name, {})))
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("name", CONDITIONAL)
+def test_every_law_holds_under_a_condition(name: str, condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(laws, "LAWS", {law: about for law, about in contracts.LAWS.items() if line_of(law) not in LONG})
+    refuse_broken(contracts.check(under_condition(name, CONDITIONS[condition])))
+
+
+@pytest.mark.parametrize("condition", OTHER_CONDITIONS)
+@pytest.mark.parametrize("name", ["made", "vae", "gan", "ddpm"])
+def test_every_law_holds_under_other_conditions(name: str, condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(laws, "LAWS", {law: about for law, about in contracts.LAWS.items() if line_of(law) not in LONG})
+    refuse_broken(contracts.check(under_condition(name, OTHER_CONDITIONS[condition])))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", OTHER_CONDITIONS | CONDITIONS)
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_every_law_holds_under_every_condition(name: str, condition: str) -> None:
+    refuse_broken(contracts.check(under_condition(name, (OTHER_CONDITIONS | CONDITIONS)[condition])))
+
+
+def line_of(law: Any) -> str:
+    return (law.__doc__ or "").splitlines()[0].rstrip(".")
+
+
+def refuse_broken(results: Iterator[Result]) -> None:
+    """Fails for a broken law, and where that of the condition was not looked at."""
+    found = list(results)
+    assert not [f"{r.law}: {r.detail}" for r in found if r.outcome is Outcome.BROKEN]
+    assert line_of(contracts.every_part_of_the_condition_counts) in {r.law for r in found if r.passed}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS | OTHER_CONDITIONS)
+def test_a_model_that_ignores_a_part_of_its_condition_is_caught(condition: str) -> None:
+    """Kills: a condition, or one dimension of it, that reaches no output; an answer that changes with the noise."""
+    model: Any = under_condition("made", (CONDITIONS | OTHER_CONDITIONS)[condition])
+    law, right = contracts.every_part_of_the_condition_counts, model.log_prob
+    assert contracts.run(law, model).passed
+
+    def ignoring(x: Tensor, y: Tensor) -> Tensor:
+        kept = y.clone().reshape(len(y), -1)
+        kept[:, -1] = 0
+        return right(x, kept.reshape(y.shape))
+
+    model.log_prob = ignoring
+    dim = model.condition.dim
+    result = contracts.run(law, model)
+    assert result.outcome is (Outcome.BROKEN if dim <= MOST else Outcome.HOLDS)
+    assert f"dimensions [{dim - 1}] of y change nothing" in result.detail or dim > MOST
+    noise = torch.Generator().manual_seed(0)
+    model.log_prob = lambda x, y: right(x, y) + torch.rand(len(x), generator=noise)
+    assert contracts.run(law, model).detail == "another answer to the same condition"
+
+
+@pytest.mark.parametrize("name", LABELLED_IMAGES)
 def test_a_conditional_model_samples_the_label_it_is_given(name: str) -> None:
-    model = contracts.perturbed(create(name, Space.levels((1, 4, 4), 5), Space.categories(3)))
+    model = contracts.perturbed(create(name, Space.levels((1, 4, 4), 5), Space.categories(3), **SHORT.get(name, {})))
     with torch.no_grad():
         zeros, twos, any_label = (
             model.sample(32, y, seed=1) for y in (torch.zeros(32).long(), torch.full((32,), 2), None)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgm.condition import decode
 from dgm.data import Dataset
-from dgm.data.dataset import same_as
+from dgm.data.dataset import matching
 from dgm.data.palette import in_colour
 from dgm.protocols import Batch
 from dgm.report.lettering import short
@@ -30,7 +30,7 @@ def conditions_shown(dataset: Dataset, split: str) -> Tensor:
     assert y is not None  # a data set with a condition has one of each example
     found: list[Tensor] = []
     for one in y:
-        if len(found) < ROWS and not any(len(same_as(other[None], one)) for other in found):
+        if len(found) < ROWS and not any(len(matching(other[None], one)) for other in found):
             found.append(one)
     return torch.stack(found)
 
@@ -39,7 +39,7 @@ def real_rows(dataset: Dataset, split: str, y: Tensor) -> list[Tensor]:
     """The first examples of the split that have each condition."""
     part = dataset.splits[split]
     assert part.y is not None
-    return [part.batch(same_as(part.y, one)[:COLUMNS], torch.Generator().manual_seed(0))[0] for one in y]
+    return [part.batch(matching(part.y, one)[:COLUMNS], torch.Generator().manual_seed(0))[0] for one in y]
 
 
 def picture(rows: list[Batch], y: Tensor, dataset: Dataset) -> Image.Image:

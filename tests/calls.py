@@ -299,6 +299,29 @@ REFUSED = {
         dgm.load(folder / "new", device="abacus")
         dgm.load(folder / "new", device=3.5)
     """,
+    "edit": """
+        dgm.edit.inpaint(made, x, mask)
+        dgm.edit.inpaint(plain, points, mask)
+        dgm.edit.inpaint(denoiser, x.float(), mask)
+        dgm.edit.inpaint(denoiser, x, mask.int())
+        dgm.edit.inpaint(denoiser, x, torch.ones(7, 8).bool())
+        dgm.edit.inpaint(denoiser, x, torch.ones(2, 1, 8, 8).bool())
+        dgm.edit.inpaint(denoiser, x, mask, n=0)
+        dgm.edit.inpaint(denoiser, x, mask, seed=0.5)
+        dgm.edit.inpaint(denoiser, x, mask, 3)
+        dgm.edit.superres(denoiser, x)
+        dgm.edit.superres(denoiser, x[..., :4, :4], 3)
+        dgm.edit.superres(denoiser, x[..., :4, :4], 1)
+        dgm.edit.superres(denoiser, x[..., :4, :4], noise=-1)
+        dgm.edit.colourise(denoiser, x)
+        dgm.edit.deblur(denoiser, x, 0)
+        dgm.edit.deblur(denoiser, x, "much")
+        dgm.edit.restore(denoiser, points, "blur")
+        dgm.edit.encode(vae, x)
+        dgm.edit.encode(denoiser, x, sampling_steps=0)
+        dgm.edit.interpolate(denoiser, x[:1])
+        dgm.edit.interpolate(denoiser, x, n=1)
+    """,
     "save": """
         dgm.save(None, folder / "none")
         dgm.save("made", folder / "none")
@@ -488,6 +511,7 @@ def names(folder: Path) -> dict[str, Any]:
         "gan": dgm.create("gan", space),
         "flow": dgm.create("realnvp", plane, layers=2),
         "denoiser": dgm.create("ddpm", space, width=8),
+        "plain": dgm.create("ddpm", plane, width=8),
     }
     return models | {
         "dgm": dgm,
@@ -509,6 +533,7 @@ def names(folder: Path) -> dict[str, Any]:
         "x": digits.test.x[:8],
         "y": digits.test.y[:8],
         "folder": folder,
+        "mask": torch.ones(8, 8).bool(),
     }
 
 

@@ -36,7 +36,7 @@ LAYERS = [
     {"registry"},
     {"data"},
     {"runs", "saving"},
-    {"training", "evaluation", "editing", "contracts"},
+    {"training", "evaluation", "editing", "edit", "contracts"},
     {"report"},
     {"cli"},
 ]

@@ -204,3 +204,34 @@ def test_how_an_ode_is_solved_may_be_chosen(runs: Path) -> None:
     assert done.returncode == 0, done.stderr
     estimate = next(row for row in json.loads(done.stdout)["likelihood"] if row["kind"] == "estimate")
     assert estimate["method"].startswith("ODE by euler in 1 steps, stochastic trace, dequantised by noise")
+
+
+def test_edits_are_those_of_the_command(runs: Path) -> None:
+    model, x, few = dgm.load(runs / "ddpm"), DIGITS.test.x[:4], dgm.edit.Resampling(sampling_steps=4, resamplings=2)
+    low = dgm.edit.AveragePooling(2)
+    blur = dgm.edit.Blur((8, 8), 0.7)
+    measured = dgm.edit.measure(model, x, low, noise=0.1, seed=3)
+    known = torch.arange(8)[:, None].expand(8, 8) < 4
+    sampling = "-n 2 --sampling-steps 4 --resamplings 2 --seed 3"
+    of_each = {"n": 2, "seed": 3, "resampling": few}
+    cases = {
+        f"inpaint ddpm --mask bottom {sampling} --label 2": dgm.edit.inpaint(model, x, known, 2, **of_each),  # type: ignore[arg-type]
+        f"superres ddpm --noise 0.1 {sampling}": dgm.edit.restore(model, measured, low, noise=0.1, **of_each),  # type: ignore[arg-type]
+        f"deblur ddpm --blur 0.7 {sampling}": dgm.edit.restore(  # type: ignore[arg-type]
+            model, dgm.edit.measure(model, x, blur), blur, **of_each
+        ),
+        "encode ddpm --sampling-steps 3 --label 2": dgm.edit.encode(model, x, 2, sampling_steps=3),
+        "reconstruct ddpm --sampling-steps 3": dgm.edit.reconstruct(model, x, sampling_steps=3).x,
+        "interpolate ddpm --sampling-steps 3 -n 3": dgm.edit.interpolate(model, x, sampling_steps=3, n=3),
+    }
+    for line, found in cases.items():
+        done = command(f"edit {line} --examples 4 --out edited.npz", runs)
+        assert done.returncode == 0, done.stderr
+        written = numpy.load(runs / "edited.npz")
+        (runs / "edited.npz").unlink()
+        found = found if found.shape[0] == 4 and found.dim() == 4 else found.flatten(0, 1)
+        assert torch.equal(torch.from_numpy(written["z" if "encode" in line else "x"]), found), line
+    grey = low(model.scaling(x))
+    given = model.scaling.inverse(grey)
+    again = dgm.edit.superres(model, given, 2, **of_each)
+    assert torch.equal(again, dgm.edit.restore(model, model.scaling(given), low, **of_each))  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ _LAZY = {
     "two_stage": "dgm.training.codes",
 }
 # the modules that are a name themselves
-_MODULES = {"data": "dgm.data"}
+_MODULES = {"data": "dgm.data", "edit": "dgm.edit"}
 
 __all__ = [
     "MODELS",
@@ -46,6 +46,7 @@ __all__ = [
     "check",
     "create",
     "data",
+    "edit",
     "evaluate",
     "fit",
     "load",
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from dgm import data
+    from dgm import data, edit
     from dgm.contracts import check
     from dgm.evaluation.evaluate import evaluate
     from dgm.likelihood import Kind, Likelihood, log_likelihood

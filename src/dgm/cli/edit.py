@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgm.cli import condition, out, own
+from dgm.cli.images import examples, missing
 from dgm.cli.parser import Parser
 from dgm.cli.terminal import Progress
 from dgm.cli.values import MOST_STEPS, real, seed, whole
@@ -29,13 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dgm.editing.operators import Operator
-    from dgm.protocols import Model, State
-    from dgm.seeds import Streams
+    from dgm.protocols import Model
     from dgm.space import Space
-
-CHUNK = 250  # images edited at once
-EXAMPLES = 8  # that are edited unless told otherwise
-WHITE = 250  # of 255, from which on a mask's pixel is white
 
 
 @dataclass(frozen=True)
@@ -143,6 +140,7 @@ def run(task: Task, args: argparse.Namespace) -> int:
         raise BadInput(f"--out cannot be a '{path.suffix}' file", "end it in .png or .npz")
     import dgm
     from dgm import memory
+    from dgm.edit import refuse_what_cannot_be_edited
     from dgm.runs import Run
 
     own.trust(args, args.run)
@@ -157,16 +155,6 @@ def run(task: Task, args: argparse.Namespace) -> int:
     count, each = edited.result.shape[:2]
     print(f"{count} × {each} results in {path}")
     return 0
-
-
-def refuse_what_cannot_be_edited(model: Model) -> None:
-    from dgm.protocols import Denoising, has
-
-    if not has(model, Denoising):
-        wrong = f"{type(model).__name__} undoes no noise, which dgm edit asks of a model"
-        raise Unsupported(wrong, "take a diffusion, score or flow-matching model of `dgm models`")
-    if len(model.space.shape) != 3:
-        raise Unsupported(f"dgm edit is for images, this run is of {model.space}", "take a run of images")
 
 
 def write(edited: Edited, space: Space, out: Path) -> None:
@@ -190,203 +178,91 @@ def write(edited: Edited, space: Space, out: Path) -> None:
 def inpaint(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
     import torch
 
-    from dgm.editing import restore
+    from dgm import edit
 
     x, known = examples(args, model.space, about), ~missing(args.mask, model.space)
     given = model.scaling.inverse(torch.where(known, model.scaling(x), 0.0))
-
-    def states(rows: Tensor, y: Tensor | None, noise: Streams) -> Iterator[State]:
-        return restore.inpaint(model, x[rows], known, y, seed=noise, resampling=resampling(args))
-
-    return Edited("x", sampled(args, len(x), states), (x, given))
+    with editing(args, len(x)) as how:
+        return Edited("x", edit.inpaint(model, x, known, **how), (x, given))
 
 
-def restored(
-    operator: Callable[[argparse.Namespace, Space], Operator], args: argparse.Namespace, model: Model, about: Any
-) -> Edited:
+def restored(operator: Operator, args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
     """Held-out examples are measured here; a given file is a measurement."""
     import torch
 
-    from dgm.editing import restore
+    from dgm import edit
 
-    a, noise_std = operator(args, model.space), 2 * args.noise  # black to white is -1 to 1
-    seen = a(torch.zeros(1, *model.space.shape)).shape[1:]
-    x = examples(args, replace(model.space, shape=tuple(seen)) if args.given else model.space, about)
-    measured = model.scaling(x)
-    if not args.given:
-        measured = a(measured)
-        measured = measured + noise_std * torch.randn(
-            measured.shape, generator=torch.Generator().manual_seed(args.seed)
-        )
-
-    def states(rows: Tensor, y: Tensor | None, noise: Streams) -> Iterator[State]:
-        how = {"noise_std": noise_std, "seed": noise, "resampling": resampling(args)}
-        return restore.restore(model, measured[rows], a, y, **how)
-
-    given = model.scaling.inverse(measured if seen == model.space.shape else a.pinv(measured))
-    return Edited("x", sampled(args, len(x), states), (given,) if args.given else (x, given))
+    seen = tuple(operator(torch.zeros(1, *model.space.shape)).shape[1:])
+    x = examples(args, replace(model.space, shape=seen) if args.given else model.space, about)
+    how = {"noise": args.noise, "seed": args.seed}
+    measured = model.scaling(x) if args.given else edit.measure(model, x, operator, **how)
+    given = model.scaling.inverse(measured if seen == model.space.shape else operator.pinv(measured))
+    with editing(args, len(x)) as how:
+        result = edit.restore(model, measured, operator, noise=args.noise, **how)
+    return Edited("x", result, (given,) if args.given else (x, given))
 
 
 def superres(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
-    from dgm.editing.operators import AveragePooling
+    from dgm.edit import AveragePooling
 
-    return restored(lambda args, space: AveragePooling(args.factor), args, model, about)
+    return restored(AveragePooling(args.factor), args, model, about)
 
 
 def colourise(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
-    from dgm.editing.operators import Grey
+    from dgm.edit import Grey
 
     if model.space.shape[0] != 3:
         raise Unsupported(f"there are no colours in {model.space}", "take a run of colour images")
-    return restored(lambda args, space: Grey(), args, model, about)
+    return restored(Grey(), args, model, about)
 
 
 def deblur(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
-    from dgm.editing.operators import Blur
+    from dgm.edit import Blur
 
-    return restored(lambda args, space: Blur((space.shape[1], space.shape[2]), args.blur), args, model, about)
+    _, height, width = model.space.shape
+    return restored(Blur((height, width), args.blur), args, model, about)
 
 
 def encode(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
-    from dgm.editing import inversion
+    from dgm import edit
 
     if Path(args.out).suffix != ".npz":
         raise BadInput(f"codes are numbers, got --out {args.out}", "end it in .npz, or see them by `reconstruct`")
-    x = examples(args, model.space, about)
-    return Edited(
-        "z",
-        inversion.encode(model, x, same_condition(args, len(x)), sampling_steps=args.sampling_steps, seed=args.seed)[
-            :, None
-        ],
-    )
+    return Edited("z", edit.encode(model, examples(args, model.space, about), **coding(args))[:, None])
 
 
 def reconstruct(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
-    from dgm.editing import inversion
+    from dgm import edit
 
     x = examples(args, model.space, about)
-    y = same_condition(args, len(x))
-    z = inversion.encode(model, x, y, sampling_steps=args.sampling_steps, seed=args.seed)
-    again = inversion.decode(model, z, y, sampling_steps=args.sampling_steps)
-    error = (model.scaling(again) - model.scaling(x)).square().mean().sqrt() / 2
+    again, z, error = edit.reconstruct(model, x, **coding(args))
     print(f"root mean squared error of the reconstructions: {error:.4f}, with black 0 and white 1")
     return Edited("x", again[:, None], (x, model.scaling.inverse(z / 2)))  # two standard deviations to black and white
 
 
 def interpolate(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
     """A row for each two examples that follow one another."""
-    import torch
-
-    from dgm.editing import inversion
+    from dgm import edit
 
     x = examples(args, model.space, about)
-    if len(x) < 2:
-        raise BadInput(f"from one image to another needs 2 of them, got {len(x)}", "give more")
-    z = inversion.encode(model, x, same_condition(args, len(x)), sampling_steps=args.sampling_steps, seed=args.seed)
-    weight, firsts, seconds = torch.linspace(0, 1, args.n), range(0, len(x) - 1, 2), range(1, len(x), 2)
-    between = torch.cat([inversion.interpolate(z[k], z[j], weight) for k, j in zip(firsts, seconds, strict=True)])
-    way = inversion.decode(model, between, same_condition(args, len(between)), sampling_steps=args.sampling_steps)
-    return Edited("x", way.unflatten(0, (-1, args.n)), (x[:-1:2],), (x[1::2],))
+    return Edited("x", edit.interpolate(model, x, n=args.n, **coding(args)), (x[:-1:2],), (x[1::2],))
 
 
-def resampling(args: argparse.Namespace) -> Any:
-    from dgm.editing.resampling import Resampling
+def coding(args: argparse.Namespace) -> dict[str, Any]:
+    y = None if args.y is None else args.y[0]
+    return {"condition": y, "sampling_steps": args.sampling_steps, "seed": args.seed}
 
-    return Resampling(sampling_steps=args.sampling_steps, jump=args.jump, resamplings=args.resamplings)
 
+@contextmanager
+def editing(args: argparse.Namespace, count: int) -> Iterator[dict[str, Any]]:
+    """The arguments of the functions that sample, under a progress bar."""
+    from dgm.edit import Resampling
 
-def sampled(
-    args: argparse.Namespace, count: int, states: Callable[[Tensor, Tensor | None, Streams], Iterator[State]]
-) -> Tensor:
-    """(count, n, ...): n results of each of ``count`` examples, chunk by chunk under a progress bar.
-
-    Args:
-        states: From (B,) numbers of examples, their labels and their noise, to the states on the way to the results.
-    """
-    import torch
-
-    from dgm.seeds import Streams
-
-    total, chunks = count * args.n, []
+    resampling = Resampling(sampling_steps=args.sampling_steps, jump=args.jump, resamplings=args.resamplings)
     with Progress(f"editing {count} × {args.n}") as progress:
-        for first in range(0, total, CHUNK):
-            keys = range(first, min(first + CHUNK, total))
-            rows = torch.tensor(keys) // args.n
-            for state in states(rows, same_condition(args, len(keys)), Streams(args.seed, keys)):
-                if progress.due():
-                    share = state.step / state.steps * len(keys) / total
-                    progress.update(first / total + share, f"step {state.step} of {state.steps}")
-            chunks.append(state.x)
-    return torch.cat(chunks).unflatten(0, (count, args.n))
-
-
-def same_condition(args: argparse.Namespace, n: int) -> Tensor | None:
-    return None if args.y is None else args.y.expand(n, *args.y.shape[1:])
-
-
-def examples(args: argparse.Namespace, space: Space, about: Mapping[str, Any]) -> Tensor:
-    """(B, *space.shape): the given file's, or the first of the run's data."""
-    import torch
-
-    if args.given is not None:
-        return given(Path(args.given), space, dict(about))
-    from dgm.runs import Run
-
-    split = Run(args.run).dataset(args.data).splits[args.split]
-    if args.examples is not None and args.examples > len(split):
-        raise BadInput(
-            f"the {args.split} split has {len(split):,} examples, got --examples {args.examples}", "ask for fewer"
-        )
-    rows = torch.arange(min(args.examples or EXAMPLES, len(split)))
-    x, _ = split.batch(rows, torch.Generator().manual_seed(args.seed))
-    return x
-
-
-def given(path: Path, space: Space, about: dict[str, Any]) -> Tensor:
-    from dgm.cli.given import array, picture
-    from dgm.data.walk import IMAGES
-
-    if not path.is_file():
-        raise BadInput(f"there is no file {path}", "look at the path")
-    readers = {".npz": array, **dict.fromkeys(IMAGES, picture)}
-    if path.suffix.lower() not in readers:
-        raise BadInput(f"--given cannot be a '{path.suffix}' file", "give a picture or an .npz file")
-    return readers[path.suffix.lower()](path, space, about, 1.0)[0]
-
-
-def missing(mask: str, space: Space) -> Tensor:
-    """bool (H, W), True where the image is painted anew."""
-    import torch
-
-    _, height, width = space.shape
-    down, across = torch.arange(height)[:, None], torch.arange(width)
-    halves = {
-        "top": (down < height // 2).expand(height, width),
-        "bottom": (down >= height // 2).expand(height, width),
-        "left": (across < width // 2).expand(height, width),
-        "right": (across >= width // 2).expand(height, width),
-        "centre": (abs(2 * down + 1 - height) <= height // 2) & (abs(2 * across + 1 - width) <= width // 2),
-    }
-    if mask in halves:
-        return halves[mask]
-    if not Path(mask).is_file():
-        raise UnknownName.of("mask", mask, [*halves, "a picture's path"])
-    return drawn(Path(mask), height, width)
-
-
-def drawn(path: Path, height: int, width: int) -> Tensor:
-    import numpy
-    import torch
-    from PIL import Image
-
-    from dgm.data.folder import UNREADABLE
-
-    try:
-        with Image.open(path) as image:
-            shades = image.convert("L").resize((width, height), Image.Resampling.NEAREST)
-    except UNREADABLE as error:
-        raise BadInput(f"{path} cannot be read as an image", "give another --mask") from error
-    return torch.from_numpy(numpy.asarray(shades) < WHITE)
+        y = None if args.y is None else args.y[0]
+        how = {"condition": y, "n": args.n, "seed": args.seed, "resampling": resampling}
+        yield how | {"progress": progress.update}
 
 
 TASKS: Mapping[str, Task] = {

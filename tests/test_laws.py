@@ -314,3 +314,11 @@ def test_parameters_are_moved_by_a_tenth_or_less_in_wide_layers() -> None:
         moved = contracts.perturbed(layer).weight - before
         assert moved.std().item() == pytest.approx(std, rel=0.03)
         assert abs(moved.mean().item()) < 5 * std / 20_000**0.5
+
+
+def test_a_model_that_is_fitted_has_no_pass_left_to_gain_by() -> None:
+    model = create("gmm", PLANE, components=1)
+    model.fitted.fill_(True)
+    model.gain.fill_(0.0)
+    assert not list(model.fit([]))
+    assert contracts.run(contracts.passes_gain, model).outcome is Outcome.SKIPPED

@@ -251,6 +251,13 @@ def title(description: Mapping[str, Any]) -> str:
     return COMPOSITES[name].title.format_map({part: title(d) for part, d in description.get("parts", {}).items()})
 
 
+def family(description: Mapping[str, Any]) -> str:
+    """How a table names the family of the described model."""
+    if (name := description["name"]) in COMPOSITES:
+        return COMPOSITES[name].family or family(trained(description))
+    return MODELS[name].family.replace("_", " ") if name in MODELS else "own model"
+
+
 def trained(description: Mapping[str, Any]) -> Mapping[str, Any]:
     """The description of the part of a composite that is trained, and of any other model itself."""
     if (name := description["name"]) not in COMPOSITES:

@@ -383,3 +383,11 @@ def test_states_on_the_way_are_decoded() -> None:
     *_, before, last = dgm.trajectory(model, 3, seed=2)
     assert torch.equal(last.x, dgm.sample(model, 3, seed=2))
     assert before.x.shape == last.x.shape
+
+
+def test_a_table_knows_its_family() -> None:
+    described = registry.describe(model_of("dequantised flow, gmm"))
+    assert registry.family(described) == "two stages"
+    assert registry.family(described["parts"]["first_stage"]) == "flow"
+    assert registry.family(described["parts"]["prior"]) == "mixture"
+    assert registry.family({"name": "package.module:Mine"}) == "own model"

@@ -82,6 +82,8 @@ def passes_gain(model: Model) -> str:
     """Each pass over the data gains likelihood."""
     batches = [(some(model.space, 64), None) for _ in range(2)]
     losses = [loss for loss, _ in zip(model.fit(batches), range(6), strict=False)]
+    if not losses:
+        raise Skipped("the model is fitted already, and has converged")
     # dequantising noise, or a code, is drawn anew at each pass, and a regularised M-step may lose a little
     slack = 0.5 * model.space.dim if is_dequantised(model) or has(model, Variational) else 0.05
     worst = max((b - a for a, b in itertools.pairwise(losses)), default=0.0)

@@ -14,14 +14,16 @@ class Composite:
         target: ``package.module:Class``.
         title: How a table names it, with the titles of its parts.
         trained: The part that is trained, and whose settings a user gives.
+        family: How a table names its family; empty for that of the part that is trained.
     """
 
     target: str
     title: str
     trained: str
+    family: str = ""
 
 
 COMPOSITES: Mapping[str, Composite] = {
     "dequantised": Composite("dgm.distributions.dequantisation:Dequantised", "{model}", "model"),
-    "two_stage": Composite("dgm.models.two_stage:TwoStage", "{prior} on {first_stage}", "prior"),
+    "two_stage": Composite("dgm.models.two_stage:TwoStage", "{prior} on {first_stage}", "prior", "two stages"),
 }

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from dgm.registry import MODELS
+from dgm.registry import MODELS, family
 
 Z = 1.96  # half the width of a 95 % interval, in standard errors
 
@@ -245,7 +245,7 @@ def row(model: str, runs: list[Trained], features: str) -> Row:
     cells = {column.key: over_seeds([column.read(run, features) for run in runs]) for column in COLUMNS}
     return Row(
         model=model,
-        family=spec.family.replace("_", " ") if spec else "own model",
+        family=family(runs[0].config.get("model", {"name": model})),
         paper=spec.paper if spec else "",
         cells={key: cell for key, cell in cells.items() if cell is not None},
         runs=runs,

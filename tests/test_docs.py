@@ -90,10 +90,11 @@ BY_HAND = [pytest.param(page, marks=pytest.mark.results) for page in ("docs/auto
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/two-stages.md", *BY_HAND])
+@pytest.mark.parametrize("page", ["README.md", "docs/tables.md", "docs/two-stages.md", *BY_HAND])
 def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
     (tmp_path / "plays.txt").write_text("ROMEO:\nWhat light through yonder window breaks?\n" * 100, encoding="utf-8")
     Image.new("L", (8, 4), 200).save(tmp_path / "half.png")
+    assert run(f"{sys.executable} {ROOT}/examples/bank.py bank.csv --rows 400", tmp_path).returncode == 0
     blocked = [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("dgm ")]
     without = "" if os.environ.get("DGM_DATA") else "fsdd|spoken"
     for line in blocked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,34 +97,47 @@ def test_what_lies_outside_belongs_to_the_nearest_value() -> None:
     MIXED.check(own.floor(50 * torch.randn(1000, own.box.dim)))
 
 
+def of_bit(low: float) -> Callable[[Any], Any]:
+    """The distribution function of the noise of a bit: uniform on the middle half of its cell."""
+    return stats.uniform(low + 0.25, 0.5).cdf
+
+
 def test_noise_is_uniform_on_the_cell_and_normal_where_a_value_is_missing() -> None:
     own, n = cells(MIXED), 4000
     assert isinstance(own, RecordCells)
     v = own.lift(ROWS[2:3].expand(n, -1))[0].double()
     c = v * own.scale + own.loc
     for dim in (0, 2, 6, 8):  # the flags of missing values: [1, 2)
-        assert stats.kstest(c[:, dim].numpy(), stats.uniform(1, 1).cdf).pvalue > 1e-6
+        assert stats.kstest(c[:, dim].numpy(), of_bit(1)).pvalue > 1e-6
     for dim in (1, 3, 4, 5, 7, 9):
         assert stats.kstest(v[:, dim].numpy(), stats.norm.cdf).pvalue > 1e-6
     v = own.lift(ROWS[:1].expand(n, -1))[0].double()
     c = v * own.scale + own.loc
-    for dim, low in ((0, 0), (1, 1), (3, 0), (4, 0), (5, 1), (7, 39)):  # 4 is 001, the lowest bit first
-        assert stats.kstest(c[:, dim].numpy(), stats.uniform(low, 1).cdf).pvalue > 1e-6
+    for dim, low in ((0, 0), (1, 1), (3, 0), (4, 0), (5, 1)):  # 4 is 001, the lowest bit first
+        assert stats.kstest(c[:, dim].numpy(), of_bit(low)).pvalue > 1e-6
+    assert stats.kstest(c[:, 7].numpy(), stats.uniform(39, 1).cdf).pvalue > 1e-6
     assert float(v[:, 9].std()) < 1e-6, "a real number has no noise"
 
 
 def test_the_density_of_the_noise_in_closed_form() -> None:
-    """Kills: a scale left out or turned upside down, the scale of a hidden dimension counted, a normal's constant."""
+    """Kills: a scale left out or turned upside down, the scale of a hidden dimension counted, a normal's constant, the
+    height of a bit's noise.
+    """
     own = cells(MIXED)
+    assert isinstance(own, RecordCells)
     v, log_q = own.lift(ROWS)
-    bit = math.log(2 / math.sqrt(12))
-    reals = math.log(2) + math.log(3) + math.log(4) + 16 * bit  # share, point and code, which are always there
-    known = 2 * bit + 4 * bit + bit + math.log(6) + bit + math.log(0.5)
-    assert log_q[:2].tolist() == pytest.approx([reals + known] * 2)
-    hidden = stats.norm.logpdf(v[2, [1, 3, 4, 5, 7, 9]].double().numpy()).sum()
-    assert float(log_q[2]) == pytest.approx(reals + 4 * bit + hidden, abs=1e-5)
-    hidden = stats.norm.logpdf(v[3, [1, 9]].double().numpy()).sum()
-    assert float(log_q[3]) == pytest.approx(reals + 4 * bit + 3 * bit + math.log(6) + hidden, abs=1e-5)
+    hidden = {0: [], 1: [], 2: [1, 3, 4, 5, 7, 9], 3: [1, 9]}
+    scales = {7: 6.0, 9: 0.5, 10: 2.0, 27: 3.0, 28: 4.0}  # all others are bits
+    for k, row in enumerate(v):
+        expected = 0.0
+        for dim in range(own.box.dim):
+            if dim in hidden[k % 4]:
+                expected += stats.norm.logpdf(float(row[dim]))
+            elif dim in scales:
+                expected += math.log(scales[dim])
+            else:
+                expected += math.log(2) + math.log(1 / math.sqrt(3))
+        assert float(log_q[k]) == pytest.approx(expected, abs=1e-4)
 
 
 SMALL = Space.record(
@@ -144,15 +158,15 @@ def masses(mean: float, std: float) -> dict[str, Any]:
 def test_weights_average_to_the_probability_of_the_mask_and_the_density_of_what_is_observed(
     mean: float, std: float
 ) -> None:
-    """E[w] is P(mask) p(observed | mask), with tails beyond the outermost cells left out.
+    """E[w] is P(mask) p(observed | mask), over the middle of the cells of bits.
 
     Kills: the noise's density added instead of subtracted, 1 / scale of a real number, a flag of missing for present.
     """
     model, found = wrapped(SMALL, mean, std), masses(mean, std)
-    edge = 2 * 0.5 / (2 / math.sqrt(12))  # of a bit's cells, [-edge, 0) and [0, edge)
+    near, far = 0.25 * math.sqrt(3), 0.75 * math.sqrt(3)  # the middle of a bit's cells, from the wall between them
     normal = stats.norm(mean, std)
-    cell = {0: normal.cdf(0) - normal.cdf(-edge), 1: normal.cdf(edge) - normal.cdf(0)}
-    # cells beyond which samples are clamped are infinite, those of the noise are not
+    cell = {0: normal.cdf(-near) - normal.cdf(-far), 1: normal.cdf(far) - normal.cdf(near)}
+    # cells beyond which samples are clamped are infinite, and their noise is in the middle alone
     job = {0: cell[0] * cell[0], 1: cell[1] * cell[0], 2: cell[0] * cell[1]}
     repeats = 40_000
     for flag, k, pay in itertools.product((0.0, 1.0, NAN), (0, 1, 2), (4.0, 7.5, NAN)):
@@ -171,9 +185,9 @@ def test_the_bound_is_below_by_the_divergence_of_the_noise() -> None:
     mean, std, repeats = 0.6, 0.8, 100_000
     model = wrapped(space, mean, std)
     elbo = model.elbo(torch.full((repeats, 1), NAN, dtype=torch.float64))
-    bit = 1 / math.sqrt(3)  # the scale: the flag's cell of "missing" is [0, 1 / bit)
-    u = torch.linspace(0, 1 / bit, 20_001, dtype=torch.float64)[:-1] + 0.5 / bit / 20_000
-    flag = float(torch.distributions.Normal(mean, std).log_prob(u).mean()) - math.log(bit)
+    bit = 1 / math.sqrt(3)  # the scale; the noise of the flag is in the middle of its cell [0, 1 / bit)
+    u = (0.25 + 0.5 * (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000) / bit
+    flag = float(torch.distributions.Normal(mean, std).log_prob(u).mean()) - math.log(bit) - math.log(2)
     divergence = math.log(std) + (1 + mean**2) / (2 * std**2) - 0.5
     assert float(elbo.mean()) == pytest.approx(flag - divergence, abs=5 * float(elbo.std()) / math.sqrt(repeats))
 

@@ -5,6 +5,8 @@ model of x, and with a density q(v|x) on the cell
 
 .. math:: P(x) = \int_{C(x)} p(v) \, dv = E_{q(v|x)} \frac{p(v)}{q(v|x)} \ge \exp E_{q(v|x)} [\log p(v) - \log q(v|x)]
 
+where the expectation is at most P(x) if q leaves a part of the cell out.
+
 Source: A note on the evaluation of generative models (Theis et al., 2016), arXiv:1511.01844, section 3.1; with any q,
 Flow++ (Ho et al., 2019), arXiv:1902.00275, equation 12.
 """
@@ -12,13 +14,15 @@ Flow++ (Ho et al., 2019), arXiv:1902.00275, equation 12.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dgm.protocols import Batch, PerExample
 from dgm.space import Space
+
+MIDDLE = 0.5  # the share of a bit's cell that its noise is drawn from, around the centre
 
 
 class Cells(Protocol):
@@ -77,7 +81,9 @@ class RecordCells(nn.Module):
     densities of the noise are
 
     * of a real number, whose cell is one point: log p(x) = log p(v) - log scale, as if log q = log scale;
-    * of a counted one, uniform on its cell of length 1 / scale: log q = log scale;
+    * of an integer, uniform on its cell of length 1 / scale: log q = log scale;
+    * of a bit, a truth value or a flag, uniform on the middle half of its cell: log q = log scale + log 2. A smooth
+      density of such points has tails that reach little beyond the cell's walls, which would turn samples over;
     * of the dimensions of a missing part, whose cell is all of R: v ~ N(0, 1) and log q = log N(v; 0, 1).
 
     Codes of no category belong to the last one, and what lies beyond bounds or levels to the nearest value.
@@ -91,6 +97,7 @@ class RecordCells(nn.Module):
     loc: Tensor
     scale: Tensor
     counted: Tensor
+    bit: Tensor
     low: Tensor
     high: Tensor
 
@@ -99,17 +106,17 @@ class RecordCells(nn.Module):
         self.space = space
         rows = [row for _, part in space.parts for row in dimensions(part)]
         self.box = Space.continuous((len(rows),))
-        loc, scale, counted, low, high = (
-            torch.tensor(column, dtype=torch.float64) for column in zip(*rows, strict=True)
-        )
-        for name, values in {"loc": loc, "scale": scale, "counted": counted, "low": low, "high": high}.items():
-            self.register_buffer(name, values, persistent=False)
+        for name, values in zip(Dimension._fields, zip(*rows, strict=True), strict=True):
+            dtype = torch.bool if isinstance(values[0], bool) else torch.float64
+            self.register_buffer(name, torch.tensor(values, dtype=dtype), persistent=False)
 
     def lift(self, x: Batch) -> tuple[Tensor, PerExample | float]:
         c, hidden = self.coordinates(x)
-        v = (c + self.counted * torch.rand_like(c) - self.loc) / self.scale
+        share = torch.where(self.bit, MIDDLE, 1.0)  # of the cell
+        v = (c + self.counted * (0.5 + share * (torch.rand_like(c) - 0.5)) - self.loc) / self.scale
         noise = torch.randn_like(v)
-        log_q = torch.where(hidden, -0.5 * (noise.square() + math.log(2 * math.pi)), self.scale.log())
+        of_noise = -0.5 * (noise.square() + math.log(2 * math.pi))
+        log_q = torch.where(hidden, of_noise, (self.scale / share).log())
         return torch.where(hidden, noise, v).to(torch.get_default_dtype()), log_q.sum(1)
 
     def centre(self, x: Batch) -> Tensor:
@@ -135,7 +142,7 @@ class RecordCells(nn.Module):
 
     def floor(self, v: Tensor) -> Batch:
         c = v.double() * self.scale + self.loc
-        c = torch.where(self.counted > 0, c.floor(), c).clamp(self.low, self.high)
+        c = torch.where(self.counted, c.floor(), c).clamp(self.low, self.high)
         parts, start = [], 0
         for _, part in self.space.parts:
             missing = None
@@ -149,29 +156,47 @@ class RecordCells(nn.Module):
         return torch.cat(parts, 1)
 
 
-def dimensions(part: Space) -> list[tuple[float, float, float, float, float]]:
-    """loc, scale, whether it is counted, and the least and the greatest value of each of v's dimensions of a part."""
-    bit = counted(2)
-    rows = [bit] if part.optional else []
-    if part.kind == "categories":
-        return rows + [bit] * (part.dim * bits_of(part))
-    bounds = part.bounds
-    for k in range(part.dim):
-        if part.discrete:
-            loc, scale, one, low, high = counted(part.values or 0)
-            loc, scale = part.loc[k] + 0.5 if part.loc else loc, part.scale[k] if part.scale else scale
-            rows.append((loc, scale, one, low, high))
-        elif bounds is not None:
-            rows.append((sum(bounds) / 2, (bounds[1] - bounds[0]) / 2, 0.0, *bounds))
-        else:
-            loc, scale = part.loc[k] if part.loc else 0.0, part.scale[k] if part.scale else 1.0
-            rows.append((loc, scale, 0.0, -math.inf, math.inf))
-    return rows
+class Dimension(NamedTuple):
+    """How one dimension of v stands for values: (c - loc) / scale, with c from ``low`` to ``high``.
+
+    Attributes:
+        counted: Whether c is spread over the cell [c, c + 1).
+        bit: Whether its noise is drawn from the middle of the cell alone.
+    """
+
+    loc: float
+    scale: float
+    counted: bool
+    bit: bool
+    low: float
+    high: float
 
 
-def counted(values: int) -> tuple[float, float, float, float, float]:
-    """The row of 0 … values - 1, with the moments of the uniform distribution on [0, values)."""
-    return values / 2, values / math.sqrt(12), 1.0, 0.0, values - 1.0
+def levels(values: int) -> Dimension:
+    """Of 0 … values - 1, with the moments of the uniform distribution on [0, values)."""
+    return Dimension(values / 2, values / math.sqrt(12), True, False, 0.0, values - 1.0)
+
+
+BIT = levels(2)._replace(bit=True)
+
+
+def dimensions(part: Space) -> list[Dimension]:
+    """Those of one part of a record."""
+    flag = [BIT] if part.optional else []
+    if part.kind in ("binary", "categories"):
+        return flag + [BIT] * (part.dim * bits_of(part))
+    if part.discrete:
+        one, half = levels(part.values or 0), 0.5
+    elif part.bounds is not None:
+        low, high = part.bounds
+        return flag + [Dimension((low + high) / 2, (high - low) / 2, False, False, low, high)] * part.dim
+    else:
+        one, half = Dimension(0.0, 1.0, False, False, -math.inf, math.inf), 0.0
+    locs = [loc + half for loc in part.loc] or [one.loc] * part.dim
+    return flag + [
+        one._replace(loc=loc, scale=scale)
+        for loc, scale in zip(locs, part.scale or [one.scale] * part.dim, strict=True)
+    ]
 
 
 def bits_of(part: Space) -> int:

@@ -100,8 +100,8 @@ def of_columns(space: Space) -> Callable[[Tensor], Tensor]:
     def of(part: Space, values: Tensor) -> Tensor:
         missing, known = values.isnan(), values.nan_to_num(0.0)
         if part.kind != "categories":
-            loc, scale, *_ = dimensions(replace(part, optional=False))[0]
-            found = ((known - loc) / scale)[:, None]
+            (dimension,) = dimensions(replace(part, optional=False))
+            found = ((known - dimension.loc) / dimension.scale)[:, None]
         elif (part.values or 0) <= ONES:
             found = one_hot(known.long(), part.values or 0).double()
         else:

@@ -151,7 +151,7 @@ def test_help_is_there_for_every_task(tmp_path: Path) -> None:
         ("inpaint ddpm", "--mask"),
         ("inpaint ddpm --mask bttom", "no mask is called 'bttom'; did you mean 'bottom'?"),
         ("inpaint ddpm --mask three.npz", "cannot be read as an image"),
-        ("inpaint vae --mask top", "VAE undoes no noise"),
+        ("inpaint vae --mask top", "VAE is no denoising model"),
         ("inpaint moons --mask top", "is for images, this model is of continuous 2"),
         ("inpaint nowhere --mask top", "no run directory"),
         ("inpaint ddpm --mask top --given nowhere.png", "there is no file nowhere.png"),

@@ -72,7 +72,7 @@ class TestRecord:
             ((0, 1), 1000, "'job': expected values from 0 to 999"),
             ((0, 2), NAN, "a value of 'face' is missing"),
             ((0, 6), -0.1, "'pay': expected values from 0"),
-            ((0, 6), math.inf, "'pay': the batch holds NaN or infinity"),
+            ((0, 6), math.inf, "'pay': the batch contains NaN or infinity"),
             ((1, 7), 2, "'member': expected values from 0 to 1"),
         ],
     )

@@ -1,4 +1,4 @@
-"""What composites share that train one of their parts."""
+"""The base class of composites that train one of their parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ StatesOfPart: TypeAlias = Callable[[Conditions | None, Streams], Iterator[State]
 
 
 class TrainsPart(nn.Module, ABC):
-    """A composite that is trained by training one of its parts, on x as that part takes it."""
+    """An abstract composite whose training is that of one of its parts, on a transformed x."""
 
     space: Space
     config: Any
@@ -26,11 +26,11 @@ class TrainsPart(nn.Module, ABC):
     @property
     @abstractmethod
     def trained_part(self) -> tuple[str, Model]:
-        """The part, and the name of its submodule."""
+        """The name of the submodule that is trained, and the submodule."""
 
     @abstractmethod
     def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:
-        """A batch as the part takes it."""
+        """The batch transformed for the trained part."""
 
     @abstractmethod
     def through_part(
@@ -82,7 +82,7 @@ class TrainsPart(nn.Module, ABC):
 
 
 class BatchesForPart:
-    """The batches of each pass, with what is random in them drawn anew."""
+    """The transformed batches of each pass, with new random draws."""
 
     def __init__(self, model: TrainsPart, batches: Iterable[tuple[Tensor, Conditions | None]]) -> None:
         self.model, self.batches = model, batches

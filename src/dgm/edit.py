@@ -76,7 +76,7 @@ def inpaint(
         progress: Called with the share done and a few words.
 
     Raises:
-        Unsupported: For a model that undoes no noise, or is not of images.
+        Unsupported: For a model that is no denoising model, or is not of images.
         BadInput: For a batch, a mask, a condition or numbers that do not fit.
     """
     x = examples(model, x)
@@ -250,7 +250,7 @@ def interpolate(
 def refuse_what_cannot_be_edited(model: Model) -> None:
     model_given(model)
     if not has(model, Denoising):
-        wrong = f"{type(model).__name__} undoes no noise, which editing asks of a model"
+        wrong = f"{type(model).__name__} is no denoising model, which editing asks of a model"
         raise Unsupported(wrong, "take a diffusion, score or flow-matching model of `dgm models`")
     if len(model.space.shape) != 3:
         raise Unsupported(f"editing is for images, this model is of {model.space}", "take a model of images")

@@ -1,4 +1,4 @@
-"""Likelihoods that say what kind of number they are."""
+"""Log-likelihoods with their kind: exact, lower bound, estimate or unnormalised."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from dgm.samplers import flow_density
 from dgm.samplers.flow_density import ODE, Trace, ode_of
 from dgm.samplers.ode import Solver
 
-MOST, NUMBERS = 512, 1 << 16  # examples at once; numbers that they have together, on a CPU
-ODES = 50  # examples at once where each is an ODE, which arrive one after the other
+MOST, NUMBERS = 512, 1 << 16  # largest evaluation batch in examples, and in numbers on a CPU
+ODES = 50  # largest evaluation batch where each example needs an ODE of its own length
 
 
 class Kind(StrEnum):
-    """Kinds of number that must not be ranked against one another unsaid."""
+    """Kinds of log-likelihood, which must not be ranked against each other without a note."""
 
     EXACT = "exact"
     LOWER_BOUND = "lower_bound"
@@ -48,17 +48,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Likelihood:
-    """log p(x) or log p(x|y) of a batch, or what the model has in its place.
+    """log p(x) or log p(x|y) of a batch, or a bound, an estimate or an unnormalised value of it.
 
-    The two differ, and are not to be ranked against each other: with K labels equally often, log p(x|y) of the right
-    label may be higher than log p(x) by up to log K nats.
+    log p(x) and log p(x|y) must not be ranked against each other: with K equally frequent labels, log p(x|y) of the
+    right label may be higher than log p(x) by up to log K nats.
 
     Attributes:
-        nats: One number an example, (B,), in nats.
+        nats: (B,), in nats.
         kind: Exact, a lower bound, an estimate, or unnormalised (log p(x) + log Z, with Z unknown).
-        method: How it was computed, in a few words.
+        method: A short description of the computation.
         dim: D, the number of dimensions of one example.
-        condition: What is given: "label", or "condition" for one of another kind, for log p(x|y); None for log p(x).
+        condition: For log p(x|y) the kind of y, "label" or "condition"; None for log p(x).
 
     Example:
         >>> Likelihood(torch.tensor([-64 * math.log(2)]), Kind.EXACT, "closed form", dim=64).bits_per_dim
@@ -78,7 +78,7 @@ class Likelihood:
 
     @property
     def perplexity(self) -> Tensor:
-        """exp of the mean negative log-likelihood a dimension, a scalar."""
+        """exp of the mean negative log-likelihood per dimension, a scalar."""
         return (-self.nats.double().mean() / self.dim).exp()
 
 
@@ -91,20 +91,20 @@ KINDS: Sequence[tuple[type, Kind]] = (
 
 
 def kinds_of(model: Model) -> list[Kind]:
-    """The kinds of likelihood that a model, or a class of models, has, the best first."""
+    """The kinds of likelihood of a model, or of a class of models, the best first."""
     return [kind for protocol, kind in KINDS if has(model, protocol)]
 
 
 def kind_of(model: Model) -> Kind | None:
-    """The best kind of likelihood that a model, or a class of models, has; None if it has none."""
+    """The best kind of likelihood of a model, or of a class of models; None if it has none."""
     return next(iter(kinds_of(model)), None)
 
 
 def evaluation_batch(model: Model, kind: Kind | None = None) -> int:
-    """How many examples a pass without gradients should take.
+    """The batch size for passes without gradients.
 
-    On a CPU so few that a layer's features lie in memory which the process keeps: larger ones are asked of the system
-    anew at each layer, page by page, and a pass over 512 images takes two to three times as long as eight over 64.
+    On a CPU it is small, so that the allocator reuses the memory of features: larger tensors are allocated by the
+    operating system at each layer, and a pass over 512 images takes two to three times as long as eight over 64.
     """
     most = ODES if kind is Kind.ESTIMATE else MOST
     return max(16, min(most, NUMBERS // model.space.dim)) if device_of(model).type == "cpu" else most
@@ -125,31 +125,31 @@ def log_likelihood(
     trace: Trace | None = None,
     progress: Progress = silent,
 ) -> Likelihood:
-    """A likelihood that ``model`` has of ``x``, with its kind: log p(x|y) of a conditional model, log p(x) otherwise.
+    """The log-likelihood of ``x`` with its kind: log p(x|y) for a conditional model, log p(x) otherwise.
 
-    The model is evaluated as `dgm.modes` says, block by block on its own device, so that x may be as large as memory
-    holds, or be mapped from a file.
+    The model is in evaluation mode and x is processed in blocks on the device of the model, so x may be large or
+    memory-mapped.
 
     Args:
-        x: (B, *space.shape), in the data's own space: a tensor, or an array or nested list of numbers; or a `Dataset`,
-            of which the test split is taken, one of its splits, or a torch DataLoader, whose batches are put together.
-            These have their own conditions.
-        y: A batch of the condition of a conditional model, such as (B,) labels, or one for all.
-        draws: Random draws an example. Their weights are averaged where the model has importance weights (a bound that
-            tightens with K), their bounds or estimates are averaged otherwise; an exact likelihood ignores it.
-        kind: Which, of a model that has several; the best by default.
-        marginal: log p(x) of a conditional model, at the cost of all its labels: see `marginalised`.
+        x: (B, *space.shape), in the space of the data: a tensor, an array or a nested list of numbers; or a `Dataset`,
+            of which the test split is used, one of its splits, or a torch DataLoader, whose batches are concatenated.
+            These contain their conditions.
+        y: A batch of conditions for a conditional model, such as (B,) labels, or one condition for all examples.
+        draws: Random draws for each example. Importance weights are averaged where the model has them (a bound that
+            tightens with K), otherwise bounds or estimates are averaged; an exact likelihood ignores it.
+        kind: The kind of likelihood, for a model that has several; by default the best.
+        marginal: Compute log p(x) of a conditional model, at the cost of one pass for each label: see `marginalised`.
         solver: Of the ODE of a denoising model's estimate, as `dgm.samplers.flow_density.ODE` has it; likewise
             ``tolerance``, ``solver_steps`` of a solver with fixed steps, and ``trace``, "exact" or "hutchinson". Each
             asks for the estimate where no ``kind`` is named.
-        progress: Called with the share done and a few words before each block.
+        progress: Called with the completed fraction and a description before each block.
 
     Returns:
-        The likelihoods, on the device that x is on.
+        The log-likelihoods, on the device of x.
 
     Raises:
-        Unsupported: For a model with no likelihood of any kind, or of this; for a label or none where the model needs
-            the other.
+        Unsupported: If the model has no likelihood of this kind, or for a label with an unconditional model and the
+            reverse.
         BadInput: For a batch that is not of the model's space, or conditions that do not fit.
     """
     draws, known = whole("draws", draws, low=1), kinds_of(model)
@@ -182,9 +182,9 @@ def log_likelihood(
     if any(part.optional for _, part in model.space.parts):
         method += ", of which values are observed and of the observed ones"
     method += f", sum over {labels_of(model)} labels" if marginal else ""
-    found = torch.cat(parts).to(batch.device) if parts else torch.empty(0)
+    result = torch.cat(parts).to(batch.device) if parts else torch.empty(0)
     condition = None if given is None else name_of(model.condition)
-    return Likelihood(found, kind, method, model.space.dim, condition=condition)
+    return Likelihood(result, kind, method, model.space.dim, condition=condition)
 
 
 def _condition(model: Model, y: Any, n: int, kind: Kind, *, marginal: bool) -> Conditions | None:
@@ -204,7 +204,7 @@ def _condition(model: Model, y: Any, n: int, kind: Kind, *, marginal: bool) -> C
 
 
 def _dtype(model: Model) -> torch.dtype:
-    """In which x is computed with: as the space keeps it, or with the digits of the model's own parameters."""
+    """The dtype of x for the model: that of the space, or for continuous x at least that of the parameters."""
     if model.space.discrete or model.space.kind == "record":
         return model.space.dtype
     own = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
@@ -236,9 +236,9 @@ def marginalised(
 
     .. math:: \log p(x) = \log \sum_y p(y) p(x|y)
 
-    It keeps its kind. Every label is computed under the same noise, so that the noise of an estimate does not choose
-    the label. The largest of noisy bounds is no bound, while importance weights may be summed, since the sum is itself
-    a weight of p(x). A bound L without weights is therefore summed by another one, with L' of draws of its own:
+    The kind of likelihood stays the same. All labels share the same random draws, so that the noise of an estimate does
+    not select the label. The sum of importance weights is an importance weight of p(x), but a sum of noisy bounds is
+    not a bound. A bound L without weights is therefore summed by another bound, with independent draws for L':
 
     .. math:: \log p(x) \ge E_{q(y)}[L(x|y) + \log p(y) - \log q(y)], \quad q(y) \propto p(y) e^{L'(x|y)}
     """
@@ -246,13 +246,13 @@ def marginalised(
     labels = shares.nonzero()[:, 0]
 
     def joint() -> Tensor:
-        """log p(x|y) + log p(y) of the labels that there are, (labels, B)."""
-        found = []
+        """log p(x|y) + log p(y) of all labels with p(y) > 0, (labels, B)."""
+        parts = []
         for label in labels:
-            # what the last label draws is not put back, or the next draws would be the same ones
+            # the random state is not restored after the last label, so that the next draws are independent
             with torch.random.fork_rng([x.device] if x.is_cuda else [], enabled=bool(label != labels[-1])):
-                found.append(_nats(model, x, label.expand(len(x)), kind, draws, weighted=weighted, ode=ode))
-        return torch.stack(found) + shares[labels].log()[:, None].to(found[0])
+                parts.append(_nats(model, x, label.expand(len(x)), kind, draws, weighted=weighted, ode=ode))
+        return torch.stack(parts) + shares[labels].log()[:, None].to(parts[0])
 
     if kind is not Kind.LOWER_BOUND or weighted:
         return joint().logsumexp(0)
@@ -275,21 +275,21 @@ def _method(stated: str, kind: Kind, draws: int, *, weighted: bool) -> str:
 
 
 def _chosen(model: Model, kind: Kind | str | None) -> Kind:
-    having = kinds_of(model)
-    if not having:
+    available = kinds_of(model)
+    if not available:
         raise _without_likelihood(model)
     if kind is None:
-        return having[0]
+        return available[0]
     if kind not in list(Kind):
         raise UnknownName.of("kind of likelihood", str(kind), list(Kind))
-    if kind not in having:
-        words = ", ".join(having).replace("_", " ")
+    if kind not in available:
+        words = ", ".join(available).replace("_", " ")
         raise Unsupported(f"{type(model).__name__} has no {kind.replace('_', ' ')}", f"its likelihoods: {words}")
     return Kind(kind)
 
 
 def stated_method(model: Model, kind: Kind) -> str:
-    """How the model says that it computes this likelihood: ``likelihood_method`` is of the best kind that it has."""
+    """The description of this kind of likelihood by the model: ``likelihood_method`` describes the best kind."""
     if kind is not kind_of(model):
         return getattr(model, f"{kind}_method", "")
     return getattr(model, "likelihood_method", "")
@@ -302,7 +302,7 @@ def _count(draws: int) -> str:
 def _without_likelihood(model: Model) -> Unsupported:
     from dgm.registry import MODELS
 
-    having = ", ".join(name for name, spec in MODELS.items() if spec.likelihood in ("exact", "lower_bound"))
+    names = ", ".join(name for name, spec in MODELS.items() if spec.likelihood in ("exact", "lower_bound"))
     stated = getattr(model, "likelihood_method", "")
     wrong = f"{type(model).__name__} has no likelihood" + (f": {stated}" if stated else "")
-    return Unsupported(wrong, f"models that have one: {having}")
+    return Unsupported(wrong, f"models that have one: {names}")

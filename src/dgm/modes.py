@@ -1,6 +1,6 @@
-"""A model's mode: in training it has dropout and the batch's own statistics, in evaluation neither.
+"""Training and evaluation mode: dropout and batch statistics are active in training mode only.
 
-A likelihood or a sample is of the model as it is evaluated, whatever mode the model is in when it is asked.
+Likelihoods and samples are computed in evaluation mode, whatever the mode of the model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """``model`` in evaluation mode inside; afterwards each of its modules is in its own mode again."""
+    """A context with ``model`` in evaluation mode; afterwards the mode of each module is restored."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -32,9 +32,9 @@ def evaluating(model: Module) -> Iterator[None]:
 
 
 def evaluated(method: T) -> T:
-    """A function of a model, or a method of one, that runs in evaluation mode; of an iterator each step does.
+    """Decorates a function or method of a model, which then runs in evaluation mode; so does each step of an iterator.
 
-    Between two steps the model is in its own mode, since the caller may train it there.
+    Between two steps the mode of the model is restored, since the caller may train it there.
     """
 
     @functools.wraps(method)
@@ -57,5 +57,5 @@ def each_evaluated(model: Module, steps: Iterator[S]) -> Iterator[S]:
 
 
 def device_of(model: Module) -> torch.device:
-    """Where the model's parameters are, or its buffers where it has none."""
+    """The device of the parameters, or of the buffers if there are no parameters."""
     return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device

@@ -1,4 +1,4 @@
-"""How long work tells how far it is: it calls a function with the share that is done and a few words."""
+"""Progress callbacks: functions of the completed fraction and a description."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ Progress: TypeAlias = Callable[[float, str], None]
 
 
 def silent(share: float, text: str) -> None:
-    """Progress that nobody looks at."""
+    """Ignores the progress."""

@@ -1,14 +1,14 @@
-"""What a model can do. A capability is a Protocol of methods; a model has those whose methods it defines.
+"""The capabilities of models. Each is a Protocol of methods; a model has the capabilities whose methods it defines.
 
 Every model is an `torch.nn.Module` built as ``Model(space, config)``, or as ``Model(space, config, condition)`` where
 it is conditional on a y of the space ``condition``. It keeps them as ``self.space``, ``self.config`` and
-``self.condition``, and it takes and gives x in the data's own space. Class attributes that dgm reads where they exist:
+``self.condition``, and it takes and gives x in the data's own space. Optional class attributes:
 
 ``spaces``
-    The kinds of space that the model takes, all four where absent. A model that takes only continuous x is
+    The kinds of space that the model supports, by default all four. A model that supports only continuous x is
     dequantised by `dgm.create` on a discrete space.
 ``conditions``
-    The kinds of space that its condition may be of; a model without takes no condition.
+    The kinds of condition that the model supports; by default none.
 ``defaults``
     The optimiser settings of the model's paper, defaults of `dgm.training.Settings` for this model. Those of one player
     of a game stand under its name in ``"players"``: ``{"lr": 1e-4, "players": {"discriminator": {"lr": 4e-4}}}``.
@@ -18,7 +18,7 @@ it is conditional on a y of the space ``condition``. It keeps them as ``self.spa
     ``"nats a dimension"`` where the loss is a likelihood, or a bound of one, over the number of dimensions; it is in
     nats an example where absent, or no likelihood at all, as a denoiser's squared error.
 ``likelihood_method``
-    How its likelihood is computed, in a few words for a table; ``estimate_method`` is the same of the estimate of a
+    A short description of the likelihood for a table; ``estimate_method`` is the same of the estimate of a
     model that has a better one besides.
 
 A composite is a model that is made of others, such as a model of real numbers dequantised, or a first stage and the
@@ -50,11 +50,11 @@ Codes: TypeAlias = Shaped[Tensor, "batch *latent"]
 
 
 class PartlyHidden(NamedTuple):
-    """A batch of conditions of which some are hidden from a denoiser, as if they were not given.
+    """A batch of conditions, some of which are dropped for classifier-free guidance.
 
     Attributes:
         y: (B, *shape), a batch of the condition space.
-        hidden: (B,), true for those that are hidden.
+        hidden: (B,), True for conditions that are dropped.
     """
 
     y: Tensor
@@ -90,12 +90,12 @@ class Model(Module, Protocol):
 
 
 def loss_unit(model: Model) -> str:
-    """What the model states as the unit of its loss; nothing where it states none."""
+    """The unit of the loss, or an empty string."""
     return str(getattr(model, "loss_unit", ""))
 
 
 class State(NamedTuple):
-    """One state of a sampler on its way: a batch in the data's own space, after ``step`` of ``steps`` steps."""
+    """One state of a sampler: a batch in the space of the data, after ``step`` of ``steps`` sampling steps."""
 
     x: Batch
     step: int
@@ -104,55 +104,54 @@ class State(NamedTuple):
 
 @runtime_checkable
 class Trainable(Protocol):
-    """Trained by descending the mean of a loss."""
+    """Trained by gradient descent on the mean of a loss."""
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """One value an example; where it is a likelihood or a bound of one, in the model's ``loss_unit``.
+        """One value for each example; a negative log-likelihood or bound is in the unit ``loss_unit``.
 
-        It changes nothing: from the same random state two calls give the same bits. See `Stateful` for what moves
-        with training beside the weights.
+        It has no side effects: with the same random state two calls give the same result. See `Stateful` for buffers
+        that are updated in training.
         """
         ...
 
 
 @runtime_checkable
 class MultiPlayer(Protocol):
-    """Trained as a game: each player is a submodule that descends its own loss."""
+    """Trained as a game: each player is a submodule with its own loss."""
 
     def losses(self, x: Batch, y: Conditions | None = None) -> Iterator[tuple[str, PerExample]]:
-        """Yields (submodule's name, its loss); between two yields the loop steps that submodule's optimiser."""
+        """Yields (name of the submodule, its loss); after each the loop takes a step of that submodule."""
         ...
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Has buffers that move with training beside its weights: running moments, a replay buffer, an average.
+    """Has buffers that are updated in training: running moments, a replay buffer, an average.
 
-    Buffers that move by what the loss has computed come from ``loss_and_outputs(x, y)``, which such a model has beside
-    `Trainable.loss`: the loss, and a tuple of tensors without gradient, a row an example. A game returns the tuple at
-    the end of ``losses``.
+    If an update needs results of the loss, the model also has ``loss_and_outputs(x, y)``, which returns the loss and a
+    tuple of tensors without gradient, one row for each example. A game returns the tuple at the end of ``losses``.
     """
 
     def after_step(self, *outputs: Tensor) -> None:
-        """Moves the buffers; called once after each step of training, by a loop of one's own too.
+        """Updates the buffers; called once after each optimiser step, also in a custom training loop.
 
         Args:
-            outputs: Those of the loss, of the whole batch over all processes.
+            outputs: The outputs of the loss for the whole batch, over all processes.
         """
         ...
 
 
 class Regulariser(NamedTuple):
-    """A penalty that is added to one player's loss at every ``interval``-th step, multiplied by the interval.
+    """A penalty that is added to the loss of one player at every ``interval``-th step, multiplied by the interval.
 
-    So its gradient is on average that of the penalty at every step. Source: Analyzing and Improving the Image Quality
+    Its average gradient equals that of a penalty at every step. Source: Analyzing and Improving the Image Quality
     of StyleGAN (Karras et al., 2020), arXiv:1912.04958, section 3.1, lazy regularisation. Differs from it: the penalty
     is added to the loss of that step, where the source takes an optimiser step of its own for it.
 
     Attributes:
-        player: The submodule's name, ``"model"`` for a model of one loss.
+        player: The name of the submodule; ``"model"`` for a model with one loss.
         interval: In steps; the first step has the penalty.
-        penalty: From x and y to one value an example.
+        penalty: A function of x and y with one value for each example.
     """
 
     player: str
@@ -170,11 +169,10 @@ class Fittable(Protocol):
     """Fitted without gradients, by passes over the data."""
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
-        """Yields the mean loss of each pass. ``batches`` can be gone through again and again.
+        """Yields the mean loss of each pass. ``batches`` can be iterated repeatedly.
 
-        All that a pass learns is in the module's buffers, so that training continues from a checkpoint: a model
-        whose buffers are already fitted goes on from them. It ends when it has converged; one that has
-        yields nothing.
+        All results of a pass are in the buffers of the module, so that training continues from a checkpoint. It ends
+        at convergence; a converged model yields nothing.
         """
         ...
 
@@ -182,16 +180,16 @@ class Fittable(Protocol):
 @runtime_checkable
 class Samplable(Protocol):
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        """``n`` examples in the data's own space, in evaluation mode. Sample k depends on the seed and on k alone.
+        """``n`` samples in the space of the data, in evaluation mode. Sample k depends on the seed and on k alone.
 
-        A conditional model draws its conditions where ``y`` is None. `dgm.sample` is what a user calls.
+        A conditional model draws its conditions where ``y`` is None. Users call `dgm.sample`.
         """
         ...
 
 
 @runtime_checkable
 class Progressive(Protocol):
-    """Samples in steps worth watching; `Samplable.sample` gives the last state's x."""
+    """Samples step by step; `Samplable.sample` gives the x of the last state."""
 
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]: ...
 
@@ -199,7 +197,7 @@ class Progressive(Protocol):
 @runtime_checkable
 class ExactLikelihood(Protocol):
     def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """log p(x) in nats, exact or exact up to a solver's stated tolerance."""
+        """log p(x) in nats, exact or up to the stated tolerance of a solver."""
         ...
 
 
@@ -207,7 +205,8 @@ class ExactLikelihood(Protocol):
 class Autoregressive(Protocol):
     r"""p(x) is the product of p(x_i | x_<i), in the order of `dgm.networks.raster`.
 
-    ``observed``, a `dgm.distributions.output.OutputDistribution`, turns outputs into the conditionals' distributions.
+    ``observed``, a `dgm.distributions.output.OutputDistribution`, is the distribution of each conditional given
+    outputs.
     """
 
     def conditionals(self, x: Batch, y: Conditions | None = None) -> Float[Tensor, "batch *shape outputs"]:
@@ -217,26 +216,26 @@ class Autoregressive(Protocol):
     def sequential_conditionals(
         self, x: Batch, y: Conditions | None = None
     ) -> Iterator[Float[Tensor, "batch outputs"]]:
-        """The same outputs one dimension at a time, in order, at the cost of that dimension alone.
+        """The same outputs one dimension at a time, in raster order, with caching of earlier results.
 
-        ``x`` is a buffer that the caller fills: its i-th dimension is read once the iterator is asked for the next.
+        ``x`` is a buffer that the caller fills: its i-th dimension is read when the next outputs are computed.
         """
         ...
 
 
 @runtime_checkable
 class Denoising(Protocol):
-    r"""Undoes Gaussian noise: any solver of `dgm.samplers` samples it, any guidance steers it.
+    r"""Predicts data and noise from a noisy state, for any solver and any guidance of `dgm.samplers`.
 
-    Besides, it keeps ``path``, the `dgm.processes.gaussian.GaussianPath` from its data to noise; ``scaling``, the
-    affine map from x to the x_0 of that path; ``t_min``, the earliest time that the network knows; and ``sampler``, the
+    It has the attributes ``path``, the `dgm.processes.gaussian.GaussianPath` from its data to noise; ``scaling``, the
+    affine map from x to the x_0 of that path; ``t_min``, the earliest time of training; and ``sampler``, the
     `dgm.samplers.diffusion.SamplerConfig` of its default sampler.
     """
 
     def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> tuple[Tensor, Tensor]:
         """E[x_0 | x_t] and E[eps | x_t], of x_t's shape, as `dgm.processes.parameterisation.Prediction`.
 
-        ``y`` of None hides the condition of every example, also of a model that was trained with one.
+        ``y`` of None gives the unconditional prediction.
         """
         ...
 
@@ -258,7 +257,7 @@ class ImportanceWeighted(Protocol):
 @runtime_checkable
 class EstimatedLikelihood(Protocol):
     def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """An estimate of log p(x) in nats that is neither exact nor a bound, such as a stochastic trace's."""
+        """An estimate of log p(x) in nats that is neither exact nor a bound, such as one with a stochastic trace."""
         ...
 
 
@@ -271,10 +270,10 @@ class Unnormalised(Protocol):
 
 @runtime_checkable
 class Latent(Protocol):
-    """Has a code z, flat or shaped, for each x. ``decode(encode(x))`` is x or near it.
+    """Has a latent code z of each x; ``decode(encode(x))`` is x or close to it.
 
-    Besides, it keeps ``latent_space``, the `dgm.space.Space` of z, so that any model of that space is a prior of its
-    codes: see `dgm.models.two_stage`.
+    It has the attribute ``latent_space``, the `dgm.space.Space` of z, so that any model of that space can be a prior of
+    the codes: see `dgm.models.two_stage`.
     """
 
     def encode(self, x: Batch, y: Conditions | None = None) -> Codes: ...
@@ -287,7 +286,7 @@ class Invertible(Protocol):
     """A `Latent` whose ``decode`` is the inverse of ``encode``, so that a density of codes is a density of x."""
 
     def encode_and_ladj(self, x: Batch, y: Conditions | None = None) -> tuple[Codes, PerExample]:
-        """encode(x), and log |det dz/dx| in nats, which is 0 where x and z are counted."""
+        """encode(x), and log |det dz/dx| in nats, which is 0 for discrete x and z."""
         ...
 
 
@@ -297,8 +296,8 @@ class Variational(Protocol):
 
     .. math:: \log p(x) \ge E_{q(z|x)}[\log p(x|z) - \log q(z|x) + \log p(z)]
 
-    A model whose q(z|x) is a point mass on a discrete code, where log q(z|x) = 0, says so by ``deterministic_codes``:
-    its codes are made once, and the bound has no importance weights.
+    A model whose q(z|x) is a point mass on a discrete code, where log q(z|x) = 0, sets ``deterministic_codes``: its
+    codes are computed once, and the bound has no importance weights.
     """
 
     def sample_code(self, x: Batch, y: Conditions | None = None) -> Codes:
@@ -310,7 +309,7 @@ class Variational(Protocol):
         ...
 
     def sample_given_code(self, z: Codes, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        """x ~ p(x|z), with the random numbers of one stream an example."""
+        """x ~ p(x|z), with one random stream for each example."""
         ...
 
 

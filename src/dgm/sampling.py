@@ -1,4 +1,4 @@
-"""Samples of any model: what `dgm sample`, an evaluation and a report draw, and the states on the way to them."""
+"""Sampling of any model: samples, and trajectories of the sampler."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from dgm.samplers.sequential import DEFAULT, DecodingOptions
 from dgm.samplers.times import Spacing
 from dgm.seeds import Streams, mix
 
-CHUNK = 250  # samples drawn at once
+CHUNK = 250  # samples in one batch
 
-# from the numbers of some samples, their conditions and their noise, to the states on the way to them
-Way = Callable[[Tensor, Conditions | None, Streams], Iterator[State]]
+# a sampler: from the indices of some samples, their conditions and their random streams to the states of a trajectory
+DrawStates = Callable[[Tensor, Conditions | None, Streams], Iterator[State]]
 
 
 def sample(
@@ -51,32 +51,34 @@ def sample(
     mean: bool = False,
     progress: Progress = silent,
 ) -> Batch:
-    """``n`` examples in the data's own space, on the CPU. Sample k depends on the seed and on k alone.
+    """``n`` samples in the space of the data, on the CPU. Sample k depends on the seed and on k alone.
 
-    The model is evaluated as `dgm.modes` says, some samples at a time, on its own device.
+    The model is in evaluation mode, on its own device, and draws the samples in batches.
 
     Args:
-        condition: A batch of the model's condition, such as (n,) labels, or one for all. None draws labels as often as
-            the training data has them, and other conditions from some that are kept of it: see
+        condition: A batch of conditions, such as (n,) labels, or one for all samples. With None labels are drawn with
+            their
+            frequencies in the training data, and other conditions from a subset of it: see
             `dgm.networks.conditions.Marginal`.
-        seed: Any whole number; None takes another one each time.
-        given: (n, *shape) or (1, *shape), the part of x that is kept, of an autoregressive model.
-        observed: How many dimensions of ``given`` are kept, the first in raster order.
-        decoding: How an autoregressive model draws a value from its conditional.
-        length: How many tokens a text has, window after window, each of which continues the second half of the one
-            before; as many as the model's context where None.
-        solver: A name of `dgm.samplers.solvers.SOLVERS`, for a denoising model; None for the model's own.
-        sampling_steps: Of the sampler; also of a model that has one of its own, such as an energy-based one.
-        spacing: Of the times of these steps.
-        eta: The noise of a DDIM step, from 0 to ancestral sampling's 1.
-        guidance: Of a denoising model; a number is the scale of classifier-free guidance.
-        mean: The decoder's mean, of a VAE, without the observation noise.
-        progress: Called with the share done and a few words.
+        seed: An integer; None for a random seed.
+        given: (n, *shape) or (1, *shape), the observed part of x, for an autoregressive model.
+        observed: Number of observed dimensions of ``given``, the first in raster order.
+        decoding: Decoding options of an autoregressive model, such as the temperature.
+        length: Number of tokens of a text, generated in windows that continue the second half of the window before; by
+            default the context of the model.
+        solver: A name in `dgm.samplers.solvers.SOLVERS`, for a denoising model; by default that of the model.
+        sampling_steps: Number of steps of the sampler; also of a model with its own sampler, such as an energy-based
+            one.
+        spacing: Spacing of the times of these steps.
+        eta: The noise of DDIM steps, from 0 to 1 (ancestral sampling).
+        guidance: Guidance of a denoising model; a number is the scale of classifier-free guidance.
+        mean: Return the mean of the decoder of a VAE, without observation noise.
+        progress: Called with the completed fraction and a description.
 
     Raises:
-        Unsupported: For a model that draws no samples, has no condition, or no use for an argument.
+        Unsupported: For a model that draws no samples, or does not support an argument.
         BadInput: For conditions, counts, numbers or a batch that do not fit.
-        UnknownName: For a solver or a spacing that does not exist, with the nearest.
+        UnknownName: For an unknown solver or spacing, with the nearest name.
 
     Example:
         >>> import dgm
@@ -85,14 +87,14 @@ def sample(
     """
     n, seed = whole("n", n, low=1), _seed(seed)
     sampler = {"solver": solver, "sampling_steps": sampling_steps, "spacing": spacing, "eta": eta}
-    draw = partial(_way, model, n, decoding=decoding, sampler=sampler, guidance=guidance, mean=mean)
-    way = draw(given=given, observed=observed)
+    draw = partial(_draw_states, model, n, decoding=decoding, sampler=sampler, guidance=guidance, mean=mean)
+    draw_states = draw(given=given, observed=observed)
     windows = 1 if length is None else whole("length", length, low=1) // model.space.dim
     refuse_too_many(n * max(1, windows), model.space)
     y = given_condition(model, condition, n)
     with evaluating(model), torch.no_grad():
         if length is None:
-            return _last(model, n, y, seed, way, progress)
+            return _last(model, n, y, seed, draw_states, progress)
         return _text(model, n, y, seed, draw, given, observed, length, progress)
 
 
@@ -112,21 +114,21 @@ def trajectory(
     guidance: Guidance | float | None = None,
     mean: bool = False,
 ) -> Iterator[State]:
-    """The states on the way to the samples of `sample` with these arguments, all at once; the last holds the samples.
+    """The states of the sampler for the samples of `sample` with these arguments; the last has the samples.
 
-    A model that draws all values at once has one state. A state's x may be overwritten by the next one.
+    A model that draws all values at once has one state. The x of a state may be overwritten by the next one.
     """
     n, seed = whole("n", n, low=1), _seed(seed)
     sampler = {"solver": solver, "sampling_steps": sampling_steps, "spacing": spacing, "eta": eta}
     how: dict[str, Any] = {"decoding": decoding, "sampler": sampler, "guidance": guidance, "mean": mean}
-    way = _way(model, n, given=given, observed=observed, **how)
+    draw_states = _draw_states(model, n, given=given, observed=observed, **how)
     refuse_too_many(n, model.space)
-    states = _states(model, torch.arange(n), given_condition(model, condition, n), seed, way)
+    states = _states(model, torch.arange(n), given_condition(model, condition, n), seed, draw_states)
     return each_evaluated(model, _without_gradients(states))
 
 
 def _without_gradients(states: Iterator[State]) -> Iterator[State]:
-    """Of the states, and not of what is done between two of them."""
+    """The states, computed without gradients; the caller may use gradients between them."""
     while True:
         with torch.no_grad():
             state = next(states, None)
@@ -139,7 +141,7 @@ def _seed(seed: int | None) -> int:
     return int(torch.randint(2**62, ())) if seed is None else whole("the seed", seed)
 
 
-def _way(
+def _draw_states(
     model: Model,
     n: int,
     *,
@@ -149,8 +151,8 @@ def _way(
     sampler: Mapping[str, Any],
     guidance: Guidance | float | None,
     mean: bool,
-) -> Way:
-    """How the model is sampled with these arguments, once they are known to fit it."""
+) -> DrawStates:
+    """Checks the arguments, and returns the sampler."""
     model_given(model)
     if not has(model, Samplable):
         raise Unsupported(f"{type(model).__name__} draws no samples", "choose a model that has `sample`")
@@ -158,59 +160,59 @@ def _way(
     if isinstance(model, TrainsPart) and (chosen or guidance is not None or decoding is not None):
         of_part = partial(_of_part, given=given, observed=observed, decoding=decoding, sampler=sampler)
         return of_part(model, n, guidance=guidance, mean=mean)
-    kept = _kept(model, n, given, observed, decoding)
+    given_x = _given(model, n, given, observed, decoding)
     if mean:
         return _decoded_mean(model)
     if chosen.keys() == {"sampling_steps"} and not has(model, Denoising) and hasattr(model.config, "sampling_steps"):
         steps = whole("sampling_steps", chosen["sampling_steps"], low=1)
-        return lambda rows, y, noise: _with_steps(model, steps, partial(_plain, model, rows, y, noise))
+        return lambda rows, y, noise: _with_steps(model, steps, partial(_default, model, rows, y, noise))
     if chosen or guidance is not None:
-        return _steered(model, chosen, guidance)
-    if kept is None and decoding is None:
-        return partial(_plain, model)
+        return _denoising(model, chosen, guidance)
+    if given_x is None and decoding is None:
+        return partial(_default, model)
     how: dict[str, Any] = {"observed": observed or 0, "decoding": decoding or DEFAULT}
     return lambda rows, y, noise: sequential.trajectory(
-        model, len(rows), y, seed=noise, given=None if kept is None else kept[rows], **how
+        model, len(rows), y, seed=noise, given=None if given_x is None else given_x[rows], **how
     )
 
 
 def _of_part(
     model: TrainsPart, n: int, *, given: Any, guidance: Guidance | float | None, mean: bool, **how: Any
-) -> Way:
-    """The part that is trained is sampled with these arguments; a weak model's part guides it."""
+) -> DrawStates:
+    """The sampler of the trained part of a composite; a weak composite guides by its trained part."""
     if given is not None:
-        raise Unsupported(f"{type(model).__name__} goes on from no part of x", "leave it out")
+        raise Unsupported(f"{type(model).__name__} cannot be given a part of x", "leave it out")
     if mean:
         _decoded_mean(model)  # says now what has none
     if isinstance(guidance, Guidance) and isinstance(guidance.weak, TrainsPart):
         guidance = replace(guidance, weak=guidance.weak.trained_part[1])
-    way = _way(model.trained_part[1], n, given=None, guidance=guidance, mean=False, **how)
-    return lambda rows, y, noise: model.through_part(lambda y, noise: way(rows, y, noise), y, noise, mean=mean)
+    draw_states = _draw_states(model.trained_part[1], n, given=None, guidance=guidance, mean=False, **how)
+    return lambda rows, y, noise: model.through_part(lambda y, noise: draw_states(rows, y, noise), y, noise, mean=mean)
 
 
-def _plain(model: Model, rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:
-    """The model's own way."""
+def _default(model: Model, rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:
+    """The default sampler of the model."""
     if has(model, Progressive):
         return iter(model.trajectory(len(rows), y, seed=noise))
     return iter([State(model.sample(len(rows), y, seed=noise), 1, 1)])
 
 
-def _decoded_mean(model: Model) -> Way:
+def _decoded_mean(model: Model) -> DrawStates:
     if not hasattr(model, "sample_mean"):
-        wrong = f"{type(model).__name__} has no decoder whose mean could be shown"
+        wrong = f"{type(model).__name__} has no decoder with a mean"
         raise Unsupported(wrong, "leave the mean out, or sample a vae")
     return lambda rows, y, noise: iter([State(model.sample_mean(len(rows), y, seed=noise), 1, 1)])
 
 
-def _steered(model: Model, chosen: Mapping[str, Any], guidance: Guidance | float | None) -> Way:
-    """By a solver, and under the guidance, of `dgm.samplers`."""
+def _denoising(model: Model, chosen: Mapping[str, Any], guidance: Guidance | float | None) -> DrawStates:
+    """The sampler of a denoising model with the given solver and guidance."""
     if not has(model, Denoising):
-        wrong = f"{type(model).__name__} undoes no noise and takes no {next(iter(chosen), 'guidance')}"
+        wrong = f"{type(model).__name__} is no denoising model and has no option {next(iter(chosen), 'guidance')}"
         raise Unsupported(wrong, "leave it out, or sample a diffusion, score or flow-matching model of `dgm models`")
     how: dict[str, Any] = {"sampler": sampler_of(model, **chosen)}
     if guidance is not None:
-        wanted = guidance if isinstance(guidance, Guidance) else Guidance(scale=guidance)
-        how["guide"] = wanted.guide(model)
+        chosen_guidance = guidance if isinstance(guidance, Guidance) else Guidance(scale=guidance)
+        how["guide"] = chosen_guidance.guide(model)
     return lambda rows, y, noise: diffusion.trajectory(model, len(rows), y, seed=noise, **how)
 
 
@@ -225,39 +227,41 @@ def _configured(model: Any, **changed: Any) -> Iterator[None]:
 
 
 def _with_steps(model: Model, steps: int, states: Callable[[], Iterator[State]]) -> Iterator[State]:
-    """The states of a model whose own sampler takes another number of steps meanwhile."""
+    """The states of the model's own sampler with another number of steps."""
     with _configured(model, sampling_steps=steps):
         yield from states()
 
 
-def _kept(model: Model, n: int, given: Any, observed: int | None, decoding: DecodingOptions | None) -> Batch | None:
-    """(n, *shape), of which the first ``observed`` dimensions are kept."""
+def _given(model: Model, n: int, given: Any, observed: int | None, decoding: DecodingOptions | None) -> Batch | None:
+    """(n, *shape), whose first ``observed`` dimensions are given."""
     if decoding is not None:
         of_type("decoding", decoding, DecodingOptions, "give dgm.DecodingOptions(temperature=0.8) or the like")
     if (given is None) != (observed is None):
-        raise BadInput("a part of x needs both given and observed", "give x, and how many of its dimensions are kept")
+        raise BadInput(
+            "a given part of x needs both given and observed", "give x and the number of observed dimensions"
+        )
     if given is None and decoding is None:
         return None
     if not has(model, Autoregressive):
-        wrong = f"{type(model).__name__} draws all values at once: it goes on from nothing and has no temperature"
-        raise Unsupported(wrong, "leave that out, sample an autoregressive model of `dgm models`, or see `dgm edit`")
+        wrong = f"{type(model).__name__} draws all values at once: it takes no given part of x and no decoding options"
+        raise Unsupported(wrong, "leave them out, sample an autoregressive model of `dgm models`, or see `dgm edit`")
     if given is None:
         return None
     x = model.space.check(given)
     if len(x) not in (1, n):
-        raise BadInput(f"expected 1 or {n} examples to go on from, got {len(x)}", "give one, or one a sample")
+        raise BadInput(f"expected 1 or {n} given examples, got {len(x)}", "give one, or one for each sample")
     if whole("observed", observed, low=0) > model.space.dim:
         raise BadInput(f"observed must be at most {model.space.dim}, got {observed}", "an example has no more")
     return x.expand(n, *model.space.shape)
 
 
-def _states(model: Model, rows: Tensor, y: Conditions | None, seed: int, way: Way) -> Iterator[State]:
-    """Those of the samples of these numbers."""
+def _states(model: Model, rows: Tensor, y: Conditions | None, seed: int, draw_states: DrawStates) -> Iterator[State]:
+    """The states of the samples with these indices."""
     device = device_of(model)
-    yield from way(rows, None if y is None else y[rows].to(device), Streams(seed, rows.tolist(), device))
+    yield from draw_states(rows, None if y is None else y[rows].to(device), Streams(seed, rows.tolist(), device))
 
 
-def _last(model: Model, n: int, y: Conditions | None, seed: int, way: Way, progress: Progress) -> Batch:
+def _last(model: Model, n: int, y: Conditions | None, seed: int, draw_states: DrawStates, progress: Progress) -> Batch:
     """The samples, chunk by chunk; of several processes each draws some of the chunks, and all have them."""
     chunks: list[Batch | None] = []
     for k, rows in enumerate(torch.arange(n).split(CHUNK)):
@@ -265,7 +269,7 @@ def _last(model: Model, n: int, y: Conditions | None, seed: int, way: Way, progr
             chunks.append(None)
             continue
         first, began = int(rows[0]), time.perf_counter()
-        for state in _states(model, rows, y, seed, way):
+        for state in _states(model, rows, y, seed, draw_states):
             done = first + len(rows) * min(1, state.step / state.steps)
             rate = state.step * len(rows) / (time.perf_counter() - began)
             progress(done / n, f"{int(done)} of {n}, {rate:,.0f} steps/s")
@@ -278,7 +282,7 @@ def _text(
     n: int,
     y: Conditions | None,
     seed: int,
-    draw: Callable[..., Way],
+    draw: Callable[..., DrawStates],
     given: Any,
     observed: int | None,
     length: int,
@@ -287,12 +291,12 @@ def _text(
     """(n, length) tokens: window after window, each continuing the second half of the one before."""
     if model.space.kind != "tokens":
         raise BadInput(f"a length is for text, this model is of {model.space}", "leave it out")
-    context, window, kept = model.space.dim, 0, observed or 0
-    start = torch.zeros(n, 0, dtype=torch.int64) if given is None else model.space.check(given)[:, :kept]
+    context, window, given_x = model.space.dim, 0, observed or 0
+    start = torch.zeros(n, 0, dtype=torch.int64) if given is None else model.space.check(given)[:, :given_x]
     text = start.expand(n, -1)
     while text.shape[1] < length:
-        of_window = seed if window == 0 else mix(seed, window)
-        x = _last(model, n, y, of_window, draw(given=given, observed=observed), progress)
+        window_seed = seed if window == 0 else mix(seed, window)
+        x = _last(model, n, y, window_seed, draw(given=given, observed=observed), progress)
         text, window = torch.cat([text, x[:, observed or 0 :]], 1), window + 1
         given, observed = torch.zeros_like(x), context // 2
         given[:, :observed] = x[:, context - observed :]

@@ -1,8 +1,8 @@
-"""Randomness whose k-th part depends on the seed and on k alone.
+"""Counter-based random streams: sample k depends on the seed and on k alone.
 
-Sample k of a model must not change with the batch size, the device, the number of processes or what was drawn before.
-So no generator keeps a state: number p of stream k is a function of (seed, k, p), Philox of the counter (p, k) under a
-key made of the seed. All streams are computed at once, by integer operations of torch, where the model is.
+Sample k of a model does not depend on the batch size, the device, the number of processes or earlier draws: number p of
+stream k is a function of (seed, k, p), computed by Philox with the counter (p, k) and a key derived from the seed. All
+streams are computed in parallel by integer operations of torch on the device of the model.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dgm.inputs import whole
 
 _MASK = (1 << 64) - 1
 _LOW = (1 << 32) - 1
-CACHED = 1 << 15  # blocks computed at once on a CPU: their words stay in its cache
-AHEAD = 1 << 11  # blocks computed at least, all streams together: fewer take nearly as long
+CACHED = 1 << 15  # blocks computed together on a CPU, whose words fit in its cache
+AHEAD = 1 << 11  # fewest blocks computed together, for all streams: fewer take nearly as long
 
 
 def mix(*numbers: int) -> int:
@@ -43,7 +43,7 @@ Pair: TypeAlias = tuple[Tensor, Tensor]
 
 
 class Philox:
-    r"""Philox4x32-10: turns counters, blocks of four 32-bit words, into blocks of four random words.
+    r"""Philox4x32-10: maps counters, blocks of four 32-bit words, to blocks of four random words.
 
     Ten times, with k_0 and k_1 increased by w_0 and w_1 after each,
 
@@ -64,13 +64,13 @@ class Philox:
     def __init__(self, key: int, device: torch.device | str = "cpu") -> None:
         number = partial(torch.tensor, dtype=torch.int64, device=device)
         self._half, self._low = number(32), number(_LOW)
-        # A round exchanges the even words. They stay where they are, and m and k change places from round to round.
+        # a round swaps the even words; here m and k are swapped instead
         keys = [[(key >> 32 * i) + r * self.w[i] & _LOW for i in (1, 0)][:: (-1) ** r] for r in range(self.rounds)]
         self._keys = number(keys)[..., None].unbind(0)
         self._m = number([self.m, self.m[::-1]])[..., None].unbind(0)
 
     def __call__(self, even: Tensor, odd: Tensor) -> None:
-        """In place.
+        """Replaces the words of a block by random words, in place.
 
         Args:
             even: int64 (2, N), the words c_0 and c_2 of N blocks.
@@ -79,25 +79,25 @@ class Philox:
         product = torch.empty_like(even)
         (first, second), low, products = even.unbind(0), odd.unbind(0), product.unbind(0)
         for r, k in enumerate(self._keys):
-            torch.mul(even, self._m[r % 2], out=product)  # modulo 2^64: as good as without a sign
+            torch.mul(even, self._m[r % 2], out=product)  # modulo 2^64, where signed and unsigned agree
             torch.bitwise_right_shift(product, self._half, out=even)
             first.bitwise_xor_(low[1])
             second.bitwise_xor_(low[0])
             even.bitwise_xor_(k).bitwise_and_(self._low)
-            # The odd words are the products' lower halves; what is above them falls to the mask a round later.
+            # the odd words are the lower halves of the products; the upper halves are masked a round later
             product, odd, low, products = odd, product, products, low
         odd.bitwise_and_(self._low)
 
 
 class Streams:
-    """One random stream a sample: row k of what it draws comes from the stream (seed, keys[k]).
+    """One random stream for each sample: row k of each draw comes from the stream (seed, keys[k]).
 
-    A draw takes whole blocks of four numbers, so that the next one starts at the same place whatever the batch.
-    Uniform numbers are the same on every device, normal ones to the rounding of its logarithm and sine.
+    A draw uses whole blocks of four numbers, so that the position of the next draw does not depend on the batch.
+    Uniform numbers are equal on all devices, normal ones up to the rounding of logarithm and sine.
 
     Args:
         seed: Any integer.
-        keys: The samples' numbers, such as ``range(64)``.
+        keys: The indices of the samples, such as ``range(64)``.
 
     Example:
         >>> ten, last = Streams(0, range(10)), Streams(0, [9])
@@ -124,11 +124,11 @@ class Streams:
         return self._drawn(shape, uniforms)
 
     def categorical(self, logits: Tensor) -> Tensor:
-        """One index a position from ``logits`` (n, *shape, values); int64 (n, *shape)."""
+        """One index for each position, int64 (n, *shape), from ``logits`` (n, *shape, values)."""
         return categorical(logits, self.uniform(logits.shape[1:-1]).to(logits.device))
 
     def _drawn(self, shape: Sequence[int], numbers: Callable[[Tensor, Tensor], Pair]) -> Tensor:
-        """The next numbers of each stream, (n, *shape), made of as many even and odd words."""
+        """The next numbers of each stream, (n, *shape), by a function of even and odd words."""
         count = math.prod(shape)
         drawn = torch.empty(len(self), -(-count // 4), 2, 2, device=self.device)
         for where, words in self._next(drawn.shape[1]):
@@ -137,7 +137,7 @@ class Streams:
         return drawn.flatten(1)[:, :count].reshape(len(self), *shape)
 
     def _next(self, blocks: int) -> Iterator[tuple[tuple[slice, slice], Pair]]:
-        """Parts of the next blocks: of which streams and which blocks, and their even and odd words (2, n, blocks)."""
+        """Parts of the next blocks: the slices of streams and blocks, and their even and odd words (2, n, blocks)."""
         n, start, self._at = len(self), self._at, self._at + blocks
         if n * blocks >= AHEAD:
             size = CACHED if self.device.type == "cpu" else n * blocks
@@ -149,26 +149,26 @@ class Streams:
             if self._at > self._end:
                 self._first, self._end = start, start + AHEAD // n
                 self._ahead = self._words(self._keys, self._first, self._end)
-            there = slice(start - self._first, self._at - self._first)
-            yield (slice(None), slice(None)), (self._ahead[0][..., there], self._ahead[1][..., there])
+            cached = slice(start - self._first, self._at - self._first)
+            yield (slice(None), slice(None)), (self._ahead[0][..., cached], self._ahead[1][..., cached])
 
     def _words(self, keys: Tensor, start: int, end: int) -> Pair:
-        """The even and the odd words (2, n, blocks) of the streams ``keys``, from a block to before another."""
-        at = torch.arange(start, end, device=self.device)
-        even, odd = (at.new_empty(2, len(keys), len(at)) for _ in range(2))
-        even[0], odd[0] = at & _LOW, at >> 32
+        """The even and the odd words (2, n, blocks) of the streams ``keys``, from block ``start`` to ``end``."""
+        counter = torch.arange(start, end, device=self.device)
+        even, odd = (counter.new_empty(2, len(keys), len(counter)) for _ in range(2))
+        even[0], odd[0] = counter & _LOW, counter >> 32
         even[1], odd[1] = (keys & _LOW)[:, None], (keys >> 32 & _LOW)[:, None]
         self._philox(even.view(2, -1), odd.view(2, -1))
         return even, odd
 
 
 def uniforms(first: Tensor, second: Tensor) -> Pair:
-    """The upper 24 bits of each word, all that a float32 holds."""
+    """Uniform float32 numbers from the upper 24 bits of each word."""
     return (first >> 8).float().mul_(2.0**-24), (second >> 8).float().mul_(2.0**-24)
 
 
 def box_muller(first: Tensor, second: Tensor) -> Pair:
-    """Two independent standard normals of each pair of 32-bit words, at most 6.8 from 0.
+    """Two independent standard normals of each pair of 32-bit words, of absolute value at most 6.8.
 
     Source: A note on the generation of random normal deviates (Box & Muller, 1958).
     """
@@ -178,9 +178,9 @@ def box_muller(first: Tensor, second: Tensor) -> Pair:
 
 
 def categorical(logits: Tensor, u: Tensor) -> Tensor:
-    """The first index whose distribution function is above ``u``: of ``logits`` (*shape, values) where u is uniform.
+    """Categorical samples by inversion: the first index whose cumulative probability is above the uniform ``u``.
 
-    An index of probability 0 is never drawn, for any u in [0, 1).
+    An index of probability 0 is never drawn, for any u in [0, 1). ``logits`` are (*shape, values).
 
     Returns:
         int64 (*shape).
@@ -190,7 +190,7 @@ def categorical(logits: Tensor, u: Tensor) -> Tensor:
 
 
 def stratified(n: int, device: torch.device | str = "cpu") -> Tensor:
-    """n numbers, each uniform on [0, 1) and together evenly spread (arXiv:2107.00630, appendix I.1)."""
+    """n stratified numbers, each uniform on [0, 1) (arXiv:2107.00630, appendix I.1)."""
     return (torch.rand((), device=device) + torch.arange(n, device=device) / n) % 1
 
 
@@ -198,10 +198,10 @@ Seed: TypeAlias = Union[int, Streams, None]
 
 
 def streams(n: int, seed: Seed, device: torch.device | str = "cpu") -> Streams:
-    """The streams of ``n`` samples: of numbers 0 … n-1 for an integer, drawn from torch's own generator for None.
+    """The streams of ``n`` samples with indices 0 … n-1; for None the seed is drawn from torch's generator.
 
     Raises:
-        BadInput: For less than one sample, a seed that is no whole number, or streams of another number of samples.
+        BadInput: For less than one sample, a seed that is not an integer, or streams of another number of samples.
     """
     n = whole("the number of samples", n, low=1)
     if isinstance(seed, Streams):

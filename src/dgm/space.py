@@ -1,4 +1,4 @@
-"""What x is: its shape, the values it takes and the measure that a density of it is taken against."""
+"""Spaces of examples and conditions: shape, values, and the measure of densities."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 KindOfSpace = Literal["binary", "levels", "tokens", "categories", "continuous", "record"]
-WHOLE = 2**53  # up to which float64, as which a record is kept, holds every whole number
-SHOWN = 4  # parts of a record that its text names
+WHOLE = 2**53  # largest integer up to which float64, the dtype of records, represents all integers
+SHOWN = 4  # parts of a record that `str` names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """The set that examples, or their conditions, come from. Build one by `binary`, `levels`, `tokens`, `categories`,
+    """The space of examples or of conditions. Build one by `binary`, `levels`, `tokens`, `categories`,
     `continuous` or `record`.
 
-    Discrete spaces are measured by counting, so log p(x) is the log of a probability. A continuous space is
-    measured by Lebesgue measure in the data's own units: a model that rescales x owes the log-determinant.
-    A record is measured by the product of its parts' measures. An optional part is the disjoint union of the value
-    "missing", which is counted, and of the part's own values: with m the set of the parts that are missing,
-    log p(x) is log P(m) + log p(observed values | m), a probability for m and a density for what is observed.
+    Densities on discrete spaces are with respect to counting measure, so log p(x) is the log of a probability. On
+    continuous spaces they are with respect to Lebesgue measure in the units of the data: a model that rescales x adds
+    the log-determinant. On a record they are with respect to the product measure of its parts. An optional part is the
+    disjoint union of the value "missing", with counting measure, and the values of the part: with m the set of missing
+    parts, log p(x) is log P(m) + log p(observed values | m), a probability for m and a density for observed values.
 
     Attributes:
         shape: Shape of one example, without the batch: (C, H, W), (D,), (L,), or () for a single number.
         kind: ``binary`` and ``levels`` are ordered integers 0 … values - 1; ``tokens`` (the symbols of a sequence) and
-            ``categories`` (labels, each with a meaning of its own) are unordered ones.
-        values: How many values a dimension takes; None when continuous.
-        low, high: Bounds of a continuous space, the same in every dimension; None when unbounded.
-        loc, scale: A typical location and scale of real numbers, or of a record's levels, one number a dimension
-            (flattened), so that models can standardise; empty for 0 and 1.
-        optional: Of a part of a record: whether its values may be missing. They are NaN there, all of the part at once.
+            ``categories`` (labels) are unordered ones.
+        values: Number of values of each dimension; None for continuous spaces.
+        low, high: Bounds of a continuous space, equal for all dimensions; None if unbounded.
+        loc, scale: Location and scale of real numbers, or of the integers of a record, one number for each dimension
+            (flattened), by which models standardise; empty for 0 and 1.
+        optional: Whether the values of a part of a record may be missing. Missing values are NaN, all of a part
+            together.
         parts: The names and the spaces of a record's parts; empty for anything else.
 
     Example:
@@ -75,7 +76,7 @@ class Space:
             self.values is None or whole("the number of values", self.values) < fewest
         ):
             wrong = f"a {self.kind} space needs at least {fewest} values, got {self.values}"
-            raise BadInput(wrong, "say how many values a dimension takes")
+            raise BadInput(wrong, "give the number of values of each dimension")
         keep("values", None if self.values is None else whole("the number of values", self.values))
         for end in ("low", "high"):
             keep(end, None if getattr(self, end) is None else number(f"the bound {end}", getattr(self, end)))
@@ -93,7 +94,7 @@ class Space:
 
     @classmethod
     def binary(cls, shape: tuple[int, ...], *, optional: bool = False) -> Space:
-        """Zeros and ones, kept as uint8."""
+        """Zeros and ones, stored as uint8."""
         return cls(shape=shape, kind="binary", values=2, optional=optional)
 
     @classmethod
@@ -106,17 +107,17 @@ class Space:
         scale: tuple[float, ...] = (),
         optional: bool = False,
     ) -> Space:
-        """Ordered integers 0 … values - 1, such as the 256 grey levels, kept as uint8 where they fit."""
+        """Ordered integers 0 … values - 1, such as the 256 grey levels, stored as uint8 where they fit."""
         return cls(shape=shape, kind="levels", values=values, loc=loc, scale=scale, optional=optional)
 
     @classmethod
     def tokens(cls, shape: int | tuple[int, ...], vocabulary: int) -> Space:
-        """Unordered symbols 0 … vocabulary - 1, kept as int64: sequences of a length, or of any shape."""
+        """Unordered symbols 0 … vocabulary - 1, stored as int64: sequences of a given length, or of any shape."""
         return cls(shape=(shape,) if isinstance(shape, int) else shape, kind="tokens", values=vocabulary)
 
     @classmethod
     def categories(cls, values: int, shape: tuple[int, ...] = (), *, optional: bool = False) -> Space:
-        """Unordered labels 0 … values - 1, kept as int64: one an example, or of any shape."""
+        """Unordered labels 0 … values - 1, stored as int64: one for each example, or of any shape."""
         return cls(shape=shape, kind="categories", values=values, optional=optional)
 
     @classmethod
@@ -130,13 +131,13 @@ class Space:
         scale: tuple[float, ...] = (),
         optional: bool = False,
     ) -> Space:
-        """Real numbers, kept as float32."""
+        """Real numbers, stored as float32."""
         return cls(shape=shape, kind="continuous", low=low, high=high, loc=loc, scale=scale, optional=optional)
 
     @classmethod
     def record(cls, /, **parts: Space) -> Space:
-        """Named parts, such as the columns of a table: a batch is one float64 tensor (B, D), the parts flattened side
-        by side in order, NaN where a value is missing.
+        """Named parts, such as the columns of a table: a batch is one float64 tensor (B, D), the concatenation of
+        the flattened parts, with NaN for missing values.
 
         Example:
             >>> row = Space.record(age=Space.levels((), 120), pay=Space.continuous((), optional=True))
@@ -147,7 +148,7 @@ class Space:
 
     @property
     def discrete(self) -> bool:
-        """Whether densities are with respect to counting alone."""
+        """Whether densities are with respect to counting measure."""
         if self.kind == "record":
             return all(part.discrete for _, part in self.parts)
         return self.kind != "continuous"
@@ -163,7 +164,7 @@ class Space:
 
     @property
     def dtype(self) -> torch.dtype:
-        """How a tensor of examples is kept."""
+        """The dtype of a tensor of examples."""
         import torch
 
         if self.kind == "record" or self.optional:
@@ -173,12 +174,12 @@ class Space:
         return torch.uint8 if self.kind in ("binary", "levels") and (self.values or 0) <= 256 else torch.int64
 
     def check(self, x: torch.Tensor | ArrayLike) -> torch.Tensor:
-        """``x`` itself, once its shape, type and range are known to be those of a batch of this space.
+        """Checks that the shape, type and range of ``x`` are those of a batch of this space, and returns it.
 
-        An array or a nested list becomes a tensor.
+        An array or a nested list is converted to a tensor.
 
         Raises:
-            BadInput: With what was expected and what came.
+            BadInput: With the expected and the actual property.
         """
         x = tensor("the batch", x)
         if x.ndim == 0 or tuple(x.shape[1:]) != self.shape:
@@ -193,7 +194,7 @@ class Space:
             return x
         least, most = x.min().item(), x.max().item()
         if not (math.isfinite(least) and math.isfinite(most)):
-            raise BadInput("the batch holds NaN or infinity", "drop or fill those examples")
+            raise BadInput("the batch contains NaN or infinity", "remove or fill those examples")
         low, high = (0, self.values - 1) if self.values is not None else self.bounds or (-math.inf, math.inf)
         if not (low <= least and most <= high):
             wrong = f"expected values from {low} to {high}, got {least} to {most}"
@@ -221,13 +222,14 @@ class Space:
 
     @property
     def places(self) -> dict[str, slice]:
-        """Which of the D columns of a record's batch each part has."""
+        """The columns of each part in the batch of a record."""
         ends = list(accumulate(part.dim for _, part in self.parts))
         return {name: slice(end - part.dim, end) for (name, part), end in zip(self.parts, ends, strict=True)}
 
     def split(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Each part of a record's batch (B, D), as (B, *shape) in the part's own dtype: float64 with NaN for missing
-        values where it is optional.
+        """The parts of a record's batch (B, D), each (B, *shape) in the dtype of the part, which is float64 with NaN
+        for
+        missing values where the part is optional.
         """
         parts = dict(self.parts)
         return {
@@ -239,7 +241,7 @@ class Space:
         """A record's batch (B, D), float64, of its parts: the inverse of `split`.
 
         Raises:
-            BadInput: For a part that is missing, or one that the record has not.
+            BadInput: For missing or unknown parts.
         """
         import torch
 
@@ -287,7 +289,7 @@ class Space:
 
 
 def checked_parts(kind: str, parts: Any) -> tuple[tuple[str, Space], ...]:
-    """The parts of a record, once they are known to be some that a record may have."""
+    """Checks the parts of a record, and returns them."""
     if kind != "record":
         raise BadInput(f"a {kind} space has no parts", "build one by Space.record")
     if not parts:
@@ -302,7 +304,7 @@ def checked_parts(kind: str, parts: Any) -> tuple[tuple[str, Space], ...]:
 
 
 def listed(what: str, value: Any) -> list[Any]:
-    """The items of a list, a tuple, or an array of one dimension."""
+    """The items of a list, a tuple, or a one-dimensional array."""
     if isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) != 1:
         raise BadInput(
             f"{what} must be a list of numbers, got {brief(value)}", "give it as a tuple, such as (1, 28, 28)"

@@ -1,4 +1,4 @@
-"""Restorations of Gaussian images, whose posterior is known, and the walk that they take."""
+"""Restorations of Gaussian images, whose posterior is known, and the resampling schedule."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_result_depends_on_its_own_number_alone(model: Correlated) -> None:
     torch.testing.assert_close(one.x[0], many.x[2])
 
 
-def test_the_walk_goes_back_and_ends() -> None:
+def test_the_schedule_repeats_steps_and_ends() -> None:
     moves = list(Resampling(sampling_steps=7, jump=3, resamplings=3).moves())
     assert [there for _, there in moves[:-1]] == [here for here, _ in moves[1:]]
     assert (moves[0][0], moves[-1]) == (0, (6, 7))
@@ -158,7 +158,7 @@ def test_a_step_is_the_formulas_of_the_page_in_the_basis_of_the_operator(operato
 
 @pytest.mark.parametrize("path", [LinearVE(10.0), CosineVP()], ids=["exploding", "preserving"])
 @pytest.mark.parametrize("enough", [None, 2.0, 0.3])
-def test_the_walk_goes_back_by_the_forward_process_while_all_that_is_measured_is_drawn(
+def test_steps_are_repeated_by_the_forward_process_while_all_that_is_measured_is_drawn(
     enough: float | None, path: GaussianPath
 ) -> None:
     """With steps that leave the state as it is, and 1 for every draw."""
@@ -217,7 +217,9 @@ def test_data_in_other_units_is_restored_alike() -> None:
 def test_how_much_noise_a_measurement_has_says_where_it_goes_back_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """alpha / sigma = s / sigma_y for the least singular value s."""
     seen, model = list[float | None](), Correlated(SHAPE, smooth(4, 4))
-    monkeypatch.setattr("dgm.editing.restore.walk", lambda *_, enough: seen.append(enough) or iter(()))
+    monkeypatch.setattr(
+        "dgm.editing.restore.sample_states", lambda *_, largest_snr: seen.append(largest_snr) or iter(())
+    )
     y = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
     for noise_std in (0.0, 0.2):
         list(restore(model, y, AveragePooling(2), noise_std=noise_std, seed=0))

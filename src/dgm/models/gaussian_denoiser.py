@@ -1,4 +1,4 @@
-"""The lines that every model which undoes Gaussian noise shares, whichever its family."""
+"""The base class of diffusion, score and flow-matching models."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from dgm.space import Space
 class GaussianDenoiser(nn.Module, ABC):
     """An abstract `dgm.protocols.Denoising`: any solver samples it, and its probability-flow ODE gives a density.
 
-    A model defines its loss and its prediction, and keeps its ``path``, its ``t_min`` and its ``sampler``. Its
-    ``config.condition_dropout`` is the share of the conditions that training hides.
+    A model defines its loss and its prediction, and has the attributes ``path``, ``t_min`` and ``sampler``.
+    ``config.condition_dropout`` is the dropout rate of conditions in training.
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
@@ -57,11 +57,11 @@ class GaussianDenoiser(nn.Module, ABC):
     def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction: ...
 
     def checked(self, y: Conditions | None) -> Conditions | None:
-        """``y`` itself, once it is known to be of the model's condition."""
+        """Checks that ``y`` is a batch of the model's condition, and returns it."""
         return check_condition(y, self.condition)
 
     def partly_hidden(self, y: Conditions | None) -> Conditions | PartlyHidden | None:
-        """The conditions to train on, some of them hidden."""
+        """The conditions for training, with condition dropout."""
         return partly_hidden(self.checked(y), self.config.condition_dropout)
 
     def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:

@@ -1,4 +1,4 @@
-r"""Autoencoder, sampled through a Gaussian fitted to its codes."""
+r"""Autoencoder with a Gaussian fitted to its codes, for samples."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
 
-MOMENTUM = 0.02  # of the codes' running moments
+MOMENTUM = 0.02  # of the running moments of the codes
 
 
 class Autoencoder(nn.Module):
-    r"""Code and reconstruction; no likelihood.
+    r"""Autoencoder; no likelihood.
 
     .. math:: L(x) = -\log p(x | g(f(x)))
 
-    The reconstruction is scored in nats: a cross-entropy for binary data, squared error in units of a fixed unit
-    variance otherwise. An autoencoder is no generative model: p(x) is nowhere in it. Samples decode draws from a normal
-    distribution with the mean and the covariance of the training codes, kept as running moments.
+    The reconstruction loss is in nats: a cross-entropy for binary data, a squared error with unit variance otherwise.
+    An autoencoder does not define p(x). Samples are decoded from a normal distribution with the running mean and
+    covariance of the training codes.
 
     Source: Reducing the Dimensionality of Data with Neural Networks (Hinton & Salakhutdinov, 2006); the density fitted
     afterwards is that of From Variational to Deterministic Autoencoders (Ghosh et al., 2019), arXiv:1903.12436,
     section 4. Differs from them: trained end to end without pre-training; one Gaussian where Ghosh et al. have ten.
 
     Args:
-        space: Any but tokens.
+        space: Any space but tokens.
 
     Example:
         >>> model = Autoencoder(Space.binary((1, 4, 4)), Autoencoder.Config(latent=2))
@@ -79,7 +79,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def after_step(self, *outputs: Tensor) -> None:
-        """Moves the running mean and covariance of the codes towards a batch's."""
+        """Updates the running mean and covariance of the codes."""
         (z,) = outputs
         centred = z - self.mean
         self.covariance.lerp_(centred.mT @ centred / len(z), MOMENTUM)
@@ -100,6 +100,6 @@ class Autoencoder(nn.Module):
         return self.encoder(self.scaling(x).flatten(1))
 
     def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
-        """The reconstruction: the most likely value where binary, else the nearest one of the space."""
+        """The reconstruction: the most likely value for binary data, otherwise the nearest value of the space."""
         outputs = self.decoder(z).unflatten(1, self.space.shape)
         return self.observed(outputs[..., None]) if self.space.kind == "binary" else self.scaling.inverse(outputs)

@@ -11,7 +11,7 @@ MODELS = family(
         "DDIM",
         "lower_bound",
         "Song et al. 2020, arXiv:2010.02502",
-        "DDPM's training, samples without noise on the way, a code for each image",
+        "trained as DDPM, deterministic sampling, a code for each image",
     ),
     vdm=Spec(
         "VDM",
@@ -23,6 +23,6 @@ MODELS = family(
         "EDM",
         "estimate",
         "Karras et al. 2022, arXiv:2206.00364",
-        "preconditioned denoiser, sampled in few steps of Heun's method",
+        "preconditioned denoiser, sampled with few steps of Heun's method",
     ),
 )

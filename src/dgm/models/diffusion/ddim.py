@@ -1,13 +1,13 @@
-r"""Denoising diffusion implicit model: DDPM's training, sampled with as little noise as one likes; a lower bound.
+r"""Denoising diffusion implicit model: trained as DDPM, sampled with adjustable noise; a lower bound.
 
-Training is DDPM's, whose loss depends on q(x_t | x_0) alone; every eta is a generative process with these marginals.
-With eta = 0 samples are a function of their noise, and run backwards it gives an image its code:
+Training is that of DDPM, whose loss depends on q(x_t | x_0) alone; every eta gives a generative process with the same
+marginals. With eta = 0 samples are a deterministic function of the noise, and its inverse gives the code of an image:
 
 .. math:: x_s = \alpha_s \hat x_0(x_t, t) + \sqrt{\sigma_s^2 - c^2}\, \hat\epsilon(x_t, t) + c z, \qquad
     c = \eta \frac{\sigma_s}{\sigma_t} \sqrt{\sigma_t^2 - (\alpha_t / \alpha_s)^2 \sigma_s^2}
 
 Source: Denoising Diffusion Implicit Models (Song et al., 2020), arXiv:2010.02502, equations 12, 14 and 16, section 5.4.
-The bound is DDPM's, of eta = 1, whatever eta samples have.
+The bound is that of DDPM, eta = 1, for any eta of the sampler.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class DDIM(GaussianDenoiser):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         timesteps: int = setting(100, "T, diffusion steps of the bound", low=2, high=100_000)
-        schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
+        schedule: Literal["linear", "cosine"] = setting("cosine", "noise schedule")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        eta: float = setting(0.0, "noise in the sampler's steps: 0 none, 1 as much as DDPM's", low=0.0, high=1.0)
-        sampling_steps: int = setting(50, "steps of the sampler and of the code", low=1, high=100_000)
+        eta: float = setting(0.0, "noise of the sampler: 0 none, 1 as much as DDPM", low=0.0, high=1.0)
+        sampling_steps: int = setting(50, "sampling steps, also of the code", low=1, high=100_000)
         condition_dropout: float = setting(
-            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+            0.1, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
         )
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
@@ -79,9 +79,9 @@ class DDIM(GaussianDenoiser):
 
     @torch.no_grad()
     def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
-        """x_1, (B, *shape), from which `decode` comes back: the nearer, the more steps (equation 14)."""
+        """The code x_1, (B, *shape), whose reconstruction error decreases with more steps (equation 14)."""
         x_0, y = self.scaling(x), self.checked(y)
-        grid = self.grid().flip(0)[1:]  # from the earliest time that the network knows, where x_0 still is the state
+        grid = self.grid().flip(0)[1:]  # from t_min, where the state is approximated by x_0
         *_, code = ddim(denoiser(self, y), self.path, self.path.alpha(grid[0]) * x_0, grid)
         return code
 

@@ -3,15 +3,15 @@ r"""Denoising diffusion, a lower bound on the likelihood.
 .. math:: \log p(x_0) \ge E_q \Big[ \log p(x_0 | x_1) - \sum_{i=2}^T KL(q(x_{i-1} | x_i, x_0) \| p(x_{i-1} | x_i))
     - KL(q(x_T | x_0) \| N(0, I)) \Big]
 
-The loss is the unweighted one, :math:`\| \epsilon - \hat\epsilon(x_t, t) \|^2 / D`, which gives better samples; the
-bound is there to measure, and to learn the variances from. Probability of a discrete x, density of a continuous one
+The loss is unweighted, :math:`\| \epsilon - \hat\epsilon(x_t, t) \|^2 / D`, which gives better samples; the bound is
+used for evaluation, and to learn the variances. Probability of a discrete x, density of a continuous one
 with respect to Lebesgue measure, in nats.
 
 Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, equations 5, 8, 13 and 14; learnt
-variances, Improved DDPM (Nichol & Dhariwal, 2021), arXiv:2102.09672, equations 15 and 16.
-Differs from it: step i of T is at t = i / T of a continuous schedule, so that T may be any and fewer steps may be
-sampled; T is 100, because a first step whose noise is below the data's own rounding costs the bound more than it gives;
-x_0 as predicted is clamped to the data's range in samples and in the bound; a smaller U-Net.
+variances, Improved DDPM (Nichol & Dhariwal, 2021), arXiv:2102.09672, equations 15 and 16. Differs from it: step i of T
+is at t = i / T of a continuous schedule, so that any T and fewer sampling steps are possible; T is 100, since a first
+step with less noise than the rounding of the data makes the bound worse; the predicted x_0 is clamped to the range of
+the data in samples and in the bound; a smaller U-Net.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from dgm.settings import setting
 from dgm.space import Space
 
 PATHS: dict[str, Callable[[], GaussianPath]] = {"linear": LinearVP, "cosine": CosineVP}
-HYBRID = 1e-3  # the bound's weight beside the unweighted loss, where variances are learnt
+HYBRID = 1e-3  # weight of the bound in the hybrid loss of learnt variances
 
 
 class DDPM(GaussianDenoiser):
-    """Predicts the noise in x_t, and where asked the variance of each step back.
+    """Predicts the noise in x_t, and optionally the variance of each reverse step.
 
     Example:
         >>> model = DDPM(Space.levels((1, 8, 8), 17), DDPM.Config())
@@ -52,15 +52,15 @@ class DDPM(GaussianDenoiser):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         timesteps: int = setting(100, "T, diffusion steps of the bound", low=2, high=100_000)
-        schedule: Literal["linear", "cosine"] = setting("cosine", "how fast noise comes in")
+        schedule: Literal["linear", "cosine"] = setting("cosine", "noise schedule")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         variance: Literal["forward", "posterior", "learnt"] = setting(
-            "forward", "of each step back: the larger, the smaller, or between the two as learnt"
+            "forward", "of the reverse steps: the larger, the smaller, or learnt between the two"
         )
-        sampler: Literal["ddim", "ancestral"] = setting("ddim", "without noise in its steps, or with")
-        sampling_steps: int = setting(50, "steps of the sampler; the bound is that of T", low=1, high=100_000)
+        sampler: Literal["ddim", "ancestral"] = setting("ddim", "deterministic (ddim) or stochastic (ancestral)")
+        sampling_steps: int = setting(50, "sampling steps; the bound always has T", low=1, high=100_000)
         condition_dropout: float = setting(
-            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+            0.1, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
         )
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
@@ -75,7 +75,7 @@ class DDPM(GaussianDenoiser):
         self.estimate_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """||eps - eps_theta(x_t, t)||² / D, 1 for an untrained network (equation 14), and the bound's part for v."""
+        """||eps - eps_theta(x_t, t)||² / D, 1 if untrained (equation 14), plus the bound for learnt variances."""
         x_0, given = self.scaling(x), self.partly_hidden(y)
         i, eps = torch.randint(1, self.config.timesteps + 1, (len(x),), device=x.device), torch.randn_like(x_0)
         t = (i / self.config.timesteps).to(x_0)
@@ -84,9 +84,9 @@ class DDPM(GaussianDenoiser):
         loss = (predicted.eps - eps).square().flatten(1).mean(1)
         if predicted.variance is None:
             return loss
-        # eps learns from the loss alone
+        # the gradient of eps is that of the unweighted loss alone
         fixed = predicted._replace(x_0=self.clamped(predicted.x_0).detach())
-        step = self.step_kl(x_0, x_t, i.clamp_min(2), fixed)  # at i = 1 there is none, nor has it a gradient
+        step = self.step_kl(x_0, x_t, i.clamp_min(2), fixed)  # at i = 1 the KL term is unused and has no gradient
         bound = torch.where(i > 1, step, self.decoder_nats(x, x_0, fixed))
         return loss + HYBRID * self.config.timesteps * bound / self.space.dim
 
@@ -98,21 +98,21 @@ class DDPM(GaussianDenoiser):
         return prediction("eps", self.path, eps, x_t, t)._replace(variance=(v + 1) / 2)
 
     def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """The bound with one step i drawn in place of the sum over T - 1 (equation 5)."""
+        """The bound with one random step i in place of the sum over T - 1 steps (equation 5)."""
         reconstruction, transitions, prior = self.terms(x, y)
         return reconstruction - transitions - prior + self.scaling.ladj
 
     def terms(self, x: Batch, y: Conditions | None = None) -> tuple[PerExample, PerExample, PerExample]:
-        """Unbiased draws of -L_0, of L_1 + ... + L_{T-1} and L_T itself, of x in the network's units."""
+        """Unbiased estimates of -L_0 and of L_1 + ... + L_{T-1}, and L_T, for x in the units of the network."""
         x_0, y = self.scaling(x), self.checked(y)
         probability = self.step_probabilities().to(x.device)
         i = torch.searchsorted(probability.cumsum(0), stratified(len(x), x.device).double(), right=True)
-        i = i.clamp_max(self.config.timesteps)  # rounding can leave the last of the cumulative sums below 1
+        i = i.clamp_max(self.config.timesteps)  # rounding errors can leave the last cumulative sum below 1
         transitions = self.transition_kl(x_0, i, y) / probability[i].to(x_0)
         return self.reconstruction(x, x_0, y), transitions, self.prior_kl(x_0)
 
     def step_probabilities(self) -> Tensor:
-        """(T + 1,) float64, how often `elbo` draws each i: in proportion to L_{i-1} of x_0 ~ N(0, I)."""
+        """(T + 1,) float64, the probability of each i in `elbo`, in proportion to L_{i-1} for x_0 ~ N(0, I)."""
         i = torch.arange(2, self.config.timesteps + 1)
         rho, snr_s, snr_t = self._step(i)
         if self.config.variance != "forward":
@@ -144,7 +144,7 @@ class DDPM(GaussianDenoiser):
         return kl.expand_as(x_0).flatten(1).sum(1).to(x_0) / 2
 
     def ratio(self, forward: Tensor, v: Tensor | None) -> Tensor:
-        """rho, from that of the forward variance: 1 with the posterior's, between them on a log scale where learnt."""
+        """rho, given that of the forward variance: 1 for the posterior variance, interpolated if learnt."""
         if v is not None:
             return forward**v
         return forward if self.config.variance == "forward" else torch.ones_like(forward)

@@ -1,12 +1,13 @@
-r"""Diffusion with everything in units of the data's spread; an estimate of the likelihood.
+r"""EDM, a preconditioned diffusion model; an estimate of the likelihood.
 
-A denoiser D(x; sigma) is made of a network F that sees and gives numbers of variance one at every noise level,
+The denoiser D(x; sigma) preconditions a network F so that its inputs and outputs have unit variance at every noise
+scale,
 
 .. math:: D(x; \sigma) = c_{skip} x + c_{out} F(c_{in} x; c_{noise}), \qquad
     \mathcal L = E_\sigma\, \lambda(\sigma)\, \| D(x_0 + \sigma\epsilon; \sigma) - x_0 \|^2,
 
-and sigma is drawn where there is something to learn. Samples solve dx/dsigma = eps, from sigma_max to 0, in steps that
-grow finer with sigma.
+with a log-normal distribution of sigma. Samples solve dx/dsigma = eps, from sigma_max to 0, with steps that decrease
+with sigma.
 
 Source: Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364,
 equations 5, 7 and 8, table 1. Its time is sigma: t here is sigma / sigma_max.
@@ -34,7 +35,7 @@ P_MEAN, P_STD = -1.2, 1.2  # of log sigma in training
 
 
 class EDM(GaussianDenoiser):
-    """Predicts a mixture of data and noise that is neither's alone at any level.
+    """Predicts a noise-dependent mixture of data and noise.
 
     Example:
         >>> model = EDM(Space.levels((1, 8, 8), 17), EDM.Config())
@@ -47,9 +48,9 @@ class EDM(GaussianDenoiser):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(18, "steps of Heun's method, two evaluations each", low=2, high=100_000)
+        sampling_steps: int = setting(18, "sampling steps of Heun's method, two evaluations each", low=2, high=100_000)
         condition_dropout: float = setting(
-            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+            0.1, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
         )
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
@@ -61,7 +62,7 @@ class EDM(GaussianDenoiser):
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """lambda(sigma) ||D - x_0||² / D with lambda = 1 / c_out²: ||F - what it should say||² (equation 8)."""
+        """lambda(sigma) ||D - x_0||² / D with lambda = 1 / c_out²: ||F - target||² (equation 8)."""
         x_0, given = self.scaling(x), self.partly_hidden(y)
         sigma = (P_MEAN + P_STD * torch.randn(len(x), device=x.device)).exp().to(x_0)
         denoised = self.denoised(x_0 + over(sigma, x_0) * torch.randn_like(x_0), sigma, given)

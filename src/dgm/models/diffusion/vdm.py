@@ -1,18 +1,18 @@
-r"""Variational diffusion model: a noise schedule that is learnt, trained on the bound itself; a lower bound.
+r"""Variational diffusion model: a learnt noise schedule, trained on the bound; a lower bound.
 
 .. math:: -\log p(x) \le KL(q(z_1 | x) \| N(0, I)) + E[-\log P(x | z_0)]
     + \tfrac12 E_{t, \epsilon}\big[\gamma'(t) \| \epsilon - \hat\epsilon(z_t, t) \|^2\big],
 
-the terms of the prior, of reconstruction and of diffusion, :math:`\alpha_t^2 = \operatorname{sigmoid}(-\gamma(t))`
-and :math:`\sigma_t^2 = \operatorname{sigmoid}(\gamma(t))`. The bound depends on gamma through its two ends alone; what
-lies between them moves the variance of its estimate, and learns to make that small. Probability of a discrete x,
+the terms of the prior, of reconstruction and of diffusion, :math:`\alpha_t^2 = \operatorname{sigmoid}(-\gamma(t))` and
+:math:`\sigma_t^2 = \operatorname{sigmoid}(\gamma(t))`. The bound depends on gamma through its two endpoints alone;
+between them gamma affects the variance of the estimate, which it is trained to minimise. Probability of a discrete x,
 density of a continuous one with respect to Lebesgue measure, in nats.
 
 Source: Variational Diffusion Models (Kingma et al., 2021), arXiv:2107.00630, equations 3, 11-13 and 17, appendices H
 (the monotone network), C (Fourier features) and I.2 (less variance).
-Differs from it: the Fourier features' frequencies follow the number of levels; a smaller network; what lies between
-gamma's ends descends the gradient of E[L²] divided by the batch's mean of L, so that its scale is that of a bound and
-not of a bound squared, which changes no direction within a batch.
+Differs from it: the frequencies of the Fourier features depend on the number of grey levels; a smaller network; the
+gradient of gamma between its endpoints is that of E[L²] divided by the mean of L in the batch, which has the scale of
+the bound and the same direction.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dgm.space import Space
 
 
 class VDM(GaussianDenoiser):
-    """Predicts the noise in z_t, and learns how fast it comes.
+    """Predicts the noise in z_t with a learnt noise schedule.
 
     Example:
         >>> model = VDM(Space.levels((1, 8, 8), 17), VDM.Config())
@@ -53,9 +53,9 @@ class VDM(GaussianDenoiser):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(50, "steps of the sampler", low=1, high=100_000)
+        sampling_steps: int = setting(50, "sampling steps", low=1, high=100_000)
         condition_dropout: float = setting(
-            0.0, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+            0.0, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
         )
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:

@@ -3,19 +3,19 @@ r"""Masked diffusion, a lower bound on the likelihood.
 .. math:: \log p(x) \ge E_{t \sim U(0,1)} \frac{-\alpha_t'}{1 - \alpha_t} \sum_{l: z_t^l = m} \log p(x^l | z_t)
 
 A set of k of the D positions is masked at time t with probability :math:`(1-\alpha_t)^k \alpha_t^{D-k}`, so t can be
-integrated out by :math:`\int_0^1 u^{k-1} (1-u)^{D-k} du = 1 / (k \binom{D}{k})` whatever the schedule. What is
-left is drawn here, with bounded weights where those over t have an infinite variance:
+integrated out by :math:`\int_0^1 u^{k-1} (1-u)^{D-k} du = 1 / (k \binom{D}{k})` for any schedule. The remaining
+expectation is sampled with bounded weights, where the weights of t have infinite variance:
 
 .. math:: E_{k \sim U\{1..D\}} E_{|M| = k} \frac{D}{k} \sum_{l \in M} \log p(x^l | x^{\setminus M})
 
-The bound is that of samples whose values are revealed one at a time, in a random order,
+It is the bound of samples whose values are unmasked one at a time, in a random order,
 
 .. math:: \log p(x) = \log E_{order} \prod_i p(x^{o_i} | x^{o_1 \ldots o_{i-1}}) \ge
     E_{order} \sum_i \log p(x^{o_i} | x^{o_1 \ldots o_{i-1}})
 
-as the sampler does in as many steps as there are values, or more. **In fewer steps its samples follow another law**,
-further from the data's the more values a step reveals: they are drawn independently of each other. The schedule is
-only the sampler's. Probability of x, in nats.
+as the sampler does with at least as many steps as values. **With fewer steps its samples follow another distribution**,
+since values that are unmasked in the same step are drawn independently. Only the sampler uses the schedule. Probability
+of x, in nats.
 
 Source: Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024), arXiv:2406.07524, equation 10; the
 second form is that of autoregressive diffusion (Hoogeboom et al., 2021), arXiv:2110.02037, equation 5.
@@ -49,7 +49,7 @@ SCHEDULES: dict[str, type[MaskingSchedule]] = {"linear": Linear, "cosine": Cosin
 
 
 class MaskedDiffusion(nn.Module):
-    """Predicts the values of all masked positions at once.
+    """Predicts the values of all masked positions in parallel.
 
     Example:
         >>> model = MaskedDiffusion(Space.tokens(5, vocabulary=8), MaskedDiffusion.Config())
@@ -72,9 +72,9 @@ class MaskedDiffusion(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        layers: int = setting(4, "layers of the transformer; images have none", low=1, high=1000)
-        schedule: Literal["linear", "cosine"] = setting("linear", "how fast the sampler reveals")
-        sampling_steps: int = setting(64, "steps of the sampler; as many as values: one at a time", low=1, high=100_000)
+        layers: int = setting(4, "layers of the transformer; unused for images", low=1, high=1000)
+        schedule: Literal["linear", "cosine"] = setting("linear", "unmasking schedule of the sampler")
+        sampling_steps: int = setting(64, "sampling steps; as many as values: one at a time", low=1, high=100_000)
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class MaskedDiffusion(nn.Module):
         return -self.elbo(x, y) / self.space.dim
 
     def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """One draw of k, spread evenly over the batch, and of the k positions masked."""
+        """One draw of k, stratified over the batch, and of the k masked positions."""
         x, y = x.flatten(1).long(), check_condition(y, self.condition)
         dim = self.space.dim
         u = (torch.rand((), device=x.device) + torch.arange(len(x), device=x.device) / len(x)) % 1
@@ -107,13 +107,13 @@ class MaskedDiffusion(nn.Module):
 
     @evaluated
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
-        """Masked positions show the value that is thought likeliest."""
+        """In each state, masked positions have their most likely value."""
         for step, (z, logits) in enumerate(self.states(n, y, seed), 1):
             yield State(self.values(most_likely(z, logits, self.mask)), step, self.steps)
 
     @torch.no_grad()
     def states(self, n: int, y: Conditions | None, seed: Seed) -> Iterator[tuple[Tensor, Tensor]]:
-        """Those of `unmask`: symbols (n, D) and logits (n, D, K)."""
+        """The states of `unmask`: symbols (n, D) and logits (n, D, K)."""
         device = next(self.parameters()).device
         draw = streams(n, seed, device)
         y = sampled_condition(y, self, draw)
@@ -124,7 +124,7 @@ class MaskedDiffusion(nn.Module):
 
     @property
     def steps(self) -> int:
-        """Of the sampler, which are no more than there are values."""
+        """Number of sampling steps, at most the number of values."""
         return min(self.config.sampling_steps, self.space.dim)
 
     def values(self, z: Tensor) -> Batch:

@@ -20,31 +20,30 @@ from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
 
-RESTARTED = 0.05  # share of the chains that start from noise again at each step
+RESTARTED = 0.05  # share of the chains that are reinitialised with noise at each step
 
 
 class EBM(nn.Module):
-    r"""Energy network; its likelihood is unnormalised.
+    r"""Energy-based model; an unnormalised log-likelihood.
 
     .. math::
         p(z) = e^{-f(z) / T} / Z, \qquad L = f(z^+) - f(z^-) + \alpha (f(z^+)^2 + f(z^-)^2)
 
-    z is x scaled; z+ are data with a little noise, z- the ends of Langevin chains that go on from a buffer of earlier
-    ends. The chains' noise and step size set the temperature T = noise² / step_size, so that they tend to p as the step
-    tends to 0; `energy` is E = f / T, in nats, the energy of the density that they sample. T is small, 1.25e-4 by
-    default, so energies are thousands of nats apart. L is T times the contrastive divergence of that density, and no
-    likelihood.
+    z is the scaled x; z+ is data with a little noise, z- the final states of Langevin chains that start from a replay
+    buffer. The noise and the step size of the chains determine the temperature T = noise² / step_size, so that their
+    distribution tends to p as the step size tends to 0; `energy` is E = f / T, in nats. T is small, 1.25e-4 by default,
+    so energies differ by thousands of nats. L is T times the contrastive divergence, and no likelihood.
 
-    On levels E is that of the level's own point, and a sampled z is rounded to the nearest one; then exp(-E) over all x
-    is normalised by a sum, on continuous spaces by an integral.
+    On discrete spaces E is evaluated at the grey levels, and samples are rounded; exp(-E) is normalised by a sum over
+    all x, on continuous spaces by an integral.
 
     Source: Implicit Generation and Modeling with Energy-Based Models (Du & Mordatch, 2019), arXiv:1903.08689, equation
-    2 and algorithm 1. Differs from it: the noise of the chains is smaller than their step asks for at T = 1 (the
-    practice of its code), and each component of the gradient of f is clipped to [-1, 1], so that the chains do not
-    follow p where f is steeper.
+    2 and algorithm 1. Differs from it: the noise of the chains is smaller than that of T = 1 for their step size (as in
+    its code), and each component of the gradient of f is clipped to [-1, 1], so that the chains deviate from p where f
+    is steeper.
 
     Args:
-        space: Any but tokens.
+        space: Any space but tokens.
 
     Example:
         >>> ebm = EBM(Space.continuous((2,)), EBM.Config())
@@ -57,12 +56,12 @@ class EBM(nn.Module):
         width: int = setting(
             32, "channels at full resolution, doubled at each halving; of perceptrons, a quarter", low=1
         )
-        langevin_steps: int = setting(20, "steps of each chain at each training step", low=1, high=100_000)
-        sampling_steps: int = setting(300, "steps of a chain from noise to a sample", low=1, high=100_000)
-        step_size: float = setting(0.2, "eta of the chains, on the scaled axis", low=1e-6)
-        noise: float = setting(0.005, "standard deviation of each step's noise, on the scaled axis", low=0.0)
-        data_noise: float = setting(0.03, "standard deviation of the noise on data, on the scaled axis", low=0.0)
-        regularisation: float = setting(0.1, "alpha, of the energies' squares", low=0.0)
+        langevin_steps: int = setting(20, "Langevin steps of the chains in each training step", low=1, high=100_000)
+        sampling_steps: int = setting(300, "Langevin steps of a sample", low=1, high=100_000)
+        step_size: float = setting(0.2, "step size eta of the chains, for scaled data", low=1e-6)
+        noise: float = setting(0.005, "standard deviation of the noise of each step, for scaled data", low=0.0)
+        data_noise: float = setting(0.03, "standard deviation of the noise added to scaled data", low=0.0)
+        regularisation: float = setting(0.1, "alpha, weight of the squared energies", low=0.0)
         buffer: int = setting(1024, "chains in the replay buffer", low=1)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
@@ -88,7 +87,7 @@ class EBM(nn.Module):
 
     @property
     def temperature(self) -> float:
-        """T of the chains; 1 for those without noise, which descend to a minimum and sample no density."""
+        """T of the chains; 1 for chains without noise, which descend to a minimum."""
         return self.config.noise**2 / self.config.step_size or 1.0
 
     def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
@@ -96,11 +95,11 @@ class EBM(nn.Module):
         return self.network(self.scaling(x))[:, 0] / self.temperature
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """The difference of f, between data and chains that go on from the buffer."""
+        """The difference of f between data and Langevin chains from the replay buffer."""
         return self.loss_and_outputs(x, y)[0]
 
     def loss_and_outputs(self, x: Batch, y: Conditions | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
-        """The loss, and the rows of the buffer that the chains went on from, with the chains' ends."""
+        """The loss, the indices of the chains in the replay buffer, and their final states."""
         z = self.scaling(x)
         z = z + self.config.data_noise * torch.randn_like(z)
         rows = torch.randperm(self.config.buffer, device=z.device)[: len(z)].repeat(-(-len(z) // self.config.buffer))[
@@ -116,12 +115,12 @@ class EBM(nn.Module):
         return loss, (rows, fake)
 
     def after_step(self, *outputs: Tensor) -> None:
-        """The chains' ends replace their starts in the buffer."""
+        """Replaces the initial states of the chains in the buffer by their final states."""
         rows, ends = outputs
         self.replay[rows] = ends
 
     def score(self, z: Tensor) -> Tensor:
-        """-df/dz, each example's clipped to [-1, 1] elementwise; the weights get no gradient."""
+        """-df/dz, clipped to [-1, 1] elementwise, without gradient of the weights."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.network(z).sum(), z)
@@ -133,7 +132,7 @@ class EBM(nn.Module):
         yield from langevin(self.score, z, steps=steps, step_size=eta, noise=noise, temperature=temperature)
 
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
-        """A chain from uniform noise."""
+        """A Langevin chain from uniform noise."""
         noise = streams(n, seed, self.replay.device)
         start = noise.uniform(self.space.shape) * 2 - 1
         steps = self.config.sampling_steps
@@ -147,14 +146,14 @@ class EBM(nn.Module):
 
 
 def energy_network(space: Space, width: int) -> nn.Module:
-    """To one number an example: strided convolutions on images, a perceptron on the rest."""
+    """A network with one output: strided convolutions for images, a perceptron otherwise."""
     if len(space.shape) != 3:
         return nn.Sequential(nn.Flatten(), mlp([space.dim, *[4 * width] * 3, 1]))
     return EnergyNet(space.shape, width)
 
 
 class EnergyNet(nn.Module):
-    """Smooth convolutions: a score has to be a gradient, so there is no kink and no normalisation."""
+    """Strided convolutions with smooth activations and without normalisation, since its gradient is the score."""
 
     def __init__(self, shape: tuple[int, ...], width: int) -> None:
         super().__init__()

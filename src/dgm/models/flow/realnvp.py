@@ -28,10 +28,10 @@ class RealNVP(nn.Module):
 
     .. math:: \log p(x) = \log N(f(x); 0, I) + \log |\det \partial f / \partial x|
 
-    A coupling keeps the dimensions where b = 1 and moves the others by functions of them (equation 9):
+    A coupling copies the dimensions where b = 1 and transforms the others by functions of them (equation 9):
     z = b x + (1 - b)(x exp(s(b x)) + t(b x)), with log-determinant sum (1 - b) s (equation 6). Images alternate
     checkerboard masks, are squeezed to half the side and four times the channels, and alternate channel masks.
-    The density is with respect to Lebesgue measure in the data's own units, in nats.
+    The density is with respect to Lebesgue measure in the units of the data, in nats.
 
     Source: Density estimation using Real NVP (Dinh et al., 2016), arXiv:1605.08803, equations 4-9, section 3.4 and, for
     bounded x, the logit of section 4.1. Differs from it: one squeeze and nothing factored out between scales; no batch
@@ -51,7 +51,7 @@ class RealNVP(nn.Module):
         layers: int = setting(8, "couplings", low=2, high=1000)
         hidden: int = setting(32, "width, or channels, of the networks in the couplings", low=1)
         blocks: int = setting(1, "residual blocks, or hidden layers, of each network", low=1, high=1000)
-        dropout: float = setting(0.0, "share of hidden units left out in training", low=0.0, high=0.95)
+        dropout: float = setting(0.0, "dropout rate of hidden units", low=0.0, high=0.95)
 
     spaces: ClassVar[set[str]] = {"continuous"}
     conditions: ClassVar[frozenset[str]] = EVERY_KIND
@@ -110,7 +110,7 @@ class RealNVP(nn.Module):
         return Space.continuous(self.space.shape)
 
     def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
-        """z = f(x), of x's own shape."""
+        """z = f(x), of the shape of x."""
         return self.encode_and_ladj(x, y)[0]
 
     def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:

@@ -14,13 +14,13 @@ MODELS = family(
         "OTCFM",
         "estimate",
         "Tong et al. 2023, arXiv:2302.00482; Pooladian et al. 2023, arXiv:2304.14772",
-        "flow matching of noise paired to each batch by optimal transport",
+        "flow matching with minibatch optimal transport between noise and data",
     ),
     rectified_flow=Spec(
         "RectifiedFlow",
         "estimate",
         "Liu et al. 2022, arXiv:2209.03003",
-        "flow matching, then once more on its own pairs, sampled in a step or few",
+        "flow matching, then reflow on its own pairs, sampled with one or few steps",
     ),
     mean_flow=Spec(
         "MeanFlow",

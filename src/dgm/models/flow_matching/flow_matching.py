@@ -9,8 +9,8 @@ of variables, of a continuous x with respect to Lebesgue measure, of a discrete 
 in nats.
 
 Source: Flow Matching for Generative Modeling (Lipman et al., 2022), arXiv:2210.02747, equations 20-23 with
-sigma_min = 0, appendix C; the variance-preserving path, equations 18 and 19. Its time runs the other way: t here is
-1 - t there, and v changes its sign.
+sigma_min = 0, appendix C; the variance-preserving path, equations 18 and 19. Its time is reversed: t here is 1 - t
+there, and v has the opposite sign.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ class FlowMatching(GaussianDenoiser):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        path: Literal["straight", "variance_preserving"] = setting("straight", "from data to noise")
+        path: Literal["straight", "variance_preserving"] = setting("straight", "probability path")
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        solver: Literal["euler", "heun"] = setting("heun", "of the ODE, for samples")
-        sampling_steps: int = setting(30, "steps of the solver, for samples", low=1, high=100_000)
+        solver: Literal["euler", "heun"] = setting("heun", "ODE solver for samples")
+        sampling_steps: int = setting(30, "sampling steps of the solver", low=1, high=100_000)
         condition_dropout: float = setting(
-            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+            0.1, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
         )
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__(space, config, condition)
         self.path = PATHS[config.path]()
-        self.t_min = 0.0 if config.path == "straight" else 1e-3  # where the other's velocity has no bound
+        self.t_min = 0.0 if config.path == "straight" else 1e-3  # the other path's velocity is unbounded at 0
         self.network = self.denoiser()
         self.sampler = SamplerConfig(solver=config.solver, sampling_steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)

@@ -2,19 +2,19 @@ r"""Mean flow: the average velocity between two times, samples in one step, an e
 
 .. math:: u(z_t, r, t) = \frac{1}{t - r} \int_r^t v(z_\tau, \tau)\, d\tau, \qquad z_r = z_t - (t - r)\, u(z_t, r, t)
 
-Its derivative along the path ties it to the velocity, which at r = t it is, and that is what is learnt from:
+Differentiating it along the path gives the identity that it is trained on; at r = t it equals the velocity:
 
 .. math:: u = v - (t - r) \frac{du}{dt}, \qquad \frac{du}{dt} = v\, \partial_z u + \partial_t u
 
-with the right side held fixed and v = eps - x of one pair. The density follows from the velocity u(z, t, t) by the
-probability-flow ODE, of a continuous x with respect to Lebesgue measure, of a discrete one dequantised by the path's
-own noise, in nats.
+with a stop-gradient on the right side and v = eps - x of one pair. The density follows from the velocity u(z, t, t) by
+the probability-flow ODE, of a continuous x with respect to Lebesgue measure, of a discrete one dequantised by the
+path's own noise, in nats.
 
 Source: Mean Flows for One-step Generative Modeling (Geng et al., 2025), arXiv:2505.13447, equations 3-11, 12 and 22,
 algorithms 1 and 2, without guidance; the network is conditioned on t and t - r. Its time is that of dgm.
 Differs from it: the loss is 2 (||.||² + c)^(1/2), whose gradient is that of the paper's weighted squares with p = 1/2
-and which falls as it should, and times are uniform: with p = 1 and logistic-normal times, best on ImageNet by a little
-(the paper's table 1), points in the plane are twice as far off. A small U-Net or a perceptron.
+but which decreases in training, and times are uniform: p = 1 and logistic-normal times are slightly better on ImageNet
+(the paper's table 1), but double the error for points in the plane. A small U-Net or a perceptron.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class MeanFlow(GaussianDenoiser):
     class Config:
         apart: float = setting(0.25, "share of examples whose two times differ", low=0.0, high=1.0)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(1, "steps of a sample", low=1, high=100_000)
+        sampling_steps: int = setting(1, "sampling steps", low=1, high=100_000)
         condition_dropout: float = setting(
-            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+            0.1, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
         )
 
     path, t_min = Straight(), 0.0
@@ -78,18 +78,18 @@ class MeanFlow(GaussianDenoiser):
         return 2 * (error.square().flatten(1).sum(1) + SMALLEST).sqrt()
 
     def times(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """r <= t for each of x, the lesser and the greater of two, alike but for a share."""
+        """r <= t for each x, the minimum and maximum of two uniform times, equal except for a share ``apart``."""
         both = torch.rand(len(x), 2, device=x.device).to(x)
         r, t = both.amin(1), both.amax(1)
         return torch.where(torch.rand(len(x), device=x.device) < self.config.apart, r, t), t
 
     def error(self, z_t: Tensor, r: Tensor, t: Tensor, v: Tensor, y: Conditions | PartlyHidden | None = None) -> Tensor:
-        """How far u is from what v and its own derivative say, which take no gradient; zero of the answer."""
+        """The difference of u and its target from v and du/dt, without gradient through the target."""
 
         def u_of(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
             return self.average_velocity(z, r, t, y)
 
-        # no other kernel of attention has a forward derivative
+        # the only attention kernel with a forward-mode derivative
         with sdpa_kernel(SDPBackend.MATH):
             u, derivative, *_ = torch.func.jvp(u_of, (z_t, r, t), (v, torch.zeros_like(r), torch.ones_like(t)))
         return u - (v - over(t - r, v) * derivative).detach()
@@ -109,7 +109,7 @@ class MeanFlow(GaussianDenoiser):
     @evaluated
     @torch.no_grad()
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
-        """From noise in equal strides of time, each along the average velocity (equation 12)."""
+        """From noise to data in equal time steps along the average velocity (equation 12)."""
         loc, steps = self.scaling.loc, self.config.sampling_steps
         draw = streams(n, seed, loc.device)
         y = sampled_condition(y, self, draw)

@@ -1,18 +1,18 @@
-r"""Flow matching with noise paired to the data by optimal transport, an estimate of the likelihood.
+r"""Flow matching with minibatch optimal transport, an estimate of the likelihood.
 
-In each batch the noise is permuted to where it is nearest,
+In each batch noise and data are paired by the optimal assignment,
 
 .. math:: \pi = \arg\min_\pi \sum_i \| x_i - \epsilon_{\pi(i)} \|^2,
 
-and `FlowMatching` learns the straight lines between the pairs, which hardly cross: its paths bend less, and need fewer
-steps. Every example and every noise is used once, so the marginals are those of independent pairs. Density and samples
-are those of `FlowMatching`, in nats.
+and `FlowMatching` is trained on the straight lines between the pairs, which rarely cross, so that its paths are
+straighter and need fewer steps. Each example and each noise vector is used once, so the marginals are those of
+independent pairs. Density and samples are those of `FlowMatching`, in nats.
 
 Source: Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport (Tong et al., 2023),
 arXiv:2302.00482, section 3.2.3 and algorithm 3 with sigma = 0; Multisample Flow Matching (Pooladian et al., 2023),
 arXiv:2304.14772, section 3.
-Differs from them: pairs are the assignment itself, not draws from the plan that it is; examples with labels are paired
-within their label, without which the noise would tell of the label.
+Differs from them: pairs are the assignment itself, not draws from the transport plan; labelled examples are paired
+within their label, since otherwise the noise would depend on the label.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ENTROPIC, ITERATIONS = (0.2, 0.05), 8
 
 
 class OTCFM(GaussianDenoiser):
-    """Predicts the velocity of x_t between paired ends.
+    """Predicts the velocity between paired data and noise.
 
     Example:
         >>> model = OTCFM(Space.continuous((2,)), OTCFM.Config())
@@ -48,9 +48,9 @@ class OTCFM(GaussianDenoiser):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(15, "steps of Heun's method, for samples", low=1, high=100_000)
+        sampling_steps: int = setting(15, "sampling steps of Heun's method", low=1, high=100_000)
         condition_dropout: float = setting(
-            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+            0.1, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
         )
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
@@ -63,7 +63,7 @@ class OTCFM(GaussianDenoiser):
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """||v(x_t, t) - (eps - x_0)||² / D between the pairs."""
+        """||v(x_t, t) - (eps - x_0)||² / D for the pairs."""
         x_0, y = self.scaling(x), self.checked(y)
         eps = torch.randn_like(x_0)
         eps = eps[pairs(x_0, eps) if y is None else pairs_within(x_0, eps, y)]
@@ -92,7 +92,7 @@ def pairs(x: Tensor, z: Tensor) -> Tensor:
     gain -= gain.amax(1, keepdim=True)
     gain /= deviation
     for entropic in ENTROPIC:
-        kernel = (gain / entropic).clamp_min_(-30).exp_()  # below, float32 has no digits left
+        kernel = (gain / entropic).clamp_min_(-30).exp_()  # smaller values underflow in float32
         v = torch.ones_like(gain[0])
         for _ in range(ITERATIONS):
             u = 1 / (kernel @ v)
@@ -104,7 +104,7 @@ def pairs(x: Tensor, z: Tensor) -> Tensor:
 
 
 def pairs_within(x: Tensor, z: Tensor, y: Conditions) -> Tensor:
-    """As `pairs`, within the examples of each condition: where no two are alike, each example keeps its noise."""
+    """As `pairs`, within the examples of each condition; an example with a unique condition keeps its noise."""
     _, group = y.flatten(1).unique(dim=0, return_inverse=True) if y.ndim > 1 else y.unique(return_inverse=True)
     chosen = torch.empty_like(group)
     for number in group.unique():

@@ -1,19 +1,19 @@
-r"""Rectified flow, trained once more on its own noise and samples until its paths are straight; an estimate of the
+r"""Rectified flow: flow matching with a reflow on its own samples, which straightens its paths; an estimate of the
 likelihood.
 
-For the first steps it is `FlowMatching` of independent pairs. Then the average of its weights so far is frozen, the
-teacher, and pairs are noise and what the teacher's ODE makes of it:
+In the first phase it is `FlowMatching` with independent pairs. Then the EMA of its weights is frozen as a teacher, and
+pairs are noise and the solution of the teacher's ODE:
 
 .. math:: \min_v \int_0^1 E \| (Z_1 - Z_0) - v(Z_t, t) \|^2 dt, \qquad Z_t = t Z_1 + (1 - t) Z_0,
     \qquad Z_0 = \mathrm{ODE}(Z_1)
 
-These lines do not cross, so that the second flow follows them: one Euler step goes almost where many would. Density and
+These lines do not cross, so the second flow follows them, and one Euler step is almost as accurate as many. Density and
 samples are those of `FlowMatching`, in nats.
 
-Source: Flow Straight and Fast (Liu et al., 2022), arXiv:2209.03003, section 2 and algorithm 1. Its time runs the other
-way.
-Differs from it: one reflow, which continues the training of the same network, whose steps it is counted in; pairs are
-made as they are needed, each for 4 of a batch, where the paper makes a data set of them.
+Source: Flow Straight and Fast (Liu et al., 2022), arXiv:2209.03003, section 2 and algorithm 1. Its time is
+reversed.
+Differs from it: one reflow, which continues the training of the same network; pairs are generated during training,
+each used 4 times in a batch, where the paper generates a data set of them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
 
-TEACHER_STEPS = 8  # of Heun's method
-USES = 4  # of a pair, each at a time of its own
-DECAY = 0.995  # of the teacher's average
+TEACHER_STEPS = 8  # steps of Heun's method for the teacher
+USES = 4  # uses of a pair in a batch, each at another time
+DECAY = 0.995  # of the EMA of the teacher
 
 
 class RectifiedFlow(GaussianDenoiser):
-    """Predicts the velocity of x_t; its teacher and the step that training is at are kept with its weights.
+    """Predicts the velocity of x_t; its teacher and the current training step are stored with its weights.
 
     Example:
         >>> model = RectifiedFlow(Space.continuous((2,)), RectifiedFlow.Config())
@@ -55,11 +55,11 @@ class RectifiedFlow(GaussianDenoiser):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        reflow_after: int = setting(1000, "steps of training before its own pairs take the data's place", low=1)
+        reflow_after: int = setting(1000, "training steps before the reflow", low=1)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(4, "steps of Euler's method, for samples", low=1, high=100_000)
+        sampling_steps: int = setting(4, "sampling steps of Euler's method", low=1, high=100_000)
         condition_dropout: float = setting(
-            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+            0.1, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
         )
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
@@ -74,7 +74,7 @@ class RectifiedFlow(GaussianDenoiser):
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """||v(x_t, t) - (eps - x_0)||² / D, where x_0 is data at first, and then the teacher's of that eps."""
+        """||v(x_t, t) - (eps - x_0)||² / D, where x_0 is data, or after the reflow the teacher's sample."""
         if self.step < self.config.reflow_after:
             return self.matching.loss(x, y)
         y = self.checked(y)
@@ -82,7 +82,7 @@ class RectifiedFlow(GaussianDenoiser):
         return self.matching.loss_of_pairs(x_0, eps, self.partly_hidden(y))
 
     def _apply(self, *arguments: Any, **options: Any) -> RectifiedFlow:
-        """Moves all but the step, which the processor reads: elsewhere each look at it would wait for the device."""
+        """Moves all but the step counter, which stays on the CPU so that reading it needs no synchronisation."""
         step = self.step
         super()._apply(*arguments, **options)
         self.step = step
@@ -90,7 +90,7 @@ class RectifiedFlow(GaussianDenoiser):
 
     @torch.no_grad()
     def after_step(self, *outputs: Tensor) -> None:
-        """Counts a step of training; until the reflow, the teacher follows the network."""
+        """Counts training steps; until the reflow, the teacher is the EMA of the network."""
         self.step += 1
         k = int(self.step)
         if k < self.config.reflow_after:
@@ -100,10 +100,10 @@ class RectifiedFlow(GaussianDenoiser):
 
     @torch.no_grad()
     def pairs(self, eps: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor, Conditions | None]:
-        """As many as eps, of a quarter of it and what the teacher makes of that; with their labels."""
+        """As many pairs as eps, from a quarter of eps and the teacher's samples of it, with their conditions."""
         n, made = len(eps), -(-len(eps) // USES)
         eps, y = eps[:made], None if y is None else y[:made]
-        times = torch.linspace(1, 0, TEACHER_STEPS + 1, dtype=eps.dtype)  # read by the processor, as the step is
+        times = torch.linspace(1, 0, TEACHER_STEPS + 1, dtype=eps.dtype)  # on the CPU, as the step counter
 
         def flow(x: Tensor, t: Tensor) -> Tensor:
             return self.teacher(x, t.to(x.device, non_blocking=True).expand(made), y)
@@ -118,14 +118,14 @@ class RectifiedFlow(GaussianDenoiser):
 
 @torch.no_grad()
 def straightness(model: Model, n: int = 1000, y: Conditions | None = None, *, seed: Seed = 0, steps: int = 50) -> float:
-    r"""How far a model's paths are from straight lines at constant speed, 0 where they are, for each dimension.
+    r"""The straightness of a model's paths per dimension, 0 for straight lines at constant speed.
 
     .. math:: S = \int_0^1 E \| (Z_1 - Z_0) - \dot Z_t \|^2 dt \,/\, D
 
     Source: arXiv:2209.03003, section 2.2, by the trapezium rule over the states of a Runge-Kutta solver of order 4.
 
     Args:
-        model: A `dgm.protocols.Denoising` whose velocity is known at t = 0.
+        model: A `dgm.protocols.Denoising` whose velocity is finite at t = 0.
     """
     v = velocity(denoiser(model, y), model.path)
     start = streams(n, seed, model.scaling.loc.device).normal(model.space.shape).to(model.scaling.loc)

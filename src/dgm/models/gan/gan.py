@@ -24,14 +24,15 @@ from dgm.transforms.coupling import beside
 
 
 class GAN(nn.Module):
-    r"""Generator against discriminator; no likelihood.
+    r"""Generative adversarial network; no likelihood.
 
     .. math::
         L_D = -\log D(x) - \log(1 - D(G(z))), \qquad L_G = -\log D(G(z)), \qquad z \sim N(0, I)
 
-    D is the sigmoid of the discriminator's output. Images get DCGAN-shaped networks, points and tables perceptrons.
-    Discrete data is scaled to [-1, 1] and samples are rounded to the levels, so the discriminator gets real data with
-    uniform noise of one level's width, or it would know it by its grid; at the edges of half a level's, inwards.
+    D is the sigmoid of the discriminator's output. Images have DCGAN-like networks, points and tables perceptrons.
+    Discrete data is scaled to [-1, 1] and samples are rounded to the levels. The discriminator gets real data with
+    uniform noise of the width of one level, so that it cannot detect the grid; at the bounds of half that width,
+    inwards.
 
     Source: Generative Adversarial Nets (Goodfellow et al., 2014), arXiv:1406.2661, equation 1 and, for L_G, the end of
     section 3; DCGAN (Radford et al., 2015), arXiv:1511.06434, for the optimiser; for the R1 penalty, which is off by
@@ -40,7 +41,7 @@ class GAN(nn.Module):
     and, as planes, to x.
 
     Args:
-        space: Any but tokens.
+        space: Any space but tokens.
 
     Example:
         >>> gan = GAN(Space.levels((1, 8, 8), 17), GAN.Config(width=8))
@@ -54,8 +55,8 @@ class GAN(nn.Module):
         width: int = setting(
             48, "channels at full resolution, doubled at each halving; of perceptrons, a quarter", low=1
         )
-        r1: float = setting(0.0, "gamma of the R1 penalty on real data; 0 has none", low=0.0)
-        r1_every: int = setting(16, "steps between two R1 penalties, each multiplied by as many", low=1)
+        r1: float = setting(0.0, "gamma of the R1 penalty on real data; 0 for none", low=0.0)
+        r1_every: int = setting(16, "interval of the R1 penalty in steps; the penalty is multiplied by it", low=1)
 
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
@@ -131,15 +132,15 @@ class GAN(nn.Module):
         if not self.space.discrete:
             return z
         z = z + (torch.rand_like(z) - 0.5) / self.scaling.scale
-        return z - 2 * (z - z.clamp(-1, 1))  # the outer half of an edge level's cell is folded onto the inner one
+        return z - 2 * (z - z.clamp(-1, 1))  # the outer half of the cell at a bound is reflected inwards
 
 
 class Player(nn.Module):
-    """A network with the numbers of a condition, in an embedding of its own, behind its input's channels.
+    """A network whose input is concatenated with an embedding of the condition.
 
     Args:
-        network: Makes the network, from how many channels come in.
-        inputs: Channels without the condition.
+        network: Builds the network from its number of input channels.
+        inputs: Number of channels without the condition.
     """
 
     def __init__(self, network: Callable[[int], nn.Module], inputs: int, condition: Space | None) -> None:

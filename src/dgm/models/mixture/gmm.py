@@ -16,7 +16,7 @@ from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
 
-PRESENT = 1e-8  # smallest share of the data below which a component has collapsed
+PRESENT = 1e-8  # share of the data below which a component has collapsed
 
 
 class GMM(nn.Module):
@@ -26,13 +26,13 @@ class GMM(nn.Module):
 
     Expectation maximisation in passes over the data. E-step: r_ik is proportional to pi_k N(x_i; mu_k, Sigma_k).
     M-step, with N_k = sum_i r_ik: pi_k = N_k / N, mu_k = sum_i r_ik x_i / N_k, Sigma_k = sum_i r_ik x_i x_i^T / N_k -
-    mu_k mu_k^T. The density is with respect to Lebesgue measure in the data's own units, in nats.
+    mu_k mu_k^T. The density is with respect to Lebesgue measure in the units of the data, in nats.
 
     Source: Maximum Likelihood from Incomplete Data via the EM Algorithm (Dempster, Laird & Rubin, 1977), section 4.3;
     k-means++ start: Arthur & Vassilvitskii, 2007.
-    Differs from them: each covariance is shrunk towards the mean one of all components and gets a ridge, so that a
-    component with few examples stays regular; a component that lost its mass starts again from the example that the
-    mixture explains worst.
+    Differs from them: each covariance is shrunk towards the pooled covariance of all components and has a ridge, so
+    that a component with few examples stays regular; a component without mass is reinitialised at the example with the
+    lowest density.
 
     Args:
         space: Continuous. Discrete data is dequantised by `dgm.create`.
@@ -41,9 +41,9 @@ class GMM(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         components: int = setting(20, "Gaussians in the mixture", low=1, high=10_000)
-        ridge: float = setting(1e-3, "added to every variance, on the scaled axis", low=1e-9)
-        shrinkage: float = setting(30.0, "examples' worth of the pooled covariance added to each", low=0.0)
-        tolerance: float = setting(1e-4, "stop when a pass gains less, in nats an example", low=0.0)
+        ridge: float = setting(1e-3, "added to every variance of scaled data", low=1e-9)
+        shrinkage: float = setting(30.0, "weight of the pooled covariance, in examples", low=0.0)
+        tolerance: float = setting(1e-4, "stop when a pass gains less, in nats per example", low=0.0)
 
     spaces: ClassVar[set[str]] = {"continuous"}
     likelihood_method = "closed form"
@@ -60,14 +60,14 @@ class GMM(nn.Module):
         self.space, self.config = space, config
         self.scaling = Scaling(space)
         k, d = config.components, space.dim
-        # a start with no data: components on N(0, I / 9), each as wide as all of it
+        # initial values without data: centres from N(0, I / 9) and unit covariances
         generator = torch.Generator().manual_seed(k * d)
         self.register_buffer("weights", torch.full((k,), 1 / k, dtype=torch.float64))
         self.register_buffer("means", torch.randn(k, d, generator=generator, dtype=torch.float64) / 3)
         wide = torch.zeros(k, d, d, dtype=torch.float64).add_(torch.eye(d, dtype=torch.float64) / 9)
         self.register_buffer("covariances", wide)
         self.register_buffer("fitted", torch.tensor(False))
-        # of the last pass: a fit that was killed after it ends where it would have ended
+        # of the last pass, so that a killed fit stops at the same pass
         self.register_buffer("last_loss", torch.tensor(math.inf, dtype=torch.float64))
         self.register_buffer("gain", torch.tensor(math.inf, dtype=torch.float64))
 
@@ -98,7 +98,7 @@ class GMM(nn.Module):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[float]:
-        """Passes of expectation maximisation, each yielding the mean negative log-likelihood before its M-step."""
+        """Expectation maximisation; each pass yields the mean negative log-likelihood before its M-step."""
         if not self.fitted:
             self.start(batches)
         while self.gain >= self.config.tolerance:
@@ -121,7 +121,7 @@ class GMM(nn.Module):
         self.fitted.fill_(True)
 
     def expect(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor, Tensor, float, Tensor]:
-        """N_k, sum_i r_ik x_i, sum_i r_ik x_i x_i^T, the mean negative log-likelihood, the worst explained example."""
+        """N_k, sum_i r_ik x_i, sum_i r_ik x_i x_i^T, the mean negative log-likelihood, the least likely example."""
         mass, first, second = (
             torch.zeros_like(self.weights),
             torch.zeros_like(self.means),
@@ -135,7 +135,7 @@ class GMM(nn.Module):
             r = (log_joint - log_p[:, None]).exp()
             mass += r.sum(0)
             first += r.mT @ z
-            # one matrix product a component: no (B, D, D) tensor is ever there
+            # one matrix product for each component, without a tensor (B, D, D)
             second += torch.stack([(z * weight[:, None]).mT @ z for weight in r.mT])
             total += float(log_p.sum())
             if float(log_p.min()) < worst_log_p:

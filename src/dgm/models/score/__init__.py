@@ -8,13 +8,13 @@ MODELS = family(
         "ScoreMatching",
         "none",
         "Hyvärinen 2005; Vincent 2011; Song et al. 2019, arXiv:1905.07088",
-        "score at one noise level: explicit, implicit, sliced or denoising, Langevin dynamics",
+        "score at one noise scale: explicit, implicit, sliced or denoising, Langevin dynamics",
     ),
     ncsn=Spec(
         "NCSN",
         "estimate",
         "Song & Ermon 2019, arXiv:1907.05600",
-        "score at many noise levels, annealed Langevin dynamics, density by the ODE",
+        "score at many noise scales, annealed Langevin dynamics, density by the ODE",
     ),
     score_sde=Spec(
         "ScoreSDE",

@@ -1,20 +1,19 @@
 r"""Noise-conditional score network; samples, an estimate of the likelihood.
 
-Learns :math:`s(x, \sigma) = \nabla \log q_\sigma(x)` of the data perturbed by noise of many levels, by denoising score
-matching, and follows it from the strongest noise to the weakest.
+Learns :math:`s(x, \sigma) = \nabla \log q_\sigma(x)` of the data perturbed by noise of many scales, by denoising score
+matching, and samples by annealed Langevin dynamics.
 
 .. math:: \ell(\sigma) = \tfrac12 E \| \sigma s(x + \sigma\epsilon, \sigma) + \epsilon \|^2
 
-The levels are points of a variance-exploding path, whose probability-flow ODE gives a density: of a continuous x with
-the least noise, with respect to Lebesgue measure, of a discrete one dequantised by the path's own noise, in nats. It
-asks the network between its levels too.
+The noise scales are points of a variance-exploding path, whose probability-flow ODE gives a density: of a continuous x
+at the smallest noise scale with respect to Lebesgue measure, of a discrete x dequantised by the noise of the path, in
+nats. The ODE evaluates the network between the noise scales, too.
 
 Source: Generative Modeling by Estimating Gradients of the Data Distribution (Song & Ermon, 2019), arXiv:1907.05600,
-equations 5 and 6 with lambda(sigma) = sigma², algorithm 1.
-Differs from it: the network's output is divided by sigma and the strongest noise spans the data, as techniques 1 and 3
-of arXiv:2006.09011; its input is divided by (1 + sigma²)^(1/2); a last step denoises, as arXiv:2006.09011, appendix B;
-more levels, of 5 steps each where it has 100, and steps 3 times as long, in the levels' variances. The density is that
-of arXiv:2011.13456, equation 39.
+equations 5 and 6 with lambda(sigma) = sigma², algorithm 1. Differs from it: the output of the network is divided by
+sigma and the largest noise scale spans the data, techniques 1 and 3 of arXiv:2006.09011; its input is divided by (1 +
+sigma²)^(1/2); a final denoising step, arXiv:2006.09011, appendix B; more noise scales with 5 steps each in place of
+100, and a step size 3 times as large relative to the variance. The density is that of arXiv:2011.13456, equation 39.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from dgm.space import Space
 
 
 class NCSN(GaussianDenoiser):
-    """One network for the score at every level.
+    """One network for the score at every noise scale.
 
     Example:
         >>> model = NCSN(Space.continuous((2,)), NCSN.Config(noise_scales=3, langevin_steps=1))
@@ -46,17 +45,17 @@ class NCSN(GaussianDenoiser):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        sigma_max: float = setting(5.0, "the strongest noise, with data in [-1, 1]", low=1e-6)
-        sigma_min: float = setting(0.05, "the weakest noise", low=1e-6)
+        sigma_max: float = setting(5.0, "largest noise scale, for data in [-1, 1]", low=1e-6)
+        sigma_min: float = setting(0.05, "smallest noise scale", low=1e-6)
         noise_scales: int = setting(20, "number of noise scales, a geometric sequence", low=2, high=100_000)
         langevin_steps: int = setting(5, "Langevin steps at each noise scale", low=1, high=100_000)
         step_size: float = setting(0.6, "Langevin step size over the variance of the noise scale", low=1e-6)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
         condition_dropout: float = setting(
-            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+            0.1, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
         )
 
-    t_min = 1e-5  # where sigma is sigma_min; at 0 there is none
+    t_min = 1e-5  # where sigma is sigma_min; at t = 0 it is 0
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__(space, config, condition)
@@ -72,7 +71,7 @@ class NCSN(GaussianDenoiser):
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """||sigma s(x_t, sigma) + eps||² / 2D at one level, 1/2 for an untrained network (equations 5 and 6)."""
+        """||sigma s(x_t, sigma) + eps||² / 2D at one random noise scale, 1/2 if untrained (equations 5 and 6)."""
         x_0, given = self.scaling(x), self.partly_hidden(y)
         scales = self.config.noise_scales
         t = (torch.randint(scales, (len(x),), device=x.device) / (scales - 1)).clamp_min(self.t_min).to(x_0)

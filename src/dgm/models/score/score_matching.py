@@ -1,25 +1,24 @@
-r"""Score matching in its four forms, at one level of noise; samples, no likelihood.
+r"""Score matching with four objectives at one noise scale; samples, no likelihood.
 
-Each learns :math:`s = \nabla \log q_\sigma` of the data with noise N(0, sigma²) upon it, x~ = x + sigma eps, and they
-differ by numbers that no s changes:
+Each learns :math:`s = \nabla \log q_\sigma` of the data with added noise, x~ = x + sigma eps; the objectives are
+equal up to constants:
 
 =============  ==========================================================================  =======================
-objective      what is averaged over x~                                                    source
+objective      expectation over x~                                                         source
 =============  ==========================================================================  =======================
-``explicit``   ½ ||s(x~) - grad log q_sigma(x~)||², the density by windows on the batch     Vincent, equation 9
+``explicit``   ½ ||s(x~) - grad log q_sigma(x~)||², by a Parzen estimate on the batch       Vincent, equation 9
 ``denoising``  ½ ||s(x~) - (x - x~) / sigma²||²                                             Vincent, equation 11
 ``implicit``   tr grad s(x~) + ½ ||s(x~)||²                                                 Hyvärinen, equation 4
 ``sliced``     v' grad s(x~) v + ½ ||s(x~)||², v random signs                               Song, equation 8
 =============  ==========================================================================  =======================
 
-Samples follow s by Langevin dynamics and lose their noise at the end, :math:`E[x | x~] = x~ + \sigma^2 s(x~)`. With one
-level of noise they hardly ever cross from one mode to another: `NCSN` is the cure.
+Samples follow s by Langevin dynamics and are denoised at the end, :math:`E[x | x~] = x~ + \sigma^2 s(x~)`. With one
+noise scale they rarely move between modes, which `NCSN` avoids.
 
 Source: Estimation of Non-Normalized Statistical Models by Score Matching (Hyvärinen, 2005), theorem 1; A Connection
 Between Score Matching and Denoising Autoencoders (Vincent, 2011); Sliced Score Matching (Song et al., 2019),
-arXiv:1905.07088.
-Differs from them: s is a network of its own and no gradient of an energy; all four see the data with noise, where
-Hyvärinen and Song match the data's own density, which is theirs as sigma goes to 0; the loss is times sigma² / D.
+arXiv:1905.07088. Differs from them: s is a network and not the gradient of an energy; all four use data with noise,
+where Hyvärinen and Song match the density of the data, the limit of sigma to 0; the loss is scaled by sigma² / D.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ Score: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class ScoreMatching(nn.Module):
-    """The score at one level of noise. A residual perceptron, which has the second derivatives that two forms need.
+    """The score at one noise scale, by a residual perceptron, whose second derivatives two objectives need.
 
     Example:
         >>> model = ScoreMatching(Space.continuous((2,)), ScoreMatching.Config(objective="sliced"))
@@ -60,10 +59,10 @@ class ScoreMatching(nn.Module):
         objective: Literal["denoising", "sliced", "implicit", "explicit"] = setting(
             "denoising", "which form; implicit takes a gradient for each dimension"
         )
-        sigma: float = setting(0.3, "the noise, with data in [-1, 1]", low=1e-6)
-        width: int = setting(24, "of the network, whose layers are four times as wide", low=1)
+        sigma: float = setting(0.3, "noise scale, for data in [-1, 1]", low=1e-6)
+        width: int = setting(24, "width of the network; its layers are four times as wide", low=1)
         sampling_steps: int = setting(200, "Langevin steps of a sample", low=1, high=100_000)
-        step_size: float = setting(0.2, "a Langevin step over the noise's variance", low=1e-6)
+        step_size: float = setting(0.2, "Langevin step size over the variance of the noise", low=1e-6)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
@@ -72,7 +71,7 @@ class ScoreMatching(nn.Module):
         self.network = Denoiser(space.shape, width=config.width, network="mlp")
 
     def loss(self, x: Batch, y: None = None) -> PerExample:
-        """The objective times sigma² / D; ½ for an untrained network's denoising."""
+        """The objective times sigma² / D; ½ for denoising with an untrained network."""
         x_0, sigma = self.scaling(x), self.config.sigma
         noisy = x_0 + sigma * torch.randn_like(x_0)
         return OBJECTIVES[self.config.objective](self.score, x_0, noisy, sigma) * sigma**2 / self.space.dim
@@ -90,7 +89,7 @@ class ScoreMatching(nn.Module):
     @evaluated
     @torch.no_grad()
     def trajectory(self, n: int, y: None = None, *, seed: Seed = None) -> Iterator[State]:
-        """From noise as wide as the data, by Langevin dynamics; the last state is denoised."""
+        """Langevin dynamics from noise with the scale of the data; the last state is denoised."""
         config, draw = self.config, streams(n, seed, self.scaling.loc.device)
 
         def noise() -> Tensor:
@@ -106,7 +105,7 @@ class ScoreMatching(nn.Module):
 
 
 def explicit(score: Score, x_0: Tensor, noisy: Tensor, sigma: float) -> PerExample:
-    """Against the density of which each of x_0, (N, ...), is a window's middle; ``noisy`` is (B, ...)."""
+    """Explicit score matching with the Parzen density of x_0, (N, ...), at ``noisy``, (B, ...)."""
     apart = (x_0 - noisy[:, None]).flatten(2) / sigma
     windows = (-apart.square().sum(2) / 2).softmax(1)
     target = torch.einsum("bn,bnd->bd", windows, apart) / sigma

@@ -1,25 +1,25 @@
 r"""Score-based diffusion in continuous time, an estimate of the likelihood.
 
-The data become noise by :math:`dx = f(t) x dt + g(t) dw`, which has a reverse that needs the score alone. Learnt is
-:math:`s(x_t, t) = \nabla \log q_t(x_t)` by
+The forward SDE :math:`dx = f(t) x dt + g(t) dw` takes data to noise; its reverse needs only the score. The score
+:math:`s(x_t, t) = \nabla \log q_t(x_t)` is learnt by
 
 .. math:: \tfrac12 E_t\, \lambda(t)\, E \| s(x_t, t) + \epsilon / \sigma_t \|^2,
     \qquad \lambda = \sigma_t^2 \text{ or } g(t)^2
 
-where lambda = g² makes it, but for what no score changes, the mean of an upper bound on -log p_0(x_0), in nats a
-dimension; t is then drawn so that its weights are all alike. Samples come by predictor and corrector, or by any solver;
-the density follows from the probability-flow ODE, of a continuous x with respect to Lebesgue measure, of a discrete one
-dequantised by the path's own noise, in nats.
+where lambda = g² gives, up to a constant, the mean of an upper bound on -log p_0(x_0), in nats per dimension; t is then
+importance-sampled with constant weights. Samples use a predictor-corrector, or any solver; the density follows from the
+probability-flow ODE, of a continuous x with respect to Lebesgue measure, of a discrete x dequantised by the noise of
+the path, in nats.
 
-It is `NCSN` where the path explodes, and `DDPM` with its linear schedule where it preserves variance: the networks are
-asked alike, and the weights of one fit the other.
+On the variance-exploding path it equals `NCSN`, and on the variance-preserving path `DDPM` with a linear schedule: the
+networks have the same parameterisation, so the weights are exchangeable.
 
 Source: Score-Based Generative Modeling through SDEs (Song et al., 2020), arXiv:2011.13456, equations 7, 13 and 29-33;
 lambda = g², Maximum Likelihood Training of Score-Based Diffusion Models (Song et al., 2021), arXiv:2101.09258, theorem
 1 and section 4.4.
-Differs from it: the network's input is divided by (alpha_t² + sigma_t²)^(1/2) on every path; the paths that preserve
-variance begin at t = 0.001 in training as in sampling; the strongest noise of the exploding one is 50 times data in
-[-1, 1]; x_0 as predicted is clamped to the data's range in samples, where it has one; a smaller U-Net.
+Differs from it: the input of the network is divided by (alpha_t² + sigma_t²)^(1/2) on every path; variance-preserving
+paths begin at t = 0.001 in training as in sampling; the largest noise of the exploding one is 50 for data in [-1, 1];
+the predicted x_0 is clamped to the range of bounded data in samples; a smaller U-Net.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from dgm.space import Space
 
 
 class ScoreSDE(GaussianDenoiser):
-    """The score at every time.
+    """A network for the score at every time.
 
     Example:
         >>> model = ScoreSDE(Space.continuous((2,)), ScoreSDE.Config(path="sub_vp"))
@@ -53,14 +53,14 @@ class ScoreSDE(GaussianDenoiser):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        path: Literal["ve", "vp", "sub_vp"] = setting("vp", "variance explodes, is preserved, or stays below that")
-        weighting: Literal["sigma2", "likelihood"] = setting("sigma2", "of times: the noise's variance, or g²")
-        sigma_min: float = setting(0.01, "the weakest noise of the path that explodes", low=1e-6)
-        sigma_max: float = setting(50.0, "the strongest noise of the path that explodes", low=1e-6)
+        path: Literal["ve", "vp", "sub_vp"] = setting("vp", "variance exploding, preserving, or sub-VP")
+        weighting: Literal["sigma2", "likelihood"] = setting("sigma2", "weighting of times: sigma², or g²")
+        sigma_min: float = setting(0.01, "smallest noise of the variance-exploding path", low=1e-6)
+        sigma_max: float = setting(50.0, "largest noise of the variance-exploding path", low=1e-6)
         width: int = setting(24, "channels of the network, a multiple of 8", low=8)
-        sampling_steps: int = setting(200, "steps of predictor and corrector, for samples", low=1, high=100_000)
+        sampling_steps: int = setting(200, "sampling steps of predictor and corrector", low=1, high=100_000)
         condition_dropout: float = setting(
-            0.1, "share of conditions hidden in training, for guidance", low=0.0, high=1.0
+            0.1, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
         )
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
@@ -80,7 +80,7 @@ class ScoreSDE(GaussianDenoiser):
         self.likelihood_method = flow_density.method(self)
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """½ lambda ||s(x_t, t) + eps / sigma_t||² / D of one t (equation 7); ½ untrained with lambda = sigma²."""
+        """½ lambda ||s(x_t, t) + eps / sigma_t||² / D at a random t (equation 7); ½ untrained if lambda = sigma²."""
         x_0, given = self.scaling(x), self.partly_hidden(y)
         t, weight = self.times(x_0.new_empty(len(x_0)).uniform_())
         eps = torch.randn_like(x_0)
@@ -88,7 +88,7 @@ class ScoreSDE(GaussianDenoiser):
         return weight * (over(self.path.sigma(t), eps) * score + eps).square().flatten(1).mean(1) / 2
 
     def times(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        r"""The times that belong to u, uniform on [0, 1), and what lambda / sigma² then weighs.
+        r"""The times of uniform u in [0, 1), and their weights lambda / sigma².
 
         With lambda = g² that ratio is the speed -2 d lambda_t / dt of the half log-SNR, so times at which this one is
         uniform have all the same weight.

@@ -19,7 +19,7 @@ from dgm.seeds import Seed, Streams, streams
 from dgm.settings import setting
 from dgm.space import Space
 
-QUICK = 10.0  # times the learning rate of the rest, of the observation noise
+QUICK = 10.0  # learning rate of the observation noise relative to all others
 
 
 class VAE(nn.Module):
@@ -35,14 +35,15 @@ class VAE(nn.Module):
 
     Source: Auto-Encoding Variational Bayes (Kingma & Welling, 2013), arXiv:1312.6114, equations 7 and 10 and appendix
     B; Importance Weighted Autoencoders (Burda et al., 2015), arXiv:1509.00519, equation 8.
-    Differs from them: SiLU where they have tanh; the scale of levels and real numbers is one learnt number a dimension,
-    whose logarithm is learnt ten times as fast as the rest: it starts far above what is left once the decoder is good,
-    and an optimiser whose steps are all about as long would take thousands of them (Simple and Effective VAE Training
+    Differs from them: SiLU in place of tanh; the scale of grey levels and real numbers is one parameter for each
+        dimension,
+    whose logarithm has ten times the learning rate: its initial value is far above that of a good decoder, and
+    an optimiser with steps of constant length would need thousands of steps (Simple and Effective VAE Training
     with Calibrated Decoders, Rybkin et al., 2021, arXiv:2006.13202, section 3, where it is solved for in each batch;
     here it is a number of the model, the same in a bound and in training).
 
     Args:
-        space: Any but tokens.
+        space: Any space but tokens.
 
     Example:
         >>> vae = VAE(Space.binary((1, 4, 4)), VAE.Config(latent=2))
@@ -130,7 +131,7 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def drawn(self, noise: Streams, y: Conditions | None) -> Tensor:
-        """The outputs at z drawn from the prior."""
+        """The decoder's outputs for z from the prior."""
         y = sampled_condition(y, self, noise)
         return self.outputs(noise.normal((self.config.latent,)), y)
 

@@ -141,7 +141,7 @@ def test_points_on_their_way_are_beside_one_another(runs: Path) -> None:
         ("ddpm --temperature 0.5", "draws all values at once"),
         ("flow --guidance 2", "trained without a condition"),
         ("vae --solver heun", "VAE is no denoising model and has no option solver"),
-        ("vae --guidance 2", "takes no guidance"),
+        ("vae --guidance 2", "has no option guidance"),
         ("pixelcnn --sampling-steps 9", "PixelCNN is no denoising model and has no option sampling_steps"),
         ("vae --show-steps 4", "no steps to show"),
         ("ddpm --show-steps 1", "--show-steps must be from 2 to 1000, got 1"),

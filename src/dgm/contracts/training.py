@@ -13,7 +13,7 @@ from dgm.contracts.outcome import Broken, Skipped, require
 from dgm.errors import DgmError
 from dgm.likelihood import kind_of, log_likelihood
 from dgm.networks.conditions import labels_of
-from dgm.protocols import Fittable, Model, MultiPlayer, Samplable, Variational, has, nested
+from dgm.protocols import Model, MultiPlayer, Samplable, Trainable, Variational, has, nested
 from dgm.sampling import sample
 from dgm.space import Space
 
@@ -96,8 +96,10 @@ def labels_are_checked(model: Model) -> str:
     wrong = torch.tensor([0, labels_of(model)]) if condition is None or labels_of(model) else outside(condition)
     x, y = some(model.space, 2), wrong
     try:
-        if condition is not None and not has(model, Fittable):
-            list(model.losses(x, y) if has(model, MultiPlayer) else model.loss(x, y))
+        if condition is not None and has(model, MultiPlayer):
+            list(model.losses(x, y))
+        elif condition is not None and has(model, Trainable):
+            model.loss(x, y)
         elif kind_of(model) is not None:
             log_likelihood(model, x, y)
         else:

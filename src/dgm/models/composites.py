@@ -25,5 +25,6 @@ class Composite:
 
 COMPOSITES: Mapping[str, Composite] = {
     "dequantised": Composite("dgm.distributions.dequantisation:Dequantised", "{model}", "model"),
+    "autoguided": Composite("dgm.models.autoguided:Autoguided", "{model} away from {weak}", "model"),
     "two_stage": Composite("dgm.models.two_stage:TwoStage", "{prior} on {first_stage}", "prior", "two stages"),
 }

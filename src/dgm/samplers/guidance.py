@@ -41,7 +41,7 @@ def classifier_free(model: Model, y: Conditions | None, *, scale: float, interva
     """
     if model.condition is None or y is None:
         raise Unsupported("a model that was trained without a condition has none to be guided to", "leave guidance out")
-    if not model.config.condition_dropout:
+    if not getattr(model.config, "condition_dropout", 0):
         wrong = "guidance needs a model that was trained without its condition too, and this one never was"
         raise Unsupported(wrong, "train it with --model.condition_dropout 0.1")
     both = PartlyHidden(torch.cat([y, y]), torch.arange(2 * len(y), device=y.device) >= len(y))
@@ -71,9 +71,7 @@ def autoguidance(
         weak: A `dgm.protocols.Denoising` of the same data, on the same path.
         interval: The times with guidance; at other times the model alone is used.
     """
-    if type(weak.path) is not type(model.path) or not same_coefficients(weak.path, model.path):
-        names = f"{type(model.path).__name__} and {type(weak.path).__name__}"
-        raise BadInput(f"autoguidance needs two models on one path, got {names}", "take a weaker run of the same model")
+    refuse_other_path(weak, model)
     predict_strong, predict_weak = denoiser(model, y), denoiser(weak, y)
 
     def guided(x: Tensor, t: Tensor) -> Prediction:
@@ -119,6 +117,16 @@ def extrapolated(base: Prediction, predicted: Prediction, scale: float) -> Predi
     """Extrapolates linearly: ``base`` at scale 0, ``predicted`` at 1."""
     x_0, eps = torch.lerp(base.x_0, predicted.x_0, scale), torch.lerp(base.eps, predicted.eps, scale)
     return Prediction(x_0, eps, predicted.variance)
+
+
+def refuse_other_path(weak: Model, model: Model) -> None:
+    """
+    Raises:
+        BadInput: For models on different paths, whose predictions are of different noise.
+    """
+    if type(weak.path) is not type(model.path) or not same_coefficients(weak.path, model.path):
+        names = f"{type(model.path).__name__} and {type(weak.path).__name__}"
+        raise BadInput(f"autoguidance needs two models on one path, got {names}", "take a weaker run of the same model")
 
 
 def same_coefficients(path: GaussianPath, other: GaussianPath) -> bool:

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
             show(columns, list(columns[0]))
         return 0
     show(document, ["name", "summary", "where"])
-    print("Your own: a folder of images or of .wav files, .npy, .npz, .csv, .parquet or .txt. See docs/conditions.md.")
+    files = ".npy, .npz, .csv, .parquet, .txt, .tar, or a saved data set of Arrow files"
+    print(f"Your own: a folder of images or of .wav files, {files}. See docs/conditions.md.")
     return 0
 
 

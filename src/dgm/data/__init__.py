@@ -26,12 +26,14 @@ IMAGES, SOUND, MEMORY = (
     ("seed", "y", "types", "condition_columns"),
 )
 TABLES = ("seed", "types", "condition_columns")
+LAZY = ("seed", "size", "grey")
 FILES = {
     ".npy": ("arrays", ("seed",)),
     ".npz": ("arrays", ("seed",)),
     ".csv": ("tables", TABLES),
     ".parquet": ("tables", TABLES),
     ".txt": ("text", ("context", "bytes")),
+    ".tar": ("tars", LAZY),
 }
 
 __all__ = ["SETS", "Dataset", "Split", "load", "order"]
@@ -41,9 +43,9 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
     """A data set by name, or the user's own by path or from memory.
 
     Args:
-        name: One of `dgm data`, or the path of a folder of images or of .wav files, or of a .npy, .npz, .csv, .parquet
-            or .txt file; or an array or tensor (N, ...), or a table of pandas, polars or pyarrow, which a run cannot
-            load again.
+        name: One of `dgm data`, or the path of a folder of images or of .wav files, or of a .npy, .npz, .csv, .parquet,
+            .txt or .tar file, or of a folder of .tar files or one that Hugging Face `datasets` saved; or an array or
+            tensor (N, ...), or a table of pandas, polars or pyarrow, which a run cannot load again.
         root: Where named sets are looked for first; then come DGM_DATA and the user's cache, into which what is
             nowhere is downloaded.
         options: ``size``, ``grey`` and ``palette`` for images, ``seconds`` and ``rate`` for sound, ``context`` and
@@ -119,12 +121,15 @@ def check_types(name: str, make: Callable[..., Dataset], options: dict[str, Any]
 
 def own(path: Path, options: dict[str, Any]) -> Dataset:
     """The user's own data, by what the path is."""
-    from dgm.data import folder, sound
+    from dgm.data import arrow, folder, sound, tars
 
     make: Callable[..., Dataset]
     known: tuple[str, ...]
     if path.is_dir():
-        make, known = (sound.load, SOUND) if sound.recordings(path) else (folder.load, IMAGES)
+        if arrow.is_saved(path) or any(path.glob("*.tar")):
+            make, known = arrow.load if arrow.is_saved(path) else tars.load, LAZY
+        else:
+            make, known = (sound.load, SOUND) if sound.recordings(path) else (folder.load, IMAGES)
     elif path.suffix.lower() not in FILES:
         wrong = f"{path.name}: data cannot be read from a '{path.suffix}' file"
         raise BadInput(wrong, f"give a folder of images or of .wav files, or a file ending in {', '.join(FILES)}")

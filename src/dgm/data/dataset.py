@@ -16,6 +16,8 @@ from dgm.data.columns import Column
 from dgm.seeds import mix
 from dgm.space import Space
 
+WINDOW = 4096  # examples of shards that are shuffled together
+
 
 def order(n: int, seed: int, epoch: int) -> Tensor:
     """The order of ``n`` examples in an epoch, (n,) int64: a pure function, so that no loader has state to save.
@@ -27,6 +29,21 @@ def order(n: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, epoch) >> 1))
 
 
+def order_of_shards(shards: Sequence[int], seed: int, epoch: int) -> Tensor:
+    """The order of examples that lie in shards of these sizes, (sum of them,) int64: a pure function too.
+
+    The shards are permuted, and what they hold, one after another, is shuffled within `WINDOW` examples at a time.
+
+    Example:
+        >>> order_of_shards([2, 3], 0, 0).sort().values
+        tensor([0, 1, 2, 3, 4])
+    """
+    generator = torch.Generator().manual_seed(mix(seed, epoch) >> 1)
+    ranges = torch.arange(sum(shards)).split(list(shards))
+    in_turn = torch.cat([ranges[k] for k in torch.randperm(len(shards), generator=generator).tolist()])
+    return torch.cat([part[torch.randperm(len(part), generator=generator)] for part in in_turn.split(WINDOW)])
+
+
 @dataclass(frozen=True)
 class Split:
     """Some examples, in memory or memory-mapped.
@@ -35,11 +52,17 @@ class Split:
         x: (N, *shape), in the data's own numbers.
         y: The condition of each, a batch (N, *shape) of `Dataset.condition`, such as (N,) int64 labels; or None.
         transform: Applied to each batch when it is loaded, such as dynamic binarisation; None for no transform.
+        shards: How many examples lie in each of the files that are best read from beginning to end; empty otherwise.
     """
 
     x: Tensor
     y: Tensor | None = None
     transform: Callable[[Tensor, torch.Generator | None], Tensor] | None = None
+    shards: tuple[int, ...] = ()
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """In which an epoch visits the examples."""
+        return order_of_shards(self.shards, seed, epoch) if self.shards else order(len(self), seed, epoch)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -54,7 +77,7 @@ class Split:
     def given(self, y: Tensor) -> Split:
         """The examples of one condition, (*shape)."""
         rows = torch.arange(len(self)) if self.y is None else matching(self.y, y)
-        return replace(self, x=self.x[rows], y=None if self.y is None else self.y[rows])
+        return replace(self, x=self.x[rows], y=None if self.y is None else self.y[rows], shards=())
 
 
 def matching(conditions: Tensor, y: Tensor) -> Tensor:
@@ -154,6 +177,8 @@ def labelled(labels: Sequence[str]) -> dict[str, Any]:
 
 def fingerprint(x: Tensor, at_most: int = 1 << 26) -> str:
     """sha256 of the tensor's shape and bytes; of its first 64 MiB where it is larger."""
+    if hasattr(x, "fingerprint"):  # of examples that are decoded when they are asked for
+        return str(x.fingerprint())
     rows = max(1, at_most // max(1, x[:1].nbytes))
     content = x[:rows].contiguous().numpy().tobytes()
     return hashlib.sha256(repr(tuple(x.shape)).encode() + content).hexdigest()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dgm.data import Split, order
+from dgm.data import Split
 from dgm.errors import BadInput
 
 
@@ -38,7 +38,7 @@ class Batches:
     def at(self, step: int) -> tuple[Tensor, Tensor | None]:
         epoch, place = divmod(step, self.in_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, order(len(self.split), self.seed, epoch)
+            self._epoch, self._order = epoch, self.split.order(self.seed, epoch)
         rows = self._order[place * self.size : (place + 1) * self.size]
         return self.placed(rows[self.rank :: self.world])
 
@@ -56,9 +56,10 @@ SHARE_OF_MEMORY = 0.25  # of the device's that is free, for the training data
 def resident(split: Split, device: torch.device) -> Split:
     """The split on a device that has room for it, so that no batch is copied there.
 
-    A split with a transform stays on the CPU, whose generator the transform uses.
+    A split with a transform stays on the CPU, whose generator the transform uses; so do examples that are decoded when
+    they are asked for.
     """
-    if device.type != "cuda" or split.transform is not None:
+    if device.type != "cuda" or split.transform is not None or not isinstance(split.x, Tensor):
         return split
     tensors = [split.x] if split.y is None else [split.x, split.y]
     if sum(tensor.nbytes for tensor in tensors) > SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]:

@@ -338,3 +338,25 @@ def test_a_dimension_at_a_time_is_the_same_under_any_condition(name: str, kind: 
     for law in (contracts.sequential_conditionals_agree, contracts.no_dimension_sees_its_future):
         result = contracts.run(law, model)
         assert result.passed, result.detail
+
+
+def test_a_run_keeps_conditions_to_draw_from(tmp_path: Path) -> None:
+    """Of a record with missing values, which are no numbers in a file of weights."""
+    space = Space.record(age=Space.levels((), 9, optional=True), job=Space.categories(4))
+    y = torch.stack([torch.arange(100.0) % 9, torch.arange(100.0) % 4], 1).double()
+    y[::5, 0] = torch.nan
+    parts = {part: Split(torch.randn(100, 2), y) for part in ("train", "validation", "test")}
+    data = Dataset(name="people", space=Space.continuous((2,)), split="all", condition=space, **parts)
+    model = create("realnvp", data.space, data.condition, layers=2)
+    list(dgm.fit(model, data, out=tmp_path / "run", steps=2))
+    again = dgm.load(tmp_path / "run")
+    assert again.condition == space
+    drawn = sampled_condition(None, again, streams(2000, 0))
+    assert drawn is not None
+    assert {str(row) for row in drawn.tolist()} == {str(row) for row in y.tolist()}
+    assert drawn[:, 0].isnan().double().mean().item() == pytest.approx(0.2, abs=5 * (0.16 / 2000) ** 0.5)
+    assert torch.equal(dgm.sample(again, 20, seed=1), dgm.sample(model, 20, seed=1))
+    found = log_likelihood(again, data.train.x, y)
+    assert (found.kind, found.condition) == (Kind.EXACT, "condition")
+    with pytest.raises(Unsupported, match="a sum over labels"):
+        log_likelihood(again, data.train.x, marginal=True)

@@ -87,3 +87,28 @@ def test_the_forward_derivative_is_the_backward_one_and_has_a_gradient(network: 
     (backward,) = torch.autograd.grad((net(x, t) * dy).sum(), x)
     expected = (backward * dx).sum()
     assert ((forward.float() * dy).sum() - expected).abs() < (0.1 if bf16 else 1e-4) * expected.abs()
+
+
+@pytest.mark.parametrize("network", ["unet", "dit", "mlp"])
+def test_tokens_and_images_reach_every_network(network: str) -> None:
+    """Also where nothing but the sequence, or nothing but the maps, tells them apart. Kills: attention to x alone."""
+    torch.manual_seed(0)
+    condition = Space.record(text=Space.tokens(4, 9), low=Space.levels((2, 2, 2), 5))
+    net = Denoiser((1, 6, 6), width=8, condition=condition, condition_dropout=0.1, network=network)
+    x, t = torch.randn(2, 1, 6, 6), torch.rand(2)
+    y = torch.tensor([[1.0, 2, 3, 4, *range(4), 4, 3, 2, 1], [1, 3, 2, 4, *range(4), 4, 3, 2, 1]], dtype=torch.float64)
+    torch.testing.assert_close(net(x, t, y), torch.zeros(2, 1, 6, 6))
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    first, second = net(x[:1].expand(2, -1, -1, -1), t[:1].expand(2), y)
+    assert (first - second).abs().max() > 1e-5, "the order of the tokens"
+    other = y.clone()
+    other[:, 4:] = y[:, 4:].flip(1)
+    assert ((net(x, t, y) - net(x, t, other)).abs().amax((1, 2, 3)) > 1e-4).all(), "the image"
+    partly, none = net(x, t, PartlyHidden(y, torch.tensor([True, False]))), net(x, t, None)
+    torch.testing.assert_close(partly[0], none[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(partly[1], net(x, t, y)[1], atol=1e-5, rtol=1e-4)
+    if network != "mlp":  # the vector alone, then the sequence alone, at the other's values of another text
+        vector, sequence, maps = net.conditioning(t, y)
+        inputs = x if maps is None else torch.cat([x, maps], 1)
+        assert (net.body(inputs, vector, sequence) - net.body(inputs, vector, sequence.flip(0))).abs().max() > 1e-5

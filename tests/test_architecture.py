@@ -37,7 +37,7 @@ LAYERS = [
     {"data"},
     {"runs", "saving"},
     {"training", "evaluation", "editing", "edit", "contracts"},
-    {"report"},
+    {"report", "comparison"},
     {"cli"},
 ]
 # `create` and an error's hint need the table of models by name, and `dgm` itself only its version

@@ -23,6 +23,7 @@ _LAZY = {
     "Likelihood": "dgm.likelihood",
     "Space": "dgm.space",
     "check": "dgm.contracts",
+    "compare": "dgm.comparison",
     "create": "dgm.registry",
     "evaluate": "dgm.evaluation.evaluate",
     "fit": "dgm.training",
@@ -44,6 +45,7 @@ __all__ = [
     "Likelihood",
     "Space",
     "check",
+    "compare",
     "create",
     "data",
     "edit",
@@ -59,6 +61,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from dgm import data, edit
+    from dgm.comparison import compare
     from dgm.contracts import check
     from dgm.evaluation.evaluate import evaluate
     from dgm.likelihood import Kind, Likelihood, log_likelihood

@@ -1,0 +1,191 @@
+"""One model of each family on the same data within the same budget: trained, measured, one report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from dgm import evaluation, registry, training
+from dgm.data import Dataset
+from dgm.documents import Comparison, checked, read
+from dgm.errors import BadInput, DgmError, Interrupted, Unsupported, one_line
+from dgm.inputs import number, of_type, place, whole
+from dgm.progress import Progress, silent
+from dgm.registry import ONE_OF_EACH_FAMILY
+from dgm.report.collect import is_evaluated
+from dgm.report.render import write_report
+from dgm.report.table import Row
+from dgm.runs import Run, load, write_json
+from dgm.space import listed
+
+CHECKPOINT_EVERY = 10.0  # seconds: what a kill costs at most
+BUDGET = 25.0  # seconds
+TRAINING = 0.8  # of the progress of one model
+
+
+class Compared(NamedTuple):
+    """What `compare` leaves.
+
+    Attributes:
+        table: A row for each model and seed.
+        report: The report's file.
+        left_out: The models that are not in it: ``model``, ``why`` and ``reason``.
+    """
+
+    table: list[Row]
+    report: Path
+    left_out: list[dict[str, str]]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a model failed that takes this data."""
+        return any(left["why"].startswith("failed") for left in self.left_out)
+
+
+class Unfit(DgmError):
+    """A model that does not take this data, by its nature."""
+
+    def __init__(self, reason: DgmError) -> None:
+        Exception.__init__(self, str(reason))
+
+
+def compare(
+    dataset: Dataset,
+    out: str | Path,
+    models: Sequence[str] = ONE_OF_EACH_FAMILY,
+    *,
+    conditional: bool = False,
+    budget: float = BUDGET,
+    seeds: int = 1,
+    samples: int = 500,
+    command: str = "dgm.compare",
+    progress: Progress = silent,
+) -> Compared:
+    """Trains and evaluates each model under each seed, and writes the report. Interrupted, the same call goes on.
+
+    Args:
+        out: The folder to write: a run directory for each training, and report.html.
+        models: Names, as `dgm.create` takes them.
+        conditional: Whether each is trained on the data's condition.
+        budget: Seconds to train each.
+        seeds: Trainings of each model.
+        samples: How many each is measured by.
+        command: What the report says that it was made by.
+        progress: Called with the share done and a few words.
+
+    Raises:
+        UnknownName: For a model that does not exist, with the nearest.
+        BadInput: For a folder that holds something else, data without a condition where one is asked for, or where no
+            model could be trained.
+        Interrupted: When stopped; what is trained is kept.
+    """
+    of_type("the data", dataset, Dataset, "load it by dgm.data.load, which takes arrays and tables too")
+    names, out, seeds = listed("models", models), place("out", out), whole("seeds", seeds, low=1)
+    samples = whole("samples", samples, low=20)
+    for name in names:
+        registry.model_class(name)  # says what is wrong with the name
+    if not number("the budget", budget) > 0:
+        raise BadInput(f"the budget must be above 0 seconds, got {budget}", "give one such as 25")
+    if conditional and dataset.condition is None:
+        raise BadInput("this data has no condition", "leave conditional out, or give one: see docs/conditions.md")
+    wanted = {"data": dataset.describe(), "budget": budget, "samples": samples}
+    refuse_another_comparison(out, wanted | ({"conditional": True} if conditional else {}))
+    done: list[Path] = []
+    left_out: list[dict[str, str]] = []
+    for k, name in enumerate(names):
+        for seed in range(seeds):
+            folder = out / name.replace(":", ".") / f"seed-{seed}"
+
+            def tell(
+                share: float, text: str, before: int = k * seeds + seed, name: str = name, seed: int = seed
+            ) -> None:
+                progress((before + share) / (len(names) * seeds), f"{name}, seed {seed}: {text}")
+
+            try:
+                how: dict[str, Any] = {"budget": budget, "seed": seed, "samples": samples, "progress": tell}
+                make(name, dataset, folder, conditional=conditional, **how)
+                done.append(folder)
+            except Interrupted:
+                raise Interrupted("stopped; what is trained is kept", "run the same command to go on") from None
+            except Unfit as reason:
+                left_out.append({"model": name, "why": "is skipped", "reason": str(reason)})
+                break
+            except OSError:
+                raise  # a full disk or a missing permission is no model's fault
+            except Exception as error:  # one model's failure, whatever it is, must not cost the others' work
+                left_out.append({"model": name, "why": f"failed under seed {seed}", "reason": one_line(error)})
+    if not done:
+        raise nothing_trained(out, left_out)
+    report = out / "report.html"
+    return Compared(write_report(done, report, dataset=dataset, command=command, left_out=left_out), report, left_out)
+
+
+def nothing_trained(out: Path, left_out: list[dict[str, str]]) -> BadInput:
+    if {path.name for path in out.iterdir()} == {"comparison.json"}:  # nothing was begun that could go on
+        (out / "comparison.json").unlink()
+        out.rmdir()
+    reasons = ". ".join(f"{left['model']} {left['why']}: {left['reason']}" for left in left_out)
+    return BadInput(f"no model could be trained on this data: {reasons}", "choose other models or other data")
+
+
+def refuse_another_comparison(out: Path, wanted: dict[str, Any]) -> None:
+    """What is trained already may be used again only if it was trained for the same comparison."""
+    path = out / "comparison.json"
+    if not path.is_file():
+        if out.exists() and any(out.iterdir()):
+            raise BadInput(f"{out} holds something else", "choose another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(wanted, path)
+        return
+    held = checked(read(path), Comparison, path)
+    different = [name for name in wanted if held.get(name) != wanted[name]]
+    if different:
+        wrong = f"{out} holds a comparison with other {' and '.join(different)}"
+        raise BadInput(wrong, "choose another folder, or repeat its command")
+
+
+def make(
+    name: str,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    conditional: bool,
+    budget: float,
+    seed: int,
+    samples: int,
+    progress: Progress,
+) -> None:
+    """Trains and evaluates one model, or what of that is missing."""
+    if not (folder / "manifest.json").is_file():
+        train(name, dataset, folder, conditional=conditional, budget=budget, seed=seed, progress=progress)
+    trained = Run(folder)
+    if is_evaluated(trained):
+        return progress(1.0, "done before")
+    steps = f"{trained.metrics()[-1]['step']} steps"
+
+    def tell(share: float, text: str) -> None:
+        progress(TRAINING + (1 - TRAINING) * share, f"{steps}, measuring: {text}")
+
+    document = evaluation.evaluate(load(folder), dataset, samples=samples, seed=seed, progress=tell)
+    write_json(document, folder / "evaluation.json")
+    return progress(1.0, f"{steps}, measured")
+
+
+def train(
+    name: str, dataset: Dataset, folder: Path, *, conditional: bool, budget: float, seed: int, progress: Progress
+) -> None:
+    torch.manual_seed(seed)
+    try:
+        model = registry.create(name, dataset.space, dataset.condition if conditional else None)
+    except (BadInput, Unsupported) as reason:
+        raise Unfit(reason) from reason
+    begun = (folder / "config.json").is_file()
+    if folder.exists() and not begun:  # killed before its first file: only the lock is there
+        (folder / ".lock").unlink(missing_ok=True)
+        folder.rmdir()
+    chosen: dict[str, Any] = {"budget": budget, "seed": seed, "checkpoint_every": CHECKPOINT_EVERY}
+    for step in training.fit(model, dataset, out=folder, resume=begun, **chosen):
+        progress(TRAINING * step.progress, f"step {step.step}")

@@ -157,11 +157,19 @@ def test_annealed_langevin_stays_near_the_law_of_each_level(path: GaussianPath) 
 
 
 def test_annealed_langevin_denoises_at_the_end() -> None:
-    """With no noise drawn: one step up the score, then x_0 as predicted from the same time."""
-    path, times, x = CosineVP(), float64(0.3, 0.0), float64(1.0)
-    (last,) = annealed_langevin(optimal(path), path, x, times, lambda: float64(0.0), langevin_steps=1, step_size=0.6)
-    stepped = x - 0.3 * path.sigma(times[0]) * optimal(path)(x, times[0]).eps
-    torch.testing.assert_close(last, optimal(path)(stepped, times[0]).x_0)
+    """With no noise drawn: one step up the score at each time, a move by alpha between two, then x_0 as predicted from
+    the last of them.
+    """
+    path, (t, s, end), x = CosineVP(), float64(0.7, 0.3, 0.0), float64(1.0)
+    steps = {"langevin_steps": 1, "step_size": 0.6}
+    between, last = annealed_langevin(optimal(path), path, x, torch.stack([t, s, end]), lambda: float64(0.0), **steps)
+
+    def stepped(x: Tensor, t: Tensor) -> Tensor:
+        return x - 0.3 * path.sigma(t) * optimal(path)(x, t).eps
+
+    moved = path.alpha(s) / path.alpha(t) * stepped(x, t)
+    torch.testing.assert_close(between, moved)
+    torch.testing.assert_close(last, optimal(path)(stepped(moved, s), s).x_0)
 
 
 def test_samplers_yield_a_state_a_step() -> None:

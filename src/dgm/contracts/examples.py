@@ -69,7 +69,7 @@ def _column(part: Space, n: int) -> Tensor:
 
 def plane(space: Space = PLANE) -> tuple[Tensor, float]:
     """The midpoints of a grid on the space's own square, or on [-12, 12]², and the area of a cell."""
-    (low, high), cells = (space.bounds, 200) if space.bounds else ((-12.0, 12.0), 400)
+    (low, high), cells = (space.bounds, 50) if space.bounds else ((-12.0, 12.0), 100)
     side = torch.linspace(low, high, cells + 1)
     middle = (side[1:] + side[:-1]) / 2
     return torch.cartesian_prod(middle, middle), float(side[1] - side[0]) ** 2

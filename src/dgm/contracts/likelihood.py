@@ -25,7 +25,8 @@ from dgm.likelihood import kind_of, log_likelihood
 from dgm.protocols import Model, Samplable, has
 
 DRAWS = 4000  # of stochastic weights, a whole table of examples each
-MANY = 2048  # of a bound, before its law gives up
+MANY = 1 << 18  # examples whose bounds may be drawn, all draws together, before the law gives up
+TOGETHER = 1 << 12  # of them in one batch
 SETTLED = 0.1  # of the bound's mean: the largest variance, averaged over x, that exp of it can be corrected for
 FEW = 2  # of what takes an ODE's solution each
 FALSE_ALARMS = 5.0  # standard errors that a statistic may be off: a false alarm in a million
@@ -84,13 +85,22 @@ def average_to_one(model: Model, draws: Sequence[Tensor]) -> str:
 def bound_is_below(model: Model) -> str:
     """The exponentials of the bound sum to at most one."""
     x, measure = all_examples(model.space), support(model.space)[1]
-    drawn = [model.elbo(*under(model, x)) for _ in range(max(8, DRAWS // len(x)))]
-    most = MANY if model.space.discrete else MANY // 16  # of a record there are many x
-    while mean_variance(drawn) > SETTLED and len(drawn) < most:
-        drawn += [model.elbo(*under(model, x)) for _ in drawn]
-    if mean_variance(drawn) > SETTLED:
-        raise Skipped(f"the mean of {len(drawn)} draws of the bound still has a variance of {mean_variance(drawn):.2g}")
+    drawn = bounds(model, x, max(8, DRAWS // len(x)))
+    while mean_variance(drawn) > SETTLED:
+        needed = math.ceil(1.1 * len(drawn) * mean_variance(drawn) / SETTLED)
+        if needed * len(x) > MANY:
+            raise Skipped(f"the mean of the bound takes {needed:,} draws of each of {len(x):,} examples to settle")
+        drawn = torch.cat([drawn, bounds(model, x, needed - len(drawn))])
     return sums_to_at_most_one(drawn, measure)
+
+
+def bounds(model: Model, x: Tensor, n: int) -> Tensor:
+    """``n`` draws of the bound of each x, (n, len(x))."""
+    found = []
+    for part in torch.arange(n).split(max(1, TOGETHER // len(x))):
+        copies = x.repeat(len(part), *[1] * len(model.space.shape))
+        found.append(model.elbo(*under(model, copies)).view(len(part), len(x)))
+    return torch.cat(found)
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from dgm.seeds import Seed, streams
 from dgm.space import Space
 
 evaluation = importlib.import_module("dgm.evaluation.evaluate")  # the name is that of its function too
+module_of_features = importlib.import_module("dgm.evaluation.features")
 
 
 class Repeats(nn.Module):
@@ -293,3 +294,13 @@ def test_one_condition_is_set_beside_the_examples_that_have_it(digits: Dataset) 
         evaluate(Repeats(digits, [3]), digits, condition=seven)
     with pytest.raises(BadInput, match="fewer than 2 examples"):
         evaluate(model, digits, condition=torch.tensor(77))
+
+
+def test_the_classifier_sees_large_images_in_blocks_means() -> None:
+    """Of sides that are multiples of its largest; a side below that stays. Kills: images at their own size."""
+    side, x = module_of_features.LARGEST, torch.randn(2, 3, 2 * module_of_features.LARGEST, 5)
+    blocks = x.unflatten(2, (side, 2)).mean(3)
+    assert module_of_features.reduced(x).shape == (2, 3, side, 5)
+    torch.testing.assert_close(module_of_features.reduced(x), blocks)
+    small = x[:, :, :side]
+    assert torch.equal(module_of_features.reduced(small), small)

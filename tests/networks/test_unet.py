@@ -71,6 +71,19 @@ def test_the_given_levels_blocks_and_attention_are_built() -> None:
         UNet((32, 32), 1, 1, width=32, condition=8, multipliers=(1, 2, 2), blocks=(1, 2))
 
 
+def test_pixels_look_at_each_other_at_the_lowest_resolution_alone_unless_told_otherwise() -> None:
+    """Of 16 × 12 pixels, at 4 × 3. Kills: attention at all levels, or at none."""
+    net = UNet((16, 12), 1, 1, width=8, condition=4)
+    seen = {}
+    for block in [*net.down, *net.middle, *net.up]:
+        attends = isinstance(block.attention, SelfAttention)
+        block.conv_1.register_forward_hook(
+            lambda module, given, out, attends=attends: seen.setdefault(out.shape[-2:], set()).add(attends)
+        )
+    net(torch.zeros(1, 1, 16, 12), torch.zeros(1, 4))
+    assert seen == {(16, 12): {False}, (8, 6): {False}, (4, 3): {True}}
+
+
 def test_an_example_does_not_hear_the_others() -> None:
     net, x, condition = unet((8, 8)), torch.randn(4, 2, 8, 8).double(), torch.randn(4, 4).double()
     torch.testing.assert_close(net(x, condition)[2:3], net(x[2:3], condition[2:3]))

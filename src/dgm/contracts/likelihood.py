@@ -113,15 +113,15 @@ def estimate_is_below(model: Model) -> str:
     return sums_to_at_most_one(together.view(FEW, len(x)))
 
 
-def mean_variance(draws: Sequence[Tensor]) -> float:
+def mean_variance(draws: Tensor) -> float:
     """The variance of the mean of draws of l(x), averaged over x by each one's share of the sum of its exp."""
-    of_each = torch.stack([*draws]).double()
+    of_each = draws.double()
     return float((of_each.mean(0).softmax(0) * of_each.var(0)).sum() / len(draws))
 
 
-def sums_to_at_most_one(draws: Sequence[Tensor] | Tensor, measure: Tensor | float = 1.0) -> str:
+def sums_to_at_most_one(draws: Tensor, measure: Tensor | float = 1.0) -> str:
     """The sum over all x of exp E[l(x)] times their measure, from draws of l of every x."""
-    of_each = torch.stack([*draws]).double()
+    of_each = draws.double()
     variance = of_each.var(0) / len(of_each)  # of each mean; its exp is above the mean's own by half of that
     each = (of_each.mean(0) - variance / 2).exp() * measure
     total, error = float(each.sum()), float((each.square() * variance).sum().sqrt())

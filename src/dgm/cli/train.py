@@ -236,7 +236,8 @@ def how_to_look(out: str | Path, dataset: Dataset) -> str:
     elif len(dataset.space.shape) == 3:
         form = "-n 64 --out grid.png"
     else:
-        form = "-n 1000 --out points.png" if dataset.space.dim == 2 else "-n 1000 --out samples.csv"
+        points = dataset.space.dim == 2 and dataset.space.kind != "record"
+        form = "-n 1000 --out points.png" if points else "-n 1000 --out samples.csv"
     return f"dgm sample {out} {form}"
 
 

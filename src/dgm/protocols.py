@@ -188,6 +188,16 @@ class Samplable(Protocol):
 
 
 @runtime_checkable
+class Reparameterised(Protocol):
+    def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        """The values of `Samplable.sample`, as a differentiable function of the parameters, of real-valued x.
+
+        E[f(x)] may be descended by its gradient. An `Unsupported` is raised in a discrete space.
+        """
+        ...
+
+
+@runtime_checkable
 class Progressive(Protocol):
     """Samples step by step; `Samplable.sample` gives the x of the last state."""
 
@@ -318,6 +328,7 @@ CAPABILITIES: Sequence[type] = (
     MultiPlayer,
     Fittable,
     Samplable,
+    Reparameterised,
     Progressive,
     ExactLikelihood,
     Autoregressive,

@@ -50,6 +50,7 @@ from dgm.contracts.likelihood import (
 )
 from dgm.contracts.outcome import Broken, Outcome, Result, Skipped, require
 from dgm.contracts.samples import (
+    gradients_pass_through_samples,
     sample_depends_on_its_number_alone,
     samples_lie_in_the_space,
     trajectory_ends_in_the_sample,
@@ -84,6 +85,7 @@ __all__ = [
     "estimate_is_below",
     "every_part_of_the_condition_counts",
     "everything",
+    "gradients_pass_through_samples",
     "is_plane",
     "is_small",
     "labels",

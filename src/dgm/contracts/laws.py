@@ -35,6 +35,7 @@ from dgm.contracts.likelihood import (
 )
 from dgm.contracts.outcome import Broken, Outcome, Result, Skipped
 from dgm.contracts.samples import (
+    gradients_pass_through_samples,
     sample_depends_on_its_number_alone,
     samples_lie_in_the_space,
     trajectory_ends_in_the_sample,
@@ -63,6 +64,7 @@ from dgm.protocols import (
     Model,
     MultiPlayer,
     Progressive,
+    Reparameterised,
     Samplable,
     Trainable,
     Unnormalised,
@@ -92,6 +94,7 @@ LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
     samples_lie_in_the_space: (Samplable,),
     sample_depends_on_its_number_alone: (Samplable,),
     trajectory_ends_in_the_sample: (Samplable, Progressive),
+    gradients_pass_through_samples: (Reparameterised,),
     loss_reaches_every_parameter: (Trainable,),
     loss_changes_nothing: (Trainable,),
     players_descend_their_own: (MultiPlayer,),

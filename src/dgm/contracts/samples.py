@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import torch
+import copy
 
-from dgm.contracts.examples import same
-from dgm.contracts.outcome import require
+import torch
+from torch import Tensor
+
+from dgm.contracts.examples import same, under
+from dgm.contracts.outcome import Skipped, require
 from dgm.protocols import Model
 from dgm.seeds import Streams
+
+DIFFERENCE = 1e-6  # of the parameters: its square is below the rounding of the difference of two means
 
 
 @torch.no_grad()
@@ -36,3 +41,29 @@ def trajectory_ends_in_the_sample(model: Model) -> str:
     x = model.sample(4, seed=5)
     require(states[-1].step == states[-1].steps, f"the last state is step {states[-1].step} of {states[-1].steps}")
     return require(bool(same(states[-1].x, x).all()), f"{len(states)} states")
+
+
+def gradients_pass_through_samples(model: Model) -> str:
+    """The gradient of a mean over samples is that of finite differences under the same seed."""
+    if model.space.discrete or model.space.kind == "record":
+        raise Skipped("samples of whole numbers have no gradient")
+    at_once, y = copy.deepcopy(model).double(), under(model, 64)[1:]
+    with torch.no_grad():
+        apart = float((model.rsample(64, *y, seed=1) - model.sample(64, *y, seed=1)).abs().max())
+    require(apart < 1e-5, f"rsample and sample of one seed differ by {apart:.2g}")
+    parameters = [parameter for parameter in at_once.parameters() if parameter.requires_grad]
+
+    def mean(step: float) -> Tensor:
+        with torch.no_grad():
+            for parameter, direction in zip(parameters, directions, strict=True):
+                parameter.add_(step * direction)
+        return at_once.rsample(64, *y, seed=1).sin().mean()
+
+    directions = [torch.randn_like(parameter) for parameter in parameters]
+    gradients = torch.autograd.grad(mean(0.0), parameters, allow_unused=True)
+    slope = sum(float((g * v).sum()) for g, v in zip(gradients, directions, strict=True) if g is not None)
+    with torch.no_grad():
+        above, below = float(mean(DIFFERENCE)), float(mean(-2 * DIFFERENCE))
+    expected = (above - below) / (2 * DIFFERENCE)
+    close = abs(slope - expected) < 1e-3 * max(abs(slope), abs(expected)) + 1e-7
+    return require(close and expected != 0, f"gradient {slope:.6g}, by finite differences {expected:.6g}")

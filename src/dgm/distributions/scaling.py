@@ -5,8 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dgm.errors import BadInput
+from dgm.errors import BadInput, Unsupported
 from dgm.space import Space
+
+
+def refuse_discrete(space: Space) -> None:
+    """Before samples are differentiated.
+
+    Raises:
+        Unsupported: For a space of whole numbers, through which no gradient passes.
+    """
+    if space.discrete or space.kind == "record":
+        wrong = f"samples of {space} are rounded, and no gradient passes through them"
+        raise Unsupported(wrong, "use sample, or a model of real numbers")
 
 
 class Scaling(nn.Module):

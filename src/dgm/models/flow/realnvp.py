@@ -100,10 +100,14 @@ class RealNVP(nn.Module):
 
     @evaluated
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        noise = streams(n, seed, next(self.parameters()).device)
-        y = sampled_condition(y, self, noise)
         with torch.no_grad():
-            return self.decode(noise.normal(self.space.shape), y)
+            return self.rsample(n, y, seed=seed)
+
+    def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        like = next(self.parameters())
+        noise = streams(n, seed, like.device)
+        y = sampled_condition(y, self, noise)
+        return self.decode(noise.normal(self.space.shape).to(like), y)
 
     @property
     def latent_space(self) -> Space:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from dgm.distributions.scaling import Scaling
+from dgm.distributions.scaling import Scaling, refuse_discrete
 from dgm.modes import evaluated
 from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
@@ -111,12 +111,20 @@ class GAN(nn.Module):
             (gradient,) = torch.autograd.grad(logits.sum(), z, create_graph=True)
         return 0.5 * self.config.r1 * gradient.square().flatten(1).sum(1)
 
-    @evaluated
+    @torch.no_grad()
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        noise = streams(n, seed, next(self.parameters()).device)
+        return self.reparameterised(n, y, seed)
+
+    def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        refuse_discrete(self.space)
+        return self.reparameterised(n, y, seed)
+
+    @evaluated
+    def reparameterised(self, n: int, y: Conditions | None, seed: Seed) -> Batch:
+        like = next(self.parameters())
+        noise = streams(n, seed, like.device)
         y = sampled_condition(y, self, noise)
-        with torch.no_grad():
-            return self.scaling.inverse(self.generated(noise.normal((self.config.latent,)), y))
+        return self.scaling.inverse(self.generated(noise.normal((self.config.latent,)).to(like), y))
 
     def generated(self, z: Tensor, y: Conditions | None) -> Tensor:
         """Scaled examples from z (B, latent)."""

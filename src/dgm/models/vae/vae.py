@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dgm.distributions.features import features
 from dgm.distributions.output import output_distribution
+from dgm.distributions.scaling import refuse_discrete
 from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.mlp import mlp
@@ -116,24 +117,33 @@ class VAE(nn.Module):
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return -self.elbo(x, y)
 
+    @torch.no_grad()
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        return self.reparameterised(n, y, seed)
+
+    def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        refuse_discrete(self.space)
+        return self.reparameterised(n, y, seed)
+
+    def reparameterised(self, n: int, y: Conditions | None, seed: Seed) -> Batch:
         noise = streams(n, seed, self.log_scale.device)
-        return self.observed.sample(self.drawn(noise, y), noise.uniform((*self.space.shape, 2)))
+        outputs = self.drawn(noise, y)
+        return self.observed.sample(outputs, noise.uniform((*self.space.shape, 2)).to(self.log_scale))
 
     @torch.no_grad()
     def sample_given_code(self, z: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         noise = streams(len(z), seed, self.log_scale.device)
         return self.observed.sample(self.outputs(z, y), noise.uniform((*self.space.shape, 2)))
 
+    @torch.no_grad()
     def sample_mean(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         """The decoder's mean, or most likely value, at the z of `sample`: samples without the observation noise."""
         return self.observed(self.drawn(streams(n, seed, self.log_scale.device), y))
 
-    @torch.no_grad()
     def drawn(self, noise: Streams, y: Conditions | None) -> Tensor:
         """The decoder's outputs for z from the prior."""
         y = sampled_condition(y, self, noise)
-        return self.outputs(noise.normal((self.config.latent,)), y)
+        return self.outputs(noise.normal((self.config.latent,)).to(self.log_scale), y)
 
     def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """The posterior's mean, (B, latent)."""

@@ -1,4 +1,4 @@
-"""Run the mathematical contract on a model: one line a law.
+"""Run the mathematical contract of a model: one line for each law.
 
 dgm check vae
 dgm check runs/vae

@@ -1,4 +1,4 @@
-"""Train one model of each family on the same data within the same budget, measure them and write one report.
+"""Train one model of each family on the same data within the same budget, evaluate them and write one report.
 
 dgm compare
 dgm compare --data mnist --models vae,ddpm --budget 120s
@@ -38,17 +38,19 @@ MAIN_COLUMNS = (*KINDS, *GIVEN, "kernel", "frechet_infinity", "coverage", "per_s
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--models", default=",".join(ONE_OF_EACH_FAMILY), help="names with commas between (one of each family)"
+        "--models", default=",".join(ONE_OF_EACH_FAMILY), help="names, separated by commas (one of each family)"
     )
     parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or a file (digits)")
     add_table_options(parser)
-    parser.add_argument("--conditional", action="store_true", help="train each on the data's condition")
-    parser.add_argument("--budget", default="25s", help="time to train each model, such as 25s or 5m (25s)")
-    parser.add_argument("--seeds", type=whole(1, MOST_SEEDS), default=1, help="trainings of each model (1)")
     parser.add_argument(
-        "--samples", type=whole(20, MOST_SAMPLES), default=500, help="samples that each is measured by (500)"
+        "--conditional", action="store_true", help="train conditional models on the condition of the data"
     )
-    parser.add_argument("--out", help="the folder to write (compare/DATA)")
+    parser.add_argument("--budget", default="25s", help="time to train each model, such as 25s or 5m (25s)")
+    parser.add_argument("--seeds", type=whole(1, MOST_SEEDS), default=1, help="number of seeds for each model (1)")
+    parser.add_argument(
+        "--samples", type=whole(20, MOST_SAMPLES), default=500, help="number of samples for the evaluation (500)"
+    )
+    parser.add_argument("--out", help="output folder (compare/DATA)")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
 
 

@@ -1,4 +1,4 @@
-"""List the data sets: what they are, where they are, what they take. Or show what one holds.
+"""List the data sets with their locations and sizes, or show the content of one.
 
 dgm data
 dgm data digits

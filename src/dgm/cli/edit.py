@@ -1,12 +1,12 @@
-"""Edit images with a trained diffusion, score or flow-matching model, as it is: nothing is trained for the task.
+"""Edit images with a trained diffusion, score or flow-matching model, without further training.
 
-dgm edit inpaint RUN --mask bottom --out out.png         paint a part anew: its other pixels stay
-dgm edit superres RUN --factor 4 --out out.png           more pixels
-dgm edit colourise RUN --out out.png                     colours for a grey image
-dgm edit deblur RUN --blur 1.5 --out out.png             a blurred image, sharp
-dgm edit reconstruct RUN --out out.png                   an image, its code, and what that is decoded to
-dgm edit encode RUN --out codes.npz                      the codes themselves, z
-dgm edit interpolate RUN --out out.png                   from one image to the next, by way of their codes
+dgm edit inpaint RUN --mask bottom --out out.png         generate a masked part of an image
+dgm edit superres RUN --factor 4 --out out.png           super-resolution
+dgm edit colourise RUN --out out.png                     colourise a grey image
+dgm edit deblur RUN --blur 1.5 --out out.png             sharpen a blurred image
+dgm edit reconstruct RUN --out out.png                   an image, its code and the reconstruction
+dgm edit encode RUN --out codes.npz                      the codes z
+dgm edit interpolate RUN --out out.png                   interpolate between images by their codes
 
 `dgm edit TASK --help` says more. All take held-out examples of the run's data, or a file by --given.
 """
@@ -75,10 +75,14 @@ def main(arguments: list[str]) -> int:
 def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, as `dgm train` writes it")
     parser.add_argument("--given", help="a picture or an .npz file with an array x, in place of the run's data")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="of the data (test)")
-    parser.add_argument("--examples", type=whole(1), help="how many of it, a row each (8, or all that there are)")
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test"), default="test", help="split of the data (test)"
+    )
+    parser.add_argument("--examples", type=whole(1), help="number of examples, one row each (8, or all of a file)")
     condition.add_arguments(parser, "all results")
-    parser.add_argument("--seed", type=seed(), default=0, help="result k depends on this and on k alone (0)")
+    parser.add_argument(
+        "--seed", type=seed(), default=0, help="random seed; result k depends on the seed and on k alone (0)"
+    )
     parser.add_argument("--out", required=True, help="a .png, or an .npz file of the results alone")
     own.add_data(parser)
     own.add_trust(parser)
@@ -89,9 +93,9 @@ def sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sampling-steps", type=whole(1, MOST_STEPS), default=50, help="sampling steps from noise to data (50)"
     )
-    parser.add_argument("--jump", type=whole(1, MOST_STEPS), default=5, help="how many steps are gone back at once (5)")
+    parser.add_argument("--jump", type=whole(1, MOST_STEPS), default=5, help="steps between resamplings (5)")
     parser.add_argument(
-        "--resamplings", type=whole(1, MOST_STEPS), default=5, help="how often each of these steps is taken (5)"
+        "--resamplings", type=whole(1, MOST_STEPS), default=5, help="number of resamplings of these steps (5)"
     )
 
 
@@ -103,19 +107,22 @@ def inpainting_options(parser: argparse.ArgumentParser) -> None:
 
 def restoring_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--noise", type=real(0, 10), default=0.0, help="its standard deviation, with black 0 and white 1 (0)"
+        "--noise",
+        type=real(0, 10),
+        default=0.0,
+        help="standard deviation of the measurement noise, with black 0 and white 1 (0)",
     )
     sampling_options(parser)
 
 
 def superres_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--factor", type=whole(2), default=2, help="how many times as many pixels a side (2)")
+    parser.add_argument("--factor", type=whole(2), default=2, help="factor of the resolution (2)")
     restoring_options(parser)
 
 
 def deblurring_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--blur", type=real(0, 100), default=1.0, help="the Gaussian's standard deviation in pixels (1)"
+        "--blur", type=real(0, 100), default=1.0, help="standard deviation of the Gaussian blur in pixels (1)"
     )
     restoring_options(parser)
 
@@ -130,7 +137,7 @@ def coding_options(parser: argparse.ArgumentParser) -> None:
 
 
 def interpolating_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", type=whole(2), default=8, help="images from one to the other, both among them (8)")
+    parser.add_argument("-n", type=whole(2), default=8, help="images of an interpolation, including both ends (8)")
     coding_options(parser)
 
 
@@ -268,7 +275,7 @@ def editing(args: argparse.Namespace, count: int) -> Iterator[dict[str, Any]]:
 TASKS: Mapping[str, Task] = {
     "inpaint": Task("Paint a part of an image anew, by RePaint (arXiv:2201.09865).", inpainting_options, inpaint),
     "superres": Task("Make an image of more pixels, by DDRM (arXiv:2201.11793).", superres_options, superres),
-    "colourise": Task("Find colours for a grey image, by DDRM (arXiv:2201.11793).", restoring_options, colourise),
+    "colourise": Task("Find colourise a grey image, by DDRM (arXiv:2201.11793).", restoring_options, colourise),
     "deblur": Task("Sharpen a blurred image, by DDRM (arXiv:2201.11793).", deblurring_options, deblur),
     "encode": Task("Write the codes of images, by DDIM (arXiv:2010.02502).", coding_options, encode),
     "reconstruct": Task("Show images, their codes and what these are decoded to.", coding_options, reconstruct),

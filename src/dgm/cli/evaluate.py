@@ -27,13 +27,16 @@ Z = 1.96  # half the width of a 95 % interval, in standard errors
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, as `dgm train` writes it")
-    parser.add_argument("--samples", type=whole(20, 100_000), default=1000, help="how many to draw (1000)")
-    parser.add_argument("--split", choices=("validation", "test"), default="test", help="which split is real (test)")
+    parser.add_argument("--samples", type=whole(20, 100_000), default=1000, help="number of samples (1000)")
+    parser.add_argument("--split", choices=("validation", "test"), default="test", help="split of the data (test)")
     parser.add_argument("--features", nargs="+", choices=("pixels", "pca", "classifier"), help="feature spaces (all)")
     parser.add_argument(
-        "--draws", type=whole(1, 1_000_000), default=1, help="random draws an example, for bounds and estimates (1)"
+        "--draws",
+        type=whole(1, 1_000_000),
+        default=1,
+        help="random draws for each example, for bounds and estimates (1)",
     )
-    parser.add_argument("--seed", type=seed(), default=0, help="of the samples and the draws (0)")
+    parser.add_argument("--seed", type=seed(), default=0, help="random seed of samples and draws (0)")
     condition.add_arguments(parser, "all samples, and of the examples beside them")
     own.add_data(parser)
     own.add_trust(parser)
@@ -41,13 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--marginal", action="store_true", help="log p(x) of a conditional model, summed over its labels"
     )
     group = parser.add_argument_group("estimates by an ODE, of diffusion, score and flow models")
-    group.add_argument("--solver", choices=("dopri5", "euler", "heun", "rk4"), help="(dopri5, of adaptive steps)")
-    group.add_argument("--tolerance", type=real(1e-12, 1), help="of dopri5 at each step (1e-4)")
-    group.add_argument("--solver-steps", type=whole(1, MOST_STEPS), help="of the other solvers (100)")
     group.add_argument(
-        "--trace", choices=("exact", "hutchinson"), help="of the Jacobian (exact in up to 16 dimensions)"
+        "--solver", choices=("dopri5", "euler", "heun", "rk4"), help="solver of the ODE (dopri5, with adaptive steps)"
     )
-    parser.add_argument("--json", action="store_true", help="print the whole document")
+    group.add_argument("--tolerance", type=real(1e-12, 1), help="tolerance of dopri5 at each step (1e-4)")
+    group.add_argument("--solver-steps", type=whole(1, MOST_STEPS), help="steps of the other solvers (100)")
+    group.add_argument(
+        "--trace", choices=("exact", "hutchinson"), help="trace of the Jacobian (exact in up to 16 dimensions)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the complete document")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,14 +23,14 @@ from dgm.errors import DgmError, UnknownName
 SHARED = {"sample", "evaluate"}  # verbs whose work the processes of torchrun share
 VERBS = {
     "models": ("dgm.cli.models", "list the models, or one model's settings"),
-    "data": ("dgm.cli.data", "list the data sets, or what one holds"),
-    "train": ("dgm.cli.train", "train a model, or go on where one stopped"),
+    "data": ("dgm.cli.data", "list the data sets, or show one"),
+    "train": ("dgm.cli.train", "train a model, or resume a training"),
     "sample": ("dgm.cli.sample", "draw samples from a trained model into a picture, a folder or a table"),
     "edit": ("dgm.cli.edit", "in-paint, enlarge, colour, sharpen, encode or interpolate images"),
-    "evaluate": ("dgm.cli.evaluate", "measure a trained model: likelihood, sample quality, coverage, memorisation"),
+    "evaluate": ("dgm.cli.evaluate", "evaluate a trained model: likelihood, sample quality, coverage, memorisation"),
     "compare": ("dgm.cli.compare", "train one model of each family on the same data and write the report"),
-    "report": ("dgm.cli.report", "write the report of models that are trained already"),
-    "check": ("dgm.cli.check", "run the mathematical contract on a model, yours too"),
+    "report": ("dgm.cli.report", "write the report of trained models"),
+    "check": ("dgm.cli.check", "run the mathematical contract of a model"),
 }
 
 
@@ -42,7 +42,7 @@ Every family of deep generative model under one contract.
 
 {verbs}
 
-  dgm compare                                  one model of each family on digits: trained, measured, one report
+  dgm compare                                  one model of each family on digits, with a report
   dgm train vae --data digits --out runs/vae   train one
   dgm sample runs/vae -n 64 --out grid.png     look at it
 

@@ -1,4 +1,4 @@
-"""List the models by family, or show one model's settings. The papers are in --json.
+"""List the models by family, or show one model's settings. --json includes the papers.
 
 dgm models
 dgm models vae
@@ -21,7 +21,7 @@ from dgm.registry import MODELS, entry_point_models
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", help="a model, whose settings are shown")
+    parser.add_argument("name", nargs="?", help="a model whose settings are shown")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -21,11 +21,11 @@ def model_class(name: str) -> type[Model]:
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trust", action="store_true", help="import the class that the run names, code of its own")
+    parser.add_argument("--trust", action="store_true", help="import the custom class that the run names")
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", help="the run's data, where it is your own: a file must not choose what is read")
+    parser.add_argument("--data", help="path of the run's data, if it is your own")
 
 
 def trust(args: argparse.Namespace, *runs: str | Path) -> None:

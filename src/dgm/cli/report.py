@@ -1,4 +1,4 @@
-"""Write the report of runs that are trained and evaluated already.
+"""Write the report of trained and evaluated runs.
 
 dgm report runs/vae runs/ddpm --out report.html
 dgm report compare/digits
@@ -17,7 +17,7 @@ from dgm.errors import BadInput, DamagedRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", help="run directories of one data set, evaluated, or folders of such")
+    parser.add_argument("runs", nargs="+", help="evaluated run directories of one data set, or folders of them")
     out = "the page to write; .json and .csv come beside it (report.html)"
     parser.add_argument("--out", default="report.html", help=out)
     own.add_data(parser)

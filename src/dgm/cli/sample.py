@@ -2,18 +2,18 @@
 
 dgm sample runs/vae -n 64 --out grid.png       one picture
 dgm sample runs/vae -n 1000 --out samples/     a folder of pictures, or of .wav files
-dgm sample runs/vae -n 1000 --out samples.npz  an array x, in the data's own values
+dgm sample runs/vae -n 1000 --out samples.npz  an array x, in the units of the data
 dgm sample runs/table -n 1000 --out rows.csv   a table, or rows.parquet
 dgm sample runs/ddpm --label 7 --out sevens.png  a label by its name or number
 dgm sample runs/faces --condition "smiling=1,glasses=0" --out faces.png  also a picture, a text, a .csv of conditions
 
-Sampling in steps can be watched, and of a diffusion, score or flow model steered:
+The steps of a sampler can be shown, and diffusion, score and flow models take a solver and guidance:
 
 dgm sample runs/ddpm --out denoising.gif
 dgm sample runs/ddpm -n 6 --show-steps 8 --out denoising.png
 dgm sample runs/ddpm --solver heun --sampling-steps 20 --spacing karras --label 7 --guidance 2 --out sevens.png
 
-An autoregressive model goes on from what it is given, the first part of a picture, a text or a sound:
+An autoregressive model completes a given first part of a picture, a text or a sound:
 
 dgm sample runs/pixelcnn --given half.png --observed 0.5 --out completions.png
 dgm sample runs/shakespeare -n 1 --prompt "ROMEO:" --length 500 --temperature 0.8 --out -
@@ -41,38 +41,42 @@ if TYPE_CHECKING:
     from dgm.protocols import Model, State
     from dgm.samplers.sequential import DecodingOptions
 
-FRAMES = 40  # of an animation
+FRAMES = 40  # frames of an animation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, as `dgm train` writes it")
-    parser.add_argument("-n", type=whole(1), help="how many (64, or as many as a file of conditions has)")
-    parser.add_argument("--seed", type=seed(), default=0, help="sample k depends on this and on k alone (0)")
+    parser.add_argument("-n", type=whole(1), help="number of samples (64, or as many as a file of conditions has)")
+    parser.add_argument(
+        "--seed", type=seed(), default=0, help="random seed; sample k depends on the seed and on k alone (0)"
+    )
     condition.add_arguments(parser, "all samples", many=True)
     parser.add_argument(
         "--out", required=True, help="a .png, .gif, .npz, .csv, .parquet, .txt or .wav file, or a folder; - prints text"
     )
     parser.add_argument(
-        "--show-steps", type=whole(2, 1000), help="how many states on the way a .png or .gif shows (gif: 40)"
+        "--show-steps", type=whole(2, 1000), help="number of sampler states in a .png or .gif (gif: 40)"
     )
-    parser.add_argument("--mean", action="store_true", help="what the decoder of a VAE expects, without its noise")
+    parser.add_argument(
+        "--mean", action="store_true", help="the mean of the decoder of a VAE, without observation noise"
+    )
     group = parser.add_argument_group("autoregressive models")
     group.add_argument(
         "--temperature",
         type=real(0, 1000),
         default=1.0,
-        help="below 1 keeps to what is likely, 0 takes the likeliest (1)",
+        help="sampling temperature; below 1 favours likely values, 0 takes the most likely one (1)",
     )
-    group.add_argument("--top-k", type=whole(0), default=0, help="keep the k likeliest values of a table (0: all)")
+    group.add_argument("--top-k", type=whole(0), default=0, help="sample from the k most likely values (0: all)")
     group.add_argument(
-        "--top-p", type=real(0, 1), default=1.0, help="keep the likeliest values of this probability (1)"
+        "--top-p", type=real(0, 1), default=1.0, help="sample from the most likely values of this total probability (1)"
     )
-    group.add_argument("--given", help="a picture, .npz, .txt or .wav file whose first part is kept")
+    group.add_argument("--given", help="a picture, .npz, .txt or .wav file whose first part is observed")
     group.add_argument(
-        "--observed", type=real(0, 1), help="which part of it, in raster order (0.5; of text and sound all)"
+        "--observed", type=real(0, 1), help="observed share of it, in raster order (0.5; all of text and sound)"
     )
-    group.add_argument("--prompt", help="a text that is gone on with; of a long one, its end")
-    group.add_argument("--length", type=whole(1), help="characters of a text (as many as the model's context)")
+    group.add_argument("--prompt", help="a text to continue; of a long text the end is used")
+    group.add_argument("--length", type=whole(1), help="length of the text in characters (the context of the model)")
     sampler_options.add_arguments(parser)
     own.add_trust(parser)
 

@@ -18,21 +18,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("diffusion, score and flow models")
     group.add_argument("--solver", help="ddim, ancestral, heun, … (the model's own)")
     group.add_argument("--sampling-steps", type=whole(1, MOST_STEPS), help="number of sampling steps (the model's own)")
-    group.add_argument("--spacing", help="of the steps: uniform, quadratic, log_snr or karras (the model's own)")
-    group.add_argument("--eta", type=real(0, 1), help="noise of a DDIM step, from 0 to ancestral sampling's 1 (0)")
+    group.add_argument(
+        "--spacing", help="spacing of the times: uniform, quadratic, log_snr or karras (the model's own)"
+    )
+    group.add_argument("--eta", type=real(0, 1), help="noise of DDIM steps, from 0 to 1 for ancestral sampling (0)")
     group.add_argument(
         "--guidance",
         type=real(0, 100),
         help="scale of the guidance towards the condition, or away from the weak run (1: none)",
     )
-    group.add_argument("--guidance-interval", type=real(0, 1), nargs=2, help="times within which it guides (0 1)")
+    group.add_argument("--guidance-interval", type=real(0, 1), nargs=2, help="interval of times with guidance (0 1)")
     group.add_argument(
         "--autoguidance", metavar="RUN", help="the run of a weak model of the same data, to guide away from"
     )
 
 
 def arguments(args: argparse.Namespace, model: Model) -> dict[str, Any]:
-    """Those of `dgm.sample`; empty where no option is given."""
+    """The arguments of `dgm.sample`; empty if no option is given."""
     chosen = {name: getattr(args, name) for name in SAMPLER if getattr(args, name) is not None}
     return chosen | guidance(args, model)
 

@@ -1,12 +1,12 @@
-"""Train a model on data, or go on where a training stopped.
+"""Train a model on data, or resume a training.
 
 dgm train vae --data digits --out runs/vae
 dgm train vae --data digits --out runs/vae --model.latent 32 --budget 60s
 dgm train vae --print_config > recipe.yaml
 dgm train --config recipe.yaml --out runs/recipe
-dgm train --config binarized_mnist/made --out runs/made   a recipe that comes with dgm
+dgm train --config binarized_mnist/made --out runs/made   a recipe of dgm
 dgm train --resume runs/vae
-dgm train ddpm --on runs/vae --out runs/latent        a prior of the codes of a trained model
+dgm train ddpm --on runs/vae --out runs/latent        a prior on the codes of a trained model
 """
 
 from __future__ import annotations
@@ -117,14 +117,19 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, type
     parser.add_argument("--config", action="config", help="a recipe: a YAML file of these options")
     parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or of sound, a file")
     parser.add_argument("--size", type=int | None, default=None, help="a folder of images: side in pixels")
-    parser.add_argument("--grey", action="store_true", help="a folder of images: drop the colours")
+    parser.add_argument("--grey", action="store_true", help="a folder of images: convert to grey")
     parser.add_argument(
-        "--palette", type=int | None, default=None, help="colour images: a token a pixel, of so many colours"
+        "--palette",
+        type=int | None,
+        default=None,
+        help="colour images: number of colours, with one token for each pixel",
     )
-    parser.add_argument("--context", type=int | None, default=None, help="text: characters of a window (64)")
+    parser.add_argument("--context", type=int | None, default=None, help="text: context length in characters (64)")
     parser.add_argument("--bytes", action="store_true", help="text: read bytes in place of characters")
-    parser.add_argument("--seconds", type=float | None, default=None, help="sound: length of a piece (0.5)")
-    parser.add_argument("--rate", type=int | None, default=None, help="a folder of sound: samples a second (8000)")
+    parser.add_argument(
+        "--seconds", type=float | None, default=None, help="sound: length of an example in seconds (0.5)"
+    )
+    parser.add_argument("--rate", type=int | None, default=None, help="a folder of sound: sampling rate in Hz (8000)")
     parser.add_argument("--types", type=str | None, default=None, help=TYPES)
     parser.add_argument("--condition-columns", type=str | None, default=None, help=CONDITION_COLUMNS)
     parser.add_argument(
@@ -134,10 +139,10 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, type
         "--on",
         type=str | None,
         default=None,
-        help="a run whose codes the model is trained on: of an autoencoder, a vae, a flow",
+        help="a run whose codes the model is trained on: an autoencoder, a vae or a flow",
     )
     parser.add_argument("--out", type=str | None, default=None, help="the run directory to write; must not exist")
-    parser.add_argument("--resume", type=str | None, default=None, help="a run directory to go on with")
+    parser.add_argument("--resume", type=str | None, default=None, help="a run directory to resume")
     own.add_trust(parser)
     from dgm.training.settings import PlayerSettings, Settings
 

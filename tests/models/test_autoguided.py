@@ -66,5 +66,5 @@ def test_a_weak_model_that_does_not_fit_is_refused() -> None:
         Autoguided.of(ddpm(0), create("ddpm", Space.continuous((3,)), width=8))
     with pytest.raises(BadInput, match="on one path"):
         Autoguided.of(ddpm(0), create("flow_matching", PLANE, width=8))
-    with pytest.raises(BadInput, match="undoes no noise"):
+    with pytest.raises(BadInput, match="the weak model is a GMM"):
         Autoguided.of(ddpm(0), create("gmm", PLANE))

@@ -90,8 +90,12 @@ BY_HAND = [pytest.param(page, marks=pytest.mark.results) for page in ("docs/auto
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/tables.md", "docs/two-stages.md", *BY_HAND])
+@pytest.mark.parametrize("page", ["README.md", "docs/conditions.md", "docs/tables.md", "docs/two-stages.md", *BY_HAND])
 def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
+    if page == "docs/conditions.md":
+        subprocess.run([sys.executable, ROOT / "examples/conditions.py"], cwd=tmp_path, check=True)
+        rows = "odd,has_loop,greater_than_4\n1,0,0\n0,1,1\n"
+        (tmp_path / "wanted.csv").write_text(rows, encoding="utf-8")
     (tmp_path / "plays.txt").write_text("ROMEO:\nWhat light through yonder window breaks?\n" * 100, encoding="utf-8")
     Image.new("L", (8, 4), 200).save(tmp_path / "half.png")
     assert run(f"{sys.executable} {ROOT}/examples/bank.py bank.csv --rows 400", tmp_path).returncode == 0
@@ -106,8 +110,9 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
-def test_the_readmes_python_runs(tmp_path: Path) -> None:
-    (code,) = blocks("README.md", "python")
+@pytest.mark.parametrize("page", ["README.md", "docs/conditions.md"])
+def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
+    (code,) = blocks(page, "python")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "tensor(" in done.stdout

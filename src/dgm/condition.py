@@ -105,15 +105,13 @@ def encode(given: Any, space: Space, names: Names) -> Tensor:
 
     if space.kind == "record":
         return of_record(given, space, names)
-    if isinstance(given, Mapping):
-        return vector(given, space, names)
     if space.kind == "tokens" and names.words:
         return of_text(given, space, names)
     if not space.shape:
         return torch.tensor(value_of(given, space, names)).to(space.dtype)
     if len(space.shape) == 1:
-        return vector(pairs(str(given), names.columns), space, names)
-    raise BadInput(f"a condition of {space} cannot be written as '{given}'", "give a picture or an .npz file")
+        return vector(given if isinstance(given, Mapping) else pairs(str(given), names.columns), space, names)
+    raise BadInput(f"a condition of {space} cannot be written, got {brief(given)}", "give a picture or an .npz file")
 
 
 def encoded(y: Any, space: Space, names: Names) -> Any:

@@ -1,6 +1,7 @@
 """Pictures show every pixel of every example, in its place and at its shade."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -223,3 +224,37 @@ def test_decibels_are_twenty_a_decade_down_to_a_floor() -> None:
     assert early == pytest.approx(0, abs=0.1)
     assert late == pytest.approx(-20, abs=0.1)
     assert found.min() == pytest.approx(-80)
+
+
+def test_a_row_has_its_condition_at_its_left() -> None:
+    """Kills: rows exchanged, a condition beside another's images, a picture that is drawn as words."""
+    from dgm.condition import Names
+    from dgm.data import Dataset, Split
+    from dgm.report import conditions
+
+    space, small = Space.levels((1, 4, 4), 256), Space.levels((1, 2, 2), 256)
+    x = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 1, 4, 4) * 30
+    part = Split(x, x[:, :, :2, :2] + 1)
+    parts: dict[str, Any] = dict.fromkeys(("train", "validation", "test"), part)
+    pictured = Dataset(name="a", space=space, split="", condition=small, **parts)
+    y = conditions.conditions_shown(pictured, "test")
+    assert torch.equal(y, (x + 1)[: conditions.ROWS, :, :2, :2])
+    rows = conditions.real_rows(pictured, "test", y)
+    drawn = conditions.picture(rows, y, pictured)
+    height = drawn.height // conditions.ROWS
+    for k in range(conditions.ROWS):
+        seen = [drawn.getpixel((across, k * height + height // 2)) for across in (10, drawn.width - 10)]
+        assert seen == [(30 * k + 1,) * 3, (30 * k,) * 3]
+
+    odd = Split(x, (torch.arange(8) % 2)[:, None].to(torch.uint8))
+    parts = dict.fromkeys(parts, odd)
+    named = Dataset(
+        name="b", space=space, split="", condition=Space.binary((1,)), names=Names(columns=("odd",)), **parts
+    )
+    y = conditions.conditions_shown(named, "test")
+    assert y.tolist() == [[0], [1]]
+    assert [row[:, 0, 0, 0].tolist() for row in conditions.real_rows(named, "test", y)] == [
+        [0, 60, 120, 180],
+        [30, 90, 150, 210],
+    ]
+    assert conditions.picture(conditions.real_rows(named, "test", y), y, named).height > 90

@@ -124,3 +124,27 @@ def test_trained_paths_are_straighter() -> None:
             optimiser.step()
         found[kind.__name__] = straightness(model, 300, steps=20)
     assert found["OTCFM"] < 0.4 * found["FlowMatching"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "y"),
+    [
+        (Space.categories(2), torch.arange(40) % 2),
+        (Space.binary((3,)), torch.eye(3, dtype=torch.uint8)[torch.arange(40) % 3]),
+        (Space.continuous((2,)), torch.randn(40, 2)),
+    ],
+    ids=["label", "attributes", "numbers"],
+)
+def test_training_pairs_within_equal_conditions(condition: Space, y: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The noise is a permutation of what was drawn that keeps each condition's rows. Kills: pairs across conditions."""
+    model, seen = OTCFM(Space.continuous((2,)), OTCFM.Config(width=8), condition), []
+    monkeypatch.setattr(model.matching, "loss_of_pairs", lambda x_0, eps, y: seen.append(eps) or x_0[:, 0])
+    torch.manual_seed(5)
+    model.loss(torch.randn(40, 2), y)
+    torch.manual_seed(5)
+    x, drawn = torch.randn(40, 2), torch.randn(40, 2)
+    moved = (seen[0] != drawn).any(1)
+    assert moved.any() == (condition.kind != "continuous"), "no two conditions are equal, so nothing moves"
+    for value in y.unique(dim=0):
+        rows = (y == value).reshape(40, -1).all(1)
+        assert cost(x[rows], seen[0][rows]) == pytest.approx(cost(x[rows], drawn[rows][pairs(x[rows], drawn[rows])]))

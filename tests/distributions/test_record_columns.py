@@ -69,6 +69,29 @@ class TestDensities:
         tempered = code.log_prob(code.tempered(outputs, 0.5).expand(len(k), -1), k).exp()
         assert torch.allclose(tempered, (2 * logits).softmax(0), atol=1e-6)
 
+    def test_each_number_of_a_part_has_its_own_location_and_scale(self) -> None:
+        columns = Columns(Space.record(xy=Space.continuous((2,), loc=(3.0, -5.0), scale=(2.0, 0.5))), 1)
+        log_p = columns.log_prob(torch.zeros(1, 2, 3), torch.tensor([[4.0, -5.5]], dtype=torch.float64))
+        assert log_p[0].tolist() == pytest.approx([stats.norm(3, 2).logpdf(4), stats.norm(-5, 0.5).logpdf(-5.5)])
+
+    def test_a_temperature_is_of_what_is_missing_and_of_the_value(self) -> None:
+        job = column(Space.categories(3, optional=True), 1)
+        outputs, x = torch.tensor([[0.4, 1.0, -0.5, 0.2]]), torch.tensor([NAN, 0.0, 1.0, 2.0], dtype=torch.float64)
+        warm = job.tempered(outputs, 2.0).expand(4, -1)  # type: ignore[operator]
+        p = job.log_prob(warm, x).exp()  # type: ignore[operator]
+        known = (outputs[0, 1:] / 2).softmax(0).double() * (1 - sigmoid(0.2))
+        assert p.tolist() == pytest.approx([sigmoid(0.2), *known.tolist()])
+
+    def test_the_likeliest_values(self) -> None:
+        columns = Columns(SPACE, 1)
+        outputs = torch.zeros(1, 5, columns.outputs)
+        outputs[0, :, 0] = torch.tensor([1.0, 0.0, -1.0, -1.0, -1.0])
+        outputs[0, 1, 3], outputs[0, 2, 2], outputs[0, 3, 2] = 2.0, 0.5, -1.5
+        outputs[0, 4, 1 : 1 + RANK] = columns.each[4].known.logits.weight[17].detach() * 50  # type: ignore[union-attr, index, operator]
+        found = SPACE.check(columns(outputs))[0]
+        assert found[0].isnan()
+        assert found[1:].tolist() == [3, 14, 1e9 - 3, 17]
+
     def test_each_column_reads_its_own_outputs(self) -> None:
         """The sum over a row is that of the columns by themselves, and no column reads another's outputs."""
         columns, x = Columns(SPACE, 2), torch.tensor([[1.0, 3, NAN, 1e9, 64]], dtype=torch.float64)

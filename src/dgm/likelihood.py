@@ -53,6 +53,9 @@ class Likelihood:
     log p(x) and log p(x|y) must not be ranked against each other: with K equally frequent labels, log p(x|y) of the
     right label may be higher than log p(x) by up to log K nats.
 
+    Of a record it is with respect to the product of counting and Lebesgue measure. Where values may be missing it is
+    log P(m) + log p(observed values | m), with m the set of the missing ones, and ``method`` says so.
+
     Attributes:
         nats: (B,), in nats.
         kind: Exact, a lower bound, an estimate, or unnormalised (log p(x) + log Z, with Z unknown).

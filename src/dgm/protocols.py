@@ -5,8 +5,8 @@ it is conditional on a y of the space ``condition``. It keeps them as ``self.spa
 ``self.condition``, and it takes and gives x in the data's own space. Optional class attributes:
 
 ``spaces``
-    The kinds of space that the model supports, by default all four. A model that supports only continuous x is
-    dequantised by `dgm.create` on a discrete space.
+    The kinds of space that the model supports, by default all but records. A model that supports only continuous x is
+    dequantised by `dgm.create` on ordered discrete values and on a record.
 ``conditions``
     The kinds of condition that the model supports; by default none.
 ``defaults``

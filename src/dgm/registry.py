@@ -142,8 +142,9 @@ def model_name(cls: type[Model]) -> str:
 def create(name: str, space: Space, condition: Space | None = None, **config: Any) -> Model:
     """A model of ``space``, untrained: p(x), or p(x|y) for every y of the space ``condition``.
 
-    A model that takes only continuous x is wrapped on a discrete space: it is trained on x + u with u uniform on
-    [0, 1), and its likelihood becomes a lower bound on log P(x).
+    A model that takes only continuous x is wrapped on ordered discrete values and on a record: it is trained on x with
+    noise that stays in the cell of x, see `dgm.distributions.cells`, and its likelihood becomes a lower bound on
+    log P(x).
 
     Args:
         name: As in `model_class`.

@@ -40,7 +40,7 @@ SEE_HELP = "see `dgm train --help`"
 # what may be changed as a run goes on: how long, on what and how often it is saved, but nothing that decides its result
 RESUMABLE = {
     *("name", "resume", "trust", "data", "steps", "budget", "patience"),
-    *("accelerator", "devices", "checkpoint_every", "keep", "tensorboard"),
+    *("accelerator", "devices", "strategy", "checkpoint_every", "keep", "tensorboard"),
 }
 RECIPES = Path(__file__).parents[1] / "recipes"
 

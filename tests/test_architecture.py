@@ -35,7 +35,7 @@ LAYERS = [
     {"models"},
     {"registry"},
     {"data"},
-    {"runs", "saving"},
+    {"runs", "saving", "hub"},
     {"training", "evaluation", "editing", "edit", "contracts"},
     {"report", "comparison"},
     {"cli"},

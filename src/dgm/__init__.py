@@ -29,6 +29,8 @@ _LAZY = {
     "fit": "dgm.training",
     "load": "dgm.runs",
     "log_likelihood": "dgm.likelihood",
+    "pull": "dgm.hub",
+    "push": "dgm.hub",
     "sample": "dgm.sampling",
     "save": "dgm.saving",
     "trajectory": "dgm.sampling",
@@ -53,6 +55,8 @@ __all__ = [
     "fit",
     "load",
     "log_likelihood",
+    "pull",
+    "push",
     "sample",
     "save",
     "trajectory",
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
     from dgm.comparison import compare
     from dgm.contracts import check
     from dgm.evaluation.evaluate import evaluate
+    from dgm.hub import pull, push
     from dgm.likelihood import Kind, Likelihood, log_likelihood
     from dgm.registry import MODELS, create
     from dgm.runs import load

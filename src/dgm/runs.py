@@ -429,6 +429,7 @@ def load(
     """A trained model from its run directory, ready to sample.
 
     Args:
+        path: The directory, or ``hf://user/name`` of a run on the Hugging Face hub, which is kept in the user's cache.
         model: The class, for a run whose model is no part of dgm, since a file chooses no code; several for a model
             that is made of several such models.
         device: Where it is put, such as "cuda".
@@ -438,6 +439,10 @@ def load(
         BadInput: For a run that names a class outside `dgm models`, where no ``model`` is given, or a device that is
             not there.
     """
+    if isinstance(path, str) and path.startswith("hf://"):
+        from dgm.hub import kept  # which reads runs itself
+
+        path = kept(path)
     run, where = Run(path), usable(device)
     trained = run.untrained(*([model] if isinstance(model, type) else model))
     put(run.weights(), trained, run.path)

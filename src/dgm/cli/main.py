@@ -29,6 +29,8 @@ VERBS = {
     "edit": ("dgm.cli.edit", "in-paint, enlarge, colour, sharpen, encode or interpolate images"),
     "evaluate": ("dgm.cli.evaluate", "evaluate a trained model: likelihood, sample quality, coverage, memorisation"),
     "compare": ("dgm.cli.compare", "train one model of each family on the same data and write the report"),
+    "push": ("dgm.cli.push", "upload a run to the Hugging Face hub"),
+    "pull": ("dgm.cli.pull", "download a run from the Hugging Face hub"),
     "report": ("dgm.cli.report", "write the report of trained models"),
     "check": ("dgm.cli.check", "run the mathematical contract of a model"),
 }

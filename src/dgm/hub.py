@@ -1,0 +1,174 @@
+"""Runs on the Hugging Face hub: safetensors and JSON alone, with a model card of what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+from dgm.data import SETS
+from dgm.data.memory import ARRAY, TABLE
+from dgm.data.storage import cache
+from dgm.errors import BadInput, DgmError, MissingExtra
+from dgm.files import replacing
+from dgm.inputs import place
+from dgm.runs import UNSTATED, WEIGHTS, Run, check_manifest, write_json
+
+NEEDED = ("config.json", "manifest.json", *WEIGHTS)
+CARD, MEASURED = "README.md", "evaluation.json"
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+SCHEME = "hf://"
+
+
+class Hub(Protocol):
+    """What is used of `huggingface_hub.HfApi`."""
+
+    def create_repo(self, repo_id: str, *, private: bool | None = None, exist_ok: bool = False) -> Any: ...
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> Any: ...
+    def snapshot_download(
+        self, repo_id: str, *, revision: str | None, local_dir: str, allow_patterns: list[str]
+    ) -> Any: ...
+
+
+def push(run: str | Path, name: str, *, private: bool = False, hub: Hub | None = None) -> str:
+    """Uploads a finished run: its config, its weights, its evaluation where there is one, and a model card.
+
+    Args:
+        name: ``user/name`` of the repository, which is made where it is not there.
+        hub: Another one than huggingface.co, with the token that `hf auth login` keeps.
+
+    Returns:
+        The address that `load` and `pull` take.
+
+    Raises:
+        BadInput: For a name of another form, a run whose training has not ended, or what the hub refuses.
+        MissingExtra: Where the extra ``hub`` is not installed.
+    """
+    trained = Run(run)
+    refuse_name(name)
+    if not trained.finished:
+        raise BadInput(f"{run} has not ended its training", f"go on with: dgm train --resume {run}")
+    check_manifest(trained.path, WEIGHTS)
+    hub = hub or the_hub()
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder), trained, name)
+        with refusals(name):
+            hub.create_repo(name, private=private, exist_ok=True)
+            hub.upload_folder(repo_id=name, folder_path=folder, commit_message="A model trained with dgm")
+    return SCHEME + name
+
+
+def pull(name: str, out: str | Path, *, revision: str | None = None, hub: Hub | None = None) -> Path:
+    """Downloads a run into a new directory; it is there whole, with the sha256 of its manifest, or not at all.
+
+    Args:
+        name: ``user/name``, or ``hf://user/name``.
+        revision: A branch, a tag or a commit; the newest by default.
+
+    Raises:
+        BadInput: For a name of another form, an ``out`` that exists, or what the hub refuses.
+        DamagedRun: For a repository that holds no run of dgm, or files that are not those of its manifest.
+    """
+    name, out = name.removeprefix(SCHEME), place("out", out)
+    refuse_name(name)
+    if out.exists():
+        raise BadInput(f"{out} exists", "choose another folder, or remove it first")
+    hub = hub or the_hub()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as temporary:
+        with refusals(name):
+            hub.snapshot_download(
+                name, revision=revision, local_dir=str(temporary), allow_patterns=[*NEEDED, CARD, MEASURED]
+            )
+        shutil.rmtree(temporary / ".cache", ignore_errors=True)  # of the download
+        check_manifest(Run(temporary).path, WEIGHTS)
+    return out
+
+
+def kept(address: str, hub: Hub | None = None) -> Path:
+    """Where the run of ``hf://user/name`` lies in the user's cache, once it has been pulled."""
+    name = address.removeprefix(SCHEME)
+    refuse_name(name)
+    where = cache() / "hub" / name.replace("/", "--")
+    return where if where.is_dir() else pull(name, where, hub=hub)
+
+
+def the_hub() -> Hub:
+    try:
+        from huggingface_hub import HfApi
+    except ImportError as error:
+        raise MissingExtra.of("the Hugging Face hub", "hub") from error
+    hub: Hub = HfApi(library_name="dgm")
+    return hub
+
+
+def refuse_name(name: str) -> None:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise BadInput(f"a repository is named user/name, got {name!r:.60}", "give one such as ada/digits-vae")
+
+
+class refusals:  # noqa: N801 - a context, read as a word
+    """What the hub or the network refuses inside is said in one line."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, DgmError):
+            reason = " ".join(str(error).split())[:200]
+            raise BadInput(
+                f"the hub refuses {self.name}: {type(error).__name__}: {reason}",
+                "look at the name, the network, and `hf auth login`",
+            ) from error
+
+
+def fill(folder: Path, trained: Run, name: str) -> None:
+    """What is uploaded. The path of data of one's own is nobody else's: its name is left out."""
+    config = json.loads((trained.path / "config.json").read_text(encoding="utf-8"))
+    if config["data"]["name"] not in (*SETS, ARRAY, TABLE):
+        config["data"] = {key: value for key, value in config["data"].items() if key != "sha256"} | {"name": UNSTATED}
+    write_json(config, folder / "config.json")
+    for part in ("manifest.json", *WEIGHTS):
+        shutil.copyfile(trained.path / part, folder / part)
+    measured = None
+    if (trained.path / MEASURED).is_file():
+        measured = trained.evaluation()
+        shutil.copyfile(trained.path / MEASURED, folder / MEASURED)
+    (folder / CARD).write_text(card(config, measured, name), encoding="utf-8")
+
+
+def card(config: dict[str, Any], measured: Any, name: str) -> str:
+    """The model card, in Markdown."""
+    model, data = config["model"], config["data"]
+    of = "data of its author's" if data["name"] == UNSTATED else data["name"]
+    lines = ["---", "library_name: dgm", "tags: [generative-model]", "---", f"# {model['name']} of {of}", ""]
+    lines += ["```python", "import dgm", f'model = dgm.load("{SCHEME}{name}")', "x = dgm.sample(model, 16)", "```", ""]
+    lines += [f"- {key}: {value}" for key, value in model["config"].items()]
+    if measured is None:
+        return "\n".join([*lines, "", "Nothing was measured yet: `dgm evaluate` does.", ""])
+    lines += ["", "| what | value | 95 % interval | how |", "|---|---|---|---|", *map(row, rows(measured)), ""]
+    return "\n".join([*lines, "Kinds of likelihood must not be ranked against one another.", ""])
+
+
+def rows(measured: Any) -> list[tuple[str, float, float, float, str]]:
+    """What was measured, its value, the ends of its interval, and how."""
+    found = []
+    for one in measured["likelihood"]:
+        half = 1.96 * one["bits_per_dim_se"]
+        low, high = one["bits_per_dim"] - half, one["bits_per_dim"] + half
+        how = f"{one['method']}; {one['split']}, N = {one['n']:,}"
+        found.append((f"bits/dim, {one['kind'].replace('_', ' ')}", one["bits_per_dim"], low, high, how))
+    for one in measured["metrics"]:
+        how = f"{one['features']}; {one['split']}, N = {one['n_generated']:,}"
+        found.append((one["name"].replace("_", " "), one["value"], one["low"], one["high"], how))
+    return found
+
+
+def row(cells: tuple[str, float, float, float, str]) -> str:
+    what, value, low, high, how = cells
+    return f"| {what} | {value:.4g} | {low:.4g} … {high:.4g} | {how.replace('|', '/')} |"

@@ -126,6 +126,13 @@ def test_the_python_of_two_stages_runs(tmp_path: Path) -> None:
     assert "evidence lower bound, prior: change of variables" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("code", blocks("docs/library.md", "python"))
+def test_the_python_of_the_library_s_page_runs(code: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_readmes_commands_are_commands() -> None:
     from dgm.cli.main import VERBS
 

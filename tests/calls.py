@@ -435,6 +435,8 @@ TAKEN = """
     made.sample(3, seed=numpy.uint64(2**63))
     vae.sample(3, seed=numpy.int32(-5))
     dgm.sample(labelled, 3, 2)
+    dgm.sample(labelled, 3, "2")
+    dgm.log_likelihood(labelled, x, "3").nats
     dgm.sample(labelled, 3, [0, 1, 2])
     dgm.sample(labelled, 3, numpy.array([0, 1, 2], dtype=numpy.uint8))
     dgm.sample(labelled, 3, numpy.int64(2))

@@ -166,7 +166,7 @@ def test_an_interrupted_evaluation_keeps_what_was_measured(runs: Path, monkeypat
         done = dgm("evaluate table --data t.csv --samples 20 --features pixels", runs)
         assert (done.returncode, done.stdout) == (130, ""), done.stderr
         assert done.stderr.splitlines()[-2:] == [
-            f"dgm: what was measured so far is in {Path('table/evaluation.json')}",
+            f"dgm: the measures so far are in {Path('table/evaluation.json')}",
             "dgm: interrupted",
         ]
         part = json.loads(out.read_text(encoding="utf-8"))

@@ -21,13 +21,14 @@ from safetensors.torch import load_file, save_file
 import dgm
 from dgm import memory, runs
 from dgm.cli.main import one_line
+from dgm.errors import DamagedRun
 from dgm.evaluation.evaluate import evaluate
 from dgm.report import collect, table
 from dgm.report.render import write_report
 
 HANG_SECONDS = 120  # a hundred times what the slowest of them takes
 GROWTH = 1 << 30  # bytes of memory that 200 or 2,000 damaged runs may take on top; a load takes some ten megabytes
-QUICK, ALL = 200, 2000
+QUICK, ALL, PART = 200, 2000, 500
 ODD: list[Any] = [
     None,
     True,
@@ -253,8 +254,24 @@ def test_damaged_runs_are_used_or_refused_in_one_line(whole: Path, tmp_path: Pat
     assert refused > QUICK / 4  # what no verb needs, such as an old checkpoint, may be damaged
 
 
-@pytest.mark.results  # many minutes: by hand
-def test_two_thousand_damaged_runs(whole: Path, tmp_path: Path) -> None:
-    used, refused = attack(whole, tmp_path, ALL, first=QUICK)
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(QUICK, QUICK + ALL, PART))
+def test_two_thousand_damaged_runs(whole: Path, tmp_path: Path, first: int) -> None:
+    used, refused = attack(whole, tmp_path, PART, first=first)
     assert used > 0
-    assert refused > ALL / 4
+    assert refused > PART / 4
+
+
+def test_an_evaluation_without_samples_is_reported(whole: Path, tmp_path: Path) -> None:
+    """Where drawing them failed, or where what was not measured is not said."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    document = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    for part in ("samples", "skipped"):
+        del document[part]
+    (run / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
+    write_report([run], tmp_path / "page.html")
+    assert "bits" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    (run / "evaluation.json").write_text(json.dumps(document | {"skipped": [{"reason": "x"}]}), encoding="utf-8")
+    with pytest.raises(DamagedRun, match=r"skipped.0.what is missing"):
+        write_report([run], tmp_path / "page.html")

@@ -106,7 +106,8 @@ def test_an_animation_ends_with_the_samples_and_stays_there(runs: Path, run: str
             seconds.append(movie.info["duration"] / 1000)
         assert sum(seconds) == pytest.approx(39 * 0.08 + 2)
         assert seconds[-1] >= 2
-        assert movie.n_frames >= 2  # equal frames are one that is seen for longer
+        # equal frames are one that is seen for longer, as most of the plane's are, whose model hardly moves a point yet
+        assert movie.n_frames >= (2 if run == "moons" else 30)
         assert movie.info["loop"] == 0
         assert movie.size == still.size
         if run != "moons":  # whose frames share the limits of the last one's points and a palette of 256 colours

@@ -169,6 +169,11 @@ class AgreementPart(TypedDict):
     rule: str
 
 
+class SkippedPart(TypedDict):
+    what: str
+    reason: str
+
+
 class ProvenancePart(TypedDict):
     machine: str
     torch: str
@@ -182,7 +187,7 @@ class Evaluation(TypedDict):
     likelihood: list[LikelihoodPart]
     metrics: list[MetricPart]
     reference: NotRequired[dict[str, Any] | None]
-    skipped: NotRequired[list[dict[str, str]]]
+    skipped: NotRequired[list[SkippedPart]]
     samples: NotRequired[SamplesPart]
     memorisation: NotRequired[MemorisationPart | None]
     modes: NotRequired[ModesPart | None]

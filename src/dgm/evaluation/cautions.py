@@ -61,7 +61,7 @@ def epochs(line: Mapping[str, Any], config: Mapping[str, Any]) -> float | None:
 
 def still_falling(metrics: Sequence[Mapping[str, Any]]) -> str:
     """A caution where a large part of the fall of the validation loss was in the last fifth of the training."""
-    points = [(line["progress"], line["validation"]) for line in metrics if "validation" in line]
+    points = [(line["progress"], line["validation"]) for line in metrics if {"progress", "validation"} <= line.keys()]
     if not points or points[0][0] > LAST or points[-1][0] <= LAST:
         return ""
     first, late, last = loss_at(points, FIRST), loss_at(points, LAST), points[-1][1]
@@ -84,7 +84,7 @@ def loss_at(points: Sequence[tuple[float, float]], progress: float) -> float:
 
 def selected_line(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The line of metrics.jsonl of the selected weights: the lowest validation loss, or the last line."""
-    validated = [line for line in metrics if "validation" in line]
+    validated = [line for line in metrics if {"progress", "validation"} <= line.keys()]
     if config["training"].get("select") != "best" or not validated:
         return metrics[-1] if metrics else None
     least: Mapping[str, Any] = min(validated, key=lambda line: line["validation"])

@@ -82,11 +82,11 @@ def refuse_different_data(runs: Sequence[Trained]) -> None:
 
 
 def samples(run: Trained, dataset: Dataset) -> Tensor | None:
-    """The first of the evaluated samples, drawn once and cached in the run. None if the model draws no samples."""
+    """The first of the evaluated samples, drawn once and cached in the run. None if the model draws or drew none."""
     n = SHOWN if len(dataset.space.shape) == 3 else POINTS
     directory = Run(run.path)
     model = directory.untrained()
-    if not has(model, Samplable):
+    if not has(model, Samplable) or "samples" not in run.evaluation:
         return None
     seed = run.evaluation["samples"]["seed"]
     kept = directory.path / "samples" / f"report-seed-{seed}-{n}.safetensors"

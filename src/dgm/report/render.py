@@ -173,7 +173,7 @@ def warnings_of(table: Sequence[Row]) -> dict[str, list[str]]:
     sentences = {}
     for row in table:
         for run in row.runs:
-            skipped = [f"Not measured: {left['what']}: {left['reason']}." for left in run.evaluation["skipped"]]
+            skipped = [f"Not measured: {left['what']}: {left['reason']}." for left in run.evaluation.get("skipped", [])]
             name = row.model if len(row.runs) == 1 else f"{row.model}, seed {run.seed}"
             sentences[name] = cautions(run.evaluation, run.metrics, run.config) + skipped
     return {name: sentences for name, sentences in sentences.items() if sentences}

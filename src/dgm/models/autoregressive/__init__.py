@@ -8,13 +8,13 @@ MODELS = family(
         "FVSBN",
         "exact",
         "Neal 1992; Frey, Hinton & Dayan 1996",
-        "logistic regression of each dimension on all before it",
+        "logistic regression of each dimension on all earlier ones",
     ),
     nade=Spec(
         "NADE",
         "exact",
         "Larochelle & Murray 2011; Uria et al. 2013, arXiv:1306.0186",
-        "one hidden layer a dimension, its weights shared by all",
+        "one hidden layer for each dimension, with shared weights",
     ),
     made=Spec(
         "MADE", "exact", "Germain et al. 2015, arXiv:1502.03509", "masked autoencoder: every conditional in one pass"
@@ -35,13 +35,13 @@ MODELS = family(
         "GatedPixelCNN",
         "exact",
         "van den Oord et al. 2016, arXiv:1606.05328",
-        "gated convolutions in two stacks that see every earlier pixel",
+        "gated convolutions in two stacks, without a blind spot",
     ),
     pixelcnn_pp=Spec(
         "PixelCNNPP",
         "exact",
         "Salimans et al. 2017, arXiv:1701.05517",
-        "whole pixels by a mixture of discretised logistics, at several resolutions",
+        "mixtures of discretised logistics for whole pixels, at several resolutions",
     ),
     image_gpt=Spec("ImageGPT", "exact", "Chen et al. 2020", "causal transformer over pixels in raster order"),
     char_gpt=Spec("CharGPT", "exact", "Radford et al. 2019", "causal transformer over the characters of a text"),

@@ -1,4 +1,4 @@
-"""The lines that every model of p(x) = prod p(x_i | x_<i) shares."""
+"""The base class of autoregressive models, p(x) = prod p(x_i | x_<i)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ChainRule(nn.Module, ABC):
 
     .. math:: \log p(x|y) = \sum_i \log p(x_i | x_{<i}, y)
 
-    A model defines the conditionals, at once and one after the other, and keeps their ``observed`` distribution.
+    A model defines the conditionals, in parallel and sequentially, and has their ``observed`` distribution.
     """
 
     conditions: ClassVar[frozenset[str]] = EVERY_KIND
@@ -52,5 +52,5 @@ class ChainRule(nn.Module, ABC):
         return sequential.sample(self, n, y, seed=seed)
 
     def checked(self, y: Conditions | None) -> Conditions | None:
-        """``y`` itself, once it is known to be of the model's condition."""
+        """Checks that ``y`` is a batch of the model's condition, and returns it."""
         return check_condition(y, self.condition)

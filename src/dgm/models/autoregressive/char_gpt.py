@@ -3,7 +3,7 @@ r"""A character-level language model, exact log-likelihood.
 .. math:: \log P(x) = \sum_l \log P(x_l | x_{<l})
 
 A causal transformer over the characters or bytes of a text. The first character is given a start token, so P is a
-distribution over whole windows; later windows of a text are no continuation of earlier ones.
+distribution over windows; windows of a text are independent.
 
 Source: Language models are unsupervised multitask learners (Radford et al., 2019), equation 1; for the positions
 RoFormer (Su et al., 2021), arXiv:2104.09864, equation 34.
@@ -41,10 +41,10 @@ class CharGPT(ChainRule):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        width: int = setting(128, "of each position's vector, a multiple of twice the heads", low=2)
+        width: int = setting(128, "width of the vector of each position, a multiple of twice the heads", low=2)
         layers: int = setting(4, "layers of the transformer", low=1, high=1000)
-        heads: int = setting(4, "of the attention", low=1)
-        dropout: float = setting(0.0, "share of features left out in training", low=0.0, high=0.95)
+        heads: int = setting(4, "heads of the attention", low=1)
+        dropout: float = setting(0.0, "dropout rate of features", low=0.0, high=0.95)
 
     spaces: ClassVar[set[str]] = {"tokens"}
     defaults: ClassVar[dict[str, Any]] = {
@@ -81,6 +81,6 @@ class CharGPT(ChainRule):
         return from_sequence(logits, self.space)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        """Keys and values of what was read are kept."""
+        """Caches keys and values of earlier tokens."""
         y = self.checked(y)
         return self.network.sequential_conditionals(x.view(len(x), -1), raster_order(self.space), y)

@@ -2,11 +2,11 @@ r"""Fully visible sigmoid belief network, exact log-likelihood.
 
 .. math:: \log p(x) = \sum_d \log p(x_d | x_{<d}), \qquad p(x_d = 1 | x_{<d}) = \sigma(b_d + \sum_{j<d} W_{dj} x_j)
 
-A logistic regression of each dimension on all before it, in raster order; the first has a bias alone.
+A logistic regression of each dimension on all earlier dimensions in raster order; the first has only a bias.
 
 Source: Connectionist learning of belief networks (Neal, 1992); Does the wake-sleep algorithm produce good density
 estimators? (Frey, Hinton & Dayan, 1996), equations 1 and 2.
-Differs from it: unordered values take a softmax, levels a mixture of discretised logistics.
+Differs from it: a softmax for unordered values, a mixture of discretised logistics for grey levels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FVSBN(ChainRule):
     """log P(x) in nats.
 
     Args:
-        space: Any of discrete values.
+        space: Any discrete space.
 
     Example:
         >>> fvsbn = FVSBN(Space.binary((4,)), FVSBN.Config())
@@ -43,7 +43,7 @@ class FVSBN(ChainRule):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
+        components: int = setting(5, "components of the mixtures, for grey levels and real numbers", low=1)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "tokens"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "lr": 1e-3, "ema": 0.999}
@@ -68,7 +68,7 @@ class FVSBN(ChainRule):
         return from_sequence(outputs.unflatten(1, (self.space.dim, -1)), self.space)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        """Keeps every dimension's sum so far, and adds to it what each new value weighs."""
+        """Caches the sum of every dimension, and adds the contribution of each new value."""
         k, v, weight = self.observed.outputs, self.features.width, self.weight.mT.contiguous()
         sums, flat = self.first(len(x), y).contiguous(), x.view(len(x), -1)
         features = self.features(
@@ -80,6 +80,6 @@ class FVSBN(ChainRule):
             sums[:, rest:].addmm_(features[flat[:, dim].long()], weight[i * v : (i + 1) * v, rest:])
 
     def first(self, n: int, y: Conditions | None) -> Tensor:
-        """What the outputs are before anything is seen, (n, D * outputs)."""
+        """The outputs without inputs, (n, D * outputs)."""
         y = self.checked(y)
         return self.bias.expand(n, -1) if self.condition_bias is None else self.bias + self.condition_bias(y)

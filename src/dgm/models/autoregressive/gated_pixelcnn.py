@@ -3,12 +3,12 @@ r"""Gated PixelCNN, exact log-likelihood.
 .. math:: \log p(x|y) = \sum_{ij} \sum_c \log p(x_{ij}^c | x_{<ij}, x_{ij}^{<c}, y), \qquad
     h \leftarrow \tanh(W_f * h + V_f^T y) \odot \sigma(W_g * h + V_g^T y)
 
-A vertical stack sees all rows above, a horizontal one what is left in the row and, through a link, the vertical stack:
-together every earlier pixel, with no blind spot.
+The receptive field of a vertical stack has all rows above, that of a horizontal stack the pixels to the left and,
+through a link, the vertical stack: together all earlier pixels, without a blind spot.
 
 Source: Conditional image generation with PixelCNN decoders (van den Oord et al., 2016), arXiv:1606.05328, equations 1,
 2 and 4 and figure 2.
-Differs from it: a mixture of discretised logistics where ``components`` asks for one.
+Differs from it: optionally a mixture of discretised logistics (``components``).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class GatedPixelCNN(ChainRule):
         width: int = setting(32, "features of each stack", low=1)
         layers: int = setting(8, "gated layers", low=1, high=1000)
         head: int = setting(64, "features of the last hidden 1 x 1 convolution", low=1)
-        components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
+        components: int = setting(0, "components of discretised logistics; 0 for a softmax", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 64, "lr": 1e-3, "ema": 0.999, "clip": 1.0}
@@ -78,7 +78,7 @@ class GatedPixelCNN(ChainRule):
         return outputs.unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        """The vertical stack is computed a row at a time, the horizontal one a pixel at a time."""
+        """Computes the vertical stack row by row and the horizontal stack pixel by pixel."""
         y, cursor, (channels, height, width) = self.embedded(y), Cursor(), self.space.shape
         copies: list[Any] = [cached(self, kind, len(x), (height, width), cursor) for kind in (RowConv, PixelConv)]
         rows, pixels = copies
@@ -120,12 +120,12 @@ class Layer(nn.Module):
         self.condition_bias = None if read is None else read.projection(4 * width)
 
     def down(self, v: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor]:
-        """The vertical stack, and what it tells the horizontal one."""
+        """The vertical stack, and its link to the horizontal stack."""
         ungated = self.vertical(v)
         return gate(self.biased(ungated, y, 0)), self.link(ungated)
 
     def across(self, h: Tensor, link: Tensor, y: Conditions | None) -> Tensor:
-        """The horizontal stack; the first layer has no residual connection, where it would show the pixel itself."""
+        """The horizontal stack; the first layer has no residual connection, which would include the pixel itself."""
         out = self.residual(gate(self.biased(self.horizontal(h) + link, y, 1)))
         return out if self.first else h + out
 

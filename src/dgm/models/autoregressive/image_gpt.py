@@ -2,12 +2,12 @@ r"""Image GPT, exact log-likelihood.
 
 .. math:: \log p(x) = \sum_d \log p(x_d | x_{<d})
 
-A causal transformer over the values of an image in raster order, a pixel's channels one after the other, each value a
-token of its own.
+A causal transformer over the values of an image in raster order, with the channels of a pixel one after the other; each
+value is a token.
 
 Source: Generative pretraining from pixels (Chen et al., 2020), equations 1 and 3.
 Differs from it: all levels of all channels, unless the data set clusters its colours as the paper does (``palette``);
-queries and keys turn with their position besides; the condition comes before the first token.
+rotary in addition to learned position embedding; the condition is a prefix.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ImageGPT(ChainRule):
     """log P(x) in nats.
 
     Args:
-        space: Any of discrete values; every dimension is a token.
+        space: Any discrete space; every dimension is a token.
 
     Example:
         >>> model = ImageGPT(Space.binary((1, 4, 4)), ImageGPT.Config(width=8, layers=1))
@@ -41,10 +41,10 @@ class ImageGPT(ChainRule):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        width: int = setting(64, "of each position's vector, a multiple of twice the heads", low=2)
+        width: int = setting(64, "width of the vector of each position, a multiple of twice the heads", low=2)
         layers: int = setting(8, "layers of the transformer", low=1, high=1000)
-        heads: int = setting(2, "of the attention", low=1)
-        dropout: float = setting(0.0, "share of features left out in training", low=0.0, high=0.95)
+        heads: int = setting(2, "heads of the attention", low=1)
+        dropout: float = setting(0.0, "dropout rate of features", low=0.0, high=0.95)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "tokens"}
     defaults: ClassVar[dict[str, Any]] = {
@@ -76,6 +76,6 @@ class ImageGPT(ChainRule):
         return from_sequence(logits, self.space)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        """Keys and values of what was read are kept."""
+        """Caches keys and values of earlier tokens."""
         y = self.checked(y)
         return self.network.sequential_conditionals(x.view(len(x), -1), raster_order(self.space), y)

@@ -59,9 +59,9 @@ class MADE(ChainRule):
         masks: int = setting(
             1, "sets of masks: drawn anew each step of training, averaged over afterwards", low=1, high=10_000
         )
-        direct: bool = setting(False, "connect inputs to outputs besides")
-        components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
-        dropout: float = setting(0.2, "share of hidden units left out in training", low=0.0, high=0.95)
+        direct: bool = setting(False, "direct connections from inputs to outputs")
+        components: int = setting(5, "components of the mixtures, for grey levels and real numbers", low=1)
+        dropout: float = setting(0.2, "dropout rate of hidden units", low=0.0, high=0.95)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "tokens", "categories", "continuous", "record"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "weight_decay": 0.1, "ema": 0.999}

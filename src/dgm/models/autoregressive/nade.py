@@ -2,13 +2,13 @@ r"""Neural autoregressive distribution estimator, exact log-likelihood.
 
 .. math:: p(x_d = 1 | x_{<d}) = \sigma(V_d h_d + b_d), \qquad h_d = \sigma(c + \sum_{j<d} W_j x_j)
 
-Hidden layers share their weights, so h_{d+1} comes from h_d by one addition and the whole likelihood costs O(D H). Real
-numbers are RNADE's: a mixture of normals whose parameters are linear in the hidden layer, h_d = sigma(rho_d a_d).
+Hidden layers share their weights, so h_{d+1} follows from h_d by one addition and the likelihood costs O(D H). Real
+numbers as in RNADE: a mixture of normals whose parameters are linear in the hidden layer, h_d = sigma(rho_d a_d).
 
 Source: The neural autoregressive distribution estimator (Larochelle & Murray, 2011), equations 10 and 11; for real
 numbers RNADE (Uria, Murray & Larochelle, 2013), arXiv:1306.0186, equations 5 to 11.
-Differs from it: sigmoids where RNADE ended with rectifiers, which let scales grow without bound far from the data;
-unordered values take a softmax, levels a mixture of discretised logistics; conditions.
+Differs from it: sigmoids in place of RNADE's rectifiers, whose scales are unbounded far from the data; a softmax for
+unordered values, a mixture of discretised logistics for grey levels; conditions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NADE(ChainRule):
     """log p(x) in nats: of a probability on discrete data, of a density in the data's units otherwise.
 
     Args:
-        space: Any; images are read row by row, a pixel's channels together.
+        space: Any space; images are in raster order.
 
     Example:
         >>> nade = NADE(Space.binary((4,)), NADE.Config(hidden=8))
@@ -49,7 +49,7 @@ class NADE(ChainRule):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         hidden: int = setting(500, "H, hidden units", low=1)
-        components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
+        components: int = setting(5, "components of the mixtures, for grey levels and real numbers", low=1)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "tokens", "categories", "continuous", "record"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "lr": 1e-3, "ema": 0.999}
@@ -74,7 +74,7 @@ class NADE(ChainRule):
         return from_sequence(read.transpose(0, 1), self.space)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        """Keeps the sum c + W x over what was read."""
+        """Caches the sum c + W x over earlier dimensions."""
         a, flat = self.first(len(x), y), x.view(len(x), -1)
         for i, dim in enumerate(raster_order(self.space)):
             h = hidden(a, None if self.rho is None else self.rho[i])
@@ -82,7 +82,7 @@ class NADE(ChainRule):
             a = torch.addmm(a, self.features(flat[:, dim], dim), self.W[i])
 
     def first(self, n: int, y: Conditions | None) -> Tensor:
-        """What hidden units sum before anything is seen, (n, H)."""
+        """The sums of hidden units without inputs, (n, H)."""
         y = self.checked(y)
         return self.c.expand(n, -1) if self.condition_bias is None else self.c + self.condition_bias(y)
 

@@ -2,12 +2,12 @@ r"""Order-agnostic MADE, exact log-likelihood, in one pass an order.
 
 .. math:: p(x) = \frac{1}{K} \sum_k \prod_i p_k(x_{\sigma_k(i)} | x_{\sigma_k(1)}, \dots, x_{\sigma_k(i-1)})
 
-One network under K pairs of an order and a set of masks. Each step of training draws a pair, and the density is the
-mean of those that all of them give. The orders differ, so p(x_d | x_<d) of the mixture is a sum over all that could
-come after: it has a likelihood and samples, and no conditionals. A sample draws its k, then goes in that order.
+One network with K pairs of an order and a set of masks. Each training step draws a pair, and the density is the mean
+over all pairs. Since the orders differ, p(x_d | x_<d) of the mixture is a sum over all later dimensions: it has a
+likelihood and samples, but no conditionals. A sample first draws k, then its dimensions in that order.
 
 Source: MADE (Germain et al., 2015), arXiv:1502.03509, sections 4.1 and 4.2.
-Differs from it: the orders of training are those that are averaged over afterwards; more than binary data; conditions.
+Differs from it: the orders of training are those of the ensemble; more than binary data; conditions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class OrderlessMADE(nn.Module):
     """log p(x) in nats: of a probability on discrete data, of a density in the data's units otherwise.
 
     Args:
-        space: Any.
+        space: Any space.
 
     Example:
         >>> model = OrderlessMADE(Space.binary((4,)), OrderlessMADE.Config(hidden=8, orders=2))
@@ -49,9 +49,9 @@ class OrderlessMADE(nn.Module):
         orders: int = setting(
             16, "K, orders with their masks: one a step of training, averaged over afterwards", low=1, high=10_000
         )
-        direct: bool = setting(False, "connect inputs to outputs besides")
-        components: int = setting(5, "of the mixtures, for levels and real numbers", low=1)
-        dropout: float = setting(0.2, "share of hidden units left out in training", low=0.0, high=0.95)
+        direct: bool = setting(False, "direct connections from inputs to outputs")
+        components: int = setting(5, "components of the mixtures, for grey levels and real numbers", low=1)
+        dropout: float = setting(0.2, "dropout rate of hidden units", low=0.0, high=0.95)
 
     conditions: ClassVar[frozenset[str]] = MADE.conditions
     spaces: ClassVar[set[str]] = MADE.spaces

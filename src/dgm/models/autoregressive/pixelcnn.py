@@ -2,12 +2,12 @@ r"""PixelCNN, exact log-likelihood.
 
 .. math:: \log p(x) = \sum_{ij} \sum_{c} \log p(x_{ij}^c | x_{<ij}, x_{ij}^{<c})
 
-A stack of masked convolutions sees the pixels above and to the left. Stacked 3 x 3 masks leave a blind spot: a wedge of
-pixels above and to the right that no path through the layers reaches.
+The receptive field of a stack of masked convolutions has the pixels above and to the left. Stacked 3 x 3 masks have a
+blind spot: a wedge of pixels above and to the right outside of the receptive field.
 
 Source: Pixel recurrent neural networks (van den Oord, Kalchbrenner & Kavukcuoglu, 2016), arXiv:1601.06759, equations 1
 and 2, section 3.3 and figure 5.
-Differs from it: a mixture of discretised logistics where ``components`` asks for one; no condition in the paper.
+Differs from it: optionally a mixture of discretised logistics (``components``) and a condition.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PixelCNN(ChainRule):
         width: int = setting(16, "h, half the features of the residual stream", low=1)
         layers: int = setting(15, "residual blocks", low=1, high=1000)
         head: int = setting(32, "features of the two last 1 x 1 convolutions", low=1)
-        components: int = setting(0, "of discretised logistics; 0 is a softmax over all levels", low=0)
+        components: int = setting(0, "components of discretised logistics; 0 for a softmax", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 64, "lr": 1e-3, "ema": 0.999, "clip": 1.0}
@@ -65,7 +65,7 @@ class PixelCNN(ChainRule):
         return outputs.unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        """Every layer remembers its features of the pixels that were read, and computes those of one more."""
+        """Every layer caches its features of earlier pixels, and computes those of one more pixel."""
         y, cursor, (channels, height, width) = self.checked(y), Cursor(), self.space.shape
         network: Any = cached(self.network, PixelConv, len(x), (height, width), cursor)
         for cursor.row in range(height):
@@ -101,7 +101,7 @@ class Network(nn.Module):
 
 
 class Residual(nn.Module):
-    """2 h features to h, a 3 x 3 convolution, and back; what is added to the stream."""
+    """2 h features to h, a 3 x 3 convolution, and back to 2 h: the residual branch."""
 
     def __init__(self, h: int, channels: int) -> None:
         super().__init__()

@@ -3,22 +3,21 @@ r"""PixelCNN++, exact log-likelihood.
 .. math:: p(x_{ij}) = \sum_m \pi_m P_m(R) P_m(G | R) P_m(B | R, G), \qquad
     \mu_m(G) = \mu_m^G + \alpha_m R, \quad \mu_m(B) = \mu_m^B + \beta_m R + \gamma_m G
 
-The network sees whole earlier pixels, and the channels of a pixel are tied by a mixture of discretised logistics whose
-component they share. By the chain rule that is one mixture a channel, with weights that what was seen has changed:
+The network depends on whole earlier pixels, and the channels of a pixel share the component of a mixture of discretised
+logistics. By the chain rule each channel has a mixture whose weights depend on the earlier channels:
 
 .. math:: P(G | R) = \sum_m \pi_m(R) P_m(G | R), \qquad \pi_m(R) \propto \pi_m P_m(R)
 
-Two streams, of the rows above and of what is left in the row too, go down to lower resolutions and up again, with
-short-cuts between. A halved map knows nothing of a row or a column that is not yet over, so what was read last is seen
-only as far as the convolutions at full resolution reach: 4 ``layers`` pixels along the row, and along the one above.
+Two streams, one for the rows above and one that includes the pixels to the left, go down to lower resolutions and up
+again, with skip connections. A map of half the resolution contains only complete rows and columns, so the most recent
+pixels are only seen by the convolutions at full resolution: 4 ``layers`` pixels along the row, and the row above.
 
 Source: PixelCNN++ (Salimans et al., 2017), arXiv:1701.05517, equations 1 to 3 and figure 2; a pixel at a time by Fast
-PixelCNN++ (Ramachandran et al., 2017), arXiv:1704.06001.
-Differs from it: its weight normalisation, but not in the transposed convolutions, and with a start that does not depend
-on data, which learned faster (docs/log.md); as many blocks on the way up as on the way down, where theirs has one more
-at the upper two resolutions; transposed convolutions of 2 x 2 in both streams; smaller by default, where theirs has 160
-features, 5 blocks at each resolution, 10 components and dropout of a half; the channels of a binary image are not
-tied.
+PixelCNN++ (Ramachandran et al., 2017), arXiv:1704.06001. Differs from it: its weight normalisation, but not in the
+transposed convolutions, and with a data-independent initialisation, which trains faster (docs/log.md); as many blocks
+on the way up as on the way down, where theirs has one more at the upper two resolutions; transposed convolutions of 2 x
+2 in both streams; smaller by default, where theirs has 160 features, 5 blocks at each resolution, 10 components and
+dropout of a half; independent channels of binary images.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class PixelCNNPP(ChainRule):
     """log P(x) in nats.
 
     Args:
-        space: Images (C, H, W) of levels, or binary ones, whose channels are then not tied.
+        space: Images (C, H, W) of grey levels, or binary ones with independent channels.
 
     Example:
         >>> model = PixelCNNPP(Space.levels((3, 4, 4), 8), PixelCNNPP.Config(width=8, layers=1, resolutions=2))
@@ -63,8 +62,8 @@ class PixelCNNPP(ChainRule):
             2, "gated blocks at each resolution, on the way down and again on the way up", low=1, high=1000
         )
         resolutions: int = setting(3, "resolutions, each half of the one before", low=1, high=6)
-        components: int = setting(5, "of the mixture of discretised logistics", low=1)
-        dropout: float = setting(0.1, "share of features left out in training", low=0.0, high=0.95)
+        components: int = setting(5, "components of the mixture of discretised logistics", low=1)
+        dropout: float = setting(0.1, "dropout rate of features", low=0.0, high=0.95)
 
     spaces: ClassVar[set[str]] = {"binary", "levels"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 32, "lr": 1e-3, "ema": 0.999, "clip": 1.0}
@@ -118,7 +117,7 @@ class PixelCNNPP(ChainRule):
     def tied(self, raw: Tensor, x: Batch) -> Iterator[Tensor]:
         """Each channel's outputs (B, H, W, outputs) given the channels before it, of raw (B, H, W, ...).
 
-        A channel of x is read once the next one's outputs are asked for.
+        A channel of x is read when the next outputs are computed.
         """
         channels, m = self.space.shape[0], self.config.components
         if not isinstance(self.observed, DiscretisedLogistics):
@@ -136,7 +135,7 @@ class PixelCNNPP(ChainRule):
                 seen.append(self.scaling(x[:, c])[..., None])
 
     def inputs(self, x: Batch) -> Tensor:
-        """Scaled values, and ones that tell the image from its padding."""
+        """Scaled values, with a channel of ones that marks the image in its padding."""
         z = self.scaling(x)
         return torch.cat([z, torch.ones_like(z[:, :1])], 1)
 
@@ -246,7 +245,7 @@ def concat_elu(h: Tensor) -> Tensor:
 
 
 class Upsample(nn.ConvTranspose2d):
-    """Twice the resolution: four linear maps of each place, cut to the size of ``like``."""
+    """Upsampling by a factor of 2: four linear maps at each position, cropped to the size of ``like``."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, width, 2, stride=2)

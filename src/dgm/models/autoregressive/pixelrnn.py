@@ -3,15 +3,15 @@ r"""Pixel RNN, exact log-likelihood.
 .. math:: [o, f, i, g] = \sigma(K^{ss} * h_{prev} + K^{is} * x), \quad c = f \odot c_{prev} + i \odot g, \quad
     h = o \odot \tanh(c)
 
-with a hyperbolic tangent in place of the sigmoid for g. A row LSTM goes down the rows: a pixel's state comes from the
-three above it, so it sees a triangle. A diagonal BiLSTM goes along the diagonals, where a pixel's state comes from
-those to its left and above, in both directions: together they see all earlier pixels but one. The map that is read from
-the right is moved down by a row, so that nothing is seen of what is not there yet, and as no feature sees its own
-pixel, the last pixel of the row above is seen by the first convolution alone, where that reaches it.
+with a hyperbolic tangent in place of the sigmoid for g. A row LSTM processes the rows from top to bottom: the state of
+a pixel depends on the three states above it, so its receptive field is a triangle. A diagonal BiLSTM processes the
+diagonals, where the state of a pixel depends on those to its left and above, in both directions: together they have all
+earlier pixels but one in their receptive field. The map from the right is shifted down by a row for causality, and
+since no feature depends on its own pixel, the last pixel of the row above is only in that of the first convolution.
 
 Source: Pixel recurrent neural networks (van den Oord, Kalchbrenner & Kavukcuoglu, 2016), arXiv:1601.06759, equations 1
 to 3, sections 3.1 to 3.3 and figures 2 to 4.
-Differs from it: a condition shifts the first map; a mixture of discretised logistics where ``components`` asks for one.
+Differs from it: a condition shifts the first map; optionally a mixture of discretised logistics (``components``).
 """
 
 from __future__ import annotations

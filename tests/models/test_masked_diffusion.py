@@ -141,7 +141,7 @@ def test_steps_may_be_chosen_at_sampling() -> None:
     model = random(Space.binary((1, 1, 3)), sampling_steps=1)
     assert len(list(dgm.trajectory(model, 2, sampling_steps=2))) == 2
     assert len(list(dgm.trajectory(model, 2))) == 1
-    with pytest.raises(Unsupported, match="takes no solver"):
+    with pytest.raises(Unsupported, match="has no option solver"):
         dgm.sample(model, 2, sampling_steps=2, solver="heun")
 
 

@@ -120,11 +120,12 @@ def test_untrained_noise_is_all_there_is_to_learn() -> None:
     assert mine.diffusion(x_0, None).mean().item() == pytest.approx(4 * (last - first) / 2, rel=0.02)
 
 
-def test_noise_that_is_learnt_gains_nothing_from_the_decoder() -> None:
+def test_noise_that_is_learnt_gains_nothing_from_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained on levels that are alike, where any noise is as good, exp(elbo) sums to at most one.
 
     Kills: a decoder that looks at too few levels, whose bound rises with gamma_0 without end.
     """
+    monkeypatch.setattr(contracts.likelihood, "MANY", 1 << 21)  # the bound's draws vary much under little noise
     torch.manual_seed(0)
     space = Space.levels((1,), 256)
     mine = VDM(space, VDM.Config(width=8))

@@ -276,7 +276,6 @@ data nowhere.csv
 data folder
 data file.xyz
 data empty.csv
-data words.csv
 data torn.parquet
 data torn.npz
 data torn
@@ -371,7 +370,6 @@ def prepare(folder: Path) -> None:
         (folder / name).touch()
     for name in ("torn.parquet", "torn.npz"):
         (folder / name).write_bytes(b"PK\x03\x04 torn")
-    (folder / "words.csv").write_text("a,b\n1,two\n" * 20, encoding="utf-8")
     recipes = {
         "recipe": "name: vae\nsteps: 2\n",
         "list": "- vae\n",

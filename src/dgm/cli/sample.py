@@ -92,12 +92,12 @@ def run(args: argparse.Namespace) -> int:
     model, about = dgm.load(args.run), Run(args.run).config["data"]
     y = condition.chosen(args, model)
     args.n = n = condition.number_of_samples(args.n, y)
+    shown = shown_states(args, model)
+    memory.refuse_too_many(n * shown, model.space)
     given, observed = start(args, model.space, about)
     how = sampler_options.arguments(args, model) | {"seed": args.seed, "decoding": decoding(args), "mean": args.mean}
     how |= {} if given is None else {"given": given, "observed": observed}
     how |= {} if y is None else {"condition": y.expand(n, *y.shape[1:])}
-    shown = shown_states(args, model)
-    memory.refuse_too_many(n * shown, model.space)
     refuse_what_cannot_be_written(args.out, model.space, about)
     if shown > 1:
         states = kept(dgm.trajectory(model, n, **how), shown)

@@ -56,7 +56,9 @@ class GAN(nn.Module):
             48, "channels at full resolution, doubled at each halving; of perceptrons, a quarter", low=1
         )
         r1: float = setting(0.0, "gamma of the R1 penalty on real data; 0 for none", low=0.0)
-        r1_every: int = setting(16, "interval of the R1 penalty in steps; the penalty is multiplied by it", low=1)
+        r1_every: int = setting(
+            16, "interval of the R1 penalty in steps; the penalty is multiplied by it", low=1, high=100_000
+        )
 
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}

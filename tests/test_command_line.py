@@ -172,7 +172,7 @@ def test_an_interrupted_evaluation_keeps_what_was_measured(runs: Path, monkeypat
         part = json.loads(out.read_text(encoding="utf-8"))
         assert [row["kind"] for row in part["likelihood"]] == ["exact"]
         assert {"kernel", "frechet"} <= {row["name"] for row in part["metrics"]}
-        assert part["skipped"][-1] == {"what": "what comes after", "reason": "the evaluation was interrupted"}
+        assert part["skipped"][-1] == {"what": "all later measures", "reason": "the evaluation was interrupted"}
     assert (
         "has not been evaluated since it was trained" in dgm("report table --data t.csv --out page.html", runs).stderr
     )

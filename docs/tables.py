@@ -148,8 +148,8 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
         "test images, dequantisation included, in brackets the published figure, of larger networks that trained for "
         "longer; a cell that says *label given* is log p(x|y), which may be higher than log p(x), and such cells rank "
         "only among themselves. Distances in the features of a classifier, at N samples; in the last row, held-out "
-        f"real data in the samples' place.{earlier} `ddpm` here has T = 100: where the noise of its first step is several "
-        "gaps between levels, that costs its likelihood more than a bit a dimension, and its samples nothing.",
+        f"real data in the samples' place.{earlier} `ddpm` has T = 100 here: the noise of its first step is "
+        "several gaps between levels, which costs its likelihood more than a bit a dimension.",
         "",
         f"| recipe | lower bound | estimate | {headings} | N | steps | epochs | minutes |",
         "|---" * (7 + len(distances)) + "|",

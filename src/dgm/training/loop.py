@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import time
@@ -15,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm import registry, runs
-from dgm.data import SETS, Dataset, Split
-from dgm.data.memory import ARRAY
-from dgm.errors import BadInput, Interrupted, TrainingStopped, UnknownName, Unsupported
-from dgm.inputs import model_given, pairs, place
+from dgm import registry
+from dgm.data import SETS, Dataset
+from dgm.errors import Interrupted, TrainingStopped
+from dgm.inputs import model_given, place
 from dgm.models.two_stage import TwoStage
-from dgm.networks.conditions import check_condition, fit_marginals
-from dgm.protocols import Fittable, Model, MultiPlayer, Regularised, Stateful, Trainable, has, loss_unit
+from dgm.networks.conditions import fit_marginals
+from dgm.protocols import Fittable, Model, Regularised, Stateful, has, loss_unit
 from dgm.seeds import mix
 from dgm.training import checkpoint
+from dgm.training.arguments import check, kept_settings, of_examples
 from dgm.training.batches import Batches
 from dgm.training.codes import coded
 from dgm.training.devices import (
@@ -33,19 +32,18 @@ from dgm.training.devices import (
     gathered,
     is_first_process,
     leave,
-    refuse_missing_devices,
     summed,
 )
 from dgm.training.ema import EMA
 from dgm.training.guard import Guard
-from dgm.training.metrics import Metrics, board_class
+from dgm.training.metrics import Metrics
 from dgm.training.players import Player, factor, refuse_what_does_not_fit
 from dgm.training.precision import PlayerLosses, autocast, choose, loss_of, module_of
 from dgm.training.saving import Saving
 from dgm.training.settings import Settings, settings_for
 from dgm.training.sharding import average, averaged_statistics, local
 from dgm.training.step import Losses, Step
-from dgm.training.validation import Validation, descends_one_loss
+from dgm.training.validation import Validation
 
 LOGGED = 200  # lines of metrics.jsonl a training, beside those of the validations
 
@@ -85,79 +83,6 @@ def fit(
         fit_marginals(model, dataset.train.y)
         model.names = dataset.names
     return Training(model, dataset, settings, out).run(resume)
-
-
-def of_examples(model: Model, data: Any) -> Dataset:
-    """Examples in memory, or of a DataLoader, as a data set that has no other splits than the training one."""
-    condition = getattr(model, "condition", None)
-    x, y = pairs(data, conditional=condition is not None)
-    x = model.space.check(x)
-    if len(x) == 0:
-        raise BadInput("there is no example to train on", "give some")
-    if (y := check_condition(y, condition)) is not None and len(y) != len(x):
-        raise BadInput(f"there are {len(x)} examples and {len(y)} conditions", "give one an example")
-    train, none = Split(x, y), Split(x[:0], None if y is None else y[:0])
-    return Dataset(
-        name=ARRAY,
-        space=model.space,
-        train=train,
-        validation=none,
-        test=none,
-        split="all to train",
-        condition=condition,
-    )
-
-
-def kept_settings(out: Path | None, model: Model, dataset: Dataset) -> Mapping[str, Any]:
-    """The settings of the run in ``out``, once it is known to be of this model and this data."""
-    if out is None:
-        raise BadInput("there is no run to resume", "give out, the run directory")
-    config = runs.Run(out).config
-    if config["model"] != as_json(registry.describe(model)):
-        raise BadInput(f"the model is not that of {out}", "make it with dgm.registry.from_description of its config")
-    if config["data"].get("sha256") != dataset.describe()["sha256"]:
-        raise BadInput(f"the data is not that of {out}: its sha256 differs", "give the same data, or train anew")
-    return config["training"]
-
-
-def as_json(document: Any) -> Any:
-    return json.loads(json.dumps(document))
-
-
-def check(model: Model, dataset: Dataset, settings: Settings) -> None:
-    if model.space != dataset.space:
-        raise BadInput(f"the model is of {model.space}, the data of {dataset.space}", "create it with the data's space")
-    if not any(has(model, way) for way in (Trainable, MultiPlayer, Fittable)):
-        raise Unsupported(f"{type(model).__name__} has no loss, losses or fit", "see docs/own-model.md")
-    if settings.compile and settings.strategy == "fsdp":
-        raise Unsupported("a sharded model is not compiled", "leave --compile out")
-    if settings.strategy == "fsdp" and has(model, Fittable):
-        wrong = f"{type(model).__name__} is fitted by passes and has nothing to shard"
-        raise Unsupported(wrong, "leave --strategy out")
-    if settings.compile and (has(model, MultiPlayer) or has(model, Fittable)):
-        raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
-    refuse_unknown_players(model, settings)
-    refuse_missing_devices(settings)
-    condition = getattr(model, "condition", None)
-    if condition is not None and dataset.train.y is not None:
-        check_condition(dataset.train.y, condition)  # here, since a look at them on a GPU would make each step wait
-    selects = descends_one_loss(model) and settings.select == "best" and len(dataset.validation) > 0
-    if settings.patience not in ("auto", 0) and not selects:
-        wrong = (
-            f"patience counts epochs without a better validation, and no weights of {type(model).__name__} are selected"
-        )
-        raise Unsupported(wrong, "leave --patience out")
-    if settings.tensorboard:
-        board_class()  # says now what to install
-
-
-def refuse_unknown_players(model: Model, settings: Settings) -> None:
-    known = getattr(model, "players", None)
-    for name in settings.players or {}:
-        if not has(model, MultiPlayer):
-            raise BadInput(f"{type(model).__name__} is no game and has no player '{name}'", "leave its settings out")
-        if known is not None and name not in known:
-            raise UnknownName.of(f"player of {type(model).__name__}", name, known)
 
 
 class Training:

@@ -40,22 +40,23 @@ __all__ = ["SETS", "Dataset", "Split", "load", "order"]
 
 
 def load(name: str | Path | Any, *, root: str | Path | None = None, **options: Any) -> Dataset:
-    """A data set by name, or the user's own by path or from memory.
+    """Loads a named data set, or the user's own data from a path or from memory.
 
     Args:
-        name: One of `dgm data`, or the path of a folder of images or of .wav files, or of a .npy, .npz, .csv, .parquet,
-            .txt or .tar file, or of a folder of .tar files or one that Hugging Face `datasets` saved; or an array or
-            tensor (N, ...), or a table of pandas, polars or pyarrow, which a run cannot load again.
-        root: Where named sets are looked for first; then come DGM_DATA and the user's cache, into which what is
-            nowhere is downloaded.
+        name: A name that `dgm data` lists; or the path of a folder of images, of .wav files or of .tar files, of a
+            folder that Hugging Face `datasets` saved, or of a .npy, .npz, .csv, .parquet, .txt or .tar file; or an
+            array or tensor (N, ...), or a table of pandas, polars or pyarrow. A run cannot load data from memory again.
+        root: The first folder in which named sets are searched. The folders of DGM_DATA and the user's cache follow. A
+            set that is in none of them is downloaded into the cache.
         options: ``size``, ``grey`` and ``palette`` for images, ``seconds`` and ``rate`` for sound, ``context`` and
-            ``bytes`` for text; ``types`` of a table's columns, such as ``"age=integer,zip=category"``, where what is
-            inferred is not what is meant; ``condition_columns`` of a table, those that are the condition of the others;
-            ``seed`` of the split for data of one's own; ``y``, (N, ...) the conditions of an array's examples.
+            ``bytes`` for text; ``types``, the types of a table's columns, such as ``"age=integer,zip=category"``, which
+            replace the inferred types; ``condition_columns``, the columns of a table that are the condition of the
+            other columns; ``seed`` of the split of the user's own data; ``y``, (N, ...) the conditions of an array's
+            examples.
 
     Raises:
-        UnknownName: For neither a known name nor a path, with the nearest name.
-        BadInput: For a file that cannot be read, with the file, and the row and column where there is one.
+        UnknownName: If the name is neither a known name nor a path. The message has the nearest known name.
+        BadInput: If a file cannot be read. The message has the file, and the row and the column where they are known.
 
     Example:
         >>> load([[0.5, k] for k in range(20)]).space.shape
@@ -84,7 +85,7 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
 
 
 def held(data: Any, options: dict[str, Any]) -> Dataset:
-    """What is in memory already."""
+    """Loads data that is in memory already."""
     if not (hasattr(data, "columns") or hasattr(data, "__array__") or isinstance(data, (list, tuple))):
         wrong = f"data must be a name, a path, an array or a table, got {brief(data)}"
         raise BadInput(wrong, "give one of them; `dgm data` lists the names")
@@ -112,7 +113,7 @@ def named(name: str, spec: Spec, root: str | Path | None, options: dict[str, Any
 
 
 def check_types(name: str, make: Callable[..., Dataset], options: dict[str, Any]) -> None:
-    """Looks at each option, which may come from a file, before a loader does."""
+    """Checks the name and the type of each option before the loader is called: options may come from a file."""
     hints = get_type_hints(make)
     for option, value in options.items():
         if wrong := misfit(value, hints[option], option):
@@ -120,7 +121,7 @@ def check_types(name: str, make: Callable[..., Dataset], options: dict[str, Any]
 
 
 def own(path: Path, options: dict[str, Any]) -> Dataset:
-    """The user's own data, by what the path is."""
+    """Loads the user's own data with the loader for this kind of file or folder."""
     from dgm.data import arrow, folder, sound, tars
 
     make: Callable[..., Dataset]

@@ -1,8 +1,8 @@
-"""The user's own arrays: .npy, or .npz with x and an optional condition, or with both of each split.
+"""The user's own arrays: .npy, or .npz with x and an optional condition, for all examples or for each split.
 
-Others' names for the same are read too: X, images or data for x, y, labels or targets for the condition, valid or val
-for validation, and a split's name alone for its x, so that files such as scikit-learn's, Keras's and MedMNIST's are
-read as they are.
+Other common names are accepted too: X, images or data for x; y, labels or targets for the condition; valid or val for
+validation; and the name of a split alone for its x. Files of scikit-learn, Keras and MedMNIST are therefore read
+without conversion.
 """
 
 from __future__ import annotations
@@ -32,29 +32,30 @@ LETTERS |= dict.fromkeys(("condition", "y", "labels", "targets", "target"), "con
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 MOST_LEVELS = 65_536
 BLOCK_BYTES = 1 << 26
-# what numpy and zipfile raise for a file that is torn or something else, a MemoryError for a shape that it only claims
+# the errors of numpy and zipfile for a damaged file or another format; MemoryError for a false shape in the header
 UNREADABLE: tuple[type[Exception], ...] = (ValueError, OSError, EOFError, LookupError, TypeError, RuntimeError)
 UNREADABLE += (zipfile.BadZipFile, zlib.error, struct.error, MemoryError, OverflowError, SyntaxError, RuntimeWarning)
 
 
 def load(path: Path, *, seed: int = 0) -> Dataset:
-    """Bytes become grey levels, or binary where there are only 0 and 1; other integers levels; floats real numbers.
+    """Loads an array file. The type of the array decides the space.
 
-    Arrays (N, H, W) and (N, H, W, 3) become images (1, H, W) and (3, H, W). Where x_validation is missing beside
-    x_train and x_test, a seeded tenth of x_train stands for it.
+    Bytes become grey levels, or binary values if all are 0 or 1. Other integers become levels, and floats real numbers.
+    Arrays (N, H, W) and (N, H, W, 3) become images (1, H, W) and (3, H, W). If there are x_train and x_test but no
+    x_validation, a seeded tenth of x_train is the validation split.
 
     Raises:
-        BadInput: For what is no such file, objects, missing keys, or NaN.
+        BadInput: If the file has another format, holds objects or NaN, or lacks a key.
     """
     return arranged(path, read(path), seed, stamp(path, [path], seed))
 
 
 def arranged(path: Path, arrays: dict[str, numpy.ndarray], seed: int, stamp: str) -> Dataset:
-    """The arrays of one file, or of none, as a data set.
+    """Arrays from a file or from memory as a data set.
 
     Args:
-        path: Where they are from, as an error says it.
-        stamp: A name for them in the cache, of these numbers alone.
+        path: The source of the arrays in messages of errors.
+        stamp: The name of the arrays in the cache; other numbers need another name.
     """
     source = channels_first(joined(path, arrays, "x"))
     low, high = limits(path, source)
@@ -66,8 +67,8 @@ def arranged(path: Path, arrays: dict[str, numpy.ndarray], seed: int, stamp: str
             out[run] = source[rows[run].numpy()]
 
     x = stored(source.shape, dtype, fill, stamp)
-    found = conditions(path, arrays, rows, sizes["train"])
-    parts = consecutive(x, found, sizes)
+    conditioning = conditions(path, arrays, rows, sizes["train"])
+    parts = consecutive(x, conditioning, sizes)
     space = continuous(parts["train"].x, low, high) if dtype == "float32" else discrete(source, int(high))
     return Dataset(name=str(path), space=space, split=split, **parts)
 
@@ -82,23 +83,23 @@ def read(path: Path) -> dict[str, numpy.ndarray]:
 
 
 def unpacked(path: Path) -> dict[str, numpy.ndarray]:
-    """The arrays, memory-mapped where the format allows it; objects, which would be pickles, are refused."""
+    """The arrays, memory-mapped where the format allows it. Arrays of objects are refused: they are pickles."""
     try:
-        with warnings.catch_warnings(action="error", category=RuntimeWarning):  # of sizes that overflow
-            found = numpy.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(found, numpy.ndarray):
-            return {"x": found}
-        with found:
-            unpacked = sum(member.file_size for member in found.zip.infolist())
+        with warnings.catch_warnings(action="error", category=RuntimeWarning):  # sizes that overflow
+            file = numpy.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(file, numpy.ndarray):
+            return {"x": file}
+        with file:
+            unpacked = sum(member.file_size for member in file.zip.infolist())
             refuse_a_bomb(path, unpacked, "save it by numpy.save as .npy, which is not unpacked")
-            return renamed(path, dict(found.items()))
+            return renamed(path, dict(file.items()))
     except UNREADABLE as error:
         wrong = f"{path} cannot be read as an array: {error}"
         raise BadInput(wrong, "save numbers with numpy.save or numpy.savez") from error
 
 
 def renamed(path: Path, arrays: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
-    """The arrays by dgm's own names; one whose name is taken by dgm's own, or means nothing, keeps its name."""
+    """The arrays under dgm's names. An array keeps its name if that name is unknown or dgm's name is in use."""
     ours: dict[str, numpy.ndarray] = {}
     for key, array in arrays.items():
         name = key if our_name(key) in arrays else our_name(key)
@@ -109,7 +110,7 @@ def renamed(path: Path, arrays: dict[str, numpy.ndarray]) -> dict[str, numpy.nda
 
 
 def our_name(key: str) -> str:
-    """What dgm calls an array of an .npz file; the key itself where it is none of x, condition and their splits.
+    """dgm's name for an array of an .npz file; the key itself if it is neither x nor a condition, nor one of a split.
 
     Example:
         >>> [our_name(key) for key in ("X", "val_labels", "test", "features_train")]
@@ -124,7 +125,7 @@ def our_name(key: str) -> str:
 
 
 def given(arrays: dict[str, numpy.ndarray], letter: str) -> list[str]:
-    """The keys that make up all x, or all conditions, in the splits' order."""
+    """The keys of all arrays of x, or of all arrays of conditions, in the order of the splits."""
     names = [letter] if "x" in arrays else [f"{letter}_{part}" for part in PARTS]
     return [name for name in names if name in arrays]
 
@@ -149,13 +150,13 @@ def channels_first(array: numpy.ndarray) -> numpy.ndarray:
 
 
 def runs(array: numpy.ndarray) -> Iterator[slice]:
-    """Slices of the first axis that hold about 64 MiB each."""
+    """Slices of the first axis, of about 64 MiB each."""
     step = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
     return (slice(start, start + step) for start in range(0, len(array), step))
 
 
 def limits(path: Path, array: numpy.ndarray) -> tuple[float, float]:
-    """The least and the largest value, once all are known to be numbers that dgm can hold."""
+    """The smallest and the largest value, after a check that dgm can represent all values."""
     if array.dtype.kind not in "buif":
         raise BadInput(f"{path} holds {array.dtype}, expected numbers", "convert it before saving")
     low, high = numpy.inf, -numpy.inf
@@ -169,7 +170,7 @@ def limits(path: Path, array: numpy.ndarray) -> tuple[float, float]:
 
 
 def singles(path: Path, block: numpy.ndarray, start: int) -> numpy.ndarray:
-    """float32, as which the data is kept, so that its limits are those of what is kept."""
+    """The block as float32, in which the data is stored, so that the limits are those of the stored numbers."""
     with numpy.errstate(over="ignore"):
         block = block.astype(numpy.float32, copy=False)
     bad = numpy.argwhere(~numpy.isfinite(block))
@@ -180,7 +181,7 @@ def singles(path: Path, block: numpy.ndarray, start: int) -> numpy.ndarray:
 
 
 def arrangement(path: Path, arrays: dict[str, numpy.ndarray], seed: int) -> tuple[Tensor, dict[str, int], str]:
-    """The order of all examples, the sizes of the splits that follow one another in it, and how they came about."""
+    """The order of all examples, the sizes of the consecutive splits in this order, and a description of the split."""
     if "x" in arrays:
         return *shuffled(len(arrays["x"]), seed), f"80 / 10 / 10 %, seed {seed}"
     sizes = {part: len(arrays[f"x_{part}"]) for part in PARTS if f"x_{part}" in arrays}
@@ -198,8 +199,9 @@ def arrangement(path: Path, arrays: dict[str, numpy.ndarray], seed: int) -> tupl
 def conditions(path: Path, arrays: dict[str, numpy.ndarray], rows: Tensor, train: int) -> Conditions | None:
     """The condition of each example in the order of ``rows``, of which the first ``train`` are the training split.
 
-    One whole number, truth value or word an example is a label. Of several values, 0 and 1 are attributes, bytes are
-    grey levels and other whole numbers tokens; fractions are real numbers, and texts tokens, one a word.
+    One integer, boolean or word for each example is a label. If there are several values for each example, values of 0
+    and 1 are attributes, bytes are grey levels, other integers are tokens, floats are real numbers, and texts are
+    tokens, one for each word.
     """
     names = given(arrays, "condition")
     if not names:
@@ -221,18 +223,18 @@ def conditions(path: Path, arrays: dict[str, numpy.ndarray], rows: Tensor, train
 
 
 def labels(y: numpy.ndarray) -> Conditions:
-    """Labels as numbers from 0, and their names: the sorted values that stand in the file."""
-    found, numbers = numpy.unique(y, return_inverse=True)
-    return Conditions.of_labels(torch.from_numpy(numbers.astype(numpy.int64)), list(map(str, found)))
+    """Labels as numbers from 0, and their names: the sorted distinct values of the file."""
+    names, numbers = numpy.unique(y, return_inverse=True)
+    return Conditions.of_labels(torch.from_numpy(numbers.astype(numpy.int64)), list(map(str, names)))
 
 
 def values(path: Path, y: numpy.ndarray, train: int) -> Conditions:
-    """A vector, an image or a sequence of each example."""
+    """A vector, an image or a sequence for each example."""
     y = channels_first(y) if y.dtype.kind == "f" or y.dtype == numpy.uint8 else y
     low, high = limits(path, y)
     if y.dtype.kind == "f":
-        kept = torch.from_numpy(y.astype(numpy.float32))
-        return Conditions(continuous(kept[:train], low, high), kept, Names())
+        real = torch.from_numpy(y.astype(numpy.float32))
+        return Conditions(continuous(real[:train], low, high), real, Names())
     if high <= 1:
         return Conditions(Space.binary(y.shape[1:]), torch.from_numpy(y.astype(numpy.uint8)), Names())
     if y.dtype == numpy.uint8:
@@ -248,7 +250,9 @@ def discrete(source: numpy.ndarray, high: int) -> Space:
 
 
 def continuous(train: Tensor, low: float, high: float) -> Space:
-    """Vectors are standardised by the training split's moments, images lie within bounds."""
+    """The space of continuous conditions: vectors are standardised by the moments of the training split, images have
+    bounds.
+    """
     if train.ndim > 2:
         return Space.continuous(tuple(train.shape[1:]), low=low, high=high)
     loc = train.mean(0, dtype=torch.float64)

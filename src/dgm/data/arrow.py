@@ -1,4 +1,4 @@
-"""Images and labels of a data set that Hugging Face `datasets` saved: Arrow files, mapped into memory."""
+"""Images and labels of a data set that Hugging Face `datasets` saved: memory-mapped Arrow files."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from dgm.data.dataset import Dataset
 from dgm.data.lazy import Encoded, dataset, drawn_parts, shape_of
 from dgm.errors import BadInput, MissingExtra
 
-MARKS = ("dataset_dict.json", "dataset_info.json")  # of a folder that was saved by `datasets`
+MARKS = ("dataset_dict.json", "dataset_info.json")  # files in each folder that `datasets` saved
 SPLITS = ("train", "validation", "test")
 
 
 def load(path: Path, *, size: int | None = None, grey: bool = False, seed: int = 0) -> Dataset:
-    """Images as 256 levels, as `dgm.data.folder` has them; the shape is that of a thousand of them.
+    """Images of 256 levels, as `dgm.data.folder` loads them. A thousand of the images decide the shape.
 
-    The image is the first column of the type ``Image``, the label the first ``ClassLabel``. The splits are the data
-    set's own where it has train, validation and test, and drawn with the seed otherwise.
+    The first column of the type ``Image`` is the image, the first ``ClassLabel`` the label. If the data set has the
+    splits train, validation and test, they are used; otherwise the splits are drawn with the seed.
 
     Raises:
-        BadInput: For a folder that cannot be read, has no images, or images that lie outside of it.
-        MissingExtra: Without `datasets`.
+        BadInput: If the folder cannot be read, has no images, or refers to images outside the folder.
+        MissingExtra: If `datasets` is not installed.
     """
-    found = read_splits(path)
-    own = {name: found[name] for name in SPLITS if name in found}
+    saved = read_splits(path)
+    own = {name: saved[name] for name in SPLITS if name in saved}
     if len(own) < len(SPLITS):
-        own = found
+        own = saved
     tables = list(own.values())
     image, label = columns(tables[0].features, path)
     starts = numpy.cumsum([0, *map(len, tables)])
@@ -62,17 +62,17 @@ def is_saved(path: Path) -> bool:
 
 
 def read_splits(path: Path) -> dict[str, Any]:
-    """The tables by the names of their splits; nothing of them is read yet."""
+    """The table of each split by its name; no rows are read yet."""
     try:
         import datasets
     except ImportError as error:
         raise MissingExtra.of("a data set of Arrow files", "datasets") from error
     try:
-        found = datasets.load_from_disk(str(path))
-    except Exception as error:  # whatever a file says that is none of these
+        dataset = datasets.load_from_disk(str(path))
+    except Exception as error:  # a damaged file can raise any error
         wrong = f"{path} cannot be read as a saved data set: {' '.join(str(error).split())}"
         raise BadInput(wrong, "save it again by its save_to_disk") from error
-    return dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
+    return dict(dataset) if isinstance(dataset, datasets.DatasetDict) else {"all": dataset}
 
 
 def columns(features: Any, path: Path) -> tuple[str, str | None]:

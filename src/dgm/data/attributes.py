@@ -1,7 +1,7 @@
-"""Conditions of examples, from a table beside them: attributes, categories, numbers, texts, or a record of several.
+"""Conditions of examples from a table beside their files: attributes, categories, numbers, texts, or a record of them.
 
-The first column of the table is the file's name, or the one that is called so; each other column says something of the
-example. Columns of 0 and 1, or of -1 and 1 as in CelebA's list, are attributes; empty cells are missing values.
+The name of the file is in the column of that name, or else in the first column; each other column describes the
+example. Columns of 0 and 1, or of -1 and 1 as in CelebA's list, are attributes. Empty cells are missing values.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from dgm.space import Space
 
 FILE_NAMES = ("file", "filename", "file_name", "image", "image_id", "id", "path")
 LABEL_NAMES = ("label", "labels", "class", "target", "category")  # columns whose whole numbers are categories
-MOST_WORDS, LONGEST_TEXT = 8192, 77  # of a vocabulary, the rarer ones being one token, and of a text
-MOST_LABELS = 1000  # of a column of single words, which is one of categories
+MOST_WORDS, LONGEST_TEXT = 8192, 77  # words of a vocabulary (all rarer words are one token), and words of a text
+MOST_LABELS = 1000  # distinct single words in a column of categories
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table of texts: ``cells`` has a list for each column, ``lines`` the line of each row in the file."""
+    """A table of texts: ``cells`` has one list for each column, ``lines`` the line number of each row in the file."""
 
     path: Path
     columns: list[str]
@@ -50,7 +50,7 @@ def read(path: Path) -> Rows:
     """The rows of a .csv file with a header.
 
     Raises:
-        BadInput: For a file that cannot be read, a name that stands twice in the header, or a row of another length.
+        BadInput: If the file cannot be read, a name occurs twice in the header, or a row has another length.
     """
     refuse_what_does_not_fit(f"{path}, read,", 60 * path.stat().st_size, "give a part of it")
     columns: list[str] = []
@@ -78,25 +78,25 @@ def read(path: Path) -> Rows:
 
 
 def beside(folder: Path) -> Path | None:
-    """The table of a folder of pictures, where there is one.
+    """The table of a folder of images, or None if the folder has no table.
 
     Raises:
-        BadInput: For several.
+        BadInput: If there are several tables.
     """
-    found = sorted(path for path in folder.glob("*.csv") if path.is_file() and not path.name.startswith("."))
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found[:4])
-        raise BadInput(f"{folder} holds {len(found)} tables beside its pictures: {names}", "keep one of them there")
-    return found[0] if found else None
+    tables = sorted(path for path in folder.glob("*.csv") if path.is_file() and not path.name.startswith("."))
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables[:4])
+        raise BadInput(f"{folder} holds {len(tables)} tables beside its pictures: {names}", "keep one of them there")
+    return tables[0] if tables else None
 
 
 def of_files(table: Path, folder: Path, files: Sequence[Path]) -> Rows:
-    """The rows of the table in the order of the files, without the column of their names.
+    """The rows of the table in the order of the files, without the column of file names.
 
-    A row names a file by its path below the folder or by its name, with its ending or without.
+    A row names a file by its path relative to the folder or by its name, with or without the suffix.
 
     Raises:
-        BadInput: For a picture without its row, a row without its picture, or one that is named twice.
+        BadInput: If an image has no row, a row has no image, or a row names an image that another row names too.
     """
     rows = read(table)
     k = next((k for k, name in enumerate(rows.columns) if name.casefold() in FILE_NAMES), 0)
@@ -112,31 +112,31 @@ def of_files(table: Path, folder: Path, files: Sequence[Path]) -> Rows:
     lone = next((file for file, name in zip(files, wanted, strict=True) if name is None), None)
     if lone is not None:
         raise BadInput(f"{table} has no row of the picture {lone.relative_to(folder)}", "add it, or move the picture")
-    chosen = [place[name] for name in wanted if name is not None]
-    unused = sorted(set(range(len(rows.lines))) - set(chosen))
+    order = [place[name] for name in wanted if name is not None]
+    unused = sorted(set(range(len(rows.lines))) - set(order))
     if unused:
         name, line = rows.cells[k][unused[0]], rows.lines[unused[0]]
         raise BadInput(f"{table}: row {line} names '{name}', and there is no such picture", "add it, or drop the row")
-    if len(set(chosen)) < len(chosen):
+    if len(set(order)) < len(order):
         twice = next(name for name, count in Counter(wanted).items() if count > 1)
         raise BadInput(f"{table}: '{twice}' is the name of two pictures", "write their paths below the folder")
-    return rows.ordered(chosen).without(k)
+    return rows.ordered(order).without(k)
 
 
 def names_of(file: Path, folder: Path) -> list[str]:
-    """By which a row may name a file, the surest first."""
+    """The names by which a row may refer to a file, the most specific first."""
     path = file.relative_to(folder)
     return [path.as_posix(), file.name, path.with_suffix("").as_posix(), file.stem]
 
 
 def inferred(rows: Rows, train: Collection[int]) -> Conditions:
-    """The condition that the columns make up: of one kind together, else a record, whose parts may be missing.
+    """The condition of all columns: columns of one kind form one space; otherwise the condition is a record.
 
     Args:
-        train: Rows of the training split, whose moments standardise numbers.
+        train: The rows of the training split; its moments standardise the numbers.
 
     Raises:
-        BadInput: For a column without a value, or a number that never changes.
+        BadInput: If a column has no value, or is numeric and constant.
     """
     kinds = {name: kind_of(rows, k) for k, name in enumerate(rows.columns)}
     if any("" in cells for cells in rows.cells) or (len(kinds) > 1 and set(kinds.values()) not in ALIKE):
@@ -144,11 +144,11 @@ def inferred(rows: Rows, train: Collection[int]) -> Conditions:
     return of_kind(next(iter(kinds.values())), rows, train)
 
 
-ALIKE = ({"binary"}, {"number"})  # columns of these are a vector together
+ALIKE = ({"binary"}, {"number"})  # columns of one of these kinds form a vector
 
 
 def of_kind(kind: str, rows: Rows, train: Collection[int]) -> Conditions:
-    """Columns of one kind, without gaps; a single one of categories or texts."""
+    """The condition of columns of one kind without missing values; of categories or texts, of a single column."""
     match kind:
         case "binary":
             ones = numpy.stack([numpy.array([cell == "1" for cell in cells], numpy.uint8) for cells in rows.cells], 1)
@@ -162,26 +162,26 @@ def of_kind(kind: str, rows: Rows, train: Collection[int]) -> Conditions:
 
 
 def part_of(rows: Rows, k: int, kind: str, train: Collection[int]) -> Conditions:
-    """One column as a part of a record: a number is of shape (), an empty cell is a missing value, but of a text."""
+    """One column as a part of a record. A number has the shape (); an empty cell is a missing value, except of text."""
     cells = rows.cells[k]
     known = [row for row, cell in enumerate(cells) if cell or kind == "text"]
     place = {row: number for number, row in enumerate(known)}
     column = Rows(rows.path, [rows.columns[k]], [[cells[row] for row in known]], [rows.lines[row] for row in known])
-    found = of_kind(kind, column, [place[row] for row in train if row in place])
+    known_values = of_kind(kind, column, [place[row] for row in train if row in place])
     if kind in ("binary", "number"):
-        found = Conditions(replace(found.space, shape=()), found.y[:, 0], Names())
+        known_values = Conditions(replace(known_values.space, shape=()), known_values.y[:, 0], Names())
     if len(known) == len(cells):
-        return found
-    y = torch.full((len(cells), *found.space.shape), torch.nan, dtype=torch.float64)
-    y[known] = found.y.double()
-    return Conditions(replace(found.space, optional=True), y, found.names)
+        return known_values
+    y = torch.full((len(cells), *known_values.space.shape), torch.nan, dtype=torch.float64)
+    y[known] = known_values.y.double()
+    return Conditions(replace(known_values.space, optional=True), y, known_values.names)
 
 
 def kind_of(rows: Rows, k: int) -> str:
-    """What a column holds: ``binary``, ``number``, ``category`` or ``text``.
+    """The kind of a column: ``binary``, ``number``, ``category`` or ``text``.
 
-    Categories are single words of which each stands on two rows on average, and whole numbers in a column that is
-    called label, class, target or category.
+    A column of single words is of categories if each word occurs twice on average; a column of integers is of
+    categories if its name is label, class, target or category.
     """
     name, cells = rows.columns[k], [cell for cell in rows.cells[k] if cell]
     if not cells:
@@ -206,7 +206,7 @@ def is_number(cell: str) -> bool:
 
 
 def categories(cells: Sequence[str]) -> Conditions:
-    """Numbers that are labels come in their order, and words in theirs."""
+    """A column as categories: numbers in numerical order, words in alphabetical order."""
     whole = all(cell.isdigit() for cell in cells)
     labels = tuple(sorted(set(cells), key=(lambda cell: (int(cell), cell)) if whole else None))
     number = {label: k for k, label in enumerate(labels)}
@@ -224,13 +224,13 @@ def numbers(rows: Rows, train: Collection[int]) -> Conditions:
 
 
 def texts(cells: Sequence[str]) -> Conditions:
-    """Texts as tokens, one a word: the words of all texts, from the most frequent on."""
+    """Texts as tokens, one for each word; the vocabulary has the most frequent words of all texts."""
     split = [words_of(cell) for cell in cells]
     counts = Counter(word for words in split for word in words)
-    kept = sorted(counts, key=lambda word: (-counts[word], word))[: MOST_WORDS - 2]
+    vocabulary = sorted(counts, key=lambda word: (-counts[word], word))[: MOST_WORDS - 2]
     length = min(LONGEST_TEXT, max(map(len, split)))
-    y = tokens(split, length, {word: k + 2 for k, word in enumerate(kept)})
-    return Conditions(Space.tokens(length, len(kept) + 2), y, Names(words=tuple(kept)))
+    y = tokens(split, length, {word: k + 2 for k, word in enumerate(vocabulary)})
+    return Conditions(Space.tokens(length, len(vocabulary) + 2), y, Names(words=tuple(vocabulary)))
 
 
 def record(parts: Mapping[str, Conditions]) -> Conditions:

@@ -1,4 +1,4 @@
-"""The columns of a table: their types, and the way from the numbers of a batch back to values.
+"""The columns of a table: their types, and the conversion of the numbers of a batch to values.
 
 >>> joined = Column(name="joined", type="date", offset=19_000)
 >>> joined.values_of([3.0, float("nan")])
@@ -28,9 +28,9 @@ TYPES: tuple[str, ...] = get_args(Type)
 SKIP = "skip"
 EPOCH = date(1970, 1, 1)
 KINDS = {"real": "continuous", "integer": "levels", "date": "levels", "category": "categories", "boolean": "binary"}
-TRUTH, DIGITS = ("false", "true"), ("0", "1")  # texts of booleans that are written as truth values and as numbers
-SHOWN = 4  # categories that an overview names
-SIGNIFICANT = 8  # digits of a real number in a table of text: float32 has as many
+TRUTH, DIGITS = ("false", "true"), ("0", "1")  # the texts of booleans, in words and as numbers
+SHOWN = 4  # categories in an overview
+SIGNIFICANT = 8  # significant digits of a real number in a .csv file, as many as float32 has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,10 @@ class Column:
     """One column of a table.
 
     Attributes:
-        name: As the table's header has it, the unit included, such as ``income [kEUR]``.
-        type: What its values are.
-        offset: Of integers and dates, the value that level 0 stands for; a date is a number of days since 1970-01-01.
-        values: Of categories and booleans, the text of each value, from 0 on.
+        name: The name in the table's header with its unit, such as ``income [kEUR]``.
+        type: The type of the values.
+        offset: The value of level 0, for integers and dates; a date is the number of days since 1970-01-01.
+        values: The text of each value, from 0 on, for categories and booleans.
     """
 
     name: str
@@ -50,17 +50,17 @@ class Column:
     values: tuple[str, ...] = ()
 
     def fits(self, part: Space) -> bool:
-        """Whether ``part``, of a record, is a space of such a column's numbers."""
+        """Whether ``part``, the space of a part of a record, can hold the numbers of this column."""
         if self.type == "date":
             first, last = date.min.toordinal(), date.max.toordinal()
-            day = self.offset + EPOCH.toordinal()  # of level 0
+            day = self.offset + EPOCH.toordinal()  # the day of level 0
             return part.kind == "levels" and first <= day and day + (part.values or 0) - 1 <= last
         if self.type in ("category", "boolean"):
             return part.kind == KINDS[self.type] and len(self.values) == part.values
         return part.kind == KINDS[self.type]
 
     def values_of(self, numbers: Iterable[float]) -> list[Any]:
-        """float, int, str, bool or date for each number of a batch's column, None for NaN."""
+        """The value, a float, int, str, bool or date, of each number in a batch's column; None for NaN."""
         return [None if math.isnan(number) else self.value_of(number) for number in numbers]
 
     def value_of(self, number: float) -> Any:
@@ -76,11 +76,11 @@ class Column:
         return int(number) if self.values == DIGITS else self.values[int(number)]
 
     def texts_of(self, numbers: Iterable[float]) -> list[str]:
-        """The values as they stand in a .csv file, nothing for a missing one."""
+        """The values as texts of a .csv file; the empty text for a missing value."""
         return [text(value) for value in self.values_of(numbers)]
 
     def to_json(self) -> dict[str, Any]:
-        """Without what is empty."""
+        """The column as JSON, without empty fields."""
         document = {key: value for key, value in asdict(self).items() if value not in (0, ())}
         return document | ({"values": list(self.values)} if self.values else {})
 
@@ -90,15 +90,15 @@ class Column:
 
 
 def of_run(about: Mapping[str, Any], space: Space) -> list[Column]:
-    """A column for each dimension of a batch: the data's own where it was a table.
+    """A column for each dimension of a batch; if the data was a table, the columns of that table.
 
     Args:
-        about: What a run's config.json says of its data.
+        about: The description of the data in a run's config.json.
     """
     if described := about.get("columns"):
         return [Column.from_json(document) for document in described]
     names = [f"x{k}" for k in range(space.dim)]
-    for name, place in space.places.items():  # of a record
+    for name, place in space.places.items():  # the parts of a record
         names[place] = [name] if place.stop - place.start == 1 else [f"{name}_{k}" for k in range(len(names[place]))]
     return [Column(name=name) for name in names]
 
@@ -116,7 +116,7 @@ def text(value: Any) -> str:
 
 
 def summary(columns: Sequence[Column], gaps: int = 0) -> str:
-    """How many columns there are of each type, in words.
+    """The number of columns of each type, in words.
 
     Example:
         >>> summary([Column(name="a"), Column(name="b", type="date"), Column(name="c")], gaps=1)
@@ -128,7 +128,7 @@ def summary(columns: Sequence[Column], gaps: int = 0) -> str:
 
 
 def overview(columns: Sequence[Column], x: Tensor) -> list[dict[str, str]]:
-    """Of each column its name, its type, its values in words, and the share that is missing.
+    """The name, the type, the values in words and the share of missing values of each column.
 
     Args:
         x: (N, D), all rows.
@@ -143,7 +143,7 @@ def overview(columns: Sequence[Column], x: Tensor) -> list[dict[str, str]]:
 
 
 def values_in_words(column: Column, known: Tensor) -> str:
-    """The range of numbers and dates, the most frequent of categories with their shares."""
+    """The range of numbers and dates, or the most frequent categories with their shares."""
     if not len(known):
         return ""
     if not column.values:
@@ -157,7 +157,7 @@ def values_in_words(column: Column, known: Tensor) -> str:
 
 
 class Wanted(NamedTuple):
-    """What a user says of a column: its type, and the bounds of real numbers or integers where given."""
+    """The user's type of a column, and optional bounds of real numbers or integers."""
 
     type: str
     low: float | None = None
@@ -165,13 +165,13 @@ class Wanted(NamedTuple):
 
 
 def wishes(types: str) -> dict[str, Wanted]:
-    """What a user says of some columns, by their names, from ``name=type,name=type``.
+    """The user's types of columns by their names, from ``name=type,name=type``.
 
-    A name with a comma in it stands in double quotes together with its type.
+    A name that contains a comma is written in double quotes together with its type.
 
     Raises:
-        BadInput: For what is not of that form.
-        UnknownName: For a type that does not exist.
+        BadInput: If the text does not have this form.
+        UnknownName: If a type does not exist.
 
     Example:
         >>> wishes("zip=category, share=real 0..1")["share"]
@@ -191,9 +191,9 @@ def wish(cell: str) -> tuple[str, Wanted]:
         raise UnknownName.of("type of a column", kind, (*TYPES, SKIP))
     if not bounds:
         return name.strip(), Wanted(kind)
-    found = re.fullmatch(r"(-?[\d.eE+-]+?)\.\.(-?[\d.eE+-]+)", bounds.strip())
+    match = re.fullmatch(r"(-?[\d.eE+-]+?)\.\.(-?[\d.eE+-]+)", bounds.strip())
     try:
-        low, high = (float(end) for end in found.groups()) if found else (math.nan, math.nan)
+        low, high = (float(end) for end in match.groups()) if match else (math.nan, math.nan)
     except ValueError:
         low = high = math.nan
     if kind not in ("real", "integer") or not low < high:

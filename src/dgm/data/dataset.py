@@ -1,4 +1,4 @@
-"""A data set: three splits of one space, batched by index."""
+"""A data set: three splits of one space, with batches by index."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dgm.data.columns import Column
 from dgm.seeds import mix
 from dgm.space import Space
 
-WINDOW = 4096  # examples of shards that are shuffled together
+WINDOW = 4096  # consecutive examples of shards that are shuffled together
 
 
 def order(n: int, seed: int, epoch: int) -> Tensor:
-    """The order of ``n`` examples in an epoch, (n,) int64: a pure function, so that no loader has state to save.
+    """The order of ``n`` examples in an epoch, (n,) int64. It is a pure function, so no state of a loader is saved.
 
     Example:
         >>> bool((order(5, 0, 3) == order(5, 0, 3)).all())
@@ -30,9 +30,9 @@ def order(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def order_of_shards(shards: Sequence[int], seed: int, epoch: int) -> Tensor:
-    """The order of examples that lie in shards of these sizes, (sum of them,) int64: a pure function too.
+    """The order of the examples of shards of these sizes, (sum of the sizes,) int64; a pure function too.
 
-    The shards are permuted, and what they hold, one after another, is shuffled within `WINDOW` examples at a time.
+    The shards are permuted; then each `WINDOW` consecutive examples are shuffled.
 
     Example:
         >>> order_of_shards([2, 3], 0, 0).sort().values
@@ -46,13 +46,14 @@ def order_of_shards(shards: Sequence[int], seed: int, epoch: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Split:
-    """Some examples, in memory or memory-mapped.
+    """One split of a data set, in memory or memory-mapped.
 
     Attributes:
-        x: (N, *shape), in the data's own numbers.
-        y: The condition of each, a batch (N, *shape) of `Dataset.condition`, such as (N,) int64 labels; or None.
+        x: The examples, (N, *shape), in the data's own numbers.
+        y: The condition of each example, a batch (N, *shape) of `Dataset.condition`, such as (N,) int64 labels; or
+            None.
         transform: Applied to each batch when it is loaded, such as dynamic binarisation; None for no transform.
-        shards: How many examples lie in each of the files that are best read from beginning to end; empty otherwise.
+        shards: The number of examples in each file, for files that should be read sequentially; empty otherwise.
     """
 
     x: Tensor
@@ -61,39 +62,39 @@ class Split:
     shards: tuple[int, ...] = ()
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """In which an epoch visits the examples."""
+        """The order of the examples in an epoch, (N,) int64."""
         return order_of_shards(self.shards, seed, epoch) if self.shards else order(len(self), seed, epoch)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
-        """The examples at ``indices``; ``generator`` is the random source of the transform."""
+        """The examples at ``indices``; the transform draws its random numbers from ``generator``."""
         x = self.x[indices]
         if self.transform is not None:
             x = self.transform(x, generator)
         return x, None if self.y is None else self.y[indices]
 
     def given(self, y: Tensor) -> Split:
-        """The examples of one condition, (*shape)."""
+        """The examples whose condition is ``y``, of shape (*shape)."""
         rows = torch.arange(len(self)) if self.y is None else matching(self.y, y)
         return replace(self, x=self.x[rows], y=None if self.y is None else self.y[rows], shards=())
 
 
 def matching(conditions: Tensor, y: Tensor) -> Tensor:
-    """The rows of a batch of conditions that are ``y``; missing values are alike."""
+    """The rows of a batch of conditions that equal ``y``; two missing values are equal."""
     same = (conditions == y) | (conditions.isnan() & y.isnan())
     return same.flatten(1).all(1).nonzero()[:, 0] if same.ndim > 1 else same.nonzero()[:, 0]
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """A condition of each example.
+    """The conditions of all examples.
 
     Attributes:
-        space: What it is.
-        y: (N, *space.shape), in the order of the examples.
-        names: What its numbers stand for.
+        space: The space of y.
+        y: The condition of each example, (N, *space.shape).
+        names: The names of the numbers of y.
     """
 
     space: Space
@@ -102,7 +103,7 @@ class Conditions:
 
     @classmethod
     def of_labels(cls, y: Tensor, labels: Sequence[str]) -> Conditions:
-        """(N,) labels by number, and their names."""
+        """The conditions of (N,) labels, numbers from 0, with their names."""
         return cls(Space.categories(len(labels)), y.long(), Names(labels=tuple(labels)))
 
 
@@ -111,16 +112,16 @@ class Dataset:
     """A data set with its space.
 
     Attributes:
-        name: What `dgm.data.load` finds it by.
-        split: How the splits were made, in words for a table's footnote.
-        condition: The space of y; None where the examples have no condition.
-        names: What the numbers of y stand for: labels, attributes, words.
-        columns: A table's columns; empty for anything else.
-        alphabet: The characters that a text's tokens stand for; empty for bytes and for anything but text.
-        rate: Samples a second of sound; 0 for anything else.
-        palette: The colours that images' tokens stand for, six hexadecimal digits each; empty for anything else.
-        options: The options that it was loaded with.
-        log_prob: The true log-density in nats, where it is known.
+        name: The name or the path with which `dgm.data.load` loads it.
+        split: A description of the splits, for the footnote of a table.
+        condition: The space of y; None if the examples have no condition.
+        names: The names of the numbers of y: labels, attributes or words.
+        columns: The columns of a table; empty for other data.
+        alphabet: The character of each token of a text; empty for bytes and for other data.
+        rate: The sampling rate of sound in Hz; 0 for other data.
+        palette: The colour of each token of an image, six hexadecimal digits each; empty for other data.
+        options: The options of `dgm.data.load` with which it was loaded.
+        log_prob: The true log-density in nats, if it is known.
     """
 
     name: str
@@ -144,13 +145,13 @@ class Dataset:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the labels, where the condition is one label; empty otherwise."""
+        """The names of the labels if the condition is one label; empty otherwise."""
         if self.condition is None or (self.condition.kind, self.condition.shape) != ("categories", ()):
             return ()
         return self.names.labels or tuple(map(str, range(self.condition.values or 0)))
 
     def describe(self) -> dict[str, Any]:
-        """Where the numbers come from, and what `dgm.data.load` needs to load the same again."""
+        """The source of the numbers, with the arguments of `dgm.data.load` that load the same data again."""
         return {
             "name": self.name,
             "options": dict(self.options),
@@ -171,13 +172,13 @@ class Dataset:
 
 
 def labelled(labels: Sequence[str]) -> dict[str, Any]:
-    """What a `Dataset` says of its condition where each example has one of these labels."""
+    """The arguments of `Dataset` for a condition that is one of these labels."""
     return {"condition": Space.categories(len(labels)), "names": Names(labels=tuple(labels))}
 
 
 def fingerprint(x: Tensor, at_most: int = 1 << 26) -> str:
-    """sha256 of the tensor's shape and bytes; of its first 64 MiB where it is larger."""
-    if hasattr(x, "fingerprint"):  # of examples that are decoded when they are asked for
+    """The sha256 of the tensor's shape and bytes; of a larger tensor, of its first 64 MiB."""
+    if hasattr(x, "fingerprint"):  # examples that are decoded when a batch is loaded
         return str(x.fingerprint())
     rows = max(1, at_most // max(1, x[:1].nbytes))
     content = x[:rows].contiguous().numpy().tobytes()
@@ -185,8 +186,8 @@ def fingerprint(x: Tensor, at_most: int = 1 << 26) -> str:
 
 
 def consecutive(x: Tensor, conditions: Conditions | None, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """The splits of a `Dataset`, which follow one another in ``x``, and their condition: views, so that what is
-    memory-mapped stays so.
+    """The consecutive splits of ``x`` and their condition as arguments of `Dataset`. They are views, so memory-mapped
+    tensors stay memory-mapped.
     """
     y, about = None, {}
     if conditions is not None:
@@ -197,6 +198,6 @@ def consecutive(x: Tensor, conditions: Conditions | None, sizes: Mapping[str, in
 
 
 def shuffled(n: int, seed: int) -> tuple[Tensor, dict[str, int]]:
-    """A seeded permutation of ``n`` rows, and the sizes of its runs: 80 %, 10 % and the rest for the test."""
+    """A seeded permutation of ``n`` rows, and the sizes of its splits: 80 %, 10 % and the rest for the test split."""
     train, validation = round(0.8 * n), round(0.1 * n)
     return order(n, seed, 0), {"train": train, "validation": validation, "test": n - train - validation}

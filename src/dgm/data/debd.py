@@ -14,14 +14,14 @@ from dgm.space import Space
 
 
 def load(folder: Path, name: str) -> Dataset:
-    """One of them, from its three .data files of rows of zeros and ones, split as published."""
+    """Loads one set from its three .data files of rows of zeros and ones, with the published splits."""
     train, validation, test = (Split(read(folder / f"{name}.{part}.data")) for part in ("train", "valid", "test"))
     space = Space.binary((train.x.shape[1],))
     return Dataset(name=name, space=space, train=train, validation=validation, test=test, split="as published")
 
 
 def read(path: Path) -> Tensor:
-    """uint8 (N, D)."""
+    """The rows of a .data file, uint8 (N, D)."""
     lines = path.read_bytes().split()
     widths = {len(line) for line in lines}
     content = numpy.frombuffer(b"".join(lines), numpy.uint8)

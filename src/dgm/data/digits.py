@@ -33,7 +33,7 @@ def load(_: str = "") -> Dataset:
 
 
 def read() -> tuple[Tensor, Tensor]:
-    """All 1,797 images, uint8 (N, 1, 8, 8), and labels. Reads the file in scikit-learn, whose import costs a second."""
+    """All 1,797 images, uint8 (N, 1, 8, 8), and their labels. Reads scikit-learn's file without its slow import."""
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise MissingExtra(
@@ -45,10 +45,10 @@ def read() -> tuple[Tensor, Tensor]:
 
 
 def stratified(y: Tensor, sizes: dict[str, int], seed: int) -> dict[str, Tensor]:
-    """Row numbers of each split, every label in every split in proportion, to within one.
+    """The row numbers of each split; each label has its share in each split, to within one example.
 
-    Rows are shuffled, then sorted by their rank within their label: any run of that order holds the labels in
-    proportion.
+    The rows are shuffled and then sorted by their rank within their label, so each label has its share in any
+    consecutive rows of that order.
     """
     shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
     rank = torch.empty(len(y))
@@ -56,5 +56,5 @@ def stratified(y: Tensor, sizes: dict[str, int], seed: int) -> dict[str, Tensor]
         mine = (y[shuffled] == label).nonzero().flatten()
         rank[mine] = (torch.arange(len(mine)) + 0.5) / len(mine)
     ordered = shuffled[rank.argsort(stable=True)]
-    # a run of that order is in proportion; the order within a split no longer matters
+    # consecutive rows of that order have the share of each label; the order within a split has no effect
     return dict(zip(sizes, ordered.split(list(sizes.values())), strict=True))

@@ -1,4 +1,4 @@
-"""Named sets that are not here are downloaded once: resumed if cut, checked by hash, put in place whole."""
+"""Download of named data sets: each file once, resumed after an interruption, checked by its hash, moved atomically."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ TIMEOUT_SECONDS = 30
 
 
 def fetch(name: str, spec: Spec, root: str | Path | None = None) -> Path:
-    """The folder that holds the files of a named set, downloaded where no root has them.
+    """The folder with the files of a named set, which are downloaded if no root has them.
 
     Raises:
-        BadInput: When the network fails or a file is not the published one.
+        BadInput: If the network fails or a file differs from the published one.
     """
     folder = found(spec, root)
     if folder is not None:
@@ -36,7 +36,7 @@ def fetch(name: str, spec: Spec, root: str | Path | None = None) -> Path:
     folder = roots(root)[0 if root is not None else -1] / spec.folder
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
-        # another process may have brought it while this one waited
+        # another process may have downloaded it while this one waited
         for file in spec.files if found(spec, folder.parent) is None else ():
             archive = folder / file.name
             if not archive.is_file():
@@ -49,7 +49,7 @@ def fetch(name: str, spec: Spec, root: str | Path | None = None) -> Path:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """One process at a time. The kernel drops the lock with the process."""
+    """A lock for one process at a time. The kernel releases it when the process ends."""
     with (folder / ".lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -57,7 +57,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def progress(what: str, size: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, as stdout may be read by a program; yields what tells it how many bytes are there."""
+    """A progress bar on stderr, since a program may read stdout; yields the function that sets the number of bytes."""
     text, bar, console = TextColumn("{task.description}"), BarColumn(), Console(stderr=True)
     with Progress(text, bar, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=console) as shown:
         task = shown.add_task(what, total=size)
@@ -65,7 +65,7 @@ def progress(what: str, size: int) -> Iterator[Callable[[int], None]]:
 
 
 def unpack(archive: Path, names: Sequence[str]) -> None:
-    """Puts the named files beside the archive, each of them whole, and removes the archive."""
+    """Extracts the named files beside the archive, each of them atomically, and removes the archive."""
     folder = archive.parent
     try:
         with tempfile.TemporaryDirectory(dir=folder) as scratch, tarfile.open(archive) as content:
@@ -80,7 +80,7 @@ def unpack(archive: Path, names: Sequence[str]) -> None:
 
 
 def download(file: RemoteFile, out: Path, advanced: Callable[[int], None] = lambda done: None) -> None:
-    """Writes ``out``, going on from ``out.part`` if an earlier download was cut."""
+    """Writes ``out``; an interrupted download resumes from ``out.part``."""
     part = out.with_name(out.name + ".part")
     try:
         receive(file, part, advanced)

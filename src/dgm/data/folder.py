@@ -1,7 +1,7 @@
 """The user's own folder of images, of any size, grey or in colour.
 
-Their condition is what a table beside them says (`dgm.data.attributes`), or the image of the same name where there are
-two folders, x and condition, or else the name of the subfolder that holds each.
+The condition of an image comes from a table in the folder (`dgm.data.attributes`); or, if there are two folders x and
+condition, it is the image of the same name; or else it is the name of the image's subfolder.
 """
 
 from __future__ import annotations
@@ -31,31 +31,32 @@ from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
 from dgm.space import Space
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # of the others some start programs
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # some other formats of Pillow start programs
 DEFAULT_SIZE = 32
-PAIR = "x", "condition"  # the folders of images and of what each is made from
-LARGEST_SIDE, LARGEST_PIXELS = 8192, 89_000_000  # of an image that is made, and of one that is read
+PAIR = "x", "condition"  # the folders of images and of their conditions
+LARGEST_SIDE, LARGEST_PIXELS = 8192, 89_000_000  # the limits of a resized image and of a source image
 GREY = ("1", "L", "LA")
 GREY_16_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-# what Pillow raises for a file that is torn, is something else, or would not fit into memory
+# the errors of Pillow for a file that is damaged, has another format, or would not fit into memory
 UNREADABLE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 UNREADABLE += (RuntimeError, LookupError, TypeError, struct.error)
 WORTH_A_BAR = 1000
 log = logging.getLogger("dgm")
-LOCK = Lock()  # the filters of warnings are one for all threads
+LOCK = Lock()  # all threads share the filters of warnings
 
 
 def load(
     path: Path, *, size: int | None = None, grey: bool = False, palette: int | None = None, seed: int = 0
 ) -> Dataset:
-    """Images as 256 levels, (C, size, size), or at their own size where all have one and ``size`` is None.
+    """Images of 256 levels, (C, size, size), or of their common size if they have one and ``size`` is None.
 
-    Others are resized by their shorter side and cropped at the centre, to 32 pixels where no size is given. They are
-    grey if all of them are, or if asked. Cameras' orientation is applied, transparency is dropped, sixteen bits become
-    eight, hidden files are left out. With a ``palette`` each pixel is a token, one of so many colours.
+    Other images are resized by their shorter side and cropped at the centre; the default size is 32 pixels. The images
+    are grey if all files are grey or ``grey`` is set. The orientation of the camera is applied, transparency is
+    dropped, 16 bits are reduced to 8, and hidden files are left out. With a ``palette`` each pixel is a token, one of
+    that number of colours.
 
     Raises:
-        BadInput: Naming the image that cannot be read, or a folder that has none.
+        BadInput: If an image cannot be read, with its name, or if the folder has no image.
     """
     if size is not None and not 4 <= size <= LARGEST_SIDE:
         raise BadInput(f"--size must be from 4 to {LARGEST_SIDE:,}, got {size}", "give the side in pixels")
@@ -69,24 +70,26 @@ def load(
         )
     rows, sizes = shuffled(len(files), seed)
     shape = common_shape(files, size, grey)
-    files = [files[row] for row in rows.tolist()]  # in the splits' order, so that a split is a run of the array
-    found = paired_images(path, files, size) if paired else conditions(path, files, sizes["train"])
+    files = [files[row] for row in rows.tolist()]  # in the order of the splits, so that a split is a slice of the array
+    conditioning = paired_images(path, files, size) if paired else conditions(path, files, sizes["train"])
     x = decoded(path, files, shape)
     split = f"80 / 10 / 10 %, seed {seed}"
-    dataset = Dataset(name=str(path), space=Space.levels(shape, 256), split=split, **consecutive(x, found, sizes))
+    dataset = Dataset(
+        name=str(path), space=Space.levels(shape, 256), split=split, **consecutive(x, conditioning, sizes)
+    )
     return dataset if palette is None else clustered(dataset, palette)
 
 
 def decoded(path: Path, files: list[Path], shape: tuple[int, int, int]) -> Tensor:
-    """(N, C, H, W) uint8."""
+    """The decoded images, (N, C, H, W) uint8."""
     return stored((len(files), *shape), "uint8", lambda out: fill(out, files), stamp(path, files, shape))
 
 
 def conditions(path: Path, files: Sequence[Path], train: int) -> Conditions | None:
-    """What the table beside the images says of them, or else their subfolders.
+    """The conditions from the table in the folder, or else the names of the subfolders.
 
     Args:
-        train: How many of the files, the first ones, are in the training split.
+        train: The size of the training split, which is first in ``files``.
     """
     table = attributes.beside(path)
     if table is not None:
@@ -96,10 +99,10 @@ def conditions(path: Path, files: Sequence[Path], train: int) -> Conditions | No
 
 
 def paired_images(path: Path, files: Sequence[Path], size: int | None) -> Conditions:
-    """The image of the same name in the other folder of the pair, at its own size.
+    """The images of the same names in the other folder of the pair, at their own size.
 
     Raises:
-        BadInput: For an image without the other one of its pair.
+        BadInput: If an image has no counterpart in the other folder.
     """
     here, there = (path / part for part in PAIR)
     others = {stem_below(there, file): file for file in walk.files(there, walk.IMAGES)}
@@ -111,9 +114,9 @@ def paired_images(path: Path, files: Sequence[Path], size: int | None) -> Condit
         raise BadInput(f"{here} has no image '{min(lone)}', which {there} has", "add it, or remove the other one")
     if len(set(wanted)) < len(wanted):
         raise BadInput(f"{here} has two images of one name in two formats", "keep one of them")
-    chosen = [others[name] for name in wanted]
-    shape = common_shape(chosen, None, False, usual=size or DEFAULT_SIZE)
-    return Conditions(Space.levels(shape, 256), decoded(there, chosen, shape), Names())
+    partners = [others[name] for name in wanted]
+    shape = common_shape(partners, None, False, usual=size or DEFAULT_SIZE)
+    return Conditions(Space.levels(shape, 256), decoded(there, partners, shape), Names())
 
 
 def stem_below(folder: Path, file: Path) -> str:
@@ -122,10 +125,10 @@ def stem_below(folder: Path, file: Path) -> str:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Image.Image]:
-    """An image whose header has been read, and its pixels not yet.
+    """An image of which the header is read and the pixels are not decoded yet.
 
     Raises:
-        BadInput: With the number of its pixels where they are too many to decode.
+        BadInput: If it has too many pixels to decode, with their number.
     """
     with LOCK, warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
         try:
@@ -140,10 +143,10 @@ def opened(file: Path) -> Iterator[Image.Image]:
 
 
 def common_shape(files: list[Path], size: int | None, grey: bool, usual: int = DEFAULT_SIZE) -> tuple[int, int, int]:
-    """(C, H, W) of all images once they are decoded. Reads the headers alone.
+    """The common shape (C, H, W) of the decoded images. Reads the headers alone.
 
     Args:
-        usual: The side of images of several sizes where no ``size`` is given.
+        usual: The default of ``size`` for images of several sizes.
     """
     seen: Counter[tuple[int, int]] = Counter()
     colour = False
@@ -162,7 +165,7 @@ def common_shape(files: list[Path], size: int | None, grey: bool, usual: int = D
 
 
 def lies_on_its_side(image: Image.Image) -> bool:
-    """Whether a camera says so. A PNG file keeps that behind its pixels, which would have to be decoded first."""
+    """Whether the camera's orientation swaps height and width. In a PNG file it follows the pixels and is not read."""
     return image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
 
 
@@ -177,11 +180,11 @@ def fill(out: numpy.ndarray, files: Sequence[Path]) -> None:
 
 
 def pixels(file: Path, shape: tuple[int, ...]) -> numpy.ndarray:
-    """One image as uint8 (C, H, W): its shorter side resized, its centre cropped."""
+    """One image as uint8 (C, H, W), resized by its shorter side and cropped at the centre."""
     channels, height, width = shape
     try:
         with opened(file) as image:
-            image.draft(None, (2 * max(shape),) * 2)  # a JPEG file far larger than that is decoded at less
+            image.draft(None, (2 * max(shape),) * 2)  # a much larger JPEG file is decoded at a lower resolution
             image = eight_bits(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
     except UNREADABLE as error:
         raise BadInput(f"{file} cannot be read as an image", "remove or replace it") from error
@@ -197,7 +200,7 @@ def pixels(file: Path, shape: tuple[int, ...]) -> numpy.ndarray:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """65,535 becomes 255; Pillow's own conversion would clip at 255."""
+    """A 16-bit image in 8 bits: 65,535 becomes 255, where Pillow's own conversion would clip at 255."""
     if image.mode not in GREY_16_BIT:
         return image
     return Image.fromarray((numpy.asarray(image).clip(0, 65_535) / 257).round().astype(numpy.uint8))

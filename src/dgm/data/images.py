@@ -1,4 +1,4 @@
-"""MNIST and its kin, and CIFAR-10, from the files in which they are published."""
+"""MNIST and its variants, and CIFAR-10, from their published files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def mnist(folder: Path) -> Dataset:
 
 
 def dynamic_mnist(folder: Path) -> Dataset:
-    """MNIST whose pixels are drawn from Bernoulli(x / 255): in every epoch of training, once for held-out splits."""
+    """MNIST with pixels drawn from Bernoulli(x / 255): in every epoch for training, once for the held-out splits."""
     grey = mnist(folder)
     generator = torch.Generator().manual_seed(BINARISATION_SEED)
     return Dataset(
@@ -56,7 +56,7 @@ def dynamic_mnist(folder: Path) -> Dataset:
 
 
 def binarise(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Bernoulli(x / 255), uint8."""
+    """A draw from Bernoulli(x / 255), uint8."""
     return (torch.rand(x.shape, generator=generator) * 255 < x).to(torch.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What the columns of a table hold: their types, inferred or as the user says, and their values as numbers."""
+"""The types of a table's columns, inferred or specified by the user, and their values as numbers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dgm.space import Space
 
 LARGEST = float(numpy.finfo(numpy.float32).max)
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
-FEW, OFTEN = 20, 10  # so many different whole numbers, each there so often on average, are counted and not measured
-WIDEST = 2**31  # levels of a column of integers; those of a wider range are real numbers
-LONGEST = 100  # characters of a column's name
-MANY = 50  # different texts, from which on a column that is mostly different texts is no column of categories
+FEW, OFTEN = 20, 10  # a column with at most FEW distinct whole numbers, each OFTEN times on average, is of counts
+WIDEST = 2**31  # levels of a column of integers; a column of a wider range is real
+LONGEST = 100  # characters in the name of a column
+MANY = 50  # from this number of distinct texts on, a column of mostly distinct texts is not of categories
 DATE, TEXT, REAL, WHOLE = pyarrow.date32(), pyarrow.string(), pyarrow.float64(), pyarrow.int64()
 
 
 @dataclass(frozen=True)
 class Part:
-    """A column with its space and its numbers, (N,) float64 with NaN for gaps."""
+    """A column with its space and its numbers, (N,) float64 with NaN for missing values."""
 
     column: Column
     space: Space
@@ -34,12 +34,12 @@ class Part:
 
     @property
     def numbers(self) -> numpy.ndarray:
-        """The numbers that stand in the table."""
+        """The numbers of the table."""
         return self.x + self.column.offset
 
     @property
     def counted(self) -> bool:
-        """Whether it is more than real numbers without gaps, or whole numbers that may count as such."""
+        """Whether the column needs a record: it has missing values or bounds, or its values are not real numbers."""
         if self.space.optional or self.space.bounds or self.column.type not in ("real", "integer"):
             return True
         if self.column.type == "real":
@@ -49,10 +49,10 @@ class Part:
 
 
 def part_of(what: str, name: str, values: Any, wanted: Wanted | None, first: int) -> Part:
-    """The column ``name``, by what it holds, or by what the user wants of it.
+    """The column ``name`` with the inferred type, or with the type that the user specifies.
 
     Args:
-        what: The column, as an error says it.
+        what: The column's name in messages of errors.
         first: The number of its first row.
     """
     if len(name) > LONGEST:
@@ -66,14 +66,14 @@ def part_of(what: str, name: str, values: Any, wanted: Wanted | None, first: int
     if wanted is None and len(known.unique()) == 1:
         if not gaps:
             raise BadInput(f"{what} never changes", f'leave it out: --types "{name}=skip"')
-        kind = "category"  # a single value that is there or not
+        kind = "category"  # the only value is present or missing
     made = {"real": reals, "integer": integers, "category": categories, "boolean": booleans, "date": dates}[kind]
-    found: Part = made(what, name, values, wanted or Wanted(kind), first)
-    return replace(found, space=replace(found.space, optional=gaps), inferred=wanted is None)
+    part: Part = made(what, name, values, wanted or Wanted(kind), first)
+    return replace(part, space=replace(part.space, optional=gaps), inferred=wanted is None)
 
 
 def type_of(what: str, name: str, known: Any, n: int) -> str:
-    """The type of a column's values, none of which is missing."""
+    """The type of a column from its values without the missing ones."""
     if known.type == pyarrow.bool_():
         return "boolean"
     if known.type == DATE:
@@ -91,7 +91,7 @@ def type_of(what: str, name: str, known: Any, n: int) -> str:
 
 
 def plain(what: str, name: str, values: Any) -> Any:
-    """As booleans, whole or real numbers, dates or texts; what is none of them, and NaN, is missing."""
+    """The values as booleans, integers, real numbers, dates or texts; NaN and values of other types are missing."""
     kind = values.type
     if pyarrow.types.is_dictionary(kind):
         return plain(what, name, values.cast(kind.value_type))
@@ -170,7 +170,9 @@ def dates(what: str, name: str, values: Any, wanted: Wanted, first: int) -> Part
 
 
 def numbers_of(what: str, values: Any, first: int) -> numpy.ndarray:
-    """(N,) float64, NaN for gaps, once all others are numbers that float32 can hold, as which models see them."""
+    """The values as (N,) float64 with NaN for missing values, after a check that float32, the type of a model's input,
+    can represent all others.
+    """
     try:
         x: numpy.ndarray = values.cast(REAL).to_numpy().copy()
     except pyarrow.ArrowException as error:
@@ -189,6 +191,6 @@ def refuse_what_is_outside(what: str, x: numpy.ndarray, low: float, high: float)
 
 
 def places(words: Any, texts: Sequence[str]) -> numpy.ndarray:
-    """The number of each word, NaN where it is missing."""
-    found: numpy.ndarray = arrow.index_in(words, pyarrow.array(texts)).cast(REAL).to_numpy().copy()
-    return found
+    """The index of each word in ``texts``; NaN if the word is missing."""
+    indices: numpy.ndarray = arrow.index_in(words, pyarrow.array(texts)).cast(REAL).to_numpy().copy()
+    return indices

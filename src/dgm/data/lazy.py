@@ -1,4 +1,4 @@
-"""Images that are decoded when a batch asks for them, so that a data set may be larger than memory."""
+"""Images that are decoded when their batch is loaded, so that a data set may be larger than memory."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from dgm.data import folder
 from dgm.data.dataset import Dataset, Split, shuffled
 from dgm.space import Space
 
-LOOKED_AT = 1000  # images whose headers say the shape of all
-IN_FINGERPRINT = 200  # images, the first ones
-FEW = 8  # images, which one thread decodes
+LOOKED_AT = 1000  # images whose headers decide the common shape
+IN_FINGERPRINT = 200  # the number of first images
+FEW = 8  # up to this number of images, one thread decodes all
 
 
 class Encoded(io.BytesIO):
-    """The bytes of an image, with the name that an error calls it by."""
+    """The bytes of an image, with its name for messages of errors."""
 
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
@@ -37,12 +37,12 @@ class Encoded(io.BytesIO):
 
 
 class Lazy:
-    """(N, C, H, W) uint8, of which what is indexed becomes a tensor.
+    """Encoded images that are indexed like a tensor (N, C, H, W) uint8; indexing decodes them.
 
     Args:
-        read: The encoded image of a row of the source.
-        rows: The rows of the source that these are, (N,).
-        shape: (C, H, W) of each, once it is resized and cropped.
+        read: Returns the encoded image of a row of the source.
+        rows: The rows of the source, (N,).
+        shape: The shape (C, H, W) of each image after resizing and cropping.
     """
 
     dtype, device = torch.uint8, torch.device("cpu")
@@ -75,7 +75,7 @@ class Lazy:
         return folder.pixels(cast(Path, self.read(row)), tuple(self.shape[1:]))
 
     def fingerprint(self) -> str:
-        """sha256 of the shape, the order and the first images as they are encoded."""
+        """The sha256 of the shape, the order and the first encoded images."""
         digest = hashlib.sha256(repr(tuple(self.shape)).encode() + self.rows.numpy().tobytes())
         for row in self.rows[:IN_FINGERPRINT].tolist():
             digest.update(self.read(row).getvalue())
@@ -83,7 +83,7 @@ class Lazy:
 
 
 def shape_of(read: Callable[[int], Encoded], n: int, size: int | None, *, grey: bool) -> tuple[int, int, int]:
-    """(C, H, W), by the headers of at most `LOOKED_AT` images all over the source."""
+    """The common shape (C, H, W), from the headers of at most `LOOKED_AT` evenly spaced images of the source."""
     some = torch.linspace(0, n - 1, min(n, LOOKED_AT)).long().tolist()
     return folder.common_shape([cast(Path, read(row)) for row in some], size, grey)
 
@@ -99,18 +99,18 @@ def dataset(
     split: str,
     shards: Sequence[int] = (),
 ) -> Dataset:
-    """Images of 256 levels and their labels.
+    """A data set of images of 256 levels and their labels.
 
     Args:
         parts: The rows of the source in each split, in order.
         y: A label for each row of the source.
-        shards: How many rows of the source each of its shards has, where these are read one after another.
+        shards: The number of rows in each shard of the source, for shards that are read sequentially.
     """
     ends = torch.tensor(shards).cumsum(0)
 
     def of(rows: Tensor) -> Split:
         counts = torch.searchsorted(ends, rows, right=True).bincount(minlength=len(shards)).tolist() if shards else ()
-        # indexed as a tensor is, and it holds none
+        # it is indexed like a tensor but is none
         x = cast(Tensor, Lazy(read, rows, shape))
         return Split(x, None if y is None else y[rows], shards=tuple(counts))
 
@@ -122,7 +122,7 @@ def dataset(
 
 
 def drawn_parts(n: int, seed: int) -> dict[str, Tensor]:
-    """The rows of the splits, drawn with the seed, each in the source's own order."""
+    """The rows of each split, drawn with the seed, in the order of the source."""
     rows, sizes = shuffled(n, seed)
     parts = rows.split(list(sizes.values()))
     return {name: part.sort().values for name, part in zip(sizes, parts, strict=True)}

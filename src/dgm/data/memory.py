@@ -19,31 +19,31 @@ ARRAY, TABLE = "array in memory", "table in memory"  # the names of such data; n
 
 
 def load(data: Any, *, y: Any = None, seed: int = 0, types: str = "", condition_columns: str = "") -> Dataset:
-    """As `dgm.data.arrays` and `dgm.data.tables` load the same from a file.
+    """Loads data from memory as `dgm.data.arrays` and `dgm.data.tables` load it from a file.
 
     Args:
-        y: (N, ...) the conditions of an array's examples: (N,) labels, whole numbers or texts; or numbers of any shape.
+        y: The conditions of an array's examples, (N, ...): (N,) labels, integers or texts; or numbers of any shape.
         types: The types of a table's columns, as `dgm.data.columns.wishes` reads them.
-        condition_columns: The columns of a table that are the condition of the others, with commas between.
+        condition_columns: The columns of a table that are the condition of the other columns, separated by commas.
     """
     if hasattr(data, "column_names") or hasattr(data, "columns"):
         if y is not None:
             raise BadInput("y of a table is not read", "name its columns by condition_columns")
-        from dgm.data import tables  # which imports pyarrow
+        from dgm.data import tables  # it imports pyarrow
 
-        given = tables.names_in(condition_columns)
-        found = tables.arranged(Path(TABLE), tables.in_memory(data), seed, wishes(types), given)
+        condition_names = tables.names_in(condition_columns)
+        dataset = tables.arranged(Path(TABLE), tables.in_memory(data), seed, wishes(types), condition_names)
         options = {"types": types, "condition_columns": condition_columns}
-        chosen = {name: text for name, text in options.items() if text}
-        return replace(found, name=TABLE, options={"seed": seed, **chosen})
+        settings = {name: text for name, text in options.items() if text}
+        return replace(dataset, name=TABLE, options={"seed": seed, **settings})
     if types or condition_columns:
         raise BadInput("types and condition_columns are of a table, and the data is an array", "leave them out")
     held = {"x": tensor("the data", data).cpu().numpy()}
     if y is not None:
         held["condition"] = conditions(y)
     stamp = hashlib.sha256(numpy.ascontiguousarray(held["x"]).data).hexdigest()[:16]
-    found = arrays.arranged(Path(ARRAY), held, seed, f"memory-{stamp}-{seed}")
-    return replace(found, name=ARRAY, options={"seed": seed})
+    dataset = arrays.arranged(Path(ARRAY), held, seed, f"memory-{stamp}-{seed}")
+    return replace(dataset, name=ARRAY, options={"seed": seed})
 
 
 def conditions(y: Any) -> numpy.ndarray:

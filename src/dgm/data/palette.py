@@ -1,7 +1,7 @@
-"""Colour images as one token a pixel, the nearest of a palette's colours.
+"""Colour images as one token for each pixel: the nearest colour of a palette.
 
-A likelihood of such tokens is of the palette's images, not of the 256 levels of red, green and blue that were there:
-the two are never compared.
+A likelihood of these tokens is a likelihood of the quantised images, not of the original 256 levels of red, green and
+blue, and the two must not be compared.
 
 Source: Generative pretraining from pixels (Chen et al., 2020), on reducing the context: 512 clusters of (R, G, B) by
 k-means.
@@ -21,15 +21,15 @@ from dgm.data.dataset import Dataset, Split
 from dgm.errors import BadInput
 from dgm.space import Space
 
-PIXELS = 100_000  # of the training split, from which the palette is made
-ROWS = 1024  # images that are clustered together
+PIXELS = 100_000  # pixels of the training split from which the palette is computed
+ROWS = 1024  # images that are quantised together
 
 
 def clustered(dataset: Dataset, colours: int) -> Dataset:
-    """The data set with its pixels as tokens, (N, 1, H, W), and the palette that they stand for.
+    """The data set with its pixels as tokens, (N, 1, H, W), and with the palette.
 
     Raises:
-        BadInput: For images without colours, or a palette of less than two.
+        BadInput: If the images have no colours, or the palette has fewer than two.
     """
     space = dataset.space
     if len(space.shape) != 3 or space.shape[0] != 3 or space.values != 256:
@@ -43,7 +43,7 @@ def clustered(dataset: Dataset, colours: int) -> Dataset:
 
 
 def colours_of(x: Tensor, colours: int) -> str:
-    """The means of ``colours`` clusters of the pixels of (N, 3, H, W), six hexadecimal digits each, in order."""
+    """The sorted means of ``colours`` clusters of the pixels of (N, 3, H, W), six hexadecimal digits each."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
@@ -51,17 +51,17 @@ def colours_of(x: Tensor, colours: int) -> str:
     pixels = x.movedim(1, 3).reshape(-1, 3)[::step].numpy().astype(numpy.float64)
     means = numpy.unique(pixels, axis=0)
     if len(means) > colours:
-        with threadpool_limits(1):  # sums in another order could round to another colour
+        with threadpool_limits(1):  # a sum in another order could round to another colour
             means = KMeans(colours, n_init=1, random_state=0).fit(pixels).cluster_centers_
     return numpy.unique(means.round().astype(numpy.uint8), axis=0).tobytes().hex()
 
 
 def tokens(x: Tensor, palette: str) -> Tensor:
-    """The nearest colour of each pixel: uint8 (N, 3, H, W) to int16 (N, 1, H, W)."""
+    """The token of the nearest colour of each pixel: uint8 (N, 3, H, W) to int16 (N, 1, H, W)."""
     from scipy.spatial import KDTree
 
     nearest = KDTree(table(palette))
-    place = numpy.full(1 << 24, -1, numpy.int16)  # of every colour that was met
+    place = numpy.full(1 << 24, -1, numpy.int16)  # the token of each colour in x
     out = torch.empty(len(x), 1, *x.shape[2:], dtype=torch.int16)
     for rows in torch.arange(len(x)).split(ROWS):
         red, green, blue = x[rows].int().unbind(1)
@@ -73,15 +73,15 @@ def tokens(x: Tensor, palette: str) -> Tensor:
 
 
 def table(palette: str) -> numpy.ndarray:
-    """uint8 (colours, 3)."""
+    """The red, green and blue of each colour, uint8 (colours, 3)."""
     return numpy.frombuffer(bytes.fromhex(palette), numpy.uint8).reshape(-1, 3)
 
 
 def in_colour(x: Tensor, space: Space, about: Mapping[str, Any]) -> tuple[Tensor, Space]:
-    """What can be shown of a batch: tokens of a palette as their colours, anything else as it is.
+    """A batch for display and its space: tokens of a palette become colours, other data is returned unchanged.
 
     Args:
-        about: What the run's config.json says of its data.
+        about: The description of the data in the run's config.json.
     """
     palette = about.get("palette")
     if not palette:

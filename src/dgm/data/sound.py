@@ -1,6 +1,6 @@
 r"""Sound as levels: the user's own folder of .wav files, and spoken digits.
 
-Samples in [-1, 1] are companded to 256 levels, as telephones do, so that quiet ones keep their detail:
+Samples in [-1, 1] are companded to 256 levels, as in telephony, so that quiet samples are quantised more finely:
 
 .. math:: f(x) = sign(x) \frac{\ln(1 + \mu |x|)}{\ln(1 + \mu)}, \quad \mu = 255
 
@@ -37,24 +37,25 @@ DIGITS = tuple("0123456789")
 
 
 def compress(x: numpy.ndarray) -> numpy.ndarray:
-    """Samples in [-1, 1] to their levels, uint8."""
+    """The levels, uint8, of samples in [-1, 1]."""
     f = numpy.sign(x) * numpy.log1p(MU * numpy.abs(x)) / math.log1p(MU)
     return numpy.floor((f + 1) / 2 * (LEVELS - 1) + 0.5).astype(numpy.uint8)
 
 
 def expand(levels: Tensor) -> numpy.ndarray:
-    """Levels back to samples in [-1, 1], float64."""
+    """The samples in [-1, 1], float64, of levels."""
     f = 2 * levels.double().numpy() / (LEVELS - 1) - 1
     return numpy.sign(f) * numpy.expm1(numpy.abs(f) * math.log1p(MU)) / MU
 
 
 def load(path: Path, *, seconds: float = SECONDS, rate: int = RATE, seed: int = 0) -> Dataset:
-    """Pieces of ``seconds`` of a folder of .wav files, mono at ``rate``; labels are the names of subfolders.
+    """Pieces of ``seconds`` of a folder of .wav files, mono at ``rate``; the labels are the names of the subfolders.
 
-    A recording is cut into pieces, the last one filled up with silence. Pieces of one recording stay in one split.
+    A recording is cut into pieces, and the last piece is padded with silence. All pieces of a recording are in the same
+    split.
 
     Raises:
-        BadInput: Naming the file that cannot be read.
+        BadInput: If a file cannot be read, with its name.
     """
     files = recordings(path)
     length = length_of(seconds, rate)
@@ -86,9 +87,10 @@ def load(path: Path, *, seconds: float = SECONDS, rate: int = RATE, seed: int = 
 
 
 def fsdd(folder: Path, *, seconds: float = SECONDS) -> Dataset:
-    """The free spoken digit dataset: the first ``seconds`` of each recording, filled up with silence.
+    """The free spoken digit dataset: the first ``seconds`` of each recording, padded with silence.
 
-    Takes 0 to 4 of each speaker and digit are the test split, as its authors say, 5 to 9 the validation split.
+    Takes 0 to 4 of each speaker and digit are the test split, as its authors define it; takes 5 to 9 are the validation
+    split.
     """
     return spoken(folder, seconds, by=0)
 
@@ -98,7 +100,7 @@ def fsdd_speakers(folder: Path, *, seconds: float = SECONDS) -> Dataset:
 
 
 def spoken(folder: Path, seconds: float, *, by: int) -> Dataset:
-    """``by`` is the part of a file's name, digit_speaker_take, that labels it."""
+    """Spoken digits with labels; ``by`` is the number of the label's part in the file name digit_speaker_take."""
     files = recordings(folder)
     parts = [file.stem.split("_") for file in files]
     if not files or any(len(part) != 3 or not part[2].isdigit() for part in parts):
@@ -137,7 +139,7 @@ def length_of(seconds: float, rate: int) -> int:
 
 
 def fill(out: numpy.ndarray, files: Sequence[Path], counts: Sequence[int] | None, rate: int) -> None:
-    """The pieces of each file one after the other, or the first of each where no counts are given."""
+    """Fills ``out`` with all pieces of each file, or with the first piece of each file if ``counts`` is None."""
     length, row = out.shape[-1], 0
     for k, file in enumerate(files):
         pieces = 1 if counts is None else counts[k]
@@ -149,19 +151,19 @@ def fill(out: numpy.ndarray, files: Sequence[Path], counts: Sequence[int] | None
 
 
 def duration(file: Path, rate: int) -> int:
-    """Samples at ``rate``. Reads the header alone."""
+    """The number of samples at ``rate``. Reads the header alone."""
     with opened(file) as sound:
         return max(1, math.ceil(sound.getnframes() * rate / sound.getframerate()))
 
 
 def read(file: Path, rate: int) -> numpy.ndarray:
-    """One recording as samples in [-1, 1] at ``rate``, its channels averaged."""
+    """One recording as samples in [-1, 1] at ``rate``, averaged over its channels."""
     with opened(file) as sound:
         width, channels, theirs = sound.getsampwidth(), sound.getnchannels(), sound.getframerate()
         raw, expected = sound.readframes(sound.getnframes()), sound.getnframes() * width * channels
     if len(raw) != expected:
         raise BadInput(f"{file} ends after {len(raw)} of {expected} bytes", "replace or remove it")
-    if width == 1:  # the one width that has no sign
+    if width == 1:  # only samples of one byte are unsigned
         x = numpy.frombuffer(raw, numpy.uint8) / 128.0 - 1
     else:
         padded = numpy.zeros((len(raw) // width, 4), numpy.uint8)
@@ -192,7 +194,7 @@ def opened(file: Path) -> wave.Wave_read:
 
 
 def write(levels: Tensor, rate: int, out: Path) -> None:
-    """One sound of (1, L) or (L,) levels as a 16-bit .wav file."""
+    """Writes one sound, (1, L) or (L,) levels, as a 16-bit .wav file."""
     with wave.open(str(out), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

@@ -1,4 +1,4 @@
-"""Arrays in memory where they fit, else written once into the user's cache and memory-mapped."""
+"""Arrays in memory if they fit; otherwise they are written once into the user's cache and memory-mapped."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SHARE_OF_MEMORY, SHARE_OF_DISK = 0.25, 0.9
 def stored(
     shape: tuple[int, ...], dtype: str, fill: Callable[[numpy.ndarray], None], stamp: str, *, in_memory: bool = True
 ) -> Tensor:
-    """The tensor that ``fill`` writes, in memory or mapped from a file that is written whole or not at all.
+    """The tensor that ``fill`` writes, in memory or memory-mapped from a file that is written atomically.
 
     Args:
-        fill: Writes all of the array that it is given.
-        stamp: The file's name; another source, or another order of it, needs another.
-        in_memory: Whether what fits into memory is not written.
+        fill: Fills the whole array that is its argument.
+        stamp: The name of the file; another source, or another order of it, needs another name.
+        in_memory: Whether an array that fits into memory stays there and is not written to a file.
     """
     size = math.prod(shape) * numpy.dtype(dtype).itemsize
     if in_memory and size <= SHARE_OF_MEMORY * memory.total():
@@ -43,7 +43,7 @@ def stored(
 
 
 def refuse_what_the_disk_cannot_hold(size: int, folder: Path) -> None:
-    """Removes what killed processes left half-written first."""
+    """Raises an error if the disk has too little space, after the unfinished files of killed processes are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     free = shutil.disk_usage(folder).free
@@ -62,6 +62,6 @@ def write(path: Path, shape: tuple[int, ...], dtype: str, fill: Callable[[numpy.
 
 
 def stamp(path: Path, files: Iterable[Path], *details: object) -> str:
-    """A name for what is made of ``files`` in this order: it changes when one is renamed, moved or written to."""
+    """A name for data made from ``files`` in this order; it changes when a file is renamed, moved or modified."""
     state = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return f"{path.stem}-{hashlib.sha256(repr((state, details)).encode()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""The table of named data sets: where each one's loader is, what it is, what it takes. Imports no torch."""
+"""The table of named data sets: the loader, the summary, the files and the options of each. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class RemoteFile:
     """A published file: its size in bytes and its hash.
 
     Attributes:
-        unpacks_to: For an archive, the files that it leaves, which stand for it once they are there.
+        unpacks_to: The files that are extracted from an archive and replace it; empty for other files.
     """
 
     name: str
@@ -26,16 +26,16 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Spec:
-    """One named set.
+    """One named data set.
 
     Attributes:
-        target: ``package.module:function``; called with the folder of its files, or with the part of the name after
-            the slash where it has none.
-        summary: One line that says what it is.
-        files: What is downloaded; empty for a set that is made or carried.
-        folder: The folder of the files, below the root.
-        source: Where a user gets the folder of a set that is published as no file with a checksum.
-        options: What `dgm.data.load` takes besides.
+        target: The loader, ``package.module:function``. Its argument is the folder of the files, or, for a set without
+            files, the part of the name after the slash.
+        summary: A description in one line.
+        files: The files to download; empty for a set that is computed or part of a package.
+        folder: The folder of the files, relative to the root.
+        source: The web page of a set that is not published as a file with a checksum.
+        options: The options of the loader.
     """
 
     target: str
@@ -74,7 +74,7 @@ BINARIZED_MNIST = _files(
     ("binarized_mnist_valid.amat", 15680000, "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
     ("binarized_mnist_test.amat", 15680000, "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
 )
-# the archive is published with an md5 alone
+# only an md5 of the archive is published
 CIFAR10 = (
     RemoteFile(
         "cifar-10-binary.tar.gz",
@@ -236,21 +236,21 @@ SETS: Mapping[str, Spec] = {
 
 
 def cache() -> Path:
-    """Where dgm keeps what it downloads and computes: DGM_CACHE, else the user's cache folder."""
-    chosen = os.environ.get("DGM_CACHE")
+    """The folder for downloaded and computed files: DGM_CACHE, or else a folder in the user's cache."""
+    folder = os.environ.get("DGM_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(base) / "dgm"
+    return Path(folder) if folder else Path(base) / "dgm"
 
 
 def roots(root: str | Path | None) -> list[Path]:
-    """Where named sets are looked for, in this order."""
-    given = [Path(root)] if root is not None else []
+    """The folders in which named sets are searched, in this order."""
+    first = [Path(root)] if root is not None else []
     environment = [Path(os.environ["DGM_DATA"])] if os.environ.get("DGM_DATA") else []
-    return [*given, *environment, cache() / "data"]
+    return [*first, *environment, cache() / "data"]
 
 
 def found(spec: Spec, root: str | Path | None = None) -> Path | None:
-    """The folder that holds all files of a set, or None."""
+    """The folder that has all files of a set, or None."""
     for base in roots(root):
         folder = base / spec.folder
         names = [name for file in spec.files for name in file.unpacks_to or (file.name,)]

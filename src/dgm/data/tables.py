@@ -1,8 +1,9 @@
-"""The user's own tables, .csv or .parquet: what each column holds is inferred, unless the user says it.
+"""The user's own tables, .csv or .parquet. The type of each column is inferred, unless the user specifies it.
 
-A column of text holds categories, one of ``true`` and ``false`` or of 0 and 1 booleans, one of ISO dates dates, one of
-whole numbers integers, and any other of numbers real ones. A table of numbers alone, without gaps, and without a column
-of few whole numbers, is a vector of real numbers. Every other one is a record.
+Columns of texts are categories; columns of ``true`` and ``false``, or of 0 and 1, are booleans; columns of ISO dates
+are dates; columns of whole numbers are integers; and columns of other numbers are real. The rows of a table are vectors
+of real numbers if all columns are numeric, none has missing values, and none has only a few distinct whole numbers. The
+rows of any other table are records.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeErro
 
 
 def load(path: Path, *, seed: int = 0, types: str = "", condition_columns: str = "") -> Dataset:
-    """Columns in their own units and types.
+    """Loads a table; the columns keep their units and types.
 
     Args:
-        types: What the user says of some columns, as `dgm.data.columns.wishes` reads it.
-        condition_columns: The columns that are the condition of the others, with commas between.
+        types: The user's types of columns, in the form of `dgm.data.columns.wishes`.
+        condition_columns: The columns that are the condition of the other columns, separated by commas.
 
     Raises:
-        BadInput: For what is no table, and for a column that cannot be modelled, with its name.
-        UnknownName: For a column or a type that does not exist.
+        BadInput: If the file is no table, or a column cannot be modelled, with the name of the column.
+        UnknownName: If a column or a type does not exist.
     """
     wanted = wishes(types)
     if path.suffix.lower() == ".parquet":
@@ -53,7 +54,7 @@ def load(path: Path, *, seed: int = 0, types: str = "", condition_columns: str =
 
 
 def names_in(text: str) -> list[str]:
-    """Columns with commas between; a name with a comma in it stands in double quotes."""
+    """The names of columns, separated by commas; a name that contains a comma is written in double quotes."""
     return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
 
 
@@ -65,23 +66,23 @@ def arranged(
     given: Sequence[str] = (),
     first: int = 1,
 ) -> Dataset:
-    """Named columns as a data set.
+    """A data set of named columns.
 
     Args:
-        path: Where they are from, as an error says it.
-        table: Columns of pyarrow.
-        wanted: What the user says of some columns.
-        given: The columns that are the condition of the others.
-        first: The number of the first row, as an error says it.
+        path: The source of the columns in messages of errors.
+        table: The columns as pyarrow arrays, by name.
+        wanted: The user's types of columns.
+        given: The names of the columns that are the condition of the other columns.
+        first: The number of the first row in messages of errors.
     """
     for name in [*wanted, *given]:
         if name not in table:
             raise UnknownName.of("column", name, table)
-    kept = [name for name in table if name not in wanted or wanted[name].type != SKIP]
-    n = len(table[kept[0]]) if kept else 0
+    names = [name for name in table if name not in wanted or wanted[name].type != SKIP]
+    n = len(table[names[0]]) if names else 0
     if n < 10:
         raise BadInput(f"{path} has {n} rows, expected at least 10", "give more data")
-    parts = [part_of(f"{path}: column '{name}'", name, table[name], wanted.get(name), first) for name in kept]
+    parts = [part_of(f"{path}: column '{name}'", name, table[name], wanted.get(name), first) for name in names]
     rows, sizes = shuffled(n, seed)
     conditions = condition_of([part for part in parts if part.column.name in given], rows, sizes["train"])
     parts = [part for part in parts if part.column.name not in given]
@@ -101,7 +102,7 @@ def arranged(
 
 
 def condition_of(parts: Sequence[Part], rows: Tensor, train: int) -> Conditions | None:
-    """Columns as a condition: a label, booleans, or real numbers as they are, anything else as a record.
+    """The condition of columns: one label, a vector of booleans or of real numbers, or else a record.
 
     Args:
         rows: The order of the examples, of which the first ``train`` are the training split.
@@ -123,7 +124,7 @@ def condition_of(parts: Sequence[Part], rows: Tensor, train: int) -> Conditions 
 
 
 def names_of(column: Column) -> Names:
-    """What the numbers of a column stand for."""
+    """The names of the numbers of a column."""
     return Names(labels=column.values, offset=column.offset, dates=column.type == "date")
 
 
@@ -138,7 +139,7 @@ def record(parts: Sequence[Part], train: Tensor) -> Space:
 
 
 def standardised(space: Space, train: Tensor) -> Space:
-    """With the location and the scale of the training split's known values."""
+    """The space with the location and the scale of the known values in the training split."""
     known = train[~train.isnan()]
     if space.kind not in ("continuous", "levels") or space.bounds or len(known) < 2:
         return space
@@ -148,7 +149,7 @@ def standardised(space: Space, train: Tensor) -> Space:
 
 @dataclass(frozen=True)
 class Head:
-    """How a .csv file begins: its columns' names, the lines that they take, and what parts its cells."""
+    """The head of a .csv file: the names of its columns, the number of header lines, and the delimiter."""
 
     names: list[str]
     lines: int
@@ -156,8 +157,8 @@ class Head:
 
     @classmethod
     def of(cls, path: Path) -> Head:
-        """The first line is a header if it holds any text that is no number."""
-        # numbers of two characters become eight bytes, and two copies of them
+        """Reads the head of a file. The first line is a header if any of its cells is not a number."""
+        # a number of two characters takes eight bytes, twice
         refuse_what_does_not_fit(f"{path}, read,", 8 * path.stat().st_size, "give a part of it")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
@@ -186,7 +187,7 @@ def is_number(cell: str) -> bool:
 
 
 def read_csv(path: Path, head: Head, wanted: Mapping[str, Wanted]) -> dict[str, Any]:
-    """The columns by name; those that shall be categories as the texts that stand in the file."""
+    """The columns by name; columns whose type the user sets to category are read as texts."""
     refuse_two_of_a_name(path, head.names)
     as_text = {name: TEXT for name, wish in wanted.items() if wish.type == "category"}
     how = {
@@ -199,7 +200,7 @@ def read_csv(path: Path, head: Head, wanted: Mapping[str, Wanted]) -> dict[str, 
     try:
         table = arrow_csv.read_csv(path, read_options=arrow_csv.ReadOptions(**reading), **how)
     except UNREADABLE:
-        try:  # again, by one thread: the error then has the row's number
+        try:  # read again with one thread, so that the error has the row number
             table = arrow_csv.read_csv(path, read_options=arrow_csv.ReadOptions(**reading, use_threads=False), **how)
         except UNREADABLE as error:
             wrong = f"{path} cannot be read as a table: {' '.join(str(error).split())}"
@@ -243,7 +244,7 @@ def in_arrow(name: str, column: Any) -> Any:
 
 
 def write(x: Tensor, columns: Sequence[Column], out: Path, suffix: str) -> None:
-    """A batch (N, D) as a .csv or .parquet file, each column in its own type, with gaps where values are missing."""
+    """Writes a batch (N, D) as a .csv or .parquet file. Each column has its own type; missing values are empty."""
     numbers = [(column, x[:, k]) for k, column in enumerate(columns)]
     if suffix == ".parquet":
         arrays = [

@@ -1,8 +1,8 @@
-"""Tar files of images and labels in the format of WebDataset, which are read where they lie.
+"""Tar files of images and labels in the format of WebDataset, which are read without being unpacked.
 
-Files of one name are one example: ``000012.jpg`` and ``000012.cls``, whose content is the label's number. The headers
-are read once, and then each example by its place in its file: nothing is unpacked, and nothing but images and numbers
-is decoded.
+Files with the same name form one example, such as ``000012.jpg`` and ``000012.cls``; the latter contains the number of
+the label. The headers are read once; then each example is read at its offset in the tar file. Only images and numbers
+are decoded.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dgm.data.lazy import Encoded, dataset, drawn_parts, shape_of
 from dgm.errors import BadInput
 
 LABEL = "cls"
-PICKLES = {"pyd", "pkl", "pickle", "pth", "pt", "ckpt", "joblib", "dill"}  # reading them would run what they say
-MOST_DIGITS = 5  # of a label
+PICKLES = {"pyd", "pkl", "pickle", "pth", "pt", "ckpt", "joblib", "dill"}  # reading them could run code
+MOST_DIGITS = 5  # digits of a label
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file inside of a tar file."""
+    """A file inside a tar file."""
 
     tar: Path
     name: str
@@ -43,17 +43,17 @@ class Member:
 
 
 def load(path: Path, *, size: int | None = None, grey: bool = False, seed: int = 0) -> Dataset:
-    """Images as 256 levels, as `dgm.data.folder` has them; the shape is that of a thousand of them.
+    """Images of 256 levels, as `dgm.data.folder` loads them. A thousand of the images decide the shape.
 
-    In each epoch the tar files are read in another order, and examples are shuffled within `dgm.data.dataset.WINDOW`
-    that follow one another, so that a file is read from its beginning to its end. That is a function of the seed and of
-    the epoch, as all orders are.
+    In each epoch the tar files are read in another order, and each `dgm.data.dataset.WINDOW` consecutive examples are
+    shuffled, so that each file is read sequentially. As every order of examples, this order is a function of the seed
+    and of the epoch.
 
     Args:
         path: A .tar file, or a folder of them.
 
     Raises:
-        BadInput: Naming the tar file that is damaged, holds a pickle or an image without a label.
+        BadInput: If a tar file is damaged, or holds a pickle or an image without a label, with the file's name.
     """
     tars = sorted(path.glob("*.tar")) if path.is_dir() else [path]
     examples = [list(examples_of(tar)) for tar in tars]
@@ -73,8 +73,8 @@ def load(path: Path, *, size: int | None = None, grey: bool = False, seed: int =
 
 
 def examples_of(tar: Path) -> Iterator[tuple[Member, Member | None]]:
-    """The image and the label of each example, in the file's order."""
-    found: dict[str, dict[str, Member]] = {}
+    """The image and the label of each example, in the order of the file."""
+    examples: dict[str, dict[str, Member]] = {}
     for member in members(tar):
         folder, _, base = member.name.rpartition("/")
         stem, _, ending = base.partition(".")
@@ -82,27 +82,27 @@ def examples_of(tar: Path) -> Iterator[tuple[Member, Member | None]]:
         if ending.rpartition(".")[2] in PICKLES:
             raise BadInput(f"{tar} holds a pickle, {member.name}, which dgm does not read", "pack it without")
         kind = "image" if f".{ending}" in walk.IMAGES else ending
-        parts = found.setdefault(f"{folder}/{stem}", {})
+        parts = examples.setdefault(f"{folder}/{stem}", {})
         if kind in parts:
             raise BadInput(f"{tar} holds two files for one example, {member.name}", "pack one of them")
         parts[kind] = member
-    return ((parts["image"], parts.get(LABEL)) for parts in found.values() if "image" in parts)
+    return ((parts["image"], parts.get(LABEL)) for parts in examples.values() if "image" in parts)
 
 
 def members(tar: Path) -> Iterator[Member]:
-    """The plain files. Compressed files have no places to read from, and links may lead elsewhere."""
+    """The regular files. A compressed file cannot be read at an offset, and links may point outside the tar file."""
     try:
         with tarfile.open(tar, "r:") as opened:
             for member in opened:
                 if member.isfile() and not member.name.rpartition("/")[2].startswith("."):
                     yield Member(tar, member.name, member.offset_data, member.size)
-                opened.members = []  # type: ignore[attr-defined]  # which would grow with the file
+                opened.members = []  # type: ignore[attr-defined]  # this list would grow with the file
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BadInput(f"{tar} is no plain tar file: {error}", "take it from a copy, or unpack and pack it") from error
 
 
 def labels(found: Sequence[Member | None], images: Sequence[Member]) -> torch.Tensor | None:
-    """(N,) int64; None where no image has a label."""
+    """The labels, (N,) int64; None if no image has a label."""
     if not any(found):
         return None
     return torch.tensor([label_of(label, image) for label, image in zip(found, images, strict=True)])

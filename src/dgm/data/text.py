@@ -22,16 +22,16 @@ CONTEXT = 64
 def load(path: Path, *, context: int = CONTEXT, bytes: bool = False) -> Dataset:
     """Windows of ``context`` characters, or bytes, of one text.
 
-    The first 90 % train, the next 5 % validate, the last 5 % test. A training window starts anywhere, so an epoch
-    sees each character ``context`` times; held-out windows follow one another without overlap. The alphabet is that
-    of the whole text. All windows are views of one tensor.
+    The first 90 % of the text are the training split, the next 5 % the validation split, the last 5 % the test split. A
+    training window starts at any character, so each character occurs ``context`` times in an epoch; the held-out
+    windows do not overlap. The alphabet is that of the whole text. All windows are views of one tensor.
 
     Raises:
-        BadInput: For a text that is too short, or no UTF-8 where characters are asked for.
+        BadInput: If the text is too short, or is not UTF-8 and ``bytes`` is False.
     """
     if context < 2:
         raise BadInput(f"--context must be at least 2, got {context}", "give the characters of a window")
-    needed = path.stat().st_size * (2 if bytes else 24)  # characters are sorted, to find their alphabet
+    needed = path.stat().st_size * (2 if bytes else 24)  # the characters are sorted for their alphabet
     refuse_what_does_not_fit(f"{path}, read as {'bytes' if bytes else 'characters'},", needed, "give a part of it")
     raw = path.read_bytes()
     if bytes:
@@ -60,7 +60,7 @@ def tinyshakespeare(folder: Path, *, context: int = CONTEXT, bytes: bool = False
 
 
 def characters(raw: bytes, path: Path) -> tuple[str, numpy.ndarray]:
-    """The alphabet, in order, and the place in it of each character: uint8 where that is enough, else int32."""
+    """The sorted alphabet, and the token of each character: uint8 if the alphabet is small enough, else int32."""
     try:
         points = numpy.frombuffer(raw.decode("utf-8").encode("utf-32-le"), numpy.uint32)
     except UnicodeDecodeError as error:
@@ -71,21 +71,21 @@ def characters(raw: bytes, path: Path) -> tuple[str, numpy.ndarray]:
 
 
 def is_text(about: Mapping[str, Any]) -> bool:
-    """Whether what a run's config.json says of its data is of text."""
+    """Whether the data that a run's config.json describes is text."""
     return bool(about.get("alphabet") or about["options"].get("bytes"))
 
 
 def encode(text: str, about: Mapping[str, Any]) -> Tensor:
-    """The tokens of a prompt, (L,) int64, in the alphabet that a run was trained on.
+    """The tokens of a prompt, (L,) int64, in the alphabet of a run's training data.
 
     Args:
-        about: What the run's config.json says of its data.
+        about: The description of the data in the run's config.json.
 
     Raises:
-        Unsupported: For a run whose data was no text.
-        BadInput: For a character that the alphabet does not have.
+        Unsupported: If the data of the run is not text.
+        BadInput: If a character is not in the alphabet.
     """
-    if about["options"].get("bytes"):  # what is no UTF-8 comes from the shell, or a file, as lone surrogates
+    if about["options"].get("bytes"):  # bytes that are not UTF-8 come from the shell or a file as lone surrogates
         return torch.tensor(list(text.encode(errors="surrogateescape")), dtype=torch.int64)
     alphabet = about.get("alphabet")
     if not alphabet:
@@ -97,7 +97,7 @@ def encode(text: str, about: Mapping[str, Any]) -> Tensor:
 
 
 def decode(tokens: Tensor, about: Mapping[str, Any]) -> str:
-    """The text of (L,) tokens. Bytes that are no UTF-8 are shown as replacement characters."""
+    """The text of (L,) tokens. Bytes that are not UTF-8 become replacement characters."""
     if about["options"].get("bytes"):
         return bytes(tokens.tolist()).decode(errors="replace")
     alphabet = about.get("alphabet")

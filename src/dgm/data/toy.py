@@ -1,9 +1,10 @@
-r"""Densities in the plane whose log-density is known, so that a model's can be held against it.
+r"""Densities in the plane with a known log-density, to which the log-density of a model can be compared.
 
-Each is in closed form: a mixture of Gaussians, a change of variables, a board. A curve with Gaussian noise is a mixture
-of 400 components a curve, less than half the noise apart, and samples come from that very mixture, so that their
-log-density is exact. It is also the midpoint rule of the integral along the curve, to 1e-4 nats on average and to 0.03
-nats far out at a curve's end.
+Each has a closed form: a mixture of Gaussians, a change of variables, or a checkerboard. A curve with Gaussian noise is
+a mixture of 400 components for each curve; the distance between neighbours is less than half the noise's standard
+deviation. The samples are drawn from the same mixture, so their log-density is exact. The mixture is also the midpoint
+rule of the integral along the curve, with an error of 1e-4 nats on average and of 0.03 nats in the tail at a curve's
+end.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def grid() -> Density:
 
 
 def moons() -> Density:
-    """Two half circles of radius 1, the second turned and moved by (1, 1/2)."""
+    """Two half circles of radius 1, the second rotated and shifted by (1, 1/2)."""
     t = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS * math.pi
     upper, lower = torch.stack([t.cos(), t.sin()], 1), torch.stack([1 - t.cos(), 0.5 - t.sin()], 1)
     return mixture(torch.cat([upper, lower]) - torch.tensor([0.5, 0.25], dtype=torch.float64), 0.1)
@@ -108,11 +109,12 @@ def checkerboard() -> Density:
 
 
 def pinwheel() -> Density:
-    r"""Five Gaussian blades along the radius, each turned by an angle that falls with it.
+    r"""Five Gaussian blades along the radius, each rotated by an angle that decreases with the radius.
 
-    With (r, v) ~ N((1, 0), diag(0.3², 0.1²)) in the frame of blade k, x is (r, v) turned by 2 pi k / 5 + exp(r) / 4.
-    Turning by an angle that depends on r alone has a Jacobian that is not 1, so the turn is by an angle of the radius
-    |(r, v)|, which a rotation keeps: then it is area-preserving and log p is that of the blades turned back.
+    With (r, v) ~ N((1, 0), diag(0.3², 0.1²)) in the frame of blade k, x is (r, v) rotated by 2 pi k / 5 + exp(r) / 4.
+    A rotation by an angle that depends on r alone has a Jacobian determinant other than 1. The angle is therefore a
+    function of the radius |(r, v)|, which a rotation preserves; the map then preserves area, and log p is the
+    log-density of the blades at the point rotated back.
     """
     radial, across, blades = 0.3, 0.1, 5
 

@@ -1,4 +1,4 @@
-"""The files of a folder, without end in none."""
+"""The files of a folder and its subfolders, with a check against very large folders of other files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dgm.errors import BadInput
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SOUNDS = {".wav"}
-LOOKED_AT = 20_000  # files, from which on a tenth must be data
+LOOKED_AT = 20_000  # from this number of files on, a tenth must be data
 SHARE = 0.1
-OF_A_DISK = 1_000, 0.9  # the same of a disk's root, which is hardly ever a data set
+OF_A_DISK = 1_000, 0.9  # the same for the root of a disk, which is rarely a data set
 
 
 def files(path: Path, suffixes: Set[str]) -> list[Path]:
-    """All files below ``path`` that end in one of ``suffixes``, in order; hidden ones and hidden folders are left out.
+    """All files below ``path`` with one of ``suffixes``, sorted; hidden files and hidden folders are left out.
 
     Raises:
-        BadInput: For a folder, such as a disk's root, of very many files of which hardly one is an image or a sound.
+        BadInput: If the folder, such as the root of a disk, has very many files and few have one of the suffixes.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     seen = known = 0
     looked_at, share = OF_A_DISK if path == Path(path.anchor) else (LOOKED_AT, SHARE)
     for folder, inner, names in os.walk(path):
@@ -32,5 +32,5 @@ def files(path: Path, suffixes: Set[str]) -> list[Path]:
             wrong = f"{path} holds more than {looked_at:,} files, of which {known:,} are images or sounds"
             raise BadInput(wrong, "name the folder of the data itself")
         pairs = zip(names, endings, strict=True)
-        found += [Path(folder, name) for name, ending in pairs if ending in suffixes and not name.startswith(".")]
-    return sorted(file for file in found if file.is_file())
+        paths += [Path(folder, name) for name, ending in pairs if ending in suffixes and not name.startswith(".")]
+    return sorted(file for file in paths if file.is_file())

@@ -1,8 +1,8 @@
-r"""Invertible maps with log-determinants, the parts of which a flow is composed.
+r"""Invertible maps with log-determinants, of which a flow is composed.
 
 Every transform is a module with ``forward(x, c)`` and ``inverse(z, c)``; c is an embedded condition or None, and a
 transform that does not depend on a condition ignores it. A composition, an inverse and a conditioned transform are
-transforms themselves, so a flow is a file that names its transforms:
+transforms too, so a flow is defined by a list of transforms:
 
 >>> import torch
 >>> from torch import nn

@@ -1,4 +1,4 @@
-r"""Couplings: a part of x moves the rest."""
+r"""Coupling layers: one part of x is transformed with parameters that are functions of the other part."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class AffineCoupling(Transform):
     arXiv:1605.08803, equations 6 and 9. Differs from it: s is bounded by 2 tanh(s / 2).
 
     Args:
-        mask: b, true where x is kept; broadcast against one example.
-        network: From b x, with the condition's channels behind it, to s and t, twice the channels. Its last layer
-            starts at 0, and the coupling at the identity.
+        mask: b, true where x is unchanged; broadcast against one example.
+        network: Maps b x, concatenated with the condition along the channels, to s and t, which have twice the
+            channels. Its last layer is initialised at 0, so the coupling is the identity at first.
     """
 
     mask: Tensor
@@ -31,8 +31,8 @@ class AffineCoupling(Transform):
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def scale_and_shift(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        kept = x * self.mask
-        s, t = self.network(kept if c is None else beside(kept, c)).chunk(2, 1)
+        unchanged = x * self.mask
+        s, t = self.network(unchanged if c is None else beside(unchanged, c)).chunk(2, 1)
         moved = ~self.mask
         return 2 * torch.tanh(s / 2) * moved, t * moved
 
@@ -46,12 +46,12 @@ class AffineCoupling(Transform):
 
 
 def beside(x: Tensor, c: Tensor) -> Tensor:
-    """x with the numbers c, (B, K), behind its channels: at every place the same, where x has places."""
+    """x and the condition c, (B, K), concatenated along the channels; c is the same at every position of x."""
     return torch.cat([x, c.view(*c.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])], 1)
 
 
 def checkerboard(shape: tuple[int, ...]) -> Tensor:
-    """Neighbours differ: (D,) alternates, (1, H, W) is a checkerboard for all channels."""
+    """A mask whose neighbours differ: (D,) alternates, (1, H, W) is a checkerboard for all channels."""
     if len(shape) == 1:
         return torch.arange(shape[0]) % 2 == 0
     return ((torch.arange(shape[1])[:, None] + torch.arange(shape[2])) % 2 == 0)[None]

@@ -1,4 +1,4 @@
-r"""Maps of each number by itself."""
+r"""Elementwise transforms, with a diagonal Jacobian."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Scaled(Elementwise):
 
 
 class Logit(Elementwise):
-    r"""logit((1 + (1 - 2 alpha) x) / 2), from [-1, 1] to numbers without bounds.
+    r"""logit((1 + (1 - 2 alpha) x) / 2), from [-1, 1] to the real numbers.
 
     Source: arXiv:1605.08803, section 4.1, whose x is in [0, 1].
 
     Args:
-        alpha: How far the ends stay from probabilities 0 and 1, so that they are finite.
+        alpha: The distance of the probabilities at x = -1 and x = 1 from 0 and 1, so that z is finite.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -79,7 +79,7 @@ class Logit(Elementwise):
 
 
 class Exp(Elementwise):
-    """e^x: its inverse maps positive data to numbers without bounds."""
+    """e^x, whose inverse maps positive data to the real numbers."""
 
     def value(self, x: Tensor) -> Tensor:
         return x.exp()

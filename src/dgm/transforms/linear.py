@@ -18,7 +18,7 @@ class Permutation(Transform):
     """z[:, i] = x[:, order[i]], of dimensions or of channels.
 
     Raises:
-        BadInput: For an order that does not name each of 0 to D - 1 once.
+        BadInput: If the order is not a permutation of 0 to D - 1.
     """
 
     order: Tensor
@@ -38,7 +38,7 @@ class Permutation(Transform):
 
 
 class Squeeze(Transform):
-    """(C, H, W) to (factor² C, H / factor, W / factor): each square of pixels becomes channels.
+    """Maps (C, H, W) to (factor² C, H / factor, W / factor): the pixels of each square become channels.
 
     Source: arXiv:1605.08803, section 3.6.
     """
@@ -55,10 +55,10 @@ class Squeeze(Transform):
 
 
 class ActNorm(Transform):
-    r"""z = (x - loc) exp(-log_scale), with learnt numbers for each channel.
+    r"""z = (x - loc) exp(-log_scale), with trainable loc and log_scale for each channel.
 
-    Source: Glow (Kingma & Dhariwal, 2018), arXiv:1807.03039, section 3.1. `initialise` sets them so that a first batch
-    has mean 0 and variance 1 in each channel; without it the map starts at the identity.
+    Source: Glow (Kingma & Dhariwal, 2018), arXiv:1807.03039, section 3.1. `initialise` sets them so that the first
+    batch has mean 0 and variance 1 in each channel; otherwise the map is the identity at first.
 
     Args:
         channels: The size of x's first dimension.

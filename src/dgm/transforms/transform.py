@@ -1,4 +1,4 @@
-r"""What a transform is, and the three ways to make one of others."""
+r"""The base class of transforms, and the composition, the inverse and the conditioning of transforms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Transform(nn.Module, ABC):
         """z = f(x; c) and log |det dz/dx|, (batch,).
 
         Args:
-            c: An embedded condition, a row an example; None for none.
+            c: The embedded condition, one row for each example; None without a condition.
         """
 
     @abstractmethod
@@ -32,7 +32,7 @@ class Transform(nn.Module, ABC):
 
 
 class Composition(Transform, nn.ModuleList):
-    """The transforms one after another; log-determinants add up. Of no transforms it is the identity."""
+    """The composition of transforms; its log-determinant is their sum. Without transforms it is the identity."""
 
     def __init__(self, transforms: Iterable[nn.Module] = ()) -> None:
         nn.ModuleList.__init__(self, transforms)
@@ -53,7 +53,7 @@ def through(maps: Iterable[Callable[..., Mapped]], x: Tensor, c: Any) -> Mapped:
 
 
 class Inverse(Transform):
-    """The transform read from z to x."""
+    """The inverse of a transform."""
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
@@ -67,10 +67,10 @@ class Inverse(Transform):
 
 
 class Conditioned(Transform):
-    """The transform of a condition y in its own space: every part is given the same ``embedding(y)``.
+    """A transform with a condition y in its own space; ``embedding(y)`` is the c of every part.
 
     Args:
-        embedding: From a batch of conditions to what ``transform`` takes as c; not called where y is None.
+        embedding: Maps a batch of conditions to the c of ``transform``; not called if y is None.
     """
 
     def __init__(self, transform: Transform, embedding: nn.Module) -> None:

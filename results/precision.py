@@ -31,7 +31,8 @@ def measured(precision: str, seed: int) -> dict[str, Any]:
         pass
     found = evaluate(model.eval(), dataset, samples=SAMPLES, spaces=["classifier"], seed=seed)
     bits = {row["kind"]: row["bits_per_dim"] for row in found["likelihood"]}
-    return {"precision": precision, "seed": seed, **bits, "frechet": found["metrics"][0]["value"]}
+    (frechet,) = (row["value"] for row in found["metrics"] if row["name"] == "frechet")
+    return {"precision": precision, "seed": seed, **bits, "frechet": frechet}
 
 
 def main() -> None:

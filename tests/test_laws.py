@@ -293,11 +293,11 @@ def test_what_laws_look_at() -> None:
     assert contracts.is_small(Space.levels((12,), 2))
     assert not contracts.is_small(Space.levels((13,), 2))
     points, area = contracts.plane()
-    assert (len(points), area) == (400**2, pytest.approx(0.06**2, rel=1e-4))
-    assert (points.min().item(), points.max().item()) == pytest.approx((-11.97, 11.97), abs=1e-4)
+    assert (len(points), area) == (100**2, pytest.approx(0.24**2, rel=1e-4))
+    assert (points.min().item(), points.max().item()) == pytest.approx((-11.88, 11.88), abs=1e-4)
     points, area = contracts.plane(Space.continuous((2,), low=1.0, high=3.0))
-    assert (len(points), area) == (200**2, pytest.approx(0.01**2, rel=1e-4))
-    assert (points.min().item(), points.max().item()) == pytest.approx((1.005, 2.995), abs=1e-4)
+    assert (len(points), area) == (50**2, pytest.approx(0.04**2, rel=1e-4))
+    assert (points.min().item(), points.max().item()) == pytest.approx((1.02, 2.98), abs=1e-4)
     assert contracts.some(Space.levels((1,), 5), 500).flatten().bincount(minlength=5).min() > 60
     bounded = contracts.some(Space.continuous((1,), low=-2.0, high=6.0), 500)
     assert -2 < bounded.min() < 0

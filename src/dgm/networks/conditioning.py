@@ -1,4 +1,4 @@
-"""Embeddings of a condition of any kind: as one vector, as a sequence to attend to, as maps beside an image."""
+"""Embeddings of a condition of any kind: as a vector, as a sequence for cross-attention, or as feature maps."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from dgm.networks.transformer import Layer
 from dgm.protocols import Conditions, PartlyHidden
 from dgm.space import Space
 
-WIDTH = 64  # of a condition's vector, where a model asks for no other
-TEXT_LAYERS = 2  # of the transformer that reads a sequence of tokens
+WIDTH = 64  # the default width of a condition's vector
+TEXT_LAYERS = 2  # of the transformer that embeds a sequence of tokens
 SMALLEST = 4  # the longest side of an image's last feature map
 
 
 class ConditionEmbedding(nn.Module):
-    """Any condition as one vector, or as a sequence of vectors.
+    """The embedding of any condition, as one vector or as a sequence of vectors.
 
-    The parts of a record are embedded apart; anything else is a single part. A category is looked up, numbers are read
-    by a perceptron, an image by convolutions, tokens by a small transformer. Where a part is missing, or the condition
-    is hidden, a learnt vector takes its place: the null embedding.
+    The parts of a record are embedded separately; any other condition is a single part. Categories are embedded by a
+    table, numbers by a perceptron, an image by convolutions, and tokens by a small transformer. If a part is missing,
+    or the condition is hidden, a learnt vector replaces it: the null embedding.
 
     Args:
         condition: The space of y.
-        width: Of each vector.
+        width: The width of each vector.
         null: Whether the condition may be hidden, so that the null embedding is learnt; otherwise it is 0.
 
     Example:
@@ -47,15 +47,15 @@ class ConditionEmbedding(nn.Module):
 
     @property
     def length(self) -> int:
-        """Of the sequences of all parts together."""
+        """The total length of the sequences of all parts."""
         return sum(part.embedding.length for part in self.parts)
 
     def forward(self, y: Conditions | PartlyHidden | None, n: int) -> Tensor:
-        """(n, width): the sum over the parts of the mean over each one's sequence. None hides all n."""
+        """The vectors (n, width): the sum over the parts of the mean over each part's sequence. None hides all n."""
         return pooled(self.sequences(y, n))
 
     def sequences(self, y: Conditions | PartlyHidden | None, n: int) -> list[Tensor]:
-        """Of each part (n, L, width), each with an L of its own."""
+        """The sequence of each part, (n, L, width), where L depends on the part."""
         values = values_of(y, self.condition)
         return [part(*of_part, n) for part, of_part in zip(self.parts, values, strict=True)]
 
@@ -71,7 +71,7 @@ class Part(nn.Module):
         add_null(self, width, learnt=null or space.optional)
 
     def forward(self, y: Tensor | None, given: Tensor | None, n: int) -> Tensor:
-        """(n, L, width), with the null embedding in the rows that are not ``given``, (n,)."""
+        """The sequences (n, L, width), with the null embedding in the rows where ``given``, (n,), is False."""
         if y is None:
             return self.null.expand(n, 1, -1)
         sequence = self.embedding(y)
@@ -86,19 +86,19 @@ def add_null(module: nn.Module, width: int, *, learnt: bool) -> None:
 
 
 def pooled(sequences: list[Tensor]) -> Tensor:
-    """(n, width) of each part's (n, L, width)."""
+    """The vectors (n, width): the sum over the parts of the mean of each part's sequence (n, L, width)."""
     means = [sequence[:, 0] if sequence.shape[1] == 1 else sequence.mean(1) for sequence in sequences]
     return means[0] if len(means) == 1 else torch.stack(means).sum(0)
 
 
 def parts_of(condition: Space) -> list[Space]:
-    """The parts of a record; anything else is the only one."""
+    """The parts of a record; any other condition is the only part."""
     return [part for _, part in condition.parts] or [condition]
 
 
 def values_of(y: Conditions | PartlyHidden | None, condition: Space) -> Iterator[tuple[Tensor | None, Tensor | None]]:
-    """Of each part the values, (B, *shape), and which rows are given, (B,): None for the values where no row is, None
-    for the rows where all are.
+    """For each part its values, (B, *shape), and a mask of the known rows, (B,). The values are None if no row is
+    known; the mask is None if all rows are known.
     """
     values, hidden = (y.y, y.hidden) if isinstance(y, PartlyHidden) else (y, None)
     shown = None if hidden is None else ~hidden
@@ -113,7 +113,7 @@ def values_of(y: Conditions | PartlyHidden | None, condition: Space) -> Iterator
             yield of_part, there if shown is None else shown if there is None else there & shown
 
 
-# -- each kind, (B, *shape) to a sequence (B, L, width)
+# -- the embeddings of each kind, from (B, *shape) to a sequence (B, L, width)
 
 
 def embedding_of(space: Space, width: int) -> nn.Module:
@@ -125,7 +125,7 @@ def embedding_of(space: Space, width: int) -> nn.Module:
 
 
 class CategoryEmbedding(nn.Module):
-    """One vector a category, looked up in a table for each place."""
+    """One vector for each category, from a table for each position."""
 
     places: Tensor
 
@@ -140,7 +140,7 @@ class CategoryEmbedding(nn.Module):
 
 
 class NumberEmbedding(nn.Module):
-    """Numbers, or zeros and ones, standardised, by a perceptron: one vector for all of them."""
+    """One vector for all numbers, or for all zeros and ones: a perceptron of the standardised values."""
 
     def __init__(self, space: Space, width: int) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class NumberEmbedding(nn.Module):
 
 
 class ImageEmbedding(nn.Module):
-    """An image (C, H, W) by convolutions, each halving its sides, until the longer one is at most 4."""
+    """The embedding of an image (C, H, W): convolutions halve its sides until the longer side is at most 4."""
 
     def __init__(self, space: Space, width: int) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class ImageEmbedding(nn.Module):
 
 
 class TokenEmbedding(nn.Module):
-    """Tokens with learnt positions, read by a transformer in which each sees all."""
+    """The embedding of tokens: a transformer with learnt positions and without a causal mask."""
 
     def __init__(self, space: Space, width: int) -> None:
         super().__init__()
@@ -184,13 +184,13 @@ class TokenEmbedding(nn.Module):
         return self.layers(self.table(y.reshape(len(y), -1).long()) + self.positions)
 
 
-# -- what models take
+# -- the modules that models use
 
 
 class ConditionProjections(nn.Module):
-    """A condition that many layers read, each by a projection of its own, as V^T y.
+    """A condition for many layers, each with its own projection V^T y.
 
-    A label stays the number that it is, which each projection looks up; anything else is embedded once as a vector.
+    A label remains an integer, and each projection is a table; any other condition is embedded once as a vector.
 
     Example:
         >>> read = ConditionProjections(Space.categories(3))
@@ -204,23 +204,23 @@ class ConditionProjections(nn.Module):
         self.embedding = None if self.labels else ConditionEmbedding(condition, WIDTH)
 
     def forward(self, y: Conditions) -> Tensor:
-        """(B,) labels, or (B, 64)."""
+        """The input of the projections: (B,) labels, or the embedding (B, 64)."""
         return y if self.embedding is None else self.embedding(y, len(y))
 
     def projection(self, outputs: int) -> nn.Module:
-        """What forward gives to (B, outputs)."""
+        """A module that maps the output of ``forward`` to (B, outputs)."""
         return nn.Embedding(self.labels, outputs) if self.labels else nn.Linear(WIDTH, outputs, bias=False)
 
 
 def condition_vector(condition: Space | None, width: int) -> nn.Module | None:
-    """What makes one vector (B, width) of a batch of a condition, V^T y of a label; None where there is none."""
+    """A module that maps a batch of conditions to vectors (B, width), V^T y for a label; None without a condition."""
     if condition is None:
         return None
     return nn.Embedding(condition.values or 0, width) if is_label(condition) else ConditionVector(condition, width)
 
 
 class ConditionVector(nn.Module):
-    """A condition as one vector of the given width, whatever the width of its embedding."""
+    """A condition as one vector of the given width: a linear map of its embedding."""
 
     def __init__(self, condition: Space, width: int) -> None:
         super().__init__()
@@ -228,15 +228,15 @@ class ConditionVector(nn.Module):
         self.projection = nn.Linear(WIDTH, width, bias=False)
 
     def forward(self, y: Conditions) -> Tensor:
-        """(B, width)."""
+        """The vectors (B, width)."""
         return self.projection(self.embedding(y, len(y)))
 
 
 class ConditionFeatures(nn.Module):
-    """A condition as numbers that stand beside a network's inputs: one of K for a label, else its embedding.
+    """A condition as further inputs of a network: the one-hot vector of a label, or else the embedding.
 
     Attributes:
-        width: How many numbers.
+        width: The number of features.
     """
 
     def __init__(self, condition: Space | None) -> None:
@@ -246,19 +246,19 @@ class ConditionFeatures(nn.Module):
         self.width = 0 if condition is None else self.labels or WIDTH
 
     def forward(self, y: Conditions, like: Tensor) -> Tensor:
-        """(B, width), of the type of ``like``."""
+        """The features (B, width), with the dtype of ``like``."""
         if self.embedding is None:
             return one_hot(y, self.labels).to(like)
         return self.embedding(y, len(y)).to(like)
 
 
 class Conditioned(NamedTuple):
-    """What a denoising network is conditional on.
+    """The embedded times and conditions of a denoising network.
 
     Attributes:
-        vector: (B, width), of the times and of every part of the condition.
-        sequence: (B, L, width), of the tokens, to attend to; None where there are none.
-        maps: (B, C, H, W), of the images, to stand beside x; None where there are none.
+        vector: The embedding of the times and of every part of the condition, (B, width).
+        sequence: The embedding of the tokens for cross-attention, (B, L, width); None without tokens.
+        maps: The images to concatenate with x, (B, C, H, W); None without images.
     """
 
     vector: Tensor
@@ -267,14 +267,14 @@ class Conditioned(NamedTuple):
 
 
 class TimedConditioning(nn.Module):
-    """Times and a condition of any kind, as a denoising network takes them.
+    """The embedding of times and of a condition of any kind for a denoising network.
 
     Args:
-        width: Of the vectors.
+        width: The width of the vectors.
         condition: The space of y; None for a network that is conditional on the time alone.
-        dropout: The share of the conditions that training hides: where it is not 0 the null embedding is learnt.
-        size: (H, W) of x where it is an image: images of the condition become maps of that size.
-        times: How many times.
+        dropout: The probability with which training hides a condition; if it is not 0, the null embedding is learnt.
+        size: The size (H, W) of x if x is an image; images of the condition become maps of this size.
+        times: The number of times.
     """
 
     def __init__(
@@ -294,7 +294,7 @@ class TimedConditioning(nn.Module):
         self.parts: Iterable[Any] = nn.ModuleList(
             Map(part, size, null=null) if size and is_image(part) else Part(part, width, null=null) for part in parts
         )
-        self.channels = sum(part.shape[0] for part in parts if size and is_image(part))  # of the maps
+        self.channels = sum(part.shape[0] for part in parts if size and is_image(part))  # the channels of the maps
         self.attends = [part.kind == "tokens" for part in parts]
 
     @property
@@ -302,15 +302,15 @@ class TimedConditioning(nn.Module):
         return any(self.attends)
 
     def forward(self, t: Tensor, y: Conditions | PartlyHidden | None) -> Conditioned:
-        """Times (B,) or (B, times)."""
+        """Embeds times (B,) or (B, times) and a batch of conditions."""
         time = self.time(self.embedding(t.reshape(len(t), -1)).flatten(1))
         if self.condition is None:
             return Conditioned(silu(time))
         values = values_of(y, self.condition)
-        found = [part(*of_part, len(t)) for part, of_part in zip(self.parts, values, strict=True)]
-        maps = [part for part in found if part.ndim == 4]
-        attended = [part for part, attends in zip(found, self.attends, strict=True) if attends]
-        vectors = [part for part in found if part.ndim == 3]
+        embeddings = [part(*of_part, len(t)) for part, of_part in zip(self.parts, values, strict=True)]
+        maps = [part for part in embeddings if part.ndim == 4]
+        attended = [part for part, attends in zip(embeddings, self.attends, strict=True) if attends]
+        vectors = [part for part in embeddings if part.ndim == 3]
         return Conditioned(
             silu(time + pooled(vectors) if vectors else time),
             torch.cat(attended, 1) if attended else None,
@@ -319,7 +319,7 @@ class TimedConditioning(nn.Module):
 
 
 class Map(nn.Module):
-    """An image beside another one of the given size: scaled, and interpolated to that size.
+    """An image of the condition, scaled and interpolated to the given size.
 
     Source: Image Super-Resolution via Iterative Refinement (Saharia et al., 2021), arXiv:2104.07636, section 2.3.
     """
@@ -332,7 +332,7 @@ class Map(nn.Module):
         add_null(self, space.shape[0], learnt=null or space.optional)
 
     def forward(self, y: Tensor | None, given: Tensor | None, n: int) -> Tensor:
-        """(n, C, *size), with the null embedding, one number a channel, where y is not given."""
+        """The maps (n, C, *size); the null embedding, one number for each channel, where ``given`` is False."""
         null = self.null[:, None, None]
         if y is None:
             return null.expand(n, -1, *self.size)
@@ -347,5 +347,5 @@ def is_image(space: Space) -> bool:
 
 
 def per_channel(bias: Tensor, h: Tensor) -> Tensor:
-    """A vector (B, C) in a shape that is added to h (B, C, ...): to every place alike."""
+    """A vector (B, C) in a shape that broadcasts against h (B, C, ...), the same at every position."""
     return bias.view(*bias.shape, *[1] * (h.ndim - 2))

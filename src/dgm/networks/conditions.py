@@ -1,4 +1,4 @@
-"""Conditions y: which fit a model, which are drawn where none is given, which are hidden in training."""
+"""Conditions y: checks against the space of a model, draws from p(y), and dropout in training."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from dgm.protocols import Conditions, Model, PartlyHidden
 from dgm.seeds import Streams
 from dgm.space import Space
 
-KEPT = 256  # examples of a condition that a model keeps to draw from
+KEPT = 256  # examples of conditions that a model stores and draws from
 EVERY_KIND = frozenset({"binary", "levels", "tokens", "categories", "continuous", "record"})
 
 
 def is_label(condition: Space | None) -> TypeGuard[Space]:
-    """Whether a condition is one label an example."""
+    """Whether the condition is one label for each example."""
     return condition is not None and condition.kind == "categories" and condition.shape == ()
 
 
 def name_of(condition: Space) -> str:
-    """What a table calls the condition of a likelihood log p(x|y)."""
+    """The name of the condition of a likelihood log p(x|y) in a table."""
     return "label" if is_label(condition) else "condition"
 
 
 def labels_of(model: Model) -> int:
-    """How many labels the model is conditional on; 0 for a model without a condition, or with one of another kind."""
+    """The number of labels of a label-conditional model; 0 for a model with another condition or without one."""
     condition = getattr(model, "condition", None)
     return (condition.values or 0) if is_label(condition) else 0
 
 
 def check_condition(y: Conditions | None, condition: Space | None) -> Conditions | None:
-    """``y`` itself, once it is known to be a batch of ``condition``; None for a model without a condition.
+    """Checks that ``y`` is a batch of ``condition`` and returns it; None for a model without a condition.
 
     Raises:
-        Unsupported: For a condition where none was trained, or none where one is needed.
-        BadInput: For another shape or type, and, in a processor's memory, for a value out of range.
+        Unsupported: If there is a condition and the model takes none, or none and the model needs one.
+        BadInput: If the shape or the dtype is wrong, or, on the CPU, if a value is out of range.
     """
     if condition is None:
         if y is not None:
@@ -56,18 +56,18 @@ def check_condition(y: Conditions | None, condition: Space | None) -> Conditions
     if not isinstance(y, Tensor) or tuple(y.shape[1:]) != condition.shape:
         wrong = f"expected conditions of shape (B, {', '.join(map(str, condition.shape))}), got {brief(y)}"
         raise BadInput(wrong, "give y, one an example")
-    # elsewhere a look at the values would make each step wait
+    # on a GPU, a check of the values would block each step
     return condition.check(y) if y.device.type == "cpu" else y
 
 
 def given_condition(model: Model, y: Any, n: int) -> Conditions | None:
-    """The conditions that a user gives, one an example or one for all, as a batch of n; None stays None.
+    """The user's conditions, one for each example or one for all, as a batch of n; None stays None.
 
-    Words are read by the names of the conditions of the data that the model was trained on.
+    Words are converted with the names of the conditions in the model's training data.
 
     Raises:
-        Unsupported: For a model without a condition.
-        BadInput: For another shape or count than ``n``, or values that are not of the model's condition.
+        Unsupported: If the model has no condition.
+        BadInput: If the shape is wrong, the number is not ``n``, or a value is not in the model's space of conditions.
     """
     condition: Space | None = getattr(model, "condition", None)
     if y is None:
@@ -76,28 +76,28 @@ def given_condition(model: Model, y: Any, n: int) -> Conditions | None:
         return check_condition(torch.empty(0), None)
     word = "labels" if is_label(condition) else "conditions"
     y = encoded(y, condition, getattr(model, "names", Names()))
-    found, whole = tensor(word, y), condition.discrete and condition.kind != "record"
-    if found.numel() == 0 and whole:
-        found = found.long()  # numpy takes an empty list for fractions
-    if found.dtype == torch.bool and condition.kind == "binary":
-        found = found.to(torch.uint8)
-    if whole and (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool):
-        raise BadInput(f"{word} must be whole numbers, got {found.dtype}", "convert them")
-    if tuple(found.shape) == condition.shape:
-        found = found.expand(n, *condition.shape)
-    if tuple(found.shape) != (n, *condition.shape):
-        wrong = f"expected {n} {word}, one an example, got {brief(y)} of shape {tuple(found.shape)}"
+    batch, whole = tensor(word, y), condition.discrete and condition.kind != "record"
+    if batch.numel() == 0 and whole:
+        batch = batch.long()  # numpy reads an empty list as float64
+    if batch.dtype == torch.bool and condition.kind == "binary":
+        batch = batch.to(torch.uint8)
+    if whole and (batch.is_floating_point() or batch.is_complex() or batch.dtype == torch.bool):
+        raise BadInput(f"{word} must be whole numbers, got {batch.dtype}", "convert them")
+    if tuple(batch.shape) == condition.shape:
+        batch = batch.expand(n, *condition.shape)
+    if tuple(batch.shape) != (n, *condition.shape):
+        wrong = f"expected {n} {word}, one an example, got {brief(y)} of shape {tuple(batch.shape)}"
         raise BadInput(wrong, "give as many as examples, or one for all")
-    return condition.check(found if whole else found.to(condition.dtype)).to(condition.dtype)
+    return condition.check(batch if whole else batch.to(condition.dtype)).to(condition.dtype)
 
 
 def sampled_condition(y: Conditions | None, model: Model, noise: Streams) -> Conditions | None:
-    """The conditions to sample with: those given, one a sample, else drawn from the model's `Marginal` by the samples'
-    own streams.
+    """The condition of each sample: ``y``, or, if it is None, draws from the model's `Marginal` with the random streams
+    of the samples.
 
     Raises:
-        BadInput: For another number of conditions than of samples.
-        Unsupported: For a model that has seen none, where none is given.
+        BadInput: If the number of conditions is not the number of samples.
+        Unsupported: If ``y`` is None and the model was not trained on conditions.
     """
     condition: Space | None = getattr(model, "condition", None)
     if y is not None and condition is not None and len(y) != len(noise):
@@ -109,14 +109,15 @@ def sampled_condition(y: Conditions | None, model: Model, noise: Streams) -> Con
 
 
 class Marginal(nn.Module):
-    """p(y), by which a conditional model draws the conditions that it is not given. It is kept with the weights.
+    """p(y), from which a conditional model draws conditions if the user specifies none. It is saved with the weights.
 
-    Of a label, the share of each in the training data, all alike before training; of any other condition, up to 256
-    examples of the training data.
+    For a label it is the share of each label in the training data, and uniform before training. For any other condition
+    it is the empirical distribution of up to 256 examples of the training data.
 
     Attributes:
-        shares: (K,) float64, of a label.
-        examples: (256, *shape), of which the first ``known`` are there, and ``missing``, which of them are NaN.
+        shares: The probability of each label, (K,) float64.
+        examples: The stored conditions, (256, *shape), of which the first ``known`` are valid; ``missing`` is the mask
+            of their NaN.
     """
 
     shares: Tensor
@@ -138,21 +139,21 @@ class Marginal(nn.Module):
 
     @torch.no_grad()
     def fit(self, y: Tensor) -> None:
-        """Learns p(y) from the conditions of the training data, (N, *shape)."""
+        """Estimates p(y) from the conditions of the training data, (N, *shape)."""
         if len(y) == 0:
             return
         if is_label(self.condition):
             self.shares.copy_(y.cpu().bincount(minlength=len(self.shares)).double() / len(y))
             return
         rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:KEPT]
-        kept = y[rows].to(self.examples)
-        self.examples[: len(kept)] = kept.nan_to_num() if kept.is_floating_point() else kept
-        if kept.dtype == torch.float64:
-            self.missing[: len(kept)] = kept.isnan()
-        self.known.fill_(len(kept))
+        stored = y[rows].to(self.examples)
+        self.examples[: len(stored)] = stored.nan_to_num() if stored.is_floating_point() else stored
+        if stored.dtype == torch.float64:
+            self.missing[: len(stored)] = stored.isnan()
+        self.known.fill_(len(stored))
 
     def draw(self, noise: Streams) -> Tensor:
-        """One condition a stream, (n, *shape)."""
+        """Draws one condition for each stream, (n, *shape)."""
         if is_label(self.condition):
             return noise.categorical(self.shares.log().to(noise.device).expand(len(noise), -1))
         if not self.known:
@@ -164,19 +165,19 @@ class Marginal(nn.Module):
 
 
 def marginal_of(model: Model) -> Marginal:
-    """The model's p(y), or that of the model within it.
+    """The p(y) of the model, or of a model inside it.
 
     Raises:
-        Unsupported: For a model that has none.
+        Unsupported: If there is none.
     """
-    found = next((part for part in model.modules() if isinstance(part, Marginal)), None)
-    if found is None:
+    marginal = next((part for part in model.modules() if isinstance(part, Marginal)), None)
+    if marginal is None:
         raise Unsupported(f"{type(model).__name__} has no p(y) to draw its condition from", "give condition=")
-    return found
+    return marginal
 
 
 def fit_marginals(model: Model, y: Tensor | None) -> None:
-    """Sets p(y) of a conditional model, and of the models within it, to that of the training data."""
+    """Estimates p(y) of a conditional model, and of the models inside it, from the training data."""
     if y is not None:
         for part in model.modules():
             if isinstance(part, Marginal):
@@ -184,10 +185,10 @@ def fit_marginals(model: Model, y: Tensor | None) -> None:
 
 
 def partly_hidden(y: Conditions | None, share: float) -> Conditions | PartlyHidden | None:
-    """The conditions, each of which is hidden with the probability ``share``, drawn anew each time.
+    """The conditions, each of which is hidden with probability ``share``, drawn anew at each call.
 
-    A network that learns from these has a density with each condition and one without, which classifier-free guidance
-    sets against each other. Source: arXiv:2207.12598, algorithm 1.
+    A network that is trained on these is both a conditional and an unconditional model, which classifier-free guidance
+    combines. Source: arXiv:2207.12598, algorithm 1.
     """
     if y is None or share == 0:
         return y

@@ -1,4 +1,4 @@
-"""The network of the Gaussian diffusion families: a noisy x, its time and a condition in, numbers of its shape out."""
+"""The network of the Gaussian diffusion families: a function of a noisy x, its time and a condition, of x's shape."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from dgm.space import Space
 
 
 class Denoiser(nn.Module):
-    """A U-Net or a DiT for images (C, H, W), a residual perceptron for any shape. An untrained one says 0.
+    """A U-Net or a DiT for images (C, H, W), or a residual perceptron for any shape. Untrained, its output is 0.
 
-    A condition is part of the vector that scales and shifts every layer; tokens are attended to besides, and images
-    stand beside x as further channels, where x is an image. It may be hidden, all of it (``y`` None) or some rows
-    (`dgm.protocols.PartlyHidden`): the null embedding takes its place, as classifier-free guidance needs
-    (arXiv:2207.12598, section 3.2).
+    The embedding of a condition is part of the vector that scales and shifts every layer. Tokens are also attended to,
+    and if x is an image, images of the condition are concatenated with x as further channels. The condition may be
+    hidden, for the whole batch (``y`` None) or for some rows (`dgm.protocols.PartlyHidden`). The null embedding then
+    replaces it, as classifier-free guidance requires (arXiv:2207.12598, section 3.2).
 
     Args:
-        shape: Of one example.
-        width: Channels of the U-Net at full resolution, a multiple of 8; the others are four times as wide.
-        condition: The space of y; None for none.
-        condition_dropout: The share of the conditions that training hides.
-        network: One of `NETWORKS`; as a rule the U-Net for images and the perceptron for all else.
-        inputs, outputs: Of the first dimension, in and out, where they are not ``shape[0]``: more of them in for an
-            image to condition on or for Fourier features, more out for a variance.
-        times: Real numbers to condition on, each between -1 and 1 or thereabouts.
-        options: Of the network itself: see `UNet`, `DiT` and `TimedMLP`.
+        shape: The shape of one example.
+        width: The channels of the U-Net at full resolution, a multiple of 8; the other networks are four times as wide.
+        condition: The space of y; None for a model without a condition.
+        condition_dropout: The probability with which training hides a condition.
+        network: One of `NETWORKS`; by default the U-Net for images and the perceptron for other shapes.
+        inputs, outputs: The size of the first dimension of the input and of the output; by default ``shape[0]``. There
+            are more inputs for an image as a condition or for Fourier features, and more outputs for a variance.
+        times: The number of real numbers to condition on, such as a time, each roughly between -1 and 1.
+        options: The options of the network: see `UNet`, `DiT` and `TimedMLP`.
 
     Example:
         >>> Denoiser((1, 8, 8), width=8)(torch.zeros(3, 1, 8, 8), torch.rand(3)).shape
         torch.Size([3, 1, 8, 8])
     """
 
-    # how it is trained, in the words of `dgm.training.Settings`, by every model that has no reason of its own
+    # the training settings, see `dgm.training.Settings`, of every model that does not override them
     defaults: ClassVar[dict[str, Any]] = {"lr": 2e-3, "warmup": 50, "clip": 1.0, "ema": 0.995, "batch": 128}
 
     def __init__(
@@ -81,7 +81,7 @@ class Denoiser(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor, y: Conditions | PartlyHidden | None = None) -> Tensor:
-        """(B, inputs, ...) and times (B,), or (B, times), to (B, outputs, ...)."""
+        """Maps x (B, inputs, ...) and times (B,), or (B, times), to (B, outputs, ...)."""
         vector, sequence, maps = self.conditioning(t, y)
         if maps is not None:
             x = torch.cat([x, maps.to(x)], 1)
@@ -92,12 +92,12 @@ class TimedMLP(nn.Module):
     """Residual layers over the flattened example, each scaled and shifted by the condition.
 
     Args:
-        size: Of an example, but for its first dimension; may be ().
-        inputs, outputs: Of the first dimension, in and out.
-        width: Of every layer.
-        condition: Width of the conditioning vector.
-        blocks: How many layers.
-        dropout: Of each layer's input.
+        size: The shape of an example without its first dimension; may be ().
+        inputs, outputs: The size of the first dimension of the input and of the output.
+        width: The width of every layer.
+        condition: The width of the conditioning vector.
+        blocks: The number of layers.
+        dropout: The dropout probability of each layer's input.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class TimedMLP(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor, condition: Tensor, sequence: Tensor | None = None) -> Tensor:
-        """(B, inputs, *size) and (B, condition) to (B, outputs, *size); a sequence is not attended to."""
+        """Maps x (B, inputs, *size) and the condition (B, condition) to (B, outputs, *size); ignores the sequence."""
         h = self.stem(x.flatten(1))
         for layer, norm, modulation in zip(self.layers, self.norms, self.conditions, strict=True):
             scale, shift = modulation(condition).chunk(2, dim=-1)

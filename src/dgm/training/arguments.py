@@ -21,7 +21,7 @@ from dgm.training.validation import descends_one_loss
 
 
 def of_examples(model: Model, data: Any) -> Dataset:
-    """Examples in memory, or of a DataLoader, as a data set that has no other splits than the training one."""
+    """Examples in memory, or of a DataLoader, as a data set with empty validation and test splits."""
     condition = getattr(model, "condition", None)
     x, y = pairs(data, conditional=condition is not None)
     x = model.space.check(x)
@@ -42,7 +42,7 @@ def of_examples(model: Model, data: Any) -> Dataset:
 
 
 def kept_settings(out: Path | None, model: Model, dataset: Dataset) -> Mapping[str, Any]:
-    """The settings of the run in ``out``, once it is known to be of this model and this data."""
+    """The settings of the run in ``out``, after a check that the run has this model and this data."""
     if out is None:
         raise BadInput("there is no run to resume", "give out, the run directory")
     config = runs.Run(out).config
@@ -73,7 +73,7 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
     refuse_missing_devices(settings)
     condition = getattr(model, "condition", None)
     if condition is not None and dataset.train.y is not None:
-        check_condition(dataset.train.y, condition)  # here, since a look at them on a GPU would make each step wait
+        check_condition(dataset.train.y, condition)  # here, since a check on a GPU would block each step
     selects = descends_one_loss(model) and settings.select == "best" and len(dataset.validation) > 0
     if settings.patience not in ("auto", 0) and not selects:
         wrong = (
@@ -81,7 +81,7 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
         )
         raise Unsupported(wrong, "leave --patience out")
     if settings.tensorboard:
-        board_class()  # says now what to install
+        board_class()  # raises MissingExtra before training if it is not installed
 
 
 def refuse_unknown_players(model: Model, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Which examples each step sees: a pure function of the seed and the step."""
+"""The examples of each step: a pure function of the seed and the step."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dgm.errors import BadInput
 class Batches:
     """The global batch of each step, and this process's share of it.
 
-    The end of an epoch that does not fill a batch is left out; another permutation leaves out others. Iterating
-    gives one pass over all examples in their own order, for models fitted without gradients.
+    The last examples of an epoch are left out if they do not fill a batch; they differ between epochs. Iteration is one
+    pass over all examples in their own order, for models that are fitted without gradients.
 
     Args:
-        size: Examples a step over all processes.
-        rank, world: This process's number, and how many there are.
+        size: The number of examples in a step over all processes.
+        rank, world: The number of this process, and the number of processes.
     """
 
     def __init__(self, split: Split, size: int, seed: int, *, rank: int, world: int, device: torch.device) -> None:
@@ -50,14 +50,14 @@ class Batches:
         return moved(x, self.device), None if y is None else moved(y, self.device)
 
 
-SHARE_OF_MEMORY = 0.25  # of the device's that is free, for the training data
+SHARE_OF_MEMORY = 0.25  # the share of the device's free memory for the training data
 
 
 def resident(split: Split, device: torch.device) -> Split:
-    """The split on a device that has room for it, so that no batch is copied there.
+    """The split on the device if the device has enough memory, so that batches need no copy.
 
-    A split with a transform stays on the CPU, whose generator the transform uses; so do examples that are decoded when
-    they are asked for.
+    A split with a transform stays on the CPU, whose generator the transform uses. Examples that are decoded when their
+    batch is loaded stay on the CPU too.
     """
     if device.type != "cuda" or split.transform is not None or not isinstance(split.x, Tensor):
         return split
@@ -68,6 +68,6 @@ def resident(split: Split, device: torch.device) -> Split:
 
 
 def moved(x: Tensor, device: torch.device) -> Tensor:
-    """Copied without waiting: a processor goes on to the next batch while a GPU takes this one from pinned memory."""
+    """The tensor on the device. The copy to a GPU is asynchronous, from pinned memory."""
     pinned = x.pin_memory() if device.type == "cuda" and x.device.type == "cpu" else x
     return pinned.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Checkpoints: all that training needs to go on to the same bits."""
+"""Checkpoints: the whole state of a training, so that a resumed training has the same bits."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def save(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any],
 
 
 def save_shards(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any], keep: int, fabric: Any) -> None:
-    """`save`, of tensors that are sharded over processes: each writes a file of its rows, the first one the rest too.
+    """`save` for tensors that are sharded over processes. Each process writes a file of its rows; the first process
+    writes the other tensors too.
 
-    All processes see one file system. A failure of one of them is the failure of all.
+    All processes must share a file system. If one process fails, all fail.
     """
     out, first = folder / f"step-{values['step']:08d}", fabric.is_global_zero
     rank, world = fabric.global_rank, fabric.world_size
@@ -67,7 +68,7 @@ def save_shards(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str
 
 
 def of_first(number: int, fabric: Any) -> int:
-    """The first process's number."""
+    """The value of ``number`` in the first process."""
     shared = torch.tensor(number)
     broadcast(shared, fabric)
     return int(shared)
@@ -78,14 +79,14 @@ def newest(folder: Path) -> Path | None:
 
 
 def forget_after(folder: Path, step: int) -> None:
-    """Removes the checkpoints of later steps: they are damaged, or training would go on from them."""
-    for found in folder.glob("step-*"):
-        if found.name > f"step-{step:08d}":
-            shutil.rmtree(found)
+    """Removes the checkpoints of later steps: they are damaged, since training resumes from the newest good one."""
+    for checkpoint in folder.glob("step-*"):
+        if checkpoint.name > f"step-{step:08d}":
+            shutil.rmtree(checkpoint)
 
 
 def sweep(out: Path, *, everything: bool) -> None:
-    """Removes what a killed process left half-written; ``everything``, if it was killed before there was a run."""
+    """Removes the unfinished files of a killed process; ``everything`` if the process ended before the run began."""
     for leftover in [*out.glob(".*.tmp"), *out.glob("checkpoints/*" if everything else "checkpoints/.*.tmp")]:
         if leftover.is_dir():
             shutil.rmtree(leftover)

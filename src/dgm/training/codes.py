@@ -1,4 +1,4 @@
-"""A first stage's codes as the data of a prior: made once and kept, or drawn anew where the encoder is random."""
+"""The codes of a first stage as the data of a prior: computed once and stored, or drawn anew by a random encoder."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from dgm.modes import device_of, evaluating
 from dgm.protocols import Codes, Conditions, Model, Variational, has
 from dgm.space import Space
 
-MOMENTS = 50_000  # training examples whose codes say the typical location and scale
-NEGLIGIBLE = 1e-12  # of a code's location: a scale below it is rounding
+MOMENTS = 50_000  # training examples whose codes give the location and scale
+NEGLIGIBLE = 1e-12  # relative to a code's location: a smaller scale is a rounding error
 
 
 def two_stage(
     name: str, first_stage: Model, dataset: Dataset, condition: Space | None = None, **config: Any
 ) -> TwoStage:
-    """``first_stage``, which is trained, and an untrained prior of its codes, as one model that `dgm.fit` trains.
+    """A trained first stage and an untrained prior of its codes, as one model that `dgm.fit` trains.
 
-    The prior's space has the location and scale of the codes of ``dataset``, by which models standardise. Rombach et
-    al. (2021), arXiv:2112.10752, appendix G, divide by one scale.
+    The prior's space has the location and scale of the codes of ``dataset``, with which models standardise. Differs
+    from Rombach et al. (2021), arXiv:2112.10752, appendix G, who divide by one scale.
 
     Args:
-        name: Of the prior, as `dgm.create` takes it.
-        first_stage: A `dgm.protocols.Latent`, such as `dgm.load` gives.
-        condition: Of the prior: the space of y, such as ``dataset.condition``.
-        config: The prior's own settings.
+        name: The name of the prior, as in `dgm.create`.
+        first_stage: A trained `dgm.protocols.Latent`, such as `dgm.load` returns.
+        condition: The prior's space of y, such as ``dataset.condition``.
+        config: The settings of the prior.
 
     Example:
         >>> import dgm
@@ -55,8 +55,8 @@ def two_stage(
 
 @torch.no_grad()
 def standardised(first_stage: Model, dataset: Dataset) -> Space:
-    """The latent space with the location and scale of the training split's codes: of each number of a flat code, of
-    each channel of a code with more dimensions. A discrete or bounded space stays as it is.
+    """The latent space with the location and scale of the training split's codes: of each number of a flat code, or of
+    each channel of a code with more dimensions. A discrete or bounded space is returned unchanged.
     """
     space: Space = first_stage.latent_space
     if space.discrete or space.bounds or space.scale:
@@ -94,13 +94,13 @@ def of_split(first_stage: Model, split: Split) -> Split:
 
 
 def draws_codes(first_stage: Model) -> bool:
-    """Whether an example has another code each time."""
+    """Whether the encoder is random, so that an example has another code each time."""
     return has(first_stage, Variational) and not getattr(first_stage, "deterministic_codes", False)
 
 
 @dataclass(frozen=True)
 class DrawnCodes(Split):
-    """Codes that are made of each batch when it is loaded."""
+    """A split whose codes are computed from each batch when it is loaded."""
 
     encode: Callable[[Tensor, Tensor | None], Tensor] = field(kw_only=True)
 
@@ -111,7 +111,7 @@ class DrawnCodes(Split):
 
 
 def kept(first_stage: Model, split: Split) -> Tensor:
-    """The code of each example, from the user's cache, where it is written once for these weights and this data."""
+    """The code of each example, from the user's cache, which stores the codes once for these weights and this data."""
     space: Space = first_stage.latent_space
 
     @torch.no_grad()
@@ -126,12 +126,12 @@ def kept(first_stage: Model, split: Split) -> Tensor:
 
 def key(first_stage: Model, split: Split) -> str:
     """A hash of the first stage, with its weights, and of the examples that it encodes."""
-    found = hashlib.sha256(repr(registry.describe(first_stage)).encode())
+    digest = hashlib.sha256(repr(registry.describe(first_stage)).encode())
     tensors = dict(sorted(first_stage.state_dict().items())) | {"x": split.x}
     if split.y is not None and getattr(first_stage, "condition", None) is not None:
         tensors["y"] = split.y
     for name, tensor in tensors.items():
-        found.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
         for block in tensor.detach().reshape(-1).split(1 << 24):
-            found.update(block.cpu().contiguous().view(torch.uint8).numpy())
-    return found.hexdigest()[:32]
+            digest.update(block.cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Which devices train, as how many processes."""
+"""The devices and the processes of a training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dgm.training.sharding import shard
 
 
 def fabric_for(settings: Settings) -> Any:
-    """A lightning_fabric.Fabric; under torchrun, of as many processes as it started."""
+    """A lightning_fabric.Fabric; under torchrun, for the number of processes that torchrun started."""
     from lightning_fabric import Fabric
 
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
@@ -31,7 +31,7 @@ def fabric_for(settings: Settings) -> Any:
 
 
 def strategy_for(settings: Settings, processes: int) -> Any:
-    """FSDP2 is what lightning calls model parallel."""
+    """Lightning's strategy. Its model-parallel strategy is FSDP2."""
     from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 
     if settings.strategy == "fsdp":
@@ -40,15 +40,15 @@ def strategy_for(settings: Settings, processes: int) -> Any:
             data_parallel_size=processes,
             tensor_parallel_size=1,
         )
-    # weights are the same by then, and a broadcast between a loss and its backward pass would spoil the graph
+    # the weights are equal already, and a broadcast between a loss and its backward pass would break the graph
     return DDPStrategy(gradient_as_bucket_view=True, init_sync=False)
 
 
 def refuse_missing_devices(settings: Settings) -> None:
-    """Before any process is started: those of torchrun are counted by torchrun.
+    """Checks the number of devices before a process is started; under torchrun, torchrun checks it.
 
     Raises:
-        BadInput: For devices that this machine has not; on processors, for more than four processes each.
+        BadInput: If the machine has fewer devices; on CPUs, if there are more than four processes for each core.
     """
     here = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     kind: str = settings.accelerator
@@ -61,7 +61,7 @@ def refuse_missing_devices(settings: Settings) -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes; known before the others are there."""
+    """Whether this process writes the files; available before the other processes have started."""
     from lightning_fabric.utilities import rank_zero
 
     rank: int = rank_zero.rank_zero_only.rank  # type: ignore[attr-defined]
@@ -69,14 +69,14 @@ def is_first_process() -> bool:
 
 
 def broadcast(tensor: Tensor, fabric: Any) -> None:
-    """Leaves the first process's numbers in the tensor of every process, sent as bytes."""
+    """Copies the tensor of the first process into the tensor of every process, as bytes."""
     content = tensor.detach().to(fabric.device).contiguous().clone().reshape(-1).view(torch.uint8)
     torch.distributed.broadcast(content, 0)
     tensor.detach().copy_(content.view(tensor.dtype).view(tensor.shape))
 
 
 def summed(fabric: Any, *values: float) -> list[float]:
-    """Sums over all processes."""
+    """The sum of each value over all processes."""
     if fabric.world_size == 1:
         return list(values)
     total: Tensor = fabric.all_reduce(torch.tensor(values, dtype=torch.float64), reduce_op="sum")
@@ -84,7 +84,7 @@ def summed(fabric: Any, *values: float) -> list[float]:
 
 
 def gathered(fabric: Any, rows: Tensor) -> Tensor:
-    """Those of every process in the order of the whole batch, whose rows were dealt out one at a time."""
+    """The rows of all processes in the order of the global batch, whose rows were assigned to processes in turn."""
     if fabric.world_size == 1:
         return rows
     of_processes = [torch.empty_like(rows) for _ in range(fabric.world_size)]
@@ -93,7 +93,7 @@ def gathered(fabric: Any, rows: Tensor) -> Tensor:
 
 
 def random_states(fabric: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Those of every process, named ``rank/generator``; of Python's and NumPy's values the first process's."""
+    """The random states of every process, named ``rank/generator``; Python's and NumPy's, of the first process only."""
     mine, values = random_state.random_states()
     if fabric.world_size == 1:
         return {f"0/{name}": state for name, state in mine.items()}, values
@@ -106,7 +106,7 @@ def random_states(fabric: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def leave(fabric: Any) -> None:
-    """The first process is the one that the others talk through: who still listens when it leaves is aborted."""
+    """Ends the process group. The first process serves the connections, so it must be the last to leave."""
     if fabric.world_size > 1:
         fabric.barrier()
         torch.distributed.destroy_process_group()

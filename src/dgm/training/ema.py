@@ -12,16 +12,18 @@ from dgm.protocols import Model
 
 
 class EMA:
-    r"""theta' ← d theta' + (1 - d) theta with d = min(decay, (1 + step) / (10 + step)), so that short runs forget too.
+    r"""theta' ← d theta' + (1 - d) theta with d = min(decay, (1 + step) / (10 + step)).
+
+    The smaller d of the first steps reduces the weight of the initial parameters, also in short runs.
 
     Args:
-        model: Whose parameters are averaged; buffers are not, nor parameters that take no gradient.
-        decay: 0 keeps no average.
+        model: The model whose parameters are averaged; buffers and parameters without a gradient are not averaged.
+        decay: The largest d; 0 disables the average.
     """
 
     def __init__(self, model: Model, decay: float) -> None:
         self.decay = decay
-        # a parameter with two names is here under both: a state_dict is written by name
+        # a parameter with two names is listed under both names, as in a state_dict
         named = model.named_parameters(remove_duplicate=False) if decay else ()
         self.live = {name: parameter for name, parameter in named if parameter.requires_grad}
         self.shadow = {name: parameter.detach().clone() for name, parameter in self.live.items()}
@@ -34,13 +36,13 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model has the averaged weights inside."""
-        kept = {name: parameter.detach().clone() for name, parameter in self.live.items()}
+        """A context in which the model has the averaged weights."""
+        weights = {name: parameter.detach().clone() for name, parameter in self.live.items()}
         self.put(self.shadow)
         try:
             yield
         finally:
-            self.put(kept)
+            self.put(weights)
 
     @torch.no_grad()
     def put(self, weights: Mapping[str, Tensor]) -> None:
@@ -50,4 +52,4 @@ class EMA:
     @torch.no_grad()
     def restore(self, shadow: Mapping[str, Tensor]) -> None:
         for name, tensor in self.shadow.items():
-            tensor.copy_(shadow.get(name, tensor))  # a weight of a newer dgm has no average in an older checkpoint
+            tensor.copy_(shadow.get(name, tensor))  # an older checkpoint has no average of a newer dgm's weight

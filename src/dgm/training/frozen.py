@@ -1,4 +1,4 @@
-"""Parts of a model that training leaves as they are."""
+"""Frozen parts of a model, which training does not change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dgm.protocols import Model, parts_of
 
 
 def frozen_names(model: Model) -> set[str]:
-    """The names of the weights and buffers of the parts that stay as they are: none of their weights has a gradient."""
+    """The names of the weights and buffers of the frozen parts, which are the parts without a trainable weight."""
     frozen: set[str] = set()
     places = {id(module): name for name, module in model.named_modules()}
     for part in parts_of(model).values():

@@ -1,4 +1,4 @@
-"""One trainer a run directory, and a way to stop that loses nothing."""
+"""A lock, so that one process trains in a run directory, and signals, so that a stopped training is saved."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from typing import Any
 from dgm.errors import BadInput, TrainingStopped
 from dgm.runs import writable
 
-BEFORE_THE_START = (".lock", "checkpoints")  # what a training writes before its config.json
+BEFORE_THE_START = (".lock", "checkpoints")  # files that a training writes before its config.json
 
 
 class Guard:
     """Holds the lock of a run directory and catches the first SIGINT, SIGTERM or SIGHUP; the second ends the process.
 
     Args:
-        out: The run directory, which is made; None guards nothing.
-        fresh: The directory must not exist, or hold no more than a training that was killed before it began.
-        writes: This process is the one that writes.
+        out: The run directory, which is created; None for no lock.
+        fresh: Whether the directory must not exist, or may only have files of a training that ended before it began.
+        writes: Whether this process writes the files.
     """
 
     def __init__(self, out: Path | None, *, fresh: bool, writes: bool) -> None:
         self.out, self.fresh, self.writes = out, fresh, writes
         self.stopped = False
         self._lock: int | None = None
-        self._made: Path | None = None  # the topmost folder that was not there
+        self._made: Path | None = None  # the topmost folder that did not exist
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Guard:
@@ -40,13 +40,13 @@ class Guard:
             self.lock(self.out)
         if self.out is not None and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) == signal.SIG_IGN:  # as nohup asks
+                if signal.getsignal(number) == signal.SIG_IGN:  # nohup ignores the signal
                     continue
                 self._handlers[number] = signal.signal(number, self.stop)
         return self
 
     def lock(self, out: Path) -> None:
-        """The kernel drops the lock with the process, so a killed trainer leaves none behind."""
+        """Takes the lock. The kernel releases it when the process ends, so a killed process leaves no lock."""
         if self.fresh and out.exists() and not is_blank(out):
             raise BadInput(f"{out} exists", f"choose another --out, or go on with: dgm train --resume {out}")
         missing = [folder for folder in (out, *out.parents) if not folder.exists()]
@@ -66,7 +66,7 @@ class Guard:
             raise TrainingStopped(wrong, "wait for it, or choose another --out") from error
 
     def withdraw(self) -> None:
-        """Removes the run directory, and those around it, that this training made: it failed before it had a result."""
+        """Removes the folders that this training created, since it failed before it had a result."""
         if self._made is not None and self.out is not None:
             shutil.rmtree(self.out, ignore_errors=True)
             remove_empty([folder for folder in self.out.parents if folder.is_relative_to(self._made)])
@@ -86,7 +86,7 @@ class Guard:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """The innermost first."""
+    """Removes the empty ones of these folders, the innermost first."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()

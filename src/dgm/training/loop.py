@@ -1,4 +1,4 @@
-"""One loop for every kind of model: by gradients, as a game, or by passes over the data."""
+"""One training loop for all models: with one loss, as a game of several players, or by passes over the data."""
 
 from __future__ import annotations
 
@@ -45,27 +45,27 @@ from dgm.training.sharding import average, averaged_statistics, local
 from dgm.training.step import Losses, Step
 from dgm.training.validation import Validation
 
-LOGGED = 200  # lines of metrics.jsonl a training, beside those of the validations
+LOGGED = 200  # lines of metrics.jsonl in a training, besides the lines of validations
 
 
 def fit(
     model: Model, dataset: Dataset | Any, *, out: str | Path | None = None, resume: bool = False, **chosen: Any
 ) -> Iterator[Step]:
-    """Trains ``model`` and yields each step. Nothing is written until the first step is asked for.
+    """Trains ``model`` and yields each step. No file is written before the first step is requested.
 
     Args:
-        model: Trained in place; it ends with the weights that were selected.
-        dataset: Its training split is trained on, its validation split selects. Or x alone, an array or a tensor in the
-            model's own space, or a torch DataLoader of batches of x, or of x and y, which is read once into memory: all
-            of it is trained on, and no weights are selected by a validation.
-        out: The run directory to write; it must not exist. None writes nothing.
-        resume: Go on from the newest good checkpoint in ``out``, on the CPU to the same bits.
-        chosen: Settings by name, over the run's own when it goes on, over the model's own when it starts.
+        model: Trained in place; at the end it has the selected weights.
+        dataset: The model is trained on the training split, and the weights are selected on the validation split. Or x
+            alone, an array or a tensor in the model's own space, or a torch DataLoader of batches of x, or of x and y,
+            which is read once into memory: then all of it is the training split, and there is no validation.
+        out: The run directory to write, which must not exist; None to write no files.
+        resume: Whether to resume from the newest good checkpoint in ``out``; on the CPU the result has the same bits.
+        chosen: Settings by name. They override the settings of the resumed run, or else the defaults of the model.
 
     Raises:
-        BadInput: For settings out of range, data of another space, an ``out`` that exists or cannot be written.
-        Interrupted: When stopped by SIGINT, SIGTERM or SIGHUP; all is saved.
-        TrainingStopped: When a loss is no longer finite, or another process trains in ``out``.
+        BadInput: If a setting is out of range, the data has another space, or ``out`` exists or cannot be written.
+        Interrupted: If SIGINT, SIGTERM or SIGHUP stops the training, after the training is saved.
+        TrainingStopped: If a loss is not finite, or another process trains in ``out``.
 
     Example:
         >>> import dgm
@@ -86,25 +86,25 @@ def fit(
 
 
 class Training:
-    """The state of one training: how it moves, how it is saved, how it goes on."""
+    """The state of one training: its steps, its checkpoints and its end."""
 
     def __init__(self, model: Model, dataset: Dataset, settings: Settings, out: Path | None) -> None:
         self.whole, self.dataset, self.settings, self.out = model, dataset, settings, out
-        self.model = model.on_codes() if isinstance(model, TwoStage) else model  # what is trained of it
-        self.description = registry.describe(model)  # now, since torch gives a sharded model another class
+        self.model = model.on_codes() if isinstance(model, TwoStage) else model  # the trained part
+        self.description = registry.describe(model)  # before sharding, which changes the class
         self.players: dict[str, Player] = {}
-        # asked once: a Protocol looks for each of its methods anew, and a Module is slow to say that it has none
+        # checked once, since isinstance of a Protocol is slow for a Module
         self.by_passes, self.is_stateful = has(self.model, Fittable), has(self.model, Stateful)
         self.step = 0
         self.seconds = 0.0
-        self.note = ""  # for the next step to say
+        self.note = ""  # the note of the next step
         self.saving: Saving | None = None
 
-    # -- moving
+    # -- steps
 
     def run(self, resume: bool) -> Iterator[Step]:
         self.fabric = fabric_for(self.settings)
-        # before the launch: a process that may not write ends here, with no others waiting for it
+        # before the launch, so that no other process waits for a process that cannot write and ends here
         with Guard(self.out, fresh=not resume, writes=is_first_process()) as guard:
             try:
                 self.fabric.launch()
@@ -121,14 +121,14 @@ class Training:
                     yield from self.steps(metrics, guard)
                 self.finish()
             except Exception:
-                if self.saving is None or not self.saving.step:  # no step that was trained is there to go on from
+                if self.saving is None or not self.saving.step:  # there is no checkpoint of a trained step
                     guard.withdraw()
                 raise
             leave(self.fabric)
 
     def prepare(self) -> None:
         settings, fabric, model = self.settings, self.fabric, self.model
-        # passes over all of the data are the same in every process
+        # passes over all the data are equal in every process
         torch.manual_seed(mix(settings.seed, 0 if self.by_passes else fabric.global_rank) >> 1)
         self.whole.to(fabric.device)
         model.train()
@@ -141,7 +141,7 @@ class Training:
         rank, world = fabric.global_rank, fabric.world_size
         data = self.dataset
         if isinstance(self.whole, TwoStage):
-            with fabric.rank_zero_first():  # the others read what it keeps
+            with fabric.rank_zero_first():  # the others read the files that it stores
                 data = coded(self.whole, data)
         self.batches = Batches(data.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device)
         self.conditional = getattr(model, "condition", None) is not None
@@ -150,7 +150,7 @@ class Training:
             x, y = self.batches.at(0)
             precision, self.note = choose(model, x, y if self.conditional else None, settings, fabric)
             self.settings = settings = replace(settings, precision=precision)
-            self.seconds = time.monotonic() - began  # a budget pays for it
+            self.seconds = time.monotonic() - began  # a budget includes it
         if sharded:
             fabric.strategy.setup_module(model)
         self.statistics = averaged_statistics(model) if fabric.world_size > 1 else []
@@ -172,7 +172,7 @@ class Training:
             before = self.progress
             self.factor = factor(self.step, before, self.settings)
             losses = next(moves, None)
-            if losses is None:  # a model that is fitted by passes has converged
+            if losses is None:  # a model fitted by passes has converged
                 return
             step = self.moved(losses, before)
             if step.validation is not None or step.note or int(before * LOGGED) < int(step.progress * LOGGED):
@@ -184,7 +184,7 @@ class Training:
     def moved(self, losses: Losses, before: float) -> Step:
         self.step += 1
         self.seconds = time.monotonic() - self.started
-        if self.settings.budget is not None:  # all processes must end at one step
+        if self.settings.budget is not None:  # all processes must end at the same step
             self.seconds = summed(self.fabric, self.seconds)[0] / self.fabric.world_size
         due = self.validation.due(self.step, before, self.progress)
         validation = self.validation.measure(self.step) if due else None
@@ -197,7 +197,7 @@ class Training:
         )
 
     def descents(self) -> Iterator[Losses]:
-        on_cpu = self.fabric.device.type == "cpu"  # elsewhere a look at the loss makes the step wait
+        on_cpu = self.fabric.device.type == "cpu"  # on a GPU, a check of the loss blocks the step
         while True:
             x, y = self.batches.at(self.step)
             y = y if self.conditional else None
@@ -237,7 +237,7 @@ class Training:
             self.players[name] = Player(module_of(self.model, name), self.settings.of_player(name), self.fabric)
         return self.players[name]
 
-    # -- going wrong
+    # -- failures
 
     def finite(self, step: int, losses: Mapping[str, Any]) -> None:
         for player, loss in losses.items():
@@ -245,10 +245,10 @@ class Training:
                 raise self.failed(f"the loss of '{player}' is {float(loss)} at step {step}")
 
     def finite_weights(self) -> None:
-        """Looks at the parameters; a buffer may hold an infinity, such as a mask's."""
+        """Checks the parameters. Buffers are not checked, since a mask may have an infinity."""
         named = ((name, local(parameter)) for name, parameter in self.model.named_parameters())
         wrong = next((name for name, parameter in named if not parameter.isfinite().all()), None)
-        if summed(self.fabric, wrong is not None)[0]:  # all processes end together
+        if summed(self.fabric, wrong is not None)[0]:  # all processes end at this step
             which = f"'{wrong}'" if wrong else "of another process"
             raise self.failed(f"the weights {which} are not finite after step {self.step}")
 
@@ -259,10 +259,10 @@ class Training:
             wrong += f"; the last good checkpoint is {last}"
         return TrainingStopped(wrong, "train again with a lower --lr or with --clip 1")
 
-    # -- ending
+    # -- end
 
     def pause(self, guard: Guard) -> None:
-        """Between two steps: saves when it is time, and leaves when asked to."""
+        """Called between two steps: saves a checkpoint if one is due, and stops after a signal."""
         if self.saving is None:
             return
         late = time.monotonic() - self.saving.at >= self.settings.checkpoint_every
@@ -275,7 +275,7 @@ class Training:
             raise Interrupted(saved, f"go on with: dgm train --resume {self.out}{own}")
 
     def finish(self) -> None:
-        """Leaves the selected weights in the model and in the run directory."""
+        """Puts the selected weights into the model and into the run directory."""
         self.finite_weights()
         if self.saving is not None:
             self.saving.save()

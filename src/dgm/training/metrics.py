@@ -1,4 +1,4 @@
-"""metrics.jsonl, and TensorBoard's files where they are asked for."""
+"""metrics.jsonl, and optional files of TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dgm.training.step import Step
 
 
 class Metrics:
-    """Writes a line a logged step.
+    """Writes one line for each logged step.
 
     Args:
-        out: The run directory; None writes nothing.
-        step: The step that training goes on from: lines beyond it are dropped, since they will be written again.
-        tensorboard: Write TensorBoard's files too.
-        unit: Of the losses, where the model states it.
+        out: The run directory; None to write no files.
+        step: The step from which training resumes. Lines of later steps are removed, since they are written again.
+        tensorboard: Whether to write TensorBoard's files too.
+        unit: The unit of the losses, if the model states it.
     """
 
     def __init__(self, out: Path | None, step: int, tensorboard: bool, unit: str) -> None:
@@ -30,9 +30,9 @@ class Metrics:
             return
         self.path = out / "metrics.jsonl"
         if self.path.is_file():
-            kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if is_up_to(line, step)]
+            lines = [line for line in self.path.read_text(encoding="utf-8").splitlines() if is_up_to(line, step)]
             with replacing(self.path) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+                temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         with writable(self.path):
             self.file = self.path.open("a", encoding="utf-8")
         if tensorboard:
@@ -70,7 +70,7 @@ class Metrics:
 
 
 def is_up_to(line: str, step: int) -> bool:
-    """Whether a whole line is of that step or an earlier one; a kill can leave half a line."""
+    """Whether a line is complete and of that step or an earlier one; a killed process can leave an incomplete line."""
     try:
         return bool(json.loads(line)["step"] <= step)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A player: the parameters that descend one loss, with their optimiser."""
+"""A player: the parameters that minimise one loss, with their optimiser."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from dgm.training.sharding import averaging, is_sharded, placed
 
 
 def factor(step: int, progress: float, settings: Settings) -> float:
-    """By what the peak learning rate is multiplied: a linear warm-up in steps, then half a cosine in progress."""
+    """The factor of the peak learning rate: a linear warm-up in steps, then a half cosine in the progress."""
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     return warm * (0.5 * (1 + math.cos(math.pi * progress)) if settings.schedule == "cosine" else 1.0)
 
 
 def refuse_what_does_not_fit(model: Model, averaged: bool, shards: int = 1) -> None:
-    """Before the first step takes it: a gradient and AdamW's two averages of each weight.
+    """Checks, before the first step, the memory for a gradient and AdamW's two moments of each weight.
 
     Args:
-        averaged: Whether there is a moving average too, and a copy of the weights while it stands in their place.
-        shards: In how many parts all of these are kept.
+        averaged: Whether there is a moving average too, with a copy of the weights while the model has the average.
+        shards: The number of processes over which these tensors are sharded.
 
     Raises:
-        BadInput: Where all this needs more memory than is free.
+        BadInput: If these tensors need more memory than is free.
     """
     weights = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     what = f"training {type(model).__name__}, besides its weights,"
     memory.refuse_what_does_not_fit(what, (5 if averaged else 3) * weights // shards, "choose a smaller model")
 
 
-# optimiser -> how it is made of the settings, and the tensors that it keeps of each parameter beside its step
+# optimiser -> its constructor from the settings, and the tensors of its state for each parameter besides the step
 OPTIMISERS: Mapping[str, tuple[Callable[[Any, Any], torch.optim.Optimizer], set[str]]] = {
     "adamw": (
         lambda parameters, own: torch.optim.AdamW(
@@ -60,10 +60,10 @@ OPTIMISERS: Mapping[str, tuple[Callable[[Any, Any], torch.optim.Optimizer], set[
 
 
 class Player:
-    """Descends one loss with an optimiser of its own: first `gradient`, then `step`.
+    """Minimises one loss with its own optimiser: first `gradient`, then `step`.
 
     Args:
-        own: Its settings, none of them None.
+        own: The settings of the player, none of them None.
     """
 
     def __init__(self, module: nn.Module, own: PlayerSettings, fabric: Any) -> None:
@@ -77,32 +77,32 @@ class Player:
         self.averaged = averaging(self.parameters, fabric) if several and not self.sharded else None
 
     def gradient(self, loss: Tensor, penalty: Tensor | None = None) -> Tensor:
-        """Leaves the gradient of a mean loss and its penalty on the parameters and gives the loss, both averaged over
-        all processes.
+        """Sets the gradients of the parameters to those of a mean loss and its penalty, and returns the loss. Both are
+        averaged over all processes.
         """
         for parameter in self.parameters:
-            parameter.grad = None  # zero_grad says the same to a profiler, at a tenth of a small model's step
+            parameter.grad = None  # zero_grad's profiling takes a tenth of a small model's step
         total = loss if penalty is None else loss + penalty
         if self.averaged is not None:
             total = self.averaged(total)
-        # the leaves of a sharded model's graph are the whole weights, which are gone after the backward pass
+        # the leaves of a sharded model's graph are the unsharded weights, which are freed after the backward pass
         torch.autograd.backward(total, inputs=None if self.sharded else self.parameters)
         mean = loss.detach()
         return self.fabric.all_reduce(mean.float(), reduce_op="mean") if self.fabric.world_size > 1 else mean
 
     def step(self, factor: float) -> None:
-        """One of the optimiser, at ``factor`` of the peak rate."""
+        """One step of the optimiser, at ``factor`` times the peak learning rate."""
         if self.own.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.own.clip, foreach=True)
         self.optimiser.param_groups[0]["lr"] = self.own.lr * factor
         self.optimiser.step()
 
     def state(self) -> dict[str, Tensor]:
-        """The optimiser's tensors, by the parameter's number and their name."""
-        kept = self.optimiser.state_dict()["state"]
+        """The optimiser's tensors, by the number of the parameter and the name of the tensor."""
+        state = self.optimiser.state_dict()["state"]
         return {
             f"{number}/{key}": tensor
-            for number, values in kept.items()
+            for number, values in state.items()
             for key, tensor in values.items()
             if tensor is not None
         }
@@ -113,8 +113,8 @@ class Player:
             number, _, key = name.partition("/")
             numbered.setdefault(int(number), {})[key] = tensor
         for place, values in numbered.items():
-            found, shape = {key: tensor.shape for key, tensor in values.items()}, self.parameters[place].shape
-            if found != {key: torch.Size() if key == "step" else shape for key in self.keeps}:
+            shapes, shape = {key: tensor.shape for key, tensor in values.items()}, self.parameters[place].shape
+            if shapes != {key: torch.Size() if key == "step" else shape for key in self.keeps}:
                 kind = self.own.optimiser
                 raise ValueError(f"the state that {kind} keeps of a parameter of shape {tuple(shape)} does not fit it")
             for key in self.keeps - {"step"}:

@@ -1,4 +1,4 @@
-"""In which precision to train: a probe of the model's own step decides between float32 and bfloat16."""
+"""The precision of training: a timing of the model's own step decides between float32 and bfloat16."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from dgm.training.settings import Settings
 Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
 FLOAT32: Precision = "32-true"
 BF16: Precision = "bf16-mixed"
-CLEARLY = 1.2  # times as fast: less is not worth eight bits of precision
-SECONDS, SHARE = 1.0, 0.02  # that the probe takes, unless its least rounds last longer, and of the training
-ROUNDS = (2, 10)  # of a step in each precision, at least and at most; the first one warms up
+CLEARLY = 1.2  # the smallest speed-up that justifies the lower precision
+SECONDS, SHARE = 1.0, 0.02  # limits of the timing (the fewest rounds may take longer), and as a share of training
+ROUNDS = (2, 10)  # the fewest and the most timed steps in each precision; the first is a warm-up
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -30,13 +30,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 class PlayerLosses:
-    """Iterating gives each player's name and loss, computed when the iterator reaches it.
+    """An iterable of each player's name and loss; a loss is computed when the iterator reaches it.
 
     Args:
-        loss: ``loss_and_outputs``, ``loss`` or ``losses`` of a model.
+        loss: The method ``loss_and_outputs``, ``loss`` or ``losses`` of a model.
 
     Attributes:
-        outputs: What the loss gives for `dgm.protocols.Stateful.after_step`, at the end.
+        outputs: The outputs of the loss for `dgm.protocols.Stateful.after_step`, after the last player.
     """
 
     def __init__(self, loss: Callable[..., Any], x: Tensor, y: Tensor | None, precision: Callable[[], Any]) -> None:
@@ -45,14 +45,14 @@ class PlayerLosses:
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         with self.precision():
-            found = self.loss(self.x, self.y)
-        if isinstance(found, Tensor):
-            yield "model", found
-        elif isinstance(found, tuple):
-            loss, self.outputs = found
+            losses = self.loss(self.x, self.y)
+        if isinstance(losses, Tensor):
+            yield "model", losses
+        elif isinstance(losses, tuple):
+            loss, self.outputs = losses
             yield "model", loss
         else:
-            yield from self.of_game(found)
+            yield from self.of_game(losses)
 
     def of_game(self, game: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         while True:
@@ -66,23 +66,24 @@ class PlayerLosses:
 
 
 def module_of(model: Any, player: str) -> torch.nn.Module:
-    """The submodule of a game's player; the model itself where it is the only one."""
-    found: torch.nn.Module = model if player == "model" else model.get_submodule(player)
-    return found
+    """The submodule of a player in a game; the model itself if there is only one player."""
+    module: torch.nn.Module = model if player == "model" else model.get_submodule(player)
+    return module
 
 
 def loss_of(model: Model) -> Callable[..., Any]:
-    """What training calls with x and y: see `PlayerLosses`."""
+    """The method that computes the losses of x and y: see `PlayerLosses`."""
     if has(model, MultiPlayer):
         return model.losses
     return getattr(model, "loss_and_outputs", model.loss)
 
 
 def choose(model: Model, x: Tensor, y: Tensor | None, settings: Settings, fabric: Any) -> tuple[Precision, str]:
-    """The faster precision, and why it is taken, in a sentence.
+    """The faster precision, and the reason for it in a sentence.
 
-    The losses and gradients of a copy of the model are timed, and no random state is left changed: the training is that
-    of the precision named outright. Where two rounds would take more than a fiftieth of it, nothing is tried.
+    The losses and gradients of a copy of the model are timed, and the random states are restored, so the training
+    equals a training whose settings name the precision. Nothing is timed if two rounds would take more than a fiftieth
+    of the training.
     """
     least = 2 * ROUNDS[0]  # steps
     short = settings.steps is not None and settings.steps * SHARE < least
@@ -91,15 +92,15 @@ def choose(model: Model, x: Tensor, y: Tensor | None, settings: Settings, fabric
     if math.isinf(in_bf16):
         return FLOAT32, ""
     in_float32, in_bf16 = in_float32 / fabric.world_size, in_bf16 / fabric.world_size
-    chosen: Precision = BF16 if in_float32 >= CLEARLY * in_bf16 else FLOAT32
+    precision: Precision = BF16 if in_float32 >= CLEARLY * in_bf16 else FLOAT32
     times = f"a step's loss and gradient take {1e3 * in_float32:.3g} ms in float32 and {1e3 * in_bf16:.3g} ms in bf16"
-    return chosen, f"precision {chosen}: {times}"
+    return precision, f"precision {precision}: {times}"
 
 
 def probed(
     model: Model, x: Tensor, y: Tensor | None, settings: Settings, device: torch.device
 ) -> tuple[float, float] | None:
-    """Seconds of a step in float32 and in bfloat16; None where they cannot be compared."""
+    """The seconds of a step in float32 and in bfloat16; None if they cannot be compared."""
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return None
     try:
@@ -107,14 +108,14 @@ def probed(
             return timed(copy.deepcopy(model), x, y, settings, device)
     except (
         RuntimeError
-    ):  # a loss that bfloat16 does not run, or too little memory for two; if float32 fails too, we see
+    ):  # bfloat16 lacks an operation, or memory is too small for two models; an error of float32 recurs in training
         return None
 
 
 def timed(
     model: Model, x: Tensor, y: Tensor | None, settings: Settings, device: torch.device
 ) -> tuple[float, float] | None:
-    """The least seconds of each, in turn, so that a busy moment of the machine meets both."""
+    """The fewest seconds of each precision, timed alternately, so that other load on the machine affects both."""
     began = time.perf_counter()
     seconds: list[tuple[float, float]] = []
     while len(seconds) < ROUNDS[1]:
@@ -130,7 +131,7 @@ def timed(
 
 
 def step_seconds(model: Model, x: Tensor, y: Tensor | None, device: torch.device, precision: str) -> float:
-    """Of the losses and their gradients; infinite where a loss is not finite."""
+    """The seconds of the losses and their gradients; infinite if a loss is not finite."""
     finished(device)
     began = time.perf_counter()
     total = torch.zeros((), device=device)

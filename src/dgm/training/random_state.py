@@ -1,4 +1,4 @@
-"""The states of every generator that a model may draw from, in this process."""
+"""The states of all random generators that a model may use, in this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def random_states() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors, and plain values of NumPy's and Python's."""
+    """The states of torch's generators as tensors, and of NumPy's and Python's as plain values."""
     tensors = {"torch": torch.get_rng_state()}
     tensors |= (
         {f"cuda{k}": state for k, state in enumerate(torch.cuda.get_rng_state_all())}
@@ -29,7 +29,7 @@ def random_states() -> tuple[dict[str, Tensor], dict[str, Any]]:
 def restore_random_states(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     torch.set_rng_state(tensors["torch"])
     for k in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        if f"cuda{k}" in tensors:  # it may go on on a machine with more devices
+        if f"cuda{k}" in tensors:  # training may resume on a machine with more devices
             torch.cuda.set_rng_state(tensors[f"cuda{k}"], k)
     name, *rest = values["numpy"]
     numpy.random.set_state((name, tensors["numpy"].numpy().astype(numpy.uint32), *rest))
@@ -39,7 +39,7 @@ def restore_random_states(tensors: Mapping[str, Tensor], values: Mapping[str, An
 
 @contextmanager
 def random_states_kept() -> Iterator[None]:
-    """What is drawn inside leaves no trace."""
+    """A context after which the random states are restored."""
     states = random_states()
     try:
         yield

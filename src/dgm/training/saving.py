@@ -1,8 +1,8 @@
-"""What a training leaves on the disk, and how it goes on from there.
+"""The files of a training, and how a training resumes from them.
 
-A checkpoint holds all that moves. Parts of a model that are frozen, such as a first stage, lie once beside the
-checkpoints, in ``frozen.safetensors``. Of a sharded model every process writes a file of its own rows, and any number
-of processes reads them.
+A checkpoint has everything that training changes. Frozen parts of a model, such as a first stage, are stored once
+beside the checkpoints, in ``frozen.safetensors``. For a sharded model, every process writes a file of its own rows, and
+any number of processes can read these files.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Saving:
     """Saves a training in its run directory and restores it from there.
 
     Attributes:
-        step: The step of the newest checkpoint; None before there is one.
-        at: When it was looked at last whether there is something to save.
+        step: The step of the newest checkpoint; None before the first checkpoint.
+        at: The time at which it was last checked whether a checkpoint is due.
     """
 
     def __init__(self, training: Training, out: Path) -> None:
@@ -43,11 +43,11 @@ class Saving:
         self.step: int | None = None
         self.at = time.monotonic()
         self.frozen = frozen_names(training.whole)
-        self.digest = ""  # of the file of frozen parts
+        self.digest = ""  # sha256 of the file of frozen parts
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes what all have alike."""
+        """Whether this process writes the tensors that are equal in all processes."""
         return bool(self.training.fabric.is_global_zero)
 
     def document(self) -> dict[str, Any]:
@@ -61,10 +61,10 @@ class Saving:
         }
 
     def begin(self, resume: bool) -> None:
-        """The first checkpoint comes before config.json: what can be resumed has one."""
+        """Starts or resumes the run. The first checkpoint precedes config.json, so every resumable run has one."""
         if self.first:
             checkpoint.sweep(self.out, everything=not resume)
-            (self.out / "manifest.json").unlink(missing_ok=True)  # the weights there will not be the final ones
+            (self.out / "manifest.json").unlink(missing_ok=True)  # its weights are no longer the final ones
         if resume:
             self.restore()
         elif self.frozen and self.first:
@@ -76,7 +76,7 @@ class Saving:
             runs.write_json(self.document(), self.out / "config.json")
 
     def save(self) -> None:
-        """Writes a checkpoint, unless it is there."""
+        """Writes a checkpoint, unless there is one of this step."""
         of = self.training
         self.at = time.monotonic()
         if self.step == of.step:
@@ -99,11 +99,11 @@ class Saving:
         self.step = of.step
 
     def moving(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What training can change."""
+        """The tensors that training can change."""
         return {name: tensor for name, tensor in state.items() if name not in self.frozen}
 
     def restore_weights(self) -> None:
-        """Those of the newest checkpoint, before anything is made of the model: a part may make the data of another."""
+        """Loads the weights of the newest checkpoint, before the model is used: a part may encode another's data."""
         if parts_of(self.training.whole):
             self.put_weights(*runs.Run(self.out).newest_checkpoint())
 
@@ -118,12 +118,12 @@ class Saving:
         with runs.refusing(f"the newest checkpoint in {self.out} is not of this training"):
             self.take(tensors, values)
         self.step = self.training.step
-        self.training.fabric.barrier()  # all have read before one of them deletes
+        self.training.fabric.barrier()  # all processes read before one of them deletes
         if self.first:
             checkpoint.forget_after(self.out / "checkpoints", self.training.step)
 
     def take(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """The state that a checkpoint holds."""
+        """Restores the state of a checkpoint."""
         of = self.training
         self.put_weights(tensors, values)
         of.ema.restore(placed_as(part(tensors, "ema"), of.ema.shadow))
@@ -132,13 +132,13 @@ class Saving:
         for name in values["players"]:
             of.player(name).restore(part(tensors, f"optimiser/{name}"))
         rank, processes = of.fabric.global_rank, of.fabric.world_size
-        if values.get("processes", processes) != processes:  # states of other shares of a batch; draw anew
+        if values.get("processes", processes) != processes:  # the random states belong to other shares of a batch
             torch.manual_seed(mix(of.settings.seed, rank, of.step) >> 1)
         elif states := part(tensors, f"random/{rank}"):
             restore_random_states(states, values)
 
     def finish(self) -> None:
-        """Leaves the weights to use in the run directory."""
+        """Writes the selected weights into the run directory."""
         self.save()
         weights = {name: whole(tensor) for name, tensor in self.training.whole.state_dict().items()}
         if self.first:
@@ -151,5 +151,5 @@ def labelled(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """What `labelled` was given."""
+    """The tensors with a prefix, by their names without it: the inverse of `labelled`."""
     return {name.removeprefix(f"{prefix}/"): tensors[name] for name in tensors if name.startswith(f"{prefix}/")}

@@ -15,9 +15,9 @@ STEPS = 2000  # when neither steps nor a budget is given
 
 @dataclass(frozen=True, kw_only=True)
 class PlayerSettings:
-    """The settings of one player of a game; None takes the value of the training settings.
+    """The settings of one player of a game; None stands for the value of the training settings.
 
-    Two rates: GANs Trained by a Two Time-Scale Update Rule (Heusel et al., 2017), arXiv:1706.08500.
+    Source of two learning rates: GANs Trained by a Two Time-Scale Update Rule (Heusel et al., 2017), arXiv:1706.08500.
     """
 
     optimiser: Literal["adamw", "rmsprop", "sgd"] | None = setting(None, "its optimiser")
@@ -86,17 +86,17 @@ class Settings:
     )
 
     def of_player(self, name: str) -> PlayerSettings:
-        own = (self.players or {}).get(name.rpartition(".")[2], {})  # a player of a part is "part.player"
+        own = (self.players or {}).get(name.rpartition(".")[2], {})  # the name of a part's player is "part.player"
         return settings.build(PlayerSettings, own, what=name).over(self)
 
 
 def settings_for(model: Any, chosen: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> Settings:
-    """The chosen settings over those of the model's paper over the defaults.
+    """The chosen settings; then the settings of the model's paper; then the defaults.
 
     Args:
-        kept: The settings of the resumed run, in place of the paper's.
+        kept: The settings of the resumed run, which replace those of the paper.
     """
-    before = {"patience": 0}  # the value of runs that are older than this setting
+    before = {"patience": 0}  # the value of older runs, which do not have this setting
     values = dict(getattr(model, "defaults", {})) if kept is None else before | dict(kept)
     if chosen.get("steps") is not None or chosen.get("budget") is not None:
         values |= {"steps": None, "budget": None}
@@ -112,5 +112,5 @@ def settings_for(model: Any, chosen: Mapping[str, Any], kept: Mapping[str, Any] 
 
 
 def merged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings of each player, those of ``before`` updated by those of ``after``."""
+    """The settings of each player in ``before``, updated with those in ``after``."""
     return {name: dict(before.get(name, {})) | dict(after.get(name, {})) for name in [*before, *after]}

@@ -1,8 +1,8 @@
-"""One model over several processes: copies whose gradients are averaged, or shards of its weights.
+"""One model over several processes: replicas whose gradients are averaged, or shards of its weights.
 
-`averaging` is torch's DistributedDataParallel, which shares gradients while the backward pass goes on. `shard` is FSDP2
-(torch's ``fully_shard``): each process keeps a part of every weight, of its gradient, of the optimiser's state and of
-the moving average, and has whole weights only while a loss needs them. See docs/adr/0009.
+`averaging` is torch's DistributedDataParallel, which averages gradients during the backward pass. `shard` is FSDP2
+(torch's ``fully_shard``): each process has a part of every weight, of its gradient, of the optimiser's state and of
+the moving average, and gathers the whole weights only while a loss needs them. See docs/adr/0009.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from dgm.errors import Unsupported
 from dgm.protocols import MultiPlayer, Regularised, has
 
-FORWARDS = ("loss", "loss_and_outputs")  # the methods that a single loss is called by
+FORWARDS = ("loss", "loss_and_outputs")  # the methods that compute a single loss
 
 
 class Averaged(nn.Module):
-    """Gives a loss as it is.
+    """A module with one player's parameters whose forward pass returns the loss unchanged.
 
-    DistributedDataParallel prepares for a backward pass when its module's forward ends. As the forward of one player's
-    parameters this prepares for the backward pass of that player's loss, wherever the loss was computed.
+    DistributedDataParallel prepares for a backward pass at the end of its module's forward pass. With this module it
+    prepares for the backward pass of that player's loss, wherever the loss was computed.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -35,7 +35,7 @@ class Averaged(nn.Module):
 
 
 def averaging(parameters: Iterable[nn.Parameter], fabric: Any) -> Callable[[Tensor], Tensor]:
-    """A map of the loss to itself, whose backward pass leaves gradients that are averaged over all processes."""
+    """The identity of the loss, whose backward pass averages the gradients over all processes."""
     averaged: Callable[[Tensor], Tensor] = fabric.strategy.setup_module(Averaged(parameters))
     return averaged
 
@@ -51,7 +51,7 @@ def shard(model: Any, mesh: Any) -> Any:
     """Shards a model, or each player of a game, in place.
 
     Raises:
-        Unsupported: For a model with a weight that is a single number, or with penalties beside one loss.
+        Unsupported: If a weight of the model is a single number, or the model has one loss and penalties.
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
@@ -64,7 +64,7 @@ def shard(model: Any, mesh: Any) -> Any:
     for module in model.modules():
         if isinstance(module, blocks()):
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
-    # whole weights that stayed after a validation would be those of the moving average
+    # unsharded weights that remain after a validation would be those of the moving average
     for root in players_of(model) if is_game else [model]:
         fully_shard(root, mesh=mesh, reshard_after_forward=True)
     for name in FORWARDS:
@@ -74,7 +74,7 @@ def shard(model: Any, mesh: Any) -> Any:
 
 
 def players_of(model: Any) -> list[nn.Module]:
-    """The submodules that a game steps."""
+    """The submodules of the players of a game."""
     return [model.get_submodule(name) for name in model.players]
 
 
@@ -83,17 +83,17 @@ def is_sharded(tensor: Any) -> bool:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's rows of a sharded tensor, or the tensor itself."""
+    """This process's rows of a sharded tensor; any other tensor itself."""
     return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All rows, of every process: each of them has to call it."""
+    """All rows of a sharded tensor; every process must call it."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def placed(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, sharded as ``like`` is: each process takes its own rows, and none are sent."""
+    """A whole tensor with the sharding of ``like``; each process takes its own rows, without communication."""
     if not is_sharded(like):
         return tensor
     from torch.distributed.tensor import distribute_tensor
@@ -103,12 +103,12 @@ def placed(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def placed_as(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor, sharded as the one of its name."""
+    """Each tensor with the sharding of the tensor of the same name in ``like``."""
     return {name: placed(tensor, like[name]) if name in like else tensor for name, tensor in tensors.items()}
 
 
 def averaged_statistics(model: Any) -> list[Tensor]:
-    """The buffers that torch's own normalisations move in their forward passes, each process by its own examples."""
+    """The running statistics of torch's normalisation layers, which each process updates with its own examples."""
     from torch.nn.modules.batchnorm import _NormBase
 
     return [
@@ -122,6 +122,6 @@ def averaged_statistics(model: Any) -> list[Tensor]:
 
 @torch.no_grad()
 def average(tensors: Iterable[Tensor], fabric: Any) -> None:
-    """Leaves in each tensor the mean over all processes."""
+    """Replaces each tensor by its mean over all processes."""
     for tensor in tensors:
         tensor.copy_(fabric.all_reduce(tensor.clone(), reduce_op="mean"))

@@ -1,4 +1,4 @@
-"""What one step of training did."""
+"""The result of one step of training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Losses(Mapping[str, float]):
-    """Losses by player. They stay on the device until they are looked at, so that a step waits for nobody."""
+    """The losses by player. They stay on the device until they are read, so that a step does not block."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
@@ -26,17 +26,17 @@ class Losses(Mapping[str, float]):
 
 @dataclass(frozen=True)
 class Step:
-    """What a step of training did.
+    """The result of a step of training.
 
     Attributes:
-        step: How many steps are done.
-        progress: How much of the training is done, in [0, 1].
+        step: The number of completed steps.
+        progress: The completed share of the training, in [0, 1].
         losses: The loss of each player, or of ``"model"`` alone, in the model's own unit (`dgm.protocols`).
-        lr: The learning rate that the step used.
-        seconds: Time trained so far, over all resumptions.
-        examples: Examples processed so far, over all devices.
-        validation: The mean loss on the validation split, where this step measured it.
-        note: What the training decided by itself at this step, in a sentence, such as why it stops; mostly empty.
+        lr: The learning rate of the step.
+        seconds: The time trained so far, over all resumptions.
+        examples: The number of examples processed so far, over all devices.
+        validation: The mean loss on the validation split, if it was measured at this step.
+        note: A decision of the training at this step in a sentence, such as the reason to stop; mostly empty.
     """
 
     step: int

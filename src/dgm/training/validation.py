@@ -1,4 +1,4 @@
-"""The loss on the validation split, the weights that had the least, and when more training is of no use."""
+"""The loss on the validation split, the weights with the lowest loss, and early stopping."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from dgm.training.frozen import frozen_names
 from dgm.training.precision import autocast
 from dgm.training.settings import Settings
 
-PARTS = 20  # validations a training, unless validate_every says otherwise
-GROWTH, FINE_GROWTH = 1 / 4, 1 / 16  # of the steps done: the time to the next validation, while that is sooner
+PARTS = 20  # validations in a training, unless validate_every is set
+GROWTH, FINE_GROWTH = 1 / 4, 1 / 16  # the largest interval to the next validation, as a share of the completed steps
 SEED = 0
-COST = 1 / 3  # of a forward pass, in steps of training: a step goes forward once and backward for twice as long
-SHARE = 0.1  # of the training's time, at most, goes to validations that nobody asked for
-SMALL = 10_000  # training examples, up to which training may stop of itself
-EPOCHS, WAIT = 30, 0.2  # without a better validation, and the share of the training done, after which it stops
+COST = 1 / 3  # of a forward pass, in training steps: the backward pass takes about twice as long as the forward pass
+SHARE = 0.1  # the largest share of the training's time for validations if validate_every is not set
+SMALL = 10_000  # up to this number of training examples, early stopping is the default
+EPOCHS, WAIT = 30, 0.2  # epochs, and the share of the completed training, without a better validation before it stops
 
 
 class Validation:
-    """Validates the averaged weights now and then.
+    """Validates the averaged weights at intervals.
 
-    The first epoch ends with a validation; the next ones come after a quarter more steps each, after a sixteenth where
-    the loss is about to turn, and at least `PARTS` times in all. What `SHARE` does not pay for is left out.
+    The first validation is at the end of the first epoch. Each next one follows after a quarter more steps, or after a
+    sixteenth if the loss is near its minimum, and there are at least `PARTS` in all. Validations that would take more
+    than `SHARE` of the time are left out.
 
-    Only a model that descends one loss is validated: a game's losses say nothing of its progress, and a fit has no
-    steps.
+    Only a model with one loss is validated: the losses of a game do not measure its progress, and a fit by passes has
+    no steps.
 
     Args:
-        in_epoch: Steps of an epoch.
+        in_epoch: The number of steps in an epoch.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Validation:
         self.conditional = getattr(model, "condition", None) is not None
         self.every, self.precision = settings.validate_every, settings.precision
         self.apart = COST * len(self.split) / settings.batch / SHARE
-        self.recent: list[tuple[int, float]] = []  # steps and losses of the last three
+        self.recent: list[tuple[int, float]] = []  # the steps and losses of the last three validations
         self.best_loss, self.best_step = math.inf, 0
         self.best: dict[str, Tensor] = {}
         self.frozen = frozen_names(model)
@@ -62,7 +63,7 @@ class Validation:
         return self.recent[-1][0] if self.recent else 0
 
     def due(self, step: int, before: float, progress: float) -> bool:
-        """Whether to validate after this step, which took the training from ``before`` to ``progress``."""
+        """Whether to validate after this step, in which the progress went from ``before`` to ``progress``."""
         if not self.measures:
             return False
         if self.every:
@@ -74,7 +75,7 @@ class Validation:
         return progress >= 1 or (late and step - self.last >= self.apart)
 
     def exhausted(self, step: int, progress: float) -> str:
-        """Why more training is of no use, once this step was validated; nothing while it may be."""
+        """The reason to stop early after the validation of this step; empty if training should continue."""
         epochs, share = self.patience
         waited = step - self.best_step
         if not epochs or step != self.last or waited < epochs * self.in_epoch or progress * waited < share * step:
@@ -86,14 +87,14 @@ class Validation:
 
     @torch.no_grad()
     def measure(self, step: int) -> float:
-        """The mean loss, under noise that is the same each time."""
+        """The mean loss on the validation split, with the same noise each time."""
         with torch.random.fork_rng(), self.ema.applied(), autocast(self.fabric.device, self.precision):
             torch.manual_seed(SEED)
             self.model.eval()
             rows = torch.arange(len(self.split)).split(evaluation_batch(self.model))
             loss = sum(self.total(part) for part in rows) / len(self.split)
             self.model.train()
-        loss = summed(self.fabric, loss)[0] / self.fabric.world_size  # all decide by the same number
+        loss = summed(self.fabric, loss)[0] / self.fabric.world_size  # all processes need the same number
         self.recent = [*self.recent[-2:], (step, loss)]
         if self.selects and loss < self.best_loss:
             self.best_loss, self.best_step = loss, step
@@ -115,7 +116,7 @@ class Validation:
         self.best = dict(best)
         self.best_loss = math.inf if values["best_loss"] is None else values["best_loss"]
         self.best_step = values.get("best_step", 0)
-        # a checkpoint of an older dgm has the step of the last one alone
+        # a checkpoint of an older dgm has only the step of the last validation
         before = [(values["validated"], self.best_loss)] if values.get("validated") else []
         self.recent = [(step, loss) for step, loss in values.get("validations", before)]
 
@@ -125,10 +126,10 @@ def descends_one_loss(model: Model) -> bool:
 
 
 def patience(chosen: int | str, dataset: Dataset) -> tuple[int, float]:
-    """Epochs, and the share of the training done, without a better validation after which it stops; 0 never does.
+    """The epochs, and the share of the completed training, without a better validation before it stops; 0 for never.
 
-    A number counts epochs alone. Of itself training stops on small sets and on tables, late enough for what a learning
-    rate that falls still gains.
+    A number is a number of epochs. By default training stops early on small data sets and on tables, late enough for
+    the improvement that a decreasing learning rate still brings.
     """
     if not isinstance(chosen, str):
         return chosen, 0.0
@@ -137,7 +138,8 @@ def patience(chosen: int | str, dataset: Dataset) -> tuple[int, float]:
 
 
 def turning(recent: Sequence[tuple[int, float]]) -> bool:
-    """Whether the parabola through three losses, over the logarithm of their steps, turns within a `GROWTH` more.
+    """Whether the parabola through three losses, a function of the step's logarithm, has its minimum within a share
+    `GROWTH` of further steps.
 
     Example:
         >>> turning([(100, 9.0), (125, 8.0), (156, 7.5)]), turning([(100, 9.0), (125, 8.0), (156, 7.2)])

@@ -1,6 +1,6 @@
-"""What stands in the JSON files of a run, and one line for what stands there in its place.
+"""The schemas of the JSON files of a run, and an error of one line for a file that does not fit its schema.
 
-A file may hold more than is named here. What is named is there, and of its type, before anything is made of it.
+A file may have more entries than its schema. All entries of the schema are checked before the file is used.
 """
 
 import json
@@ -11,13 +11,13 @@ from typing import Any, Literal, NotRequired, TypedDict, Union, get_args, get_or
 
 from dgm.errors import DamagedRun
 
-LARGEST = 1 << 28  # bytes of a file: a million numbers have a tenth of it
+LARGEST = 1 << 28  # bytes of a file; a million numbers need a tenth of this
 DEEPEST, LONGEST = 50, 100
 REMEDY = "take the file from a copy, or train again"
 
 
 class Real(float):
-    """In a schema: a number that may be a NaN or an infinity, which a file has for what could not be measured."""
+    """A number in a schema that may be NaN or infinite, which a file has if a value could not be measured."""
 
 
 KINDS = {
@@ -207,17 +207,17 @@ class Comparison(TypedDict):
 
 
 def read(path: Path) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
-        DamagedRun: For one that is missing, no JSON, or far larger than any that dgm writes.
+        DamagedRun: If the file is missing, is not JSON, or is far larger than any file that dgm writes.
     """
     try:
         if (held := path.stat().st_size) > LARGEST:
             raise DamagedRun(f"{path} has {held:,} bytes, expected at most {LARGEST:,}", REMEDY)
         text = path.read_text(encoding="utf-8")
         document = json.loads(text)
-        if r"\ud" in text.lower():  # half of a pair of such escapes is no character
+        if r"\ud" in text.lower():  # half of a surrogate pair is no character
             json.dumps(document, ensure_ascii=False).encode("utf-8")
         if is_deeper(document, DEEPEST):
             raise DamagedRun(f"{path} has more than {DEEPEST} objects and lists inside one another", REMEDY)
@@ -236,16 +236,16 @@ def is_deeper(value: Any, than: int) -> bool:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """What a JSON file holds, an object."""
-    found: dict[str, Any] = checked(read(path), dict[str, Any], path)
-    return found
+    """The content of a JSON file, which must be an object."""
+    document: dict[str, Any] = checked(read(path), dict[str, Any], path)
+    return document
 
 
 def checked(document: Any, schema: Any, where: Path | str) -> Any:
-    """``document`` itself, once it fits the schema.
+    """Checks that ``document`` fits the schema and returns it.
 
     Raises:
-        DamagedRun: With the first place that does not fit, what was expected there and what stands there.
+        DamagedRun: For the first entry that does not fit, with the expected type and the value.
     """
     if not isinstance(document, dict):
         raise DamagedRun(f"{where} holds no JSON object", REMEDY)
@@ -256,7 +256,7 @@ def checked(document: Any, schema: Any, where: Path | str) -> Any:
 
 
 def misfit(value: Any, schema: Any, place: str) -> str:
-    """What is wrong with a value, and where; nothing if it fits.
+    """A description of the first error in a value and its place; empty if the value fits the schema.
 
     Example:
         >>> misfit({"a": [1, "x"]}, dict[str, list[int]], "")
@@ -292,7 +292,7 @@ def misfit_object(value: Any, schema: Any, place: str) -> str:
 
 
 def fits(value: Any, schema: Any) -> bool:
-    """Whether a plain value is of a plain type; a whole number counts as a real one."""
+    """Whether a plain value has a plain type; an integer is accepted as a real number."""
     if get_origin(schema) in (Union, UnionType):
         return any(not misfit(value, kind, "") for kind in get_args(schema))
     if get_origin(schema) is Literal:
@@ -321,6 +321,6 @@ def below(place: str, name: str) -> str:
 def short(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=True)
-    except (ValueError, RecursionError):  # a number of thousands of digits
+    except (ValueError, RecursionError):  # a number with thousands of digits
         text = type(value).__name__
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,4 +1,4 @@
-"""Models by name. The tables lie in the families' folders; a model's class is imported when it is used."""
+"""Models by name. Each family's folder has a table of its models; the class of a model is imported when it is used."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dgm.protocols import Model
 
 
-# the families, in the order of `dgm models`: each has a table of its own in its folder
+# the families, in the order of `dgm models`
 FAMILIES = (
     mixture,
     autoregressive,
@@ -50,7 +50,7 @@ FAMILIES = (
 
 MODELS: Mapping[str, Spec] = {name: spec for family in FAMILIES for name, spec in family.MODELS.items()}
 
-# what `dgm compare` compares unless told otherwise
+# the default models of `dgm compare`
 ONE_OF_EACH_FAMILY = (
     "gmm",
     "made",
@@ -66,16 +66,16 @@ ONE_OF_EACH_FAMILY = (
 )
 
 
-# every package.module:Class that the user has named in this process: files may name those again
+# every package.module:Class that the user has named in this process; files may name these classes too
 _named: set[str] = set()
 
 
 @cache
 def entry_point_models() -> Mapping[str, str]:
-    """Others' models, by the entry points of the group ``dgm.models``: name to ``package.module:Class``.
+    """Models of other packages, from the entry points of the group ``dgm.models``: name to ``package.module:Class``.
 
-    Those of installed packages: the empty entry of Python's path, the working directory, where a file may lie that was
-    downloaded with a run, is left out.
+    Only installed packages are searched. The empty entry of Python's path, which is the working directory, is left out,
+    since it may have files that were downloaded with a run.
     """
     installed = distributions(path=[place for place in sys.path if place])
     points = (point for package in installed for point in package.entry_points)
@@ -83,22 +83,22 @@ def entry_point_models() -> Mapping[str, str]:
 
 
 def model_class(name: str) -> type[Model]:
-    """The class of a model that the user names: of the table, of an entry point, or ``package.module:Class``.
+    """The class of a model that the user names: a name of `dgm models`, of an entry point, or ``package.module:Class``.
 
-    The last is imported, so ``name`` must not come from a file: `class_in_file` is for those.
+    A ``package.module:Class`` is imported, so ``name`` must not come from a file; use `class_in_file` for files.
 
     Raises:
-        UnknownName: With the nearest name there is.
-        BadInput: For a class that cannot be imported, with the reason.
+        UnknownName: If there is no such model. The message has the nearest name.
+        BadInput: If the class cannot be imported. The message has the reason.
     """
     if name in MODELS:
         return MODELS[name].load()
     if name in entry_point_models():
         return class_at(entry_point_models()[name])
     if ":" in name:
-        found = class_at(name)
+        cls = class_at(name)
         _named.add(name)
-        return found
+        return cls
     raise UnknownName.of("model", name, [*MODELS, *entry_point_models()])
 
 
@@ -106,12 +106,12 @@ def class_in_file(name: str, own: Sequence[type[Model]] = ()) -> type[Model]:
     """The class of a model that a file names: a name of `dgm models`, or a class that the user has named before.
 
     Args:
-        own: Classes that the user gives. Each stands for its own name, and a single one for whatever
-            ``package.module:Class`` the file names.
+        own: Classes of the user. Each is found by its own name; a single class is used for any ``package.module:Class``
+            that the file names.
 
     Raises:
-        UnknownName: With the nearest name there is.
-        BadInput: For any other ``package.module:Class``: a file chooses no code.
+        UnknownName: If there is no such model. The message has the nearest name.
+        BadInput: For any other ``package.module:Class``, since a file must not choose code.
     """
     given = [cls for cls in own if model_name(cls) == name] or (list(own) if is_own(name) and len(own) == 1 else [])
     if given:
@@ -127,7 +127,7 @@ def class_in_file(name: str, own: Sequence[type[Model]] = ()) -> type[Model]:
 
 
 def is_own(name: str) -> bool:
-    """Whether it is ``package.module:Class``, and no name of `dgm models`."""
+    """Whether the name is a ``package.module:Class`` and not a name of `dgm models`."""
     return ":" in name and name not in MODELS and name not in entry_point_models()
 
 
@@ -140,21 +140,22 @@ def model_name(cls: type[Model]) -> str:
 
 
 def create(name: str, space: Space, condition: Space | None = None, **config: Any) -> Model:
-    """A model of ``space``, untrained: p(x), or p(x|y) for every y of the space ``condition``.
+    """Creates an untrained model of ``space``: p(x), or p(x|y) for every y of the space ``condition``.
 
-    A model that takes only continuous x is wrapped on ordered discrete values and on a record: it is trained on x with
-    noise that stays in the cell of x, see `dgm.distributions.cells`, and its likelihood becomes a lower bound on
+    A model of continuous x is dequantised if the space has ordered discrete values or is a record: it is trained on x
+    with noise inside the cell of x, see `dgm.distributions.cells`, and its likelihood becomes a lower bound on
     log P(x).
 
     Args:
-        name: As in `model_class`.
-        condition: The space of y, such as ``Space.categories(10)`` for one of ten labels; None for a model without.
-        config: The model's own settings; those not named keep their defaults.
+        name: The name of the model, as in `model_class`.
+        condition: The space of y, such as ``Space.categories(10)`` for one of ten labels; None for an unconditional
+            model.
+        config: The model's own settings; other settings keep their defaults.
 
     Raises:
-        UnknownName: For a model or a setting that does not exist.
-        BadInput: For a setting out of range, a space or a condition that the model does not take, or more weights than
-            memory.
+        UnknownName: If a model or a setting does not exist.
+        BadInput: If a setting is out of range, the model does not take the space or the condition, or the weights need
+            more memory than there is.
 
     Example:
         >>> create("realnvp", Space.continuous((2,)), layers=2).config.layers
@@ -206,7 +207,7 @@ def refuse_condition(cls: type[Model], name: str, condition: Space | None) -> No
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """What `from_description` needs to make the model again, untrained; plain values, fit for JSON."""
+    """The description of the model, plain values for JSON, from which `from_description` creates it untrained."""
     from dgm.protocols import parts_of
 
     config = {
@@ -223,7 +224,7 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def from_description(description: Mapping[str, Any], *own: type[Model]) -> Model:
-    """The model of `describe`, untrained.
+    """Creates the untrained model of a description by `describe`.
 
     Args:
         own: Classes that the description may name besides those of `dgm models`; see `class_in_file`.
@@ -246,21 +247,21 @@ def names_in(description: Mapping[str, Any]) -> Iterator[str]:
 
 
 def title(description: Mapping[str, Any]) -> str:
-    """How a table names the described model: a composite by its parts."""
+    """The name of the described model in a table; the title of a composite has the names of its parts."""
     if (name := description["name"]) not in COMPOSITES:
         return str(name)
     return COMPOSITES[name].title.format_map({part: title(d) for part, d in description.get("parts", {}).items()})
 
 
 def family(description: Mapping[str, Any]) -> str:
-    """How a table names the family of the described model."""
+    """The name of the described model's family in a table."""
     if (name := description["name"]) in COMPOSITES:
         return COMPOSITES[name].family or family(trained(description))
     return MODELS[name].family.replace("_", " ") if name in MODELS else "own model"
 
 
 def trained(description: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The description of the part of a composite that is trained, and of any other model itself."""
+    """The description of the trained part of a composite; the description itself for any other model."""
     if (name := description["name"]) not in COMPOSITES:
         return description
     return trained(description["parts"][COMPOSITES[name].trained])

@@ -1,21 +1,22 @@
-"""The run directory: what training leaves behind and everything after it reads.
+"""The run directory: the files that training writes and that all other commands read.
 
 ``config.json``
-    The model, the data and the training settings, all that is needed to make them again.
+    The description of the model, the data and the training settings, from which they can be created again.
 ``metrics.jsonl``
-    One JSON object a line: step, progress, seconds, examples, losses by player, learning rate, validation where it was
-    measured, the losses' unit where the model states one, and a note where training decided something by itself.
+    One JSON object for each logged step: step, progress, seconds, examples, losses by player, learning rate, the
+    validation loss if it was measured, the unit of the losses if the model states it, and a note on a decision of the
+    training, such as an early stop.
 ``weights.safetensors``, ``manifest.json``
-    The weights to use, and their sha256. They are there once training has ended.
+    The selected weights and their sha256, written when training has ended.
 ``checkpoints/step-00000100/``
-    ``state.safetensors`` and ``state.json`` with all that training needs to go on, and a manifest of their sha256. Of a
-    sharded training ``state-00000-of-00004.safetensors`` and so on: the rows of each process.
+    ``state.safetensors`` and ``state.json`` with the whole state of the training, and a manifest of their sha256. A
+    sharded training has files ``state-00000-of-00004.safetensors`` and so on, with the rows of each process.
 ``frozen.safetensors``
-    The parts of the model that training leaves as they are, such as a first stage; state.json has its sha256.
+    The frozen parts of the model, such as a first stage; state.json has its sha256.
 ``evaluation.json``, ``samples/``
-    What was measured, and what was drawn.
+    The results of the evaluation, and the samples.
 
-Every file is written under a temporary name, flushed to the disk and renamed: it is there whole or not at all.
+Every file is written atomically: under a temporary name, flushed to the disk and then renamed.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ FORMAT = 2
 WEIGHTS = ["weights.safetensors"]
 STATE, FROZEN = ["state.safetensors", "state.json"], "frozen.safetensors"
 MOST_SHARDS = 100_000
-UNSTATED = "unstated data"  # the data's name in a run that does not say what it was trained on
-SPARE = 1 << 28  # bytes that making a model may take beside those of its weights
+UNSTATED = "unstated data"  # the name of the data in a run that does not state its data
+SPARE = 1 << 28  # bytes that the creation of a model may take besides its weights
 log = logging.getLogger("dgm")
 
 
@@ -66,7 +67,7 @@ def write_json(document: Any, out: Path) -> None:
 
 
 def write_weights(weights: Mapping[str, Tensor], out: Path) -> None:
-    """Writes tensors as safetensors. Each is copied, since the format refuses tensors that share memory."""
+    """Writes tensors as safetensors. Each tensor is copied, since the format rejects tensors that share memory."""
     with replacing(out) as temporary:
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, temporary)
 
@@ -82,7 +83,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def unreadable(path: Path) -> Iterator[None]:
-    """A file that is no safetensors, met inside, is said in one line."""
+    """A context that turns the errors of an invalid safetensors file into a `DamagedRun` of one line."""
     try:
         yield
     except (safetensors.SafetensorError, OSError, ValueError, LookupError) as error:
@@ -94,7 +95,7 @@ def shard_name(process: int, processes: int) -> str:
 
 
 class Shards(Mapping[str, Tensor]):
-    """The tensors of several safetensors files, read when asked for; one that lies in all of them, by its rows."""
+    """The tensors of several safetensors files, read on access. The rows of a tensor in all files are concatenated."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.files, self.places = [], dict[str, list[int]]()
@@ -116,7 +117,7 @@ class Shards(Mapping[str, Tensor]):
 
 
 def frozen_weights(out: Path, digest: str) -> dict[str, Tensor]:
-    """The weights of the frozen parts of the run in ``out``, once they have the sha256 ``digest``; none for ""."""
+    """The weights of the frozen parts of the run in ``out``, whose sha256 must be ``digest``; none if it is ""."""
     if not digest:
         return {}
     if not (out / FROZEN).is_file():
@@ -131,11 +132,11 @@ def write_manifest(folder: Path, names: list[str]) -> None:
 
 
 def check_manifest(folder: Path, names: list[str]) -> dict[str, str]:
-    """The sha256 of the files of a folder, once they are those of its manifest. It guards against damage: who wants to
-    can write another manifest.
+    """Checks the sha256 of the files of a folder against its manifest and returns them. This detects damage, but not
+    manipulation: anyone can write another manifest.
 
     Raises:
-        DamagedRun: Naming the first file that is missing or differs, or a manifest that is not of these files.
+        DamagedRun: If a file is missing or differs, with its name, or the manifest has other files.
     """
     path = folder / "manifest.json"
     manifest: dict[str, str] = documents.checked(read_json(path), dict[str, str], path)
@@ -156,13 +157,13 @@ def sha256(path: Path) -> str:
 
 
 class Selection(NamedTuple):
-    """Which of a training's weights are the ones to use.
+    """The selected weights of a training.
 
     Attributes:
-        step: The step that they are taken after.
-        steps: How many steps were trained.
-        validation: Their mean loss on the validation split; None where the last weights are kept whatever it is.
-        stopped: Why the training ended early; empty where it did not.
+        step: The step after which the weights are taken.
+        steps: The number of trained steps.
+        validation: The mean loss of the weights on the validation split; None if the last weights are always selected.
+        stopped: The reason why the training ended early; empty if it did not.
     """
 
     step: int
@@ -175,7 +176,7 @@ class Run:
     """One run directory.
 
     Raises:
-        DamagedRun: Where ``path`` is none.
+        DamagedRun: If ``path`` is not a run directory.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -203,51 +204,54 @@ class Run:
         return (self.path / "manifest.json").is_file()
 
     def dataset(self, named: str | None = None, *, root: str | Path | None = None) -> Dataset:
-        """The data that the model was trained on, once its sha256 is known to be the same.
+        """The training data of the run, after a check of its sha256.
 
         Args:
-            named: The data set or path that the user names; needed for a path, since a file must not choose what is
-                read.
+            named: The data set or the path that the user names. It is required for a path, since config.json must not
+                choose the files that are read.
 
         Raises:
-            BadInput: For a path that the user has not named, or data that is not the run's.
+            BadInput: If the user has not named a path, or the data is not that of the run.
         """
         about = self.config["data"]
         if about["name"] == UNSTATED:
             return self.unstated(named, root)
-        if named is None and about["name"] not in (*data.SETS, ARRAY, TABLE):  # of the last two no copy is kept
+        if named is None and about["name"] not in (*data.SETS, ARRAY, TABLE):  # data from memory is not stored
             wrong = f"{self.path} was trained on '{about['name']}', and what is read is for you to say"
             raise BadInput(wrong, f"if it may be read, add: --data {shlex.quote(about['name'])}")
-        found = data.load(about["name"] if named is None else named, root=root, **about["options"])
-        expected, got = about.get("sha256"), fingerprint(found.train.x)
+        dataset = data.load(about["name"] if named is None else named, root=root, **about["options"])
+        expected, got = about.get("sha256"), fingerprint(dataset.train.x)
         if got != expected and (expected is not None or named is not None):
-            wrong = f"{found.name} is not the data of {self.path}: its sha256 is {got}, expected {expected}"
+            wrong = f"{dataset.name} is not the data of {self.path}: its sha256 is {got}, expected {expected}"
             raise BadInput(wrong, "name the data that it was trained on")
-        return found
+        return dataset
 
     def unstated(self, named: str | None, root: str | Path | None) -> Dataset:
-        """The data that the user names, of a run that says nothing of it."""
+        """The data that the user names, for a run that does not state its data."""
         if named is None:
             raise BadInput(f"{self.path} does not say what data it was trained on", "name it: --data NAME_OR_PATH")
-        found = data.load(named, root=root)
-        if found.space != self.space:
-            raise BadInput(f"{self.path} is of {self.space}, {found.name} of {found.space}", "name the model's data")
-        return found
+        dataset = data.load(named, root=root)
+        if dataset.space != self.space:
+            raise BadInput(
+                f"{self.path} is of {self.space}, {dataset.name} of {dataset.space}", "name the model's data"
+            )
+        return dataset
 
     def untrained(self, *own: type[Model]) -> Model:
-        """The model with its first weights.
+        """The model with its initial weights.
 
         Args:
             own: Classes that config.json may name besides those of `dgm models`; see `registry.class_in_file`.
 
         Raises:
-            BadInput: For a class that a file may not name.
-            DamagedRun: For a description that no model can be made from, or one far larger than the run's weights.
+            BadInput: If config.json names a class that a file may not name.
+            DamagedRun: If no model can be created from the description, or the model is far larger than the run's
+                weights.
         """
         for name in registry.names_in(self.config["model"]):
-            registry.class_in_file(name, own)  # says now what a file may not name
-        kept = max((path.stat().st_size for path in self.path.rglob("*.safetensors")), default=0)
-        most = SPARE + 4 * kept
+            registry.class_in_file(name, own)  # raises BadInput for a name that a file may not have
+        largest = max((path.stat().st_size for path in self.path.rglob("*.safetensors")), default=0)
+        most = SPARE + 4 * largest
         with (
             refusing(f"{self.path / 'config.json'} describes a model that cannot be made"),
             memory.Bounded("it", most=most),
@@ -255,7 +259,7 @@ class Run:
             return registry.from_description(self.config["model"], *own)
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights to use: the final ones, or those of the newest good checkpoint while training has not ended."""
+        """The selected weights, or those of the newest undamaged checkpoint if training has not ended."""
         if self.finished:
             check_manifest(self.path, WEIGHTS)
             return read_weights(self.path / "weights.safetensors")
@@ -264,20 +268,20 @@ class Run:
         return weights_of(state) | frozen_weights(self.path, values.get("frozen", ""))
 
     def evaluation(self) -> Any:
-        """What evaluation.json holds."""
+        """The content of evaluation.json."""
         path = self.path / "evaluation.json"
         return documents.checked(read_json(path), documents.Evaluation, path)
 
     def checkpoints(self) -> list[Path]:
-        """The newest first."""
-        found = (folder for folder in self.path.glob("checkpoints/step-*") if folder.name[5:].isdecimal())
-        return sorted(found, reverse=True)
+        """The folders of the checkpoints, the newest first."""
+        folders = (folder for folder in self.path.glob("checkpoints/step-*") if folder.name[5:].isdecimal())
+        return sorted(folders, reverse=True)
 
     def newest_checkpoint(self) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
-        """Tensors and plain values of the newest checkpoint that is not damaged; those that are get a warning.
+        """The tensors and plain values of the newest undamaged checkpoint; damaged checkpoints are logged as warnings.
 
         Raises:
-            DamagedRun: Where there is none.
+            DamagedRun: If there is no undamaged checkpoint.
         """
         damages: list[DgmError] = []
         for folder in self.checkpoints():
@@ -297,7 +301,7 @@ class Run:
         raise DamagedRun(wrong, "train again from the start")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl. A last one without its end is of a training that was killed, and left out."""
+        """The lines of metrics.jsonl. An incomplete last line, which a killed training leaves, is left out."""
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
@@ -309,7 +313,7 @@ class Run:
         return [documents.checked(row, documents.Line, f"{path}, line {k + 1}") for k, row in enumerate(rows)]
 
     def selection(self) -> Selection | None:
-        """Where the weights to use come from, as far as it has trained; None before the first line of metrics.jsonl."""
+        """The selection of the weights so far; None before the first line of metrics.jsonl."""
         lines = self.metrics()
         if not lines:
             return None
@@ -323,29 +327,29 @@ class Run:
 
 
 def state_files(folder: Path) -> list[str]:
-    """The files of a checkpoint's tensors: one, or one a process of a sharded training."""
-    found = next((path.stem for path in folder.glob("state-*-of-*.safetensors")), "")
-    processes = found.rpartition("-")[2]
+    """The files of a checkpoint's tensors: one file, or one file for each process of a sharded training."""
+    stem = next((path.stem for path in folder.glob("state-*-of-*.safetensors")), "")
+    processes = stem.rpartition("-")[2]
     if not processes.isdecimal() or not 0 < int(processes) <= MOST_SHARDS:
         return STATE[:1]
     return [shard_name(k, int(processes)) for k in range(int(processes))]
 
 
 def refuse_links(folder: Path) -> None:
-    """A run from elsewhere must not lead out of its directory."""
-    for found in chain.from_iterable(folder.glob(part) for part in ("*", "*/*", "*/*/*")):
-        if found.is_symlink() and not found.resolve().is_relative_to(folder.resolve()):
-            raise DamagedRun(f"{found} is a link that leads out of the run directory", "put the file itself there")
+    """Rejects a run with a link that points outside its directory."""
+    for file in chain.from_iterable(folder.glob(part) for part in ("*", "*/*", "*/*/*")):
+        if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
+            raise DamagedRun(f"{file} is a link that leads out of the run directory", "put the file itself there")
 
 
 def fitting(about: Mapping[str, Any], space: Space, condition: Space | None, where: Path) -> Names:
-    """Looks at what config.json says of the data: alphabet, palette, columns, rate and condition.
+    """Checks the description of the data in config.json: alphabet, palette, columns, rate and condition.
 
     Returns:
         The names of the condition's values.
 
     Raises:
-        DamagedRun: For the first that does not fit.
+        DamagedRun: For the first entry that does not fit the space or the condition.
     """
     letters, colours = about.get("alphabet", ""), about.get("palette", "")
     wrong = {
@@ -372,7 +376,7 @@ def fitting(about: Mapping[str, Any], space: Space, condition: Space | None, whe
 
 
 def fits_columns(described: list[dict[str, Any]], space: Space) -> bool:
-    """Whether there is a column of the right type for each of the space's, or none at all."""
+    """Whether there are no columns, or a column of the right type for each dimension of the space."""
     columns = [Column.from_json(document) for document in described]
     if space.kind != "record" or not columns:
         return len(columns) in (0, space.dim) and all(column.type == "real" for column in columns)
@@ -382,7 +386,7 @@ def fits_columns(described: list[dict[str, Any]], space: Space) -> bool:
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a checkpoint's tensors say the weights to use are: the best if kept, else the average, else the latest."""
+    """The selected weights of a checkpoint: the best weights if it has them, else the EMA, else the latest weights."""
     weights: dict[str, Tensor] = {}
     for part in ("model/", "ema/", "best/"):
         weights |= {name.removeprefix(part): state[name] for name in state if name.startswith(part)}
@@ -391,7 +395,7 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def refusing(wrong: str) -> Iterator[None]:
-    """Whatever fails inside is the fault of what a file says, which can be wrong in any way that code can fail."""
+    """A context that turns any error into a `DamagedRun`, since the content of a damaged file can cause any error."""
     try:
         yield
     except Exception as error:
@@ -403,7 +407,7 @@ def put(weights: Mapping[str, Tensor], model: Model, source: Path) -> None:
     """Puts weights into a model.
 
     Raises:
-        DamagedRun: For names, shapes or types that are not the model's, and for weights that are not finite.
+        DamagedRun: If the names, shapes or dtypes differ from the model's, or a weight is not finite.
     """
     own = model.state_dict()
     wrong = next((name for name, kept in weights.items() if name in own and kept.dtype != own[name].dtype), None)
@@ -416,7 +420,7 @@ def put(weights: Mapping[str, Tensor], model: Model, source: Path) -> None:
         raise DamagedRun(wrong, "take both files from one run") from error
     learnt = dict(model.named_parameters(remove_duplicate=False))
     for name, tensor in model.state_dict().items():
-        # a buffer may hold an infinity, such as a mask's
+        # a buffer, such as a mask, may have an infinity
         if tensor.is_floating_point() and not (tensor.isfinite() if name in learnt else ~tensor.isnan()).all():
             raise DamagedRun(
                 f"the weights '{name}' in {source} are not finite", "take them from a copy, or train again"
@@ -426,21 +430,22 @@ def put(weights: Mapping[str, Tensor], model: Model, source: Path) -> None:
 def load(
     path: str | Path, model: type[Model] | Sequence[type[Model]] = (), *, device: str | torch.device = "cpu"
 ) -> Model:
-    """A trained model from its run directory, ready to sample.
+    """Loads a trained model from its run directory, ready to sample.
 
     Args:
-        path: The directory, or ``hf://user/name`` of a run on the Hugging Face hub, which is kept in the user's cache.
-        model: The class, for a run whose model is no part of dgm, since a file chooses no code; several for a model
-            that is made of several such models.
-        device: Where it is put, such as "cuda".
+        path: The directory, or ``hf://user/name`` for a run on the Hugging Face hub, which is stored in the user's
+            cache.
+        model: The class of a model that is not part of dgm, since a file must not choose code; several classes if the
+            model is composed of several such models.
+        device: The device of the model, such as "cuda".
 
     Raises:
-        DamagedRun: For a directory that is no run, or files that differ from their checksums.
-        BadInput: For a run that names a class outside `dgm models`, where no ``model`` is given, or a device that is
-            not there.
+        DamagedRun: If the directory is no run, or a file differs from its checksum.
+        BadInput: If the run names a class outside `dgm models` and ``model`` is missing, or the device is not
+            available.
     """
     if isinstance(path, str) and path.startswith("hf://"):
-        from dgm.hub import kept  # which reads runs itself
+        from dgm.hub import kept  # dgm.hub imports this module
 
         path = kept(path)
     run, where = Run(path), usable(device)
@@ -451,7 +456,7 @@ def load(
 
 
 def usable(device: str | torch.device) -> torch.device:
-    """A device that tensors can be made on."""
+    """The device, after a check that tensors can be created on it."""
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:

@@ -1,1 +1,1 @@
-"""The command line: one thin file a verb, each with ``add_arguments(parser)`` and ``run(args) -> int``."""
+"""The command line: one short module for each verb, with ``add_arguments(parser)`` and ``run(args) -> int``."""

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if is_run := (Path(args.model) / "config.json").is_file():
         own.trust(args, args.model)
     else:
-        own.model_class(args.model)  # says what is wrong with the name
+        own.model_class(args.model)  # raises an error for a wrong name
     results = []
     for result in dgm.check(dgm.load(args.model) if is_run else args.model):
         results.append(asdict(result))

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     names, budget = args.models.split(","), seconds(args.budget)
     for name in names:
-        own.model_class(name)  # also of the working directory
+        own.model_class(name)  # also imports a class from the working directory
     import dgm
     from dgm.report.table import flat
 
@@ -66,19 +66,19 @@ def run(args: argparse.Namespace) -> int:
     how = {"conditional": args.conditional, "budget": budget, "seeds": args.seeds, "samples": args.samples}
     with Progress("comparing", quiet=args.json) as progress:
         command = shlex.join(["dgm", *sys.argv[1:]])
-        found = dgm.compare(dataset, out, names, command=command, progress=progress.update, **how)
-    for left in found.left_out:
+        comparison = dgm.compare(dataset, out, names, command=command, progress=progress.update, **how)
+    for left in comparison.left_out:
         print(f"dgm: {left['model']} {left['why']}: {left['reason']}", file=sys.stderr)
     if args.json:
-        print(json.dumps(flat(found.table), indent=2))
+        print(json.dumps(flat(comparison.table), indent=2))
     else:
-        show(found.table)
-        print(f"report: {found.report}")
-    return 1 if found.failed else 0
+        show(comparison.table)
+        print(f"report: {comparison.report}")
+    return 1 if comparison.failed else 0
 
 
 def show(table: list[Row]) -> None:
-    """The main numbers, for the terminal; the report has them all."""
+    """Prints the main numbers in the terminal; the report has all numbers."""
     from dgm.report.table import columns_of
 
     shown = [column for column in columns_of(table) if column.key in MAIN_COLUMNS]

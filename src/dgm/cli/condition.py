@@ -1,4 +1,4 @@
-"""A condition as a user names it: a label, attributes, numbers, a text, a picture, or a file of many conditions."""
+"""The options for a condition: a label, attributes, numbers, a text, an image, or a file of many conditions."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ REMEDY = "leave it out, or train with --conditional"
 def add_arguments(parser: argparse.ArgumentParser, of: str, *, many: bool = False) -> None:
     """
     Args:
-        of: What has the condition, for the help.
-        many: Whether a file may give each its own.
+        of: The object of the condition, for the help.
+        many: Whether a file may have one condition for each example.
     """
     parser.add_argument("--label", help=f"the label of {of}: its name or its number")
     files = f"; {MANY}" if many else ""
@@ -36,16 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser, of: str, *, many: bool = Fals
 
 
 def chosen(args: argparse.Namespace, model: Model, most: int | None = None) -> Tensor | None:
-    """(1, *shape), or a row each of a file of many conditions; None where no condition is named.
+    """The chosen condition, (1, *shape), or all conditions of a file, (N, *shape); None without a condition.
 
     Args:
-        model: As `dgm.load` gives it, with the names of its data's conditions.
-        most: How many conditions there may be.
+        model: A model from `dgm.load`, with the names of the conditions in its data.
+        most: The largest number of conditions.
 
     Raises:
-        Unsupported: For a model without a condition, or a label where the condition is none.
-        BadInput: For what is no condition of the model's, and for a file that cannot be read.
-        UnknownName: For a label, an attribute or a word that the data does not have, with the nearest.
+        Unsupported: If the model has no condition, or a label is chosen and the condition is not a label.
+        BadInput: If the condition is not in the model's space of conditions, or a file cannot be read.
+        UnknownName: If the data does not have the label, attribute or word. The message has the nearest name.
     """
     if args.label is None and args.condition is None:
         return None
@@ -66,7 +66,7 @@ def chosen(args: argparse.Namespace, model: Model, most: int | None = None) -> T
 
 
 def is_file(given: str, space: Space, names: Names) -> bool:
-    """Whether a condition names a file: by its ending, and because there is one where it could be a text."""
+    """Whether a condition is the name of a file, by its suffix; if the condition may be a text, the file must exist."""
     from dgm.data.walk import IMAGES
 
     known = Path(given).suffix.lower() in (*FILES, *IMAGES)
@@ -82,7 +82,7 @@ def of_file(path: Path, space: Space, names: Names) -> Tensor:
 
 
 def rows(path: Path, space: Space, names: Names) -> Tensor:
-    """A condition a row: its dimensions by the names of the columns, or a label or a text in the only column."""
+    """One condition for each row: its dimensions by the names of the columns, or one column of labels or texts."""
     import torch
 
     from dgm.data import attributes
@@ -94,18 +94,18 @@ def rows(path: Path, space: Space, names: Names) -> Tensor:
     if single and len(table.columns) > 1:
         wrong = f"{path} has the columns {', '.join(table.columns)}, expected one with the condition"
         raise BadInput(wrong, "keep that one")
-    found = []
+    batch = []
     for row, line in zip(zip(*table.cells, strict=True), table.lines, strict=True):
         try:
-            given = row[0] if single else dict(zip(table.columns, row, strict=True))
-            found.append(encode(given, space, names))
+            words = row[0] if single else dict(zip(table.columns, row, strict=True))
+            batch.append(encode(words, space, names))
         except BadInput as error:
             raise BadInput(f"{path}: row {line}: {str(error).rpartition('; ')[0]}", "mend that row") from error
-    return torch.stack(found)
+    return torch.stack(batch)
 
 
 def array(path: Path, space: Space) -> Tensor:
-    """(N, *shape) of the array that is called condition, y or labels."""
+    """The conditions (N, *shape) from the array condition, y or labels of a file."""
     from dgm.data import arrays
 
     held = arrays.unpacked(path)
@@ -119,7 +119,7 @@ def array(path: Path, space: Space) -> Tensor:
 
 
 def picture(path: Path, space: Space) -> Tensor:
-    """A picture at the condition's size."""
+    """An image, resized to the size of the condition."""
     import torch
 
     from dgm.data.folder import pixels
@@ -131,10 +131,10 @@ def picture(path: Path, space: Space) -> Tensor:
 
 
 def number_of_samples(n: int | None, y: Tensor | None, usual: int = 64) -> int:
-    """As many as were asked for, or as a file has conditions.
+    """The number of samples that the user sets, or the number of conditions in a file.
 
     Raises:
-        BadInput: Where the two differ.
+        BadInput: If both are set and they differ.
     """
     if y is None or len(y) == 1:
         return usual if n is None else n

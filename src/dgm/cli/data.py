@@ -38,7 +38,7 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
 
 
 def table_options(args: argparse.Namespace) -> dict[str, str]:
-    """Those that were given."""
+    """The options of a table that the user sets."""
     return {name: value for name in ("types", "condition_columns") if (value := getattr(args, name)) is not None}
 
 
@@ -71,7 +71,7 @@ def show(rows: list[dict[str, Any]], keys: list[str]) -> None:
 
 
 def listed() -> list[dict[str, Any]]:
-    """A row a set. Folders are looked for in DGM_DATA and in the user's cache."""
+    """One row for each data set. Its folder is searched in DGM_DATA and in the user's cache."""
     rows = []
     for name, spec in SETS.items():
         folder = found(spec) if spec.folder else None
@@ -84,7 +84,7 @@ def listed() -> list[dict[str, Any]]:
 
 
 def condition(dataset: Dataset) -> str:
-    """What the examples' condition is, with an example of it."""
+    """A description of the examples' condition, with an example."""
     if dataset.condition is None or dataset.train.y is None or len(dataset.train) == 0:
         return "none"
     if dataset.labels:

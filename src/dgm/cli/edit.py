@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """One verb of `dgm edit`: its line, its own options, and what it does.
+    """One task of `dgm edit`: its description in one line, its own options, and its function.
 
     Attributes:
-        edit: From the arguments, the model and what the run says of its data, to what is written.
+        edit: Maps the arguments, the model and the run's description of its data to the result.
     """
 
     line: str
@@ -50,7 +50,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Edited:
-    """What came out, (rows, n, ...), by the name that it has in an .npz file, and the images to either side of it."""
+    """The result, (rows, n, ...), with its name in an .npz file, and the images to show before and after it."""
 
     name: str
     result: Tensor
@@ -165,7 +165,9 @@ def run(task: Task, args: argparse.Namespace) -> int:
 
 
 def write(edited: Edited, space: Space, out: Path) -> None:
-    """A row an example: the original where it is known, what was given, the results; or these alone, as an array."""
+    """Writes one row for each example: the original if it is known, the input, and the results; or an array of the
+    results alone.
+    """
     import numpy
     import torch
 
@@ -188,13 +190,13 @@ def inpaint(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) ->
     from dgm import edit
 
     x, known = examples(args, model.space, about), ~missing(args.mask, model.space)
-    given = model.scaling.inverse(torch.where(known, model.scaling(x), 0.0))
+    masked = model.scaling.inverse(torch.where(known, model.scaling(x), 0.0))
     with editing(args, len(x)) as how:
-        return Edited("x", edit.inpaint(model, x, known, **how), (x, given))
+        return Edited("x", edit.inpaint(model, x, known, **how), (x, masked))
 
 
 def restored(operator: Operator, args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
-    """Held-out examples are measured here; a given file is a measurement."""
+    """Restores images. The operator is applied to held-out examples; the user's file already is a measurement."""
     import torch
 
     from dgm import edit
@@ -203,10 +205,10 @@ def restored(operator: Operator, args: argparse.Namespace, model: Model, about: 
     x = examples(args, replace(model.space, shape=seen) if args.given else model.space, about)
     how = {"noise": args.noise, "seed": args.seed}
     measured = model.scaling(x) if args.given else edit.measure(model, x, operator, **how)
-    given = model.scaling.inverse(measured if seen == model.space.shape else operator.pinv(measured))
+    measurement = model.scaling.inverse(measured if seen == model.space.shape else operator.pinv(measured))
     with editing(args, len(x)) as how:
         result = edit.restore(model, measured, operator, noise=args.noise, **how)
-    return Edited("x", result, (given,) if args.given else (x, given))
+    return Edited("x", result, (measurement,) if args.given else (x, measurement))
 
 
 def superres(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
@@ -244,11 +246,11 @@ def reconstruct(args: argparse.Namespace, model: Model, about: Mapping[str, Any]
     x = examples(args, model.space, about)
     again, z, error = edit.reconstruct(model, x, **coding(args))
     print(f"root mean squared error of the reconstructions: {error:.4f}, with black 0 and white 1")
-    return Edited("x", again[:, None], (x, model.scaling.inverse(z / 2)))  # two standard deviations to black and white
+    return Edited("x", again[:, None], (x, model.scaling.inverse(z / 2)))  # black and white: two standard deviations
 
 
 def interpolate(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
-    """A row for each two examples that follow one another."""
+    """Interpolates between consecutive examples, one row for each pair."""
     from dgm import edit
 
     x = examples(args, model.space, about)
@@ -262,7 +264,7 @@ def coding(args: argparse.Namespace) -> dict[str, Any]:
 
 @contextmanager
 def editing(args: argparse.Namespace, count: int) -> Iterator[dict[str, Any]]:
-    """The arguments of the functions that sample, under a progress bar."""
+    """A context with a progress bar that yields the arguments of the sampling functions."""
     from dgm.edit import Resampling
 
     resampling = Resampling(sampling_steps=args.sampling_steps, jump=args.jump, resamplings=args.resamplings)

@@ -20,7 +20,7 @@ from dgm.cli import condition, own
 from dgm.cli.terminal import Progress
 from dgm.cli.values import MOST_STEPS, real, seed, whole
 
-WIDTH = 80  # letters of a line
+WIDTH = 80  # characters in a line
 LINE = "{:<20}{:>11}   {:<24}{}"
 Z = 1.96  # half the width of a 95 % interval, in standard errors
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     y = condition.chosen(args, model, most=1)
 
     def write_part(document: dict[str, Any]) -> None:
-        if y is None and not is_evaluated(trained):  # which says more than a part
+        if y is None and not is_evaluated(trained):  # a partial evaluation must not replace a complete one
             write_json(document, out)
             print(f"dgm: the measures so far are in {out}", file=sys.stderr)
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(document: dict[str, Any], *, tokens: bool) -> None:
-    """What was measured, in lines of at most `WIDTH` letters: headings are folded, numbers are not."""
+    """Prints the results in lines of at most `WIDTH` characters; headings are wrapped, numbers are not."""
     print(LINE.format("", "value", "95 % interval", "real data").rstrip())
     for row in document["likelihood"]:
         of = f"{'log p(x|y)' if row['condition'] else 'log p(x)'}, {row['kind'].replace('_', ' ')}"

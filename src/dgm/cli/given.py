@@ -1,4 +1,4 @@
-"""What an autoregressive model goes on from: a picture, an array, a text or a sound."""
+"""The given first part that an autoregressive model completes: an image, an array, a text or a sound."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def start(args: argparse.Namespace, space: Space, about: dict[str, Any]) -> tuple[Tensor | None, int]:
-    """What is given, (1 or n, *shape), and how many of its dimensions are kept."""
+    """The given examples, (1 or n, *shape), and the number of their first dimensions that are observed."""
     if args.given and args.prompt is not None:
         raise BadInput("both --given and --prompt", "give one of the two")
     if args.prompt is not None:
@@ -33,7 +33,7 @@ def start(args: argparse.Namespace, space: Space, about: dict[str, Any]) -> tupl
 
 
 def reader(path: Path) -> Callable[[Path, Space, dict[str, Any], float | None], tuple[Tensor, int]]:
-    """How a file is read, by its suffix; the last argument is which share of it is kept, None for the usual one."""
+    """The function that reads a file with this suffix; its last argument is the observed share, None for a default."""
     from dgm.data.walk import IMAGES
 
     known = {".txt": written, ".wav": heard, ".npz": array, **dict.fromkeys(IMAGES, picture)}
@@ -48,7 +48,7 @@ def written(path: Path, space: Space, about: dict[str, Any], share: float | None
 
 
 def words(prompt: str, space: Space, about: dict[str, Any], share: float | None) -> tuple[Tensor, int]:
-    """A text, of which the last characters are kept where it is as long as the context or longer."""
+    """The tokens of a text; if it is at least as long as the context, its last characters are used."""
     import torch
 
     from dgm.data import text
@@ -65,7 +65,7 @@ def kept_of(dimensions: int, share: float | None, usual: float) -> int:
 
 
 def picture(path: Path, space: Space, about: dict[str, Any], share: float | None) -> tuple[Tensor, int]:
-    """An image at the run's size. One of the run's width with fewer rows is the upper part, and all of it is kept."""
+    """An image at the run's size. If it has the run's width and fewer rows, it is the upper part and fully observed."""
     import torch
 
     from dgm.data.folder import UNREADABLE, opened, pixels

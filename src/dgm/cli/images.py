@@ -1,4 +1,4 @@
-"""The images and the masks that `dgm edit` takes: held-out examples of the run's data, or files."""
+"""The images and the masks of `dgm edit`: held-out examples of the run's data, or files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from dgm.space import Space
 
-EXAMPLES = 8  # that are edited unless told otherwise
-WHITE = 250  # of 255, from which on a mask's pixel is white
+EXAMPLES = 8  # the default number of edited examples
+WHITE = 250  # the smallest value, of 255, of a white pixel in a mask
 
 
 def examples(args: argparse.Namespace, space: Space, about: Mapping[str, Any]) -> Tensor:
-    """(B, *space.shape): the given file's, or the first of the run's data."""
+    """The examples of the user's file, or the first examples of the run's data, (B, *space.shape)."""
     import torch
 
     if args.given is not None:
@@ -49,7 +49,7 @@ def given(path: Path, space: Space, about: dict[str, Any]) -> Tensor:
 
 
 def missing(mask: str, space: Space) -> Tensor:
-    """bool (H, W), True where the image is painted anew."""
+    """The mask of the missing pixels, bool (H, W)."""
     import torch
 
     _, height, width = space.shape

@@ -1,4 +1,4 @@
-"""``dgm VERB …``: finds the verb's file, and turns whatever goes wrong into one line and exit code 2."""
+"""``dgm VERB …``: imports the module of the verb, and turns errors into one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from dgm import __version__, torchrun
 from dgm.cli.parser import Parser
 from dgm.errors import DgmError, UnknownName
 
-# verb -> (its module, one line); nothing is imported before its verb is called
-SHARED = {"sample", "evaluate"}  # verbs whose work the processes of torchrun share
+# verb -> (its module, a summary in one line); the module is imported when its verb is called
+SHARED = {"sample", "evaluate"}  # verbs that run in parallel under torchrun
 VERBS = {
     "models": ("dgm.cli.models", "list the models, or one model's settings"),
     "data": ("dgm.cli.data", "list the data sets, or show one"),
@@ -52,7 +52,7 @@ Every family of deep generative model under one contract.
 
 
 class Ended(KeyboardInterrupt):
-    """The process was asked to end: by SIGTERM, or as its terminal was closed, by SIGHUP."""
+    """The process received SIGTERM, or SIGHUP because its terminal was closed."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -65,9 +65,9 @@ def end(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end what runs inside as Ctrl-C does, so that no file stays half-written.
+    """A context in which SIGTERM and SIGHUP interrupt like Ctrl-C, so that no file is left unfinished.
 
-    What is ignored stays ignored: nohup asks for that.
+    A signal that is ignored, as under nohup, stays ignored.
     """
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
@@ -84,11 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0 when it worked, 1 when what it looked for failed, 2 for a user's mistake, 128 and the signal's number when
-        interrupted, or when `dgm check` was read by nobody to its end.
+        0 after success, 1 if a check or a comparison failed, 2 after a user's error, and 128 plus the number of the
+        signal after an interruption, or if the reader of `dgm check` closed its output.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a mark that a terminal cannot show is no error
+        sys.stdout.reconfigure(errors="replace")  # a character that the terminal cannot show is no error
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -102,9 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell("interrupted")
         return 128 + getattr(stop, "number", signal.SIGINT)
     except BrokenPipeError:
-        # the reader has gone (`dgm models | head`): keep Python from complaining as it closes stdout
+        # the reader has closed the pipe (`dgm models | head`): suppress Python's error when it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        # what is left of a list was not asked for; laws that were not looked at may be broken
+        # the rest of a list is not needed, but the laws that were not checked may fail
         return 128 + signal.SIGPIPE if arguments[0] == "check" else 0
     except (DgmError, OSError, MemoryError, RuntimeError) as error:
         line = one_line(error)
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def tell(line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody may read it any more
+    with contextlib.suppress(OSError):  # the reader may have closed the pipe
         print(f"dgm: {line}", file=sys.stderr, flush=True)
 
 
@@ -130,7 +130,7 @@ def dispatch(arguments: list[str]) -> int:
     if verb not in VERBS:
         raise UnknownName.of("verb of dgm", verb, VERBS)
     module = importlib.import_module(VERBS[verb][0])
-    if hasattr(module, "main"):  # a verb whose options depend on its arguments
+    if hasattr(module, "main"):  # the options of this verb depend on its arguments
         return int(module.main(rest))
     parser = Parser(
         prog=f"dgm {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -142,7 +142,7 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def one_line(error: BaseException) -> str | None:
-    """What to tell the user of an error that is theirs or the machine's; None for a bug of ours."""
+    """The message for an error of the user or of the machine; None for a bug in dgm."""
     if isinstance(error, DgmError):
         return str(error)
     if isinstance(error, OSError) and error.errno is not None:

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def listed() -> list[dict[str, Any]]:
-    """A row a model. ``likelihood`` is the kind that it has of images."""
+    """One row for each model. ``likelihood`` is the kind of its likelihood on images."""
     ours = [
         {"name": name, "family": s.family, "likelihood": s.likelihood, "summary": s.summary, "paper": s.paper}
         for name, s in MODELS.items()
@@ -57,7 +57,7 @@ def listed() -> list[dict[str, Any]]:
 
 
 def settings_of(name: str) -> list[dict[str, Any]]:
-    """A row a setting of the model's Config."""
+    """One row for each setting of the model's Config."""
     rows = []
     cls: type[Any] = model_class(name)
     for field in dataclasses.fields(cls.Config):

@@ -1,4 +1,4 @@
-"""Where a command writes: whether it can is looked at before the work."""
+"""The output path of a command, checked before the work begins."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from dgm.errors import BadInput
 
-LONGEST_NAME = 255  # bytes of a file's name, on every usual file system
+LONGEST_NAME = 255  # bytes in the name of a file, on common file systems
 
 
 def new(name: str) -> Path:
-    """The path of a file or a folder that is to be written and must not be there.
+    """The path of a new file or folder.
 
     Raises:
-        BadInput: Where it exists, or cannot be made.
+        BadInput: If it exists or cannot be created.
     """
     path = place(name)
     if path.exists():
@@ -23,7 +23,7 @@ def new(name: str) -> Path:
 
 
 def place(name: str) -> Path:
-    """The path to write to, which may exist."""
+    """The path of a file or folder to write, which may exist."""
     if not name:
         raise BadInput("--out is empty", "name a place to write to")
     path = Path(name)

@@ -1,4 +1,4 @@
-"""What is the user's own: a model found from where one stands, if it is named on the command line or trusted; data."""
+"""The user's own model classes, importable from the working directory if the command line names or trusts them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def model_class(name: str) -> type[Model]:
-    """The class that the user names. The working directory joins Python's path for ``package.module:Class`` alone."""
+    """The class that the user names. Only for ``package.module:Class``, the working directory is on Python's path."""
     if registry.is_own(name) and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     return registry.model_class(name)
@@ -29,7 +29,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def trust(args: argparse.Namespace, *runs: str | Path) -> None:
-    """Imports the class that each run names, if --trust is given."""
+    """Imports the class that each run names, if --trust is set."""
     from dgm.runs import Run
 
     for path in runs if args.trust else ():

@@ -1,4 +1,4 @@
-"""argparse's parser with errors of our own: one line, in plain words, with the nearest option."""
+"""argparse's parser with dgm's errors: one line in plain words, with the nearest option."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dgm.errors import BadInput, UnknownName
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises where argparse would print its usage and leave."""
+    """A parser that raises an error where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(in_plain_words(message), f"see `{self.prog} --help`")
@@ -35,7 +35,7 @@ def options_of(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def in_plain_words(message: str) -> str:
-    """What argparse says of an argument, as a sentence.
+    """argparse's message on an argument as a sentence.
 
     Example:
         >>> in_plain_words("argument --split: invalid choice: 'x' (choose from 'train', 'test')")
@@ -50,8 +50,8 @@ def in_plain_words(message: str) -> str:
         (r"argument (\S+): ignored explicit argument (.*)", r"\1 takes no value, got \2"),
         (r"argument (\S+): (must .*)", r"\1 \2"),
     ):
-        if found := re.fullmatch(pattern, message):
-            return found.expand(sentence)
+        if match := re.fullmatch(pattern, message):
+            return match.expand(sentence)
     if choice := re.fullmatch(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)", message):
         *others, last = choice[3].replace("'", "").split(", ")
         return f"{choice[1]} must be {', '.join(others)} or {last}, got {choice[2]}"

@@ -38,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """``folder`` itself if it is a run, else the runs anywhere below it."""
+    """``folder`` itself if it is a run; otherwise all runs below it."""
     if (folder / "config.json").is_file():
         return [folder]
-    found = sorted(path.parent for path in folder.rglob("config.json"))
-    if not found:
+    folders = sorted(path.parent for path in folder.rglob("config.json"))
+    if not folders:
         raise DamagedRun(f"{folder} is no run directory and holds none", "name one that `dgm train --out` wrote")
-    return found
+    return folders

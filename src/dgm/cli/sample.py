@@ -127,7 +127,7 @@ def decoding(args: argparse.Namespace) -> DecodingOptions | None:
 
 
 def shown_states(args: argparse.Namespace, model: Model) -> int:
-    """How many states on the way to the samples are kept; the last alone unless the way is to be seen."""
+    """The number of a sampler's states to show; 1, the last state, unless intermediate steps are shown."""
     from dgm.protocols import Autoregressive, Progressive, has
 
     suffix = Path(args.out).suffix
@@ -144,8 +144,8 @@ def shown_states(args: argparse.Namespace, model: Model) -> int:
 
 
 def kept(states: Iterator[State], shown: int) -> list[Tensor]:
-    """``shown`` of the states, evenly spaced, the last one among them; where there are fewer, some twice."""
+    """``shown`` evenly spaced states, including the last; some are repeated if there are fewer states."""
     import torch
 
-    found = [state.x.cpu().clone() for state in states]  # a sampler may fill one tensor all the way
-    return [found[k] for k in torch.linspace(0, len(found) - 1, shown).round().long()]
+    tensors = [state.x.cpu().clone() for state in states]  # a sampler may reuse one tensor for all states
+    return [tensors[k] for k in torch.linspace(0, len(tensors) - 1, shown).round().long()]

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def arguments(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     """The arguments of `dgm.sample`; empty if no option is given."""
-    chosen = {name: getattr(args, name) for name in SAMPLER if getattr(args, name) is not None}
-    return chosen | guidance(args, model)
+    options = {name: getattr(args, name) for name in SAMPLER if getattr(args, name) is not None}
+    return options | guidance(args, model)
 
 
 def guidance(args: argparse.Namespace, model: Model) -> dict[str, Any]:

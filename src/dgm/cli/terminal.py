@@ -1,4 +1,4 @@
-"""Tables on stdout; progress on stderr: a bar on a terminal, plain lines now and then elsewhere."""
+"""Tables on stdout; progress on stderr, as a bar on a terminal and as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LOG_SECONDS = 10.0
 
 
 class Stdout(Console):
-    """Where a command's tables go. A reader that has gone is `dgm.cli.main`'s business, as it is of what is printed."""
+    """The console for tables. A closed pipe raises an error that `dgm.cli.main` handles, as for printed text."""
 
     def on_broken_pipe(self) -> None:
-        raise  # the error that is being handled
+        raise  # the current error
 
 
 class Progress:
-    """One long piece of work: a bar with speed and time left, or a line every few seconds.
+    """The progress of a long computation: a bar with the speed and the remaining time, or a line every few seconds.
 
-    It is no part of a command's output, so it goes to stderr, and work goes on where nobody reads that any more.
+    It is written to stderr, since it is not part of a command's output; the computation continues if stderr is closed.
 
     Example:
         >>> with Progress("vae", quiet=True) as progress:
@@ -50,18 +50,18 @@ class Progress:
         self._task = self._bar.add_task(title, total=1.0, text="")
 
     def due(self) -> bool:
-        """Whether there is something to show again, so that callers format no text for nothing."""
+        """Whether the next update is shown, so that callers format no text in vain."""
         return not self.quiet and self.late()
 
     def late(self) -> bool:
         return time.monotonic() - self._last >= (REDRAW_SECONDS if self.terminal else LOG_SECONDS)
 
     def update(self, fraction: float, text: str = "") -> None:
-        """Moves the bar; where there is none, a line is printed if the last is some seconds old, and at the end."""
+        """Updates the bar; without a bar, a line is printed every few seconds and at the end."""
         late, now = self.late(), time.monotonic()
         if late:
             self._last = now
-        with contextlib.suppress(OSError):  # the terminal may be gone, which is no reason to stop
+        with contextlib.suppress(OSError):  # the terminal may be closed, and the work continues
             if self.terminal:
                 self._bar.update(self._task, completed=fraction, text=text)
             elif (late or fraction >= 1) and not self.quiet and sys.stderr is not None:

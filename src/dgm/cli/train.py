@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dgm.training import Step
 
 SEE_HELP = "see `dgm train --help`"
-# what may be changed as a run goes on: how long, on what and how often it is saved, but nothing that decides its result
+# settings that may change when a run resumes: its length, its devices and its checkpoints, which have no other effect
 RESUMABLE = {
     *("name", "resume", "trust", "data", "steps", "budget", "patience"),
     *("accelerator", "devices", "strategy", "checkpoint_every", "keep", "tensorboard"),
@@ -46,7 +46,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """Raises where jsonargparse would print its usage and leave."""
+    """A parser that raises an error where jsonargparse would print its usage and exit."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = " ".join(str(message).split())
@@ -69,16 +69,16 @@ def main(arguments: list[str]) -> int:
     name = name_of_model(arguments)
     add_arguments(parser, name, typed=arguments[:1] == [name] or "--trust" in arguments)
     chosen = parser.parse_args(arguments)
-    chosen.name = name  # an absent positional would hide the recipe's
+    chosen.name = name  # an absent positional argument would replace the recipe's name
     given = set(parser.parse_args(arguments, defaults=False).keys())
     return train(chosen, given) if chosen.resume is None else resume(chosen, given)
 
 
 def with_bundled_recipe(arguments: list[str]) -> list[str]:
-    """The arguments, with ``--config DATASET/MODEL`` as the path of that recipe where there is no such file.
+    """The arguments, in which ``--config DATASET/MODEL`` becomes the path of that recipe if there is no such file.
 
     Raises:
-        UnknownName: For neither a file nor a recipe, with the nearest recipe.
+        UnknownName: If there is neither a file nor a recipe. The message has the nearest recipe.
     """
     place = next((k for k, word in enumerate(arguments[:-1]) if word == "--config"), None)
     if place is None or Path(arguments[place + 1]).exists():
@@ -91,7 +91,7 @@ def with_bundled_recipe(arguments: list[str]) -> list[str]:
 
 
 def name_of_model(arguments: list[str]) -> str | None:
-    """The model's name decides which options there are, so it is looked for first."""
+    """The name of the model, which is parsed first since the options depend on it."""
     if arguments and not arguments[0].startswith("-"):
         return arguments[0]
     early = PlainParser(prog="dgm train", add_help=False, allow_abbrev=False)
@@ -112,7 +112,7 @@ def name_of_model(arguments: list[str]) -> str | None:
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, typed: bool) -> None:
-    """The options of training and those of the model, whose name was typed or stands in a file."""
+    """Adds the options of training and of the model, whose name comes from the command line or from a file."""
     parser.add_argument("name", nargs="?", help="a model of `dgm models`, or package.module:Class")
     parser.add_argument("--config", action="config", help="a recipe: a YAML file of these options")
     parser.add_argument("--data", default="digits", help="a set of `dgm data`, a folder of images or of sound, a file")
@@ -165,7 +165,7 @@ def add_settings(parser: jsonargparse.ArgumentParser, cls: type, prefix: str, ov
         default, text = overrides.get(field.name, field.default), field.metadata.get("help", "")
         if hints[field.name] is bool and default is False:
             parser.add_argument(f"--{prefix}{field.name}", action="store_true", help=text)
-        elif field.name == "players":  # each player has options of its own
+        elif field.name == "players":  # each player has its own options
             continue
         elif field.name == "budget":
             parser.add_argument("--budget", type=str | None, default=default, help=f"{text}, such as 60s, 5m or 2h")
@@ -206,7 +206,7 @@ def train(chosen: jsonargparse.Namespace, given: set[str]) -> int:
 
 
 def chosen_data(chosen: jsonargparse.Namespace, given: set[str]) -> Dataset:
-    """The data that is named, or that of the first stage."""
+    """The data set that the user names, or the data of the first stage."""
     from dgm import data
 
     if chosen.on is None:
@@ -222,7 +222,7 @@ def chosen_data(chosen: jsonargparse.Namespace, given: set[str]) -> Dataset:
 
 
 def untrained(chosen: jsonargparse.Namespace, dataset: Dataset, config: dict[str, Any]) -> Model:
-    """The chosen model of the data, or of the first stage's codes with that first stage."""
+    """The untrained model of the data; with a first stage, the first stage and an untrained prior of its codes."""
     condition = dataset.condition if chosen.conditional else None
     if chosen.on is None:
         return registry.create(chosen.name, dataset.space, condition, **config)
@@ -233,7 +233,7 @@ def untrained(chosen: jsonargparse.Namespace, dataset: Dataset, config: dict[str
 
 
 def how_to_look(out: str | Path, dataset: Dataset) -> str:
-    """The command that shows what a run of this data has learnt, in the form that fits the data."""
+    """The command that shows samples of a run in a format for this data."""
     if dataset.space.kind == "tokens" and not dataset.palette:
         form = "-n 1 --out -"
     elif dataset.rate:
@@ -247,7 +247,7 @@ def how_to_look(out: str | Path, dataset: Dataset) -> str:
 
 
 def data_options(chosen: jsonargparse.Namespace) -> dict[str, Any]:
-    """What was asked for of the data; a number of 0 was, and is not right, a flag that is not set was not."""
+    """The options of the data that the user sets. A number of 0 is included, so that the loader rejects it."""
     names = ("size", "grey", "palette", "context", "bytes", "seconds", "rate", "types", "condition_columns")
     return {name: chosen[name] for name in names if chosen[name] is not None and chosen[name] is not False}
 
@@ -259,22 +259,24 @@ def training_settings(chosen: jsonargparse.Namespace) -> dict[str, Any]:
     values["players"] = players(chosen)
     if values["budget"] is not None:
         values["budget"] = settings.seconds(str(values["budget"]))
-    settings.build(Settings, values, what="training")  # says now what is out of range
+    settings.build(Settings, values, what="training")  # raises BadInput for a setting out of range
     return values
 
 
 def players(chosen: jsonargparse.Namespace) -> dict[str, dict[str, Any]] | None:
-    """What was chosen for each player of a game; nothing where the training's settings are its own."""
+    """The chosen settings of each player of a game; None if no player has its own settings."""
     own_ones = chosen.get("players") or jsonargparse.Namespace()
-    found = {name: {k: v for k, v in vars(one).items() if v is not None} for name, one in vars(own_ones).items()}
-    return {name: one for name, one in found.items() if one} or None
+    chosen_settings = {
+        name: {k: v for k, v in vars(one).items() if v is not None} for name, one in vars(own_ones).items()
+    }
+    return {name: one for name, one in chosen_settings.items() if one} or None
 
 
 def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
-    """Goes on with a run, longer or on another device where asked to; what decides its result is kept.
+    """Resumes a run, optionally for longer or on another device; other settings cannot change.
 
     Args:
-        given: The names of the options that were given.
+        given: The names of the options that the user sets.
     """
     from dgm.protocols import loss_unit
     from dgm.runs import Run
@@ -308,7 +310,7 @@ def refuse_what_a_run_keeps(run: Run, chosen: jsonargparse.Namespace, given: set
 
 
 def refuse_what_is_done(run: Run, done: int, changed: dict[str, Any]) -> None:
-    """More steps, or more time, than a run has had is a longer training; less would only rename what is there."""
+    """Rejects a number of steps, or a time, that is not longer than the completed training."""
     if changed.get("steps") is not None and changed["steps"] <= done:
         raise BadInput(
             f"{run.path} is at step {done} already, got --steps {changed['steps']}", f"give more than {done}"
@@ -320,17 +322,17 @@ def refuse_what_is_done(run: Run, done: int, changed: dict[str, Any]) -> None:
 
 
 def refuse_what_has_stopped(run: Run, changed: dict[str, Any]) -> None:
-    """A run that its patience has ended would end again before its next step."""
+    """Rejects a run that has stopped early, since it would stop again before its next step."""
     selection = run.selection()
     if selection is not None and selection.stopped and "patience" not in changed:
         raise BadInput(f"{run.path} {selection.stopped}", "add --patience 0 to train it longer all the same")
 
 
 def follow(steps: Iterable[Step], title: str, unit: str) -> None:
-    """Runs the training, with a progress bar in the first process and silence in the others.
+    """Runs the training, with a progress bar in the first process only.
 
     Args:
-        unit: Of the losses, where the model states it.
+        unit: The unit of the losses, if the model states it.
     """
     with Progress(title, quiet=not torchrun.is_first()) as progress:
         for step in steps:

@@ -1,4 +1,4 @@
-"""The numbers that options take: what is no number, not finite or out of range is said in plain words."""
+"""The types of numeric options, with plain errors for values that are not numbers, not finite or out of range."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dgm import settings
 
 N = TypeVar("N", int, float)
 
-SEEDS = 2**63 - 1  # the largest seed that torch's generators take
-MOST_STEPS = 100_000  # of a sampler
+SEEDS = 2**63 - 1  # the largest seed of torch's generators
+MOST_STEPS = 100_000  # steps of a sampler
 
 
 def whole(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
-    """The type of an option that takes a whole number from ``low`` to ``high``.
+    """The type of an option whose value is an integer from ``low`` to ``high``.
 
     Example:
         >>> whole(low=1)("64")
@@ -25,7 +25,7 @@ def whole(low: int | None = None, high: int | None = None) -> Callable[[str], in
 
 
 def real(low: float | None = None, high: float | None = None) -> Callable[[str], float]:
-    """The type of an option that takes a finite number from ``low`` to ``high``."""
+    """The type of an option whose value is a finite number from ``low`` to ``high``."""
     return lambda text: checked(text, float, low, high)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def refuse_what_cannot_be_written(out: str, space: Space, about: dict[str, Any]) -> None:
-    """Before anything is drawn, which may take long."""
+    """Checks the format of the output before the samples are drawn, which may take long."""
     from dgm.data.text import is_text
 
     suffix = ".txt" if out == "-" else Path(out).suffix
@@ -29,7 +29,7 @@ def refuse_what_cannot_be_written(out: str, space: Space, about: dict[str, Any])
 
 
 def writer(out: Path) -> Callable[[Tensor, Space, Path, dict[str, Any]], None]:
-    """How ``out`` is written, by its suffix; the last argument is what the run says about its data."""
+    """The function that writes a file with the suffix of ``out``; its last argument is the run's data description."""
     known = {
         ".png": write_grid,
         ".gif": write_grid,
@@ -105,7 +105,7 @@ def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> N
     with replacing(out) as temporary:
         temporary.mkdir()
         x, space = in_colour(x, space, about)
-        mode = "L" if space.shape[0] == 1 else "RGB"  # so that the folder, read as data, has the space that was sampled
+        mode = "L" if space.shape[0] == 1 else "RGB"  # so that the folder, loaded as data, has the same space
         for k, example in enumerate(x):
             grid(example[None], space, columns=1, scale=1).convert(mode).save(temporary / f"{k:06d}.png")
 
@@ -120,7 +120,7 @@ def write_array(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> No
 
 
 def write_table(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
-    """A .csv or a .parquet file, in the types of the table that was trained on."""
+    """Writes a .csv or a .parquet file with the column types of the training data."""
     from dgm.data.columns import of_run
     from dgm.data.tables import write
     from dgm.runs import replacing
@@ -136,7 +136,7 @@ def texts(x: Tensor, about: dict[str, Any]) -> Iterator[str]:
 
 
 def write_text(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
-    """Samples one after the other, a line of dashes between."""
+    """Writes the samples as text, separated by lines of dashes."""
     from dgm.runs import replacing
 
     content = "\n-----\n".join(texts(x, about))
@@ -149,7 +149,7 @@ def print_text(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
 
 
 def write_sound(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
-    """One .wav file, the samples one after the other."""
+    """Writes one .wav file of all samples, one after another."""
     from dgm.data import sound
     from dgm.runs import replacing
 

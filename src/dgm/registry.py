@@ -170,12 +170,12 @@ def create(name: str, space: Space, condition: Space | None = None, **config: An
 
 def _made(cls: type[Any], name: str, space: Space, condition: Space | None, config: Mapping[str, Any]) -> Model:
     refuse_condition(cls, name, condition)
-    chosen = settings.build(cls.Config, config, what=name)
+    built = settings.build(cls.Config, config, what=name)
     kinds = getattr(cls, "spaces", {space.kind} - {"record"})
     from dgm.memory import bounded
 
     def made(of: Space) -> Any:
-        model: Any = bounded(lambda: cls(of, chosen) if condition is None else cls(of, chosen, condition), name)
+        model: Any = bounded(lambda: cls(of, built) if condition is None else cls(of, built, condition), name)
         model.condition = condition
         return model
 

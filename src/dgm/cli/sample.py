@@ -122,8 +122,8 @@ def run(args: argparse.Namespace) -> int:
 def decoding(args: argparse.Namespace) -> DecodingOptions | None:
     from dgm.samplers.sequential import DEFAULT, DecodingOptions
 
-    found = DecodingOptions(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
-    return None if found == DEFAULT else found
+    decoding = DecodingOptions(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+    return None if decoding == DEFAULT else decoding
 
 
 def shown_states(args: argparse.Namespace, model: Model) -> int:

@@ -48,8 +48,8 @@ def guidance(args: argparse.Namespace, model: Model) -> dict[str, Any]:
 
     how = {"interval": tuple(args.guidance_interval)} if args.guidance_interval else {}
     weak = dgm.load(args.autoguidance) if args.autoguidance else None
-    found = dgm.Guidance(scale=args.guidance, weak=weak, **how)
+    guidance = dgm.Guidance(scale=args.guidance, weak=weak, **how)
     if not args.autoguidance and model.condition is not None and args.label is None and args.condition is None:
         wrong = "--guidance leads towards a condition, and none is named"
         raise BadInput(wrong, "add --label or --condition, or leave it out")
-    return {"guidance": found}
+    return {"guidance": guidance}

@@ -293,8 +293,10 @@ def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
         return 0
     refuse_what_is_done(run, done, changed)
     refuse_what_has_stopped(run, changed)
-    kept = run.config["training"] | ({"steps": None, "budget": None} if changed.keys() & {"steps", "budget"} else {})
-    steps = fit(model, dataset, out=run.path, resume=True, **(kept | changed))
+    previous = run.config["training"] | (
+        {"steps": None, "budget": None} if changed.keys() & {"steps", "budget"} else {}
+    )
+    steps = fit(model, dataset, out=run.path, resume=True, **(previous | changed))
     follow(steps, f"{registry.title(run.config['model'])}, from step {done}", loss_unit(model))
     say(f"trained; look at it with: {how_to_look(run.path, dataset)}")
     return 0

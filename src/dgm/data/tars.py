@@ -101,11 +101,11 @@ def members(tar: Path) -> Iterator[Member]:
         raise BadInput(f"{tar} is no plain tar file: {error}", "take it from a copy, or unpack and pack it") from error
 
 
-def labels(found: Sequence[Member | None], images: Sequence[Member]) -> torch.Tensor | None:
+def labels(label_files: Sequence[Member | None], images: Sequence[Member]) -> torch.Tensor | None:
     """The labels, (N,) int64; None if no image has a label."""
-    if not any(found):
+    if not any(label_files):
         return None
-    return torch.tensor([label_of(label, image) for label, image in zip(found, images, strict=True)])
+    return torch.tensor([label_of(label, image) for label, image in zip(label_files, images, strict=True)])
 
 
 def label_of(label: Member | None, image: Member) -> int:

@@ -77,7 +77,7 @@ def by_torchrun(out: Path, script: str = SCRIPT, *, processes: int = 2, argument
         )
         for rank in range(processes)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in started]
+    errors = [process.communicate(timeout=300)[1] for process in started]
     print(*errors)
     return [process.returncode for process in started]
 

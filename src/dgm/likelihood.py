@@ -27,6 +27,7 @@ from dgm.protocols import (
     Model,
     PerExample,
     Unnormalised,
+    condition_of,
     has,
 )
 from dgm.samplers import flow_density
@@ -160,7 +161,7 @@ def log_likelihood(
     kind = _chosen(model, Kind.ESTIMATE if kind is None and ode is not None else kind)
     if ode is not None and kind is not Kind.ESTIMATE:
         raise BadInput(f"a solver is for the estimate by an ODE, and the kind is {kind}", "leave one of the two out")
-    x, y = pairs(x, y, conditional=getattr(model, "condition", None) is not None and not marginal)
+    x, y = pairs(x, y, conditional=condition_of(model) is not None and not marginal)
     batch = model.space.check(x)
     given = _condition(model, y, len(batch), kind, marginal=marginal)
     weighted = has(model, ImportanceWeighted) and (draws > 1 or marginal)
@@ -193,10 +194,10 @@ def log_likelihood(
 def _condition(model: Model, y: Any, n: int, kind: Kind, *, marginal: bool) -> Conditions | None:
     """The conditions; None for log p(x)."""
     if not marginal:
-        return check_condition(given_condition(model, y, n), getattr(model, "condition", None))
+        return check_condition(given_condition(model, y, n), condition_of(model))
     if y is not None:
         raise BadInput("labels are given, and the marginal is of all of them", "give labels, or ask for the marginal")
-    if getattr(model, "condition", None) is None:
+    if condition_of(model) is None:
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
     if not labels_of(model):
         wrong = f"log p(x) is a sum over labels, and this model's condition is a {model.condition}"

@@ -345,6 +345,11 @@ CAPABILITIES: Sequence[type] = (
 )
 
 
+def condition_of(model: Any) -> Space | None:
+    """The space of the model's conditions; None for a model without, which need not say so."""
+    return getattr(model, "condition", None)
+
+
 def has(model: Any, *capabilities: type) -> bool:
     """Whether a model, or a class of models, has all of these capabilities.
 

@@ -57,8 +57,7 @@ def sample(
 
     Args:
         condition: A batch of conditions, such as (n,) labels, or one for all samples. With None labels are drawn with
-            their
-            frequencies in the training data, and other conditions from a subset of it: see
+            their frequencies in the training data, and other conditions from a subset of it: see
             `dgm.networks.conditions.Marginal`.
         seed: An integer; None for a random seed.
         given: (n, *shape) or (1, *shape), the observed part of x, for an autoregressive model.

@@ -13,7 +13,7 @@ from dgm.errors import BadInput
 from dgm.files import replacing
 from dgm.inputs import model_given, of_type, place
 from dgm.networks.conditions import fit_marginals
-from dgm.protocols import Model
+from dgm.protocols import Model, condition_of
 from dgm.space import listed
 
 
@@ -77,10 +77,10 @@ def _described(model: Model, data: Dataset | None, names: Names | Sequence[str] 
         of_type("the data", data, Dataset, "load it by dgm.data.load, which takes arrays and tables too")
         if data.space != model.space:
             raise BadInput(f"the model is of {model.space}, the data of {data.space}", "give the data of the model")
-        if getattr(model, "condition", None) is not None:
+        if condition_of(model) is not None:
             fit_marginals(model, data.train.y)
         about = data.describe()
-    condition = getattr(model, "condition", None)
+    condition = condition_of(model)
     if condition is None:
         if given is not None:
             raise BadInput("names are of a condition's values, and this model has no condition", "leave them out")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dgm.contracts.examples import condition_of, some
+from dgm.contracts.examples import some
 from dgm.contracts.outcome import Skipped, require
 from dgm.likelihood import kind_of, log_likelihood
-from dgm.protocols import Denoising, Model, has
+from dgm.protocols import Denoising, Model, condition_of, has
 from dgm.sampling import sample
 from dgm.space import Space
 

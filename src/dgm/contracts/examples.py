@@ -12,7 +12,7 @@ from torch import Tensor
 from dgm.contracts.outcome import Skipped
 from dgm.distributions.dequantisation import Dequantised
 from dgm.networks.conditions import labels_of
-from dgm.protocols import Model, nested
+from dgm.protocols import Model, condition_of, nested
 from dgm.space import Space
 
 PLANE = Space.continuous((2,))
@@ -161,7 +161,3 @@ def labels(model: Model, n: int) -> Tensor | None:
     if classes:
         return torch.randint(classes, (n,))
     return None if condition is None else some(condition, n)
-
-
-def condition_of(model: Model) -> Space | None:
-    return getattr(model, "condition", None)

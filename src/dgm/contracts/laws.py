@@ -23,7 +23,7 @@ from dgm.contracts.codes import (
 )
 from dgm.contracts.conditions import every_part_of_the_condition_counts
 from dgm.contracts.denoising import estimate_integrates_to_one, predictions_lie_on_the_path
-from dgm.contracts.examples import SMALL, condition_of, some
+from dgm.contracts.examples import SMALL, some
 from dgm.contracts.likelihood import (
     bound_is_below,
     density_sums_to_one,
@@ -69,6 +69,7 @@ from dgm.protocols import (
     Trainable,
     Unnormalised,
     Variational,
+    condition_of,
     has,
 )
 from dgm.space import Space

@@ -13,7 +13,7 @@ from dgm.contracts.outcome import Broken, Skipped, require
 from dgm.errors import DgmError
 from dgm.likelihood import kind_of, log_likelihood
 from dgm.networks.conditions import labels_of
-from dgm.protocols import Model, MultiPlayer, Samplable, Trainable, Variational, has, nested
+from dgm.protocols import Model, MultiPlayer, Samplable, Trainable, Variational, condition_of, has, nested
 from dgm.sampling import sample
 from dgm.space import Space
 
@@ -92,7 +92,7 @@ def passes_gain(model: Model) -> str:
 
 def labels_are_checked(model: Model) -> str:
     """A condition where none was trained, or one that is not of its space, is refused with one line."""
-    condition = getattr(model, "condition", None)
+    condition = condition_of(model)
     wrong = torch.tensor([0, labels_of(model)]) if condition is None or labels_of(model) else outside(condition)
     x, y = some(model.space, 2), wrong
     try:

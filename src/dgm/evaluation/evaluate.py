@@ -27,7 +27,7 @@ from dgm.memory import refuse_what_does_not_fit
 from dgm.modes import device_of
 from dgm.networks.conditions import labels_of, marginal_of
 from dgm.progress import Progress, silent
-from dgm.protocols import ImportanceWeighted, Model, Samplable, has
+from dgm.protocols import ImportanceWeighted, Model, Samplable, condition_of, has
 from dgm.samplers.flow_density import Trace, ode_of
 from dgm.samplers.ode import Solver
 from dgm.sampling import sample
@@ -146,7 +146,7 @@ def check_arguments(
     of_type("the data", dataset, Dataset, "load it by dgm.data.load, which takes arrays and tables too")
     if model.space != dataset.space:
         raise BadInput(f"the model is of {model.space}, the data of {dataset.space}", "give the data of the model")
-    conditional_on = getattr(model, "condition", None)
+    conditional_on = condition_of(model)
     if conditional_on not in (None, dataset.condition):
         wrong = f"the model's condition is {conditional_on}, the data's {dataset.condition or 'none'}"
         raise BadInput(wrong, "give the data of the model")
@@ -254,7 +254,7 @@ def likelihoods(
         skipped: Collects the kinds that fail; without it a failure is raised.
         ode: How the ODE of an estimate is solved, as `log_likelihood` takes it.
     """
-    y = y if getattr(model, "condition", None) is not None else None
+    y = y if condition_of(model) is not None else None
     requested = []
     for kind in reported_kinds(kinds_of(model)):
         requested.append((kind, draws))
@@ -321,7 +321,7 @@ def likelihood(
 
 def conditions_to_draw(model: Model, n: int, seed: int, condition: Tensor | None = None) -> Tensor | None:
     """(n, *shape), drawn from the model's p(y) unless one is given; None for a model without a condition."""
-    space: Space | None = getattr(model, "condition", None)
+    space: Space | None = condition_of(model)
     if space is None:
         return None
     if condition is not None:

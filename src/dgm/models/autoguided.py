@@ -18,7 +18,18 @@ from torch import Tensor, nn
 from dgm.distributions.scaling import Scaling
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Prediction
-from dgm.protocols import Batch, Conditions, Denoising, Model, PartlyHidden, PerExample, Progressive, Samplable, State
+from dgm.protocols import (
+    Batch,
+    Conditions,
+    Denoising,
+    Model,
+    PartlyHidden,
+    PerExample,
+    Progressive,
+    Samplable,
+    State,
+    condition_of,
+)
 from dgm.samplers import diffusion
 from dgm.samplers.diffusion import SamplerConfig
 from dgm.samplers.guidance import extrapolated, refuse_other_path
@@ -62,7 +73,7 @@ class Autoguided(nn.Module):
 
     @classmethod
     def of(cls, model: Model, weak: Model, *, scale: float = 2.0) -> Autoguided:
-        condition = getattr(model, "condition", None)
+        condition = condition_of(model)
         return cls(model.space, cls.Config(scale=scale), condition, model=model, weak=weak)
 
     @property

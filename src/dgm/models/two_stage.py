@@ -50,6 +50,7 @@ from dgm.protocols import (
     Trainable,
     Unnormalised,
     Variational,
+    condition_of,
     has,
 )
 from dgm.seeds import Seed, Streams, streams
@@ -278,7 +279,7 @@ def sample_code(first_stage: Model, x: Batch, y: Conditions | None) -> Tensor:
 
 def taken(stage: Model, y: Conditions | None) -> Conditions | None:
     """y, for a stage that is conditional."""
-    return None if getattr(stage, "condition", None) is None else y
+    return None if condition_of(stage) is None else y
 
 
 def bare(space: Space) -> Space:
@@ -292,7 +293,7 @@ def common_condition(first_stage: Model, prior: Model) -> Space | None:
     Raises:
         BadInput: For stages with different ones.
     """
-    first, second = (getattr(stage, "condition", None) for stage in (first_stage, prior))
+    first, second = (condition_of(stage) for stage in (first_stage, prior))
     if first is not None and second is not None and first != second:
         raise BadInput(f"the first stage is conditional on {first}, the prior on {second}", "give both the same")
     return first if second is None else second

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dgm.condition import Names, encoded
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import brief, tensor
-from dgm.protocols import Conditions, Model, PartlyHidden
+from dgm.protocols import Conditions, Model, PartlyHidden, condition_of
 from dgm.seeds import Streams
 from dgm.space import Space
 
@@ -30,7 +30,7 @@ def name_of(condition: Space) -> str:
 
 def labels_of(model: Model) -> int:
     """The number of labels of a label-conditional model; 0 for a model with another condition or without one."""
-    condition = getattr(model, "condition", None)
+    condition = condition_of(model)
     return (condition.values or 0) if is_label(condition) else 0
 
 
@@ -69,7 +69,7 @@ def given_condition(model: Model, y: Any, n: int) -> Conditions | None:
         Unsupported: If the model has no condition.
         BadInput: If the shape is wrong, the number is not ``n``, or a value is not in the model's space of conditions.
     """
-    condition: Space | None = getattr(model, "condition", None)
+    condition: Space | None = condition_of(model)
     if y is None:
         return None
     if condition is None:
@@ -99,7 +99,7 @@ def sampled_condition(y: Conditions | None, model: Model, noise: Streams) -> Con
         BadInput: If the number of conditions is not the number of samples.
         Unsupported: If ``y`` is None and the model was not trained on conditions.
     """
-    condition: Space | None = getattr(model, "condition", None)
+    condition: Space | None = condition_of(model)
     if y is not None and condition is not None and len(y) != len(noise):
         word = "labels" if is_label(condition) else "conditions"
         raise BadInput(f"expected {len(noise)} {word}, one a sample, got {len(y)}", "give as many as samples")

@@ -10,7 +10,7 @@ from functools import partial
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import number, of_type, whole
 from dgm.processes.parameterisation import Denoise
-from dgm.protocols import Conditions, Denoising, Model, has
+from dgm.protocols import Conditions, Denoising, Model, condition_of, has
 from dgm.samplers import guidance
 from dgm.samplers.diffusion import SamplerConfig
 from dgm.samplers.guidance import ALWAYS
@@ -46,7 +46,7 @@ class Guidance:
     def guide(self, model: Model) -> Guide:
         """What `dgm.samplers.diffusion.trajectory` takes as its ``guide``."""
         if self.weak is None:
-            if getattr(model, "condition", None) is None:
+            if condition_of(model) is None:
                 wrong = "this model was trained without a condition, which guidance would lead to"
                 raise Unsupported(wrong, "leave it out, guide by a weak model, or train with --conditional")
             return partial(guidance.classifier_free, scale=self.scale, interval=self.interval)
@@ -59,7 +59,7 @@ def refuse_other_model(weak: Model, model: Model) -> None:
     Raises:
         BadInput: For a weak model that is not of the data and condition of ``model``.
     """
-    conditions = [getattr(one, "condition", None) for one in (weak, model)]
+    conditions = [condition_of(one) for one in (weak, model)]
     if not has(weak, Denoising):
         wrong = f"the weak model is a {type(weak).__name__}, which is no denoising model"
     elif weak.space != model.space:

@@ -13,7 +13,7 @@ from dgm.data.memory import ARRAY
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.inputs import pairs
 from dgm.networks.conditions import check_condition
-from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, has
+from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, condition_of, has
 from dgm.training.devices import refuse_missing_devices
 from dgm.training.metrics import board_class
 from dgm.training.settings import Settings
@@ -22,7 +22,7 @@ from dgm.training.validation import descends_one_loss
 
 def of_examples(model: Model, data: Any) -> Dataset:
     """Examples in memory, or of a DataLoader, as a data set with empty validation and test splits."""
-    condition = getattr(model, "condition", None)
+    condition = condition_of(model)
     x, y = pairs(data, conditional=condition is not None)
     x = model.space.check(x)
     if len(x) == 0:
@@ -71,7 +71,7 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
         raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
     refuse_unknown_players(model, settings)
     refuse_missing_devices(settings)
-    condition = getattr(model, "condition", None)
+    condition = condition_of(model)
     if condition is not None and dataset.train.y is not None:
         check_condition(dataset.train.y, condition)  # here, since a check on a GPU would block each step
     selects = descends_one_loss(model) and settings.select == "best" and len(dataset.validation) > 0

@@ -18,7 +18,7 @@ from dgm.inputs import model_given, of_type
 from dgm.likelihood import evaluation_batch
 from dgm.models.two_stage import TwoStage, sample_code
 from dgm.modes import device_of, evaluating
-from dgm.protocols import Codes, Conditions, Model, Variational, has
+from dgm.protocols import Codes, Conditions, Model, Variational, condition_of, has
 from dgm.space import Space
 
 MOMENTS = 50_000  # training examples whose codes give the location and scale
@@ -128,7 +128,7 @@ def key(first_stage: Model, split: Split) -> str:
     """A hash of the first stage, with its weights, and of the examples that it encodes."""
     digest = hashlib.sha256(repr(registry.describe(first_stage)).encode())
     tensors = dict(sorted(first_stage.state_dict().items())) | {"x": split.x}
-    if split.y is not None and getattr(first_stage, "condition", None) is not None:
+    if split.y is not None and condition_of(first_stage) is not None:
         tensors["y"] = split.y
     for name, tensor in tensors.items():
         digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())

@@ -20,7 +20,7 @@ from dgm.errors import Interrupted, TrainingStopped
 from dgm.inputs import model_given, place
 from dgm.models.two_stage import TwoStage
 from dgm.networks.conditions import fit_marginals
-from dgm.protocols import Fittable, Model, Regularised, Stateful, has, loss_unit
+from dgm.protocols import Fittable, Model, Regularised, Stateful, condition_of, has, loss_unit
 from dgm.seeds import mix
 from dgm.training import checkpoint
 from dgm.training.arguments import check, kept_settings, of_examples
@@ -79,7 +79,7 @@ def fit(
     out = None if out is None else place("out", out)
     settings = settings_for(model, chosen, kept_settings(out, model, dataset) if resume else None)
     check(model, dataset, settings)
-    if getattr(model, "condition", None) is not None:
+    if condition_of(model) is not None:
         fit_marginals(model, dataset.train.y)
         model.names = dataset.names
     return Training(model, dataset, settings, out).run(resume)
@@ -144,7 +144,7 @@ class Training:
             with fabric.rank_zero_first():  # the others read the files that it stores
                 data = coded(self.whole, data)
         self.batches = Batches(data.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device)
-        self.conditional = getattr(model, "condition", None) is not None
+        self.conditional = condition_of(model) is not None
         if settings.precision == "auto":
             began = time.monotonic()
             x, y = self.batches.at(0)

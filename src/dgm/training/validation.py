@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgm.data import Dataset
 from dgm.likelihood import evaluation_batch
-from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, has
+from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, condition_of, has
 from dgm.training.devices import summed
 from dgm.training.ema import EMA
 from dgm.training.frozen import frozen_names
@@ -50,7 +50,7 @@ class Validation:
         self.selects = settings.select == "best" and one_loss
         self.patience = patience(settings.patience, dataset) if self.selects else (0, 0.0)
         self.measures = self.selects or (settings.validate_every > 0 and one_loss)
-        self.conditional = getattr(model, "condition", None) is not None
+        self.conditional = condition_of(model) is not None
         self.every, self.precision = settings.validate_every, settings.precision
         self.apart = COST * len(self.split) / settings.batch / SHARE
         self.recent: list[tuple[int, float]] = []  # the steps and losses of the last three validations

@@ -82,6 +82,18 @@ class TestDensities:
         known = (outputs[0, 1:] / 2).softmax(0).double() * (1 - sigmoid(0.2))
         assert p.tolist() == pytest.approx([sigmoid(0.2), *known.tolist()])
 
+    def test_a_temperature_of_a_whole_row_is_that_of_each_column(self) -> None:
+        """P(x)^(1/T) over its sum, of five categories by hand. Kills: outputs of another column."""
+        torch.manual_seed(0)
+        columns, x = Columns(SPACE, 1), torch.tensor([[1.0, 3, NAN, 1e9, 64]], dtype=torch.float64)
+        outputs = torch.randn(1, 5, columns.outputs)
+        together = columns.log_prob(columns.tempered(outputs, 2.0), x)[0]
+        for k in range(5):
+            alone = columns.log_prob(columns.tempered(outputs[:, k], 2.0, k), x[:, k], k)
+            assert together[k].item() == pytest.approx(alone.item())
+        cold = columns.log_prob(outputs[:, 1].expand(5, -1), torch.arange(5.0, dtype=torch.float64), 1).double()
+        assert together[1].item() == pytest.approx((cold / 2).log_softmax(0)[3].item(), rel=1e-5)
+
     def test_the_likeliest_values(self) -> None:
         columns = Columns(SPACE, 1)
         outputs = torch.zeros(1, 5, columns.outputs)

@@ -80,10 +80,13 @@ class Columns(nn.Module):
         return torch.stack([self.sample(outputs[..., k, :], u[..., k, :], k) for k in range(len(self.each))], -1)
 
     def tempered(self, outputs: Tensor, temperature: float, dim: int | None = None) -> Tensor:
-        """Of one column, as an autoregressive model draws it."""
-        if dim is None:
-            raise NotImplementedError("columns are tempered one after the other")
-        return self.of(dim).tempered(self.narrow(outputs, dim), temperature)
+        """Of one column, as an autoregressive model draws it, or of all of them."""
+        if dim is not None:
+            return self.of(dim).tempered(self.narrow(outputs, dim), temperature)
+        tempered = outputs.clone()
+        for k in range(len(self.each)):
+            tempered[..., k, : self.of(k).outputs] = self.tempered(outputs[..., k, :], temperature, k)
+        return tempered
 
 
 def column(part: Space, components: int) -> nn.Module:

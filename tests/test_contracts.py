@@ -98,7 +98,7 @@ def under_condition(name: str, condition: Space) -> Model:
     return next(model for _, model in contracts.small_models(name, condition, spaces, **SHORT.get(name, {})))
 
 
-@pytest.mark.parametrize(("name", "condition"), zip(CONDITIONAL, itertools.cycle(CONDITIONS)))
+@pytest.mark.parametrize(("name", "condition"), list(zip(CONDITIONAL, itertools.cycle(CONDITIONS))))
 def test_every_law_holds_under_a_condition(name: str, condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One kind of condition a model, in turn, so that each is seen by a third of them; the slow tests have all."""
     monkeypatch.setattr(laws, "LAWS", {law: about for law, about in contracts.LAWS.items() if line_of(law) not in LONG})

@@ -83,7 +83,7 @@ def mixture(x: Tensor) -> Tensor:
 
 
 X_SPACE = Space.binary((4,))
-X = contracts.everything(X_SPACE)
+X = contracts.all_examples(X_SPACE)
 
 
 def test_a_likelihood_says_what_it_is_conditional_on() -> None:
@@ -145,7 +145,7 @@ def test_the_marginal_sums_to_one_over_all_x(name: str) -> None:
     space = Space.tokens(3, 3) if name == "char_gpt" else Space.levels((1, 2, 2), 3)
     model = contracts.perturbed(create(name, space, Space.categories(3)))
     fit_marginals(model, labels_with((0.5, 0.2, 0.3)))
-    x = contracts.everything(space)
+    x = contracts.all_examples(space)
     found = log_likelihood(model, x, marginal=True)
     assert found.kind is Kind.EXACT
     assert float(found.nats.double().exp().sum()) == pytest.approx(1, abs=1e-4)  # float32
@@ -294,7 +294,7 @@ def test_what_is_given_is_kept_and_the_rest_goes_on_from_it(monkeypatch: pytest.
 
     monkeypatch.setattr(sampling, "CHUNK", 3)
     made = contracts.perturbed(create("made", Space.levels((2, 2, 2), 5), hidden=8))
-    x = contracts.some(made.space, 8)
+    x = contracts.random_examples(made.space, 8)
     found = dgm.sample(made, 8, given=x, observed=4, seed=2)
     *_, last = sequential.trajectory(made, 8, seed=2, given=x, observed=4)
     assert torch.equal(found, last.x)
@@ -319,8 +319,8 @@ def test_the_density_given_any_condition_sums_to_one(name: str, kind: str) -> No
     """And it is another density given another condition."""
     space = Space.tokens(3, 3) if name == "char_gpt" else Space.levels((1, 2, 2), 3)
     model = contracts.perturbed(create(name, space, KINDS[kind], **FEW.get(name, {})))
-    x, found = contracts.everything(space), []
-    for y in contracts.some(KINDS[kind], 2):
+    x, found = contracts.all_examples(space), []
+    for y in contracts.random_examples(KINDS[kind], 2):
         log_p = log_likelihood(model, x, y).nats.double()
         assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-4)  # float32
         found.append(log_p)
@@ -335,7 +335,7 @@ FEW: dict[str, dict[str, Any]] = {"image_gpt": {"layers": 2, "width": 16}, "wave
 def test_a_dimension_at_a_time_is_the_same_under_any_condition(name: str, kind: str) -> None:
     space = Space.tokens(3, 3) if name == "char_gpt" else Space.levels((1, 2, 2), 3)
     model = contracts.perturbed(create(name, space, KINDS[kind], **FEW.get(name, {})))
-    for law in (contracts.sequential_conditionals_agree, contracts.no_dimension_sees_its_future):
+    for law in (contracts.sequential_conditionals_agree, contracts.conditionals_are_autoregressive):
         result = contracts.run(law, model)
         assert result.passed, result.detail
 

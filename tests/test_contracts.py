@@ -26,7 +26,7 @@ LABELLED_IMAGES = [name for name in CONDITIONAL if name != "char_gpt"]
 
 # laws that have nothing to look at on any small space, and of which models that is so
 NOTHING_TO_LOOK_AT = {
-    "A batch that is not of the space is refused with one line": {"autoencoder", "gan", "score_matching"},
+    "A batch outside the space is refused with an error of one line": {"autoencoder", "gan", "score_matching"},
 }
 
 
@@ -60,10 +60,10 @@ def taking(name: str, *spaces: Space) -> Iterator[tuple[Space, Model]]:
 def test_a_conditional_density_sums_to_one_for_each_label(name: str, y: int) -> None:
     if name == "made":
         space = Space.binary((1, 3, 3))
-        points, area = contracts.everything(space), 1.0
+        points, area = contracts.all_examples(space), 1.0
     else:
         space = Space.continuous((2,))
-        points, area = contracts.plane()
+        points, area = contracts.plane_grid()
     model = contracts.perturbed(create(name, space, Space.categories(3)))
     with torch.no_grad():
         log_p = [model.log_prob(points, torch.full((len(points),), label)) for label in (y, 1)]
@@ -90,7 +90,7 @@ SHORT: dict[str, dict[str, Any]] = {"ncsn": {"noise_scales": 3, "langevin_steps"
     for name in ("score_sde", "ddpm", "ddim", "vdm", "flow_matching", "ot_cfm", "masked_diffusion")
 }
 # takes a thousand draws and more: it is looked at without a condition, and here where the slow tests are
-LONG = {"The exponentials of the bound sum to at most one"}
+LONG = {"The exponential of the bound sums to at most one"}
 
 
 def under_condition(name: str, condition: Space) -> Model:
@@ -127,14 +127,14 @@ def refuse_broken(results: Iterator[Result]) -> None:
     """Fails for a broken law, and where that of the condition was not looked at."""
     found = list(results)
     assert not [f"{r.law}: {r.detail}" for r in found if r.outcome is Outcome.BROKEN]
-    assert line_of(contracts.every_part_of_the_condition_counts) in {r.law for r in found if r.passed}
+    assert line_of(contracts.every_dimension_of_the_condition_has_an_effect) in {r.law for r in found if r.passed}
 
 
 @pytest.mark.parametrize("condition", CONDITIONS | OTHER_CONDITIONS)
 def test_a_model_that_ignores_a_part_of_its_condition_is_caught(condition: str) -> None:
     """Kills: a condition, or one dimension of it, that reaches no output; an answer that changes with the noise."""
     model: Any = under_condition("made", (CONDITIONS | OTHER_CONDITIONS)[condition])
-    law, right = contracts.every_part_of_the_condition_counts, model.log_prob
+    law, right = contracts.every_dimension_of_the_condition_has_an_effect, model.log_prob
     assert contracts.run(law, model).passed
 
     def ignoring(x: Tensor, y: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def test_a_model_that_ignores_a_part_of_its_condition_is_caught(condition: str) 
     assert f"dimensions [{dim - 1}] of y change nothing" in result.detail or dim > MOST
     noise = torch.Generator().manual_seed(0)
     model.log_prob = lambda x, y: right(x, y) + torch.rand(len(x), generator=noise)
-    assert contracts.run(law, model).detail == "another answer to the same condition"
+    assert contracts.run(law, model).detail == "two different outputs for the same condition"
 
 
 @pytest.mark.parametrize("name", LABELLED_IMAGES)
@@ -247,12 +247,12 @@ class Wide(Coin):
     [
         (Unnormalised, contracts.density_sums_to_one),
         (Upside, contracts.samples_follow_density),
-        (Unseeded, contracts.sample_depends_on_its_number_alone),
-        (Leaky, contracts.no_dimension_sees_its_future),
-        (Unused, contracts.loss_reaches_every_parameter),
-        (Cancelling, contracts.loss_reaches_every_parameter),
+        (Unseeded, contracts.sample_depends_on_seed_and_index_alone),
+        (Leaky, contracts.conditionals_are_autoregressive),
+        (Unused, contracts.every_parameter_has_a_gradient),
+        (Cancelling, contracts.every_parameter_has_a_gradient),
         (Heavy, contracts.weights_sum_to_one),
-        (Loose, contracts.bound_is_below),
+        (Loose, contracts.bound_sums_to_at_most_one),
         (Wide, contracts.samples_lie_in_the_space),
     ],
 )
@@ -272,9 +272,9 @@ def test_a_sound_model_is_not() -> None:
 def test_a_wrong_log_determinant_is_caught() -> None:
     flow = contracts.perturbed(create("realnvp", Space.continuous((2,)), layers=2))
     right = flow.encode_and_ladj
-    assert contracts.run(contracts.log_determinant_is_the_jacobians, flow).passed
+    assert contracts.run(contracts.log_determinant_matches_the_jacobian, flow).passed
     flow.encode_and_ladj = lambda x, y=None: (right(x)[0], right(x)[1] + 0.1 * x[:, 0])
-    assert not contracts.run(contracts.log_determinant_is_the_jacobians, flow).passed
+    assert not contracts.run(contracts.log_determinant_matches_the_jacobian, flow).passed
     assert not contracts.run(contracts.density_sums_to_one, flow).passed
 
 
@@ -294,7 +294,7 @@ def test_a_density_that_reaches_beyond_its_bounds_has_samples_on_them() -> None:
     model = Clipped(space, Coin.Config())
     result = contracts.run(contracts.density_sums_to_one, model)
     assert result.outcome is Outcome.BROKEN
-    assert "= 0.9112, share of the samples on them = 0.0000" in result.detail
+    assert "= 0.9112, share of the samples on the bounds = 0.0000" in result.detail
     draws = (2 + torch.randn(4000, 2)).clamp(0, 4)
     model.sample = lambda n, y=None, *, seed=None: draws[:n]  # type: ignore[method-assign, assignment]
     assert contracts.run(contracts.density_sums_to_one, model).passed

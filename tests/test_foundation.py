@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from dgm import registry
-from dgm.contracts import everything, perturbed
+from dgm.contracts import all_examples, perturbed
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.likelihood import Kind, Likelihood, evaluation_batch, log_likelihood
 from dgm.registry import MODELS, create, describe, from_description, model_class
@@ -138,7 +138,7 @@ class TestLikelihood:
     def test_one_without_a_likelihood_says_who_has_one(self) -> None:
         space = Space.levels((1, 8, 8), 17)
         with pytest.raises(Unsupported, match=r"GAN has no likelihood.*made, .*vae"):
-            log_likelihood(create("gan", space), everything(Space.levels((1, 1, 1), 2)).expand(-1, 1, 8, 8))
+            log_likelihood(create("gan", space), all_examples(Space.levels((1, 1, 1), 2)).expand(-1, 1, 8, 8))
 
     def test_draws_tighten_importance_weights(self) -> None:
         space = Space.binary((1, 4, 4))

@@ -177,14 +177,14 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     (contracts.weights_sum_to_one, Bits, "log_weight", added(0.002), added(0.0005)),
     (contracts.weights_sum_to_one, Bits, "log_weight", added(-0.002), added(-0.0005)),
     (contracts.weights_sum_to_one, Bits, "log_weight", added(0.0, 0.3), added(-0.045, 0.3)),
-    (contracts.bound_is_below, Bits, "elbo", added(0.03), added(0.01)),
-    (contracts.bound_is_below, Bits, "elbo", added(0.1, 2.0), added(-0.05, 2.0)),
+    (contracts.bound_sums_to_at_most_one, Bits, "elbo", added(0.03), added(0.01)),
+    (contracts.bound_sums_to_at_most_one, Bits, "elbo", added(0.1, 2.0), added(-0.05, 2.0)),
     (contracts.samples_follow_density, Bits, "sample", sampled(lambda x: x.flip(-1)), sampled(lambda x: x)),
     (contracts.samples_follow_density, Bits, "log_prob", added(0.5), added(0.0)),
     (contracts.samples_follow_density, Normal, "sample", sampled(lambda x: 1.1 * x), sampled(lambda x: 1.01 * x)),
     (contracts.samples_follow_density, Normal, "sample", sampled(lambda x: 0.9 * x), sampled(lambda x: 0.99 * x)),
-    (contracts.no_dimension_sees_its_future, made, "conditionals", leaning, None),
-    (contracts.conditionals_make_the_density, made, "log_prob", added(2e-4), added(5e-5)),
+    (contracts.conditionals_are_autoregressive, made, "conditionals", leaning, None),
+    (contracts.density_is_the_product_of_conditionals, made, "log_prob", added(2e-4), added(5e-5)),
     (
         contracts.sequential_conditionals_agree,
         made,
@@ -194,27 +194,27 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     ),
     (contracts.estimate_integrates_to_one, Normal, "log_prob_estimate", added(0.03), added(0.01)),
     (contracts.estimate_integrates_to_one, Normal, "log_prob_estimate", added(-0.03), added(-0.01)),
-    (contracts.predictions_lie_on_the_path, ddpm, "predict", off_the_path(1e-2), off_the_path(1e-6)),
-    (contracts.energy_is_smooth, Bits, "energy", lambda right: lambda x, y=None: torch.ones(len(x)), None),
-    (contracts.energy_is_smooth, Bits, "energy", added(math.nan), added(1.0)),
-    (contracts.code_inverts, Normal, "decode", added(2e-3), added(5e-4)),
-    (contracts.log_determinant_is_the_jacobians, Normal, "encode_and_ladj", off(ladj=2e-3), off(ladj=5e-4)),
-    (contracts.log_determinant_is_the_jacobians, Normal, "encode_and_ladj", off(z=2e-3), off(z=5e-4)),
+    (contracts.predictions_reconstruct_x_t, ddpm, "predict", off_the_path(1e-2), off_the_path(1e-6)),
+    (contracts.energy_depends_on_x, Bits, "energy", lambda right: lambda x, y=None: torch.ones(len(x)), None),
+    (contracts.energy_depends_on_x, Bits, "energy", added(math.nan), added(1.0)),
+    (contracts.decode_inverts_encode, Normal, "decode", added(2e-3), added(5e-4)),
+    (contracts.log_determinant_matches_the_jacobian, Normal, "encode_and_ladj", off(ladj=2e-3), off(ladj=5e-4)),
+    (contracts.log_determinant_matches_the_jacobian, Normal, "encode_and_ladj", off(z=2e-3), off(z=5e-4)),
     (contracts.codes_lie_in_the_latent_space, Normal, "encode", added(math.inf), added(1.0)),
     (contracts.weights_under_any_prior_sum_to_one, vae, "code_and_log_ratio", off(ladj=0.2), off(z=0.0)),
     (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: 2 * x), None),
     (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: x.long()), None),
     (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: x[1:]), None),
-    (contracts.sample_depends_on_its_number_alone, Normal, "sample", another_batch, sampled(lambda x: x + 1)),
-    (contracts.sample_depends_on_its_number_alone, Normal, "sample", one_seed, None),
+    (contracts.sample_depends_on_seed_and_index_alone, Normal, "sample", another_batch, sampled(lambda x: x + 1)),
+    (contracts.sample_depends_on_seed_and_index_alone, Normal, "sample", one_seed, None),
     (contracts.trajectory_ends_in_the_sample, Bits, "trajectory", instead(State(ZEROS, 2, 2)), None),
     (contracts.trajectory_ends_in_the_sample, Bits, "trajectory", stopped, None),
-    (contracts.loss_reaches_every_parameter, Bits, "loss", lambda right: lambda x, y=None: right(x).mean(), None),
-    (contracts.loss_reaches_every_parameter, Bits, "loss", added(math.inf), added(1.0)),
-    (contracts.loss_changes_nothing, Bits, "loss", counting, added(0.0, 0.5)),
-    (contracts.loss_changes_nothing, Bits, "loss", moving, None),
-    (contracts.passes_gain, Bits, "fit", instead(2.0, 1.5, 1.6, 1.4), instead(2.0, 1.5, 1.54)),
-    (contracts.passes_gain, Bits, "fit", instead(2.0, 2.04, 2.08), instead(2.0, 2.04)),
+    (contracts.every_parameter_has_a_gradient, Bits, "loss", lambda right: lambda x, y=None: right(x).mean(), None),
+    (contracts.every_parameter_has_a_gradient, Bits, "loss", added(math.inf), added(1.0)),
+    (contracts.loss_has_no_side_effects, Bits, "loss", counting, added(0.0, 0.5)),
+    (contracts.loss_has_no_side_effects, Bits, "loss", moving, None),
+    (contracts.fitting_increases_the_likelihood, Bits, "fit", instead(2.0, 1.5, 1.6, 1.4), instead(2.0, 1.5, 1.54)),
+    (contracts.fitting_increases_the_likelihood, Bits, "fit", instead(2.0, 2.04, 2.08), instead(2.0, 2.04)),
 ]
 
 
@@ -244,9 +244,9 @@ def test_other_data_has_to_be_refused(taken: str, monkeypatch: pytest.MonkeyPatc
         if not kinds[taken]:
             raise BadInput("no", "go")
 
-    assert contracts.run(contracts.refuses_other_data, model).passed
+    assert contracts.run(contracts.invalid_data_is_refused, model).passed
     monkeypatch.setattr(contracts.likelihood, "log_likelihood", careless)
-    result = contracts.run(contracts.refuses_other_data, model)
+    result = contracts.run(contracts.invalid_data_is_refused, model)
     assert result.outcome is Outcome.BROKEN
     assert taken in result.detail
 
@@ -267,39 +267,39 @@ def test_players_have_to_reach_their_own_and_the_first_no_other() -> None:
                 yield "generator", (x if self.leak == "none" else self.discriminator(fake)).sum(1)
 
     for leak in ("", "first", "shape", "one", "none"):
-        result = contracts.run(contracts.players_descend_their_own, Game(leak))
+        result = contracts.run(contracts.players_reach_their_own_parameters, Game(leak))
         assert result.passed == (leak == ""), result.detail
 
 
 def test_labels_and_descriptions_have_to_be_kept() -> None:
     careless: Any = create("made", BITS, Space.categories(3), hidden=8)
-    assert contracts.run(contracts.labels_are_checked, careless).passed
+    assert contracts.run(contracts.invalid_conditions_are_refused, careless).passed
     careless.loss = lambda x, y=None: x
-    assert contracts.run(contracts.labels_are_checked, careless).outcome is Outcome.BROKEN
-    assert contracts.run(contracts.labels_are_checked, create("made", BITS, hidden=8)).passed
+    assert contracts.run(contracts.invalid_conditions_are_refused, careless).outcome is Outcome.BROKEN
+    assert contracts.run(contracts.invalid_conditions_are_refused, create("made", BITS, hidden=8)).passed
 
     forgetful: Any = contracts.perturbed(create("made", BITS, hidden=8))
-    assert contracts.run(contracts.description_makes_it_again, forgetful).passed
+    assert contracts.run(contracts.description_rebuilds_the_model, forgetful).passed
     right = forgetful.sample
     forgetful.sample = lambda n, y=None, *, seed=None: 1 - right(n, y, seed=seed)
-    assert contracts.run(contracts.description_makes_it_again, forgetful).outcome is Outcome.BROKEN
+    assert contracts.run(contracts.description_rebuilds_the_model, forgetful).outcome is Outcome.BROKEN
 
 
 def test_what_laws_look_at() -> None:
     """All of a small space once, examples all over a space, a grid's midpoints and its cells' area."""
-    x = contracts.everything(Space.levels((2, 2), 3))
+    x = contracts.all_examples(Space.levels((2, 2), 3))
     assert len({tuple(row) for row in x.flatten(1).tolist()}) == len(x) == 81
     assert (x.min(), x.max(), x.dtype) == (0, 2, torch.uint8)
     assert contracts.is_small(Space.levels((12,), 2))
     assert not contracts.is_small(Space.levels((13,), 2))
-    points, area = contracts.plane()
+    points, area = contracts.plane_grid()
     assert (len(points), area) == (100**2, pytest.approx(0.24**2, rel=1e-4))
     assert (points.min().item(), points.max().item()) == pytest.approx((-11.88, 11.88), abs=1e-4)
-    points, area = contracts.plane(Space.continuous((2,), low=1.0, high=3.0))
+    points, area = contracts.plane_grid(Space.continuous((2,), low=1.0, high=3.0))
     assert (len(points), area) == (50**2, pytest.approx(0.04**2, rel=1e-4))
     assert (points.min().item(), points.max().item()) == pytest.approx((1.02, 2.98), abs=1e-4)
-    assert contracts.some(Space.levels((1,), 5), 500).flatten().bincount(minlength=5).min() > 60
-    bounded = contracts.some(Space.continuous((1,), low=-2.0, high=6.0), 500)
+    assert contracts.random_examples(Space.levels((1,), 5), 500).flatten().bincount(minlength=5).min() > 60
+    bounded = contracts.random_examples(Space.continuous((1,), low=-2.0, high=6.0), 500)
     assert -2 < bounded.min() < 0
     assert 4 < bounded.max() < 6
     counts, kept = torch.tensor([1.0, 20.0, 3.0]), torch.tensor([False, True, False])
@@ -321,4 +321,4 @@ def test_a_model_that_is_fitted_has_no_pass_left_to_gain_by() -> None:
     model.fitted.fill_(True)
     model.gain.fill_(0.0)
     assert not list(model.fit([]))
-    assert contracts.run(contracts.passes_gain, model).outcome is Outcome.SKIPPED
+    assert contracts.run(contracts.fitting_increases_the_likelihood, model).outcome is Outcome.SKIPPED

@@ -25,5 +25,5 @@ CHOSEN = [
 @pytest.mark.parametrize(("name", "config"), CHOSEN, ids=lambda part: part if isinstance(part, str) else str(part))
 def test_an_estimate_is_no_more_than_a_probability(name: str, config: dict[str, object]) -> None:
     model = contracts.perturbed(create(name, Space.levels((1,), 256), **config))
-    result = contracts.run(contracts.estimate_is_below, model)
+    result = contracts.run(contracts.estimate_sums_to_at_most_one, model)
     assert result.passed, result.detail

@@ -74,7 +74,7 @@ EXACT = [name for name, spec in MODELS.items() if spec.likelihood == "exact"]
 def test_an_exact_likelihood_in_training_is_the_same_twice(name: str) -> None:
     model = stirred(name)
     before = modes(model)
-    x = contracts.some(model.space, 4)
+    x = contracts.random_examples(model.space, 4)
     first, second = dgm.log_likelihood(model, x), dgm.log_likelihood(model, x)
     assert modes(model) == before
     assert first.kind is Kind.EXACT
@@ -88,7 +88,7 @@ def test_dropout_does_change_a_model_in_training() -> None:
 
     def differ(name: str) -> bool:
         model = stirred(name).train()
-        x = contracts.some(model.space, 4)
+        x = contracts.random_examples(model.space, 4)
         return not torch.equal(model.log_prob(x), model.log_prob(x))
 
     with torch.no_grad():
@@ -100,5 +100,5 @@ def test_the_mode_is_back_after_an_error() -> None:
     before = modes(model)
     model.log_prob = lambda x, y=None: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        dgm.log_likelihood(model, contracts.some(model.space))
+        dgm.log_likelihood(model, contracts.random_examples(model.space))
     assert modes(model) == before

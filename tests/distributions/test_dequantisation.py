@@ -133,7 +133,7 @@ def test_the_wrapper_can_do_what_the_model_within_allows(inner: type[Bare], expe
 
 @pytest.mark.parametrize("inner", [Exact, Weighted])
 def test_weights_average_to_the_masses_of_the_cells(inner: type[Bare]) -> None:
-    model, x, repeats = dequantise(inner(), LEVELS), contracts.everything(LEVELS), 20_000
+    model, x, repeats = dequantise(inner(), LEVELS), contracts.all_examples(LEVELS), 20_000
     w = model.log_weight(x.repeat(repeats, 1)).view(repeats, -1).exp()
     cdf = torch.from_numpy(stats.beta(2, 3).cdf([0, 1 / 3, 2 / 3, 1])).float()
     mass = cdf.diff()[x.long()].prod(1)
@@ -143,14 +143,14 @@ def test_weights_average_to_the_masses_of_the_cells(inner: type[Bare]) -> None:
 
 
 def test_the_bound_is_the_mean_over_the_cell() -> None:
-    model, x, repeats = dequantise(Tilted(), LEVELS), contracts.everything(LEVELS), 4000
+    model, x, repeats = dequantise(Tilted(), LEVELS), contracts.all_examples(LEVELS), 4000
     draws = model.elbo(x.repeat(repeats, 1)).view(repeats, -1)
     expected = Tilted().log_prob(x + 0.5)
     assert ((draws.mean(0) - expected).abs() < 5 * draws.std(0) / math.sqrt(repeats)).all()
 
 
 def test_a_model_with_a_bound_alone_keeps_its_gap() -> None:
-    x = contracts.everything(LEVELS)
+    x = contracts.all_examples(LEVELS)
     bound, exact = (dequantise(inner, LEVELS).elbo(x.repeat(4000, 1)).view(4000, -1) for inner in (Weighted(), Exact()))
     error = math.hypot(float(bound.std(0).max()), float(exact.std(0).max())) / math.sqrt(4000)
     assert ((exact.mean(0) - bound.mean(0) - 0.125).abs() < 5 * error).all()
@@ -158,7 +158,7 @@ def test_a_model_with_a_bound_alone_keeps_its_gap() -> None:
 
 def test_its_likelihood_says_what_it_is() -> None:
     model = dequantise(Exact(), LEVELS)
-    likelihood = log_likelihood(model, contracts.everything(LEVELS))
+    likelihood = log_likelihood(model, contracts.all_examples(LEVELS))
     assert likelihood.kind is Kind.LOWER_BOUND
     assert likelihood.method == "closed form, uniform dequantisation, 1 draw"
     assert kind_of(dequantise(Recorder(), LEVELS)) is Kind.ESTIMATE
@@ -180,7 +180,7 @@ def test_samples_are_floored_and_clamped() -> None:
 
 
 def test_codes_and_energies_are_the_centres() -> None:
-    model, x = dequantise(Recorder(), LEVELS), contracts.everything(LEVELS)
+    model, x = dequantise(Recorder(), LEVELS), contracts.all_examples(LEVELS)
     assert torch.equal(model.decode(model.encode(x)), x)
     assert torch.equal(model.encode(x), x + 0.5)
     assert torch.equal(model.energy(x), x.sum(1) + 1.0)
@@ -196,7 +196,7 @@ def test_training_sees_new_noise_each_time() -> None:
 
 def test_players_are_found_in_the_wrapper() -> None:
     model = dequantise(Game(), LEVELS)
-    for (player, loss), own in zip(model.losses(contracts.everything(LEVELS)), PLAYERS, strict=True):
+    for (player, loss), own in zip(model.losses(contracts.all_examples(LEVELS)), PLAYERS, strict=True):
         assert model.get_submodule(player) is model.model.get_submodule(own)
         assert torch.autograd.grad(loss.sum(), model.get_submodule(player).weight)[0].any()
 

@@ -45,7 +45,7 @@ def test_laws_hold_and_it_has_no_likelihood() -> None:
     model = Autoguided.of(ddpm(0, LABELS), ddpm(1, LABELS))
     results = list(contracts.check(model))
     assert not [result for result in results if result.outcome is Outcome.BROKEN]
-    assert contracts.run(contracts.predictions_lie_on_the_path, model).passed
+    assert contracts.run(contracts.predictions_reconstruct_x_t, model).passed
     with pytest.raises(Unsupported, match="the score of no density"):
         dgm.log_likelihood(model, torch.zeros(2, 2), torch.tensor([0, 1]))
 

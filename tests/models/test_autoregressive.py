@@ -29,7 +29,7 @@ def colour_model(name: str) -> Model:
 @pytest.mark.parametrize("name", NAMES)
 def test_red_comes_before_green_before_blue(name: str) -> None:
     """Kills: a mask that shows a channel itself, or the channels in another order."""
-    result = contracts.run(contracts.no_dimension_sees_its_future, colour_model(name))
+    result = contracts.run(contracts.conditionals_are_autoregressive, colour_model(name))
     assert result.passed, result.detail
 
 
@@ -77,7 +77,7 @@ def test_completions_follow_the_conditional() -> None:
     model = contracts.perturbed(create("made", space, hidden=16))
     given = torch.tensor([[[[1, 0], [0, 0]]]], dtype=torch.uint8)
     x = list(sequential.trajectory(model, n, seed=0, given=given, observed=2))[-1].x.flatten(1)
-    everything = contracts.everything(space)
+    everything = contracts.all_examples(space)
     p = model.log_prob(everything).exp().detach()
     p = p * ((everything.flatten(1)[:, :2] == torch.tensor([1, 0])).all(1))
     for outcome, expected in zip(everything.flatten(1), p / p.sum(), strict=True):

@@ -70,7 +70,11 @@ def test_all_but_a_few_models_take_a_condition() -> None:
 def test_every_parameter_learns_from_a_condition_of_any_kind(name: str, kind: str) -> None:
     """Images, so that tokens are attended to and images stand beside x. Kills: a part of the embedding left out."""
     model = made(name, kind, Space.levels((1, 4, 4), 5))
-    law = contracts.players_descend_their_own if has(model, MultiPlayer) else contracts.loss_reaches_every_parameter
+    law = (
+        contracts.players_reach_their_own_parameters
+        if has(model, MultiPlayer)
+        else contracts.every_parameter_has_a_gradient
+    )
     result = contracts.run(law, model)
     assert result.passed, result.detail
 
@@ -101,7 +105,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 def two_of(space: Space) -> tuple[Tensor, ...]:
     torch.manual_seed(3)
-    return contracts.some(space, 2).unbind(0)
+    return contracts.random_examples(space, 2).unbind(0)
 
 
 @each_kind
@@ -111,7 +115,7 @@ def two_of(space: Space) -> tuple[Tensor, ...]:
 def test_guidance_is_linear_between_the_condition_and_none(name: str, shape: tuple[int, ...], kind: str) -> None:
     """eps(x) + s (eps(x, y) - eps(x)), of one batch of both halves. Kills: the halves exchanged, a null of one part."""
     model = made(name, kind, Space.continuous(shape)).double()
-    y, x, t = contracts.some(KINDS[kind], 3), torch.randn(3, *shape).double(), torch.tensor(0.5).double()
+    y, x, t = contracts.random_examples(KINDS[kind], 3), torch.randn(3, *shape).double(), torch.tensor(0.5).double()
     given, none = denoiser(model, y)(x, t), denoiser(model, None)(x, t)
     assert (given.eps - none.eps).abs().flatten(1).amax(1).min() > 1e-6
     for scale in (0.0, 0.5, 3.0):

@@ -20,14 +20,14 @@ SMALL = {"width": 16, "layers": 1, "heads": 2}
 @pytest.mark.parametrize(("name", "unit"), [("image_gpt", 1), ("char_gpt", 8)])
 def test_the_loss_is_minus_log_p_of_a_picture_or_a_character(name: str, unit: int) -> None:
     model = contracts.perturbed(create(name, WINDOWS, **SMALL))
-    x = contracts.some(WINDOWS)
+    x = contracts.random_examples(WINDOWS)
     assert torch.allclose(model.loss(x), -model.log_prob(x) / unit)
     assert (model.log_prob(x) < 0).all()
 
 
 @pytest.mark.parametrize("name", ["image_gpt", "char_gpt"])
 def test_untrained_all_values_are_alike(name: str) -> None:
-    likelihood = log_likelihood(create(name, WINDOWS, **SMALL), contracts.some(WINDOWS))
+    likelihood = log_likelihood(create(name, WINDOWS, **SMALL), contracts.random_examples(WINDOWS))
     assert torch.allclose(likelihood.bits_per_dim, torch.full((8,), 2.0))
     assert math.isclose(likelihood.perplexity.item(), 4, rel_tol=1e-5)
 

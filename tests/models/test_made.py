@@ -49,8 +49,8 @@ def test_every_law_of_the_chain_rule_holds(space: Space, config: dict[str, int])
     """Kills: weights that see the dimension itself, a mixture of logits, a unit that is computed too early."""
     made = perturbed(MADE(space, MADE.Config(hidden=24, **config)))
     for law in (
-        contracts.no_dimension_sees_its_future,
-        contracts.conditionals_make_the_density,
+        contracts.conditionals_are_autoregressive,
+        contracts.density_is_the_product_of_conditionals,
         contracts.sequential_conditionals_agree,
         contracts.density_sums_to_one,
         contracts.samples_follow_density,
@@ -61,7 +61,7 @@ def test_every_law_of_the_chain_rule_holds(space: Space, config: dict[str, int])
 
 def test_masks_are_a_mixture_of_networks() -> None:
     made = perturbed(MADE(Space.binary((5,)), MADE.Config(hidden=24, masks=4)))
-    x = contracts.everything(made.space)
+    x = contracts.all_examples(made.space)
     of_each = torch.stack([made.log_prob_by(mask, x, None).exp() for mask in range(4)])
     assert torch.allclose(of_each.sum(1), torch.ones(4), atol=1e-4)
     assert torch.allclose(made.log_prob(x).exp(), of_each.mean(0), atol=1e-6)
@@ -73,7 +73,7 @@ def test_a_loss_draws_a_mask_and_masks_are_no_state(training: bool) -> None:
     """In validation too: the mean over 32 masks took longer than the training between two of them."""
     made, again = (MADE(Space.binary((6,)), MADE.Config(hidden=32, masks=8, dropout=0.0)) for _ in range(2))
     made.train(training)
-    x = contracts.everything(made.space)
+    x = contracts.all_examples(made.space)
     losses = {round(float(made.loss(x).sum().detach()), 3) for _ in range(40)}
     assert losses <= {round(float(-made.log_prob_by(mask, x, None).sum().detach()), 3) for mask in range(8)}
     assert len(losses) > 1

@@ -29,7 +29,7 @@ def by_the_paper(model: NADE, x: Tensor) -> Tensor:
 def test_blocks_are_the_papers_loop(space: Space) -> None:
     """Kills: a block that forgets those before it, or that shows a dimension itself."""
     model = contracts.perturbed(NADE(space, NADE.Config(hidden=24)))
-    x = contracts.some(space)
+    x = contracts.random_examples(space)
     assert torch.allclose(model.conditionals(x), by_the_paper(model, model.features(x)[..., 0]), atol=1e-5)
 
 
@@ -40,7 +40,7 @@ def test_blocks_are_the_papers_loop(space: Space) -> None:
 )
 def test_steps_are_the_blocks(space: Space) -> None:
     model = contracts.perturbed(NADE(space, NADE.Config(hidden=24)))
-    for law in (contracts.sequential_conditionals_agree, contracts.no_dimension_sees_its_future):
+    for law in (contracts.sequential_conditionals_agree, contracts.conditionals_are_autoregressive):
         result = contracts.run(law, model)
         assert result.passed, result.detail
 
@@ -91,7 +91,7 @@ def test_sums_start_at_a_scale_that_does_not_grow_with_d_or_h() -> None:
 
 def test_a_label_is_added_to_what_hidden_units_sum_first() -> None:
     model = contracts.perturbed(NADE(Space.continuous((5,)), NADE.Config(hidden=8), Space.categories(3)))
-    x, y = contracts.some(model.space, 3), torch.tensor([2, 0, 1])
+    x, y = contracts.random_examples(model.space, 3), torch.tensor([2, 0, 1])
     for k in range(3):
         alone = NADE(model.space, NADE.Config(hidden=8))
         alone.load_state_dict(model.state_dict(), strict=False)

@@ -46,7 +46,7 @@ def test_a_dimension_sees_exactly_those_before_it_in_each_order(config: dict[str
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_steps_are_the_outputs_in_each_order(space: Space, config: dict[str, Any]) -> None:
     """Kills: rows of weights, outputs or features taken by place in the order where a dimension is meant."""
-    model, x = unlike(space, **config), contracts.some(space)
+    model, x = unlike(space, **config), contracts.random_examples(space)
     for places, m in zip(model.places, model.m, strict=True):
         parallel = model.made.outputs(x, None, m, places)
         seen = torch.zeros_like(x)
@@ -60,7 +60,7 @@ def test_steps_are_the_outputs_in_each_order(space: Space, config: dict[str, Any
 
 @pytest.mark.parametrize("space", SPACES[:3], ids=str)
 def test_the_density_is_the_mean_of_densities(space: Space) -> None:
-    model, x = unlike(space), contracts.everything(space)
+    model, x = unlike(space), contracts.all_examples(space)
     of_each = torch.stack([model.log_prob_by(k, x) for k in range(3)]).double().exp()
     assert torch.allclose(of_each.sum(1), torch.ones(3, dtype=torch.float64), atol=1e-5)
     assert torch.allclose(model.log_prob(x).double().exp(), of_each.mean(0), atol=1e-6)
@@ -95,7 +95,7 @@ def test_training_draws_among_the_orders_and_they_are_no_state() -> None:
     assert torch.equal(model.m, again.m)
     assert not {"m", "places"} & {name.split(".")[-1] for name in model.state_dict()}
     model = unlike(Space.binary((5,)), dropout=0.0)
-    x = contracts.everything(model.space)
+    x = contracts.all_examples(model.space)
     each = {round(-float(model.log_prob_by(k, x).sum().detach()), 2) for k in range(3)}
     model.train()
     assert {round(float(model.loss(x).sum().detach()), 2) for _ in range(40)} == each

@@ -139,7 +139,7 @@ SPACES = [
 def test_what_is_kept_is_the_whole(space: Space, resolutions: int) -> None:
     """Kills: a kept row, pixel or half of it that is another's."""
     pixelcnn = model(space, resolutions, layers=2, condition=Space.categories(3)).double()
-    x, y = contracts.some(space, 4), torch.tensor([0, 1, 2, 1])
+    x, y = contracts.random_examples(space, 4), torch.tensor([0, 1, 2, 1])
     parallel, read = to_sequence(pixelcnn.conditionals(x, y), space), torch.zeros_like(x)
     for i, (dim, outputs) in enumerate(
         zip(raster_order(space), pixelcnn.sequential_conditionals(read, y), strict=True)

@@ -72,7 +72,7 @@ SPACES = [
 def test_kept_states_are_the_whole(kind: str, space: Space) -> None:
     """Kills: a state of this row in the place of one above, a right map of the wrong row."""
     rnn = model(space, kind, condition=Space.categories(3)).double()
-    x, y = contracts.some(space, 4), torch.tensor([0, 1, 2, 1])
+    x, y = contracts.random_examples(space, 4), torch.tensor([0, 1, 2, 1])
     parallel, read = to_sequence(rnn.conditionals(x, y), space), torch.zeros_like(x)
     with torch.no_grad():
         for i, (dim, outputs) in enumerate(zip(raster_order(space), rnn.sequential_conditionals(read, y), strict=True)):

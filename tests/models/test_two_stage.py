@@ -168,7 +168,7 @@ def test_samples_have_the_moments_of_the_marginal() -> None:
 
 def test_with_the_standard_normal_the_bound_is_the_vaes_own() -> None:
     vae = perturbed(create("vae", BITS, latent=2, hidden=8))
-    model, x = TwoStage.of(vae, normal(torch.zeros(2), torch.eye(2))), contracts.everything(BITS)
+    model, x = TwoStage.of(vae, normal(torch.zeros(2), torch.eye(2))), contracts.all_examples(BITS)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         weights = vae.log_weight(x)
@@ -252,7 +252,7 @@ def test_the_kind_follows_from_the_stages_and_all_laws_hold(name: str) -> None:
 def test_how_it_was_computed_is_said() -> None:
     likelihood = log_likelihood(model_of("flow, gmm"), torch.zeros(2, 2))
     assert likelihood.method == "change of variables, prior: closed form"
-    model, x = model_of("vae, ddpm"), contracts.everything(BITS)
+    model, x = model_of("vae, ddpm"), contracts.all_examples(BITS)
     assert (
         log_likelihood(model, x).method == "evidence lower bound, prior: variational bound, one step drawn of T, 1 draw"
     )
@@ -264,7 +264,7 @@ def test_how_it_was_computed_is_said() -> None:
 @pytest.mark.parametrize("name", ["vae, gmm", "dequantised flow, gmm"])
 def test_samples_have_the_frequencies_of_the_weights(name: str) -> None:
     model, n = model_of(name), 20_000
-    x = contracts.everything(model.space)
+    x = contracts.all_examples(model.space)
     with torch.no_grad():
         draws = model.log_weight(x.repeat(DRAWS, 1)).exp().view(DRAWS, -1)
     place = (model.space.values or 0) ** torch.arange(model.space.dim)
@@ -302,7 +302,7 @@ def test_the_first_stage_is_frozen() -> None:
 
 def test_each_conditional_stage_takes_the_condition() -> None:
     labels, y = Space.categories(3), torch.tensor([0, 1, 2, 2])
-    x = contracts.everything(BITS)[:4]
+    x = contracts.all_examples(BITS)[:4]
     prior, first = create("realnvp", PLANE, labels, layers=2), create("vae", BITS, labels, latent=2, hidden=8)
     for vae, of_codes in ((first, prior), (first, flow(PLANE)), (create("vae", BITS, latent=2), prior)):
         model = TwoStage.of(perturbed(vae), perturbed(of_codes))
@@ -333,7 +333,7 @@ def test_capabilities_of_codes_are_the_first_stages() -> None:
 
 
 def test_a_point_mass_of_codes_has_a_bound_and_no_weights() -> None:
-    model, x = model_of("halved levels, made"), contracts.everything(Space.levels((1,), 6))
+    model, x = model_of("halved levels, made"), contracts.all_examples(Space.levels((1,), 6))
     z = torch.arange(3)[:, None]
     with torch.no_grad():
         p_z = model.prior.log_prob(z).exp()

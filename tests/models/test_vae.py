@@ -181,7 +181,7 @@ def test_weights_of_any_posterior_sum_to_one_over_all_x_and_their_mean_log_is_th
     vae = contracts.perturbed(VAE(space, VAE.Config(latent=1, hidden=8, layers=1))).double()
     with torch.no_grad():
         vae.encoder[-1].bias.copy_(torch.tensor([0.4, -1.0]))  # a posterior narrower than the prior
-    x = contracts.everything(space)
+    x = contracts.all_examples(space)
     eps = torch.linspace(-30, 30, 2001, dtype=torch.float64)
     log_w, bounds = over_the_noise(vae, vae.log_weight, x), over_the_noise(vae, vae.elbo, x)
     density = Normal(0.0, 1.0).log_prob(eps)[:, None]

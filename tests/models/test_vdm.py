@@ -138,7 +138,7 @@ def test_noise_that_is_learnt_gains_nothing_from_the_decoder(monkeypatch: pytest
     for noise in (mine.path.ends[0].item(), -7.0, -3.0):  # as learnt, 4 and 30 gaps
         with torch.no_grad():
             mine.path.ends[0] = noise
-        assert contracts.run(contracts.bound_is_below, mine).passed, noise
+        assert contracts.run(contracts.bound_sums_to_at_most_one, mine).passed, noise
 
 
 def test_waves_fit_the_levels() -> None:

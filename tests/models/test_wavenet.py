@@ -101,6 +101,6 @@ def test_a_sample_is_conditional_on_its_label() -> None:
 @pytest.mark.parametrize("space", [Space.levels((1, 40), 256), Space.continuous((40,))], ids=str)
 def test_queues_hold_what_was_a_dilation_ago(space: Space) -> None:
     model = contracts.perturbed(WaveNet(space, WaveNet.Config(width=8, skip=8, layers=4, cycles=2)))
-    for law in (contracts.sequential_conditionals_agree, contracts.no_dimension_sees_its_future):
+    for law in (contracts.sequential_conditionals_agree, contracts.conditionals_are_autoregressive):
         result = contracts.run(law, model)
         assert result.passed, result.detail

@@ -33,7 +33,7 @@ LABELLED = [
 
 def examples() -> tuple[Tensor, Tensor]:
     """Levels, and where the levels lie on [-1, 1]."""
-    x = contracts.some(COLOUR, 3)
+    x = contracts.random_examples(COLOUR, 3)
     return x, x.double() / 2 - 1
 
 
@@ -105,7 +105,7 @@ def test_states_start_at_a_scale_that_does_not_grow_with_h() -> None:
 def test_the_sigmoid_belief_network(space: Space) -> None:
     """A regression of each dimension on those before it in raster order."""
     model = moved(FVSBN(space, FVSBN.Config(components=2), Space.categories(3))).float()
-    x = contracts.some(space, 3)
+    x = contracts.random_examples(space, 3)
     s, k, v = to_sequence(x, space), model.observed.outputs, model.features.width
     z = torch.eye(3)[s] if space.kind == "tokens" else 2 * s.float()[..., None] / (space.values - 1) - 1
     weight, outputs = model.weight.view(space.dim, k, space.dim, v), []
@@ -128,7 +128,7 @@ def test_made(space: Space) -> None:
     """Equations 8, 9, 12 and 13 with two hidden layers and direct connections."""
     config = MADE.Config(hidden=7, layers=2, masks=2, direct=True, components=2)
     model = moved(MADE(space, config, Space.categories(3))).float()
-    x, d, k, v = contracts.some(space, 3), space.dim, model.each.outputs, model.features.width
+    x, d, k, v = contracts.random_examples(space, 3), space.dim, model.each.outputs, model.features.width
     z = torch.eye(4)[x] if space.kind == "tokens" else 2 * x.float() / (space.values - 1) - 1
     of_inputs, of_outputs = (torch.arange(1, d + 1).repeat_interleave(n) for n in (v, k))
     for mask in range(2):
@@ -162,7 +162,7 @@ def test_a_lone_mask_spreads_its_units_evenly_and_several_are_drawn() -> None:
 def test_a_label_moves_every_conditional_and_the_steps_with_it(name: str) -> None:
     """Kills: a label that is lost in one of the two ways of computing, or that the first dimensions do not see."""
     model = contracts.perturbed(create(name, COLOUR, Space.categories(3))).double()
-    x, y = contracts.some(COLOUR, 3), torch.tensor([2, 0, 1])
+    x, y = contracts.random_examples(COLOUR, 3), torch.tensor([2, 0, 1])
     parallel, other = (to_sequence(model.conditionals(x, labels), COLOUR) for labels in (y, y.roll(1)))
     assert ((parallel - other).abs().amax(2) > 0).all()
     seen = torch.zeros_like(x)
@@ -176,7 +176,7 @@ def test_a_loss_is_minus_the_log_likelihood(name: str) -> None:
     """Of a picture, or of a value for WaveNet; in nats, an example at a time. Kills: a sign, a mean over the batch."""
     few = {"orders": 1} if name == "orderless_made" else {}
     model = contracts.perturbed(create(name, COLOUR, Space.categories(3), **few))
-    x, y = contracts.some(COLOUR, 3), torch.tensor([2, 0, 1])
+    x, y = contracts.random_examples(COLOUR, 3), torch.tensor([2, 0, 1])
     unit = COLOUR.dim if name == "wavenet" else 1
     assert torch.allclose(model.loss(x, y) * unit, -model.log_prob(x, y), rtol=1e-4)
     assert (model.log_prob(x, y) < 0).all()
@@ -196,5 +196,5 @@ def test_dropout_is_of_training_alone_and_of_the_share_asked_for(name: str, monk
     model = create(name, space, dropout=0.07)
     for training in (True, False):
         seen.clear()
-        model.train(training).loss(contracts.some(space, 2))
+        model.train(training).loss(contracts.random_examples(space, 2))
         assert set(seen) == {(0.07, training)}

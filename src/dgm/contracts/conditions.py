@@ -1,4 +1,4 @@
-"""The law of a condition."""
+"""The law of conditional models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dgm.contracts.examples import some
+from dgm.contracts.examples import random_examples
 from dgm.contracts.outcome import Skipped, require
 from dgm.likelihood import kind_of, log_likelihood
 from dgm.protocols import Denoising, Model, condition_of, has
@@ -18,22 +18,22 @@ MOST = 8  # dimensions of a condition that are changed, one at a time
 
 
 @torch.no_grad()
-def every_part_of_the_condition_counts(model: Model) -> str:
-    """log p(x|y), the prediction, or the sample moves with each dimension of y, and is the same for equal y."""
+def every_dimension_of_the_condition_has_an_effect(model: Model) -> str:
+    """Each dimension of the condition y changes the likelihood, the prediction or the samples."""
     condition = condition_of(model)
     if condition is None:
         raise Skipped("the model has no condition")
-    y, of = some(condition, 1), answers(model)
-    first, again = of(y), of(y)
-    require(bool(torch.equal(first, again)), "another answer to the same condition")
-    still = [d for d in range(min(MOST, condition.dim)) if torch.equal(of(moved(y, d, condition)), first)]
-    return require(not still, f"dimensions {still} of y change nothing" if still else f"y of {condition}")
+    y, output = random_examples(condition, 1), output_of(model)
+    first, again = output(y), output(y)
+    require(bool(torch.equal(first, again)), "two different outputs for the same condition")
+    unused = [d for d in range(min(MOST, condition.dim)) if torch.equal(output(moved(y, d, condition)), first)]
+    return require(not unused, f"dimensions {unused} of y change nothing" if unused else f"y in {condition}")
 
 
-def answers(model: Model) -> Callable[[Tensor], Tensor]:
-    """From one condition, (1, *shape), to what the model makes of it, under the same noise each time."""
-    x = some(model.space, 4)
-    if has(model, Denoising):  # of which a likelihood may cost an ODE
+def output_of(model: Model) -> Callable[[Tensor], Tensor]:
+    """The output of the model as a function of one condition, (1, *shape), under the same noise in each call."""
+    x = random_examples(model.space, 4)
+    if has(model, Denoising):  # whose likelihood may need the solution of an ODE
         t, x_t = torch.linspace(0.2, 0.8, 4), torch.randn(4, *model.space.shape)
         return lambda y: model.predict(x_t, t, y.expand(4, *y.shape[1:]))[0]
     if kind_of(model) is None:
@@ -47,7 +47,7 @@ def answers(model: Model) -> Callable[[Tensor], Tensor]:
 
 
 def moved(y: Tensor, d: int, condition: Space) -> Tensor:
-    """Another condition, that differs in dimension d."""
+    """A condition that differs in dimension d only."""
     other = y.clone().reshape(1, -1)
     space, value = part_at(d, condition), other[0, d]
     if space.discrete:
@@ -63,6 +63,6 @@ def moved(y: Tensor, d: int, condition: Space) -> Tensor:
 
 
 def part_at(d: int, condition: Space) -> Space:
-    """The part of a record that has the d-th column; anything else is the only part."""
+    """The part of a record that the d-th column belongs to; the whole space if it is not a record."""
     own = dict(condition.parts)
     return next((own[name] for name, place in condition.places.items() if place.start <= d < place.stop), condition)

@@ -1,10 +1,10 @@
-"""Laws of models that undo Gaussian noise."""
+"""Laws of denoising models."""
 
 from __future__ import annotations
 
 import torch
 
-from dgm.contracts.examples import labels, under
+from dgm.contracts.examples import random_conditions, with_condition
 from dgm.contracts.outcome import Skipped, require
 from dgm.protocols import Denoising, Model, has
 from dgm.samplers import diffusion
@@ -13,26 +13,26 @@ from dgm.samplers.diffusion import SamplerConfig
 
 @torch.no_grad()
 def estimate_integrates_to_one(model: Model) -> str:
-    """The exponentials of the estimate make up one."""
+    """The exponential of the estimate integrates to one."""
     if model.space.shape != (2,) or model.space.bounds is not None:
-        raise Skipped("the law is looked at in the plane alone")
-    # the ODE whose density it is: a solver with noise has another law where the score is no density's own
+        raise Skipped("the law is checked for unbounded vectors of two dimensions only")
+    # the estimate is the density of the ODE's samples; those of an SDE differ unless the score is that of a density
     ode = SamplerConfig(solver="heun", sampling_steps=50)
     denoises = has(model, Denoising)
-    labelled = under(model, 300)
+    labelled = with_condition(model, 300)
     x = diffusion.sample(model, *labelled, seed=0, sampler=ode) if denoises else model.sample(*labelled, seed=0)
-    steps, half = torch.linspace(-1, 1, 41), 7 * x.std(0)
-    points, area = x.mean(0) + torch.cartesian_prod(steps, steps) * half, float((half * (steps[1] - steps[0])).prod())
-    total = float(model.log_prob_estimate(*under(model, points)).double().exp().sum() * area)
+    side, half = torch.linspace(-1, 1, 41), 7 * x.std(0)
+    points, area = x.mean(0) + torch.cartesian_prod(side, side) * half, float((half * (side[1] - side[0])).prod())
+    total = float(model.log_prob_estimate(*with_condition(model, points)).double().exp().sum() * area)
     return require(abs(total - 1) < 2e-2, f"integral of exp(estimate) over a grid = {total:.4f}")
 
 
 @torch.no_grad()
-def predictions_lie_on_the_path(model: Model) -> str:
-    """What is expected of data and of noise leads to x_t, with a label and without."""
+def predictions_reconstruct_x_t(model: Model) -> str:
+    """The predicted x_0 and the predicted noise add up to x_t, with a condition and without."""
     t = torch.linspace(max(model.t_min, 0.02), 0.98, 16)
     x_t, worst = torch.randn(16, *model.space.shape), 0.0
-    for y in (None, labels(model, 16)):
+    for y in (None, random_conditions(model, 16)):
         ends = model.predict(x_t, t, y)
         mean, std = model.path.marginal(ends[0], t)
         worst = max(worst, float(((mean + std * ends[1] - x_t) / (1 + x_t.abs() + mean.abs())).abs().max()))

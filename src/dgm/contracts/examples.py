@@ -1,4 +1,4 @@
-"""The small spaces that laws are checked on, and batches of them."""
+"""The small spaces that laws are checked on, and examples of them."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ RECORD = Space.record(
 SMALL: tuple[Space, ...] = (
     Space.binary((1, 3, 3)),
     Space.levels((1, 2, 2), 3),
-    Space.levels((1,), 256),  # as fine as a picture's: what holds of three levels may fail of many
+    Space.levels((1,), 256),  # as many levels as an image has: a law may hold with three levels and fail with many
     Space.tokens(3, 3),
     PLANE,
     Space.continuous((2,), low=0.0, high=4.0),
     RECORD,
 )
-REACH, STEPS = 6.0, 24  # of a grid of a record's real number: to either side of its location, in its scale; its points
+# the grid for a real number of a record: its reach to either side of the location, in scales, and its number of points
+REACH, POINTS = 6.0, 24
 
 
-def everything(space: Space) -> Tensor:
-    """All examples of a small discrete space; of a record all that `record_support` has."""
+def all_examples(space: Space) -> Tensor:
+    """All examples of a small discrete space; for a record, those of `record_support`."""
     if space.kind == "record":
         return record_support(space)[0]
     values = range(space.values or 0)
@@ -42,14 +43,14 @@ def everything(space: Space) -> Tensor:
     return rows.reshape(-1, *space.shape).to(space.dtype)
 
 
-def all_examples(space: Space) -> Tensor:
+def all_examples_or_skip(space: Space) -> Tensor:
     if not is_small(space):
         raise Skipped("the space is too large to sum over")
-    return everything(space)
+    return all_examples(space)
 
 
-def some(space: Space, n: int = 8) -> Tensor:
-    """Examples spread over a space; of those that may be missing, about a third are."""
+def random_examples(space: Space, n: int = 8) -> Tensor:
+    """Random examples from all of a space; about a third of the optional values of a record are missing."""
     if space.kind == "record":
         return torch.cat([_column(part, n) for _, part in space.parts], 1)
     if space.discrete:
@@ -62,13 +63,13 @@ def some(space: Space, n: int = 8) -> Tensor:
 
 
 def _column(part: Space, n: int) -> Tensor:
-    """(n, D) float64, of one part of a record."""
-    values = some(part, n).double().reshape(n, -1)
+    """(n, D) float64, random values of one part of a record."""
+    values = random_examples(part, n).double().reshape(n, -1)
     return torch.where(torch.rand(n, 1) < 1 / 3, math.nan, values) if part.optional else values
 
 
-def plane(space: Space = PLANE) -> tuple[Tensor, float]:
-    """The midpoints of a grid on the space's own square, or on [-12, 12]², and the area of a cell."""
+def plane_grid(space: Space = PLANE) -> tuple[Tensor, float]:
+    """The midpoints of a grid within the bounds of the space, or within [-12, 12]², and the area of a cell."""
     (low, high), cells = (space.bounds, 50) if space.bounds else ((-12.0, 12.0), 100)
     side = torch.linspace(low, high, cells + 1)
     middle = (side[1:] + side[:-1]) / 2
@@ -80,7 +81,7 @@ def is_plane(space: Space) -> bool:
 
 
 def is_dequantised(model: Model) -> bool:
-    """Whether x is counted, and a part of the model has a density of real numbers for it."""
+    """Whether the model dequantises discrete data."""
     return any(isinstance(part, Dequantised) for part in nested(model))
 
 
@@ -91,22 +92,22 @@ def is_small(space: Space) -> bool:
 
 
 def record_support(space: Space) -> tuple[Tensor, Tensor]:
-    """All combinations of a record's discrete values, gaps and points of grids of its real numbers; their measure."""
+    """All combinations of a record's values, with NaN for a missing one and a grid for a real one; their measure."""
     columns, measures = zip(*(values_of(part) for _, part in space.parts), strict=True)
     return torch.cartesian_prod(*columns), torch.cartesian_prod(*measures).prod(1)
 
 
 def values_of(part: Space) -> tuple[Tensor, Tensor]:
-    """All values of one number of a record, or a grid of them, and NaN where it may be missing; their measure."""
+    """All values of one part of a record, a grid for a real number, with NaN if it is optional; their measure."""
     if part.dim > 1:
-        raise Skipped("parts of several numbers are too many to sum over")
+        raise Skipped("a part of several numbers has too many values to sum over")
     if part.discrete:
         values, width = torch.arange(part.values or 0).double(), 1.0
     else:
         loc, scale = part.loc[0] if part.loc else 0.0, part.scale[0] if part.scale else 1.0
         low, high = part.bounds or (loc - REACH * scale, loc + REACH * scale)
-        width = (high - low) / STEPS
-        values = low + width * (torch.arange(STEPS).double() + 0.5)
+        width = (high - low) / POINTS
+        values = low + width * (torch.arange(POINTS).double() + 0.5)
     measure = torch.full_like(values, width)
     if part.optional:
         values, measure = (
@@ -117,33 +118,34 @@ def values_of(part: Space) -> tuple[Tensor, Tensor]:
 
 
 def support(space: Space) -> tuple[Tensor, Tensor | float]:
-    """All x of a small space and 1, or a grid and the measure of its cells."""
+    """All x of a small discrete space and 1, or the points of a grid and the measure of its cells."""
     if is_plane(space):
-        return plane(space)
-    x = all_examples(space)
+        return plane_grid(space)
+    x = all_examples_or_skip(space)
     return (x, record_support(space)[1]) if space.kind == "record" else (x, 1.0)
 
 
-def same(a: Tensor, b: Tensor) -> Tensor:
-    """Where two batches hold the same, a missing value being the same as another."""
+def equal_values(a: Tensor, b: Tensor) -> Tensor:
+    """Whether each value of two batches is equal; two missing values are equal."""
     return (a == b) | (a.isnan() & b.isnan())
 
 
-def changed(space: Space, x: Tensor, dim: int) -> Tensor:
-    """``x`` with another value in one of its flattened dimensions, another one for each example."""
+def with_changed_value(space: Space, x: Tensor, dim: int) -> Tensor:
+    """``x`` with a different value in one of its flattened dimensions."""
     other = x.clone()
     flat = other.view(len(x), -1)
     values = space.values
     if space.kind == "record":
         values = [part.values for _, part in space.parts for _ in range(part.dim)][dim]
-    value = flat[:, dim].double().nan_to_num(0.0) + 1  # in double, since 256 is no uint8
+    value = flat[:, dim].double().nan_to_num(0.0) + 1  # in double, since uint8 cannot hold 256
     flat[:, dim] = (value % values if values else value).to(x.dtype)
     return other
 
 
-def under(model: Model, x: Tensor | int) -> tuple[Any, ...]:
-    """A batch, or a number of samples, with what a conditional model takes besides: one condition, the same for each,
-    the last one of labels.
+def with_condition(model: Model, x: Tensor | int) -> tuple[Any, ...]:
+    """The arguments of a method: a batch or a number of samples and, for a conditional model, the condition.
+
+    All examples have the same condition: the last label, or a random example of another space.
     """
     n, classes, condition = x if isinstance(x, int) else len(x), labels_of(model), condition_of(model)
     if classes:
@@ -152,12 +154,12 @@ def under(model: Model, x: Tensor | int) -> tuple[Any, ...]:
         return (x,)
     with torch.random.fork_rng([]):
         torch.manual_seed(7)
-        return (x, some(condition, 1).expand(n, *condition.shape))
+        return (x, random_examples(condition, 1).expand(n, *condition.shape))
 
 
-def labels(model: Model, n: int) -> Tensor | None:
-    """Conditions spread over their space; None for a model without."""
+def random_conditions(model: Model, n: int) -> Tensor | None:
+    """Random conditions; None for an unconditional model."""
     classes, condition = labels_of(model), condition_of(model)
     if classes:
         return torch.randint(classes, (n,))
-    return None if condition is None else some(condition, n)
+    return None if condition is None else random_examples(condition, n)

@@ -11,42 +11,42 @@ import torch
 
 from dgm import registry
 from dgm.contracts.autoregressive import (
-    conditionals_make_the_density,
-    no_dimension_sees_its_future,
+    conditionals_are_autoregressive,
+    density_is_the_product_of_conditionals,
     sequential_conditionals_agree,
 )
 from dgm.contracts.codes import (
-    code_inverts,
     codes_lie_in_the_latent_space,
-    log_determinant_is_the_jacobians,
+    decode_inverts_encode,
+    log_determinant_matches_the_jacobian,
     weights_under_any_prior_sum_to_one,
 )
-from dgm.contracts.conditions import every_part_of_the_condition_counts
-from dgm.contracts.denoising import estimate_integrates_to_one, predictions_lie_on_the_path
-from dgm.contracts.examples import SMALL, some
+from dgm.contracts.conditions import every_dimension_of_the_condition_has_an_effect
+from dgm.contracts.denoising import estimate_integrates_to_one, predictions_reconstruct_x_t
+from dgm.contracts.examples import SMALL, random_examples
 from dgm.contracts.likelihood import (
-    bound_is_below,
+    bound_sums_to_at_most_one,
     density_sums_to_one,
-    energy_is_smooth,
-    estimate_is_below,
-    refuses_other_data,
+    energy_depends_on_x,
+    estimate_sums_to_at_most_one,
+    invalid_data_is_refused,
     samples_follow_density,
     weights_sum_to_one,
 )
 from dgm.contracts.outcome import Broken, Outcome, Result, Skipped
 from dgm.contracts.samples import (
     gradients_pass_through_samples,
-    sample_depends_on_its_number_alone,
+    sample_depends_on_seed_and_index_alone,
     samples_lie_in_the_space,
     trajectory_ends_in_the_sample,
 )
 from dgm.contracts.training import (
-    description_makes_it_again,
-    labels_are_checked,
-    loss_changes_nothing,
-    loss_reaches_every_parameter,
-    passes_gain,
-    players_descend_their_own,
+    description_rebuilds_the_model,
+    every_parameter_has_a_gradient,
+    fitting_increases_the_likelihood,
+    invalid_conditions_are_refused,
+    loss_has_no_side_effects,
+    players_reach_their_own_parameters,
 )
 from dgm.errors import BadInput
 from dgm.inputs import model_given
@@ -78,46 +78,46 @@ from dgm.space import Space
 LAWS: Mapping[Callable[[Model], str], tuple[type, ...]] = {
     density_sums_to_one: (ExactLikelihood,),
     weights_sum_to_one: (ImportanceWeighted,),
-    bound_is_below: (BoundedLikelihood,),
+    bound_sums_to_at_most_one: (BoundedLikelihood,),
     samples_follow_density: (ExactLikelihood, Samplable),
-    no_dimension_sees_its_future: (Autoregressive,),
-    conditionals_make_the_density: (Autoregressive, ExactLikelihood),
+    conditionals_are_autoregressive: (Autoregressive,),
+    density_is_the_product_of_conditionals: (Autoregressive, ExactLikelihood),
     sequential_conditionals_agree: (Autoregressive,),
     estimate_integrates_to_one: (EstimatedLikelihood,),
-    estimate_is_below: (EstimatedLikelihood,),
-    predictions_lie_on_the_path: (Denoising,),
-    code_inverts: (ExactLikelihood, Latent),
-    log_determinant_is_the_jacobians: (Invertible,),
+    estimate_sums_to_at_most_one: (EstimatedLikelihood,),
+    predictions_reconstruct_x_t: (Denoising,),
+    decode_inverts_encode: (ExactLikelihood, Latent),
+    log_determinant_matches_the_jacobian: (Invertible,),
     codes_lie_in_the_latent_space: (Latent,),
     weights_under_any_prior_sum_to_one: (Variational,),
-    energy_is_smooth: (Unnormalised,),
-    refuses_other_data: (),
+    energy_depends_on_x: (Unnormalised,),
+    invalid_data_is_refused: (),
     samples_lie_in_the_space: (Samplable,),
-    sample_depends_on_its_number_alone: (Samplable,),
+    sample_depends_on_seed_and_index_alone: (Samplable,),
     trajectory_ends_in_the_sample: (Samplable, Progressive),
     gradients_pass_through_samples: (Reparameterised,),
-    loss_reaches_every_parameter: (Trainable,),
-    loss_changes_nothing: (Trainable,),
-    players_descend_their_own: (MultiPlayer,),
-    passes_gain: (Fittable,),
-    labels_are_checked: (),
-    description_makes_it_again: (),
+    every_parameter_has_a_gradient: (Trainable,),
+    loss_has_no_side_effects: (Trainable,),
+    players_reach_their_own_parameters: (MultiPlayer,),
+    fitting_increases_the_likelihood: (Fittable,),
+    invalid_conditions_are_refused: (),
+    description_rebuilds_the_model: (),
 }
 
 
 def check(model: Model | str) -> Iterator[Result]:
-    """Runs every law that is about the capabilities of a model, and yields what comes of each.
+    """Checks every law that applies to the capabilities of a model, and yields the results.
 
     Args:
-        model: One of any space; or the name of a model, as `dgm.create` takes it, which is then made anew on each small
-            space that it takes.
+        model: A model on any space, or a name of `dgm.create`: the laws are then checked on each of the small spaces
+            that the model supports.
 
     Raises:
-        UnknownName: For a name that is no model's, with the nearest.
-        BadInput: For what is no model, or a name of one that takes none of the small spaces.
+        UnknownName: If no model has the name. The message has the nearest name.
+        BadInput: If the argument is not a model, or the model supports none of the small spaces.
     """
     if isinstance(model, str):
-        registry.model_class(model)  # says what is wrong with the name
+        registry.model_class(model)  # raises the error for a wrong name
         yield from _check_small(model)
         return
     model_given(model)
@@ -125,7 +125,7 @@ def check(model: Model | str) -> Iterator[Result]:
         if has(model, *about):
             yield run(law, model)
     if condition_of(model) is not None:
-        yield run(every_part_of_the_condition_counts, model)
+        yield run(every_dimension_of_the_condition_has_an_effect, model)
 
 
 def _check_small(name: str) -> Iterator[Result]:
@@ -134,7 +134,7 @@ def _check_small(name: str) -> Iterator[Result]:
         checked = True
         yield from check(model)
     if not checked:
-        raise BadInput(f"{name} takes none of the small spaces that laws are checked on", "see docs/own-model.md")
+        raise BadInput(f"{name} supports none of the small spaces that laws are checked on", "see docs/own-model.md")
 
 
 def run(law: Callable[[Model], str], model: Model) -> Result:
@@ -149,7 +149,7 @@ def run(law: Callable[[Model], str], model: Model) -> Result:
             outcome, detail = Outcome.BROKEN, str(broken)
         except Skipped as skipped:
             outcome, detail = Outcome.SKIPPED, str(skipped)
-        except Exception as error:  # a law that a model crashes on is broken, and the others still run
+        except Exception as error:  # a law is broken if the model fails with an error; the other laws still run
             outcome, detail = Outcome.BROKEN, f"{type(error).__name__}: {' '.join(str(error).split())}"
     return Result(name, outcome, detail, time.perf_counter() - started, str(model.space))
 
@@ -157,7 +157,11 @@ def run(law: Callable[[Model], str], model: Model) -> Result:
 def small_models(
     name: str, condition: Space | None = None, spaces: Sequence[Space] = SMALL, **config: Any
 ) -> Iterator[tuple[Space, Model]]:
-    """A model on each small space that it takes, its parameters moved off their start, where zeros hide mistakes."""
+    """A model on each small space that it supports, with perturbed parameters, since initial zeros can hide mistakes.
+
+    Args:
+        config: Settings of the model, as for `dgm.create`.
+    """
     for space in spaces:
         try:
             torch.manual_seed(0)
@@ -165,13 +169,14 @@ def small_models(
         except BadInput:
             continue
         if condition is not None:
-            fit_marginals(model, some(condition, 64))
+            fit_marginals(model, random_examples(condition, 64))
         yield space, perturbed(model)
 
 
 @torch.no_grad()
 def perturbed(model: Model) -> Model:
+    """The model itself, in evaluation mode, with normal noise added to its parameters."""
     for parameter in model.parameters():
-        # wide layers sum many of these: as much as moves them, and not so much that scales overflow
+        # less noise in wide layers, whose outputs are sums over many parameters, so that no scale overflows
         parameter.add_(torch.randn_like(parameter) * min(0.1, 2 / math.sqrt(math.prod(parameter.shape[1:]) or 1)))
     return model.eval()

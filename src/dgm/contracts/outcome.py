@@ -1,4 +1,4 @@
-"""What comes of a law: it holds, is broken, or has nothing to look at."""
+"""The outcome of a law: it holds, is broken, or is skipped."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import StrEnum
 
 
 class Broken(Exception):
-    """What a law found, with the numbers."""
+    """Raised by a law that is broken. The message has the numbers."""
 
 
 class Skipped(Exception):
-    """Why a law had nothing to look at."""
+    """Raised by a law that does not apply to a model or its space. The message has the reason."""
 
 
 class Outcome(StrEnum):
@@ -22,11 +22,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one law.
+    """The result of one law.
 
     Attributes:
+        law: The statement of the law, the first line of its docstring.
         detail: The numbers, or the reason why the law was skipped.
-        space: The space of the model that it was looked at for, in words.
+        seconds: Duration of the check.
+        space: The space of the model, in words.
     """
 
     law: str
@@ -37,11 +39,12 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether the law looked, and found that it holds."""
+        """Whether the law was checked and holds."""
         return self.outcome is Outcome.HOLDS
 
 
 def require(holds: bool, detail: str) -> str:
+    """The detail of a law that holds; a broken one raises `Broken` with it."""
     if not holds:
         raise Broken(detail)
     return detail

@@ -7,57 +7,59 @@ import copy
 import torch
 from torch import Tensor
 
-from dgm.contracts.examples import same, under
+from dgm.contracts.examples import equal_values, with_condition
 from dgm.contracts.outcome import Skipped, require
 from dgm.protocols import Model
 from dgm.seeds import Streams
 
-DIFFERENCE = 1e-6  # of the parameters: its square is below the rounding of the difference of two means
+DIFFERENCE = 1e-6  # step of the finite differences; its square is below the rounding of a difference of two means
 
 
 @torch.no_grad()
 def samples_lie_in_the_space(model: Model) -> str:
-    """Samples lie in the space."""
+    """Samples lie in the space of the data."""
     x = model.space.check(model.sample(16, seed=0))
     return require(x.dtype == model.space.dtype and len(x) == 16, f"16 of {x.dtype}")
 
 
 @torch.no_grad()
-def sample_depends_on_its_number_alone(model: Model) -> str:
-    """Sample k depends on the seed and on k alone."""
+def sample_depends_on_seed_and_index_alone(model: Model) -> str:
+    """Sample k depends on the seed and on k alone, not on the batch."""
     together, other = model.sample(12, seed=3), model.sample(12, seed=4)
     apart = torch.cat([model.sample(5, seed=Streams(3, range(5))), model.sample(7, seed=Streams(3, range(5, 12)))])
-    # networks round differently in batches of different size, and a rounded level can tip over
-    near = ((together.double() - apart.double()).abs() < 1e-3) | same(together, apart)
+    # networks round differently in batches of different sizes, which may change the level that a value is rounded to
+    near = ((together.double() - apart.double()).abs() < 1e-3) | equal_values(together, apart)
     share = float(near.double().mean())
-    require(share > 0.97, f"{1 - share:.1%} of the values change with the batch")
-    return require(not bool(same(together, other).all()), "batches of 12 and of 5 + 7 agree, and another seed differs")
+    require(share > 0.97, f"{1 - share:.1%} of the values change with the size of the batch")
+    return require(
+        not bool(equal_values(together, other).all()), "batches of 12 and of 5 + 7 agree, and another seed differs"
+    )
 
 
 @torch.no_grad()
 def trajectory_ends_in_the_sample(model: Model) -> str:
-    """The trajectory's last state is the sample."""
+    """The last state of the trajectory is the sample."""
     states = list(model.trajectory(4, seed=5))
     x = model.sample(4, seed=5)
-    require(states[-1].step == states[-1].steps, f"the last state is step {states[-1].step} of {states[-1].steps}")
-    return require(bool(same(states[-1].x, x).all()), f"{len(states)} states")
+    require(states[-1].step == states[-1].steps, f"the last state has number {states[-1].step} of {states[-1].steps}")
+    return require(bool(equal_values(states[-1].x, x).all()), f"{len(states)} states")
 
 
 def gradients_pass_through_samples(model: Model) -> str:
-    """The gradient of a mean over samples is that of finite differences under the same seed."""
+    """The gradient through reparameterised samples matches finite differences."""
     if model.space.discrete or model.space.kind == "record":
-        raise Skipped("samples of whole numbers have no gradient")
-    at_once, y = copy.deepcopy(model).double(), under(model, 64)[1:]
+        raise Skipped("discrete samples have no gradient")
+    double, y = copy.deepcopy(model).double(), with_condition(model, 64)[1:]
     with torch.no_grad():
         apart = float((model.rsample(64, *y, seed=1) - model.sample(64, *y, seed=1)).abs().max())
-    require(apart < 1e-5, f"rsample and sample of one seed differ by {apart:.2g}")
-    parameters = [parameter for parameter in at_once.parameters() if parameter.requires_grad]
+    require(apart < 1e-5, f"rsample and sample with the same seed differ by {apart:.2g}")
+    parameters = [parameter for parameter in double.parameters() if parameter.requires_grad]
 
     def mean(step: float) -> Tensor:
         with torch.no_grad():
             for parameter, direction in zip(parameters, directions, strict=True):
                 parameter.add_(step * direction)
-        return at_once.rsample(64, *y, seed=1).sin().mean()
+        return double.rsample(64, *y, seed=1).sin().mean()
 
     directions = [torch.randn_like(parameter) for parameter in parameters]
     gradients = torch.autograd.grad(mean(0.0), parameters, allow_unused=True)

@@ -56,7 +56,7 @@ def codes_lie_in_the_latent_space(model: Model) -> str:
 
 @torch.no_grad()
 def weights_under_any_prior_sum_to_one(model: Model) -> str:
-    """The importance weights of all x sum to one on average under any prior of the codes."""
+    """With any prior of the codes, the importance weights of all x sum to one on average."""
     if model.latent_space.discrete:
         raise Skipped("the law is checked for continuous codes only")
     x, prior = all_examples_or_skip(model.space), torch.distributions.Normal(OFF, NARROW)

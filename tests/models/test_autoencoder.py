@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from dgm.errors import BadInput
 from dgm.models.autoencoder.autoencoder import Autoencoder
 from dgm.space import Space
 
@@ -70,6 +72,61 @@ def test_the_loss_is_a_cross_entropy_or_half_the_squared_error_on_the_scaled_axi
     outputs = levels.decoder(levels.encoder(z))
     assert torch.allclose(levels.loss(x), 0.5 * (outputs - z).square().sum(1), atol=1e-6)
     assert torch.equal(levels.decode(levels.encode(x)), ((outputs + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+
+
+def test_codes_of_half_precision_move_the_moments_too() -> None:
+    """In mixed precision the encoder gives bfloat16. Kills: the codes' dtype left as it is."""
+    model = Autoencoder(Space.continuous((3,)), Autoencoder.Config(latent=3))
+    model.after_step(torch.ones(4, 3, dtype=torch.bfloat16))
+    assert torch.allclose(model.mean, torch.full((3,), 0.02))
+
+
+def test_the_papers_network() -> None:
+    """784-1000-500-250-2 and back, figure 3 of Hinton and Salakhutdinov."""
+    config = Autoencoder.Config(latent=2, widths=(1000, 500, 250))
+    model = Autoencoder(Space.levels((1, 28, 28), 256), config)
+    for network, widths in ((model.encoder, [784, 1000, 500, 250, 2]), (model.decoder, [2, 250, 500, 1000, 784])):
+        layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+        assert [layers[0].in_features, *(layer.out_features for layer in layers)] == widths
+
+
+def test_the_convolutional_one_commutes_with_a_shift_of_the_image() -> None:
+    """Up to its last layers: a shift by 4 pixels is one by 1 where the sides were halved twice, in both networks.
+
+    Kills: a dense network, pixels in another order, the decoder's sizes out of order.
+    """
+    config = Autoencoder.Config(latent=3, network="convolutional", channels=2)
+    model = Autoencoder(Space.levels((2, 16, 16), 9), config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)  # so that padding is like the rest of an empty image
+    x = torch.zeros(1, 2, 16, 16)
+    x[:, :, 4:8, 4:8] = torch.randn(2, 4, 4)
+    model.encoder.last = nn.Identity()  # type: ignore[assignment]
+    here, there = (model.encoder(image.flatten(1)).unflatten(1, (8, 4, 4)) for image in (x, x.roll(4, 3)))
+    assert torch.allclose(here.roll(1, 3), there, atol=1e-7)
+    assert (here - there).abs().max() > 1e-3
+    h, drawn = torch.zeros(1, 8, 4, 4), []
+    h[:, :, 1, 1] = torch.randn(8)
+    for start in (h, h.roll(1, 3)):
+        model.decoder.first = Always(start.flatten(1))  # type: ignore[assignment]
+        drawn.append(model.decoder(torch.zeros(1, 3)).unflatten(1, (2, 16, 16)))
+    assert torch.allclose(drawn[0].roll(4, 3), drawn[1], atol=1e-7)
+    assert (drawn[0] - drawn[1]).abs().max() > 1e-3
+
+
+class Always(nn.Module):
+    def __init__(self, value: torch.Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.value
+
+
+def test_a_convolutional_one_of_rows_is_refused() -> None:
+    with pytest.raises(BadInput, match="needs images"):
+        Autoencoder(Space.continuous((4,)), Autoencoder.Config(network="convolutional"))
 
 
 def test_the_layers_are_as_many_and_as_wide_as_the_settings_say() -> None:

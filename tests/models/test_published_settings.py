@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dgm.models.autoencoder import autoencoder
+from dgm.models.autoencoder import base as autoencoder
 from dgm.models.energy import ebm
 from dgm.models.flow import realnvp
 from dgm.models.mixture import gmm

@@ -9,7 +9,7 @@ from dgm.models.energy.ebm import EBM, EnergyNet
 from dgm.models.flow.realnvp import RealNVP
 from dgm.models.gan.gan import GAN
 from dgm.networks.causal_conv import CausalConv2d
-from dgm.networks.conv import ConvNet, Discriminator, Generator
+from dgm.networks.conv import ConvDecoder, ConvEncoder, ConvNet, Discriminator, Generator
 from dgm.registry import create
 from dgm.space import Space
 from dgm.transforms import AffineCoupling
@@ -47,6 +47,14 @@ def test_a_game() -> None:
     assert isinstance(gan.discriminator.network, Discriminator)
     assert convolutions(gan.discriminator) == [(7, 2), (2, 4), (4, 8)]
     assert linear(gan.discriminator) == [8 * 3 * 5, 1]
+
+
+def test_an_encoder_and_a_decoder() -> None:
+    encoder, decoder = ConvEncoder(IMAGE.shape, 2, 5), ConvDecoder(5, 2, IMAGE.shape)
+    assert convolutions(encoder) == [(3, 2), (2, 4), (4, 8)]
+    assert linear(encoder) == [8 * 3 * 5, 5]
+    assert convolutions(decoder) == [(8, 4), (4, 2), (2, 3)]
+    assert linear(decoder) == [5, 8 * 3 * 5]
 
 
 def test_a_flow() -> None:

@@ -1,12 +1,14 @@
-"""Convolutional networks for images of any size: a residual one, and the generator and discriminator of a DCGAN."""
+"""Convolutional networks for images of any size: a residual one, an encoder and a decoder, and a DCGAN's two."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.functional import interpolate, leaky_relu, silu
 from torch.nn.utils.parametrizations import spectral_norm
+
+from dgm.errors import BadInput
 
 
 class ConvNet(nn.Module):
@@ -45,6 +47,60 @@ def sizes(height: int, width: int) -> list[tuple[int, int]]:
     while min(result[0]) > 4:
         result.insert(0, (-(-result[0][0] // 2), -(-result[0][1] // 2)))
     return result
+
+
+class ConvEncoder(nn.Module):
+    """From a flattened image to a vector, (B, C H W) to (B, outputs): strided 3×3 convolutions, then a linear layer.
+
+    Each convolution halves the sides, rounding up, and doubles the ``width`` channels, as in `sizes`.
+    """
+
+    def __init__(self, shape: tuple[int, ...], width: int, outputs: int) -> None:
+        super().__init__()
+        self.shape, path = image_shape(shape), sizes(*shape[1:])
+        widths = [width * 2**k for k in range(len(path))]
+        self.first = nn.Conv2d(shape[0], width, 3, padding=1)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
+        self.last = nn.Linear(widths[-1] * path[0][0] * path[0][1], outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = silu(self.first(x.unflatten(1, self.shape)))
+        for conv in self.convs:
+            h = silu(conv(h))
+        return self.last(h.flatten(1))
+
+
+class ConvDecoder(nn.Module):
+    """From a vector to a flattened image, (B, inputs) to (B, C H W): nearest-neighbour upsampling and convolutions.
+
+    It has the sizes of `ConvEncoder` in reverse order.
+    """
+
+    def __init__(self, inputs: int, width: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.sizes = sizes(*image_shape(shape)[1:])
+        widths = [width * 2**k for k in reversed(range(len(self.sizes)))]
+        self.start = (widths[0], *self.sizes[0])
+        self.first = nn.Linear(inputs, widths[0] * self.sizes[0][0] * self.sizes[0][1])
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.last = nn.Conv2d(width, shape[0], 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = silu(self.first(z)).unflatten(1, self.start)
+        for conv, size in zip(self.convs, self.sizes[1:], strict=True):
+            h = silu(conv(interpolate(h, size)))
+        return self.last(h).flatten(1)
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an image, (C, H, W).
+
+    Raises:
+        BadInput: For any other shape.
+    """
+    if len(shape) != 3:
+        raise BadInput(f"a convolutional network needs images, got examples of shape {shape}", "choose a dense one")
+    return shape
 
 
 class Generator(nn.Module):

@@ -13,14 +13,18 @@ transforms too, so a flow is defined by a list of transforms:
 >>> x, minus_ladj = flow.inverse(z)
 """
 
+from dgm.transforms.autoregressive import Autoregressive
 from dgm.transforms.coupling import AffineCoupling, checkerboard
 from dgm.transforms.elementwise import Exp, Logit, Scaled
 from dgm.transforms.linear import ActNorm, Permutation, Squeeze
 from dgm.transforms.transform import Composition, Conditioned, Inverse, Transform
+from dgm.transforms.univariate import Affine, Shift, Univariate
 
 __all__ = [
     "ActNorm",
+    "Affine",
     "AffineCoupling",
+    "Autoregressive",
     "Composition",
     "Conditioned",
     "Exp",
@@ -28,7 +32,9 @@ __all__ = [
     "Logit",
     "Permutation",
     "Scaled",
+    "Shift",
     "Squeeze",
     "Transform",
+    "Univariate",
     "checkerboard",
 ]

@@ -1,0 +1,202 @@
+r"""Masked multilayer perceptron: one pass gives, for every dimension d, outputs that are a function of x_<d alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+ROWS = 64  # of a block of a masked product; fewer make the products inefficient
+FEWEST = 1 << 14  # weights of a layer from which on its product is split into blocks
+
+
+class MaskedMLP(nn.Module):
+    r"""Outputs f_d(x_{<d}; c) of every dimension d, from linear layers with masked weights and ReLU between them.
+
+    A hidden unit of degree m sees the first m dimensions, so it reads units of degrees up to m; outputs of dimension d,
+    counted from 0, read units of degrees up to d. Units are sorted by degree: a mask is a staircase, and the product
+    with a layer's weights is computed in blocks of rows without most of the zeros.
+
+    Source: MADE (Germain et al., 2015), arXiv:1502.03509, equations 8-10. Differs from it: with a condition there are
+    units of degree 0, which see the condition alone, so that the first dimension depends on it.
+
+    Args:
+        dim: D.
+        outputs: P, of each dimension.
+        hidden: The widths of the hidden layers.
+        context: The number of features of a condition.
+
+    Example:
+        >>> MaskedMLP(3, 2, [16, 16])(torch.zeros(3, 5)).shape
+        torch.Size([3, 2, 5])
+    """
+
+    def __init__(self, dim: int, outputs: int, hidden: Sequence[int], context: int = 0) -> None:
+        super().__init__()
+        self.dim, self.outputs = dim, outputs
+        lowest = 0 if context or dim == 1 else 1
+        self.degrees = [torch.arange(1, dim + 1)] + [degrees(width, lowest, dim) for width in hidden]
+        places = [*self.degrees, torch.arange(dim).repeat_interleave(outputs)]
+        self.layers: Any = nn.ModuleList(MaskedLinear(*pair) for pair in pairwise(places))
+        self.context = nn.Linear(context, len(places[1]), bias=False) if context else None
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """The outputs (D, P, B) of x (D, B) and a condition (B, K); examples are the last axis."""
+        h = self.layers[0](x)
+        if c is not None and self.context is not None:
+            h = h + self.context(c).mT
+        for layer in self.layers[1:]:
+            h = layer(h.relu())
+        return h.unflatten(0, (self.dim, self.outputs))
+
+    def in_blocks(
+        self, x: Tensor, c: Tensor | None = None, size: int = 1
+    ) -> Iterator[tuple[slice, Callable[[], Tensor]]]:
+        """The outputs of ``size`` dimensions at a time, with every unit of the dimensions before computed once.
+
+        Args:
+            x: A buffer (D, B) that the caller fills in: when the next block is asked for, the last one is read.
+
+        Yields:
+            The dimensions of a block, and a function that computes their outputs (size, P, B) from what x holds now.
+        """
+        first = self.layers[0].bias[:, None]
+        if c is not None and self.context is not None:
+            first = first + self.context(c).mT
+        biases = [first, *(layer.bias[:, None] for layer in self.layers[1:])]
+        weights = [layer.masked() for layer in self.layers]
+        known = [x, *(x.new_empty(len(of_layer), x.shape[1]) for of_layer in self.degrees[1:])]
+        for start in range(0, self.dim, size):
+            end = min(start + size, self.dim)
+            rows = [slice(start, end)]
+            for of_layer in self.degrees[1:]:
+                rows.append(slice(*torch.searchsorted(of_layer, torch.tensor([start, end])).tolist()))
+            rows.append(slice(start * self.outputs, end * self.outputs))
+            block = Block(weights, biases, known, rows)
+            yield rows[0], lambda block=block: block().unflatten(0, (-1, self.outputs))  # type: ignore[misc]
+
+
+class Block:
+    """The units and outputs of a few neighbouring dimensions.
+
+    Args:
+        weights: Of each layer, masked.
+        known: x and the units of each hidden layer, of which the rows before the block are final.
+        rows: Those of the block in x, in each hidden layer and in the outputs.
+    """
+
+    def __init__(self, weights: list[Tensor], biases: list[Tensor], known: list[Tensor], rows: list[slice]) -> None:
+        self.known, self.rows = known, rows
+        layers = zip(weights, biases, known, rows, rows[1:], strict=False)
+        # what the units before the block contribute, and the weights between units of the block
+        self.before = [torch.addmm(b[to], w[to, : of.start], h[: of.start]) for w, b, h, of, to in layers]
+        self.within = [w[to, of] for w, of, to in zip(weights, rows, rows[1:], strict=False)]
+
+    def __call__(self) -> Tensor:
+        for place, (before, w) in enumerate(zip(self.before, self.within, strict=True)):
+            h = torch.addmm(before, w, self.known[place][self.rows[place]])
+            if place + 1 < len(self.known):
+                self.known[place + 1][self.rows[place + 1]] = h.relu_()
+        return h
+
+
+def degrees(width: int, lowest: int, dim: int) -> Tensor:
+    """Of the units of a hidden layer, from ``lowest`` to D - 1, as many of each as of any other, sorted.
+
+    Example:
+        >>> degrees(5, 1, 4), degrees(2, 0, 6)
+        (tensor([1, 1, 2, 2, 3]), tensor([2, 5]))
+    """
+    many = dim - lowest
+    if width >= many:
+        return (torch.arange(width) % many).sort().values + lowest
+    return torch.arange(1, width + 1) * many // width - 1 + lowest
+
+
+class MaskedLinear(nn.Module):
+    """W h + b on (inputs, B), where row k reads the columns of degrees up to its own.
+
+    Args:
+        columns: The degrees of the inputs, sorted.
+        rows: The degrees of the outputs, sorted.
+    """
+
+    mask: Tensor
+
+    def __init__(self, columns: Tensor, rows: Tensor) -> None:
+        super().__init__()
+        linear = nn.Linear(len(columns), len(rows))
+        self.weight, self.bias = linear.weight, linear.bias
+        self.register_buffer("mask", rows[:, None] >= columns, persistent=False)
+        self.stairs = stairs(rows, columns) if self.mask.numel() >= FEWEST else None
+
+    def masked(self) -> Tensor:
+        return self.weight * self.mask
+
+    def forward(self, h: Tensor) -> Tensor:
+        if self.stairs is None or h.device.type != "cpu":
+            return torch.addmm(self.bias[:, None], self.masked(), h)
+        return MaskedProduct.apply(self.masked(), h, self.bias, self.stairs)
+
+
+class Stairs(NamedTuple):
+    """The blocks of a staircase matrix that are not zero.
+
+    Attributes:
+        rows: Slices of rows, each with the number of columns that they read.
+        columns: Slices of columns, each with the first row that reads them.
+    """
+
+    rows: list[tuple[slice, int]]
+    columns: list[tuple[slice, int]]
+
+
+def stairs(rows: Tensor, columns: Tensor) -> Stairs:
+    return Stairs(
+        [(block, int((columns <= rows[block.stop - 1]).sum())) for block in blocks(rows)],
+        [(block, int((rows < columns[block.start]).sum())) for block in blocks(columns)],
+    )
+
+
+def blocks(sorted_degrees: Tensor) -> list[slice]:
+    """Slices of about `ROWS` rows, which begin where a degree does if one does nearby."""
+    n = len(sorted_degrees)
+    changes = [k for k in range(1, n) if sorted_degrees[k] != sorted_degrees[k - 1]] or [0]
+    ends = []
+    for k in range(ROWS, n - ROWS // 2, ROWS):
+        nearest = min(changes, key=lambda change, k=k: abs(change - k))  # type: ignore[misc]
+        ends.append(nearest if abs(nearest - k) < ROWS // 2 else k)
+    return [slice(*pair) for pair in pairwise([0, *ends, n])]
+
+
+class MaskedProduct(torch.autograd.Function):
+    """W h + b, and its gradient, from the blocks of a staircase matrix W that are not zero."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, h: Tensor, b: Tensor, steps: Stairs) -> Tensor:
+        ctx.save_for_backward(w, h)
+        ctx.steps = steps
+        out = h.new_empty(len(w), h.shape[1])
+        for rows, end in steps.rows:
+            torch.mm(w[rows, :end], h[:end], out=out[rows])
+        return out.add_(b[:, None])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor, None]:
+        w, h = ctx.saved_tensors
+        of_w = of_h = None
+        if ctx.needs_input_grad[0]:
+            of_w = torch.zeros_like(w)
+            for rows, end in ctx.steps.rows:
+                torch.mm(g[rows], h[:end].mT, out=of_w[rows, :end])
+        if ctx.needs_input_grad[1]:
+            of_h = torch.empty_like(h)
+            for columns, start in ctx.steps.columns:
+                torch.mm(w[start:, columns].mT, g[start:], out=of_h[columns])
+        return of_w, of_h, g.sum(1), None

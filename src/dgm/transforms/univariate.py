@@ -1,0 +1,69 @@
+r"""Monotone maps of real numbers, whose parameters a network gives."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TypeAlias
+
+from torch import Tensor
+
+Valued: TypeAlias = tuple[Tensor, Tensor]
+
+
+class Univariate(ABC):
+    """An increasing map z = f(x; parameters) of each number of a batch by itself.
+
+    Attributes:
+        parameters: How many it takes for each number. All zeros give the identity.
+    """
+
+    parameters: int
+
+    @abstractmethod
+    def forward(self, x: Tensor, parameters: Tensor) -> Valued:
+        """z = f(x) and log f'(x), both of x's shape.
+
+        Args:
+            parameters: (parameters, *x.shape).
+        """
+
+    @abstractmethod
+    def inverse(self, z: Tensor, parameters: Tensor) -> Valued:
+        """x = f^-1(z), and minus log f'(x)."""
+
+
+class Affine(Univariate):
+    r"""z = x e^s + t, with s bounded smoothly: s = a / (1 + |a| / bound) of the network's a.
+
+    Args:
+        bound: Of the absolute log-scale.
+    """
+
+    parameters = 2
+
+    def __init__(self, bound: float = math.log(1000)) -> None:
+        self.bound = bound
+
+    def forward(self, x: Tensor, parameters: Tensor) -> Valued:
+        s, t = self.log_scale(parameters[0]), parameters[1]
+        return x * s.exp() + t, s
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> Valued:
+        s, t = self.log_scale(parameters[0]), parameters[1]
+        return (z - t) * (-s).exp(), -s
+
+    def log_scale(self, a: Tensor) -> Tensor:
+        return a / (1 + a.abs() / self.bound)
+
+
+class Shift(Univariate):
+    """z = x + t, which keeps volumes."""
+
+    parameters = 1
+
+    def forward(self, x: Tensor, parameters: Tensor) -> Valued:
+        return x + parameters[0], x.new_zeros(()).expand_as(x)
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> Valued:
+        return z - parameters[0], z.new_zeros(()).expand_as(z)

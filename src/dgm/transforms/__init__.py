@@ -17,6 +17,7 @@ from dgm.transforms.autoregressive import Autoregressive
 from dgm.transforms.coupling import AffineCoupling, checkerboard
 from dgm.transforms.elementwise import Exp, Logit, Scaled
 from dgm.transforms.linear import ActNorm, Permutation, Squeeze
+from dgm.transforms.planar import Planar, Radial
 from dgm.transforms.transform import Composition, Conditioned, Inverse, Transform
 from dgm.transforms.univariate import Affine, Shift, Univariate
 
@@ -31,6 +32,8 @@ __all__ = [
     "Inverse",
     "Logit",
     "Permutation",
+    "Planar",
+    "Radial",
     "Scaled",
     "Shift",
     "Squeeze",

@@ -1,0 +1,101 @@
+"""The base class of flows, p(x) by a change of variables."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dgm.distributions.base import Base, base
+from dgm.modes import device_of, evaluated
+from dgm.networks.conditioning import ConditionFeatures
+from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
+from dgm.protocols import (
+    CAPABILITIES,
+    Batch,
+    Conditions,
+    EstimatedLikelihood,
+    ExactLikelihood,
+    PerExample,
+    Reparameterised,
+    has,
+)
+from dgm.seeds import Seed, streams
+from dgm.space import Space
+from dgm.transforms import Transform
+
+
+class Flow(nn.Module, ABC):
+    r"""An abstract model of a transform z = f(x; y) and a base distribution p(z).
+
+    .. math:: \log p(x|y) = \log p(f(x; y)) + \log |\det \partial f / \partial x|
+
+    Density with respect to Lebesgue measure in the units of the data, in nats. It is exact if the base and the
+    log-determinant are exact, and an estimate otherwise. After this class's ``__init__`` a model sets ``transform``,
+    and ``features``, the embedding of its condition, unless it defines `conditioning` itself.
+
+    Args:
+        space: Continuous. Discrete data is dequantised by `dgm.create`.
+        config: Its ``base`` is the name of the base distribution; without it, the base is normal.
+        exact: Whether the transform's log-determinant is exact.
+    """
+
+    spaces: ClassVar[set[str]] = {"continuous"}
+    conditions: ClassVar[frozenset[str]] = EVERY_KIND
+    reparameterised: ClassVar[bool] = True  # whether the inverse has the derivatives of its argument and parameters
+    likelihood_method = "change of variables"
+    transform: Transform
+    features: ConditionFeatures
+
+    def __init__(self, space: Space, config: Any, condition: Space | None = None, *, exact: bool = True) -> None:
+        super().__init__()
+        self.space, self.config, self.condition = space, config, condition
+        self.marginal = None if condition is None else Marginal(condition)
+        self.base: Base = base(getattr(config, "base", "normal"), space.shape)
+        self.capabilities = frozenset(one for one in CAPABILITIES if has(type(self), one))
+        self.capabilities -= {EstimatedLikelihood if exact and self.base.exact else ExactLikelihood}
+        if not (self.reparameterised and self.base.reparameterised):
+            self.capabilities -= {Reparameterised}
+
+    def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        z, ladj = self.encode_and_ladj(x, y)
+        return self.base.log_prob(z) + ladj
+
+    def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        return self.log_prob(x, y)
+
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        return -self.log_prob(x, y)
+
+    @evaluated
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        with torch.no_grad():
+            return self.rsample(n, y, seed=seed)
+
+    def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        noise = streams(n, seed, device_of(self))
+        y = sampled_condition(y, self, noise)
+        return self.decode(self.base.sample(noise).to(next(self.parameters())), y)
+
+    @property
+    def latent_space(self) -> Space:
+        return Space.continuous(self.space.shape)
+
+    def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        """z = f(x), of the shape of x."""
+        return self.encode_and_ladj(x, y)[0]
+
+    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
+        """x = f^-1(z)."""
+        return self.transform.inverse(z, self.conditioning(y))[0]
+
+    def encode_and_ladj(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
+        """f(x) and log |det df/dx|, (B,)."""
+        return self.transform(x, self.conditioning(y))
+
+    def conditioning(self, y: Conditions | None) -> Any:
+        """The c of the transform: the features of the condition, (B, K)."""
+        y = check_condition(y, self.condition)
+        return None if y is None else self.features(y, next(self.parameters()))

@@ -24,6 +24,7 @@ from dgm.protocols import (
     EstimatedLikelihood,
     ExactLikelihood,
     ImportanceWeighted,
+    ManyWeights,
     Model,
     PerExample,
     Unnormalised,
@@ -176,7 +177,10 @@ def log_likelihood(
         return _nats(model, block, of_block, kind, draws, weighted=weighted, ode=ode)
 
     with evaluating(model):
-        blocks = torch.arange(len(batch)).split(evaluation_batch(model, kind)) if len(batch) else ()
+        at_once = evaluation_batch(model, kind)
+        if kind is Kind.LOWER_BOUND and weighted and has(model, ManyWeights):
+            at_once = max(1, at_once // draws)  # few examples with many draws each: q(z|x) is computed seldom
+        blocks = torch.arange(len(batch)).split(at_once) if len(batch) else ()
         # what is drawn for one block follows on what was drawn for the last, so that only one process can draw it
         divided = kind in (Kind.EXACT, Kind.UNNORMALISED)
         own = [nats(rows) if not divided or torchrun.is_mine(k) else None for k, rows in enumerate(blocks)]
@@ -222,7 +226,7 @@ def _nats(
         case Kind.EXACT:
             return model.log_prob(x, y)
         case Kind.LOWER_BOUND if weighted:
-            return torch.stack([model.log_weight(x, y) for _ in range(draws)]).logsumexp(0) - math.log(draws)
+            return weighted_bound(model, x, y, draws)
         case Kind.LOWER_BOUND:
             return torch.stack([model.elbo(x, y) for _ in range(draws)]).mean(0)
         case Kind.ESTIMATE if ode is not None:
@@ -231,6 +235,15 @@ def _nats(
             return torch.stack([model.log_prob_estimate(x, y) for _ in range(draws)]).mean(0)
         case Kind.UNNORMALISED:
             return -model.energy(x, y)
+
+
+def weighted_bound(model: Model, x: Batch, y: Conditions | None, draws: int) -> PerExample:
+    """The log of the mean of K = ``draws`` importance weights, (B,), in parts whose size does not depend on K."""
+    if has(model, ManyWeights):
+        most = max(1, evaluation_batch(model) // len(x))
+        parts = [model.log_weights(x, y, draws=len(part)) for part in torch.arange(draws).split(most)]
+        return torch.cat([part.double().logsumexp(0, keepdim=True) for part in parts]).logsumexp(0) - math.log(draws)
+    return torch.stack([model.log_weight(x, y) for _ in range(draws)]).logsumexp(0) - math.log(draws)
 
 
 def marginalised(

@@ -265,6 +265,15 @@ class ImportanceWeighted(Protocol):
 
 
 @runtime_checkable
+class ManyWeights(Protocol):
+    """An `ImportanceWeighted` that computes q(z|x) once for many draws of each example."""
+
+    def log_weights(self, x: Batch, y: Conditions | None = None, *, draws: int) -> Float[Tensor, "draws batch"]:
+        """``draws`` independent values of log w of each example."""
+        ...
+
+
+@runtime_checkable
 class EstimatedLikelihood(Protocol):
     def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """An estimate of log p(x) in nats that is neither exact nor a bound, such as one with a stochastic trace."""
@@ -335,6 +344,7 @@ CAPABILITIES: Sequence[type] = (
     Denoising,
     BoundedLikelihood,
     ImportanceWeighted,
+    ManyWeights,
     EstimatedLikelihood,
     Unnormalised,
     Latent,

@@ -23,8 +23,14 @@ THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 BINARISATION_SEED = 1
 
 
-def mnist(folder: Path) -> Dataset:
-    """MNIST or Fashion-MNIST, from their idx.gz files; the last 10,000 training images are the validation split."""
+def mnist(folder: Path, form: str = "grey") -> Dataset:
+    """MNIST or Fashion-MNIST, from their idx.gz files; the last 10,000 training images are the validation split.
+
+    Args:
+        form: "grey" for the grey levels, "dynamic" for `dynamic_mnist`.
+    """
+    if form == "dynamic":
+        return dynamic_mnist(folder)
     x, y = (read_idx(folder / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
     test_x, test_y = (read_idx(folder / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
     x, test_x, y, test_y = x[:, None], test_x[:, None], y.long(), test_y.long()
@@ -45,7 +51,7 @@ def dynamic_mnist(folder: Path) -> Dataset:
     grey = mnist(folder)
     generator = torch.Generator().manual_seed(BINARISATION_SEED)
     return Dataset(
-        name="dynamic_mnist",
+        name="mnist/dynamic",
         space=Space.binary(grey.space.shape),
         train=Split(grey.train.x, grey.train.y, transform=binarise),
         validation=Split(binarise(grey.validation.x, generator), grey.validation.y),

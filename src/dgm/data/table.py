@@ -199,7 +199,7 @@ SETS: Mapping[str, Spec] = {
     "binarized_mnist": Spec(
         "dgm.data.images:binarized_mnist", "MNIST as Larochelle binarised it once", BINARIZED_MNIST, "binarized_mnist"
     ),
-    "dynamic_mnist": Spec("dgm.data.images:dynamic_mnist", "MNIST binarised anew in every epoch", MNIST, "mnist"),
+    "mnist/dynamic": Spec("dgm.data.images:mnist", "MNIST binarised anew in every epoch", MNIST, "mnist"),
     "cifar10": Spec(
         "dgm.data.images:cifar10",
         "60,000 photographs, 32×32 in colour, 256 levels",

@@ -41,6 +41,13 @@ IMAGE = Space.levels((1, 8, 8), 256)
         ("gated_pixelcnn", {"width": 32, "layers": 8, "head": 64, "components": 0}),
         ("wavenet", {"width": 32, "skip": 128, "layers": 9, "cycles": 2, "components": 0}),
         ("image_gpt", {"width": 64, "layers": 8, "heads": 2, "dropout": 0.0}),
+        (
+            "vq_vae",  # codes and commitment are van den Oord et al.'s
+            {
+                **{"codes": 512, "commitment": 0.25, "decay": 0.99, "width": 16, "fields": 1, "halvings": 2},
+                **{"hidden": 64, "blocks": 2, "components": 1, "revival": 0.03},
+            },
+        ),
         ("vae", {"latent": 16, "hidden": 256, "layers": 2}),
         ("autoencoder", {"latent": 12, "hidden": 256, "layers": 2}),
         ("gan", {"latent": 32, "width": 48}),

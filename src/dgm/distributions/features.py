@@ -38,3 +38,25 @@ class Features(nn.Module):
 def features(space: Space) -> Features | ColumnFeatures:
     """The input features of a space; of a record column by column."""
     return ColumnFeatures(space) if space.kind == "record" else Features(space)
+
+
+class ChannelFeatures(nn.Module):
+    """The input features of convolutions over images: ordered values are scaled, tokens have learnt vectors.
+
+    Attributes:
+        width: Number of features of all channels; those of one channel are consecutive.
+    """
+
+    def __init__(self, space: Space, of_token: int) -> None:
+        super().__init__()
+        is_tokens = space.kind == "tokens"
+        self.scaling = None if is_tokens else Scaling(space)
+        self.vectors = nn.Embedding(space.values or 0, of_token) if is_tokens else None
+        self.width = space.shape[0] * (of_token if is_tokens else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) to (B, width, ...)."""
+        if self.vectors is not None:
+            return self.vectors(x).movedim(-1, 2).flatten(1, 2)
+        assert self.scaling is not None
+        return self.scaling(x)

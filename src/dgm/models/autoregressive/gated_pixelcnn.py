@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from dgm.distributions.features import ChannelFeatures
 from dgm.distributions.output import output_distribution
-from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, RowConv, cached
@@ -29,6 +29,8 @@ from dgm.networks.conditioning import ConditionProjections, per_channel
 from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
+
+OF_TOKEN = 16  # features of a token, such as a code of a quantised image
 
 
 class GatedPixelCNN(ChainRule):
@@ -50,7 +52,7 @@ class GatedPixelCNN(ChainRule):
         head: int = setting(64, "features of the last hidden 1 x 1 convolution", low=1)
         components: int = setting(0, "components of discretised logistics; 0 for a softmax", low=0)
 
-    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    spaces: ClassVar[set[str]] = {"binary", "levels", "tokens", "continuous"}
     defaults: ClassVar[dict[str, Any]] = {"batch": 64, "lr": 1e-3, "ema": 0.999, "clip": 1.0}
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
@@ -58,11 +60,11 @@ class GatedPixelCNN(ChainRule):
         if len(space.shape) != 3:
             raise BadInput(f"gated_pixelcnn takes images (C, H, W), got {space}", "use made for points and tables")
         self.observed = output_distribution(space, config.components)
-        self.scaling = Scaling(space)
         channels, width = space.shape[0], config.width
+        self.pixels = ChannelFeatures(space, OF_TOKEN)
         self.read = None if condition is None else ConditionProjections(condition)
         self.layers: Iterable[Any] = nn.ModuleList(
-            Layer(width if k else channels, width, 3 if k else 7, channels, self.read, first=k == 0)
+            Layer(width if k else self.pixels.width, width, 3 if k else 7, channels, self.read, first=k == 0)
             for k in range(config.layers)
         )
         self.hidden = CausalConv2d(width, config.head, 1, mask="B", channels=channels)
@@ -70,7 +72,7 @@ class GatedPixelCNN(ChainRule):
 
     def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
         y = self.embedded(y)
-        v = h = self.scaling(x)
+        v = h = self.pixels(x)
         for layer in self.layers:
             v, link = layer.down(v, y)
             h = layer.across(h, link, y)
@@ -83,19 +85,19 @@ class GatedPixelCNN(ChainRule):
         copies: list[Any] = [cached(self, kind, len(x), (height, width), cursor) for kind in (RowConv, PixelConv)]
         rows, pixels = copies
         for cursor.row in range(height):
-            v, links = self.scaling(x[:, :, cursor.row : cursor.row + 1]), []
+            v, links = self.pixels(x[:, :, cursor.row : cursor.row + 1]), []
             for layer in rows.layers:
                 v, link = layer.down(v, y)
                 links.append(link)
             for cursor.column in range(width):
                 for c in range(channels):
-                    h = self.scaling(x[:, :, cursor.row, cursor.column])
+                    h = self.pixels(x[:, :, cursor.row, cursor.column])
                     for layer, link in zip(pixels.layers, links, strict=True):
                         h = layer.across(h, link[:, :, 0, cursor.column], y)
                     outputs = pixels.output(relu(pixels.hidden(relu(h))))
                     yield outputs.unflatten(1, (channels, -1))[:, c]
-                pixels.layers[0].horizontal.store(self.scaling(x[:, :, cursor.row, cursor.column]))
-            rows.layers[0].vertical.store(self.scaling(x[:, :, cursor.row : cursor.row + 1]))
+                pixels.layers[0].horizontal.store(self.pixels(x[:, :, cursor.row, cursor.column]))
+            rows.layers[0].vertical.store(self.pixels(x[:, :, cursor.row : cursor.row + 1]))
 
     def embedded(self, y: Conditions | None) -> Tensor | None:
         """The condition as the layers' projections take it."""

@@ -22,4 +22,10 @@ MODELS = family(
         "Burda et al. 2015, arXiv:1509.00519",
         "importance-weighted autoencoder: the bound of K samples, optionally with doubly reparameterised gradients",
     ),
+    vq_vae=Spec(
+        "VQVAE",
+        "lower_bound",
+        "van den Oord et al. 2017, arXiv:1711.00937",
+        "codes of a learnt codebook, for a second stage to model",
+    ),
 )

@@ -15,6 +15,7 @@ from dgm.sampling import sample
 from dgm.space import Space
 
 MOST = 8  # dimensions of a condition that are changed, one at a time
+DRAWN = 512  # samples that are compared: a small change of a condition moves few of them to another level
 
 
 @torch.no_grad()
@@ -37,7 +38,7 @@ def output_of(model: Model) -> Callable[[Tensor], Tensor]:
         t, x_t = torch.linspace(0.2, 0.8, 4), torch.randn(4, *model.space.shape)
         return lambda y: model.predict(x_t, t, y.expand(4, *y.shape[1:]))[0]
     if kind_of(model) is None:
-        return lambda y: sample(model, 16, y.expand(16, *y.shape[1:]), seed=0)
+        return lambda y: sample(model, DRAWN, y.expand(DRAWN, *y.shape[1:]), seed=0)
 
     def nats(y: Tensor) -> Tensor:
         torch.manual_seed(0)

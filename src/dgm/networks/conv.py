@@ -6,7 +6,6 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, silu
-from torch.nn.utils.parametrizations import spectral_norm
 
 from dgm.errors import BadInput
 
@@ -133,22 +132,22 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """A discriminator from an image to one number: strided convolutions with spectral normalisation.
+    """From images (B, inputs, H, W) to features (B, features): strided 3×3 convolutions and leaky ReLU.
 
-    Source: the architecture of DCGAN's discriminator, arXiv:1511.06434; spectral normalisation (Miyato et al., 2018),
-    arXiv:1802.05957, in place of batch normalisation, so that the examples of a batch are independent.
+    Source: the architecture of DCGAN's discriminator, arXiv:1511.06434, without its batch normalisation, so that the
+    examples of a batch are independent.
     """
 
     def __init__(self, inputs: int, width: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         path = sizes(shape[1], shape[2])
         widths = [width * 2**k for k in range(len(path))]
-        self.first = spectral_norm(nn.Conv2d(inputs, widths[0], 3, padding=1))
-        self.convs = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 3, stride=2, padding=1)) for a, b in pairwise(widths))
-        self.last = spectral_norm(nn.Linear(widths[-1] * path[0][0] * path[0][1], 1))
+        self.first = nn.Conv2d(inputs, widths[0], 3, padding=1)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
+        self.features = widths[-1] * path[0][0] * path[0][1]
 
     def forward(self, x: Tensor) -> Tensor:
         h = leaky_relu(self.first(x), 0.2)
         for conv in self.convs:
             h = leaky_relu(conv(h), 0.2)
-        return self.last(h.flatten(1))[:, 0]
+        return h.flatten(1)

@@ -81,9 +81,7 @@ class Settings:
     )
     seed: int = setting(0, "random seed of the initial weights, the order of the data and the noise", low=0)
     tensorboard: bool = setting(False, "also write TensorBoard files")
-    players: dict[str, Any] | None = setting(  # noqa: RUF009
-        None, "for games: the settings of each player, by its name"
-    )
+    players: dict[str, Any] | None = setting(None, "for games: the settings of each player, by its name")
 
     def of_player(self, name: str) -> PlayerSettings:
         own = (self.players or {}).get(name.rpartition(".")[2], {})  # the name of a part's player is "part.player"

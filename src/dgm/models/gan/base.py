@@ -1,0 +1,172 @@
+"""The game of a generator and a discriminator, and the settings that all generative adversarial networks share."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from dataclasses import Field, dataclass, field, fields
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dgm.distributions.scaling import Scaling, refuse_discrete
+from dgm.models.gan.networks import (
+    NETWORKS,
+    ConcatenatingDiscriminator,
+    ConditionalGenerator,
+    NetworkName,
+    ProjectionDiscriminator,
+    normalise_spectrally,
+)
+from dgm.models.gan.objectives import OBJECTIVES, ObjectiveName
+from dgm.models.gan.penalties import PENALTIES
+from dgm.modes import evaluated
+from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
+from dgm.protocols import Batch, Conditions, PerExample, Regulariser
+from dgm.seeds import Seed, streams
+from dgm.settings import setting
+from dgm.space import Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The settings of a game; a model's own `Config` has other defaults."""
+
+    latent: int = setting(32, "dimensions of z", low=1)
+    width: int = setting(48, "channels at full resolution, doubled at each halving; of perceptrons, a quarter", low=1)
+    network: NetworkName = setting("upsampling", "networks for images; points and tables have perceptrons")
+    objective: ObjectiveName = setting("non_saturating", "what the players minimise")
+    critic_steps: int = setting(1, "discriminator's steps for each step of the generator", low=1, high=1000)
+    spectral_norm: bool = setting(False, "spectral normalisation of the discriminator")
+    r1: float = setting(0.0, "gamma of the penalty gamma/2 |dV/dx|² at real examples", low=0.0)
+    r2: float = setting(0.0, "gamma of the same penalty at generated examples", low=0.0)
+    gradient_penalty: float = setting(0.0, "weight of (|dV/dx| - 1)² between real and generated examples", low=0.0)
+    one_sided_penalty: float = setting(0.0, "weight of the same where the slope is above 1", low=0.0)
+    drift: float = setting(0.0, "weight of V² at real examples", low=0.0)
+    penalty_every: int = setting(
+        1, "interval of the penalties in steps; they are multiplied by it", low=1, high=100_000
+    )
+    weight_clip: float = setting(0.0, "bound of the discriminator's weights; 0 for none", low=0.0)
+    conditioning: Literal["concatenation", "projection"] = setting(
+        "concatenation", "how the discriminator gets the condition"
+    )
+
+
+def preset(name: str, default: Any) -> Any:
+    """The field ``name`` of `Options` with another default."""
+    options: dict[str, Field[Any]] = {option.name: option for option in fields(Options)}
+    return field(default=default, metadata=options[name].metadata)
+
+
+class AdversarialModel(nn.Module, ABC):
+    r"""A generator G(z, y), z ~ N(0, I), and a discriminator V(x, y) that learn from each other; no likelihood.
+
+    Each step updates the discriminator ``critic_steps`` times, each time with new noise, and then the generator. Which
+    losses they minimise, which penalties the discriminator has, and which networks they are, is chosen from three
+    tables: `objectives`, `penalties` and `networks`. A model of the literature is a choice of them.
+
+    Discrete data is scaled to [-1, 1] and samples are rounded to the levels. The discriminator gets real data with
+    uniform noise of the width of one level, so that it cannot detect the grid; at the bounds of half that width,
+    inwards.
+    """
+
+    players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+    conditions: ClassVar[frozenset[str]] = EVERY_KIND
+
+    def __init__(self, space: Space, config: Any, condition: Space | None = None) -> None:
+        super().__init__()
+        self.space, self.config, self.condition = space, config, condition
+        self.marginal = None if condition is None else Marginal(condition)
+        self.scaling = Scaling(space)
+        self.latent_space = Space.continuous((config.latent,))
+        self.objective = OBJECTIVES[config.objective]
+        self.penalties = {name: weight for name in PENALTIES if (weight := getattr(config, name))}
+        name = config.network if len(space.shape) == 3 else "dense"
+        networks, shape, self.flat = NETWORKS[name], space.shape, name == "dense"
+
+        def generator(inputs: int) -> nn.Module:
+            return networks.generator(inputs, config.width, shape)
+
+        def discriminator(inputs: int) -> nn.Module:
+            return networks.discriminator(inputs, config.width, shape, bool(self.penalties) or config.spectral_norm)
+
+        self.generator = ConditionalGenerator(generator, config.latent, condition)
+        kind = ProjectionDiscriminator if config.conditioning == "projection" else ConcatenatingDiscriminator
+        self.discriminator = kind(discriminator, space.dim if self.flat else shape[0], condition)
+        if config.spectral_norm:
+            normalise_spectrally(self.discriminator)
+
+    def losses(self, x: Batch, y: Conditions | None = None) -> Iterator[tuple[str, PerExample]]:
+        y = check_condition(y, self.condition)
+        real = self.lifted(x)
+        for step in range(self.config.critic_steps):
+            fake = self.generated_like(real, y)
+            v_real, v_fake = self.judged(real, y), self.judged(fake.detach(), y)
+            yield "discriminator", self.objective.discriminator(v_real, v_fake)
+            self.clip_weights()
+            if step < self.config.critic_steps - 1:
+                real = self.lifted(x)
+        v_fake = self.judged(fake, y)
+        with torch.no_grad():
+            v_real = self.judged(real, y) if self.objective.paired else v_fake
+        yield "generator", self.objective.generator(v_real, v_fake)
+
+    @torch.no_grad()
+    def clip_weights(self) -> None:
+        if c := self.config.weight_clip:
+            torch._foreach_clamp_min_(list(self.discriminator.parameters()), -c)
+            torch._foreach_clamp_max_(list(self.discriminator.parameters()), c)
+
+    def regularisers(self) -> Sequence[Regulariser]:
+        every = self.config.penalty_every
+        return [Regulariser("discriminator", every, partial(self.penalty, name)) for name in self.penalties]
+
+    def penalty(self, name: str, x: Batch, y: Conditions | None = None) -> PerExample:
+        """One penalty of the table, times its weight."""
+        y, real = check_condition(y, self.condition), self.lifted(x)
+        with torch.no_grad():
+            fake = real if name in ("r1", "drift") else self.generated_like(real, y)
+        return self.penalties[name] * PENALTIES[name](lambda at: self.judged(at, y), real, fake)
+
+    @torch.no_grad()
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        return self.reparameterised(n, y, seed)
+
+    def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        refuse_discrete(self.space)
+        return self.reparameterised(n, y, seed)
+
+    @evaluated
+    def reparameterised(self, n: int, y: Conditions | None, seed: Seed) -> Batch:
+        like = next(self.parameters())
+        noise = streams(n, seed, like.device)
+        y = sampled_condition(y, self, noise)
+        return self.decode(noise.normal((self.config.latent,)).to(like), y)
+
+    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
+        """G(z, y) in the data's own numbers, for z of ``latent_space``."""
+        return self.scaling.inverse(self.generated(z, y))
+
+    def generated_like(self, real: Tensor, y: Conditions | None) -> Tensor:
+        """As many scaled examples, of new noise."""
+        return self.generated(torch.randn(len(real), self.config.latent, device=real.device), y)
+
+    def generated(self, z: Tensor, y: Conditions | None) -> Tensor:
+        """Scaled examples from z (B, latent)."""
+        x = self.generator(z, y)
+        return x if self.space.kind == "continuous" and self.space.bounds is None else x.tanh()
+
+    def judged(self, x: Tensor, y: Conditions | None) -> PerExample:
+        """V of scaled examples."""
+        return self.discriminator(x.flatten(1) if self.flat else x, y)
+
+    def lifted(self, x: Batch) -> Tensor:
+        """Scaled examples, with noise where the data is discrete."""
+        z = self.scaling(x)
+        if not self.space.discrete:
+            return z
+        z = z + (torch.rand_like(z) - 0.5) / self.scaling.scale
+        return z - 2 * (z - z.clamp(-1, 1))  # the outer half of the cell at a bound is reflected inwards

@@ -1,0 +1,137 @@
+"""The networks of generator and discriminator, as one table; any goes with any objective and any penalty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from torch.nn.utils.parametrizations import spectral_norm
+
+from dgm.networks.conditioning import ConditionFeatures, condition_vector
+from dgm.networks.conv import Discriminator, Generator
+from dgm.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from dgm.networks.mlp import mlp
+from dgm.networks.r3gan import R3GANDiscriminator, R3GANGenerator
+from dgm.protocols import Conditions, PerExample
+from dgm.space import Space
+from dgm.transforms.coupling import beside
+
+NetworkName: TypeAlias = Literal["upsampling", "dcgan", "residual", "dense"]
+Shape: TypeAlias = tuple[int, ...]
+HIDDEN = 3  # layers of a perceptron
+DENSE = 4  # times the width, of a perceptron
+
+
+class Networks(NamedTuple):
+    """A pair of networks.
+
+    Attributes:
+        generator: Made from the width of its input, the setting ``width`` and the shape of x; its output is (B, *shape)
+            without an activation.
+        discriminator: Made from the number of its input channels, the width, the shape of x, and whether a penalty or
+            spectral normalisation asks that examples be independent; its output is ``features`` numbers an example.
+    """
+
+    generator: Callable[[int, int, Shape], nn.Module]
+    discriminator: Callable[[int, int, Shape, bool], Any]
+
+
+class DenseGenerator(nn.Sequential):
+    """A perceptron from (B, inputs) to (B, *shape)."""
+
+    def __init__(self, inputs: int, width: int, shape: Shape) -> None:
+        super().__init__(mlp([inputs, *[DENSE * width] * HIDDEN, math.prod(shape)]), nn.Unflatten(1, shape))
+
+
+class DenseDiscriminator(nn.Module):
+    """A perceptron from (B, inputs) to (B, features)."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.features = DENSE * width
+        self.layers = mlp([inputs, *[self.features] * HIDDEN])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return silu(self.layers(x))
+
+
+NETWORKS: Mapping[str, Networks] = {
+    "upsampling": Networks(Generator, lambda inputs, width, shape, independent: Discriminator(inputs, width, shape)),
+    "dcgan": Networks(
+        DCGANGenerator,
+        lambda inputs, width, shape, independent: DCGANDiscriminator(inputs, width, shape, batch_norm=not independent),
+    ),
+    "residual": Networks(
+        R3GANGenerator, lambda inputs, width, shape, independent: R3GANDiscriminator(inputs, width, shape)
+    ),
+    "dense": Networks(DenseGenerator, lambda inputs, width, shape, independent: DenseDiscriminator(inputs, width)),
+}
+
+
+class ConditionalGenerator(nn.Module):
+    """G(z, y): the features of the condition are concatenated with z.
+
+    Source: Conditional Generative Adversarial Nets (Mirza & Osindero, 2014), arXiv:1411.1784, section 3.2.
+    """
+
+    def __init__(self, make: Callable[[int], nn.Module], latent: int, condition: Space | None) -> None:
+        super().__init__()
+        self.condition = ConditionFeatures(condition)
+        self.network = make(latent + self.condition.width)
+
+    def forward(self, z: Tensor, y: Conditions | None = None) -> Tensor:
+        return self.network(z if y is None else beside(z, self.condition(y, z)))
+
+
+class ConcatenatingDiscriminator(nn.Module):
+    """V(x, y): the features of the condition are concatenated with x, for images as constant planes.
+
+    Args:
+        make: Makes the network from its number of input channels, of which x has ``inputs``.
+    """
+
+    def __init__(self, make: Callable[[int], Any], inputs: int, condition: Space | None) -> None:
+        super().__init__()
+        self.condition = ConditionFeatures(condition)
+        self.network = make(inputs + self.condition.width)
+        self.last = nn.Linear(self.network.features, 1)
+
+    def forward(self, x: Tensor, y: Conditions | None = None) -> PerExample:
+        return self.last(self.network(x if y is None else beside(x, self.condition(y, x))))[:, 0]
+
+
+class ProjectionDiscriminator(nn.Module):
+    r"""V(x, y) = u^T phi(x) + b + (W y)^T phi(x), for a condition of any kind.
+
+    Source: cGANs with Projection Discriminator (Miyato & Koyama, 2018), arXiv:1802.05637, equation 3. Differs from it:
+    the inner product is divided by the root of the number of features.
+    """
+
+    def __init__(self, make: Callable[[int], Any], inputs: int, condition: Space | None) -> None:
+        super().__init__()
+        self.network = make(inputs)
+        self.last = nn.Linear(self.network.features, 1)
+        self.embedding = condition_vector(condition, self.network.features)
+
+    def forward(self, x: Tensor, y: Conditions | None = None) -> PerExample:
+        features = self.network(x)
+        v = self.last(features)[:, 0]
+        if self.embedding is None:
+            return v
+        return v + (self.embedding(y) * features).sum(1) / math.sqrt(features.shape[1])
+
+
+def normalise_spectrally(network: nn.Module) -> None:
+    """Divides each weight matrix by its largest singular value, estimated by one power iteration in each forward pass.
+
+    Source: Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018), arXiv:1802.05957,
+    equation 8 and algorithm 1.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
+            if not module.weight.any():  # 0 / 0 otherwise; the scale does not matter
+                nn.init.normal_(module.weight)
+            spectral_norm(module)

@@ -34,6 +34,7 @@ from dgm.protocols import (
 from dgm.samplers import flow_density
 from dgm.samplers.flow_density import ODE, Trace, ode_of
 from dgm.samplers.ode import Solver
+from dgm.seeds import mix
 
 MOST, NUMBERS = 512, 1 << 16  # largest evaluation batch in examples, and in numbers on a CPU
 ODES = 50  # largest evaluation batch where each example needs an ODE of its own length
@@ -46,6 +47,9 @@ class Kind(StrEnum):
     LOWER_BOUND = "lower_bound"
     ESTIMATE = "estimate"
     UNNORMALISED = "unnormalised"
+
+
+DETERMINISTIC = (Kind.EXACT, Kind.UNNORMALISED)
 
 
 @dataclass(frozen=True)
@@ -168,23 +172,25 @@ def log_likelihood(
     weighted = has(model, ImportanceWeighted) and (draws > 1 or marginal)
     device, dtype = device_of(model), _dtype(model)
 
-    def nats(rows: Tensor) -> PerExample:
+    key = int(torch.randint(2**62, ())) if kind not in DETERMINISTIC else None
+
+    def nats(k: int, rows: Tensor) -> PerExample:
         progress(int(rows[0]) / len(batch), f"{int(rows[0]):,} of {len(batch):,}")
+        if key is not None:  # so that a block's numbers do not depend on the process that draws them
+            torch.manual_seed(mix(key, k) >> 1)
         block = batch[rows].to(device, dtype)
         if marginal:
             return marginalised(model, block, kind, draws, weighted=weighted, ode=ode)
         of_block = None if given is None else given[rows].to(device)
         return _nats(model, block, of_block, kind, draws, weighted=weighted, ode=ode)
 
-    with evaluating(model):
+    devices = [device] if device.type == "cuda" else []
+    with evaluating(model), torch.random.fork_rng(devices, enabled=key is not None):
         at_once = evaluation_batch(model, kind)
         if kind is Kind.LOWER_BOUND and weighted and has(model, ManyWeights):
             at_once = max(1, at_once // draws)  # few examples with many draws each: q(z|x) is computed seldom
         blocks = torch.arange(len(batch)).split(at_once) if len(batch) else ()
-        # what is drawn for one block follows on what was drawn for the last, so that only one process can draw it
-        divided = kind in (Kind.EXACT, Kind.UNNORMALISED)
-        own = [nats(rows) if not divided or torchrun.is_mine(k) else None for k, rows in enumerate(blocks)]
-        parts = torchrun.shared(own) if divided else [part for part in own if part is not None]
+        parts = torchrun.shared([nats(k, rows) if torchrun.is_mine(k) else None for k, rows in enumerate(blocks)])
     stated = stated_method(model, kind) if ode is None else ode.words(model.space)
     method = _method(stated, kind, draws, weighted=weighted)
     if any(part.optional for _, part in model.space.parts):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import TypeAlias, Union
 
@@ -189,9 +190,28 @@ def categorical(logits: Tensor, u: Tensor) -> Tensor:
     return (cumulative <= u[..., None] * cumulative[..., -1:]).sum(-1)
 
 
+# the index of this process and the number of processes that share a batch, where they draw its numbers together
+SHARE: ContextVar[tuple[int, int]] = ContextVar("share", default=(0, 1))
+
+
 def stratified(n: int, device: torch.device | str = "cpu") -> Tensor:
-    """n stratified numbers, each uniform on [0, 1) (arXiv:2107.00630, appendix I.1)."""
-    return (torch.rand((), device=device) + torch.arange(n, device=device) / n) % 1
+    """n stratified numbers, each uniform on [0, 1) (arXiv:2107.00630, appendix I.1).
+
+    If several processes share the batch, the strata are those of the whole batch.
+    """
+    rank, world = SHARE.get()
+    strata = torch.arange(rank, n * world, world, device=device)
+    return (torch.rand((), device=device) + strata / (n * world)) % 1
+
+
+def shuffled(n: int, values: int, device: torch.device | str = "cpu") -> Tensor:
+    """n of the numbers 0 … values-1 without repetition, or all of them in turn if n is larger.
+
+    If several processes share the batch, they are this process's of the whole batch.
+    """
+    rank, world = SHARE.get()
+    order = torch.randperm(values, device=device)
+    return order[torch.arange(rank, n * world, world, device=device) % values]
 
 
 Seed: TypeAlias = Union[int, Streams, None]

@@ -5,17 +5,18 @@ Without torchrun there is one process, and everything here leaves its arguments 
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LONGEST_SHAPE = 16  # dimensions of a tensor that is sent
-SHARING = ContextVar("sharing", default=False)  # within `together`; a training's processes have a group of their own
+GROUP: ContextVar[Any] = ContextVar("group", default=None)  # of the processes, within `together`
 
 
 def number_of_processes() -> int:
@@ -35,19 +36,33 @@ def together() -> Iterator[None]:
         return
     from torch import distributed
 
-    distributed.init_process_group("gloo")
-    token = SHARING.set(True)
+    if not distributed.is_initialized():
+        connect()
+    group = distributed.new_group(backend="gloo")
+    token = GROUP.set(group)
     try:
         yield
-        distributed.barrier()  # the first process is the one that the others talk through
+        distributed.barrier(group)  # the first process is the one that the others talk through
     finally:
-        SHARING.reset(token)
-        distributed.destroy_process_group()
+        GROUP.reset(token)
+        distributed.destroy_process_group(group)
+
+
+def connect() -> None:
+    """Connects the processes for the rest of their life.
+
+    A group that is made again at the same address may wait for ever: a process can join the last group's store, which
+    the first process is about to close.
+    """
+    from torch import distributed
+
+    distributed.init_process_group()
+    atexit.register(lambda: distributed.is_initialized() and distributed.destroy_process_group())
 
 
 def is_mine(k: int) -> bool:
     """Whether piece ``k`` of some work is this process's; the pieces are dealt out one at a time."""
-    if not SHARING.get():
+    if GROUP.get() is None:
         return True
     from torch import distributed
 
@@ -56,7 +71,7 @@ def is_mine(k: int) -> bool:
 
 def shared(pieces: Sequence[Tensor | None]) -> list[Tensor]:
     """All pieces, in every process, where each process has those that are its own."""
-    return [sent(piece, k) if SHARING.get() else piece for k, piece in enumerate(pieces)]  # type: ignore[misc]
+    return [sent(piece, k) if GROUP.get() is not None else piece for k, piece in enumerate(pieces)]  # type: ignore[misc]
 
 
 def sent(piece: Tensor | None, k: int) -> Tensor:
@@ -69,8 +84,8 @@ def sent(piece: Tensor | None, k: int) -> Tensor:
     about = torch.zeros(2 + LONGEST_SHAPE, dtype=torch.int64)
     if piece is not None:
         about[: 2 + piece.ndim] = torch.tensor([dtypes.index(piece.dtype), piece.ndim, *piece.shape])
-    distributed.broadcast(about, owner)
+    distributed.broadcast(about, owner, GROUP.get())
     kind, ndim, *shape = about.tolist()
     content = torch.empty(shape[:ndim], dtype=dtypes[kind]) if piece is None else piece.detach().cpu().contiguous()
-    distributed.broadcast(content.view(-1).view(torch.uint8), owner)
+    distributed.broadcast(content.view(-1).view(torch.uint8), owner, GROUP.get())
     return content

@@ -131,6 +131,45 @@ class Creeping(nn.Module):
 
 MODELS = {"noisy": Noisy, "duel": Duel, "creeping": Creeping}
 
+IMAGES = Space.levels((1, 4, 4), 8)
+# models whose losses draw: normal, uniform, stratified and integer numbers, dropout, hidden labels, a mask of weights,
+# a permutation of a buffer, and the noise of two players. Without batch normalisation, which is of a process's rows
+DRAWING: dict[str, dict[str, Any]] = {
+    "vae": {"hidden": 16, "latent": 3},
+    "ddpm": {"width": 16},
+    "vdm": {"width": 16},
+    "masked_diffusion": {"width": 16},
+    "made": {"hidden": 16, "masks": 4},
+    "ebm": {"width": 8, "langevin_steps": 2},
+    "duel": {},
+}
+
+
+def noisy_losses(strategy: str, *names: str) -> dict[str, Tensor]:
+    """The losses of each of `DRAWING` by name, of all processes together."""
+    from dgm import create
+    from dgm.training import fit
+
+    torch.manual_seed(1)
+    x, y = torch.randint(8, (48, 1, 4, 4)).to(torch.uint8), torch.arange(48) % 3
+    data = Dataset(
+        name="noise",
+        space=IMAGES,
+        condition=Space.categories(3),
+        train=Split(x, y),
+        validation=Split(x[:8], y[:8]),
+        test=Split(x[:0], y[:0]),
+        split="none",
+    )
+    losses = {}
+    for name in names:
+        torch.manual_seed(7)
+        own = name in MODELS
+        model = made(name) if own else create(name, IMAGES, None if name == "ebm" else data.condition, **DRAWING[name])
+        steps = fit(model, points() if own else data, steps=3, batch=16, strategy=strategy, precision="32-true")
+        losses[name] = torch.tensor([[*step.losses.values()] for step in steps])
+    return losses
+
 
 def made(name: str) -> Any:
     torch.manual_seed(7)

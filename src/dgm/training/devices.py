@@ -103,10 +103,3 @@ def random_states(fabric: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         torch.distributed.all_gather(states, state.to(fabric.device))
         gathered |= {f"{rank}/{name}": state for rank, state in enumerate(states)}
     return gathered, values
-
-
-def leave(fabric: Any) -> None:
-    """Ends the process group. The first process serves the connections, so it must be the last to leave."""
-    if fabric.world_size > 1:
-        fabric.barrier()
-        torch.distributed.destroy_process_group()

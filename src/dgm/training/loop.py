@@ -6,7 +6,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ from dgm.training.devices import (
     fabric_for,
     gathered,
     is_first_process,
-    leave,
     summed,
 )
 from dgm.training.ema import EMA
 from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics
+from dgm.training.noise import DrawnTogether
 from dgm.training.players import Player, factor, refuse_what_does_not_fit
 from dgm.training.precision import PlayerLosses, autocast, choose, loss_of, module_of
 from dgm.training.saving import Saving
@@ -124,12 +124,12 @@ class Training:
                 if self.saving is None or not self.saving.step:  # there is no checkpoint of a trained step
                     guard.withdraw()
                 raise
-            leave(self.fabric)
+            self.fabric.barrier()  # the first process writes, and the others may read what it wrote
 
     def prepare(self) -> None:
         settings, fabric, model = self.settings, self.fabric, self.model
-        # passes over all the data are equal in every process
-        torch.manual_seed(mix(settings.seed, 0 if self.by_passes else fabric.global_rank) >> 1)
+        # a compiled loss draws from streams of its own; all else is equal in every process
+        torch.manual_seed(mix(settings.seed, fabric.global_rank if settings.compile else 0) >> 1)
         self.whole.to(fabric.device)
         model.train()
         if fabric.world_size > 1:
@@ -199,10 +199,11 @@ class Training:
     def descents(self) -> Iterator[Losses]:
         on_cpu = self.fabric.device.type == "cpu"  # on a GPU, a check of the loss blocks the step
         while True:
-            x, y = self.batches.at(self.step)
+            with self.noise():
+                x, y = self.batches.at(self.step)
             y = y if self.conditional else None
             losses = {}
-            player_losses = PlayerLosses(self.loss, x, y, self.autocast)
+            player_losses = PlayerLosses(self.loss, x, y, self.computing)
             for name, loss in player_losses:
                 player = self.player(name)
                 losses[name] = player.gradient(loss.mean(), self.penalty(name, x, y))
@@ -220,11 +221,20 @@ class Training:
         due = [r for r in self.regularisers if r.player == player and self.step % r.interval == 0]
         if not due:
             return None
-        with self.autocast():
+        with self.computing():
             return torch.stack([r.interval * r.penalty(x, y).mean() for r in due]).sum()
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        return autocast(self.fabric.device, self.settings.precision)
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The context of a loss: its precision, and the random numbers of its rows."""
+        with autocast(self.fabric.device, self.settings.precision), self.noise():
+            yield
+
+    def noise(self) -> AbstractContextManager[Any]:
+        rank, world = self.batches.rank, self.batches.world
+        if world == 1 or self.settings.compile:
+            return nullcontext()
+        return DrawnTogether(rank, world, self.batches.size // world)
 
     def passes(self) -> Iterator[Losses]:
         for loss in self.model.fit(self.batches):

@@ -132,9 +132,12 @@ class Saving:
         for name in values["players"]:
             of.player(name).restore(part(tensors, f"optimiser/{name}"))
         rank, processes = of.fabric.global_rank, of.fabric.world_size
-        if values.get("processes", processes) != processes:  # the random states belong to other shares of a batch
-            torch.manual_seed(mix(of.settings.seed, rank, of.step) >> 1)
-        elif states := part(tensors, f"random/{rank}"):
+        if values.get("processes", processes) != processes:
+            if of.settings.compile:  # each process has its own stream
+                torch.manual_seed(mix(of.settings.seed, rank, of.step) >> 1)
+                return
+            rank = 0
+        if states := part(tensors, f"random/{rank}"):
             restore_random_states(states, values)
 
     def finish(self) -> None:

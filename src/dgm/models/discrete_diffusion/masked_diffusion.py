@@ -41,7 +41,7 @@ from dgm.networks.unet import UNet
 from dgm.processes.masking import Cosine, Linear, MaskingSchedule, mask_positions
 from dgm.protocols import Batch, Conditions, PerExample, State
 from dgm.samplers.unmasking import most_likely, unmask, unmasking_step
-from dgm.seeds import Seed, streams
+from dgm.seeds import Seed, stratified, streams
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -93,8 +93,7 @@ class MaskedDiffusion(nn.Module):
         """One draw of k, stratified over the batch, and of the k masked positions."""
         x, y = x.flatten(1).long(), check_condition(y, self.condition)
         dim = self.space.dim
-        u = (torch.rand((), device=x.device) + torch.arange(len(x), device=x.device) / len(x)) % 1
-        k = 1 + (u * dim).long().clamp_max(dim - 1)
+        k = 1 + (stratified(len(x), x.device) * dim).long().clamp_max(dim - 1)
         masked = mask_positions(k, dim)
         logits = self.network(torch.where(masked, self.mask, x), y)
         nats = -cross_entropy(logits.movedim(-1, 1), x, reduction="none")

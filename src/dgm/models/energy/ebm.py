@@ -16,7 +16,7 @@ from dgm.networks.conv import sizes
 from dgm.networks.mlp import mlp
 from dgm.protocols import Batch, Conditions, PerExample, State
 from dgm.samplers.langevin import langevin
-from dgm.seeds import Seed, streams
+from dgm.seeds import Seed, shuffled, streams
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -102,9 +102,7 @@ class EBM(nn.Module):
         """The loss, the indices of the chains in the replay buffer, and their final states."""
         z = self.scaling(x)
         z = z + self.config.data_noise * torch.randn_like(z)
-        rows = torch.randperm(self.config.buffer, device=z.device)[: len(z)].repeat(-(-len(z) // self.config.buffer))[
-            : len(z)
-        ]
+        rows = shuffled(len(z), self.config.buffer, z.device)
         fake = self.replay[rows]
         fresh = torch.rand(len(z), device=z.device) < RESTARTED
         fake = torch.where(fresh.view(-1, *[1] * (z.dim() - 1)), torch.rand_like(z) * 2 - 1, fake)

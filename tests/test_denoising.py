@@ -131,7 +131,7 @@ def test_points_on_their_way_are_beside_one_another(runs: Path) -> None:
         ("ddpm --guidance-interval 0.2 0.8", "give --guidance too"),
         ("ddpm --autoguidance flow", "give --guidance too"),
         ("ddpm --guidance 2 --autoguidance vae", "which is no denoising model"),
-        ("ddpm --guidance 2", "--guidance leads towards a condition, and none is named; add --label"),
+        ("ddpm --guidance 2", "--guidance needs a condition, and none is given; add --label"),
         ("ddpm --guidance 2 --guidance-interval 0.8 0.2", "two times from 0 to 1, got 0.8 0.2"),
         ("ddpm --guidance 2 --autoguidance flow", "the weak model has the condition none, this one categories"),
         (

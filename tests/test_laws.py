@@ -134,7 +134,7 @@ def leaning(right: Any) -> Any:
 
 def stopped(right: Any) -> Any:
     """The sample in a state that is not the last."""
-    return lambda n, y=None, *, seed=None: (state._replace(step=1) for state in right(n, seed=seed))
+    return lambda n, y=None, *, seed=None: (state._replace(sampling_step=1) for state in right(n, seed=seed))
 
 
 def off_the_path(share: float) -> Broken:

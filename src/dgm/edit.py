@@ -288,7 +288,7 @@ def sampled(
         for keys in torch.arange(total).split(CHUNK):
             rows = keys // n
             for state in states(rows, None if y is None else y[rows], Streams(seed, keys.tolist())):
-                share = (int(keys[0]) + state.step / state.steps * len(keys)) / total
-                progress(share, f"step {state.step} of {state.steps}")
+                share = (int(keys[0]) + state.sampling_step / state.sampling_steps * len(keys)) / total
+                progress(share, f"step {state.sampling_step} of {state.sampling_steps}")
             chunks.append(state.x)
     return torch.cat(chunks).unflatten(0, (count, n))

@@ -95,11 +95,11 @@ def loss_unit(model: Model) -> str:
 
 
 class State(NamedTuple):
-    """One state of a sampler: a batch in the space of the data, after ``step`` of ``steps`` sampling steps."""
+    """One state of a sampler: a batch in the space of the data, after some of the sampling steps."""
 
     x: Batch
-    step: int
-    steps: int
+    sampling_step: int
+    sampling_steps: int
 
 
 @runtime_checkable

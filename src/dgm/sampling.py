@@ -269,8 +269,8 @@ def _last(model: Model, n: int, y: Conditions | None, seed: int, draw_states: Dr
             continue
         first, began = int(rows[0]), time.perf_counter()
         for state in _states(model, rows, y, seed, draw_states):
-            done = first + len(rows) * min(1, state.step / state.steps)
-            rate = state.step * len(rows) / (time.perf_counter() - began)
+            done = first + len(rows) * min(1, state.sampling_step / state.sampling_steps)
+            rate = state.sampling_step * len(rows) / (time.perf_counter() - began)
             progress(done / n, f"{int(done)} of {n}, {rate:,.0f} steps/s")
         chunks.append(state.x.cpu())
     return torch.cat(torchrun.shared(chunks))

@@ -91,7 +91,7 @@ def test_without_noise_what_was_measured_is_measured_again(path: GaussianPath, o
     y = operator(model.draw(5))
     *_, last = restore(model, y, operator, seed=0, resampling=Resampling(sampling_steps=7, jump=2, resamplings=2))
     torch.testing.assert_close(operator(last.x), y, atol=1e-9, rtol=0)
-    assert last.step == last.steps
+    assert last.sampling_step == last.sampling_steps
 
 
 def test_a_result_depends_on_its_own_number_alone(model: Correlated) -> None:

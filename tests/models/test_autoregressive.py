@@ -148,7 +148,7 @@ def test_the_nucleus_by_hand() -> None:
 
 def test_a_state_a_dimension_counts_from_one() -> None:
     model = contracts.perturbed(create("made", Space.tokens(4, 5), hidden=32))
-    steps = [(state.step, state.steps) for state in sequential.trajectory(model, 2, seed=0)]
+    steps = [(state.sampling_step, state.sampling_steps) for state in sequential.trajectory(model, 2, seed=0)]
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

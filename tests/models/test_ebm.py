@@ -23,7 +23,9 @@ def test_the_stationary_variance_is_the_discretised_ones(std: float, eta: float,
     """x' = (1 - eta / 2s²) x + sqrt(eta tau) e has variance tau s² / (1 - eta / 4s²)."""
     x, n = torch.zeros(20_000, dtype=torch.float64), 20_000
     noise = lambda: torch.randn(n, dtype=torch.float64)  # noqa: E731
-    for state in langevin(lambda v: -v / std**2, x, steps=200, step_size=eta, noise=noise, temperature=temperature):
+    for state in langevin(
+        lambda v: -v / std**2, x, langevin_steps=200, step_size=eta, noise=noise, temperature=temperature
+    ):
         x = state
     expected = temperature * std**2 / (1 - eta / (4 * std**2))
     assert float(x.var()) == pytest.approx(expected, rel=5 * math.sqrt(2 / n))
@@ -31,7 +33,7 @@ def test_the_stationary_variance_is_the_discretised_ones(std: float, eta: float,
 
 
 def test_each_step_is_one_state() -> None:
-    states = list(langevin(lambda v: -v, torch.ones(1), steps=3, step_size=0.2, noise=lambda: torch.zeros(1)))
+    states = list(langevin(lambda v: -v, torch.ones(1), langevin_steps=3, step_size=0.2, noise=lambda: torch.zeros(1)))
     assert [round(s.item(), 6) for s in states] == [0.9, 0.81, 0.729]
 
 
@@ -174,7 +176,7 @@ def test_as_many_chains_as_examples_each_from_a_row_of_its_own(monkeypatch: pyte
 def test_a_sample_starts_from_uniform_noise() -> None:
     ebm = known(0.0, 0.0, sampling_steps=4, noise=0.0)
     states = list(ebm.trajectory(500, seed=0))
-    assert [(state.step, state.steps) for state in states] == [(k, 4) for k in (1, 2, 3, 4)]
+    assert [(state.sampling_step, state.sampling_steps) for state in states] == [(k, 4) for k in (1, 2, 3, 4)]
     assert uniform(states[0].x)
     assert torch.equal(states[0].x, ebm.sample(500, seed=0)), "without energy and noise nothing moves"
 

@@ -127,7 +127,7 @@ def test_any_number_of_steps_is_the_exact_flow(steps: int) -> None:
     noise = streams(6, 0).normal((2,)).double()
     model = knowing(Space.continuous((2,)), sampling_steps=steps)
     torch.testing.assert_close(model.sample(6, seed=0), M + S * noise)
-    assert [state.step for state in model.trajectory(6, seed=0)] == list(range(1, steps + 1))
+    assert [state.sampling_step for state in model.trajectory(6, seed=0)] == list(range(1, steps + 1))
 
 
 def test_solvers_follow_its_velocity_and_so_does_the_density() -> None:

@@ -103,7 +103,7 @@ def test_last_step_denoises() -> None:
     *_, before, last = model.trajectory(50, seed=0)
     assert (before.x - 0.25).std() > 0.5 * model.config.sigma_min
     torch.testing.assert_close(last.x, torch.full_like(last.x, 0.25))
-    assert (last.step, last.steps) == (20, 20)
+    assert (last.sampling_step, last.sampling_steps) == (20, 20)
 
 
 def test_steps_are_three_times_the_papers() -> None:

@@ -122,7 +122,7 @@ def test_trained_paths_are_straighter() -> None:
             x = torch.randn(128, 2) * 0.2 + torch.tensor([1.5, 0.0]) * (torch.randint(2, (128, 1)) * 2 - 1)
             model.loss(x).mean().backward()
             optimiser.step()
-        found[kind.__name__] = straightness(model, 300, steps=20)
+        found[kind.__name__] = straightness(model, 300, sampling_steps=20)
     assert found["OTCFM"] < 0.4 * found["FlowMatching"]
 
 

@@ -64,7 +64,7 @@ def test_curved_flow_is_as_far_from_straight_as_quadrature_says() -> None:
     speed = (t - (1 - t) * S**2) / np.sqrt((1 - t) ** 2 * S**2 + t**2)
     expected = ((speed - (1 - S)) ** 2 * weights).sum() / 2
     # E z² of 4000 pairs is 1 but for 4 standard errors
-    assert straightness(model, 4000, steps=100) == pytest.approx(expected, rel=4 * (2 / 8000) ** 0.5)
+    assert straightness(model, 4000, sampling_steps=100) == pytest.approx(expected, rel=4 * (2 / 8000) ** 0.5)
     assert expected > 0.05
 
 
@@ -106,7 +106,9 @@ def test_straightness_is_of_the_time_that_the_network_knows(path: GaussianPath, 
     squares = (apart_m + apart_s * off).square() + (apart_s * wide).square()
     expected = float((squares * torch.from_numpy(weights)).sum() / 2)
     # 4 standard errors of E z² of 4000 pairs
-    assert straightness(Given(path, t_min), 4000, steps=100) == pytest.approx(expected, rel=4 * (2 / 8000) ** 0.5)
+    assert straightness(Given(path, t_min), 4000, sampling_steps=100) == pytest.approx(
+        expected, rel=4 * (2 / 8000) ** 0.5
+    )
     assert expected > 1e-3
 
 

@@ -78,7 +78,7 @@ def test_stochastic_draws_are_standard_and_independent() -> None:
 
 def test_states_come_in_the_datas_own_space_and_the_last_is_the_sample() -> None:
     steps = list(trajectory(PLANE, 400, seed=0))
-    assert [(state.step, state.steps) for state in steps] == [(k, 20) for k in range(1, 21)]
+    assert [(state.sampling_step, state.sampling_steps) for state in steps] == [(k, 20) for k in range(1, 21)]
     torch.testing.assert_close(steps[-1].x, sample(PLANE, 400, seed=0))
     *_, x_0 = states(PLANE, 400, seed=0)
     torch.testing.assert_close(steps[-1].x, x_0 * PLANE.scaling.scale + PLANE.scaling.loc)
@@ -91,7 +91,9 @@ def test_an_adaptive_solver_says_how_many_steps_it_took() -> None:
         trajectory(PLANE, 3, seed=0, sampler=SamplerConfig(solver="adaptive", sampling_steps=2, spacing="log_snr"))
     )
     assert len(steps) > 2
-    assert [(state.step, state.steps) for state in steps] == [(k, max(k, 2)) for k in range(1, len(steps) + 1)]
+    assert [(state.sampling_step, state.sampling_steps) for state in steps] == [
+        (k, max(k, 2)) for k in range(1, len(steps) + 1)
+    ]
 
 
 def test_levels_come_out_as_levels_and_clamping_keeps_what_is_expected_in_bounds() -> None:
@@ -165,5 +167,5 @@ def test_settings_left_out() -> None:
 def test_what_cannot_be_solved_is_said_at_once() -> None:
     with pytest.raises(UnknownName, match="did you mean 'heun'"):
         SamplerConfig(solver="huen")
-    with pytest.raises(BadInput, match="at least 1 step"):
+    with pytest.raises(BadInput, match="at least 1 sampling step"):
         SamplerConfig(sampling_steps=0)

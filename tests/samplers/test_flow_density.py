@@ -66,7 +66,7 @@ def test_a_solver_of_fixed_steps_has_its_order(solver: str, order: int) -> None:
     mean, std = marginal(model.path, flow_density.first_time(model))
     expected = torch.distributions.Normal(mean, std).log_prob(x).sum(1)
     coarse, fine = (
-        (flow_density.log_prob(model, x, ode=ODE(solver=solver, steps=steps)) - expected).abs().mean()  # type: ignore[arg-type]
+        (flow_density.log_prob(model, x, ode=ODE(solver=solver, solver_steps=steps)) - expected).abs().mean()  # type: ignore[arg-type]
         for steps in (6, 12)
     )
     assert 0.7 * 2**order < coarse / fine < 1.4 * 2**order
@@ -100,7 +100,7 @@ def test_an_exact_trace_gives_the_density_and_a_stochastic_one_its_mean() -> Non
     exact = flow_density.log_prob(model, x, ode=ODE(trace="exact", tolerance=1e-6))
     assert exact.item() == pytest.approx(expected, abs=1e-4)
     assert torch.equal(flow_density.log_prob(model, x), flow_density.log_prob(model, x, ode=ODE(trace="exact")))
-    drawn = flow_density.log_prob(model, x.expand(200, -1), ode=ODE(trace="hutchinson", solver="rk4", steps=12))
+    drawn = flow_density.log_prob(model, x.expand(200, -1), ode=ODE(trace="hutchinson", solver="rk4", solver_steps=12))
     assert drawn.std() > 0.05
     assert (drawn.mean() - expected).abs() < 5 * drawn.std() / 200**0.5
 
@@ -109,7 +109,7 @@ def test_how_it_is_solved_is_said() -> None:
     plane, wide = Space.continuous((2,)), Space.continuous((17,))
     assert ODE().words(plane) == "ODE to 0.0001, exact trace"
     assert ODE(trace="hutchinson").words(plane) == "ODE to 0.0001, stochastic trace"
-    assert ODE(solver="rk4", steps=7).words(wide) == "ODE by rk4 in 7 steps, stochastic trace"
+    assert ODE(solver="rk4", solver_steps=7).words(wide) == "ODE by rk4 in 7 steps, stochastic trace"
     assert ODE(trace="exact", tolerance=1e-6).words(wide) == "ODE to 1e-06, exact trace"
 
 

@@ -173,7 +173,7 @@ def test_what_cannot_guide_is_refused() -> None:
     with pytest.raises(Unsupported, match="without a condition"):
         classifier_free(model, None, scale=2.0)
     model.config.condition_dropout = 0.0
-    with pytest.raises(Unsupported, match="trained without its condition too"):
+    with pytest.raises(Unsupported, match="trained with condition dropout"):
         classifier_free(model, Y, scale=2.0)
     model.condition = None
     with pytest.raises(Unsupported, match="without a condition"):

@@ -1,4 +1,4 @@
-"""Run the mathematical contract of a model: one line for each law.
+"""Check the mathematical contract of a model, one line for each law, such as: the density sums to one.
 
 dgm check vae
 dgm check runs/vae

@@ -22,7 +22,7 @@ from dgm.data.table import SETS, found
 if TYPE_CHECKING:
     from dgm.data import Dataset
 
-CONDITION_COLUMNS = "a table: the columns that are the condition of the others, with commas between"
+CONDITION_COLUMNS = "a table: names of the columns that are the condition of the others, separated by commas"
 TYPES = 'a table: types of columns, as in "age=integer,zip=category,share=real 0..1,id=skip"'
 
 
@@ -43,7 +43,7 @@ def table_options(args: argparse.Namespace) -> dict[str, str]:
 
 
 def run(args: argparse.Namespace) -> int:
-    document: Any = held(args.name, table_options(args)) if args.name else listed()
+    document: Any = content(args.name, table_options(args)) if args.name else listed()
     if args.json:
         print(json.dumps(document, indent=2))
         return 0
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 def show(rows: list[dict[str, Any]], keys: list[str]) -> None:
     table = Table(box=None, header_style="bold")
     for key in keys:
-        table.add_column("what it is" if key == "summary" else key, no_wrap=key == keys[0])
+        table.add_column("content" if key == "summary" else key, no_wrap=key == keys[0])
     for row in rows:
         table.add_row(*(escape(str(row[key])) for key in keys))
     Stdout().print(table)
@@ -78,7 +78,7 @@ def listed() -> list[dict[str, Any]]:
         missing = f"not here; downloads {spec.size / 1e6:.0f} MB when first used"
         if spec.source:
             missing = f"not here; copy it from {spec.source}"
-        where = str(folder) if folder else missing if spec.folder else "carried, no download"
+        where = str(folder) if folder else missing if spec.folder else "included, no download"
         rows.append({"name": name, "summary": spec.summary, "where": where, "bytes": spec.size})
     return rows
 
@@ -93,7 +93,8 @@ def condition(dataset: Dataset) -> str:
     return f"{dataset.condition}" + (f", such as {example}" if example else "")
 
 
-def held(name: str, options: dict[str, str]) -> dict[str, Any]:
+def content(name: str, options: dict[str, str]) -> dict[str, Any]:
+    """The description of a data set: its space, the sizes of its splits, its condition and its columns."""
     import torch
 
     from dgm import data

@@ -8,7 +8,8 @@ dgm edit reconstruct RUN --out out.png                   an image, its code and 
 dgm edit encode RUN --out codes.npz                      the codes z
 dgm edit interpolate RUN --out out.png                   interpolate between images by their codes
 
-`dgm edit TASK --help` says more. All take held-out examples of the run's data, or a file by --given.
+`dgm edit TASK --help` lists the options of a task. The images are held-out examples of the run's data, or a file that
+--given names.
 """
 
 from __future__ import annotations
@@ -100,8 +101,10 @@ def sampling_options(parser: argparse.ArgumentParser) -> None:
 
 
 def inpainting_options(parser: argparse.ArgumentParser) -> None:
-    whole = "what is painted anew: top, bottom, left, right, centre, or a picture of which all that is not white is"
-    parser.add_argument("--mask", required=True, help=whole)
+    masks = (
+        "the masked part, which is generated: top, bottom, left, right, centre, or a picture with all but white masked"
+    )
+    parser.add_argument("--mask", required=True, help=masks)
     sampling_options(parser)
 
 
@@ -221,7 +224,7 @@ def colourise(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) 
     from dgm.edit import Grey
 
     if model.space.shape[0] != 3:
-        raise Unsupported(f"there are no colours in {model.space}", "take a run of colour images")
+        raise Unsupported(f"there are no colours in {model.space}", "use a run of colour images")
     return restored(Grey(), args, model, about)
 
 
@@ -236,7 +239,7 @@ def encode(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> 
     from dgm import edit
 
     if Path(args.out).suffix != ".npz":
-        raise BadInput(f"codes are numbers, got --out {args.out}", "end it in .npz, or see them by `reconstruct`")
+        raise BadInput(f"codes are numbers, got --out {args.out}", "end it in .npz, or view them with `reconstruct`")
     return Edited("z", edit.encode(model, examples(args, model.space, about), **coding(args))[:, None])
 
 
@@ -275,11 +278,11 @@ def editing(args: argparse.Namespace, count: int) -> Iterator[dict[str, Any]]:
 
 
 TASKS: Mapping[str, Task] = {
-    "inpaint": Task("Paint a part of an image anew, by RePaint (arXiv:2201.09865).", inpainting_options, inpaint),
-    "superres": Task("Make an image of more pixels, by DDRM (arXiv:2201.11793).", superres_options, superres),
-    "colourise": Task("Find colourise a grey image, by DDRM (arXiv:2201.11793).", restoring_options, colourise),
+    "inpaint": Task("Generate a masked part of an image, by RePaint (arXiv:2201.09865).", inpainting_options, inpaint),
+    "superres": Task("Increase the resolution of an image, by DDRM (arXiv:2201.11793).", superres_options, superres),
+    "colourise": Task("Colourise a grey image, by DDRM (arXiv:2201.11793).", restoring_options, colourise),
     "deblur": Task("Sharpen a blurred image, by DDRM (arXiv:2201.11793).", deblurring_options, deblur),
     "encode": Task("Write the codes of images, by DDIM (arXiv:2010.02502).", coding_options, encode),
-    "reconstruct": Task("Show images, their codes and what these are decoded to.", coding_options, reconstruct),
-    "interpolate": Task("Go from one image to another by way of their codes.", interpolating_options, interpolate),
+    "reconstruct": Task("Show images, their codes and the decoded codes.", coding_options, reconstruct),
+    "interpolate": Task("Interpolate between images by their codes.", interpolating_options, interpolate),
 }

@@ -2,7 +2,7 @@
 
 dgm evaluate runs/vae
 dgm evaluate runs/vae --samples 5000 --draws 16 --json
-dgm evaluate runs/ddpm --label dog     beside the examples of one label or --condition; evaluation.json stays as it is
+dgm evaluate runs/ddpm --label dog     with one label or --condition, without changing evaluation.json
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random draws for each example, for bounds and estimates (1)",
     )
     parser.add_argument("--seed", type=seed(), default=0, help="random seed of samples and draws (0)")
-    condition.add_arguments(parser, "all samples, and of the examples beside them")
+    condition.add_arguments(parser, "all samples, and of the real examples that they are compared with")
     own.add_data(parser)
     own.add_trust(parser)
     parser.add_argument(
@@ -113,7 +113,7 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
             half = Z * row[f"{unit}_se"]
             number(name, row[unit], (row[unit] - half, row[unit] + half))
         if tokens:
-            number("perplexity a token", row["perplexity"])
+            number("perplexity per token", row["perplexity"])
     for features, rows in itertools.groupby(document["metrics"], key=itemgetter("features")):
         found = list(rows)
         heading(
@@ -135,7 +135,7 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         print(LINE.format("  labels found", f"{found_labels['found']} of {found_labels['of']}", "", "").rstrip())
     if made := document.get("samples"):
         heading(f"{made['n']:,} samples: {made['threads']} threads, {made['device']}")
-        number("samples a second", made["per_second"])
+        number("samples per second", made["per_second"])
     print()
     if beside := document["reference"]:
         heading(f"real data: held-out examples in the samples' place ({beside['of']}), beside {beside['real']}")

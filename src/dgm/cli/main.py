@@ -26,7 +26,7 @@ VERBS = {
     "data": ("dgm.cli.data", "list the data sets, or show one"),
     "train": ("dgm.cli.train", "train a model, or resume a training"),
     "sample": ("dgm.cli.sample", "draw samples from a trained model into a picture, a folder or a table"),
-    "edit": ("dgm.cli.edit", "in-paint, enlarge, colour, sharpen, encode or interpolate images"),
+    "edit": ("dgm.cli.edit", "inpaint, enlarge, colourise, deblur, encode or interpolate images"),
     "evaluate": ("dgm.cli.evaluate", "evaluate a trained model: likelihood, sample quality, coverage, memorisation"),
     "compare": ("dgm.cli.compare", "train one model of each family on the same data and write the report"),
     "push": ("dgm.cli.push", "upload a run to the Hugging Face hub"),
@@ -48,7 +48,7 @@ Every family of deep generative model under one contract.
   dgm train vae --data digits --out runs/vae   train one
   dgm sample runs/vae -n 64 --out grid.png     look at it
 
-`dgm VERB --help` says more. --debug shows the traceback of an error. --version prints the version."""
+`dgm VERB --help` lists the options of a verb. --debug shows the traceback of an error. --version prints the version."""
 
 
 class Ended(KeyboardInterrupt):

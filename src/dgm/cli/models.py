@@ -50,7 +50,7 @@ def listed() -> list[dict[str, Any]]:
         for name, s in MODELS.items()
     ]
     others = [
-        {"name": name, "family": "", "likelihood": "", "summary": f"installed beside dgm: {target}", "paper": ""}
+        {"name": name, "family": "", "likelihood": "", "summary": f"from an installed package: {target}", "paper": ""}
         for name, target in entry_point_models().items()
     ]
     return ours + others

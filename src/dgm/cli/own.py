@@ -21,7 +21,7 @@ def model_class(name: str) -> type[Model]:
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trust", action="store_true", help="import the custom class that the run names")
+    parser.add_argument("--trust", action="store_true", help="import the custom model class of the run")
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def refuse_unknown(argument: str, parser: argparse.ArgumentParser) -> NoReturn:
-    """The error for an argument that the parser does not know, with the nearest option."""
+    """Raises the error for an unknown argument, with the nearest option."""
     if argument.startswith("-"):
         raise UnknownName.of(f"option of {parser.prog}", argument.split("=")[0], options_of(parser))
     raise BadInput(f"{parser.prog} takes no further argument, got '{argument}'", f"see `{parser.prog} --help`")

@@ -1,4 +1,4 @@
-"""Download a run from the Hugging Face hub into a run directory. No code comes with it.
+"""Download a run from the Hugging Face hub into a run directory. No code is downloaded.
 
 dgm pull ada/digits-vae --out runs/ada
 """

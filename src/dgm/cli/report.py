@@ -18,7 +18,7 @@ from dgm.errors import BadInput, DamagedRun
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", help="evaluated run directories of one data set, or folders of them")
-    out = "the page to write; .json and .csv come beside it (report.html)"
+    out = "the page to write, with a .json and a .csv file of its numbers beside it (report.html)"
     parser.add_argument("--out", default="report.html", help=out)
     own.add_data(parser)
     own.add_trust(parser)
@@ -43,5 +43,5 @@ def runs_in(folder: Path) -> list[Path]:
         return [folder]
     folders = sorted(path.parent for path in folder.rglob("config.json"))
     if not folders:
-        raise DamagedRun(f"{folder} is no run directory and holds none", "name one that `dgm train --out` wrote")
+        raise DamagedRun(f"{folder} is not a run directory and contains none", "name one that `dgm train --out` wrote")
     return folders

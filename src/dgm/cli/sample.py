@@ -5,7 +5,7 @@ dgm sample runs/vae -n 1000 --out samples/     a folder of pictures, or of .wav 
 dgm sample runs/vae -n 1000 --out samples.npz  an array x, in the units of the data
 dgm sample runs/table -n 1000 --out rows.csv   a table, or rows.parquet
 dgm sample runs/ddpm --label 7 --out sevens.png  a label by its name or number
-dgm sample runs/faces --condition "smiling=1,glasses=0" --out faces.png  also a picture, a text, a .csv of conditions
+dgm sample runs/faces --condition "smiling=1,glasses=0" --out faces.png  or a picture, a text, a .csv of conditions
 
 The steps of a sampler can be shown, and diffusion, score and flow models take a solver and guidance:
 

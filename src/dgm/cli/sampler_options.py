@@ -42,7 +42,7 @@ def arguments(args: argparse.Namespace, model: Model) -> dict[str, Any]:
 def guidance(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     if args.guidance is None:
         if args.guidance_interval or args.autoguidance:
-            raise BadInput("guidance was asked for without its strength", "give --guidance too, such as 2")
+            raise BadInput("an option of guidance without --guidance", "add its scale, such as --guidance 2")
         return {}
     import dgm
 
@@ -50,6 +50,6 @@ def guidance(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     weak = dgm.load(args.autoguidance) if args.autoguidance else None
     guidance = dgm.Guidance(scale=args.guidance, weak=weak, **how)
     if not args.autoguidance and model.condition is not None and args.label is None and args.condition is None:
-        wrong = "--guidance leads towards a condition, and none is named"
+        wrong = "--guidance needs a condition, and none is given"
         raise BadInput(wrong, "add --label or --condition, or leave it out")
     return {"guidance": guidance}

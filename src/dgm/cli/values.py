@@ -11,7 +11,7 @@ from dgm import settings
 N = TypeVar("N", int, float)
 
 SEEDS = 2**63 - 1  # the largest seed of torch's generators
-MOST_STEPS = 100_000  # steps of a sampler
+MOST_STEPS = 100_000  # sampling steps or solver steps
 
 
 def whole(low: int | None = None, high: int | None = None) -> Callable[[str], int]:

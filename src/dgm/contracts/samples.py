@@ -41,7 +41,10 @@ def trajectory_ends_in_the_sample(model: Model) -> str:
     """The last state of the trajectory is the sample."""
     states = list(model.trajectory(4, seed=5))
     x = model.sample(4, seed=5)
-    require(states[-1].step == states[-1].steps, f"the last state has number {states[-1].step} of {states[-1].steps}")
+    require(
+        states[-1].sampling_step == states[-1].sampling_steps,
+        f"the last state has number {states[-1].sampling_step} of {states[-1].sampling_steps}",
+    )
     return require(bool(equal_values(states[-1].x, x).all()), f"{len(states)} states")
 
 

@@ -244,7 +244,7 @@ class TwoStage(TrainsPart):
         """The prior's states decoded; the last one is a draw of p(x|z)."""
         y = sampled_condition(y, self, noise)
         for state in states(taken(self.prior, y), noise):
-            drawn = state.step == state.steps and not mean
+            drawn = state.sampling_step == state.sampling_steps and not mean
             x = self.sample_given_code(state.x, y, seed=noise) if drawn else self.decode(state.x, y)
             yield state._replace(x=x)
 

@@ -1,1 +1,4 @@
-"""How corruption is undone: functions of a state and a field, which yield states and hold no model."""
+"""Samplers and solvers: functions of an initial state and a prediction or a field, which yield the states.
+
+`dgm.samplers.diffusion` and `dgm.samplers.sequential` apply them to a model.
+"""

@@ -29,7 +29,7 @@ def ancestral(
 
     Args:
         x: The state at times[0].
-        times: (steps + 1,), falling.
+        times: (sampling_steps + 1,), decreasing.
         noise: Draws a standard normal of x's shape.
         variance: One of the two variances of section 3.2: that of the ``posterior`` is optimal for a deterministic x_0,
             that of the ``forward`` transition from s to t for x_0 ~ N(0, I). A learnt variance replaces both.

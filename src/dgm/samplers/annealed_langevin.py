@@ -37,7 +37,7 @@ def annealed_langevin(
 
     Args:
         x: The state at times[0].
-        times: (noise scales + 1,), falling to a time without noise.
+        times: (noise scales + 1,), decreasing to a time without noise.
         noise: Draws a standard normal of x's shape.
         langevin_steps: Number of Langevin steps at each noise scale.
         step_size: r, the step size over the variance of the noise scale.
@@ -48,7 +48,7 @@ def annealed_langevin(
     alpha, sigma, _ = coefficients(path, times)
     for k, t in enumerate(times[:-1]):
         score = partial(_score, denoise, t, sigma[k])
-        *_, x = langevin(score, x, steps=langevin_steps, step_size=step_size * sigma[k] ** 2, noise=noise)
+        *_, x = langevin(score, x, langevin_steps=langevin_steps, step_size=step_size * sigma[k] ** 2, noise=noise)
         if sigma[k + 1] == 0:
             x = alpha[k + 1] * denoise(x, t).x_0
         elif alpha[k] > 0:

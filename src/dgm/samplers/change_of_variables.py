@@ -24,7 +24,7 @@ def integrated_divergence(
     *,
     tolerance: float,
     solver: Solver = "dopri5",
-    steps: int | None = None,
+    solver_steps: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The state at t_last and the integral of the divergence of f along the solution, (B,).
 
@@ -35,7 +35,7 @@ def integrated_divergence(
         probe: Of x's shape, independent entries of mean 0 and variance 1, the same at all times: the divergence is then
             an unbiased estimate at the cost of one gradient. With None it is exact, at the cost of D gradients.
         tolerance: Relative and absolute tolerance of x and of the integral at each step.
-        steps: Number of steps of ``solver``, evenly spaced and without the tolerance; None for those of dopri5.
+        solver_steps: Number of evenly spaced steps of ``solver``; None for the adaptive steps of dopri5.
     """
 
     def slope(state: Tensor, t: Tensor, rows: Tensor) -> Tensor:
@@ -45,11 +45,11 @@ def integrated_divergence(
         return torch.cat([velocity.flatten(1), divergence[:, None]], dim=1)
 
     start = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
-    if steps is None:
+    if solver_steps is None:
         end = integrate_each(slope, start, t_first, t_last, tolerance, tolerance)
     else:
         rows = torch.arange(len(x), device=x.device)
-        times = t_first + (t_last - t_first) * torch.linspace(0, 1, steps + 1).to(t_first)
+        times = t_first + (t_last - t_first) * torch.linspace(0, 1, solver_steps + 1).to(t_first)
         *_, end = integrate(lambda state, t: slope(state, t.expand(len(x)), rows), start, times, solver)
     return end[:, :-1].reshape(x.shape), end[:, -1]
 

@@ -33,7 +33,7 @@ def ddim(
 
     Args:
         x: The state at times[0].
-        times: (steps + 1,), falling; with eta = 0 they may also rise, from data to its code (equation 14).
+        times: (sampling_steps + 1,), decreasing; with eta = 0 they may increase, from data to its code (equation 14).
         noise: Draws a standard normal of x's shape; required for eta > 0, unused in the last step.
 
     Yields:

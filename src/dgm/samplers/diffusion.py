@@ -1,4 +1,4 @@
-"""Samples of a model that undoes Gaussian noise: any of them, by any solver, under any guidance."""
+"""Sampling of a denoising model, with any solver and any guidance."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class SamplerConfig:
         if self.spacing not in SPACINGS:
             raise UnknownName.of("spacing", self.spacing, SPACINGS)
         if self.sampling_steps < 1:
-            raise BadInput(f"a sampler needs at least 1 step, got {self.sampling_steps}", "give more")
+            raise BadInput(f"a sampler needs at least 1 sampling step, got {self.sampling_steps}", "give more")
 
 
 def denoiser(model: Model, y: Conditions | None) -> Denoise:
-    """The prediction of ``model`` under the labels ``y``, or unconditional where they are None."""
+    """The prediction of ``model`` under the conditions ``y``; the unconditional prediction if they are None."""
     return lambda x, t: model.predict(x, t.expand(len(x)), y)
 
 
 def clamped(denoise: Denoise, path: GaussianPath) -> Denoise:
-    """x_0 within [-1, 1], and the noise that then leads to x_t."""
+    """The prediction with x_0 clamped to [-1, 1], and the noise that is consistent with it and x_t."""
 
     def within(x: Tensor, t: Tensor) -> Prediction:
         predicted = denoise(x, t)
@@ -71,17 +71,17 @@ def trajectory(
     sampler: SamplerConfig | None = None,
     guide: Callable[[Model, Conditions | None], Denoise] = denoiser,
 ) -> Iterator[State]:
-    """States from noise to samples, each in the data's own space.
+    """States from noise to samples, each in the space of the data.
 
     Args:
         model: A `dgm.protocols.Denoising`.
-        y: (n,) labels; a model that knows labels draws them where none are given.
+        y: (n, *condition). A conditional model draws conditions if none are given.
         sampler: Replaces the model's own configuration.
-        guide: Makes what is solved of the model and the labels, such as `dgm.samplers.guidance.classifier_free`.
+        guide: Makes the prediction from the model and the conditions, such as `dgm.samplers.guidance.classifier_free`.
     """
     sampler = sampler or model.sampler
     for step, x in enumerate(states(model, n, y, seed=seed, sampler=sampler, guide=guide), 1):
-        # an adaptive solver takes as many as it needs
+        # an adaptive solver chooses its own number of steps
         yield State(model.scaling.inverse(x), step, max(step, sampler.sampling_steps))
 
 
@@ -102,7 +102,7 @@ def states(
     sampler: SamplerConfig | None = None,
     guide: Callable[[Model, Conditions | None], Denoise] = denoiser,
 ) -> Iterator[Tensor]:
-    """Those of `trajectory`, in the path's own units."""
+    """The states of `trajectory`, in the units of the path."""
     sampler, loc = sampler or model.sampler, model.scaling.loc
     draw = streams(n, seed, loc.device)
     y = sampled_condition(y, model, draw)

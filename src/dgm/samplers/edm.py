@@ -41,8 +41,8 @@ def edm(
 
     Args:
         noise: Draws a standard normal of x's shape; without it there is no churn, whatever s_churn.
-        s_churn: The total amount of added noise: gamma is s_churn / steps, at most sqrt(2) - 1. The defaults are the
-            paper's for ImageNet (table 5).
+        s_churn: The total amount of added noise: gamma is s_churn / sampling_steps, at most sqrt(2) - 1. The defaults
+            are the paper's for ImageNet (table 5).
         s_tmin, s_tmax: The range of sigma / alpha with churn.
         s_noise: Slightly above 1, since predictions lose detail.
     """

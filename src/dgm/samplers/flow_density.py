@@ -2,7 +2,7 @@ r"""The density of a denoising model by its probability-flow ODE.
 
 .. math:: \log p_{t_0}(x_{t_0}) = \log N(x_1; 0, \sigma_1^2) + \int_{t_0}^1 \operatorname{div} v(x_t, t)\, dt
 
-A continuous x is taken as x_{t_0}, so the density is normalised. A discrete x is dequantised by the noise of the path
+A continuous x is used as x_{t_0}, so the density is normalised. A discrete x is dequantised by the noise of the path
 at t_0, with the decoder P(x | x_{t_0}) of `dgm.distributions.discrete_decoder`:
 
 .. math:: \log P(x) \ge E_{q(x_{t_0} | x)} [\log p_{t_0}(x_{t_0}) + \log P(x | x_{t_0}) - \log q(x_{t_0} | x)]
@@ -37,27 +37,27 @@ from dgm.space import Space
 
 EXACT_TRACE = 16  # dimensions up to which the trace is exact, by D gradients for each evaluation
 TOLERANCE = 1e-4  # relative and absolute tolerance of x and of nats at each step of the solver
-DEQUANTISING = 1 / 4  # standard deviation of the dequantising noise over the distance of two grey levels
+DEQUANTISING = 1 / 4  # standard deviation of the dequantisation noise over the distance of two grey levels
 
 Trace = Literal["auto", "exact", "hutchinson"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ODE:
-    """How the ODE of a density is solved.
+    """The configuration of the solver of a density's ODE.
 
     Args:
-        solver: ``dopri5``, Dormand and Prince's, takes one to four hundred evaluations in steps of its own for each
-            example; ``euler``, ``heun`` and ``rk4`` take ``steps`` steps, evenly spaced in t.
-        tolerance: Of x and of nats at each step of dopri5, relative and absolute.
-        steps: Of the solvers with fixed steps.
-        trace: ``exact``, at the cost of D gradients an evaluation; ``hutchinson``, by random signs at the cost of one,
-            unbiased; ``auto`` is exact in up to 16 dimensions.
+        solver: ``dopri5``, the method of Dormand and Prince, has adaptive steps for each example and needs one to four
+            hundred evaluations; ``euler``, ``heun`` and ``rk4`` take ``solver_steps`` steps, evenly spaced in t.
+        tolerance: Relative and absolute tolerance of x and of the log-density at each step of dopri5.
+        solver_steps: Number of steps of the other solvers.
+        trace: The trace of the Jacobian. ``exact`` costs D gradients for each evaluation; ``hutchinson`` is an unbiased
+            estimate with random signs and costs one; ``auto`` is exact in up to 16 dimensions.
     """
 
     solver: Solver = "dopri5"
     tolerance: float = TOLERANCE
-    steps: int = 100
+    solver_steps: int = 100
     trace: Trace = "auto"
 
     def __post_init__(self) -> None:
@@ -67,15 +67,16 @@ class ODE:
             raise UnknownName.of("trace", str(self.trace), get_args(Trace))
         if not number("tolerance", self.tolerance) > 0:
             raise BadInput(f"the tolerance must be above 0, got {self.tolerance}", "give one such as 1e-5")
-        whole("the solver's steps", self.steps, low=1)
+        whole("solver_steps", self.solver_steps, low=1)
 
     def exact(self, space: Space) -> bool:
         """Whether the trace is exact."""
         return self.trace == "exact" or (self.trace == "auto" and space.dim <= EXACT_TRACE)
 
     def words(self, space: Space) -> str:
-        """How it is solved, for a table."""
-        solved = f"to {self.tolerance:g}" if self.solver == "dopri5" else f"by {self.solver} in {self.steps} steps"
+        """The configuration in a few words, for a table."""
+        fixed = f"by {self.solver} in {self.solver_steps} steps"
+        solved = f"to {self.tolerance:g}" if self.solver == "dopri5" else fixed
         trace = "exact" if self.exact(space) else "stochastic"
         return f"ODE {solved}, {trace} trace" + (", dequantised by noise" if space.discrete else "")
 
@@ -91,28 +92,28 @@ def ode_of(
     solver_steps: int | None = None,
     trace: Trace | None = None,
 ) -> ODE | None:
-    """How the ODE of the model's density is to be solved with these arguments; None where none is given.
+    """The configuration of the solver with the given arguments; None if no argument is given.
 
     Raises:
-        Unsupported: For a model whose likelihood is by no ODE, or an argument that the solver does not take.
+        Unsupported: If the likelihood of the model needs no ODE, or the solver does not have an argument.
     """
-    named = {"solver": solver, "tolerance": tolerance, "steps": solver_steps, "trace": trace}
+    named = {"solver": solver, "tolerance": tolerance, "solver_steps": solver_steps, "trace": trace}
     chosen: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     if not chosen:
         return None
     if not has(model, Denoising, EstimatedLikelihood):
-        wrong = f"the likelihood of {type(model).__name__} is by no ODE: it has no solver, tolerance or trace"
+        wrong = f"the likelihood of {type(model).__name__} needs no ODE: it has no solver, tolerance or trace"
         raise Unsupported(wrong, "leave them out, or take a diffusion, score or flow-matching model of `dgm models`")
     ode = ODE(**chosen)
-    unused = "steps" if ode.solver == "dopri5" else "tolerance"
+    unused = "solver_steps" if ode.solver == "dopri5" else "tolerance"
     if unused in chosen:
-        raise Unsupported(f"the solver '{ode.solver}' takes no {unused}", "leave that out, or take another solver")
+        raise Unsupported(f"the solver '{ode.solver}' has no {unused}", "leave that out, or choose another solver")
     return ode
 
 
 @torch.no_grad()
 def log_prob(model: Model, x: Batch, y: Conditions | None = None, ode: ODE = PLAIN) -> PerExample:
-    """One draw of the estimate, in nats: unbiased but for the solver's error, of the density or of the bound above.
+    """One draw of the estimate of the log-density, or of the bound above, in nats; unbiased up to the solver's error.
 
     Args:
         model: A `dgm.protocols.Denoising`.
@@ -133,9 +134,9 @@ def log_prob(model: Model, x: Batch, y: Conditions | None = None, ode: ODE = PLA
     def v(x_t: Tensor, t: Tensor, rows: Tensor) -> Tensor:
         return velocity(denoiser(model, None if y is None else y[rows]), path)(x_t, t)
 
-    steps = None if ode.solver == "dopri5" else ode.steps
+    solver_steps = None if ode.solver == "dopri5" else ode.solver_steps
     x_1, divergence = integrated_divergence(
-        v, x_t, t_0, t_1, probe, tolerance=ode.tolerance, solver=ode.solver, steps=steps
+        v, x_t, t_0, t_1, probe, tolerance=ode.tolerance, solver=ode.solver, solver_steps=solver_steps
     )
     prior = torch.distributions.Normal(0.0, path.sigma(t_1), validate_args=False)
     return prior.log_prob(x_1).flatten(1).sum(1) + divergence + offset
@@ -151,5 +152,5 @@ def first_time(model: Model, share: float = DEQUANTISING) -> Tensor:
 
 
 def method(model: Model) -> str:
-    """How `log_prob` computes it by default, in a few words for a table."""
+    """The default configuration of `log_prob` in a few words, for a table."""
     return PLAIN.words(model.space)

@@ -34,15 +34,15 @@ def classifier_free(model: Model, y: Conditions | None, *, scale: float, interva
     limited interval, Applying Guidance in a Limited Interval (Kynkäänniemi et al., 2024), arXiv:2404.07724, equation 6.
 
     Args:
-        model: A `dgm.protocols.Denoising` that was trained with labels, some of them hidden.
-        y: (n,).
+        model: A `dgm.protocols.Denoising` that was trained with condition dropout.
+        y: (n, *condition).
         interval: The times with guidance; at other times the conditional prediction is used, at half the cost. In the
             paper the interval is in sigma.
     """
     if model.condition is None or y is None:
-        raise Unsupported("a model that was trained without a condition has none to be guided to", "leave guidance out")
+        raise Unsupported("guidance needs a condition, and this model was trained without one", "leave guidance out")
     if not getattr(model.config, "condition_dropout", 0):
-        wrong = "guidance needs a model that was trained without its condition too, and this one never was"
+        wrong = "guidance needs a model that was trained with condition dropout, and this one was not"
         raise Unsupported(wrong, "train it with --model.condition_dropout 0.1")
     both = PartlyHidden(torch.cat([y, y]), torch.arange(2 * len(y), device=y.device) >= len(y))
     conditional = denoiser(model, y)
@@ -95,7 +95,7 @@ def classifier(
     algorithm 2.
 
     Args:
-        y: The model's own labels, where it has any; those that it is guided to are in ``log_p``.
+        y: The condition of the model itself, if it has one; ``log_p`` contains the condition of the guidance.
         log_p: log p(y | x_t), (n,), of states (n, ...) in the path's units and a time, a scalar; has a gradient.
     """
     denoise, path = denoiser(model, y), model.path
@@ -122,7 +122,7 @@ def extrapolated(base: Prediction, predicted: Prediction, scale: float) -> Predi
 def refuse_other_path(weak: Model, model: Model) -> None:
     """
     Raises:
-        BadInput: For models on different paths, whose predictions are of different noise.
+        BadInput: If the models have different paths.
     """
     if type(weak.path) is not type(model.path) or not same_coefficients(weak.path, model.path):
         names = f"{type(model.path).__name__} and {type(weak.path).__name__}"

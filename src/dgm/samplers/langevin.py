@@ -12,12 +12,12 @@ def langevin(
     score: Callable[[Tensor], Tensor],
     x: Tensor,
     *,
-    steps: int,
+    langevin_steps: int,
     step_size: float,
     noise: Callable[[], Tensor],
     temperature: float = 1.0,
 ) -> Iterator[Tensor]:
-    r"""Yields the state after each of the ``steps`` Langevin steps.
+    r"""Yields the state after each Langevin step.
 
     .. math:: x_{k+1} = x_k + \tfrac{\eta}{2} \nabla \log p(x_k) + \sqrt{\eta \tau} \, \epsilon_k
 
@@ -30,6 +30,6 @@ def langevin(
         score: The gradient of log p, of x's shape.
         noise: Draws a standard normal of x's shape.
     """
-    for _ in range(steps):
+    for _ in range(langevin_steps):
         x = x + 0.5 * step_size * score(x) + math.sqrt(step_size * temperature) * noise()
         yield x

@@ -66,7 +66,7 @@ TABLEAUX: Mapping[str, Tableau] = {
 
 
 def integrate(f: Field, x: Tensor, times: Tensor, solver: Solver = "heun") -> Iterator[Tensor]:
-    """Yields the state at times[1], times[2], ...; the times may rise or fall.
+    """Yields the state at times[1], times[2], ...; the times increase or decrease.
 
     Example:
         >>> *_, x = integrate(lambda x, t: x, torch.ones(1), torch.linspace(0, 1, 11), "rk4")

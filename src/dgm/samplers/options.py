@@ -1,4 +1,4 @@
-"""The arguments that choose how a denoising model is sampled: the solver and its steps, and the guidance."""
+"""The arguments for sampling from a denoising model: the solver, the number of sampling steps and the guidance."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Guide = Callable[[Model, Conditions | None], Denoise]
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """Guidance of a denoising model: classifier-free, or autoguidance where a weak model is given.
+    """Guidance of a denoising model: classifier-free guidance, or autoguidance if there is a weak model.
 
     Attributes:
-        scale: 1 leaves the model as it is, more leads further towards the condition, or away from the weak model.
-        interval: The times within which it guides, 0 for data and 1 for noise.
+        scale: 1 is no guidance; larger scales move samples further towards the condition, or away from the weak model.
+        interval: The times with guidance, from 0 for data to 1 for noise.
         weak: A weaker model of the same data and condition, smaller or trained for fewer steps.
     """
 
@@ -44,10 +44,10 @@ class Guidance:
             raise BadInput(wrong, "0 is data, 1 noise")
 
     def guide(self, model: Model) -> Guide:
-        """What `dgm.samplers.diffusion.trajectory` takes as its ``guide``."""
+        """The argument ``guide`` of `dgm.samplers.diffusion.trajectory`."""
         if self.weak is None:
             if condition_of(model) is None:
-                wrong = "this model was trained without a condition, which guidance would lead to"
+                wrong = "guidance needs a condition, and this model was trained without one"
                 raise Unsupported(wrong, "leave it out, guide by a weak model, or train with --conditional")
             return partial(guidance.classifier_free, scale=self.scale, interval=self.interval)
         refuse_other_model(self.weak, model)
@@ -57,7 +57,7 @@ class Guidance:
 def refuse_other_model(weak: Model, model: Model) -> None:
     """
     Raises:
-        BadInput: For a weak model that is not of the data and condition of ``model``.
+        BadInput: If the weak model is not a denoising model of the same data and condition.
     """
     conditions = [condition_of(one) for one in (weak, model)]
     if not has(weak, Denoising):
@@ -80,7 +80,7 @@ def sampler_of(
     spacing: Spacing | None = None,
     eta: float | None = None,
 ) -> SamplerConfig:
-    """The model's own sampler with what is given in its place; another solver starts from its own defaults."""
+    """The model's own sampler, with the given arguments replaced; another solver has its own default options."""
     own: SamplerConfig = model.sampler
     for name, value in (("solver", solver), ("spacing", spacing)):
         if value is not None:

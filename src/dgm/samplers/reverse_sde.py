@@ -3,8 +3,8 @@ r"""The reverse-time SDE of a path, by the method of Euler and Maruyama.
 .. math:: dx = [f x - g^2 \nabla \log p_t(x)]\, dt + g\, d\bar w, \qquad
     x_s = x_t - (t - s) (f x_t - g^2 s(x_t)) + g \sqrt{t - s}\, z
 
-A step from alpha = 0, where f and g are infinite and x_t says nothing, draws :math:`q(x_s | \hat x_0)`; the step to
-sigma = 0 goes to x_0 as predicted.
+A step from alpha = 0, where f and g are infinite and x_t is pure noise, draws from :math:`q(x_s | \hat x_0)`; the step
+to sigma = 0 gives the predicted x_0.
 
 Source: Score-Based Generative Modeling through SDEs (Song et al., 2020), arXiv:2011.13456, equation 6; f and g² are
 `GaussianPath.rates`.

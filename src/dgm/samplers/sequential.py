@@ -1,7 +1,7 @@
 r"""Ancestral sampling of an autoregressive model: x_i ~ p(x_i | x_<i), one dimension after the other.
 
-Each draw inverts two uniform numbers that are drawn beforehand, so a sample is a function of its own stream alone, and
-the cached and the naive way give the same sample.
+Each value is a function of two uniform numbers that are drawn beforehand. A sample therefore depends on its own random
+stream alone, and sampling with and without a cache gives the same sample.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dgm.seeds import Seed, streams
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingOptions:
-    """How a value is decoded from its conditional distribution.
+    """The options for sampling a value from its conditional distribution.
 
     Attributes:
-        temperature: T of p^(1/T); below 1 favours likely values, 0 takes the most likely one.
+        temperature: T of p^(1/T); below 1 favours likely values, 0 gives the most likely value.
         top_k: Number of most likely values to sample from, for categorical outputs; 0 keeps all.
         top_p: Total probability of the most likely values to sample from.
     """

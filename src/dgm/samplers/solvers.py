@@ -1,7 +1,7 @@
 """The table of solvers. Each can sample every `dgm.protocols.Denoising`.
 
 A solver is called as ``solver(denoise, path, x, times, noise)`` with the prediction of the model, the path, the state
-at times[0], falling times, and a source of standard normals of x's shape. It yields the state at each later time.
+at times[0], decreasing times, and a source of standard normals of x's shape. It yields the state at each later time.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Solver(NamedTuple):
     """A solver and its properties.
 
     Attributes:
-        order: Order of weak convergence; None where more steps alone do not make samples exact.
+        order: Order of weak convergence in the step size; None if samples do not become exact with more sampling steps.
         stochastic: Whether it adds noise.
-        evaluations: Evaluations of the network for each step; None where the solver has adaptive steps.
+        evaluations: Evaluations of the network for each sampling step; None for adaptive steps.
     """
 
     solve: Callable[..., Iterator[Tensor]]

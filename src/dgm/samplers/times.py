@@ -18,8 +18,8 @@ EARLIEST = 1e-9  # a time after the discontinuity that some paths have at t = 0
 RHO = 7.0  # of Karras's spacing, equation 5 there
 
 
-def times(path: GaussianPath, steps: int, spacing: Spacing = "uniform", *, t_min: float = 1e-3) -> Tensor:
-    r"""(steps + 1,) float64 times, falling to 0.
+def times(path: GaussianPath, sampling_steps: int, spacing: Spacing = "uniform", *, t_min: float = 1e-3) -> Tensor:
+    r"""(sampling_steps + 1,) float64 times, decreasing to 0.
 
     ``uniform`` times are equally spaced, ``quadratic`` ones are squares of equally spaced numbers (arXiv:2010.02502,
     section D.2). ``log_snr`` spaces them equally in lambda = log(alpha / sigma) (arXiv:2206.00927, section 3.3), and
@@ -29,26 +29,26 @@ def times(path: GaussianPath, steps: int, spacing: Spacing = "uniform", *, t_min
     Args:
         t_min: The earliest time that the network is trained at, a lower bound of all times but the last.
     """
-    grid = SPACINGS[spacing](path, steps, t_min)
+    grid = SPACINGS[spacing](path, sampling_steps, t_min)
     return torch.cat([grid.clamp_min(t_min), grid.new_zeros(1)])
 
 
 def _power(exponent: float) -> Callable[[GaussianPath, int, float], Tensor]:
-    def grid(path: GaussianPath, steps: int, t_min: float) -> Tensor:
-        last = max(1 / steps, t_min ** (1 / exponent))
-        return torch.linspace(1, last, steps, dtype=torch.float64) ** exponent
+    def grid(path: GaussianPath, sampling_steps: int, t_min: float) -> Tensor:
+        last = max(1 / sampling_steps, t_min ** (1 / exponent))
+        return torch.linspace(1, last, sampling_steps, dtype=torch.float64) ** exponent
 
     return grid
 
 
-def _log_snr(path: GaussianPath, steps: int, t_min: float) -> Tensor:
+def _log_snr(path: GaussianPath, sampling_steps: int, t_min: float) -> Tensor:
     first, last = lambda_range(path, t_min)
-    return path.time_of(torch.linspace(first, last, steps, dtype=torch.float64))
+    return path.time_of(torch.linspace(first, last, sampling_steps, dtype=torch.float64))
 
 
-def _karras(path: GaussianPath, steps: int, t_min: float) -> Tensor:
+def _karras(path: GaussianPath, sampling_steps: int, t_min: float) -> Tensor:
     first, last = (math.exp(-end / RHO) for end in lambda_range(path, t_min))
-    return path.time_of(-RHO * torch.linspace(first, last, steps, dtype=torch.float64).log())
+    return path.time_of(-RHO * torch.linspace(first, last, sampling_steps, dtype=torch.float64).log())
 
 
 def lambda_range(path: GaussianPath, t_min: float) -> tuple[float, float]:

@@ -20,21 +20,21 @@ from dgm.processes.masking import MaskingSchedule
 from dgm.seeds import categorical
 
 
-def unmasking_step(u: Tensor, schedule: MaskingSchedule, steps: int) -> Tensor:
-    """The step, from 0, in which each position is unmasked; one position a step where there are enough steps.
+def unmasking_step(u: Tensor, schedule: MaskingSchedule, sampling_steps: int) -> Tensor:
+    """The sampling step, from 0, in which each position is unmasked; one position in each step if there are enough.
 
     Args:
         u: (n, L) uniform numbers.
-        steps: Number of sampling steps, equally spaced from t = 1 to 0.
+        sampling_steps: Number of sampling steps, equally spaced from t = 1 to 0.
     """
-    if steps >= u.shape[1]:
+    if sampling_steps >= u.shape[1]:
         return u.argsort(dim=1, stable=True).argsort(1)
-    alpha = schedule.alpha(torch.linspace(1, 0, steps + 1, dtype=torch.float64, device=u.device)[1:])
+    alpha = schedule.alpha(torch.linspace(1, 0, sampling_steps + 1, dtype=torch.float64, device=u.device)[1:])
     return torch.searchsorted(alpha, u.double(), right=True)
 
 
 def unmask(
-    predict: Callable[[Tensor], Tensor], z: Tensor, step: Tensor, u: Tensor, steps: int
+    predict: Callable[[Tensor], Tensor], z: Tensor, step: Tensor, u: Tensor, sampling_steps: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Draws the positions that are unmasked in each step from the prediction; unmasked positions stay.
 
@@ -47,7 +47,7 @@ def unmask(
     Yields:
         The state after each step, and the logits that it was drawn from.
     """
-    for k in range(steps):
+    for k in range(sampling_steps):
         logits, unmasked = predict(z), step == k
         z = z.masked_scatter(unmasked, categorical(logits[unmasked], u[unmasked]))
         yield z, logits

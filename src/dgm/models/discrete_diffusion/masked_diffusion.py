@@ -108,7 +108,7 @@ class MaskedDiffusion(nn.Module):
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         """In each state, masked positions have their most likely value."""
         for step, (z, logits) in enumerate(self.states(n, y, seed), 1):
-            yield State(self.values(most_likely(z, logits, self.mask)), step, self.steps)
+            yield State(self.values(most_likely(z, logits, self.mask)), step, self.sampling_steps)
 
     @torch.no_grad()
     def states(self, n: int, y: Conditions | None, seed: Seed) -> Iterator[tuple[Tensor, Tensor]]:
@@ -117,12 +117,12 @@ class MaskedDiffusion(nn.Module):
         draw = streams(n, seed, device)
         y = sampled_condition(y, self, draw)
         when, which = draw.uniform((2, self.space.dim)).unbind(1)
-        step = unmasking_step(when, self.schedule, self.steps)
+        step = unmasking_step(when, self.schedule, self.sampling_steps)
         z = torch.full((n, self.space.dim), self.mask, device=device)
-        yield from unmask(lambda z: self.network(z, y), z, step, which, self.steps)
+        yield from unmask(lambda z: self.network(z, y), z, step, which, self.sampling_steps)
 
     @property
-    def steps(self) -> int:
+    def sampling_steps(self) -> int:
         """Number of sampling steps, at most the number of values."""
         return min(self.config.sampling_steps, self.space.dim)
 

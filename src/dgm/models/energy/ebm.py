@@ -124,18 +124,18 @@ class EBM(nn.Module):
             (gradient,) = torch.autograd.grad(self.network(z).sum(), z)
         return -gradient.clamp(-1, 1)
 
-    def chain(self, z: Tensor, steps: int, noise: Any) -> Iterator[Tensor]:
+    def chain(self, z: Tensor, langevin_steps: int, noise: Any) -> Iterator[Tensor]:
         eta = self.config.step_size
-        temperature = self.config.noise**2 / eta
-        yield from langevin(self.score, z, steps=steps, step_size=eta, noise=noise, temperature=temperature)
+        how = {"step_size": eta, "temperature": self.config.noise**2 / eta}
+        yield from langevin(self.score, z, langevin_steps=langevin_steps, noise=noise, **how)
 
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         """A Langevin chain from uniform noise."""
         noise = streams(n, seed, self.replay.device)
         start = noise.uniform(self.space.shape) * 2 - 1
-        steps = self.config.sampling_steps
-        for k, z in enumerate(self.chain(start, steps, lambda: noise.normal(self.space.shape)), 1):
-            yield State(self.scaling.inverse(z), k, steps)
+        sampling_steps = self.config.sampling_steps
+        for k, z in enumerate(self.chain(start, sampling_steps, lambda: noise.normal(self.space.shape)), 1):
+            yield State(self.scaling.inverse(z), k, sampling_steps)
 
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         for state in self.trajectory(n, y, seed=seed):

@@ -110,11 +110,11 @@ class MeanFlow(GaussianDenoiser):
     @torch.no_grad()
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         """From noise to data in equal time steps along the average velocity (equation 12)."""
-        loc, steps = self.scaling.loc, self.config.sampling_steps
+        loc, sampling_steps = self.scaling.loc, self.config.sampling_steps
         draw = streams(n, seed, loc.device)
         y = sampled_condition(y, self, draw)
         z = draw.normal(self.space.shape).to(loc)
-        times = torch.linspace(1, 0, steps + 1).to(loc)
+        times = torch.linspace(1, 0, sampling_steps + 1).to(loc)
         for step, (t, r) in enumerate(pairwise(times), 1):
             z = z - (t - r) * self.average_velocity(z, r.expand(n), t.expand(n), y)
-            yield State(self.scaling.inverse(z), step, steps)
+            yield State(self.scaling.inverse(z), step, sampling_steps)

@@ -117,7 +117,9 @@ class RectifiedFlow(GaussianDenoiser):
 
 
 @torch.no_grad()
-def straightness(model: Model, n: int = 1000, y: Conditions | None = None, *, seed: Seed = 0, steps: int = 50) -> float:
+def straightness(
+    model: Model, n: int = 1000, y: Conditions | None = None, *, seed: Seed = 0, sampling_steps: int = 50
+) -> float:
     r"""The straightness of a model's paths per dimension, 0 for straight lines at constant speed.
 
     .. math:: S = \int_0^1 E \| (Z_1 - Z_0) - \dot Z_t \|^2 dt \,/\, D
@@ -130,7 +132,7 @@ def straightness(model: Model, n: int = 1000, y: Conditions | None = None, *, se
     v = velocity(denoiser(model, y), model.path)
     start = streams(n, seed, model.scaling.loc.device).normal(model.space.shape).to(model.scaling.loc)
     start = start * model.path.sigma(start.new_ones(()))
-    times = torch.linspace(1, model.t_min, steps + 1).to(start)
+    times = torch.linspace(1, model.t_min, sampling_steps + 1).to(start)
     states = [start, *integrate(v, start, times, "rk4")]
     chord = (start - states[-1]) / (1 - model.t_min)
     off = [(chord - v(x, t)).square().mean() for x, t in zip(states, times, strict=True)]

@@ -97,7 +97,11 @@ class ScoreMatching(nn.Module):
 
         variance = config.sigma**2
         walk = langevin(
-            self.score, noise(), steps=config.sampling_steps, step_size=config.step_size * variance, noise=noise
+            self.score,
+            noise(),
+            langevin_steps=config.sampling_steps,
+            step_size=config.step_size * variance,
+            noise=noise,
         )
         for step, x in enumerate(walk, 1):
             noiseless = x + variance * self.score(x) if step == config.sampling_steps else x

@@ -19,17 +19,18 @@ COLUMNS = {
     "precision": "precision ↑",
     "recall": "recall ↑",
     "coverage": "coverage ↑",
-    "copies": "memorised",
+    "memorised": "memorised",
     "per_second": "samples/s ↑",
     "steps": "steps",
 }
 DISTANCES = ("kernel", "frechet_infinity", "frechet", "precision", "recall", "coverage")
 
 MISSES = (
-    "MADE is where its paper is, with one mask, and NADE close to its own, whose runs take hundreds of epochs. FVSBN "
-    "overfits early, so more time gives it nothing. PixelRNN was stopped while it still gained; PixelCNN hardly gained "
-    "any more: with 32 features, a wider one is what it lacks. On CIFAR-10 the networks are a small part of the "
-    "papers' and saw a few epochs on two cores: the recipes show where a laptop starts, not what the models can do."
+    "MADE with one mask reaches the figure of its paper, and NADE is close to its published figure, which took "
+    "hundreds of epochs. FVSBN overfits early and does not improve with more training. The loss of PixelRNN was still "
+    "decreasing at the end. The loss of PixelCNN had nearly converged: with 32 features, the network is too narrow. On "
+    "CIFAR-10 the networks are much smaller than those of the papers and were trained for a few epochs on two cores, "
+    "so these figures do not show the limits of the models."
 )
 
 
@@ -45,7 +46,8 @@ def section(document: dict[str, Any]) -> str:
         "",
         f"`{document['command']}` on {run['provenance']['machine']}, torch {run['provenance']['torch']}. "
         f"Split: {data['split']}. {run['samples']['n']} samples; distances in {features} features. "
-        "Likelihoods in bits per dimension on the test split, a column a kind: never rank across those columns.",
+        "Likelihoods are in bits per dimension on the test split. Each kind has its own column, and values of "
+        "different columns must not be ranked against one another.",
         "",
         "| model | " + " | ".join(columns.values()) + " |",
         "|---" * (len(columns) + 1) + "|",
@@ -57,16 +59,16 @@ def section(document: dict[str, Any]) -> str:
 
 
 def published(documents: list[dict[str, Any]]) -> str:
-    """The recipes' figures beside those of their papers."""
+    """The figures of the recipes beside the published ones."""
     lines = [
         "## Published figures",
         "",
-        "Each by `python results/reproduce.py RECIPE`, on the split that the published figure is of, all exact. A cell "
-        "that says *label given* is log p(x|y), which may be higher than log p(x). *Still gaining* is what came off "
-        "the validation loss, in nats an example, since it was last measured before the last tenth of the training; a "
-        "dash where it was not.",
+        "The command of each row is `python results/reproduce.py RECIPE`. All likelihoods are exact and on the split "
+        "of the published figure. A cell with *label given* has log p(x|y), which may be higher than log p(x). *Last "
+        "tenth* is the decrease of the validation loss, in nats per example, since its last value before the last "
+        "tenth of the training; a dash means that it was not measured.",
         "",
-        "| recipe | published | measured | bits/dim | split | training | steps | epochs | still gaining |",
+        "| recipe | published | measured | bits/dim | split | training | steps | epochs | last tenth |",
         "|---" * 9 + "|",
     ]
     for d in documents:
@@ -91,20 +93,21 @@ def published(documents: list[dict[str, Any]]) -> str:
 
 
 def given(entry: dict[str, Any], document: dict[str, Any]) -> str:
-    """Marks log p(x|y). Before evaluations said so themselves, a model with classes was given its labels."""
+    """Marks log p(x|y). Early evaluations do not state the condition: they used the labels if the model had classes."""
     conditional = entry.get("condition") if "condition" in entry else document["settings"]["model"].get("classes")
     return ", *label given*" if conditional else ""
 
 
 def density_sets(documents: list[dict[str, Any]]) -> str:
-    """Negative log-likelihoods of the binary density sets, a column a model, the published figures in brackets."""
+    """Negative log-likelihoods of the binary density sets, one column for each model, with published figures."""
     commands = " ".join(f"`{d['command']}`" for d in documents)
     models = [d["model"] for d in documents]
     lines = [
         "## Binary density sets",
         "",
-        f"Test splits, nats, exact: less is better. {commands}; one setting a model, the weights that are best on the "
-        f"validation split, one thread. In brackets, {documents[0]['source']}; of dna the test split alone is theirs.",
+        "Exact negative log-likelihoods of the test splits in nats: lower is better. Each model has the same settings "
+        f"on all sets and the weights with the best validation loss; training used one thread. Commands: {commands}. "
+        f"In brackets, the published figures: {documents[0]['source']}. For dna, only the test split is the same.",
         "",
         f"| set | variables | {' | '.join(models)} |",
         "|---" * (len(models) + 2) + "|",
@@ -125,13 +128,13 @@ def cell(row: dict[str, Any] | None) -> str:
 
 
 def evaluated(documents: list[dict[str, Any]]) -> str:
-    """The recipes of models without an exact likelihood, a table for each data set: likelihoods and distances."""
+    """Likelihoods and distances of the recipes without an exact likelihood, in one table for each data set."""
     sets = sorted({document["recipe"].split("/")[0] for document in documents})
     return "\n".join(evaluated_on(data, [d for d in documents if d["recipe"].startswith(f"{data}/")]) for data in sets)
 
 
 def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
-    # distances of the first format are of other features and another number of neighbours: they do not compare
+    # distances of the first format have other features and another number of neighbours, so they are not comparable
     classified = {
         d["recipe"]: {row["name"]: row for row in d["evaluation"]["metrics"] if row["features"] == "classifier"}
         for d in documents
@@ -140,16 +143,17 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
     measured = {name for found in classified.values() for name in found}
     distances = [name for name in COLUMNS if name in measured and name in DISTANCES]
     headings = " | ".join(COLUMNS[name] for name in distances)
-    earlier = " A dash: not measured again since that was changed." if len(classified) < len(documents) else ""
+    earlier = " Rows with dashes were measured with an earlier format." if len(classified) < len(documents) else ""
     lines = [
         f"## Score, diffusion and flow matching on {data}",
         "",
-        "Each by `python results/reproduce.py RECIPE`, trained by one thread. Likelihoods in bits per dimension of "
-        "test images, dequantisation included, in brackets the published figure, of larger networks that trained for "
-        "longer; a cell that says *label given* is log p(x|y), which may be higher than log p(x), and such cells rank "
-        "only among themselves. Distances in the features of a classifier, at N samples; in the last row, held-out "
-        f"real data in the samples' place.{earlier} `ddpm` has T = 100 here: the noise of its first step is "
-        "several gaps between levels, which costs its likelihood more than a bit a dimension.",
+        "The command of each row is `python results/reproduce.py RECIPE`, on one thread. Likelihoods are in bits per "
+        "dimension of test images, including dequantisation; in brackets are published figures, of larger networks and "
+        "longer training. A cell with *label given* has log p(x|y), which may be higher than log p(x); such cells must "
+        "be ranked only against each other. Distances are in the features of a classifier, with N samples; in the last "
+        f"row, held-out real examples replace the samples.{earlier} `ddpm` has T = 100 here: the noise of its "
+        "first diffusion step is larger than the distance of two grey levels, which increases its bound by more than "
+        "one bit per dimension.",
         "",
         f"| recipe | lower bound | estimate | {headings} | N | steps | epochs | minutes |",
         "|---" * (7 + len(distances)) + "|",
@@ -192,9 +196,10 @@ def solvers(document: dict[str, Any]) -> str:
     lines = [
         f"## Solvers, {document['model']} on {document['data']}",
         "",
-        f"`{document['command']}`: Fréchet distance in {document['features']}, N = {document['samples']:,}, "
-        f"by network evaluations, one set of weights trained for {training['budget']:,.0f} s on one thread. "
-        f"{document['of']} in the samples' place get {document['reference']:.1f}.",
+        f"`{document['command']}`: the Fréchet distance in the feature space {document['features']} for each number of "
+        f"network evaluations, with N = {document['samples']:,} samples of one model, trained for "
+        f"{training['budget']:,.0f} s on one thread. The distance of real examples ({document['of']}) is "
+        f"{document['reference']:.1f}.",
         "",
         f"| solver | {' | '.join(map(str, counts))} |",
         "|---" * (len(counts) + 1) + "|",
@@ -205,13 +210,14 @@ def solvers(document: dict[str, Any]) -> str:
 
 
 def precisions(document: dict[str, Any]) -> str:
-    """Seeds of one model in each precision: the mean and, in brackets, each."""
+    """One model in each precision: the mean over seeds and, in brackets, the value of each seed."""
     lines = [
         "## float32 and bf16",
         "",
-        f"`{document['command']}`: {document['model']} on digits, {document['steps']:,} steps, seeds 0 to "
-        f"{max(row['seed'] for row in document['precision'])}, on {document['machine']}. Likelihoods in bits per "
-        f"dimension on the test split; Fréchet distance in classifier features, N = {document['samples']}.",
+        f"`{document['command']}`: {document['model']} on digits, trained for {document['steps']:,} steps with the "
+        f"seeds 0 to {max(row['seed'] for row in document['precision'])}, on {document['machine']}. Each cell has the "
+        "mean and, in brackets, the value of each seed. Likelihoods are in bits per dimension on the test split; the "
+        f"Fréchet distance is in classifier features, with N = {document['samples']}.",
         "",
         "| precision | lower bound | estimate | Fréchet ↓ |",
         "|---" * 4 + "|",
@@ -226,7 +232,7 @@ def precisions(document: dict[str, Any]) -> str:
 
 
 def plane(documents: dict[str, dict[str, Any]]) -> str:
-    """The ODE's density beside the true one, and samples of few steps beside test points."""
+    """The density by the ODE beside the true density, and the distance of samples with few sampling steps."""
     steps = next(
         row["wasserstein"] for document in documents.values() for row in document.values() if isinstance(row, dict)
     )
@@ -234,10 +240,11 @@ def plane(documents: dict[str, dict[str, Any]]) -> str:
     lines = [
         "## Densities and straight paths in the plane",
         "",
-        "`python results/toy.py moons`, `python results/toy.py checkerboard`: the density by the probability-flow ODE "
-        "on 2,000 test points, in nats, beside the truth, and its integral over the square in which the points lie; "
-        "the straightness S of the paths, 0 where they are straight lines at constant speed; and the Wasserstein-2 "
-        "distance of 2,000 samples to the test points by the number of steps: of Euler's method, or mean flow's own.",
+        "`python results/toy.py moons`, `python results/toy.py checkerboard`: the mean log-density of 2,000 test "
+        "points by the probability-flow ODE and the true one, in nats; the mean absolute difference of the two; the "
+        "integral of the density over the square in which the points lie; the straightness S of the paths, which is 0 for "
+        "straight lines at constant speed; and the Wasserstein-2 distance (W2) between 2,000 samples and the test "
+        "points for each number of sampling steps, by Euler's method or, for `mean_flow`, by its own sampler.",
         "",
         f"| data | model | mean log p | true | mean difference | integral | S | {few} |",
         "|---" * (7 + len(steps)) + "|",

@@ -124,13 +124,13 @@ def test_what_a_reader_should_hear_first_stands_before_the_numbers(tmp_path):
     document = evaluation([likelihood("exact", 1.0)], [metric("coverage", 0.9, 0.1, "pixels", reference=0.95)])
     document["metrics"] += [metric("coverage", 0.0, 0.1, "pca", reference=0.95)]
     document |= {"features": {"pca": {"dim": 2}, "pixels": {"dim": 2}}, "modes": None}
-    document["skipped"] = [{"what": "copies", "reason": "no such luck"}]
+    document["skipped"] = [{"what": "memorisation", "reason": "no such luck"}]
     run = trained_run(tmp_path / "vae", "vae", moons, document)
     write_report([run], tmp_path / "report.html")
     text = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     sentence = text.index("Feature spaces disagree: coverage is 0.90 in pixels features and 0.00 in pca features")
     assert sentence < text.index("<table>")
-    assert text.index("Not measured: copies: no such luck.") < text.index("<table>")
+    assert text.index("Not measured: memorisation: no such luck.") < text.index("<table>")
     assert "Hardly trained: 0.0" in text
     assert re.search(r"weights of step \d, epoch [\d.]+: the lowest validation loss", text)
     (kept,) = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["runs"]

@@ -90,11 +90,11 @@ def test_rows_come_in_the_order_of_the_registry_and_others_models_last(runs):
 def test_the_reference_is_that_of_held_out_examples_with_its_interval(runs):
     found = reference(runs, "classifier")
     assert (found["frechet"].value, found["frechet"].low, found["frechet"].high) == (0.5, 0.4, 0.6)
-    assert found["copies"] == Cell.plain(0.002)
+    assert found["memorised"] == Cell.plain(0.002)
     assert reference(runs, "no such space") == {}
     line = flat_reference(found)
-    assert (line["frechet"], line["frechet_low"], line["copies"]) == (0.5, 0.4, 0.002)
-    assert "copies_low" not in line
+    assert (line["frechet"], line["frechet_low"], line["memorised"]) == (0.5, 0.4, 0.002)
+    assert "memorised_low" not in line
 
 
 def table_of(name: str, **cells: Cell):
@@ -157,7 +157,7 @@ def test_every_model_has_a_family(model):
 
 def test_no_model_leads_alone_in_a_column_nor_in_one_that_has_no_better(runs):
     assert leaders(table_of("exact", made=Cell(2, 1.9, 2.1)), BY_KEY["exact"]) == set()
-    assert leaders(table_of("copies", made=Cell.plain(0), vae=Cell.plain(1)), BY_KEY["copies"]) == set()
+    assert leaders(table_of("memorised", made=Cell.plain(0), vae=Cell.plain(1)), BY_KEY["memorised"]) == set()
 
 
 def test_only_columns_with_a_number_are_shown(runs):
@@ -227,4 +227,4 @@ def test_intervals_that_touch_are_tied():
 def test_a_number_without_a_level_of_real_data_leaves_the_others_theirs():
     both = [metric("frechet", 5.0, 1.0), metric("inception_score", 3.0, 0.1) | {"reference": None}]
     found = reference([trained("vae", evaluation(metrics=both))], "classifier")
-    assert found.keys() == {"frechet", "copies"}
+    assert found.keys() == {"frechet", "memorised"}

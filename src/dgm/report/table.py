@@ -220,7 +220,7 @@ COLUMNS: Sequence[Column] = (
     Column("inception_score", "score", "score", 1, metric("inception_score"), number),
     Column("sharpness", "score", "sharpness", 1, metric("sharpness"), number),
     Column("diversity", "score", "diversity", 1, metric("diversity"), number),
-    Column("copies", "memorisation", "memorised", 0, entry_of("memorisation", "share"), share),
+    Column("memorised", "memorisation", "memorised", 0, entry_of("memorisation", "share"), share),
     Column("per_second", "cost", "samples/s", 1, entry_of("samples", "per_second", "threads"), number),
     Column("seconds", "cost", "training, s", 0, lambda run, _: Cell.plain(run.seconds), integer),
     Column("steps", "cost", "steps", 0, lambda run, _: Cell.plain(run.steps), integer),
@@ -294,7 +294,7 @@ def reference(runs: Iterable[Trained], features: str) -> dict[str, Cell]:
             note = "held-out real examples"
             cells = {name: Cell(r["value"], r["low"], r["high"], note) for name, r in reference_values.items()}
             memorisation = run.evaluation.get("memorisation")
-            return cells | ({"copies": Cell.plain(memorisation["held_out_share"])} if memorisation else {})
+            return cells | ({"memorised": Cell.plain(memorisation["held_out_share"])} if memorisation else {})
     return {}
 
 

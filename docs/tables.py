@@ -242,7 +242,7 @@ def plane(documents: dict[str, dict[str, Any]]) -> str:
         "",
         "`python results/toy.py moons`, `python results/toy.py checkerboard`: the mean log-density of 2,000 test "
         "points by the probability-flow ODE and the true one, in nats; the mean absolute difference of the two; the "
-        "integral of the density over the square in which the points lie; the straightness S of the paths, which is 0 for "
+        "integral of the density over the square with the points; the straightness S of the paths, which is 0 for "
         "straight lines at constant speed; and the Wasserstein-2 distance (W2) between 2,000 samples and the test "
         "points for each number of sampling steps, by Euler's method or, for `mean_flow`, by its own sampler.",
         "",

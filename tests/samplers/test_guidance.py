@@ -170,13 +170,13 @@ def test_guided_samples(scale: float) -> None:
 
 def test_what_cannot_guide_is_refused() -> None:
     model = Mixture(CosineVP())
-    with pytest.raises(Unsupported, match="without a condition"):
+    with pytest.raises(Unsupported, match="trained without one"):
         classifier_free(model, None, scale=2.0)
     model.config.condition_dropout = 0.0
     with pytest.raises(Unsupported, match="trained with condition dropout"):
         classifier_free(model, Y, scale=2.0)
     model.condition = None
-    with pytest.raises(Unsupported, match="without a condition"):
+    with pytest.raises(Unsupported, match="trained without one"):
         classifier_free(model, Y, scale=2.0)
     with pytest.raises(BadInput, match="one path"):
         autoguidance(model, Y, weak=Mixture(LinearVP()), scale=2.0)

@@ -140,7 +140,7 @@ def test_points_on_their_way_are_beside_one_another(runs: Path) -> None:
         ),
         ("ddpm --guidance 2 --autoguidance moons", "the weak model is of continuous 2"),
         ("ddpm --temperature 0.5", "draws all values at once"),
-        ("flow --guidance 2", "trained without a condition"),
+        ("flow --guidance 2", "trained without one"),
         ("vae --solver heun", "VAE is no denoising model and has no option solver"),
         ("vae --guidance 2", "has no option guidance"),
         ("pixelcnn --sampling-steps 9", "PixelCNN is no denoising model and has no option sampling_steps"),

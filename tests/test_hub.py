@@ -83,7 +83,7 @@ def test_no_code_and_no_path_of_ones_own_is_pushed(local: Local, run: Path) -> N
     assert "model.py" not in pushed
     assert not [name for name, content in pushed.items() if b"secret" in content]
     assert json.loads(pushed["config.json"])["data"]["name"] == UNSTATED
-    assert "Nothing was measured yet" in pushed["README.md"].decode()
+    assert "has not been evaluated yet" in pushed["README.md"].decode()
 
 
 def test_what_is_damaged_or_no_run_leaves_nothing(local: Local, run: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# the module that has each name; imported when first asked for, so that `import dgm` and `dgm --help` load no torch
+# the module of each name; it is imported at the first use, so that `import dgm` and `dgm --help` do not load torch
 _LAZY = {
     "MODELS": "dgm.registry",
     "DecodingOptions": "dgm.samplers.sequential",

@@ -21,18 +21,18 @@ from dgm.report.table import Row
 from dgm.runs import Run, load, write_json
 from dgm.space import listed
 
-CHECKPOINT_EVERY = 10.0  # seconds: what a kill costs at most
+CHECKPOINT_EVERY = 10.0  # seconds, the largest loss of training time when the process is killed
 BUDGET = 25.0  # seconds
 TRAINING = 0.8  # of the progress of one model
 
 
 class Compared(NamedTuple):
-    """What `compare` leaves.
+    """The result of `compare`.
 
     Attributes:
-        table: A row for each model and seed.
-        report: The report's file.
-        left_out: The models that are not in it: ``model``, ``why`` and ``reason``.
+        table: One row for each model and seed.
+        report: The path of the report.
+        left_out: The models that are not in the table: ``model``, ``why`` and ``reason``.
     """
 
     table: list[Row]
@@ -41,7 +41,7 @@ class Compared(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether a model failed that takes this data."""
+        """Whether a model that supports this data failed."""
         return any(left["why"].startswith("failed") for left in self.left_out)
 
 
@@ -64,29 +64,30 @@ def compare(
     command: str = "dgm.compare",
     progress: Progress = silent,
 ) -> Compared:
-    """Trains and evaluates each model under each seed, and writes the report. Interrupted, the same call goes on.
+    """Trains and evaluates each model with each seed, and writes the report. After an interruption, the same call
+    resumes the comparison.
 
     Args:
         out: The folder to write: a run directory for each training, and report.html.
-        models: Names, as `dgm.create` takes them.
-        conditional: Whether each is trained on the data's condition.
-        budget: Seconds to train each.
-        seeds: Trainings of each model.
-        samples: How many each is measured by.
-        command: What the report says that it was made by.
-        progress: Called with the share done and a few words.
+        models: Names of models, as for `dgm.create`.
+        conditional: Whether conditional models are trained on the condition of the data.
+        budget: Training time of each model in seconds.
+        seeds: Number of seeds for each model.
+        samples: Number of samples for the evaluation of each model.
+        command: The command for the report's description of itself.
+        progress: Called with the completed fraction and a description.
 
     Raises:
-        UnknownName: For a model that does not exist, with the nearest.
-        BadInput: For a folder that holds something else, data without a condition where one is asked for, or where no
-            model could be trained.
-        Interrupted: When stopped; what is trained is kept.
+        UnknownName: If a model does not exist. The message has the nearest name.
+        BadInput: If the folder contains something else, the data has no condition for ``conditional``, or no model
+            could be trained.
+        Interrupted: If the comparison is stopped; finished trainings are kept.
     """
     of_type("the data", dataset, Dataset, "load it by dgm.data.load, which takes arrays and tables too")
     names, out, seeds = listed("models", models), place("out", out), whole("seeds", seeds, low=1)
     samples = whole("samples", samples, low=20)
     for name in names:
-        registry.model_class(name)  # says what is wrong with the name
+        registry.model_class(name)  # raises the error for a wrong name
     if not number("the budget", budget) > 0:
         raise BadInput(f"the budget must be above 0 seconds, got {budget}", "give one such as 25")
     if conditional and dataset.condition is None:
@@ -114,7 +115,7 @@ def compare(
                 left_out.append({"model": name, "why": "is skipped", "reason": str(reason)})
                 break
             except OSError:
-                raise  # a full disk or a missing permission is no model's fault
+                raise  # a full disk or a missing permission is not an error of the model
             except Exception as error:  # one model's failure, whatever it is, must not cost the others' work
                 left_out.append({"model": name, "why": f"failed under seed {seed}", "reason": one_line(error)})
     if not done:
@@ -124,7 +125,7 @@ def compare(
 
 
 def nothing_trained(out: Path, left_out: list[dict[str, str]]) -> BadInput:
-    if {path.name for path in out.iterdir()} == {"comparison.json"}:  # nothing was begun that could go on
+    if {path.name for path in out.iterdir()} == {"comparison.json"}:  # there is no training to resume
         (out / "comparison.json").unlink()
         out.rmdir()
     reasons = ". ".join(f"{left['model']} {left['why']}: {left['reason']}" for left in left_out)
@@ -132,7 +133,7 @@ def nothing_trained(out: Path, left_out: list[dict[str, str]]) -> BadInput:
 
 
 def refuse_another_comparison(out: Path, wanted: dict[str, Any]) -> None:
-    """What is trained already may be used again only if it was trained for the same comparison."""
+    """Checks that the trainings in the folder belong to the same comparison."""
     path = out / "comparison.json"
     if not path.is_file():
         if out.exists() and any(out.iterdir()):
@@ -158,7 +159,7 @@ def make(
     samples: int,
     progress: Progress,
 ) -> None:
-    """Trains and evaluates one model, or what of that is missing."""
+    """Trains and evaluates one model, unless this has been done already."""
     if not (folder / "manifest.json").is_file():
         train(name, dataset, folder, conditional=conditional, budget=budget, seed=seed, progress=progress)
     trained = Run(folder)

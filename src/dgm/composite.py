@@ -13,7 +13,7 @@ from dgm.protocols import Batch, Conditions, Model, PerExample, Regulariser, Sta
 from dgm.seeds import Seed, Streams, streams
 from dgm.space import Space
 
-# from conditions, as the part takes them, and noise
+# of the conditions, in the form of the part, and of noise
 StatesOfPart: TypeAlias = Callable[[Conditions | None, Streams], Iterator[State]]
 
 
@@ -36,10 +36,10 @@ class TrainsPart(nn.Module, ABC):
     def through_part(
         self, states: StatesOfPart, y: Conditions | None, noise: Streams, *, mean: bool = False
     ) -> Iterator[State]:
-        """States of the composite, from those of the part's samples.
+        """The states of the composite's sampler, computed from the states of the part's sampler.
 
         Args:
-            mean: Without the noise of the composite's own last step, where it has any, as ``sample_mean``.
+            mean: Whether the noise in the last step of the composite, if it has any, is left out as in ``sample_mean``.
         """
 
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:

@@ -1,4 +1,4 @@
-"""The names of a condition's values: from what a user writes to a batch of the condition's space, and back.
+"""The names of a condition's values, and the conversion of a condition from text to a tensor and back.
 
 >>> attributes = Names(columns=("smiling", "glasses"))
 >>> y = encode("smiling=1,glasses=0", Space.binary((2,)), attributes)
@@ -32,15 +32,15 @@ WORD = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What the numbers of a condition stand for, as a run's config.json keeps it.
+    """The names of a condition's values, as they are stored in a run's config.json.
 
     Attributes:
-        labels: Of categories, the name of each.
-        columns: Of a vector, the name of each dimension.
-        words: Of a text, the words of the tokens from 2 on: 0 fills a text up to its length, 1 is any other word.
-        parts: Of a record, the names of each part.
-        offset: Of whole numbers, what level 0 stands for.
-        dates: Whether these whole numbers are dates, as days since 1970-01-01.
+        labels: The names of the categories.
+        columns: The names of the dimensions of a vector.
+        words: The words of a text, for the tokens from 2 on; 0 is padding and 1 is an unknown word.
+        parts: The names of each part of a record.
+        offset: The integer that level 0 represents.
+        dates: Whether the integers are dates, as days since 1970-01-01.
     """
 
     labels: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class Names:
     dates: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Without what is empty."""
+        """The names as JSON, without empty entries."""
         lists = {name: list(getattr(self, name)) for name in LISTS if getattr(self, name)}
         parts = {name: names.to_json() for name, names in self.parts.items()}
         whole = {"offset": self.offset, "dates": self.dates}
@@ -61,7 +61,7 @@ class Names:
     def from_json(cls, document: Any) -> Names:
         """
         Raises:
-            BadInput: For what `to_json` does not give.
+            BadInput: If the document does not have the form that `to_json` returns.
         """
         if not isinstance(document, dict) or not isinstance(document.get("parts", {}), dict):
             raise BadInput(f"names must be an object, got {brief(document)}", "give what Names.to_json gave")
@@ -76,7 +76,7 @@ class Names:
         return cls(**{name: tuple(values) for name, values in found.items()}, parts=parts, offset=offset, dates=dates)
 
     def fit(self, space: Space) -> bool:
-        """Whether there is a name for each value or dimension of ``space``, or none at all."""
+        """Whether there is a name for each value or dimension of ``space``, or there are no names."""
         if space.kind == "record":
             own = dict(space.parts)
             return self.parts.keys() <= own.keys() and all(self.parts[name].fit(own[name]) for name in self.parts)
@@ -91,15 +91,15 @@ LISTS = ("labels", "columns", "words")
 
 
 def encode(given: Any, space: Space, names: Names) -> Tensor:
-    """One condition, of the space's shape and type.
+    """One condition as a tensor of the space's shape and type.
 
-    A label is given by its name or its number; attributes, numbers and a record as ``name=value,name=value`` or as a
-    mapping, where ``*=value`` is for all dimensions that are not named; numbers also in order, without names; a text as
-    it is. A value with a comma in it stands in double quotes.
+    A label is a name or a number. Attributes, numbers and a record are written as ``name=value,name=value`` or given as
+    a mapping, where ``*=value`` sets all dimensions that are not named; numbers may also be given in order, without
+    names. A text is given unchanged. A value that contains a comma is put in double quotes.
 
     Raises:
-        BadInput: For a dimension that is missing or given twice, and for what is no value of its space.
-        UnknownName: For a label, a dimension or a word that the condition does not have, with the nearest.
+        BadInput: If a dimension is missing or given twice, or a value is not in its space.
+        UnknownName: If the condition does not have a label, a dimension or a word. The message has the nearest name.
     """
     import torch
 
@@ -115,7 +115,7 @@ def encode(given: Any, space: Space, names: Names) -> Tensor:
 
 
 def encoded(y: Any, space: Space, names: Names) -> Any:
-    """The numbers of one condition or of a list of them, where a user gives them in words; anything else as it is.
+    """The tensor of one condition or of a list of conditions that are given in words; anything else unchanged.
 
     Example:
         >>> encoded(["cat", "dog"], Space.categories(2), Names(labels=("cat", "dog"))).tolist()
@@ -148,7 +148,7 @@ def value_of(given: Any, space: Space, names: Names) -> float | int:
 
 
 def number_in(text: str, names: Names) -> float:
-    """The number that a text stands for, NaN for none."""
+    """The number that a text represents; NaN for an empty text."""
     try:
         if names.dates:
             return (date.fromisoformat(text) - EPOCH).days - names.offset
@@ -158,7 +158,7 @@ def number_in(text: str, names: Names) -> float:
 
 
 def number_of(label: str, labels: Sequence[str]) -> int:
-    """The number of a label; a label whose name is a number is taken by its name.
+    """The number of a label, by its name or, if no label has this name, by its number.
 
     Example:
         >>> number_of("cat", ["cat", "dog"]), number_of("1", ["cat", "dog"])
@@ -222,7 +222,7 @@ def vector(given: Mapping[str, Any], space: Space, names: Names) -> Tensor:
 
 
 def complete(given: Mapping[str, Any], columns: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
-    """A value for each column, which ``*`` gives to all that are not named; those of ``optional`` may be missing."""
+    """The value of each column; ``*`` sets all columns that are not named, and those in ``optional`` may be missing."""
     for name in given:
         if name not in columns and name != REST:
             raise UnknownName.of("part of the condition", name, columns)
@@ -289,7 +289,7 @@ def of_record(given: str | Mapping[str, Any], space: Space, names: Names) -> Ten
 
 
 def decode(y: Tensor, space: Space, names: Names) -> str:
-    """One condition as `encode` takes it; nothing for a picture, which cannot be written."""
+    """One condition in the form that `encode` accepts; an empty text for an image."""
     if space.kind == "record":
         own = dict(space.parts)
         parts = {

@@ -1,6 +1,7 @@
-"""Editing of images with a denoising model as it is trained: nothing is trained for the task.
+"""Editing of images with a trained denoising model, without further training.
 
-Each function takes a `dgm.protocols.Denoising` of images and batches of its space, and gives what `dgm edit` writes.
+Each function has a `dgm.protocols.Denoising` of images and batches of its space as arguments, and returns the result
+that `dgm edit` writes.
 
 >>> import dgm
 >>> digits = dgm.data.load("digits")
@@ -50,7 +51,7 @@ __all__ = [
     "superres",
 ]
 
-CHUNK = 250  # images edited at once
+CHUNK = 250  # images in a batch
 PLAIN = Resampling()
 
 
@@ -65,19 +66,19 @@ def inpaint(
     resampling: Resampling = PLAIN,
     progress: Progress = silent,
 ) -> Batch:
-    """RePaint: samples of the rest of each image given its known pixels, (B, n, *shape).
+    """RePaint: samples of the unknown pixels of each image given its known pixels, (B, n, *shape).
 
     Args:
-        x: (B, *shape); its unknown pixels are not looked at.
-        known: bool (H, W), or of another shape that multiplies x.
-        condition: A batch of the model's condition, one an image or one for all; None asks for none, of any model.
+        x: (B, *shape); the values of its unknown pixels are not used.
+        known: bool (H, W), or another shape that can be broadcast to that of x.
+        condition: A batch of conditions, one for each image or one for all; None for the unconditional model.
         n: Samples for each image; sample j of image i depends on the seed and on n i + j alone.
-        resampling: How many steps there are, and which are taken again.
-        progress: Called with the share done and a few words.
+        resampling: The number of sampling steps, and which of them are repeated.
+        progress: Called with the completed fraction and a description.
 
     Raises:
-        Unsupported: For a model that is no denoising model, or is not of images.
-        BadInput: For a batch, a mask, a condition or numbers that do not fit.
+        Unsupported: If the model is not a denoising model of images.
+        BadInput: If a batch, a mask, a condition or a number does not fit.
     """
     x = examples(model, x)
     mask = torch.as_tensor(known)
@@ -113,8 +114,8 @@ def restore(
     """DDRM: samples of the images that were measured, (B, n, *shape); see `dgm.editing.restore`.
 
     Args:
-        measured: As `measure` gives it: the operator's values of images from -1 to 1.
-        noise: Standard deviation of the measurement's noise, with black 0 and white 1.
+        measured: The result of `measure`: the operator applied to images that are scaled to [-1, 1].
+        noise: Standard deviation of the measurement noise, with black 0 and white 1.
     """
     refuse_what_cannot_be_edited(model)
     of_type("the operator", operator, Operator, "give dgm.edit.Blur((8, 8), 1.0) or the like")
@@ -129,7 +130,7 @@ def restore(
 
 
 def measure(model: Model, x: Batch | Any, operator: Operator, *, noise: float = 0.0, seed: int = 0) -> Tensor:
-    """What the operator sees of whole images, with noise: something to try `restore` on."""
+    """The operator applied to complete images, with noise: a measurement to test `restore` with."""
     seen = operator(model.scaling(examples(model, x)))
     drawn = torch.randn(seen.shape, generator=torch.Generator().manual_seed(whole("the seed", seed)))
     return seen + 2 * positive("noise", noise) * drawn
@@ -180,7 +181,7 @@ def encode(
     sampling_steps: int = inversion.STEPS,
     seed: int = 0,
 ) -> Tensor:
-    """The codes of images, (B, *shape), about N(0, I) where the model is a good one; see `dgm.editing.inversion`."""
+    """The codes of images, (B, *shape), approximately N(0, I) for a good model; see `dgm.editing.inversion`."""
     x, steps = examples(model, x), whole("sampling_steps", sampling_steps, low=1)
     with evaluating(model):
         return inversion.encode(model, x, given_condition(model, condition, len(x)), sampling_steps=steps, seed=seed)
@@ -232,11 +233,11 @@ def interpolate(
     sampling_steps: int = inversion.STEPS,
     seed: int = 0,
 ) -> Batch:
-    """From each image to the next by way of their codes, (B // 2, n, *shape): 0 to 1, 2 to 3, …
+    """Interpolations between pairs of images by their codes, (B // 2, n, *shape): 0 to 1, 2 to 3, …
 
     Args:
-        condition: One for all; None asks for none, of any model.
-        n: Images from one to the other, both among them.
+        condition: One condition for all; None for the unconditional model.
+        n: Number of images of an interpolation, including both ends.
     """
     x, n = examples(model, x), whole("n", n, low=2)
     if len(x) < 2:

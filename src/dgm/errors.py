@@ -1,7 +1,7 @@
-"""What can go wrong by a user's hand: one line saying what is wrong, and what to do about it.
+"""The errors that a user can cause: one line that states what is wrong and how to correct it.
 
-The command line prints the line and leaves with exit code 2; ``--debug`` shows the traceback.
-Anything that is not a `DgmError` is a bug in dgm.
+The command line prints the line and exits with code 2; ``--debug`` shows the traceback. Any other exception is a bug in
+dgm.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-# old names of settings and options -> the names that replaced them, of which a model or a command has one
+# old names of settings and options, and the names that replaced them, one of which a model or a command has
 RENAMED: Mapping[str, tuple[str, ...]] = {
     "levels": ("noise_scales", "resolutions"),
     "steps": ("timesteps", "langevin_steps", "sampling_steps", "sampling-steps"),
@@ -18,11 +18,11 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
 
 
 class DgmError(Exception):
-    """A mistake that the user can mend.
+    """An error that the user can correct.
 
     Args:
-        wrong: What is wrong, with what was expected and what came instead.
-        remedy: What to do, in the imperative.
+        wrong: The cause, with the expected and the actual value.
+        remedy: The correction, in the imperative.
     """
 
     def __init__(self, wrong: str, remedy: str) -> None:
@@ -47,15 +47,15 @@ class UnknownName(DgmError):
 
 
 class BadInput(DgmError):
-    """A value, a file or a tensor that is not what was asked for."""
+    """A value, a file or a tensor that is not valid."""
 
 
 class Unsupported(DgmError):
-    """Something that this model, by its nature, cannot do."""
+    """An operation that this kind of model does not support."""
 
 
 class MissingExtra(DgmError):
-    """An optional part that is not installed."""
+    """An optional dependency that is not installed."""
 
     @classmethod
     def of(cls, feature: str, extra: str) -> MissingExtra:
@@ -63,18 +63,18 @@ class MissingExtra(DgmError):
 
 
 class DamagedRun(DgmError):
-    """A run directory that is not one, or whose files do not match their checksums."""
+    """A folder that is not a run directory, or a run directory whose files do not match their checksums."""
 
 
 class TrainingStopped(DgmError):
-    """Training that could not go on: a non-finite loss, a full disk, a second trainer in one directory."""
+    """Training that could not continue: a non-finite loss, a full disk, a second training in the same directory."""
 
 
 class Interrupted(TrainingStopped):
-    """Training that was asked to stop and saved what it had."""
+    """Training that was interrupted and saved a checkpoint."""
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, in a line, after its type where it is none of ours."""
+    """The message of an error in one line, preceded by the type of the error unless it is a `DgmError`."""
     text = " ".join(str(error).split())
     return text if isinstance(error, DgmError) else f"{type(error).__name__}: {text}"

@@ -16,9 +16,9 @@ from dgm.errors import BadInput
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """A temporary path beside ``out`` to write a file or a folder to; it becomes ``out`` once it is whole.
+    """A temporary path next to ``out`` for a file or a folder, which is renamed to ``out`` when it is complete.
 
-    What a killed process left of ``out`` is removed first.
+    Temporary files of ``out`` from a killed process are removed first.
     """
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with writable(out):
@@ -35,7 +35,7 @@ def replacing(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def writable(path: Path) -> Iterator[None]:
-    """A full disk or a missing permission, met inside, is said in one line."""
+    """A context in which a full disk or a missing permission raises an error of one line."""
     try:
         yield
     except (OSError, safetensors.SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Runs on the Hugging Face hub: safetensors and JSON alone, with a model card of what was measured."""
+"""Runs on the Hugging Face hub: safetensors and JSON files only, with a model card of the evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEME = "hf://"
 
 
 class Hub(Protocol):
-    """What is used of `huggingface_hub.HfApi`."""
+    """The methods of `huggingface_hub.HfApi` that are used."""
 
     def create_repo(self, repo_id: str, *, private: bool | None = None, exist_ok: bool = False) -> Any: ...
     def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> Any: ...
@@ -34,18 +34,18 @@ class Hub(Protocol):
 
 
 def push(run: str | Path, name: str, *, private: bool = False, hub: Hub | None = None) -> str:
-    """Uploads a finished run: its config, its weights, its evaluation where there is one, and a model card.
+    """Uploads a finished run: its config, its weights, its evaluation if there is one, and a model card.
 
     Args:
-        name: ``user/name`` of the repository, which is made where it is not there.
-        hub: Another one than huggingface.co, with the token that `hf auth login` keeps.
+        name: ``user/name`` of the repository, which is created if it does not exist.
+        hub: A client for another hub than huggingface.co; by default with the token of `hf auth login`.
 
     Returns:
-        The address that `load` and `pull` take.
+        The address for `load` and `pull`.
 
     Raises:
-        BadInput: For a name of another form, a run whose training has not ended, or what the hub refuses.
-        MissingExtra: Where the extra ``hub`` is not installed.
+        BadInput: If the name has another form, training has not ended, or the hub rejects the upload.
+        MissingExtra: If the extra ``hub`` is not installed.
     """
     trained = Run(run)
     refuse_name(name)
@@ -62,15 +62,15 @@ def push(run: str | Path, name: str, *, private: bool = False, hub: Hub | None =
 
 
 def pull(name: str, out: str | Path, *, revision: str | None = None, hub: Hub | None = None) -> Path:
-    """Downloads a run into a new directory; it is there whole, with the sha256 of its manifest, or not at all.
+    """Downloads a run into a new directory. The directory is created only if all files match the run's manifest.
 
     Args:
         name: ``user/name``, or ``hf://user/name``.
-        revision: A branch, a tag or a commit; the newest by default.
+        revision: A branch, a tag or a commit; by default the newest commit.
 
     Raises:
-        BadInput: For a name of another form, an ``out`` that exists, or what the hub refuses.
-        DamagedRun: For a repository that holds no run of dgm, or files that are not those of its manifest.
+        BadInput: If the name has another form, ``out`` exists, or the hub rejects the download.
+        DamagedRun: If the repository is not a run of dgm, or a file does not match the manifest.
     """
     name, out = name.removeprefix(SCHEME), place("out", out)
     refuse_name(name)
@@ -89,7 +89,7 @@ def pull(name: str, out: str | Path, *, revision: str | None = None, hub: Hub | 
 
 
 def kept(address: str, hub: Hub | None = None) -> Path:
-    """Where the run of ``hf://user/name`` lies in the user's cache, once it has been pulled."""
+    """The path of the run ``hf://user/name`` in the user's cache; it is downloaded if it is not there."""
     name = address.removeprefix(SCHEME)
     refuse_name(name)
     where = cache() / "hub" / name.replace("/", "--")
@@ -111,7 +111,7 @@ def refuse_name(name: str) -> None:
 
 
 class refusals:  # noqa: N801 - a context, read as a word
-    """What the hub or the network refuses inside is said in one line."""
+    """A context in which an error of the hub or of the network is raised as an error of one line."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -128,7 +128,7 @@ class refusals:  # noqa: N801 - a context, read as a word
 
 
 def fill(folder: Path, trained: Run, name: str) -> None:
-    """What is uploaded. The path of data of one's own is nobody else's: its name is left out."""
+    """Copies the files to upload. The path of the user's own data is removed from the config, since it is private."""
     config = json.loads((trained.path / "config.json").read_text(encoding="utf-8"))
     if config["data"]["name"] not in (*SETS, ARRAY, TABLE):
         config["data"] = {key: value for key, value in config["data"].items() if key != "sha256"} | {"name": UNSTATED}
@@ -145,18 +145,18 @@ def fill(folder: Path, trained: Run, name: str) -> None:
 def card(config: dict[str, Any], measured: Any, name: str) -> str:
     """The model card, in Markdown."""
     model, data = config["model"], config["data"]
-    of = "data of its author's" if data["name"] == UNSTATED else data["name"]
+    of = "private data" if data["name"] == UNSTATED else data["name"]
     lines = ["---", "library_name: dgm", "tags: [generative-model]", "---", f"# {model['name']} of {of}", ""]
     lines += ["```python", "import dgm", f'model = dgm.load("{SCHEME}{name}")', "x = dgm.sample(model, 16)", "```", ""]
     lines += [f"- {key}: {value}" for key, value in model["config"].items()]
     if measured is None:
-        return "\n".join([*lines, "", "Nothing was measured yet: `dgm evaluate` does.", ""])
-    lines += ["", "| what | value | 95 % interval | how |", "|---|---|---|---|", *map(row, rows(measured)), ""]
+        return "\n".join([*lines, "", "The model has not been evaluated yet; `dgm evaluate` does this.", ""])
+    lines += ["", "| measure | value | 95 % interval | method |", "|---|---|---|---|", *map(row, rows(measured)), ""]
     return "\n".join([*lines, "Kinds of likelihood must not be ranked against one another.", ""])
 
 
 def rows(measured: Any) -> list[tuple[str, float, float, float, str]]:
-    """What was measured, its value, the ends of its interval, and how."""
+    """The table of the evaluation: measures with their values, confidence intervals and methods."""
     found = []
     for one in measured["likelihood"]:
         half = 1.96 * one["bits_per_dim_se"]

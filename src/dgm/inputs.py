@@ -1,4 +1,4 @@
-"""What a user gives from Python, as dgm works with it, or one line that says why it cannot be taken."""
+"""Checks and conversions of the arguments of the public functions, with errors of one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def whole(what: str, value: Any, *, low: int | None = None) -> int:
     """``value`` as an int: any integer of Python or numpy.
 
     Raises:
-        BadInput: For a fraction, a truth value, anything that is no number, or less than ``low``.
+        BadInput: If the value is not an integer, or is below ``low``. True and False are not integers here.
 
     Example:
         >>> whole("n", 3, low=1)
@@ -50,7 +50,7 @@ def number(what: str, value: Any) -> float:
 
 
 def plain(value: Any) -> Any:
-    """A number of numpy as Python's own, also within a list or a tuple; anything else as it is."""
+    """A numpy number converted to a Python number, also in a list or a tuple; anything else unchanged."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(plain, value))
     if isinstance(value, bool) or type(value) in (int, float):
@@ -59,7 +59,7 @@ def plain(value: Any) -> Any:
 
 
 def place(what: str, value: Any) -> Path:
-    """``value`` as a path: a text, or what stands for a path."""
+    """``value`` as a path: a string or an object with the path protocol."""
     if not isinstance(value, (str, os.PathLike)):
         raise BadInput(f"{what} must be a path, got {brief(value)}", "give it as a text or a pathlib.Path")
     return Path(value)
@@ -73,7 +73,7 @@ def of_type(what: str, value: Any, wanted: type, remedy: str) -> None:
 def model_given(value: Any) -> None:
     """
     Raises:
-        BadInput: For what is no model of a space.
+        BadInput: If the argument is not a model.
     """
     from dgm.space import Space
 
@@ -97,10 +97,10 @@ def brief(value: Any) -> str:
 
 
 def tensor(what: str, value: Any) -> torch.Tensor:
-    """A tensor as it is; an array, a table or a nested list of numbers as a tensor that may share its memory.
+    """A tensor unchanged; an array, a table or a nested list of numbers as a tensor, which may share its memory.
 
     Raises:
-        BadInput: For what holds no numbers, or rows of different lengths.
+        BadInput: If there are values that are not numbers, or rows of different lengths.
     """
     import numpy
     import torch
@@ -122,12 +122,13 @@ def tensor(what: str, value: Any) -> torch.Tensor:
 
 
 def pairs(data: Any, y: Any = None, *, conditional: bool) -> tuple[Any, Any]:
-    """x and y of what holds examples: the test split of a data set, a split, or the batches of a torch DataLoader.
-
-    Anything else is x itself. What has its own conditions takes none besides.
+    """x and y of a data set (its test split), of a split or of a torch DataLoader; any other argument is x itself.
 
     Args:
-        conditional: Whether its conditions are of use.
+        conditional: Whether the conditions are used.
+
+    Raises:
+        BadInput: If the data contains conditions and others are given too.
     """
     from torch.utils.data import DataLoader
 
@@ -141,10 +142,10 @@ def pairs(data: Any, y: Any = None, *, conditional: bool) -> tuple[Any, Any]:
 
 
 def gathered(loader: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The batches of a torch DataLoader, put together: each is x, or x and y.
+    """The concatenated batches of a torch DataLoader, each of which is x, or x and y.
 
     Raises:
-        BadInput: For batches of another form, or more of them than memory holds.
+        BadInput: If a batch has another form, or the data does not fit into memory.
     """
     import torch
 

@@ -37,7 +37,7 @@ from dgm.samplers.ode import Solver
 from dgm.seeds import mix
 
 MOST, NUMBERS = 512, 1 << 16  # largest evaluation batch in examples, and in numbers on a CPU
-ODES = 50  # largest evaluation batch where each example needs an ODE of its own length
+ODES = 50  # largest evaluation batch if each example needs the solution of an ODE, with its own number of steps
 
 
 class Kind(StrEnum):
@@ -59,8 +59,8 @@ class Likelihood:
     log p(x) and log p(x|y) must not be ranked against each other: with K equally frequent labels, log p(x|y) of the
     right label may be higher than log p(x) by up to log K nats.
 
-    Of a record it is with respect to the product of counting and Lebesgue measure. Where values may be missing it is
-    log P(m) + log p(observed values | m), with m the set of the missing ones, and ``method`` says so.
+    The density of a record is with respect to the product of counting and Lebesgue measures. If values may be missing,
+    it is log P(m) + log p(observed values | m), with m the set of the missing values, as stated in ``method``.
 
     Attributes:
         nats: (B,), in nats.
@@ -148,9 +148,9 @@ def log_likelihood(
             tightens with K), otherwise bounds or estimates are averaged; an exact likelihood ignores it.
         kind: The kind of likelihood, for a model that has several; by default the best.
         marginal: Compute log p(x) of a conditional model, at the cost of one pass for each label: see `marginalised`.
-        solver: Of the ODE of a denoising model's estimate, as `dgm.samplers.flow_density.ODE` has it; likewise
-            ``tolerance``, ``solver_steps`` of a solver with fixed steps, and ``trace``, "exact" or "hutchinson". Each
-            asks for the estimate where no ``kind`` is named.
+        solver: The solver of the ODE in the estimate of a denoising model, see `dgm.samplers.flow_density.ODE`; so are
+            ``tolerance``, ``solver_steps`` and ``trace``, "exact" or "hutchinson". If one of them is given, the default
+            kind is the estimate.
         progress: Called with the completed fraction and a description before each block.
 
     Returns:
@@ -186,10 +186,10 @@ def log_likelihood(
 
     devices = [device] if device.type == "cuda" else []
     with evaluating(model), torch.random.fork_rng(devices, enabled=key is not None):
-        at_once = evaluation_batch(model, kind)
+        batch_size = evaluation_batch(model, kind)
         if kind is Kind.LOWER_BOUND and weighted and has(model, ManyWeights):
-            at_once = max(1, at_once // draws)  # few examples with many draws each: q(z|x) is computed seldom
-        blocks = torch.arange(len(batch)).split(at_once) if len(batch) else ()
+            batch_size = max(1, batch_size // draws)  # few examples with many draws each
+        blocks = torch.arange(len(batch)).split(batch_size) if len(batch) else ()
         parts = torchrun.shared([nats(k, rows) if torchrun.is_mine(k) else None for k, rows in enumerate(blocks)])
     stated = stated_method(model, kind) if ode is None else ode.words(model.space)
     method = _method(stated, kind, draws, weighted=weighted)

@@ -1,4 +1,4 @@
-"""What fits into this machine's memory; what does not is refused before it is allocated."""
+"""Checks that tensors and files fit into the machine's memory, before they are allocated or read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dgm.space import Space
 M = TypeVar("M")
 
 LARGE = 2**28  # bytes of one tensor, from which on a model is sized up before any of it is made
-SHARE = 0.25  # of the memory, for the weights: training keeps their gradients and two averages besides
+SHARE = 0.25  # of the memory, for the weights: training also needs their gradients and two moving averages
 MOST_TENSORS = 4000  # of one model; far above any that learns, and made within a second
 BOMB_BYTES, BOMB_RATIO = 1 << 30, 200  # unpacked, and times what is packed: data is seldom packed to a hundredth
 COUNTED = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.eye, torch.arange)
@@ -30,7 +30,7 @@ def total() -> int:
 
 
 def available() -> int:
-    """Bytes that can be taken now: Linux's estimate, which counts what is only a cache of the disk as free."""
+    """Bytes of available memory: Linux's estimate, in which the disk cache counts as available."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -43,9 +43,9 @@ def gibibytes(size: float) -> str:
 
 
 def bounded(make: Callable[[], M], what: str) -> M:
-    """What ``make`` makes, unless its weights would be larger than a share of the machine's memory.
+    """The result of ``make``, unless its weights would be larger than a share of the machine's memory.
 
-    With a tensor of `LARGE` in it, all of it is counted on torch's meta device first, which allocates nothing.
+    If it contains a tensor of at least `LARGE` bytes, it is first made on torch's meta device, which allocates nothing.
 
     Args:
         what: Whose weights they are, for the error.
@@ -56,7 +56,7 @@ def bounded(make: Callable[[], M], what: str) -> M:
             return make()
     except Large:
         torch.set_rng_state(state)
-    # a model that computes with its own tensors as it is made cannot be made there
+    # on the meta device, the constructor of a model that reads values of its tensors fails
     with contextlib.suppress(RuntimeError), torch.device("meta"), Bounded(what):
         make()
     with Bounded(what):
@@ -64,20 +64,20 @@ def bounded(make: Callable[[], M], what: str) -> M:
 
 
 class Large(Exception):
-    """A tensor that is worth a look at all the others before it is made."""
+    """Raised for a large tensor, so that the sizes of all tensors are checked before it is allocated."""
 
 
 class Bounded(TorchFunctionMode):
-    """Inside, tensors of a given shape are counted before they are made, up to a share of the machine's memory.
+    """A context in which the sizes of new tensors are added up before they are allocated.
 
     Args:
-        what: Whose tensors they are, for the error.
-        largest: Bytes of one tensor.
-        most: Bytes of all, where they must be less than that share.
+        what: The owner of the tensors, for the error message.
+        largest: The largest size of one tensor in bytes.
+        most: The largest total size in bytes, if it is less than a share of the memory.
 
     Raises:
-        BadInput: For more than `SHARE` of the memory, or more tensors than `MOST_TENSORS`.
-        Large: For one tensor of more than ``largest``.
+        BadInput: If the total exceeds `SHARE` of the memory, or there are more than `MOST_TENSORS` tensors.
+        Large: If one tensor exceeds ``largest``.
 
     Example:
         >>> with Bounded("vae"):
@@ -115,7 +115,7 @@ class Bounded(TorchFunctionMode):
 
 
 def shape_of(func: Any, args: Any, kwargs: Any) -> Sequence[int]:
-    """What one of `COUNTED` makes."""
+    """The number of elements of the tensor that one of the functions in `COUNTED` makes."""
     if func is torch.arange:
         if not args or not all(isinstance(bound, int) for bound in args):
             return (0,)
@@ -128,26 +128,26 @@ def shape_of(func: Any, args: Any, kwargs: Any) -> Sequence[int]:
 
 
 def item_size(func: Any, kwargs: Any) -> int:
-    """Bytes of one number that it makes."""
+    """The size of one element in bytes."""
     usual = torch.int64 if func is torch.arange else torch.get_default_dtype()
     return (kwargs.get("dtype") or usual).itemsize
 
 
 def refuse_what_does_not_fit(what: str, needed: float, remedy: str) -> None:
-    """Before it is read.
+    """Checks the size of a file or an array before it is read.
 
     Raises:
-        BadInput: Where it needs more memory than is free.
+        BadInput: If it needs more memory than is available.
     """
     if needed > (free := available()):
         raise BadInput(f"{what} takes {gibibytes(needed)} of memory, {gibibytes(free)} are free", remedy)
 
 
 def refuse_a_bomb(path: Path, unpacked: int, remedy: str) -> None:
-    """Before it is unpacked.
+    """Checks the unpacked size of a compressed file before it is unpacked.
 
     Raises:
-        BadInput: For a file that unpacks to more than is free, or a small one that unpacks to gigabytes.
+        BadInput: If the unpacked data needs more memory than is available, or a small file unpacks to gigabytes.
     """
     packed = path.stat().st_size
     if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed:
@@ -157,10 +157,10 @@ def refuse_a_bomb(path: Path, unpacked: int, remedy: str) -> None:
 
 
 def refuse_too_many(n: int, space: Space) -> None:
-    """Before they are drawn, which may take long.
+    """Checks the number of samples before they are drawn, which may take long.
 
     Raises:
-        BadInput: Where ``n`` examples of ``space`` need more memory than is free.
+        BadInput: If ``n`` examples of ``space`` need more memory than is available.
     """
     each = 2 * space.dim * space.dtype.itemsize  # the chunks and their concatenation
     if n * each > available():

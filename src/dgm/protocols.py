@@ -1,8 +1,8 @@
 """The capabilities of models. Each is a Protocol of methods; a model has the capabilities whose methods it defines.
 
-Every model is an `torch.nn.Module` built as ``Model(space, config)``, or as ``Model(space, config, condition)`` where
-it is conditional on a y of the space ``condition``. It keeps them as ``self.space``, ``self.config`` and
-``self.condition``, and it takes and gives x in the data's own space. Optional class attributes:
+Every model is a `torch.nn.Module` with the constructor ``Model(space, config)``, or ``Model(space, config, condition)``
+if it is conditional on y in the space ``condition``. The arguments are stored as ``self.space``, ``self.config`` and
+``self.condition``. Its methods receive and return x in the space of the data. Optional class attributes:
 
 ``spaces``
     The kinds of space that the model supports, by default all but records. A model that supports only continuous x is
@@ -10,25 +10,27 @@ it is conditional on a y of the space ``condition``. It keeps them as ``self.spa
 ``conditions``
     The kinds of condition that the model supports; by default none.
 ``defaults``
-    The optimiser settings of the model's paper, defaults of `dgm.training.Settings` for this model. Those of one player
-    of a game stand under its name in ``"players"``: ``{"lr": 1e-4, "players": {"discriminator": {"lr": 4e-4}}}``.
+    The optimiser settings of the model's paper, defaults of `dgm.training.Settings` for this model. The settings of one
+    player of a game are under its name in ``"players"``: ``{"lr": 1e-4, "players": {"discriminator": {"lr": 4e-4}}}``.
 ``players``
     The names of a game's players, for the options of the command line.
 ``loss_unit``
-    ``"nats a dimension"`` where the loss is a likelihood, or a bound of one, over the number of dimensions; it is in
-    nats an example where absent, or no likelihood at all, as a denoiser's squared error.
+    ``"nats a dimension"`` if the loss is a negative log-likelihood, or a bound of it, divided by the number of
+    dimensions. By default it is in nats per example, or it is not a likelihood, such as the squared error of a
+    denoiser.
 ``likelihood_method``
-    A short description of the likelihood for a table; ``estimate_method`` is the same of the estimate of a
-    model that has a better one besides.
+    A short description of the likelihood for a table; ``estimate_method`` is the description of the estimate, for a
+    model that has an estimate and a better kind of likelihood.
 
-A composite is a model that is made of others, such as a model of real numbers dequantised, or a first stage and the
-prior of its codes. It is built as ``Composite(space, config, condition, **parts)`` and has two attributes besides:
+A composite is a model that consists of other models, such as a dequantised model of real numbers, or a first stage with
+a prior of its codes. Its constructor is ``Composite(space, config, condition, **parts)``, and it has two more
+attributes:
 
 ``parts``
-    The models that it is made of, by name: submodules of these names. They are described and made again with it.
+    The models that it consists of, by name: submodules with these names. Its description contains theirs.
 ``capabilities``
-    The capabilities that it has. It defines the methods of all that some parts allow, so that its methods do not
-    decide, and its parts do. Ask `has`, never ``isinstance``.
+    The capabilities that it has. It defines the methods of all capabilities that some parts allow, so the methods do
+    not determine its capabilities. Use `has`, never ``isinstance``.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class PartlyHidden(NamedTuple):
 
 
 class Module(Protocol):
-    """What is used of an `torch.nn.Module`. As that does, the type leaves open what else there is by a name."""
+    """The used part of `torch.nn.Module`. As there, an attribute that is not declared may have any type."""
 
     training: bool
 
@@ -80,7 +82,7 @@ class Module(Protocol):
 
 
 class Model(Module, Protocol):
-    """A module of one space. Which of the capabilities below it has besides is for `has` to ask."""
+    """A module with a space. `has` returns whether it has one of the capabilities below."""
 
     def __init__(self, space: Space, config: Any, *condition: Space | None, **parts: Model) -> None: ...
     @property
@@ -120,7 +122,7 @@ class MultiPlayer(Protocol):
     """Trained as a game: each player is a submodule with its own loss."""
 
     def losses(self, x: Batch, y: Conditions | None = None) -> Iterator[tuple[str, PerExample]]:
-        """Yields (name of the submodule, its loss); after each the loop takes a step of that submodule."""
+        """Yields (name of a submodule, its loss); the loop then takes an optimiser step of that submodule."""
         ...
 
 
@@ -356,14 +358,14 @@ CAPABILITIES: Sequence[type] = (
 
 
 def condition_of(model: Any) -> Space | None:
-    """The space of the model's conditions; None for a model without, which need not say so."""
+    """The space of the model's conditions; None for an unconditional model, which need not have the attribute."""
     return getattr(model, "condition", None)
 
 
 def has(model: Any, *capabilities: type) -> bool:
     """Whether a model, or a class of models, has all of these capabilities.
 
-    A composite states those that it has, since they follow from its parts; the methods of any other model decide.
+    A composite states its capabilities, since they follow from its parts; any other model has those of its methods.
 
     Example:
         >>> class Constant:
@@ -379,7 +381,7 @@ def has(model: Any, *capabilities: type) -> bool:
 
 
 def parts_of(model: Model) -> Mapping[str, Model]:
-    """The models that a composite is made of, by name; none of any other model."""
+    """The parts of a composite, by name; empty for any other model."""
     found = getattr(model, "parts", None)
     return found if isinstance(found, Mapping) else {}
 

@@ -25,23 +25,23 @@ def save(
     names: Names | Sequence[str] | None = None,
     training: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes a run directory, which `load`, `dgm sample`, `dgm evaluate` and `dgm check` read. It is there whole or not
-    at all.
+    """Writes a run directory for `load`, `dgm sample`, `dgm evaluate` and `dgm check`. Either all files are written or
+    none.
 
     Args:
-        path: Where; nothing may be there.
-        data: What the model was trained on. Its description is kept, so that `dgm evaluate` finds it again, and samples
-            are written as its text, sound, colours or columns; a conditional model draws its conditions as often as the
-            training split has them. Without it `dgm evaluate` asks for --data.
-        names: Of the condition's values, such as those of the labels; by default the data's, or the model's own.
-        training: Plain values about how it was trained, for whoever reads config.json.
+        path: The path of the run directory, which must not exist.
+        data: The training data. Its description is stored, so that `dgm evaluate` finds the data, samples are written
+            in its format (text, sound, colours or columns), and a conditional model draws conditions with their
+            frequencies in the training split. Without it, `dgm evaluate` needs --data.
+        names: Names of the condition's values, such as the labels; by default those of the data or of the model.
+        training: Simple values that describe the training, for readers of config.json.
 
     Returns:
         The path.
 
     Raises:
-        BadInput: For data of another space, names that do not fit, weights that are not finite, or a path that exists
-            or cannot be written.
+        BadInput: If the data has another space, the names do not fit, a weight is not finite, or the path exists or
+            cannot be written.
 
     Example:
         >>> import dgm, tempfile
@@ -65,12 +65,12 @@ def save(
         runs.write_json(config, folder / "config.json")
         runs.write_weights(model.state_dict(), folder / "weights.safetensors")
         runs.write_manifest(folder, runs.WEIGHTS)
-        runs.Run(folder)  # whatever does not fit is said before anything is there
+        runs.Run(folder)  # raises the errors of the description before the run is complete
     return out
 
 
 def _described(model: Model, data: Dataset | None, names: Names | Sequence[str] | None) -> dict[str, Any]:
-    """What config.json says of the data."""
+    """The description of the data in config.json."""
     given = names if isinstance(names, Names | None) else Names(labels=tuple(map(str, listed("names", names))))
     about: dict[str, Any] = {"name": runs.UNSTATED, "options": {}}
     if data is not None:

@@ -1,4 +1,4 @@
-"""Settings a user may choose: frozen dataclasses whose fields carry their help and their range."""
+"""Settings: frozen dataclasses whose fields have a help text and a range."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from dgm.inputs import brief, plain
 T = TypeVar("T")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 3.2e7  # seconds, a year
-LARGEST_WHOLE = 2**63  # from which on torch takes none
+LARGEST_WHOLE = 2**63  # larger integers do not fit into a tensor
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
-    """A field of a settings dataclass with a one-line help and, for a number, the closed range it must lie in."""
+    """A field of a settings dataclass with a one-line help and, for a number, its closed range."""
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
-    """``cls(**values)``, once every name, type and range has been looked at.
+    """``cls(**values)``, after a check of every name, type and range.
 
     Args:
         cls: A dataclass whose fields were made by `setting`.
-        what: Whose settings these are, for the error: ``"vae"``, ``"training"``.
+        what: The owner of the settings, for the error message: ``"vae"``, ``"training"``.
 
     Raises:
-        UnknownName: For a key that is no field, with the nearest.
-        BadInput: For a value of the wrong type, not finite or out of range.
+        UnknownName: If there is no such field. The message has the nearest name.
+        BadInput: If a value has the wrong type, is not finite or is out of range.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
@@ -45,10 +45,10 @@ def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
 
 
 def seconds(text: str) -> float:
-    """A stretch of time such as ``60s``, ``5m``, ``2h`` or ``90``, in seconds.
+    """The seconds of a duration such as ``60s``, ``5m``, ``2h`` or ``90``.
 
     Raises:
-        BadInput: For what is none, is not above 0 or is longer than a year.
+        BadInput: If the text is not a duration, or the duration is not positive or longer than a year.
 
     Example:
         >>> seconds("2m")
@@ -65,7 +65,7 @@ def seconds(text: str) -> float:
 
 
 def in_words(hint: Any) -> str:
-    """What values a type hint means.
+    """A description of the values of a type hint.
 
     Example:
         >>> in_words(int | None)
@@ -86,7 +86,7 @@ def in_words(hint: Any) -> str:
 
 
 def refused(value: float, low: float | None, high: float | None) -> str:
-    """What a number had to be, where it is not finite or lies outside of the closed range; else nothing.
+    """The requirement that a number fails, to be finite or within the closed range; empty if it meets both.
 
     Example:
         >>> refused(0, 1, None), refused(2.0, 0, 1), refused(math.nan, None, None), refused(3, 1, None)

@@ -1,6 +1,6 @@
-"""The processes that torchrun started together, and what one of them computes for all.
+"""The processes that torchrun started, and the exchange of their results.
 
-Without torchrun there is one process, and everything here leaves its arguments as they are.
+Without torchrun there is one process, and the functions return their arguments unchanged.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def is_first() -> bool:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Inside, the processes can send each other tensors, over the network of their processors."""
+    """A context in which the processes can exchange tensors, by torch's gloo backend."""
     if number_of_processes() == 1:
         yield
         return
@@ -42,7 +42,7 @@ def together() -> Iterator[None]:
     token = GROUP.set(group)
     try:
         yield
-        distributed.barrier(group)  # the first process is the one that the others talk through
+        distributed.barrier(group)  # the first process hosts the store, so it must not end first
     finally:
         GROUP.reset(token)
         distributed.destroy_process_group(group)
@@ -61,8 +61,13 @@ def connect() -> None:
 
 
 def is_mine(k: int) -> bool:
+<<<<<<< HEAD
     """Whether piece ``k`` of some work is this process's; the pieces are dealt out one at a time."""
     if GROUP.get() is None:
+=======
+    """Whether this process computes piece ``k``; the pieces are assigned to the processes in turn."""
+    if not SHARING.get():
+>>>>>>> 8a84628 (Docstrings of the package, of distributions, networks and the report in full, plain sentences)
         return True
     from torch import distributed
 
@@ -70,12 +75,17 @@ def is_mine(k: int) -> bool:
 
 
 def shared(pieces: Sequence[Tensor | None]) -> list[Tensor]:
+<<<<<<< HEAD
     """All pieces, in every process, where each process has those that are its own."""
     return [sent(piece, k) if GROUP.get() is not None else piece for k, piece in enumerate(pieces)]  # type: ignore[misc]
+=======
+    """All pieces, in every process; each process passes its own pieces."""
+    return [sent(piece, k) if SHARING.get() else piece for k, piece in enumerate(pieces)]  # type: ignore[misc]
+>>>>>>> 8a84628 (Docstrings of the package, of distributions, networks and the report in full, plain sentences)
 
 
 def sent(piece: Tensor | None, k: int) -> Tensor:
-    """Piece ``k``, from the process whose it is: first its type and shape, then its bytes."""
+    """Piece ``k``, sent by the process that computed it: first its type and shape, then its bytes."""
     import torch
     from torch import distributed
 

@@ -155,7 +155,7 @@ def base(name: str, shape: tuple[int, ...]) -> Base:
     """The base distribution of this name, of examples of this shape.
 
     Raises:
-        UnknownName: For a name that is none.
+        UnknownName: If there is no base distribution of this name.
 
     Example:
         >>> base("normal", (2,)).log_prob(torch.zeros(1, 2))  # -log(2 pi)

@@ -1,11 +1,11 @@
-r"""The cells of R^E that stand for the values of x, and noise that spreads a value over its cell.
+r"""The cells of R^E that represent the values of x, and the noise within a cell.
 
-A value x is the cell C(x) of all v that `Cells.floor` maps to it. Cells do not overlap, so a density p on R^E is a
-model of x, and with a density q(v|x) on the cell
+A value x is represented by the cell C(x), the set of all v that `Cells.floor` maps to x. Cells do not overlap, so a
+density p on R^E is a model of x, and with a density q(v|x) on the cell
 
 .. math:: P(x) = \int_{C(x)} p(v) \, dv = E_{q(v|x)} \frac{p(v)}{q(v|x)} \ge \exp E_{q(v|x)} [\log p(v) - \log q(v|x)]
 
-where the expectation is at most P(x) if q leaves a part of the cell out.
+where the expectation is below P(x) if q is 0 in a part of the cell.
 
 Source: A note on the evaluation of generative models (Theis et al., 2016), arXiv:1511.01844, section 3.1; with any q,
 Flow++ (Ho et al., 2019), arXiv:1902.00275, equation 12.
@@ -26,11 +26,11 @@ MIDDLE = 0.5  # the share of a bit's cell that its noise is drawn from, around t
 
 
 class Cells(Protocol):
-    """The way from the values of a space to real numbers, and back.
+    """The conversion of the values of a space to real numbers, and back.
 
     Attributes:
         box: The space of v.
-        method: What is done, in words for a likelihood's method.
+        method: A short description for the method of a likelihood.
     """
 
     box: Space
@@ -45,12 +45,12 @@ class Cells(Protocol):
         ...
 
     def floor(self, v: Tensor) -> Batch:
-        """The x in whose cell v lies."""
+        """The x whose cell contains v."""
         ...
 
 
 class UnitCells(nn.Module):
-    """The integer x is [x, x + 1), and q is uniform. What lies outside [0, K) belongs to the nearest cell."""
+    """The cell of the integer x is [x, x + 1), and q is uniform. Numbers outside [0, K) belong to the nearest cell."""
 
     method = "uniform dequantisation"
 
@@ -61,7 +61,7 @@ class UnitCells(nn.Module):
 
     def lift(self, x: Batch) -> tuple[Tensor, PerExample | float]:
         x = x.to(torch.get_default_dtype())
-        # rounding may carry x + u to the next integer, which is another cell's
+        # x + u may be rounded up to the next integer, which is in another cell
         return torch.minimum(x + torch.rand_like(x), torch.nextafter(x + 1, x)), 0.0
 
     def centre(self, x: Batch) -> Tensor:
@@ -74,19 +74,20 @@ class UnitCells(nn.Module):
 class RecordCells(nn.Module):
     r"""The values of a record, which may be missing, as vectors of E standardised real numbers.
 
-    A part becomes dimensions of v that follow one another: where it is optional first one bit, 1 for missing; then a
-    real number itself, an integer or a truth value k the unit cell [k, k + 1), and a category its number in binary,
-    ceil(log2 K) bits, the lowest first, so that a column of 50,000 categories takes 16 dimensions. Each dimension is
-    shifted and scaled, v = (c - loc) / scale, by the part's own location and scale, or those of uniform cells. The
-    densities of the noise are
+    Each part is represented by consecutive dimensions of v. An optional part begins with one bit, which is 1 if the
+    value is missing. A real number is one dimension; an integer or a boolean k is the unit cell [k, k + 1); a category
+    is its index in binary, ceil(log2 K) bits from the lowest to the highest, so that 50,000 categories need 16
+    dimensions. Each dimension is shifted and scaled, v = (c - loc) / scale, by the location and scale of the part, or by
+    those of a uniform distribution over its cells. The densities of the noise are
 
-    * of a real number, whose cell is one point: log p(x) = log p(v) - log scale, as if log q = log scale;
-    * of an integer, uniform on its cell of length 1 / scale: log q = log scale;
-    * of a bit, a truth value or a flag, uniform on the middle half of its cell: log q = log scale + log 2. A smooth
-      density of such points has tails that reach little beyond the cell's walls, which would turn samples over;
-    * of the dimensions of a missing part, whose cell is all of R: v ~ N(0, 1) and log q = log N(v; 0, 1).
+    * for a real number, whose cell is one point: log p(x) = log p(v) - log scale, as if log q = log scale;
+    * for an integer, uniform on its cell of length 1 / scale: log q = log scale;
+    * for a bit, uniform on the middle half of its cell: log q = log scale + log 2, so that the tails of a smooth density
+      seldom cross the boundary of the cell, which would flip the bit;
+    * for the dimensions of a missing part, whose cell is all of R: v ~ N(0, 1) and log q = log N(v; 0, 1).
 
-    Codes of no category belong to the last one, and what lies beyond bounds or levels to the nearest value.
+    Binary codes without a category are mapped to the last category, and numbers outside the bounds or levels to the
+    nearest value.
 
     Args:
         space: A record.
@@ -157,11 +158,11 @@ class RecordCells(nn.Module):
 
 
 class Dimension(NamedTuple):
-    """How one dimension of v stands for values: (c - loc) / scale, with c from ``low`` to ``high``.
+    """One dimension of v: (c - loc) / scale, with c from ``low`` to ``high``.
 
     Attributes:
-        counted: Whether c is spread over the cell [c, c + 1).
-        bit: Whether its noise is drawn from the middle of the cell alone.
+        counted: Whether c is discrete, with noise in the cell [c, c + 1).
+        bit: Whether the noise is in the middle half of the cell only.
     """
 
     loc: float

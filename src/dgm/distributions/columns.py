@@ -13,7 +13,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.space import Space
 
-WIDE = 64  # categories from which on a value has an embedding in place of an output of its own
+WIDE = 64  # number of categories from which on they have embeddings instead of one output each
 RANK = 32  # of that embedding
 
 
@@ -42,14 +42,15 @@ def precise(module: nn.Module) -> nn.Module:
 
 
 class Columns(nn.Module):
-    """Each column by the distribution that fits its space, with a probability of being missing where it is optional.
+    """The output distribution of a record: each column has the distribution of its space, and an optional column also
+    has a probability of being missing.
 
-    Outputs are as many as the widest column takes; a narrower one reads the first of them. The density is with respect
-    to the measure of the record: see `dgm.space.Space`.
+    The number of outputs is the largest number that a column needs; other columns use the first of them. The density is
+    with respect to the measure of the record: see `dgm.space.Space`.
 
     Args:
         space: A record.
-        components: Of the mixtures, for integers and real numbers.
+        components: Number of components of the mixtures for integers and real numbers.
     """
 
     def __init__(self, space: Space, components: int = 1) -> None:
@@ -133,7 +134,7 @@ class Missing(nn.Module):
 
     .. math:: \log p(x) = \log \sigma(l) \text{ if x is missing, else } \log \sigma(-l) + \log p_{known}(x)
 
-    Outputs: l, and those of the other distribution.
+    The outputs are l and the outputs of the other distribution.
     """
 
     def __init__(self, known: nn.Module) -> None:
@@ -150,7 +151,7 @@ class Missing(nn.Module):
         return self.known(outputs[..., 1:]).double().masked_fill(outputs[..., 0] > 0, torch.nan)
 
     def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
-        """The first uniform number says whether, and what is left of it is uniform again."""
+        """The first uniform number decides whether the value is missing; rescaled, it is uniform again."""
         p = to_float32(outputs)[..., 0].sigmoid()
         missing = u[..., 0] < p
         left = ((u[..., 0] - p) / (1 - p)).clamp(0, 1 - 2**-24)

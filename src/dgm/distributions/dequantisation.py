@@ -2,10 +2,10 @@ r"""Continuous densities of discrete data, and of records of discrete, continuou
 
 .. math:: P(x) = E_{q(v|x)} \frac{p(v)}{q(v|x)} \ge \exp E_{q(v|x)} [\log p(v) - \log q(v|x)]
 
-v is x with noise within the cell of x, see `dgm.distributions.cells`: of integers v = x + u with u uniform on
-[0, 1)^D, and q is 1. p(v) / q(v|x) at one v is an importance weight of P(x), and its logarithm a lower bound in
-expectation. Of a record P(x) is a density with respect to the product of counting and Lebesgue measure, of which values
-are observed and of the observed values.
+v is x with noise within the cell of x, see `dgm.distributions.cells`: for integers v = x + u with u uniform on
+[0, 1)^D, and q is 1. p(v) / q(v|x) at one v is an importance weight of P(x), and its logarithm is a lower bound in
+expectation. For a record, P(x) is the joint density of the set of observed values and of these values, with respect to
+the product of counting and Lebesgue measures.
 
 Source: A note on the evaluation of generative models (Theis et al., 2016), arXiv:1511.01844, section 3.1.
 """
@@ -72,12 +72,12 @@ def box(space: Space) -> Space:
 
 
 class Dequantised(TrainsPart):
-    """A model of `box`, as a model of a discrete space or of a record.
+    """A model of a discrete space or of a record, made from a model of the continuous space `box`.
 
-    An exact log-density becomes a bound with importance weights; bounds and estimates keep their kind.
+    An exact log-density becomes a lower bound with importance weights; bounds and estimates keep their kind.
 
     Args:
-        space: Discrete and ordered, or a record.
+        space: A space of ordered discrete values, or a record.
         model: A model of ``box(space)``.
     """
 

@@ -10,10 +10,10 @@ from dgm.space import Space
 
 
 def refuse_discrete(space: Space) -> None:
-    """Before samples are differentiated.
+    """Checks that samples of a space can have a gradient.
 
     Raises:
-        Unsupported: For a space of whole numbers, through which no gradient passes.
+        Unsupported: If the space is discrete.
     """
     if space.discrete or space.kind == "record":
         wrong = f"samples of {space} are rounded, and no gradient passes through them"

@@ -32,12 +32,12 @@ SHARE = 1 / 8  # standard deviation of the noise over the distance of two grey l
 def encode(
     model: Model, x: Batch, y: Conditions | None = None, *, sampling_steps: int = STEPS, seed: Seed = 0
 ) -> Tensor:
-    """(n, *shape), about N(0, I) where the model is a good one.
+    """The codes of images, (n, *shape), approximately N(0, I) for a good model.
 
     Args:
         model: A `dgm.protocols.Denoising`.
-        y: (n,) labels; None asks for none, of any model.
-        seed: Of the little noise that images get.
+        y: (n, *condition); None for the unconditional model.
+        seed: The seed of the small noise that is added to the images.
     """
     draw, grid = streams(len(x), seed, model.scaling.loc.device), _times(model, sampling_steps)
     x_0 = model.scaling(x.to(draw.device))
@@ -46,7 +46,7 @@ def encode(
 
 
 def decode(model: Model, z: Tensor, y: Conditions | None = None, *, sampling_steps: int = STEPS) -> Batch:
-    """What a code is the code of, in the data's own space."""
+    """The decoded codes, in the space of the data."""
     grid = _times(model, sampling_steps).flip(0)
     x_1 = z.to(model.scaling.loc) * _noise(model)
     return model.scaling.inverse(_last(model, x_1, y, torch.cat([grid, grid.new_zeros(1)])))

@@ -1,6 +1,6 @@
 """RePaint's resampling schedule: steps to less noise are repeated after forward steps back to more noise.
 
-It makes the generated region consistent with the given one, at the cost of ``resamplings`` times the steps.
+It makes the generated region consistent with the given one, at the cost of ``resamplings`` times the sampling steps.
 
 Source: RePaint: Inpainting using Denoising Diffusion Probabilistic Models (Lugmayr et al., 2022), arXiv:2201.09865,
 algorithm 1, section 4.2 and appendix B.

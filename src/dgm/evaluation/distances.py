@@ -41,7 +41,7 @@ class Measure:
     Attributes:
         names: The name of each metric.
         of: Computes the metrics from folds of real examples and of samples, also without each fold.
-        k: The neighbour that each metric uses; None where it uses none.
+        k: The neighbour that each metric uses; None for metrics without neighbours.
     """
 
     names: tuple[str, ...]

@@ -71,17 +71,18 @@ def evaluate(
     """Evaluate a trained model: likelihood, sample quality, coverage, memorisation and speed.
 
     Args:
-        samples: How many are drawn. Distances take as many of them as there are held-out examples to set beside, and
-            as many examples of the split, or all there are.
-        split: Which split is real.
-        spaces: Feature spaces, of pixels, pca and classifier; by default all that the data allows.
-        draws: Random draws an example, for likelihoods that take any.
-        marginal: Of a conditional model log p(x), summed over its labels, in place of log p(x|y).
+        samples: Number of samples. Distances use at most as many samples as there are examples for the reference, and
+            the same number of examples of the split, or all of them.
+        split: The split of the real examples.
+        spaces: Feature spaces: pixels, pca and classifier; by default all that the data allows.
+        draws: Random draws for each example, for bounds and estimates.
+        marginal: Compute log p(x) of a conditional model, summed over its labels, instead of log p(x|y).
         condition: One condition, (*shape): samples are drawn given it and compared with the examples that have it.
-        solver: Of the ODE of an estimate, with ``tolerance``, ``solver_steps`` and ``trace``: see `log_likelihood`.
-        progress: Called with the share done and what comes next.
-        on_interrupt: Called with what was measured so far where the evaluation is interrupted, before that is passed
-            on.
+        solver: The solver of the ODE of an estimate; see `log_likelihood`, also for ``tolerance``, ``solver_steps`` and
+            ``trace``.
+        progress: Called with the completed fraction and a description of the next part.
+        on_interrupt: Called with the results so far if the evaluation is interrupted; the interruption is then raised
+            again.
 
     Returns:
         A JSON-serialisable document: ``likelihood``, ``samples``, ``metrics``, ``reference``, ``memorisation``,
@@ -96,7 +97,7 @@ def evaluate(
     check_arguments(model, dataset, split, spaces, marginal=marginal, condition=condition)
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
     ode: dict[str, Any] = {"solver": solver, "tolerance": tolerance, "solver_steps": solver_steps, "trace": trace}
-    ode_of(model, **ode)  # says now what the model has no use for
+    ode_of(model, **ode)  # raises the error for arguments that the model does not support
     pool = HeldOut(dataset, split, condition)
     refuse_distances_beyond_memory(pool, samples)
     real = dataset.splits[split] if condition is None else dataset.splits[split].given(condition)
@@ -188,12 +189,12 @@ def measure_samples(
     skipped: Skipped,
     progress: Progress,
 ) -> None:
-    """What samples say, into ``found`` as it is measured: distances in each feature space, copies and labels found.
+    """Adds the metrics of samples to ``found``: distances in each feature space, memorised samples and found labels.
 
     Args:
-        y: The conditions that the samples were drawn under, if any.
-        pool: Held-out examples that may be put in the samples' place, of the whole data set.
-        real: What samples are set beside.
+        y: The conditions of the samples, if there are any.
+        pool: Held-out examples of the data set for the reference.
+        real: The real examples that samples are compared with.
     """
     dataset, split = pool.dataset, pool.split
     names = default_features(dataset) if spaces is None else spaces
@@ -252,7 +253,7 @@ def likelihoods(
 
     Args:
         skipped: Collects the kinds that fail; without it a failure is raised.
-        ode: How the ODE of an estimate is solved, as `log_likelihood` takes it.
+        ode: Arguments of `log_likelihood` for the ODE of an estimate.
     """
     y = y if condition_of(model) is not None else None
     requested = []
@@ -326,7 +327,7 @@ def conditions_to_draw(model: Model, n: int, seed: int, condition: Tensor | None
         return None
     if condition is not None:
         return condition.expand(n, *space.shape)
-    # streams of their own: those of the samples' noise would make x depend on how y was drawn
+    # separate random streams: with those of the samples' noise, x would depend on the draws of y
     return marginal_of(model).draw(Streams(mix(seed, OF_CONDITIONS), range(n), device_of(model))).cpu()
 
 

@@ -91,10 +91,10 @@ def flattener(space: Space) -> Callable[[Tensor], Tensor]:
 
 
 def of_columns(space: Space) -> Callable[[Tensor], Tensor]:
-    """Columns of a record side by side, (B, E): two different values of any column are about as far apart.
+    """The columns of a record as one vector, (B, E), in which different values of any column have similar distances.
 
-    Numbers are standardised. A few categories are ones and zeros, many the bits of their numbers, as far apart on
-    average. A missing value is 0, and has a column of its own that says so.
+    Numbers are standardised. Categories are one-hot encoded, or by the bits of their numbers if there are many, with
+    the same average distance. A missing value is 0 and is marked in a separate dimension.
     """
 
     def of(part: Space, values: Tensor) -> Tensor:

@@ -84,10 +84,10 @@ def frechet_infinity(real: Tensor, generated: Tensor) -> Tensor:
 
 
 def frechet_and_infinity(real: Folds, generated: Folds) -> Tensor:
-    """(2,): `frechet_distance` and `frechet_infinity` of folds; a subset takes the same share of each fold.
+    """(2,): `frechet_distance` and `frechet_infinity` of folds; a subset contains the same share of each fold.
 
     The subset of an example does not depend on the other folds, so that a jackknife measures only the contribution of
-    the fold that is left out. The second is NaN where a subset has fewer than ten examples.
+    the fold that is left out. The second is NaN if a subset has fewer than ten examples.
     """
     inverse, mean = torch.tensor([at_size(real, generated, p) for p in range(1, PIECES + 1)], dtype=torch.float64).T
     off = inverse - inverse.mean()
@@ -110,7 +110,7 @@ def at_size(real: Folds, generated: Folds, pieces: int) -> list[float]:
 def covariance(x: Tensor, mean: Tensor) -> Tensor:
     """(D, D) of rows, by numpy, which sees that x^T x is symmetric and computes one half of it.
 
-    The means are taken off afterwards, which saves a pass over x, unless one is so far from 0 that digits are lost.
+    The means are subtracted afterwards, which saves a pass over x, unless a mean is so large that precision is lost.
     """
     scatter = products(x).addr_(mean, mean, alpha=-len(x))
     if (len(x) * mean.square() > FAR * scatter.diagonal()).any():

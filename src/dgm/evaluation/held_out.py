@@ -42,8 +42,8 @@ def reserved(dataset: Dataset) -> int:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The real examples beside ``split``: of another held-out split, and those that no feature is fitted on; where a
-    ``condition`` is given, (*shape), those that have it.
+    """The real examples for the reference, which are not in ``split``: those of the other held-out split, and training
+    examples that no feature is fitted on; with a ``condition``, (*shape), only examples that have it.
     """
 
     dataset: Dataset
@@ -70,7 +70,7 @@ class HeldOut:
 
     @cached_property
     def y(self) -> Tensor | None:
-        """The labels; None where there are none."""
+        """The labels; None if the data has none."""
         if not self.dataset.labels:
             return None
         labels = [split.y[rows] for _, split, rows in self.parts if split.y is not None]

@@ -20,13 +20,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class CrossAttention(nn.Module):
-    """h plus the attention of its places to those of another sequence; the identity at first.
+    """Adds cross-attention to h: its positions attend to another sequence. It is initialised as the identity.
 
     Source: High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2021), arXiv:2112.10752,
     section 3.3. Differs from it: the last layer starts at zero; the normalisation has no gain and shift.
 
     Args:
-        width: Of h, a multiple of ``heads``.
+        width: Width of h, a multiple of ``heads``.
         context: Width of the other sequence.
     """
 

@@ -145,7 +145,7 @@ class NextToken(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, s: Tensor, y: Tensor | None) -> Tensor:
-        """(B, L) tokens to (B, L, outputs); the last token is looked at by no one."""
+        """Maps (B, L) tokens to (B, L, outputs); no output depends on the last token."""
         h = torch.cat([self.first(len(s), y), self.tokens(s[:, :-1].long())], 1)
         if self.positions is not None:
             h = h + self.positions.weight[: h.shape[1]]
@@ -166,14 +166,14 @@ class NextToken(nn.Module):
             h = self.tokens(s[:, place].long())
 
     def first(self, n: int, y: Tensor | None) -> Tensor:
-        """What comes before the first token, (n, prefix, width)."""
+        """The vectors before the first token, (n, prefix, width)."""
         if self.condition is not None:
             return torch.cat(self.condition.sequences(y, n), 1)
         return (self.start.weight.expand(n, -1) if y is None else self.start(y))[:, None]
 
 
 class Layer(nn.Module):
-    """Attention, then a two-layer perceptron, each added to what came."""
+    """Residual attention, then a residual two-layer perceptron."""
 
     def __init__(self, width: int, heads: int, share: float) -> None:
         super().__init__()

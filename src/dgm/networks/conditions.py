@@ -38,7 +38,8 @@ def check_condition(y: Conditions | None, condition: Space | None) -> Conditions
     """Checks that ``y`` is a batch of ``condition`` and returns it; None for a model without a condition.
 
     Raises:
-        Unsupported: If there is a condition and the model takes none, or none and the model needs one.
+        Unsupported: If a condition is given and the model is unconditional, or no condition is given and the model needs
+            one.
         BadInput: If the shape or the dtype is wrong, or, on the CPU, if a value is out of range.
     """
     if condition is None:
@@ -165,10 +166,10 @@ class Marginal(nn.Module):
 
 
 def marginal_of(model: Model) -> Marginal:
-    """The p(y) of the model, or of a model inside it.
+    """The distribution p(y) of the model, or of one of its parts.
 
     Raises:
-        Unsupported: If there is none.
+        Unsupported: If the model has no distribution of conditions.
     """
     marginal = next((part for part in model.modules() if isinstance(part, Marginal)), None)
     if marginal is None:
@@ -185,7 +186,7 @@ def fit_marginals(model: Model, y: Tensor | None) -> None:
 
 
 def partly_hidden(y: Conditions | None, share: float) -> Conditions | PartlyHidden | None:
-    """The conditions, each of which is hidden with probability ``share``, drawn anew at each call.
+    """The conditions, each of which is hidden with probability ``share``, independently in each call.
 
     A network that is trained on these is both a conditional and an unconditional model, which classifier-free guidance
     combines. Source: arXiv:2207.12598, algorithm 1.

@@ -75,10 +75,10 @@ class DiT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a perceptron; the condition shifts and scales what goes into each, and gates what comes out.
+    """Attention, then a perceptron; the condition shifts and scales the input of each and gates its output.
 
-    Between the two the patches attend to a conditioning sequence, where there is one. Source of that: PixArt-alpha
-    (Chen et al., 2023), arXiv:2310.00426, section 2.3.
+    If there is a conditioning sequence, the patches attend to it between the two. Source of this cross-attention:
+    PixArt-alpha (Chen et al., 2023), arXiv:2310.00426, section 2.3.
     """
 
     def __init__(self, width: int, heads: int, condition: int, dropout: float, context: int = 0) -> None:

@@ -34,7 +34,7 @@ class Transformer(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None, sequence: Tensor | None = None) -> Tensor:
-        """int64 (B, L) and (B, width) to (B, L, outputs); a sequence (B, S, width) stands before the tokens."""
+        """Maps int64 (B, L) and (B, width) to (B, L, outputs); a sequence (B, S, width) is placed before the tokens."""
         h = self.embedding(tokens) + self.positions
         if condition is not None:
             h = h + condition[:, None]

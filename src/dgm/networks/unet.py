@@ -22,8 +22,9 @@ class UNet(nn.Module):
 
     Source: Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239, appendix B; the condition
     scales and shifts as in Diffusion Models Beat GANs (Dhariwal & Nichol, 2021), arXiv:2105.05233, equation 3.
-    Differs from it: as many blocks on the way up as on the way down, the last of a resolution with the channels of the
-    next higher one; average pooling and nearest-neighbour upsampling without a further convolution; one head; 8 groups.
+    Differs from it: the decoder has as many blocks as the encoder, and the last block of a resolution has the channels
+    of the next higher one; average pooling and nearest-neighbour upsampling have no further convolution; one head; 8
+    groups.
 
     Args:
         size: (H, W) of the images.

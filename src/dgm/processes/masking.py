@@ -1,4 +1,4 @@
-r"""Corruption by masking: each position keeps its value with probability alpha_t, and is a mask symbol otherwise.
+r"""Corruption by masking: each position keeps its value with probability alpha_t, and is masked otherwise.
 
 At t = 0 no position is masked, at t = 1 all are. A masked position stays masked, so the unmasking probability from t to
 s < t is :math:`(\alpha_s - \alpha_t) / (1 - \alpha_t)`.

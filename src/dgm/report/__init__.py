@@ -1,4 +1,4 @@
-"""Run directories become one page: the table, the pictures, the figures, and where every number comes from."""
+"""The report of several runs: one page with a table, samples, figures, and the provenance of every number."""
 
 import os
 

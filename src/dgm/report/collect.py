@@ -68,7 +68,7 @@ def one_dataset(runs: Sequence[Trained], named: str | None = None) -> Dataset:
     """The data that all runs were trained on.
 
     Raises:
-        BadInput: Where they are of different data.
+        BadInput: If the runs have different data.
     """
     refuse_different_data(runs)
     return Run(runs[0].path).dataset(named)
@@ -82,7 +82,7 @@ def refuse_different_data(runs: Sequence[Trained]) -> None:
 
 
 def samples(run: Trained, dataset: Dataset) -> Tensor | None:
-    """The first of the evaluated samples, drawn once and cached in the run. None if the model draws or drew none."""
+    """The first of the evaluated samples, drawn once and cached in the run. None if there are no samples."""
     n = SHOWN if len(dataset.space.shape) == 3 else POINTS
     directory = Run(run.path)
     model = directory.untrained()

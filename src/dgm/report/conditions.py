@@ -1,4 +1,4 @@
-"""Samples of given conditions: a row a condition, with what it is at its left."""
+"""Samples of given conditions: one row for each condition, with the condition on the left."""
 
 from __future__ import annotations
 

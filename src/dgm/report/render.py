@@ -217,7 +217,7 @@ def cards(table: Sequence[Row], dataset: Dataset) -> list[dict[str, str]]:
 
 
 def conditional_cards(table: Sequence[Row], dataset: Dataset) -> list[dict[str, str]]:
-    """Real examples of some conditions, and each conditional model's samples of them; none where no model is."""
+    """Real examples of some conditions, and samples of each conditional model; empty without conditional models."""
     if dataset.condition is None or len(dataset.space.shape) != 3:
         return []
     split = next((m["split"] for row in table for m in row.runs[0].evaluation["metrics"]), "test")

@@ -92,7 +92,7 @@ class Column:
 
 
 def number(value: float) -> str:
-    """Three significant digits, with no exponent where none is needed.
+    """Three significant digits, without an exponent if possible.
 
     Example:
         >>> number(1234.5), number(0.01234), number(-2.0), number(0)

@@ -28,14 +28,14 @@ def draw_columns(figure: Figure, x: Tensor, real: Tensor | None, columns: Sequen
 
     Args:
         x: (N, D) samples, NaN where a value is missing.
-        real: (M, D) real examples, which set the limits and lie behind; what lies outside the limits is counted in the
-            first and the last bin.
+        real: (M, D) real examples, which set the limits and are drawn in the background; values outside the limits are
+            counted in the first and the last bin.
     """
     count = min(x.shape[1], HISTOGRAMS)
     across = min(count, 4)
     down = math.ceil(count / across)
     width, height = 1.6 * across, 1.35 * down + 0.3
-    named = any(column.values for column in columns)  # names of categories stand upright
+    named = any(column.values for column in columns)  # names of categories are written vertically
     height += 0.45 * down * named
     figure.set_size_inches(width, height)
     # a fixed layout: the constrained layout of sixty axes takes seconds
@@ -72,7 +72,7 @@ def draw_column(axes: Axes, x: numpy.ndarray, real: numpy.ndarray | None, column
 
 
 def gaps(x: numpy.ndarray, real: numpy.ndarray | None) -> str:
-    """Which share of the values is missing, in words; nothing where none is.
+    """The share of missing values in words; empty if no value is missing.
 
     Example:
         >>> gaps(numpy.array([numpy.nan, 1.0]), numpy.zeros(4))
@@ -104,7 +104,7 @@ def draw_histogram(axes: Axes, x: numpy.ndarray, real: numpy.ndarray | None, col
 
 
 def draw_bars(axes: Axes, x: numpy.ndarray, real: numpy.ndarray | None, column: Column) -> None:
-    """A bar for each of the categories that the data has most often, one for all others, one for what is missing."""
+    """A bar for each of the most frequent categories of the data, one for all others and one for missing values."""
     of_samples, of_data = counts(x, column), None if real is None else counts(real, column)
     chosen = numpy.argsort(-(of_samples if of_data is None else of_data)[:-1], kind="stable")[:BARS]
     names = [short(column.values[k], LETTERS) for k in chosen]
@@ -123,7 +123,7 @@ def draw_bars(axes: Axes, x: numpy.ndarray, real: numpy.ndarray | None, column: 
 
 
 def counts(x: numpy.ndarray, column: Column) -> numpy.ndarray:
-    """The share of each category, and at the end of what is missing."""
+    """The share of each category and, at the end, of missing values."""
     numbers = numpy.where(numpy.isnan(x), len(column.values), numpy.nan_to_num(x)).astype(int)
     found: numpy.ndarray = numpy.bincount(numbers, minlength=len(column.values) + 1) / max(1, len(x))
     return found

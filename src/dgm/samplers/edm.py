@@ -40,7 +40,7 @@ def edm(
     """Yields the state at times[1], times[2], ...
 
     Args:
-        noise: Draws a standard normal of x's shape; without it there is no churn, whatever s_churn.
+        noise: Draws a standard normal of x's shape; without it there is no churn for any s_churn.
         s_churn: The total amount of added noise: gamma is s_churn / sampling_steps, at most sqrt(2) - 1. The defaults
             are the paper's for ImageNet (table 5).
         s_tmin, s_tmax: The range of sigma / alpha with churn.

@@ -1,4 +1,4 @@
-"""The arguments of `dgm.fit`: data in memory, the settings of a run that goes on, and what does not fit together."""
+"""The arguments of `dgm.fit`: data in memory, the settings of a resumed run, and checks that they fit together."""
 
 from __future__ import annotations
 

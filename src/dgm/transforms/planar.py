@@ -20,8 +20,8 @@ class Parametrised(Transform):
     """A map of the flattened x with one vector of parameters, to which a linear function of the condition is added.
 
     Args:
-        start: The parameters at first, (outputs,).
-        width: Of the embedded condition; 0 without one.
+        start: The initial parameters, (outputs,).
+        width: Width of the embedded condition; 0 without a condition.
     """
 
     def __init__(self, start: Tensor, width: int) -> None:

@@ -1,4 +1,4 @@
-r"""Monotone maps of real numbers, whose parameters a network gives."""
+r"""Monotone functions of a real number, whose parameters are the outputs of a network."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Valued: TypeAlias = tuple[Tensor, Tensor]
 
 
 class Univariate(ABC):
-    """An increasing map z = f(x; parameters) of each number of a batch by itself.
+    """An increasing elementwise function z = f(x; parameters).
 
     Attributes:
-        parameters: How many it takes for each number. All zeros give the identity.
+        parameters: Number of parameters for each element. With zeros, the function is the identity.
     """
 
     parameters: int
@@ -37,7 +37,7 @@ class Affine(Univariate):
     r"""z = x e^s + t, with s bounded smoothly: s = a / (1 + |a| / bound) of the network's a.
 
     Args:
-        bound: Of the absolute log-scale.
+        bound: Bound of the absolute log-scale.
     """
 
     parameters = 2
@@ -58,7 +58,7 @@ class Affine(Univariate):
 
 
 class Shift(Univariate):
-    """z = x + t, which keeps volumes."""
+    """z = x + t, which preserves volume."""
 
     parameters = 1
 

@@ -77,13 +77,13 @@ class RecordCells(nn.Module):
     Each part is represented by consecutive dimensions of v. An optional part begins with one bit, which is 1 if the
     value is missing. A real number is one dimension; an integer or a boolean k is the unit cell [k, k + 1); a category
     is its index in binary, ceil(log2 K) bits from the lowest to the highest, so that 50,000 categories need 16
-    dimensions. Each dimension is shifted and scaled, v = (c - loc) / scale, by the location and scale of the part, or by
-    those of a uniform distribution over its cells. The densities of the noise are
+    dimensions. Each dimension is shifted and scaled, v = (c - loc) / scale, by the location and scale of the part, or
+    by those of a uniform distribution over its cells. The densities of the noise are
 
     * for a real number, whose cell is one point: log p(x) = log p(v) - log scale, as if log q = log scale;
     * for an integer, uniform on its cell of length 1 / scale: log q = log scale;
-    * for a bit, uniform on the middle half of its cell: log q = log scale + log 2, so that the tails of a smooth density
-      seldom cross the boundary of the cell, which would flip the bit;
+    * for a bit, uniform on the middle half of its cell: log q = log scale + log 2, so that the tails of a smooth
+      density seldom cross the boundary of the cell, which would flip the bit;
     * for the dimensions of a missing part, whose cell is all of R: v ~ N(0, 1) and log q = log N(v; 0, 1).
 
     Binary codes without a category are mapped to the last category, and numbers outside the bounds or levels to the

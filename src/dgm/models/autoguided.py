@@ -1,9 +1,9 @@
-r"""Autoguidance as a model: a denoising model and a weak one, of which one sampler samples.
+r"""Autoguidance as a model: a composite of a denoising model and a weak model; samples, no likelihood.
 
 .. math:: \hat x_0 = \hat x_0^{\mathrm{weak}}(x_t, y) + s \, (\hat x_0(x_t, y) - \hat x_0^{\mathrm{weak}}(x_t, y))
 
-What it predicts is the score of no density of x, so it has samples and no likelihood. `dgm.Guidance` guides a single
-call of `dgm.sample`; this is for guidance that is saved with the model.
+The prediction is not the score of a density of x, so it has samples and no likelihood. `dgm.Guidance` guides a single
+call of `dgm.sample`; this composite stores the guidance with the model.
 
 Source: Guiding a Diffusion Model with a Bad Version of Itself (Karras et al., 2024), arXiv:2406.02507, equation 2.
 """

@@ -1,4 +1,4 @@
-"""The table of models that are made of others."""
+"""The table of composites, models that consist of other models."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Composite:
-    """A model that is made of others, which a description names as its parts.
+    """A composite of the table, whose description contains the descriptions of its parts.
 
     Attributes:
         target: ``package.module:Class``.
-        title: How a table names it, with the titles of its parts.
-        trained: The part that is trained, and whose settings a user gives.
-        family: How a table names its family; empty for that of the part that is trained.
+        title: Its name in tables, with the titles of its parts.
+        trained: The part that is trained; a user sets the settings of this part.
+        family: The name of its family in tables; empty for the family of the trained part.
     """
 
     target: str

@@ -21,7 +21,7 @@ from dgm.space import Space
 
 
 class GaussianDenoiser(nn.Module, ABC):
-    """An abstract `dgm.protocols.Denoising`: any solver samples it, and its probability-flow ODE gives a density.
+    """An abstract `dgm.protocols.Denoising`: it supports every solver, and has a density by the probability-flow ODE.
 
     A model defines its loss and its prediction, and has the attributes ``path``, ``t_min`` and ``sampler``.
     ``config.condition_dropout`` is the dropout rate of conditions in training.
@@ -65,7 +65,7 @@ class GaussianDenoiser(nn.Module, ABC):
         return partly_hidden(self.checked(y), self.config.condition_dropout)
 
     def log_prob_estimate(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """By the probability-flow ODE: see `dgm.samplers.flow_density`."""
+        """The estimate by the probability-flow ODE: see `dgm.samplers.flow_density`."""
         return flow_density.log_prob(self, x, self.checked(y))
 
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spec:
-    """One model of the table. Its class is imported by `load` and not before.
+    """One model of the table. Its class is imported when `load` is called.
 
     Attributes:
         target: ``package.module:Class``.
-        likelihood: The kind it has of images: exact, lower_bound, estimate, unnormalised or none.
-        paper: Authors and year, with the arXiv number where there is one.
-        summary: One line that says what it is.
+        likelihood: The kind of its likelihood on images: exact, lower_bound, estimate, unnormalised or none.
+        paper: Authors and year, with the arXiv number if there is one.
+        summary: A description in one line.
     """
 
     target: str
@@ -46,7 +46,7 @@ def class_at(target: str) -> type[Model]:
     """The class of ``package.module:Class``.
 
     Raises:
-        BadInput: For one that cannot be imported, with the reason, or that is no model.
+        BadInput: If the class cannot be imported, with the reason, or is not a model.
     """
     module, _, attribute = target.partition(":")
     try:

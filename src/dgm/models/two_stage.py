@@ -2,14 +2,14 @@ r"""Two stages: a first stage with a code for each x, and a prior, which is a mo
 
 .. math:: p(x) = \int p(x|z) \, p(z) \, dz
 
-The prior is any model of the first stage's latent space. It takes the place of whatever distribution of codes the first
-stage was trained with, and is trained once the first stage is. The likelihood follows from both:
+The prior is any model of the first stage's latent space. It replaces the distribution of codes that the first stage was
+trained with, and is trained after the first stage. The kind of the likelihood follows from both:
 
-- An invertible first stage z = f(x) changes variables: log p(x) = log p(z) + log \|det dz/dx\| is of the kind that
-  log p(z) is.
+- An invertible first stage z = f(x) is a change of variables: log p(x) = log p(z) + log \|det dz/dx\| has the same kind
+  as log p(z).
 - A first stage with p(x|z) and q(z|x) has the bound log p(x) >= E_q[log p(x|z) + log p(z) - log q(z|x)], in which log
   p(z) is exact or a bound; an estimate of log p(z) makes it an estimate of the bound.
-- Any other first stage, such as an autoencoder, has a decoder and no density of x given z: no likelihood.
+- With any other first stage, such as an autoencoder, there is no likelihood, since it has no density of x given z.
 
 Source: Diagnosing and Enhancing VAE Models (Dai & Wipf, 2019), arXiv:1903.05789, section 4, where both stages are VAEs;
 Neural Discrete Representation Learning (van den Oord et al., 2017), arXiv:1711.00937, section 3.3; High-Resolution
@@ -75,13 +75,13 @@ VARIATIONAL: Mapping[type, tuple[type, ...]] = {
 
 
 class TwoStage(TrainsPart):
-    """A first stage, which stays as it is, and a prior of its codes, which is trained.
+    """A frozen first stage and a trained prior of its codes.
 
     Args:
-        space: The first stage's own.
-        condition: The space of y, that of whichever stage is conditional; each such stage takes all of y.
+        space: The space of the first stage.
+        condition: The space of y, the condition of one stage or of both; each conditional stage receives all of y.
         first_stage: A `dgm.protocols.Latent`. It is frozen.
-        prior: A model of its ``latent_space``, which may say the codes' typical location and scale.
+        prior: A model of its ``latent_space``, whose space may have a typical location and scale of the codes.
 
     Example:
         >>> from dgm.registry import create
@@ -121,7 +121,7 @@ class TwoStage(TrainsPart):
     def refuse_without_codes(first_stage: Model, space: Space) -> None:
         """
         Raises:
-            BadInput: For a first stage without codes, or of another space.
+            BadInput: If the first stage has no codes, or the prior has another space than its codes.
         """
         if not has(first_stage, Latent) or not hasattr(first_stage, "latent_space"):
             wrong = f"{type(first_stage).__name__} states no latent space, of which a prior would be a model"
@@ -192,7 +192,7 @@ class TwoStage(TrainsPart):
     # -- likelihood
 
     def code_and_log_factor(self, x: Batch, y: Conditions | None) -> tuple[Tensor, PerExample]:
-        """z, and what log p(z) is added to."""
+        """z, and the log-density ratio that is added to log p(z)."""
         return self.encode_and_ladj(x, y) if has(self.first_stage, Invertible) else self.code_and_log_ratio(x, y)
 
     def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
@@ -283,7 +283,7 @@ def taken(stage: Model, y: Conditions | None) -> Conditions | None:
 
 
 def bare(space: Space) -> Space:
-    """Without the typical location and scale, which are no part of what a space is the set of."""
+    """The space without the typical location and scale, which do not affect the set of its values."""
     return replace(space, loc=(), scale=())
 
 

@@ -38,8 +38,7 @@ def check_condition(y: Conditions | None, condition: Space | None) -> Conditions
     """Checks that ``y`` is a batch of ``condition`` and returns it; None for a model without a condition.
 
     Raises:
-        Unsupported: If a condition is given and the model is unconditional, or no condition is given and the model needs
-            one.
+        Unsupported: If a condition is given to an unconditional model, or none to a model that needs one.
         BadInput: If the shape or the dtype is wrong, or, on the CPU, if a value is out of range.
     """
     if condition is None:

@@ -61,8 +61,8 @@ class Recomputed(torch.autograd.Function):
     """The same function, which stores only the normalised x and recomputes the rest in the backward pass.
 
     It is used for bfloat16 on the CPU, where torch's own backward pass of the norm takes 13 times as long in
-    channels_last format as in channels-first format. A training step of a U-Net then takes a sixth less time. In float32
-    it is not faster.
+    channels_last format as in channels-first format. A training step of a U-Net then takes a sixth less time. In
+    float32 it is not faster.
     """
 
     @staticmethod

@@ -56,7 +56,7 @@ class FVSBN(ChainRule):
         self.features = Features(space)
         k, d, v = self.observed.outputs, space.dim, self.features.width
         self.weight = nn.Parameter(torch.zeros(d * k, d * v))
-        # the components of a mixture must not start alike: nothing else tells them apart
+        # the components of a mixture must not be initialised equally, since their gradients would be equal too
         self.bias = nn.Parameter(torch.zeros(d * k) if space.kind in ("binary", "tokens") else torch.randn(d * k))
         self.condition_bias = condition_vector(condition, d * k)
         earlier = torch.ones(d, d, dtype=torch.bool).tril(-1)

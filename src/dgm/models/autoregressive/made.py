@@ -24,27 +24,29 @@ from dgm.space import Space
 
 
 class MADE(ChainRule):
-    r"""Masked autoencoder; exact log-likelihood, in one pass a mask.
+    r"""Masked autoencoder; exact log-likelihood, with one pass for each set of masks.
 
     .. math:: \log p(x) = \sum_d \log p(x_d | x_{<d}), \qquad
         M^{W}_{kk'} = 1[m(k) \ge m(k')], \quad M^{V}_{dk} = 1[d > m(k)]
 
-    Hidden unit k may see the first m(k) dimensions, and output d only hidden units with m(k) < d, in raster order.
-    With several sets of masks each step of training draws one, and the density is the mean of those that they give: a
-    mixture, whose conditionals are mixtures too, with weights that what was read has changed,
+    Hidden unit k depends on the first m(k) dimensions, and output d on hidden units with m(k) < d, in raster order.
+    With several sets of masks, each training step draws one, and the density is the mean of their densities. This is a
+    mixture, whose conditionals are mixtures too, with weights that depend on the earlier dimensions,
 
     .. math:: p(x_d | x_{<d}) = \sum_m w_m(x_{<d}) \, p_m(x_d | x_{<d}), \quad w_m(x_{<d}) \propto p_m(x_{<d})
 
-    log p is in nats: of a probability on discrete data, of a density in the data's units otherwise. The conditionals
-    are Bernoulli on binary data, a table on tokens and categories, a mixture of discretised logistics on levels or of
-    normals otherwise; of a record, each column's own, with a probability of being missing.
+    log p is in nats: the log of a probability for discrete data, of a density in the units of the data otherwise. The
+    conditionals are Bernoulli for binary data, a softmax for tokens and categories, a mixture of discretised logistics
+    for levels and a mixture of normals otherwise; each column of a record has the distribution of its type, with a
+    probability of being missing.
 
     Source: MADE (Germain et al., 2015), arXiv:1502.03509, equations 8, 9, 12 and 13 and section 4.2.
-    Differs from it: one order; a lone mask spreads m(k) evenly where it is drawn otherwise, from 0 on, where a unit
-    sees only the condition; more than binary data.
+    Differs from it: one order; with a single set of masks, the m(k) are evenly spaced, not drawn, and start at 0, where
+    a unit depends on the condition only; more than binary data.
 
     Args:
-        space: Any; images are read row by row, a pixel's channels together, a record part by part.
+        space: Any; the order of an image is row by row, with the channels of a pixel together; of a record part by
+            part.
 
     Example:
         >>> made = MADE(Space.binary((4,)), MADE.Config(hidden=8))
@@ -75,7 +77,7 @@ class MADE(ChainRule):
                 raise BadInput(f"a record is read with one set of masks, got {config.masks}", "leave masks out")
         self.features = features(space)
         self.observed = output_distribution(space, config.components * config.masks)
-        # what one mask's network gives
+        # the outputs of the network with one set of masks
         self.each = self.observed if config.masks == 1 else output_distribution(space, config.components)
         inputs, outputs = space.dim * self.features.width, space.dim * self.each.outputs
         widths = [inputs, *[config.hidden] * config.layers]
@@ -115,10 +117,10 @@ class MADE(ChainRule):
         return from_sequence(outputs, self.space)
 
     def outputs(self, x: Batch, y: Conditions | None, m: Tensor, places: Tensor) -> Tensor:
-        """What the network gives under one set of masks, (B, D, outputs).
+        """The outputs of the network with one set of masks, (B, D, outputs).
 
         Args:
-            m: What each hidden unit may see, (layers, hidden).
+            m: The number of dimensions that each hidden unit may depend on, (layers, hidden).
             places: The place of each dimension in the order, from 1, (D,).
         """
         y = self.checked(y)
@@ -162,9 +164,9 @@ class MADE(ChainRule):
             log_w = log_w + self.each.log_prob(outputs, flat[:, dim].expand(len(networks), -1), dim)
 
     def conditionals_by(self, x: Batch, y: Conditions | None, m: Tensor, places: Tensor) -> Iterator[Tensor]:
-        """`outputs` a dimension at a time, in the order that ``places`` gives.
+        """`outputs` one dimension at a time, in the order of ``places``.
 
-        Every hidden unit is computed once, as soon as the last dimension that it may see is known.
+        Every hidden unit is computed once, as soon as the last dimension that it depends on is known.
         """
         y, flat, reading = self.checked(y), x.view(len(x), -1), raster_order(self.space)
         width, k, n = self.features.width, self.each.outputs, len(x)
@@ -187,7 +189,7 @@ class MADE(ChainRule):
 
 
 def degrees(dim: int, config: MADE.Config) -> Tensor:
-    """m(k) of each hidden unit, (masks, layers, hidden), from 0, which sees nothing but a condition, to D - 1.
+    """m(k) of each hidden unit, (masks, layers, hidden), from 0, for units of the condition only, to D - 1.
 
     A pure function of the settings, so that a checkpoint needs no masks.
     """

@@ -31,7 +31,7 @@ from dgm.settings import setting
 from dgm.space import Space
 
 BLOCK = 32  # dimensions at most whose hidden layers are computed together
-CACHE = 1 << 18  # hidden units that a core's cache holds beside their gradients
+CACHE = 1 << 18  # hidden units that fit into the cache of a core together with their gradients
 
 
 class NADE(ChainRule):
@@ -88,16 +88,17 @@ class NADE(ChainRule):
 
 
 class Outputs(torch.autograd.Function):
-    r"""h_d V_d of every dimension, and its derivative written out.
+    r"""h_d V_d of every dimension, with a manual derivative.
 
-    All hidden layers together, (D, B, H), are far larger than what they are made of. Neither pass keeps them: each
-    computes them block by block and is done with a block while it is in the cache. With g_d the gradient of h_d V_d,
+    All hidden layers together, (D, B, H), are far larger than the tensors that they are computed from. Neither pass
+    stores them: each computes them block by block and completes a block while it is in the cache. With g_d the gradient
+    of h_d V_d,
 
     .. math:: \delta_d = (g_d V_d^T) \odot h_d \odot (1 - h_d), \quad G_j = \sum_{d>j} \rho_d \delta_d, \quad
         \partial V_d = h_d^T g_d, \quad \partial W_j = x_j^T G_j, \quad \partial x_j = G_j W_j^T, \quad
         \partial \rho_d = \langle \delta_d, a_d \rangle
 
-    Source: algorithm 1 of Larochelle & Murray, 2011, a block of dimensions at a time.
+    Source: algorithm 1 of Larochelle & Murray, 2011, for one block of dimensions at a time.
     """
 
     @staticmethod
@@ -147,7 +148,7 @@ def blocks(dim: int, size: int) -> list[slice]:
 
 
 def block_size(n: int, hidden: int, device: torch.device) -> int:
-    """As many dimensions as the cache holds; where there is no such cache, enough to keep the device busy."""
+    """The number of dimensions whose hidden units fit into the cache; on a GPU, enough to use the whole device."""
     return BLOCK if device.type != "cpu" else max(1, min(BLOCK, CACHE // (n * hidden)))
 
 
@@ -165,7 +166,7 @@ def before(size: int, x: Tensor) -> Tensor:
 
 
 def earlier(x: Tensor) -> Tensor:
-    """What each dimension of a block sees of it: (B, size, inputs) to (size, B, size * inputs)."""
+    """The earlier dimensions of the block for each of its dimensions: (B, size, inputs) to (size, B, size * inputs)."""
     return (x * before(x.shape[1], x)).flatten(2)
 
 

@@ -1,4 +1,4 @@
-r"""Order-agnostic MADE, exact log-likelihood, in one pass an order.
+r"""Order-agnostic MADE, exact log-likelihood, with one pass for each order.
 
 .. math:: p(x) = \frac{1}{K} \sum_k \prod_i p_k(x_{\sigma_k(i)} | x_{\sigma_k(1)}, \dots, x_{\sigma_k(i-1)})
 
@@ -93,7 +93,7 @@ class OrderlessMADE(nn.Module):
 
     @evaluated
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
-        """A dimension a step, each sample's in an order of its own."""
+        """One dimension in each step; each sample has its own order."""
         noise = streams(n, seed, self.m.device)
         y = sampled_condition(y, self, noise)
         k = (noise.uniform(()) * self.config.orders).long()

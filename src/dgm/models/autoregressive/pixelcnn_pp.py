@@ -90,7 +90,7 @@ class PixelCNNPP(ChainRule):
         return torch.stack(list(self.tied(self.output(elu(h)).movedim(1, -1), x)), 1)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        """One stream goes row by row, the other pixel by pixel, each resolution where it has new inputs."""
+        """One stream is computed row by row, the other pixel by pixel, and a resolution only when it has new inputs."""
         y, cursor, above = self.numbers(y), Cursor(), dict[str, Tensor]()
         _, height, width = self.space.shape
         networks: list[Any] = [cached(self, kind, len(x), (height, width), cursor) for kind in (RowConv, PixelConv)]
@@ -146,10 +146,10 @@ class PixelCNNPP(ChainRule):
 
 
 class Stream(nn.Module):
-    """A U of gated blocks, over the rows above alone or over what is left in the row too. Source: figure 2.
+    """A U-shaped stream of gated blocks, for the rows above or also for the pixels to the left. Source: figure 2.
 
-    A block on the way up has a skip connection from the same block on the way down; one of the stream of pixels has
-    another from the stream of rows.
+    A block of the upsampling half has a skip connection from the same block of the downsampling half; a block of the
+    stream of pixels has another from the stream of rows.
     """
 
     def __init__(self, kind: Literal["rows", "pixels"], inputs: int, config: PixelCNNPP.Config, numbers: int) -> None:
@@ -185,7 +185,7 @@ class Stream(nn.Module):
             down.append(h)
         if k + 1 < self.resolutions:
             low = self.downsample[k](h)
-            # at a pixel or a row that the lower resolution skips, its last features still hold
+            # for a pixel or a row without a new input at the lower resolution, its last features are still valid
             h = self.upsample[k](None if low is None else self.through(k + 1, low, y, rows, features), h)
         for name, block in named(self.up, k, "up"):
             h = features[name] = block(h, y, [down.pop()] if rows is None else [down.pop(), rows(name)])

@@ -80,7 +80,7 @@ class PixelRNN(ChainRule):
         return self.left(h).unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        """Every layer keeps the states that later pixels start from."""
+        """Every layer stores the states that later pixels need."""
         y, cursor, (channels, height, width) = self.checked(y), Cursor(), self.space.shape
         network: Any = cached(self, PixelConv, len(x), (height, width), cursor)
         memories = [lstm.memory(len(x), width) for lstm in network.lstms]
@@ -132,11 +132,11 @@ class RowLSTM(nn.Module):
         return torch.stack(rows).permute(1, 3, 0, 2)
 
     def from_above(self, h: Tensor) -> Tensor:
-        """What (B, W, h) of the row above adds to the gates, (B, W, 4 h)."""
+        """The contribution of the states h of the row above, (B, W, h), to the gates, (B, W, 4 h)."""
         return conv1d(h.mT, self.state_to_state.weight, padding=1).mT
 
     def memory(self, n: int, columns: int) -> dict[str, Tensor]:
-        """h and c of this row, and what the row above gives to it."""
+        """h and c of this row, and the contribution of the row above."""
         sizes = {"h": self.h, "c": self.h, "sums above": 4 * self.h, "c above": self.h}
         return {name: self.state_to_state.weight.new_zeros(n, columns, size) for name, size in sizes.items()}
 
@@ -196,7 +196,7 @@ class DiagonalBiLSTM(nn.Module):
         return h + memory["right"][:, j]
 
     def end_row(self, memory: dict[str, Tensor]) -> None:
-        """The map that is read from the right takes in the row that is now complete."""
+        """Updates the states of the direction from the right with the row that is now complete."""
         memory["above"] = memory["h"].clone()
         n, columns, _ = memory["x"].shape
         inputs = self.from_right(memory["x"].flatten(0, 1)).view(n, columns, -1)

@@ -3,12 +3,12 @@ r"""WaveNet, exact log-likelihood.
 .. math:: \log p(x|y) = \sum_t \log p(x_t | x_{<t}, y), \qquad
     z = \tanh(W_f * h + V_f^T y) \odot \sigma(W_g * h + V_g^T y)
 
-A stack of causal convolutions of two taps whose dilation doubles from layer to layer, again and again: with c cycles of
-k layers a sample sees c (2^k - 1) + 1 samples before it.
+A stack of causal convolutions of kernel size two, whose dilation doubles from layer to layer within a cycle: with c
+cycles of k layers, a sample depends on c (2^k - 1) + 1 samples before it.
 
-Source: WaveNet (van den Oord et al., 2016), arXiv:1609.03499, equations 1 to 3 and figure 4; a sample at a time by
-Fast WaveNet (Le Paine et al., 2016), arXiv:1611.09482.
-Differs from it: a mixture of discretised logistics where ``components`` asks for one, as arXiv:1711.10433.
+Source: WaveNet (van den Oord et al., 2016), arXiv:1609.03499, equations 1 to 3 and figure 4; cached sampling, Fast
+WaveNet (Le Paine et al., 2016), arXiv:1611.09482.
+Differs from it: with ``components``, a mixture of discretised logistics, as in arXiv:1711.10433.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class WaveNet(ChainRule):
     def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
         y = self.embedded(y)
         values = to_sequence(x if self.scaling is None else self.scaling(x), self.space)
-        stream = pad(self.entered(values[:, :-1]), (0, self.config.skip, 1, 0))  # the first value sees nothing
+        stream = pad(self.entered(values[:, :-1]), (0, self.config.skip, 1, 0))  # the first value has no earlier values
         for layer in self.layers:
             h = stream[..., : self.config.width]
             past = pad(h[:, : -layer.dilation], (0, 0, min(layer.dilation, h.shape[1]), 0))
@@ -89,7 +89,7 @@ class WaveNet(ChainRule):
         return from_sequence(self.left(stream[..., self.config.width :]), self.space)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        """Each layer keeps what it saw, for as long as its dilation; what skips to the end is one product."""
+        """Each layer caches its inputs for as long as its dilation; all skip connections are one product."""
         y, flat, width = self.embedded(y), x.view(len(x), -1), self.config.width
         cells = [Cell(layer, len(x), width, y) for layer in self.layers]
         skip = torch.cat([layer.out.weight[width:] for layer in self.layers], 1).mT
@@ -117,9 +117,9 @@ class WaveNet(ChainRule):
 
 
 class Layer(nn.Module):
-    """One gated layer, of a sequence or of one place of it. Source: equation 3 and figure 4.
+    """One gated layer, for a sequence or for one position of it. Source: equation 3 and figure 4.
 
-    The stream's first features are the residual ones, the others what skips to the end.
+    The first features of the stream are the residual ones, the others are those of the skip connections.
     """
 
     def __init__(self, width: int, skip: int, dilation: int, read: ConditionProjections | None) -> None:
@@ -130,7 +130,7 @@ class Layer(nn.Module):
         self.condition_bias = None if read is None else read.projection(2 * width)
 
     def forward(self, stream: Tensor, h: Tensor, past: Tensor, y: Conditions | None) -> Tensor:
-        """(..., width + skip), its residual features, and what those were a dilation ago, (..., width) each."""
+        """(..., width + skip), its residual features, and the residual features one dilation earlier, (..., width)."""
         ungated = self.taps(torch.cat([past, h], -1))
         if self.condition_bias is not None:
             bias = self.condition_bias(y)
@@ -140,9 +140,10 @@ class Layer(nn.Module):
 
 
 class Cell:
-    """A `Layer` at one place after the other: (n, width) to the next layer's (n, width), and z.
+    """A `Layer` for one position after the other: (n, width) to the next layer's (n, width), and z.
 
-    Its queue holds what earlier inputs add to the gates a dilation later, V^T y and the bias with it.
+    Its queue contains the contributions of earlier inputs to the gates one dilation later, including V^T y and the
+    bias.
     """
 
     def __init__(self, layer: Any, n: int, width: int, y: Conditions | None) -> None:

@@ -173,7 +173,7 @@ class LearntVP(nn.Module, GaussianPath):
 
 
 def first_noise(space: Space) -> float:
-    """gamma_0 to start from: noise of a sixth of the gap between two levels, and of 0.01 where there are none."""
+    """The initial gamma_0: noise of a sixth of the distance of two levels, or of 0.01 for continuous data."""
     sigma = 2 / (space.values - 1) / 6 if space.values else 0.01
     return 2 * math.log(sigma)
 

@@ -151,7 +151,7 @@ def test_samples_follow_langevins_own_law_and_lose_their_noise() -> None:
     assert x.mean().item() == pytest.approx(M, abs=4 * std / 8000**0.5)
     assert x.std().item() == pytest.approx(std, rel=4 / 16_000**0.5)
     *_, before, last = model.trajectory(100, seed=0)
-    assert (before.step, last.step) == (59, 60)
+    assert (before.sampling_step, last.sampling_step) == (59, 60)
     assert before.x.std() > 1.2 * last.x.std()
 
 

@@ -281,6 +281,6 @@ def observed(space: Space, config: DecoderConfig) -> Any:
 
 
 def with_shift(model: nn.Module, weights: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-    """Weights of before the scale was learnt quickly hold it whole in ``log_scale``."""
+    """Converts earlier weights, in which ``log_scale`` is the whole log-scale, without a shift."""
     if f"{prefix}log_scale" in weights:
         weights.setdefault(f"{prefix}quick.shift", torch.zeros_like(weights[f"{prefix}log_scale"]))

@@ -24,7 +24,7 @@ def number_of_processes() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and prints. It is known before the others are there."""
+    """Whether this is the process that writes and prints. It is known before the processes are connected."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
@@ -49,10 +49,10 @@ def together() -> Iterator[None]:
 
 
 def connect() -> None:
-    """Connects the processes for the rest of their life.
+    """Connects the processes until they end.
 
-    A group that is made again at the same address may wait for ever: a process can join the last group's store, which
-    the first process is about to close.
+    A second group at the same address could wait for ever, if a process joined the store of the first group, which the
+    first process is about to close.
     """
     from torch import distributed
 
@@ -61,13 +61,8 @@ def connect() -> None:
 
 
 def is_mine(k: int) -> bool:
-<<<<<<< HEAD
-    """Whether piece ``k`` of some work is this process's; the pieces are dealt out one at a time."""
-    if GROUP.get() is None:
-=======
     """Whether this process computes piece ``k``; the pieces are assigned to the processes in turn."""
-    if not SHARING.get():
->>>>>>> 8a84628 (Docstrings of the package, of distributions, networks and the report in full, plain sentences)
+    if GROUP.get() is None:
         return True
     from torch import distributed
 
@@ -75,13 +70,8 @@ def is_mine(k: int) -> bool:
 
 
 def shared(pieces: Sequence[Tensor | None]) -> list[Tensor]:
-<<<<<<< HEAD
-    """All pieces, in every process, where each process has those that are its own."""
-    return [sent(piece, k) if GROUP.get() is not None else piece for k, piece in enumerate(pieces)]  # type: ignore[misc]
-=======
     """All pieces, in every process; each process passes its own pieces."""
-    return [sent(piece, k) if SHARING.get() else piece for k, piece in enumerate(pieces)]  # type: ignore[misc]
->>>>>>> 8a84628 (Docstrings of the package, of distributions, networks and the report in full, plain sentences)
+    return [sent(piece, k) if GROUP.get() is not None else piece for k, piece in enumerate(pieces)]  # type: ignore[misc]
 
 
 def sent(piece: Tensor | None, k: int) -> Tensor:

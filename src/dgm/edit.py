@@ -82,8 +82,8 @@ def inpaint(
     """
     x = examples(model, x)
     mask = torch.as_tensor(known)
-    if mask.dtype != torch.bool or not multiplies(mask, model.space.shape):
-        wrong = f"expected a bool mask that multiplies {model.space.shape}, got {mask.dtype} {tuple(mask.shape)}"
+    if mask.dtype != torch.bool or not broadcasts(mask, model.space.shape):
+        wrong = f"expected a bool mask that broadcasts to {model.space.shape}, got {mask.dtype} {tuple(mask.shape)}"
         raise BadInput(wrong, "give (H, W), true where a pixel is known")
 
     def states(rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:
@@ -92,7 +92,7 @@ def inpaint(
     return sampled(model, len(x), states, condition, n, seed, progress)
 
 
-def multiplies(mask: Tensor, shape: tuple[int, ...]) -> bool:
+def broadcasts(mask: Tensor, shape: tuple[int, ...]) -> bool:
     try:
         return torch.broadcast_shapes(mask.shape, shape) == shape
     except RuntimeError:
@@ -117,7 +117,7 @@ def restore(
         measured: The result of `measure`: the operator applied to images that are scaled to [-1, 1].
         noise: Standard deviation of the measurement noise, with black 0 and white 1.
     """
-    refuse_what_cannot_be_edited(model)
+    refuse_other_models(model)
     of_type("the operator", operator, Operator, "give dgm.edit.Blur((8, 8), 1.0) or the like")
     noise_std = 2 * positive("noise", noise)  # black to white is -1 to 1
 
@@ -150,7 +150,7 @@ def superres(
 
 def colourise(model: Model, x: Batch | Any, condition: Conditions | Any | None = None, **how: Any) -> Batch:
     """Colours for grey images (B, 1, H, W); ``how`` as `superres`."""
-    refuse_what_cannot_be_edited(model)
+    refuse_other_models(model)
     if model.space.shape[0] != 3:
         raise Unsupported(f"there are no colours in {model.space}", "take a model of colour images")
     return restored(model, x, Grey(), condition, how)
@@ -160,14 +160,14 @@ def deblur(
     model: Model, x: Batch | Any, blur: float = 1.0, condition: Conditions | Any | None = None, **how: Any
 ) -> Batch:
     """Sharp images of blurred ones (B, *shape), by a Gaussian of ``blur`` pixels; ``how`` as `superres`."""
-    refuse_what_cannot_be_edited(model)
+    refuse_other_models(model)
     _, height, width = model.space.shape
     return restored(model, x, Blur((height, width), number("blur", blur)), condition, how)
 
 
 def restored(model: Model, x: Any, operator: Operator, condition: Any, how: dict[str, Any]) -> Batch:
     """Of images that are themselves a measurement."""
-    refuse_what_cannot_be_edited(model)
+    refuse_other_models(model)
     seen = operator(torch.zeros(1, *model.space.shape)).shape[1:]
     x = replace(model.space, shape=tuple(seen)).check(x)
     return restore(model, model.scaling(x), operator, condition, **how)
@@ -191,7 +191,7 @@ def decode(
     model: Model, z: Tensor, condition: Conditions | Any | None = None, *, sampling_steps: int = inversion.STEPS
 ) -> Batch:
     """The images of codes (B, *shape)."""
-    refuse_what_cannot_be_edited(model)
+    refuse_other_models(model)
     steps = whole("sampling_steps", sampling_steps, low=1)
     with evaluating(model):
         return inversion.decode(model, z, given_condition(model, condition, len(z)), sampling_steps=steps)
@@ -248,7 +248,7 @@ def interpolate(
     return decode(model, between, condition, sampling_steps=sampling_steps).unflatten(0, (-1, n))
 
 
-def refuse_what_cannot_be_edited(model: Model) -> None:
+def refuse_other_models(model: Model) -> None:
     model_given(model)
     if not has(model, Denoising):
         wrong = f"{type(model).__name__} is no denoising model, which editing asks of a model"
@@ -258,7 +258,7 @@ def refuse_what_cannot_be_edited(model: Model) -> None:
 
 
 def examples(model: Model, x: Batch | Any) -> Batch:
-    refuse_what_cannot_be_edited(model)
+    refuse_other_models(model)
     return model.space.check(x)
 
 

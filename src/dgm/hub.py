@@ -88,7 +88,7 @@ def pull(name: str, out: str | Path, *, revision: str | None = None, hub: Hub | 
     return out
 
 
-def kept(address: str, hub: Hub | None = None) -> Path:
+def cached(address: str, hub: Hub | None = None) -> Path:
     """The path of the run ``hf://user/name`` in the user's cache; it is downloaded if it is not there."""
     name = address.removeprefix(SCHEME)
     refuse_name(name)

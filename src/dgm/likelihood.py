@@ -163,7 +163,7 @@ def log_likelihood(
     """
     draws, known = whole("draws", draws, low=1), kinds_of(model)
     ode = ode_of(model, solver=solver, tolerance=tolerance, solver_steps=solver_steps, trace=trace) if known else None
-    kind = _chosen(model, Kind.ESTIMATE if kind is None and ode is not None else kind)
+    kind = _selected_kind(model, Kind.ESTIMATE if kind is None and ode is not None else kind)
     if ode is not None and kind is not Kind.ESTIMATE:
         raise BadInput(f"a solver is for the estimate by an ODE, and the kind is {kind}", "leave one of the two out")
     x, y = pairs(x, y, conditional=condition_of(model) is not None and not marginal)
@@ -297,7 +297,7 @@ def _method(stated: str, kind: Kind, draws: int, *, weighted: bool) -> str:
             return stated or "negative energy, log Z unknown"
 
 
-def _chosen(model: Model, kind: Kind | str | None) -> Kind:
+def _selected_kind(model: Model, kind: Kind | str | None) -> Kind:
     available = kinds_of(model)
     if not available:
         raise _without_likelihood(model)

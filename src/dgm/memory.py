@@ -133,7 +133,7 @@ def item_size(func: Any, kwargs: Any) -> int:
     return (kwargs.get("dtype") or usual).itemsize
 
 
-def refuse_what_does_not_fit(what: str, needed: float, remedy: str) -> None:
+def refuse_too_large(what: str, needed: float, remedy: str) -> None:
     """Checks the size of a file or an array before it is read.
 
     Raises:
@@ -153,7 +153,7 @@ def refuse_a_bomb(path: Path, unpacked: int, remedy: str) -> None:
     if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed:
         times = f"{unpacked // max(1, packed):,} times as much"
         raise BadInput(f"{path} has {packed:,} bytes and unpacks to {gibibytes(unpacked)}, {times}", remedy)
-    refuse_what_does_not_fit(f"{path}, unpacked,", unpacked, remedy)
+    refuse_too_large(f"{path}, unpacked,", unpacked, remedy)
 
 
 def refuse_too_many(n: int, space: Space) -> None:

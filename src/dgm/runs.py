@@ -445,9 +445,9 @@ def load(
             available.
     """
     if isinstance(path, str) and path.startswith("hf://"):
-        from dgm.hub import kept  # dgm.hub imports this module
+        from dgm.hub import cached  # dgm.hub imports this module
 
-        path = kept(path)
+        path = cached(path)
     run, where = Run(path), usable(device)
     trained = run.untrained(*([model] if isinstance(model, type) else model))
     put(run.weights(), trained, run.path)

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from dgm import data
 from dgm.data import tables
-from dgm.data.columns import Column, overview, summary, wishes
+from dgm.data.columns import Column, overview, requested_types, summary
 from dgm.data.dataset import Dataset
 from dgm.errors import BadInput, UnknownName
 from dgm.space import Space
@@ -185,7 +185,10 @@ class TestWishes:
             mixed(tmp_path, types=types)
 
     def test_a_name_with_a_comma(self) -> None:
-        assert wishes('"a, b=date", c==real') == {"a, b": wishes("x=date")["x"], "c=": wishes("x=real")["x"]}
+        assert requested_types('"a, b=date", c==real') == {
+            "a, b": requested_types("x=date")["x"],
+            "c=": requested_types("x=real")["x"],
+        }
 
     def test_texts_that_are_all_different_are_refused_unless_meant(self, tmp_path: Path) -> None:
         path = written(tmp_path, "name,a\n" + "".join(f"person {k},{k / 3}\n" for k in range(101)))

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser, of: str, *, many: bool = Fals
     )
 
 
-def chosen(args: argparse.Namespace, model: Model, most: int | None = None) -> Tensor | None:
+def from_arguments(args: argparse.Namespace, model: Model, most: int | None = None) -> Tensor | None:
     """The chosen condition, (1, *shape), or all conditions of a file, (N, *shape); None without a condition.
 
     Args:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from dgm.cli.terminal import Stdout
 from dgm.condition import decode
-from dgm.data.table import SETS, found
+from dgm.data.table import SETS, folder_of
 
 if TYPE_CHECKING:
     from dgm.data import Dataset
@@ -74,7 +74,7 @@ def listed() -> list[dict[str, Any]]:
     """One row for each data set. Its folder is searched in DGM_DATA and in the user's cache."""
     rows = []
     for name, spec in SETS.items():
-        folder = found(spec) if spec.folder else None
+        folder = folder_of(spec) if spec.folder else None
         missing = f"not here; downloads {spec.size / 1e6:.0f} MB when first used"
         if spec.source:
             missing = f"not here; copy it from {spec.source}"

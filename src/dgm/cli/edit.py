@@ -150,15 +150,15 @@ def run(task: Task, args: argparse.Namespace) -> int:
         raise BadInput(f"--out cannot be a '{path.suffix}' file", "end it in .png or .npz")
     import dgm
     from dgm import memory
-    from dgm.edit import refuse_what_cannot_be_edited
+    from dgm.edit import refuse_other_models
     from dgm.runs import Run
 
     own.trust(args, args.run)
     model = dgm.load(args.run)
-    refuse_what_cannot_be_edited(model)
+    refuse_other_models(model)
     memory.refuse_too_many((args.examples or 1) * getattr(args, "n", 1), model.space)
     about = Run(args.run).config["data"]
-    args.y = condition.chosen(args, model, most=1)
+    args.y = condition.from_arguments(args, model, most=1)
     edited = task.edit(args, model, about)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(edited, model.space, path)

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     own.trust(args, args.run)
     model, trained = load(args.run), Run(args.run)
     out = trained.path / "evaluation.json"
-    y = condition.chosen(args, model, most=1)
+    y = condition.from_arguments(args, model, most=1)
 
     def write_part(document: dict[str, Any]) -> None:
         if y is None and not is_evaluated(trained):  # a partial evaluation must not replace a complete one

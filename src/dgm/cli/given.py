@@ -54,13 +54,13 @@ def words(prompt: str, space: Space, about: dict[str, Any], share: float | None)
     from dgm.data import text
 
     tokens = text.encode(prompt, about)
-    tokens = tokens[: kept_of(len(tokens), share, 1.0)][-(space.dim - 1) :]
+    tokens = tokens[: number_observed(len(tokens), share, 1.0)][-(space.dim - 1) :]
     given = torch.zeros(1, space.dim, dtype=torch.int64)
     given[0, : len(tokens)] = tokens
     return given, len(tokens)
 
 
-def kept_of(dimensions: int, share: float | None, usual: float) -> int:
+def number_observed(dimensions: int, share: float | None, usual: float) -> int:
     return round((usual if share is None else share) * dimensions)
 
 
@@ -85,7 +85,7 @@ def picture(path: Path, space: Space, about: dict[str, Any], share: float | None
         given[:, :, :rows] = tokens(shades[None], about["palette"])
     else:
         given[0, :, :rows] = (shades.double() / 255 * ((space.values or 0) - 1)).round().to(space.dtype)
-    return given, kept_of(height * width, share, rows / height if rows < height else 0.5) * channels
+    return given, number_observed(height * width, share, rows / height if rows < height else 0.5) * channels
 
 
 def heard(path: Path, space: Space, about: dict[str, Any], share: float | None) -> tuple[Tensor, int]:
@@ -96,7 +96,7 @@ def heard(path: Path, space: Space, about: dict[str, Any], share: float | None) 
     if not about.get("rate"):
         raise BadInput(f"a sound cannot be given to a model of {space}", "give what the model was trained on")
     levels = sound.compress(sound.read(path, about["rate"]))
-    levels = levels[: kept_of(len(levels), share, 1.0)][: space.dim]
+    levels = levels[: number_observed(len(levels), share, 1.0)][: space.dim]
     given = torch.full((1, *space.shape), sound.LEVELS // 2, dtype=space.dtype)
     given[0, 0, : len(levels)] = torch.from_numpy(levels)
     return given, len(levels)
@@ -110,4 +110,4 @@ def array(path: Path, space: Space, about: dict[str, Any], share: float | None) 
         x = torch.from_numpy(numpy.load(path, allow_pickle=False)["x"])
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{path} holds no array x", "write it as `dgm sample --out x.npz` does") from error
-    return space.check(x), kept_of(space.dim, share, 0.5)
+    return space.check(x), number_observed(space.dim, share, 0.5)

@@ -32,7 +32,7 @@ from dgm.cli import out as output
 from dgm.cli.given import start
 from dgm.cli.terminal import Progress
 from dgm.cli.values import real, seed, whole
-from dgm.cli.writing import refuse_what_cannot_be_written, write_animation, write_strip, writer
+from dgm.cli.writing import refuse_format, write_animation, write_strip, writer
 from dgm.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
     own.trust(args, args.run, *filter(None, [args.autoguidance]))
     model, about = dgm.load(args.run), Run(args.run).config["data"]
-    y = condition.chosen(args, model)
+    y = condition.from_arguments(args, model)
     args.n = n = condition.number_of_samples(args.n, y)
     shown = shown_states(args, model)
     memory.refuse_too_many(n * shown, model.space)
@@ -98,9 +98,9 @@ def run(args: argparse.Namespace) -> int:
     how = sampler_options.arguments(args, model) | {"seed": args.seed, "decoding": decoding(args), "mean": args.mean}
     how |= {} if given is None else {"given": given, "observed": observed}
     how |= {} if y is None else {"condition": y.expand(n, *y.shape[1:])}
-    refuse_what_cannot_be_written(args.out, model.space, about)
+    refuse_format(args.out, model.space, about)
     if shown > 1:
-        states = kept(dgm.trajectory(model, n, **how), shown)
+        states = evenly_spaced(dgm.trajectory(model, n, **how), shown)
     else:
         with Progress(f"sampling {n}", quiet=args.out == "-" or not torchrun.is_first()) as progress:
             states = [dgm.sample(model, n, length=args.length, progress=progress.update, **how)]
@@ -143,7 +143,7 @@ def shown_states(args: argparse.Namespace, model: Model) -> int:
     return args.show_steps or FRAMES
 
 
-def kept(states: Iterator[State], shown: int) -> list[Tensor]:
+def evenly_spaced(states: Iterator[State], shown: int) -> list[Tensor]:
     """``shown`` evenly spaced states, including the last; some are repeated if there are fewer states."""
     import torch
 

@@ -284,15 +284,15 @@ def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
 
     own.trust(chosen, chosen.resume)
     run = Run(Path(chosen.resume))
-    refuse_what_a_run_keeps(run, chosen, given)
+    refuse_fixed_options(run, chosen, given)
     model, dataset = run.untrained(), run.dataset(chosen.data if "data" in given else None)
     done = max((int(folder.name.removeprefix("step-")) for folder in run.checkpoints()), default=0)
     changed = {name: value for name, value in training_settings(chosen).items() if name in given}
     if run.finished and not changed.keys() & {"steps", "budget"}:
         say(f"{run.path} has ended at step {done}; train it longer with: dgm train --resume {run.path} --steps STEPS")
         return 0
-    refuse_what_is_done(run, done, changed)
-    refuse_what_has_stopped(run, changed)
+    refuse_shorter_training(run, done, changed)
+    refuse_stopped_run(run, changed)
     previous = run.config["training"] | (
         {"steps": None, "budget": None} if changed.keys() & {"steps", "budget"} else {}
     )
@@ -302,7 +302,7 @@ def resume(chosen: jsonargparse.Namespace, given: set[str]) -> int:
     return 0
 
 
-def refuse_what_a_run_keeps(run: Run, chosen: jsonargparse.Namespace, given: set[str]) -> None:
+def refuse_fixed_options(run: Run, chosen: jsonargparse.Namespace, given: set[str]) -> None:
     if chosen.name not in (None, name := registry.trained(run.config["model"])["name"]):
         wrong = f"{run.path} is a run of {name}, and {chosen.name} was asked for"
         raise BadInput(wrong, "leave the model's name out")
@@ -311,7 +311,7 @@ def refuse_what_a_run_keeps(run: Run, chosen: jsonargparse.Namespace, given: set
         raise BadInput(wrong, "leave it out, or train anew into another --out without --resume")
 
 
-def refuse_what_is_done(run: Run, done: int, changed: dict[str, Any]) -> None:
+def refuse_shorter_training(run: Run, done: int, changed: dict[str, Any]) -> None:
     """Rejects a number of steps, or a time, that is not longer than the completed training."""
     if changed.get("steps") is not None and changed["steps"] <= done:
         raise BadInput(
@@ -323,7 +323,7 @@ def refuse_what_is_done(run: Run, done: int, changed: dict[str, Any]) -> None:
         raise BadInput(wrong, "give more, the time so far counts")
 
 
-def refuse_what_has_stopped(run: Run, changed: dict[str, Any]) -> None:
+def refuse_stopped_run(run: Run, changed: dict[str, Any]) -> None:
     """Rejects a run that has stopped early, since it would stop again before its next step."""
     selection = run.selection()
     if selection is not None and selection.stopped and "patience" not in changed:

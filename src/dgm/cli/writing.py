@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dgm.space import Space
 
 
-def refuse_what_cannot_be_written(out: str, space: Space, about: dict[str, Any]) -> None:
+def refuse_format(out: str, space: Space, about: dict[str, Any]) -> None:
     """Checks the format of the output before the samples are drawn, which may take long."""
     from dgm.data.text import is_text
 

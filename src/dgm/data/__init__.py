@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from dgm.data import memory
 from dgm.data.dataset import Dataset, Split, order
-from dgm.data.table import SETS, Spec, found, roots
+from dgm.data.table import SETS, Spec, folder_of, roots
 from dgm.documents import misfit
 from dgm.errors import BadInput, UnknownName
 from dgm.inputs import brief, whole
@@ -65,7 +65,7 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
     if "seed" in options:
         options["seed"] = whole("the seed", options["seed"])
     if not isinstance(name, (str, os.PathLike)):
-        return held(name, options)
+        return from_memory(name, options)
     name = os.fspath(name)
     if name in SETS:
         for option in options:
@@ -81,10 +81,10 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
         if path.suffix or path.is_absolute() or name.startswith("."):
             raise BadInput(f"there is no file or folder {name}", "look at the path; `dgm data` lists the named sets")
         raise UnknownName.of("data set", name, SETS)
-    return own(path.resolve(), options)
+    return from_path(path.resolve(), options)
 
 
-def held(data: Any, options: dict[str, Any]) -> Dataset:
+def from_memory(data: Any, options: dict[str, Any]) -> Dataset:
     """Loads data that is in memory already."""
     if not (hasattr(data, "columns") or hasattr(data, "__array__") or isinstance(data, (list, tuple))):
         wrong = f"data must be a name, a path, an array or a table, got {brief(data)}"
@@ -101,7 +101,7 @@ def named(name: str, spec: Spec, root: str | Path | None, options: dict[str, Any
     if not spec.folder:
         return replace(make(part), name=name)
     if spec.source:
-        folder = found(spec, root)
+        folder = folder_of(spec, root)
         if folder is None:
             raise BadInput(f"{name} is not here", f"copy {spec.source} to {roots(root)[0] / spec.folder}")
     else:
@@ -120,7 +120,7 @@ def check_types(name: str, make: Callable[..., Dataset], options: dict[str, Any]
             raise BadInput(f"{name}: {wrong}", f"give another --{option}")
 
 
-def own(path: Path, options: dict[str, Any]) -> Dataset:
+def from_path(path: Path, options: dict[str, Any]) -> Dataset:
     """Loads the user's own data with the loader for this kind of file or folder."""
     from dgm.data import arrow, folder, sound, tars
 

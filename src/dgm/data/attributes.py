@@ -18,7 +18,7 @@ import torch
 from dgm.condition import Names, tokens, words_of
 from dgm.data.dataset import Conditions
 from dgm.errors import BadInput
-from dgm.memory import refuse_what_does_not_fit
+from dgm.memory import refuse_too_large
 from dgm.space import Space
 
 FILE_NAMES = ("file", "filename", "file_name", "image", "image_id", "id", "path")
@@ -52,7 +52,7 @@ def read(path: Path) -> Rows:
     Raises:
         BadInput: If the file cannot be read, a name occurs twice in the header, or a row has another length.
     """
-    refuse_what_does_not_fit(f"{path}, read,", 60 * path.stat().st_size, "give a part of it")
+    refuse_too_large(f"{path}, read,", 60 * path.stat().st_size, "give a part of it")
     columns: list[str] = []
     rows, lines = [], []
     try:

@@ -164,7 +164,7 @@ class Wanted(NamedTuple):
     high: float | None = None
 
 
-def wishes(types: str) -> dict[str, Wanted]:
+def requested_types(types: str) -> dict[str, Wanted]:
     """The user's types of columns by their names, from ``name=type,name=type``.
 
     A name that contains a comma is written in double quotes together with its type.
@@ -174,7 +174,7 @@ def wishes(types: str) -> dict[str, Wanted]:
         UnknownName: If a type does not exist.
 
     Example:
-        >>> wishes("zip=category, share=real 0..1")["share"]
+        >>> requested_types("zip=category, share=real 0..1")["share"]
         Wanted(type='real', low=0.0, high=1.0)
     """
     of_type("types", types, str, "write them as 'age=integer,zip=category'")

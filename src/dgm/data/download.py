@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from dgm.data.table import RemoteFile, Spec, found, roots
+from dgm.data.table import RemoteFile, Spec, folder_of, roots
 from dgm.errors import BadInput
 
 BLOCK = 1 << 18
@@ -30,14 +30,14 @@ def fetch(name: str, spec: Spec, root: str | Path | None = None) -> Path:
     Raises:
         BadInput: If the network fails or a file differs from the published one.
     """
-    folder = found(spec, root)
+    folder = folder_of(spec, root)
     if folder is not None:
         return folder
     folder = roots(root)[0 if root is not None else -1] / spec.folder
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         # another process may have downloaded it while this one waited
-        for file in spec.files if found(spec, folder.parent) is None else ():
+        for file in spec.files if folder_of(spec, folder.parent) is None else ():
             archive = folder / file.name
             if not archive.is_file():
                 with progress(f"{name}: {file.name}", file.size) as advanced:

@@ -153,7 +153,7 @@ def common_shape(files: list[Path], size: int | None, grey: bool, usual: int = D
     for file in files:
         try:
             with opened(file) as image:
-                seen[image.size[::-1] if lies_on_its_side(image) else image.size] += 1
+                seen[image.size[::-1] if is_rotated(image) else image.size] += 1
                 colour |= image.mode not in (*GREY, *GREY_16_BIT)
         except UNREADABLE as error:
             raise BadInput(f"{file} cannot be read as an image", "remove or replace it") from error
@@ -164,7 +164,7 @@ def common_shape(files: list[Path], size: int | None, grey: bool, usual: int = D
     return (1 if grey or not colour else 3, height, width)
 
 
-def lies_on_its_side(image: Image.Image) -> bool:
+def is_rotated(image: Image.Image) -> bool:
     """Whether the camera's orientation swaps height and width. In a PNG file it follows the pixels and is not read."""
     return image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
 

@@ -121,7 +121,7 @@ def reals(what: str, name: str, values: Any, wanted: Wanted, first: int) -> Part
     x = numbers_of(what, values, first)
     low, high = wanted.low, wanted.high
     if low is not None and high is not None:
-        refuse_what_is_outside(what, x, low, high)
+        refuse_out_of_range(what, x, low, high)
     return Part(Column(name=name), Space.continuous((), low=low, high=high), x)
 
 
@@ -133,7 +133,7 @@ def integers(what: str, name: str, values: Any, wanted: Wanted, first: int) -> P
     low, high = wanted.low, wanted.high
     if low is None or high is None:
         low, high = float(numpy.nanmin(x)), float(numpy.nanmax(x))
-    refuse_what_is_outside(what, x, low, high)
+    refuse_out_of_range(what, x, low, high)
     if not 1 <= high - low < WIDEST or low != int(low) or high != int(high):
         raise BadInput(f"{what} has integers from {low:g} to {high:g}", f"give at least 2 and at most {WIDEST:,}")
     return Part(Column(name=name, type="integer", offset=int(low)), Space.levels((), int(high - low) + 1), x - int(low))
@@ -184,7 +184,7 @@ def numbers_of(what: str, values: Any, first: int) -> numpy.ndarray:
     return x
 
 
-def refuse_what_is_outside(what: str, x: numpy.ndarray, low: float, high: float) -> None:
+def refuse_out_of_range(what: str, x: numpy.ndarray, low: float, high: float) -> None:
     least, most = float(numpy.nanmin(x)), float(numpy.nanmax(x))
     if least < low or most > high:
         raise BadInput(f"{what} has values from {least:g} to {most:g}, outside {low:g}..{high:g}", "widen the bounds")

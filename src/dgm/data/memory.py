@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 
 from dgm.data import arrays
-from dgm.data.columns import wishes
+from dgm.data.columns import requested_types
 from dgm.data.dataset import Dataset
 from dgm.errors import BadInput
 from dgm.inputs import brief, tensor
@@ -23,7 +23,7 @@ def load(data: Any, *, y: Any = None, seed: int = 0, types: str = "", condition_
 
     Args:
         y: The conditions of an array's examples, (N, ...): (N,) labels, integers or texts; or numbers of any shape.
-        types: The types of a table's columns, as `dgm.data.columns.wishes` reads them.
+        types: The types of a table's columns, as `dgm.data.columns.requested_types` reads them.
         condition_columns: The columns of a table that are the condition of the other columns, separated by commas.
     """
     if hasattr(data, "column_names") or hasattr(data, "columns"):
@@ -32,7 +32,7 @@ def load(data: Any, *, y: Any = None, seed: int = 0, types: str = "", condition_
         from dgm.data import tables  # it imports pyarrow
 
         condition_names = tables.names_in(condition_columns)
-        dataset = tables.arranged(Path(TABLE), tables.in_memory(data), seed, wishes(types), condition_names)
+        dataset = tables.arranged(Path(TABLE), tables.in_memory(data), seed, requested_types(types), condition_names)
         options = {"types": types, "condition_columns": condition_columns}
         settings = {name: text for name, text in options.items() if text}
         return replace(dataset, name=TABLE, options={"seed": seed, **settings})

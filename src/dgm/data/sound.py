@@ -24,7 +24,7 @@ from dgm.data import walk
 from dgm.data.dataset import Conditions, Dataset, Split, consecutive, labelled, shuffled
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
-from dgm.memory import refuse_what_does_not_fit
+from dgm.memory import refuse_too_large
 from dgm.space import Space
 
 MU = 255
@@ -172,7 +172,7 @@ def read(file: Path, rate: int) -> numpy.ndarray:
     x = x.reshape(-1, channels).mean(1)
     if theirs == rate or len(x) == 0:
         return x
-    refuse_what_does_not_fit(f"{file} at {rate} Hz", 24 * len(x) * rate / theirs, "give a lower --rate, or remove it")
+    refuse_too_large(f"{file} at {rate} Hz", 24 * len(x) * rate / theirs, "give a lower --rate, or remove it")
     common = math.gcd(theirs, rate)
     return resample_poly(x, rate // common, theirs // common).clip(-1, 1)
 

@@ -37,12 +37,12 @@ def stored(
         return torch.from_numpy(out)
     path = cache() / "arrays" / f"{stamp}.npy"
     if not path.is_file():
-        refuse_what_the_disk_cannot_hold(size, path.parent)
+        refuse_full_disk(size, path.parent)
         write(path, shape, dtype, fill)
     return torch.from_numpy(numpy.load(path, mmap_mode="c", allow_pickle=False))
 
 
-def refuse_what_the_disk_cannot_hold(size: int, folder: Path) -> None:
+def refuse_full_disk(size: int, folder: Path) -> None:
     """Raises an error if the disk has too little space, after the unfinished files of killed processes are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)

@@ -249,7 +249,7 @@ def roots(root: str | Path | None) -> list[Path]:
     return [*first, *environment, cache() / "data"]
 
 
-def found(spec: Spec, root: str | Path | None = None) -> Path | None:
+def folder_of(spec: Spec, root: str | Path | None = None) -> Path | None:
     """The folder that has all files of a set, or None."""
     for base in roots(root):
         folder = base / spec.folder

@@ -23,11 +23,11 @@ from pyarrow import parquet
 from torch import Tensor
 
 from dgm.condition import Names
-from dgm.data.columns import DIGITS, SKIP, Column, Wanted, wishes
+from dgm.data.columns import DIGITS, SKIP, Column, Wanted, requested_types
 from dgm.data.dataset import Conditions, Dataset, consecutive, shuffled
 from dgm.data.inference import MISSING, TEXT, Part, part_of
 from dgm.errors import BadInput, UnknownName
-from dgm.memory import refuse_a_bomb, refuse_what_does_not_fit
+from dgm.memory import refuse_a_bomb, refuse_too_large
 from dgm.space import Space
 
 DELIMITERS = ",;\t"
@@ -38,14 +38,14 @@ def load(path: Path, *, seed: int = 0, types: str = "", condition_columns: str =
     """Loads a table; the columns keep their units and types.
 
     Args:
-        types: The user's types of columns, in the form of `dgm.data.columns.wishes`.
+        types: The user's types of columns, in the form of `dgm.data.columns.requested_types`.
         condition_columns: The columns that are the condition of the other columns, separated by commas.
 
     Raises:
         BadInput: If the file is no table, or a column cannot be modelled, with the name of the column.
         UnknownName: If a column or a type does not exist.
     """
-    wanted = wishes(types)
+    wanted = requested_types(types)
     if path.suffix.lower() == ".parquet":
         return arranged(path, read_parquet(path), seed, wanted, names_in(condition_columns))
     head = Head.of(path)
@@ -159,7 +159,7 @@ class Head:
     def of(cls, path: Path) -> Head:
         """Reads the head of a file. The first line is a header if any of its cells is not a number."""
         # a number of two characters takes eight bytes, twice
-        refuse_what_does_not_fit(f"{path}, read,", 8 * path.stat().st_size, "give a part of it")
+        refuse_too_large(f"{path}, read,", 8 * path.stat().st_size, "give a part of it")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 line = next((line for line in file if line.strip()), "")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dgm.data.dataset import Dataset, Split
 from dgm.errors import BadInput, Unsupported
-from dgm.memory import refuse_what_does_not_fit
+from dgm.memory import refuse_too_large
 from dgm.space import Space
 
 CONTEXT = 64
@@ -32,7 +32,7 @@ def load(path: Path, *, context: int = CONTEXT, bytes: bool = False) -> Dataset:
     if context < 2:
         raise BadInput(f"--context must be at least 2, got {context}", "give the characters of a window")
     needed = path.stat().st_size * (2 if bytes else 24)  # the characters are sorted for their alphabet
-    refuse_what_does_not_fit(f"{path}, read as {'bytes' if bytes else 'characters'},", needed, "give a part of it")
+    refuse_too_large(f"{path}, read as {'bytes' if bytes else 'characters'},", needed, "give a part of it")
     raw = path.read_bytes()
     if bytes:
         alphabet, codes = "", numpy.frombuffer(raw, numpy.uint8).copy()

@@ -23,7 +23,7 @@ from dgm.evaluation.neighbours import memorised
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, kinds_of, log_likelihood
-from dgm.memory import refuse_what_does_not_fit
+from dgm.memory import refuse_too_large
 from dgm.modes import device_of
 from dgm.networks.conditions import labels_of, marginal_of
 from dgm.progress import Progress, silent
@@ -171,7 +171,7 @@ def refuse_distances_beyond_memory(pool: HeldOut, samples: int) -> None:
         return
     n, others = samples_compared(samples, pool), min(len(dataset.train), TRAINING)
     needed = n * (BLOCKS + COPIES * dataset.space.dim) + 16 * dataset.space.dim * (samples + others)
-    refuse_what_does_not_fit(f"measuring {samples:,} samples", needed, "ask for fewer")
+    refuse_too_large(f"measuring {samples:,} samples", needed, "ask for fewer")
 
 
 def samples_compared(samples: int, pool: HeldOut) -> int:

@@ -41,7 +41,7 @@ def of_examples(model: Model, data: Any) -> Dataset:
     )
 
 
-def kept_settings(out: Path | None, model: Model, dataset: Dataset) -> Mapping[str, Any]:
+def settings_of_run(out: Path | None, model: Model, dataset: Dataset) -> Mapping[str, Any]:
     """The settings of the run in ``out``, after a check that the run has this model and this data."""
     if out is None:
         raise BadInput("there is no run to resume", "give out, the run directory")

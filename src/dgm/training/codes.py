@@ -90,7 +90,7 @@ def coded(model: TwoStage, dataset: Dataset) -> Dataset:
 def of_split(first_stage: Model, split: Split) -> Split:
     if len(split) == 0 or split.transform is not None or draws_codes(first_stage):
         return DrawnCodes(split.x, split.y, split.transform, encode=lambda x, y: encoded(first_stage, x, y))
-    return Split(kept(first_stage, split), split.y)
+    return Split(cached_codes(first_stage, split), split.y)
 
 
 def draws_codes(first_stage: Model) -> bool:
@@ -110,7 +110,7 @@ class DrawnCodes(Split):
         return self.encode(x, y), y
 
 
-def kept(first_stage: Model, split: Split) -> Tensor:
+def cached_codes(first_stage: Model, split: Split) -> Tensor:
     """The code of each example, from the user's cache, which stores the codes once for these weights and this data."""
     space: Space = first_stage.latent_space
 

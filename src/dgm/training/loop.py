@@ -23,7 +23,7 @@ from dgm.networks.conditions import fit_marginals
 from dgm.protocols import Fittable, Model, Regularised, Stateful, condition_of, has, loss_unit
 from dgm.seeds import mix
 from dgm.training import checkpoint
-from dgm.training.arguments import check, kept_settings, of_examples
+from dgm.training.arguments import check, of_examples, settings_of_run
 from dgm.training.batches import Batches
 from dgm.training.codes import coded
 from dgm.training.devices import (
@@ -37,7 +37,7 @@ from dgm.training.ema import EMA
 from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics
 from dgm.training.noise import DrawnTogether
-from dgm.training.players import Player, factor, refuse_what_does_not_fit
+from dgm.training.players import Player, factor, refuse_too_large
 from dgm.training.precision import PlayerLosses, autocast, choose, loss_of, module_of
 from dgm.training.saving import Saving
 from dgm.training.settings import Settings, settings_for
@@ -77,7 +77,7 @@ def fit(
     model_given(model)
     dataset = dataset if isinstance(dataset, Dataset) else of_examples(model, dataset)
     out = None if out is None else place("out", out)
-    settings = settings_for(model, chosen, kept_settings(out, model, dataset) if resume else None)
+    settings = settings_for(model, chosen, settings_of_run(out, model, dataset) if resume else None)
     check(model, dataset, settings)
     if condition_of(model) is not None:
         fit_marginals(model, dataset.train.y)
@@ -137,7 +137,7 @@ class Training:
                 broadcast(tensor, fabric)
         sharded = settings.strategy == "fsdp" and fabric.world_size > 1
         if fabric.device.type == "cpu" and not self.by_passes:
-            refuse_what_does_not_fit(model, averaged=settings.ema > 0, shards=fabric.world_size if sharded else 1)
+            refuse_too_large(model, averaged=settings.ema > 0, shards=fabric.world_size if sharded else 1)
         rank, world = fabric.global_rank, fabric.world_size
         data = self.dataset
         if isinstance(self.whole, TwoStage):

@@ -21,7 +21,7 @@ def factor(step: int, progress: float, settings: Settings) -> float:
     return warm * (0.5 * (1 + math.cos(math.pi * progress)) if settings.schedule == "cosine" else 1.0)
 
 
-def refuse_what_does_not_fit(model: Model, averaged: bool, shards: int = 1) -> None:
+def refuse_too_large(model: Model, averaged: bool, shards: int = 1) -> None:
     """Checks, before the first step, the memory for a gradient and AdamW's two moments of each weight.
 
     Args:
@@ -33,7 +33,7 @@ def refuse_what_does_not_fit(model: Model, averaged: bool, shards: int = 1) -> N
     """
     weights = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     what = f"training {type(model).__name__}, besides its weights,"
-    memory.refuse_what_does_not_fit(what, (5 if averaged else 3) * weights // shards, "choose a smaller model")
+    memory.refuse_too_large(what, (5 if averaged else 3) * weights // shards, "choose a smaller model")
 
 
 # optimiser -> its constructor from the settings, and the tensors of its state for each parameter besides the step

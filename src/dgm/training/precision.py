@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dgm.protocols import Fittable, Model, MultiPlayer, has
 from dgm.training.devices import summed
-from dgm.training.random_state import random_states_kept
+from dgm.training.random_state import preserved_random_states
 from dgm.training.settings import Settings
 
 Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
@@ -104,7 +104,7 @@ def probed(
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return None
     try:
-        with random_states_kept():
+        with preserved_random_states():
             return timed(copy.deepcopy(model), x, y, settings, device)
     except (
         RuntimeError

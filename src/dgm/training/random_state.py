@@ -38,7 +38,7 @@ def restore_random_states(tensors: Mapping[str, Tensor], values: Mapping[str, An
 
 
 @contextmanager
-def random_states_kept() -> Iterator[None]:
+def preserved_random_states() -> Iterator[None]:
     """A context after which the random states are restored."""
     states = random_states()
     try:

@@ -1,4 +1,4 @@
-"""Autoregressive models of 28 x 28 binary images: a training step of 64, and sampling 16 images.
+"""Autoregressive models of 28 x 28 binary images: a training step at batch size 64, and sampling 16 images.
 
 The peer of a training step is the usual way to write these networks: square kernels, a mask multiplied into every one,
 channels first. The peer of sampling is the full pass for every pixel with the same weights; its time is that of some
@@ -168,7 +168,7 @@ def training(name: str, settings: str, ours: Any, plain: nn.Module, usual: str =
     def peer(x: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(plain(x.float()), x.float(), reduction="none").flatten(1).sum(1)
 
-    what = f"{name} ({settings}), a training step of 64; peer: {usual}, channels first"
+    what = f"{name} ({settings}), a training step at batch size 64; peer: {usual}, channels first"
     in_turn(what, step_of(ours, ours.loss), step_of(plain, peer), rounds=ROUNDS)
 
 
@@ -181,7 +181,8 @@ def sampling(name: str, settings: str, model: Any) -> None:
         for _ in range(PASSES):
             model.conditionals(x)
 
-    what = f"{name} ({settings}), sampling 16; peer: a full pass a pixel, the time of {PASSES} times {784 // PASSES}"
+    usual = f"a full pass for each pixel ({PASSES} passes, × {784 // PASSES})"
+    what = f"{name} ({settings}), sampling 16 images; peer: {usual}"
     in_turn(
         what,
         lambda: seconds(lambda: model.sample(16, seed=0)),
@@ -202,15 +203,15 @@ def main() -> None:
     training("Image GPT", "8 blocks, 2 heads, width 64", gpt, PlainImageGPT(64, 8, 2), "softmax written out")
     for name, passes in (("fvsbn", PlainFVSBN()), ("nade", PlainNADE())):
         model = dgm.create(name, SPACE)
-        sampling(name.upper(), "as it comes", model)
+        sampling(name.upper(), "default settings", model)
         in_turn(
-            f"{name.upper()}, sampling 16; peer: {PASSES} full passes pixel by pixel, times {784 // PASSES}",
+            f"{name.upper()}, sampling 16 images; peer: {PASSES} full passes pixel by pixel, × {784 // PASSES}",
             lambda model=model: seconds(lambda: model.sample(16, seed=0)),
             lambda passes=passes: seconds(passes.times) * 784 / PASSES,
             rounds=ROUNDS,
         )
     for name in ("pixelcnn_pp", "pixelrnn"):
-        sampling(name, "as it comes", dgm.create(name, SPACE))
+        sampling(name, "default settings", dgm.create(name, SPACE))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def main() -> None:
         plain, compiled = (stepping(model, loss, x, bf16) for loss in (model.loss, torch.compile(model.loss)))
         first = compiled()
         compiled(), plain()
-        what = f"{name}, a step of {batch} with --compile, after {first:.0f} s of compiling; peer: without"
+        step = f"a training step at batch size {batch} with --compile ({first:.0f} s of compilation)"
+        what = f"{name}, {step}; peer: without --compile"
         in_turn(what, compiled, plain, rounds=ROUNDS, unit="ms")
 
 

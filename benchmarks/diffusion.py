@@ -88,10 +88,11 @@ def beside_diffusers(settings: str, ours: nn.Module, peer: nn.Module) -> None:
     what = f"U-Net {WIDTHS}, {settings}; peer: diffusers' UNet2DModel; {counts[0]:,} and {counts[1]:,} parameters"
     for bf16 in (False, True):
         precision = "bf16 autocast" if bf16 else "float32"
-        compare(f"{what}: a training step of {BATCH}, {precision}", stepping(ours, bf16), stepping(peer, bf16))
+        step = f"a training step at batch size {BATCH}, {precision}"
+        compare(f"{what}: {step}", stepping(ours, bf16), stepping(peer, bf16))
         compare(f"{what}: one evaluation of {SAMPLES}, {precision}", evaluating(ours, bf16), evaluating(peer, bf16))
     compare(
-        f"{what}: a training step of {BATCH}, ours in bf16 and theirs in float32",
+        f"{what}: a training step at batch size {BATCH}, ours in bf16 and theirs in float32",
         stepping(ours, True),
         stepping(peer, False),
     )
@@ -106,7 +107,7 @@ def sampler() -> None:
         for _ in range(STEPS):
             evaluate()
 
-    name = f"DDPM, {SAMPLES} samples of 32×32 in {STEPS} steps of DDIM; peer: its network alone, {STEPS} times"
+    name = f"DDPM, {SAMPLES} samples of 32×32 in {STEPS} sampling steps of DDIM; peer: its network alone, {STEPS} times"
     compare(name, lambda: model.sample(SAMPLES, seed=0), alone, rounds=3)
 
 

@@ -39,12 +39,12 @@ def main() -> None:
     y = torch.randn(10_000, 2048, dtype=torch.float64) @ mix * 1.1 + 0.1
     a, b = covariance(x, x.mean(0)), covariance(y, y.mean(0))
     compare(
-        f"Fréchet distance, {SIZE}, 10,000 samples, covariances included; peer: scipy.linalg.sqrtm",
+        f"Fréchet distance, {SIZE}, 10,000 samples, including the covariances; peer: scipy.linalg.sqrtm",
         lambda: frechet_distance(x, y),
         lambda: by_sqrtm(x, y),
     )
     compare(
-        f"Fréchet distance, {SIZE}, from the covariances on; peer: scipy.linalg.sqrtm",
+        f"Fréchet distance, {SIZE}, without the covariances; peer: scipy.linalg.sqrtm",
         lambda: root_trace(a, b),
         lambda: root_by_sqrtm(a, b),
     )

@@ -86,7 +86,7 @@ def compare(name: str, make: Callable[[Space, Network.Config], Network | Toy]) -
     timed(ours), timed(peer)  # warm
     times = [(timed(ours), timed(peer)) for _ in range(ROUNDS)]
     a, b = (statistics.median(column) for column in zip(*times, strict=True))
-    figure(name, a, b, "ms a step", ratio=statistics.median(a / b for a, b in times))
+    figure(name, a, b, "ms per step", ratio=statistics.median(a / b for a, b in times))
 
 
 def main() -> None:

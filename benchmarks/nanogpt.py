@@ -126,7 +126,7 @@ def main() -> None:
         losses = score(model.conditionals(held_out)[:, 1:], held_out), score(peer(held_out[:, :-1]), held_out)
     what = f"char_gpt, 4 layers, width 128, context 64, loss after {our_time:.0f} s on one thread, {our_steps:,} steps"
     name = f"{what}; peer: nanoGPT's CPU run, {time:.0f} s, {steps:,} steps"
-    figure(name, *losses, "nats a character")
+    figure(name, *losses, "nats per character")
 
 
 if __name__ == "__main__":

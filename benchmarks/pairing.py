@@ -42,7 +42,11 @@ def share_of_a_step(n: int, size: int) -> None:
         optimiser.step()
 
     data, noise = model.scaling(x).flatten(1), torch.randn(n, size * size)
-    compare(f"pairs of {n} images of {size}×{size}; peer: the whole step of ot_cfm", lambda: pairs(data, noise), step)
+    compare(
+        f"pairing {n} images of {size}×{size}; peer: the complete training step of ot_cfm",
+        lambda: pairs(data, noise),
+        step,
+    )
 
 
 def compare(name: str, ours: Callable[[], Any], peer: Callable[[], Any]) -> None:
@@ -62,7 +66,7 @@ def main() -> None:
         for dim in (2, 64, 3072):
             torch.manual_seed(0)
             x, z = 2 * torch.rand(n, dim) - 1, torch.randn(n, dim)
-            name = f"pairs of {n} points in {dim} dimensions; peer: POT's emd and draws of its plan, as torchcfm"
+            name = f"pairing {n} points in {dim} dimensions; peer: POT's emd and draws from its plan, as in torchcfm"
             compare(name, lambda x=x, z=z: pairs(x, z), lambda x=x, z=z: by_emd(x, z))
 
 

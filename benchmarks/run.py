@@ -49,16 +49,17 @@ def processor() -> str:
 
 
 def render(machines: Machines) -> str:
-    """A row a benchmark, a column a processor."""
+    """The table: one row for each benchmark, one column for each processor."""
     lines = [
         "# Benchmarks",
         "",
-        "Made by `make bench`, a column a processor: dgm / peer, and the ratio. Medians, both sides timed in turn in",
-        "one process tree. A ratio under 1 says that dgm is the faster one, where the unit is a time.",
+        "Made by `make bench`. Each cell has the value of dgm, the value of the peer (another implementation, or",
+        "another method), and their ratio; each processor has one column. The values are medians, and dgm and the",
+        "peer are timed in turn. If the unit is a time, a ratio below 1 means that dgm is faster.",
         "",
         *(f"- {name}: {machine['about']}." for name, machine in machines.items()),
         "",
-        f"| what | unit | {' | '.join(machines)} |",
+        f"| benchmark | unit | {' | '.join(machines)} |",
         "|---" * (2 + len(machines)) + "|",
     ]
     found = {name: {row["name"]: row for row in machine["figures"]} for name, machine in machines.items()}

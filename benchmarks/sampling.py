@@ -35,7 +35,9 @@ def beside_bare_network(name: str, model: Any, n: int, steps: int) -> None:
         def bare(evaluations: int = evaluations) -> float:
             return seconds(lambda: [model.network(x, t) for _ in range(evaluations)]) / evaluations
 
-        what = f"{name}, {n} samples in {steps} steps of {solver}, an evaluation; peer: the bare network"
+        what = (
+            f"{name}, {n} samples in {steps} sampling steps of {solver}, time per evaluation; peer: the network alone"
+        )
         in_turn(what, ours, bare, rounds=ROUNDS, unit="ms", of=min)
 
 

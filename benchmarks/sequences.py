@@ -25,7 +25,7 @@ def beside_full_passes(name: str, model: Any, n: int, passes: int) -> None:
             model.conditionals(x)
 
     times = model.space.dim / passes
-    what = f"{name}; peer: a full pass a value, the time of {passes} times {times:g}"
+    what = f"{name}; peer: a full pass for each value ({passes} passes, × {times:g})"
     in_turn(what, lambda: seconds(lambda: model.sample(n, seed=0)), lambda: seconds(full) * times, rounds=1)
 
 
@@ -64,7 +64,7 @@ def main() -> None:
     for threads in (torch.get_num_threads(), 1):  # one sound a sample at a time has no use for a second
         torch.set_num_threads(threads)
         beside_full_passes(
-            f"WaveNet (18 layers, width 32), a second at 8 kHz, {threads} thread(s)", wavenet, 1, passes=2
+            f"WaveNet (18 layers, width 32), one second at 8 kHz, {threads} thread(s)", wavenet, 1, passes=2
         )
 
 

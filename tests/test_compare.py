@@ -167,7 +167,7 @@ def test_report_renders_what_is_there_without_training(table, capsys):
     assert main(["report", str(table.parent), "--out", "page.pdf"]) == 2
     (table.parent / "empty").mkdir()
     assert main(["report", str(table.parent / "empty"), "--out", str(page)]) == 2
-    assert "is no run directory and holds none" in capsys.readouterr().err
+    assert "is not a run directory and contains none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,18 @@ MODELS = family(
         "Higgins et al. 2017, ICLR",
         "VAE with a weighted Kullback-Leibler term, for disentangled codes",
     ),
+    tc_vae=Spec(
+        "TCVAE",
+        "lower_bound",
+        "Chen et al. 2018, arXiv:1802.04942",
+        "beta-TCVAE: VAE with a weighted total correlation, estimated in each batch",
+    ),
+    factor_vae=Spec(
+        "FactorVAE",
+        "lower_bound",
+        "Kim & Mnih 2018, arXiv:1802.05983",
+        "VAE with a weighted total correlation, estimated by a discriminator",
+    ),
     iwae=Spec(
         "IWAE",
         "lower_bound",
@@ -27,5 +39,17 @@ MODELS = family(
         "lower_bound",
         "van den Oord et al. 2017, arXiv:1711.00937",
         "codes of a learnt codebook, for a second stage to model",
+    ),
+    hierarchical_vae=Spec(
+        "HierarchicalVAE",
+        "lower_bound",
+        "Burda et al. 2015, arXiv:1509.00519",
+        "VAE whose latent variables are a Markov chain of T levels",
+    ),
+    ladder_vae=Spec(
+        "LadderVAE",
+        "lower_bound",
+        "Sønderby et al. 2016, arXiv:1602.02282",
+        "hierarchical VAE with top-down inference, weighted by precision",
     ),
 )

@@ -35,10 +35,9 @@ OUTPUTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
+class NetworkConfig:
     """The networks and the output distribution of a latent-variable model."""
 
-    latent: int = setting(16, "dimensions of z", low=1)
     hidden: int = setting(256, "width of the hidden layers; of convolutions, channels at the lowest resolution", low=1)
     layers: int = setting(2, "hidden layers of the encoder and of the decoder, if dense", low=1, high=1000)
     network: Literal["dense", "conv"] = setting("dense", "perceptrons, or convolutions for images")
@@ -47,6 +46,13 @@ class DecoderConfig:
     )
     components: int = setting(1, "components of the mixture of logistics or of Gaussians", low=1, high=1000)
     scale: float = setting(0.0, "fixed scale of the output distribution, for scaled data; 0 to learn it", low=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(NetworkConfig):
+    """The same, of a model with one latent variable."""
+
+    latent: int = setting(16, "dimensions of z", low=1)
 
 
 class LatentVariableModel(nn.Module, ABC):
@@ -58,8 +64,7 @@ class LatentVariableModel(nn.Module, ABC):
     the learning rate of the rest; mixtures and records have scales that depend on z.
 
     Args:
-        code: Dimensions of z, by default ``config.latent``.
-        decoded: Dimensions of the input of the decoder, by default all of z.
+        code: Dimensions of z.
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous", "record"}
@@ -67,21 +72,18 @@ class LatentVariableModel(nn.Module, ABC):
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "ema": 0.999, "weight_decay": 0.01}
     likelihood_method = "evidence lower bound"
 
-    encoder: nn.Module
     decoder: nn.Module
 
-    def __init__(
-        self, space: Space, config: DecoderConfig, condition: Space | None = None, *, code: int = 0, decoded: int = 0
-    ) -> None:
+    def __init__(self, space: Space, config: NetworkConfig, condition: Space | None, *, code: int) -> None:
         super().__init__()
         self.space, self.config, self.condition = space, config, condition
         self.marginal = None if condition is None else Marginal(condition)
         self.features = ConditionFeatures(condition)
-        self.code = code or config.latent
+        self.code = code
         self.reader, self.observed = features(space), observed(space, config)
         self.one_scale = space.kind in ("levels", "continuous") and self.observed.outputs == 3
         self.each = 1 if self.one_scale else self.observed.outputs  # numbers of the decoder for each dimension
-        self.build(decoded or self.code)
+        self.build()
         learns = self.one_scale and not config.scale
         initial = math.log(config.scale) if config.scale else -1.0
         self.log_scale = nn.Parameter(torch.full(space.shape, initial), requires_grad=learns)
@@ -89,8 +91,8 @@ class LatentVariableModel(nn.Module, ABC):
         self.register_load_state_dict_pre_hook(with_shift)
 
     @abstractmethod
-    def build(self, decoded: int) -> None:
-        """Makes the networks: ``self.decoder``, of ``decoded`` inputs besides the condition, and the encoder's."""
+    def build(self) -> None:
+        """Makes the networks: ``self.decoder``, and those of the posterior."""
 
     @abstractmethod
     def code_and_log_ratio(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
@@ -180,10 +182,17 @@ class LatentVariableModel(nn.Module, ABC):
         """The decoder's mean, or most likely value."""
         return self.observed(self.outputs(z, y))
 
+    def decoded(self, z: Tensor, y: Conditions | None) -> Tensor:
+        """The input of the decoder, here all of z."""
+        return z
+
     def outputs(self, z: Tensor, y: Conditions | None) -> Tensor:
         """The numbers of the output distribution, (B, *shape, outputs)."""
+        return self.outputs_of(self.decoded(z, y), y)
+
+    def outputs_of(self, h: Tensor, y: Conditions | None) -> Tensor:
         shape = (self.space.dim,) if self.space.kind == "record" else self.space.shape
-        read = self.decoder(self.beside(z, y)).unflatten(1, (*shape, self.each))
+        read = self.decoder(self.beside(h, y)).unflatten(1, (*shape, self.each))
         if not self.one_scale:
             return read
         log_scale = (self.log_scale + QUICK * self.quick["shift"])[..., None]
@@ -200,9 +209,14 @@ class GaussianVAE(LatentVariableModel):
     `elbo` has its Kullback-Leibler term in closed form.
     """
 
-    def build(self, decoded: int) -> None:
+    encoder: nn.Module
+
+    def __init__(self, space: Space, config: DecoderConfig, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition, code=config.latent)
+
+    def build(self) -> None:
         self.encoder = self.encoding(2 * self.code)
-        self.decoder = self.decoding(decoded)
+        self.decoder = self.decoding(self.code)
 
     def posterior(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
         """mu and log sigma of q(z|x), each (B, latent)."""
@@ -211,8 +225,12 @@ class GaussianVAE(LatentVariableModel):
 
     def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """The bound with its Kullback-Leibler term in closed form (appendix B) and one draw of z."""
-        reconstruction, kl = self.terms(x, y)
-        return reconstruction - kl.sum(-1)
+        mu, log_sigma = self.posterior(x, y)
+        return self.elbo_at(x, mu + log_sigma.exp() * torch.randn_like(mu), mu, log_sigma, y)
+
+    def elbo_at(self, x: Batch, z: Tensor, mu: Tensor, log_sigma: Tensor, y: Conditions | None = None) -> PerExample:
+        """The bound at a given z ~ N(mu, sigma²)."""
+        return self.likelihood(x, z, y) - gaussian_kl(mu, log_sigma).sum(-1)
 
     def terms(self, x: Batch, y: Conditions | None = None) -> tuple[PerExample, Tensor]:
         """log p(x|z) at one draw of z, and the Kullback-Leibler divergence of each dimension, (B, latent)."""
@@ -250,6 +268,11 @@ class GaussianVAE(LatentVariableModel):
         return self.posterior(x, y)[0]
 
 
+def log_normals(z: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
+    """log N(z; mu, sigma²) of each dimension."""
+    return -0.5 * (((z - mu) / log_sigma.exp()).square() + math.log(2 * math.pi)) - log_sigma
+
+
 def log_normal(z: Tensor) -> Tensor:
     """log N(z; 0, I), summed over the last dimension."""
     return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
@@ -260,7 +283,34 @@ def gaussian_kl(mu: Tensor, log_sigma: Tensor) -> Tensor:
     return 0.5 * (mu.square() + (2 * log_sigma).exp() - 1 - 2 * log_sigma)
 
 
-def observed(space: Space, config: DecoderConfig) -> Any:
+class WarmedUp(LatentVariableModel):
+    r"""A latent-variable model with a warm-up of the Kullback-Leibler term. Abstract: the loss is a subclass's.
+
+    In training the weight of the divergence rises linearly from 0 to 1 over the first ``config.warmup`` steps, so that
+    the code is in use before it is priced; in evaluation it is 1.
+
+    Source: Ladder Variational Autoencoders (Sønderby et al., 2016), arXiv:1602.02282, section 2.3.
+    """
+
+    config: Any
+    trained: Tensor
+
+    def __init__(self, space: Space, config: Any, condition: Space | None, **sizes: Any) -> None:
+        super().__init__(space, config, condition, **sizes)
+        self.register_buffer("trained", torch.tensor(0.0))
+
+    def after_step(self, *outputs: Tensor) -> None:
+        """Counts the steps of the warm-up."""
+        self.trained += 1
+
+    @property
+    def kl_weight(self) -> Tensor | float:
+        if not (self.training and self.config.warmup):
+            return 1.0
+        return (self.trained / self.config.warmup).clamp(max=1.0)
+
+
+def observed(space: Space, config: NetworkConfig) -> Any:
     """The output distribution that the config names.
 
     Raises:

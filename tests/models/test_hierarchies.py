@@ -124,9 +124,9 @@ def test_the_divergence_is_weighted_by_the_warm_up_in_training_alone(name: str) 
 
 def test_the_product_of_two_normals_is_normal() -> None:
     """Kills: scales for precisions, and shares exchanged."""
-    mu, log_sigma = product(*torch.tensor([0.4, -0.3, -1.0, 0.5], dtype=torch.float64))
-    z = torch.linspace(-3, 3, 7).double()
-    both = Normal(0.4, math.exp(-0.3)).log_prob(z) + Normal(-1.0, math.exp(0.5)).log_prob(z)
+    parameters = torch.tensor([0.4, -0.3, -1.0, 0.5], dtype=torch.float64)
+    (mu, log_sigma), z = product(*parameters), torch.linspace(-3, 3, 7).double()
+    both = sum(Normal(parameters[k], parameters[k + 1].exp()).log_prob(z) for k in (0, 2))
     found = Normal(mu, log_sigma.exp()).log_prob(z)
     torch.testing.assert_close((both - found).diff(), torch.zeros(6).double(), rtol=0, atol=1e-9)
 

@@ -11,11 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dgm.models.vae.base import LOG_SIGMAS, NetworkConfig, WarmedUp, log_normals
+from dgm.models.vae.base import NetworkConfig, WarmedUp, log_normals
 from dgm.networks.mlp import mlp
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
 from dgm.space import Space
+
+
+# bounds of the log standard deviations: a network above can move each level to any scale, and divergences divide by them
+LOG_SIGMAS = (-3.0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)

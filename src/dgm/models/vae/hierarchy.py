@@ -17,8 +17,7 @@ from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
 from dgm.space import Space
 
-
-# bounds of the log standard deviations: a network above can move each level to any scale, and divergences divide by them
+# bounds of the log standard deviations: networks can move each level to any scale, and divergences divide by them
 LOG_SIGMAS = (-3.0, 3.0)
 
 

@@ -51,7 +51,7 @@ def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
     from dgm.data.columns import of_run
     from dgm.data.palette import in_colour
     from dgm.data.text import is_text
-    from dgm.report.pictures import grid, lines, scatter
+    from dgm.report.pictures import lines, scatter, view
     from dgm.runs import replacing
 
     if is_text(about):
@@ -60,12 +60,10 @@ def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
         from dgm.report.sound import spectrograms
 
         drawn = spectrograms(x, about["rate"])
+    elif len(space.shape) >= 3:
+        drawn = view(*in_colour(x, space, about))
     else:
-        drawn = (
-            grid(*in_colour(x, space, about))
-            if len(space.shape) == 3
-            else scatter(x, space, columns=of_run(about, space))
-        )
+        drawn = scatter(x, space, columns=of_run(about, space))
     with replacing(out) as temporary:
         drawn.save(temporary, format="PNG")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -57,7 +58,9 @@ def grid(x: Batch, space: Space, columns: int | None = None, scale: int | None =
 
 
 def view(x: Batch, space: Space, real_x: Batch | None = None) -> Image.Image:
-    """A grid of images, or a plot by `scatter`."""
+    """A grid of images, a row of frames for each clip, or a plot by `scatter`."""
+    if len(space.shape) == 4:
+        return strip(list(x.unbind(1)), replace(space, shape=space.shape[1:]))
     return grid(x, space) if len(space.shape) == 3 else scatter(x, space, real_x)
 
 

@@ -52,4 +52,16 @@ MODELS = family(
         "Sønderby et al. 2016, arXiv:1602.02282",
         "hierarchical VAE with top-down inference, weighted by precision",
     ),
+    discrete_vae=Spec(
+        "DiscreteVAE",
+        "lower_bound",
+        "Jang et al. 2016, arXiv:1611.01144; Maddison et al. 2016, arXiv:1611.00712",
+        "categorical or Bernoulli latents, by Gumbel-softmax or REINFORCE",
+    ),
+    td_vae=Spec(
+        "TDVAE",
+        "lower_bound",
+        "Gregor et al. 2019, arXiv:1806.03107",
+        "beliefs and jumps in time, for sequences of frames",
+    ),
 )

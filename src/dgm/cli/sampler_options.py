@@ -42,7 +42,7 @@ def arguments(args: argparse.Namespace, model: Model) -> dict[str, Any]:
 def guidance(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     if args.guidance is None:
         if args.guidance_interval or args.autoguidance:
-            raise BadInput("an option of guidance without --guidance", "add its scale, such as --guidance 2")
+            raise BadInput("an option of guidance without --guidance", "give --guidance too, such as 2")
         return {}
     import dgm
 

@@ -165,7 +165,8 @@ def make(
     trained = Run(folder)
     if is_evaluated(trained):
         return progress(1.0, "done before")
-    steps = f"{trained.metrics()[-1]['step']} steps"
+    metrics = trained.metrics()  # empty if the time was over before the first step
+    steps = f"{metrics[-1]['step'] if metrics else 0} steps"
 
     def tell(share: float, text: str) -> None:
         progress(TRAINING + (1 - TRAINING) * share, f"{steps}, measuring: {text}")

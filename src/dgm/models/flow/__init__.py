@@ -4,6 +4,12 @@ from dgm.models.spec import Spec, family
 
 MODELS = family(
     "flow",
+    integer_flow=Spec(
+        "IntegerFlow",
+        "exact",
+        "Hoogeboom et al. 2019, arXiv:1905.07376",
+        "a bijection of integers, for coding: exact probabilities of grey levels",
+    ),
     planar=Spec(
         "PlanarFlow",
         "lower_bound",

@@ -60,6 +60,9 @@ class DiscreteVAE(LatentVariableModel):
     config: Config
     rsample = None  # type: ignore[assignment]  # no gradient passes through a discrete z
 
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition, code=config.latent)
+
     def build(self) -> None:
         codes = self.config.latent * self.config.categories
         self.encoder, self.decoder = self.encoding(codes), self.decoding(codes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from dgm.distributions.features import features
@@ -220,13 +221,26 @@ class GaussianVAE(LatentVariableModel):
 
     def posterior(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
         """mu and log sigma of q(z|x), each (B, latent)."""
-        mu, log_sigma = self.encoder(self.beside(self.reader(x).flatten(1), y)).chunk(2, -1)
+        return self.moments(self.reader(x).flatten(1), y)
+
+    def moments(self, h: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor]:
+        """mu and log sigma of the code of the features h of x."""
+        mu, log_sigma = self.encoder(self.beside(h, y)).chunk(2, -1)
         return mu, log_sigma.clamp(*LOG_SIGMAS)
 
-    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """The bound with its Kullback-Leibler term in closed form (appendix B) and one draw of z."""
+    def code_at(self, eps: Tensor, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Float[Tensor, "*batch"]]:
+        """The codes (..., B, latent) of standard normal noise, and log q(z|x) of each, (..., B)."""
         mu, log_sigma = self.posterior(x, y)
-        return self.elbo_at(x, mu + log_sigma.exp() * torch.randn_like(mu), mu, log_sigma, y)
+        return mu + log_sigma.exp() * eps, log_normal(eps) - log_sigma.sum(-1)
+
+    def noise(self, x: Batch, *draws: int) -> Tensor:
+        """Standard normal noise (*draws, B, latent)."""
+        return torch.randn_like(self.log_scale.detach().new_empty(*draws, len(x), self.code))
+
+    def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        """The bound at one draw of z, with its Kullback-Leibler term in closed form (appendix B)."""
+        reconstruction, kl = self.terms(x, y)
+        return reconstruction - kl.sum(-1)
 
     def elbo_at(self, x: Batch, z: Tensor, mu: Tensor, log_sigma: Tensor, y: Conditions | None = None) -> PerExample:
         """The bound at a given z ~ N(mu, sigma²)."""
@@ -239,17 +253,13 @@ class GaussianVAE(LatentVariableModel):
         return self.likelihood(x, z, y), gaussian_kl(mu, log_sigma)
 
     def code_and_log_ratio(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
-        mu, log_sigma = self.posterior(x, y)
-        eps = torch.randn_like(mu)
-        z = mu + log_sigma.exp() * eps
-        return z, self.likelihood(x, z, y) - (log_normal(eps) - log_sigma.sum(-1))
+        z, log_q = self.code_at(self.noise(x), x, y)
+        return z, self.likelihood(x, z, y) - log_q
 
     def log_weights(self, x: Batch, y: Conditions | None = None, *, draws: int) -> Tensor:
         """``draws`` of log w of each example, (draws, B), for which the encoder is evaluated once."""
-        mu, log_sigma = self.posterior(x, y)
-        eps = torch.randn(draws, *mu.shape, device=mu.device, dtype=mu.dtype)
-        z = mu + log_sigma.exp() * eps
-        return self.log_joint(x, z, y) - (log_normal(eps) - log_sigma.sum(-1))
+        z, log_q = self.code_at(self.noise(x, draws), x, y)
+        return self.log_joint(x, z, y) - log_q
 
     def log_joint(self, x: Batch, z: Tensor, y: Conditions | None = None) -> Tensor:
         """log p(x, z) of several codes of each example, (draws, B), from z (draws, B, latent)."""
@@ -260,12 +270,11 @@ class GaussianVAE(LatentVariableModel):
         return log_p + self.log_prior(z, each_y).unflatten(0, shape)
 
     def sample_code(self, x: Batch, y: Conditions | None = None) -> Tensor:
-        mu, log_sigma = self.posterior(x, y)
-        return mu + log_sigma.exp() * torch.randn_like(mu)
+        return self.code_at(self.noise(x), x, y)[0]
 
     def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
-        """The posterior's mean, (B, latent)."""
-        return self.posterior(x, y)[0]
+        """The code of the posterior's mean, (B, latent)."""
+        return self.code_at(torch.zeros_like(self.noise(x)), x, y)[0]
 
 
 def log_normals(z: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
@@ -295,9 +304,10 @@ class WarmedUp(LatentVariableModel):
     config: Any
     trained: Tensor
 
-    def __init__(self, space: Space, config: Any, condition: Space | None, **sizes: Any) -> None:
+    def __init__(self, space: Space, config: Any, condition: Space | None = None, **sizes: Any) -> None:
         super().__init__(space, config, condition, **sizes)
         self.register_buffer("trained", torch.tensor(0.0))
+        self.register_load_state_dict_pre_hook(with_count)
 
     def after_step(self, *outputs: Tensor) -> None:
         """Counts the steps of the warm-up."""
@@ -334,3 +344,8 @@ def with_shift(model: nn.Module, weights: dict[str, Tensor], prefix: str, *rest:
     """Converts earlier weights, in which ``log_scale`` is the whole log-scale, without a shift."""
     if f"{prefix}log_scale" in weights:
         weights.setdefault(f"{prefix}quick.shift", torch.zeros_like(weights[f"{prefix}log_scale"]))
+
+
+def with_count(model: nn.Module, weights: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+    """Weights of before there was a warm-up have no count of its steps."""
+    weights.setdefault(f"{prefix}trained", torch.tensor(0.0))

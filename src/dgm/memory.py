@@ -20,7 +20,7 @@ M = TypeVar("M")
 LARGE = 2**28  # bytes of one tensor, from which on a model is sized up before any of it is made
 SHARE = 0.25  # of the memory, for the weights: training also needs their gradients and two moving averages
 MOST_TENSORS = 4000  # of one model; far above any that learns, and made within a second
-BOMB_BYTES, BOMB_RATIO = 1 << 30, 200  # unpacked, and times what is packed: data is seldom packed to a hundredth
+BOMB_BYTES, BOMB_RATIO = 1 << 30, 200  # unpacked size, and its ratio to the packed size, which seldom exceeds 100
 COUNTED = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.eye, torch.arange)
 
 
@@ -48,7 +48,7 @@ def bounded(make: Callable[[], M], what: str) -> M:
     If it contains a tensor of at least `LARGE` bytes, it is first made on torch's meta device, which allocates nothing.
 
     Args:
-        what: Whose weights they are, for the error.
+        what: The owner of the weights, for the error message.
     """
     state = torch.get_rng_state()
     try:

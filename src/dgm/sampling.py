@@ -75,7 +75,7 @@ def sample(
         progress: Called with the completed fraction and a description.
 
     Raises:
-        Unsupported: For a model that draws no samples, or does not support an argument.
+        Unsupported: If the model cannot sample, or does not support an argument.
         BadInput: For conditions, counts, numbers or a batch that do not fit.
         UnknownName: For an unknown solver or spacing, with the nearest name.
 
@@ -182,7 +182,7 @@ def _of_part(
     if given is not None:
         raise Unsupported(f"{type(model).__name__} cannot be given a part of x", "leave it out")
     if mean:
-        _decoded_mean(model)  # says now what has none
+        _decoded_mean(model)  # raises the error for a model without a decoder's mean
     if isinstance(guidance, Guidance) and isinstance(guidance.weak, TrainsPart):
         guidance = replace(guidance, weak=guidance.weak.trained_part[1])
     draw_states = _draw_states(model.trained_part[1], n, given=None, guidance=guidance, mean=False, **how)

@@ -108,7 +108,7 @@ def at_size(real: Folds, generated: Folds, pieces: int) -> list[float]:
 
 
 def covariance(x: Tensor, mean: Tensor) -> Tensor:
-    """(D, D) of rows, by numpy, which sees that x^T x is symmetric and computes one half of it.
+    """(D, D) of rows, by numpy, which computes only one half of the symmetric product x^T x.
 
     The means are subtracted afterwards, which saves a pass over x, unless a mean is so large that precision is lost.
     """

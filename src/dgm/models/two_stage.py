@@ -58,7 +58,7 @@ from dgm.space import Space
 
 BY_BATCHES = (Trainable, MultiPlayer, Fittable, Stateful, Regularised)
 OF_THE_PRIOR = (*BY_BATCHES, Samplable, Progressive)
-# what the prior has -> what the two have, if the first stage is invertible, and if it is variational
+# capability of the prior -> those of the pair, if the first stage is invertible, and if it is variational
 INVERTIBLE: Mapping[type, tuple[type, ...]] = {
     ExactLikelihood: (ExactLikelihood,),
     BoundedLikelihood: (BoundedLikelihood,),

@@ -16,9 +16,10 @@ FEWEST = 1 << 14  # weights of a layer from which on its product is split into b
 class MaskedMLP(nn.Module):
     r"""Outputs f_d(x_{<d}; c) of every dimension d, from linear layers with masked weights and ReLU between them.
 
-    A hidden unit of degree m sees the first m dimensions, so it reads units of degrees up to m; outputs of dimension d,
-    counted from 0, read units of degrees up to d. Units are sorted by degree: a mask is a staircase, and the product
-    with a layer's weights is computed in blocks of rows without most of the zeros.
+    A hidden unit of degree m depends on the first m dimensions, so it is connected to units of degrees up to m; the
+    outputs of dimension d, counted from 0, are connected to units of degrees up to d. Units are sorted by degree, so
+    that a mask is block triangular, and the product with a layer's weights is computed in blocks of rows without most
+    of the zeros.
 
     Source: MADE (Germain et al., 2015), arXiv:1502.03509, equations 8-10. Differs from it: with a condition there are
     units of degree 0, which see the condition alone, so that the first dimension depends on it.
@@ -60,10 +61,10 @@ class MaskedMLP(nn.Module):
         """The outputs of ``size`` dimensions at a time, with every unit of the dimensions before computed once.
 
         Args:
-            x: A buffer (D, B) that the caller fills in: when the next block is asked for, the last one is read.
+            x: A buffer (D, B). The caller writes the dimensions of a block to it before requesting the next block.
 
         Yields:
-            The dimensions of a block, and a function that computes their outputs (size, P, B) from what x holds now.
+            The dimensions of a block, and a function that computes their outputs (size, P, B) from the current x.
         """
         first = self.layers[0].bias[:, None]
         if c is not None and self.context is not None:
@@ -85,7 +86,7 @@ class Block:
     """The units and outputs of a few neighbouring dimensions.
 
     Args:
-        weights: Of each layer, masked.
+        weights: The masked weights of each layer.
         known: x and the units of each hidden layer, of which the rows before the block are final.
         rows: Those of the block in x, in each hidden layer and in the outputs.
     """
@@ -93,7 +94,7 @@ class Block:
     def __init__(self, weights: list[Tensor], biases: list[Tensor], known: list[Tensor], rows: list[slice]) -> None:
         self.known, self.rows = known, rows
         layers = zip(weights, biases, known, rows, rows[1:], strict=False)
-        # what the units before the block contribute, and the weights between units of the block
+        # the contributions of the units before the block, and the weights between units of the block
         self.before = [torch.addmm(b[to], w[to, : of.start], h[: of.start]) for w, b, h, of, to in layers]
         self.within = [w[to, of] for w, of, to in zip(weights, rows, rows[1:], strict=False)]
 

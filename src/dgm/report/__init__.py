@@ -2,8 +2,8 @@
 
 import os
 
-# matplotlib takes settings, some of which it evaluates, from a file `matplotlibrc` in the working directory, where
-# beside a downloaded run anything may lie
+# matplotlib takes settings, some of which it evaluates, from a file `matplotlibrc` in the working directory, which
+# may contain files of a downloaded run
 exists = os.path.exists
 os.path.exists = lambda path: path != "matplotlibrc" and exists(path)
 try:

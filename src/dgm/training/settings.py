@@ -15,7 +15,7 @@ STEPS = 2000  # when neither steps nor a budget is given
 
 @dataclass(frozen=True, kw_only=True)
 class PlayerSettings:
-    """The settings of one player of a game; None stands for the value of the training settings.
+    """The settings of one player of a game; None means the value of the training settings.
 
     Source of two learning rates: GANs Trained by a Two Time-Scale Update Rule (Heusel et al., 2017), arXiv:1706.08500.
     """

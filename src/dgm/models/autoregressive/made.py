@@ -110,7 +110,7 @@ class MADE(ChainRule):
         outputs = torch.stack([self.outputs(x, y, self.m[mask], self.places()) for mask in masks])
         if self.config.masks > 1:
             log_p = torch.stack([self.log_probs_by(mask, x, y) for mask in masks])
-            read = pad(log_p.cumsum(2)[:, :, :-1], (1, 0))  # of what comes before each dimension
+            read = pad(log_p.cumsum(2)[:, :, :-1], (1, 0))  # log p of the dimensions before each one
             outputs = self.mixed(outputs, read.log_softmax(0))
         else:
             outputs = outputs[0]
@@ -177,7 +177,9 @@ class MADE(ChainRule):
         layers = [layer.weight.mT.contiguous() for layer in (*self.hidden, self.output)]
         direct = None if self.direct is None else self.direct.weight.mT.contiguous()
         for i, d in enumerate(places.argsort().tolist()):
-            for place, of_degree in enumerate(units):  # what may see the first i dimensions, layer by layer
+            for place, of_degree in enumerate(
+                units
+            ):  # the units that may depend on the first i dimensions, layer by layer
                 now = of_degree[i]
                 if len(now):
                     sums[place + 1].addmm_(sums[place][:, now].relu(), layers[place + 1][now])

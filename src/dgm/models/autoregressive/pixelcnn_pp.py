@@ -8,8 +8,8 @@ logistics. By the chain rule each channel has a mixture whose weights depend on 
 
 .. math:: P(G | R) = \sum_m \pi_m(R) P_m(G | R), \qquad \pi_m(R) \propto \pi_m P_m(R)
 
-Two streams, one for the rows above and one that includes the pixels to the left, go down to lower resolutions and up
-again, with skip connections. A map of half the resolution contains only complete rows and columns, so the most recent
+Two streams, one for the rows above and one that includes the pixels to the left, are downsampled and upsampled again,
+with skip connections. A map of half the resolution contains only complete rows and columns, so the most recent
 pixels are only seen by the convolutions at full resolution: 4 ``layers`` pixels along the row, and the row above.
 
 Source: PixelCNN++ (Salimans et al., 2017), arXiv:1701.05517, equations 1 to 3 and figure 2; a pixel at a time by Fast

@@ -158,7 +158,7 @@ class DiagonalBiLSTM(nn.Module):
         self.from_left, self.from_right = (
             CausalConv2d(2 * h, h, 1, mask="B", channels=channels, gates=4) for _ in range(2)
         )
-        # of both directions, from the state beside and the state above
+        # of both directions, from the state of the neighbour in the row and the state above
         self.state_to_state = nn.Parameter((torch.rand(2, 2 * h, 4 * h) * 2 - 1) / (2 * h) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ class Autoregressive(Transform):
 
     The Jacobian is triangular, with log-determinant sum log f'(x_d). The transform takes one pass of the network. Its
     inverse solves for a few dimensions at a time by the fixed-point iteration x ← f^-1(z; h(x, c)): each iteration
-    makes at least one more dimension exact, so that a block of n dimensions needs at most n of them; it ends when x does
-    not change any more. The contributions of the dimensions before a block are computed once. Gradients of the inverse
+    makes at least one more dimension exact, so that a block of n dimensions needs at most n of them; it ends when x
+    does not change any more. The contributions of dimensions before a block are computed once. Gradients of the inverse
     are those of the implicit function.
 
     Source: Masked autoregressive flow for density estimation (Papamakarios et al., 2017), arXiv:1705.07057, equations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -95,12 +95,13 @@ class Duel(nn.Module):
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__()
         self.space, self.config = space, config
+        self.players = ("critic", "forger")
         self.critic = nn.Linear(space.dim, 1)
         self.forger = nn.Linear(2, space.dim)
 
     def losses(self, x: Tensor, y: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
         forged = self.forger(torch.randn(len(x), 2))
-        yield "critic", (self.critic(forged.detach()) - self.critic(x))[:, 0] + self.critic.weight.square().sum()
+        yield "critic", (self.critic(forged.detach()) - self.critic(x) + self.critic(x).square())[:, 0]
         yield "forger", -self.critic(forged)[:, 0] + forged.square().sum(1)
 
 
@@ -131,6 +132,7 @@ class Creeping(nn.Module):
 
 MODELS = {"noisy": Noisy, "duel": Duel, "creeping": Creeping}
 
+COUNTS = Space.levels((4,), 8)
 IMAGES = Space.levels((1, 4, 4), 8)
 # models whose losses draw: normal, uniform, stratified and integer numbers, dropout, hidden labels, a mask of weights,
 # a permutation of a buffer, and the noise of two players. Without batch normalisation, which is of a process's rows
@@ -142,13 +144,17 @@ DRAWING: dict[str, dict[str, Any]] = {
     "made": {"hidden": 16, "masks": 4},
     "ebm": {"width": 8, "langevin_steps": 2},
     "duel": {},
+    "dequantised": {},
+    "two_stage": {"width": 16},
 }
 
 
 def noisy_losses(strategy: str, *names: str) -> dict[str, Tensor]:
     """The losses of each of `DRAWING` by name, of all processes together."""
     from dgm import create
+    from dgm.distributions.dequantisation import Dequantised, box
     from dgm.training import fit
+    from dgm.training.codes import two_stage
 
     torch.manual_seed(1)
     x, y = torch.randint(8, (48, 1, 4, 4)).to(torch.uint8), torch.arange(48) % 3
@@ -164,9 +170,21 @@ def noisy_losses(strategy: str, *names: str) -> dict[str, Tensor]:
     losses = {}
     for name in names:
         torch.manual_seed(7)
-        own = name in MODELS
-        model = made(name) if own else create(name, IMAGES, None if name == "ebm" else data.condition, **DRAWING[name])
-        steps = fit(model, points() if own else data, steps=3, batch=16, strategy=strategy, precision="32-true")
+        own, config = data, DRAWING[name]
+        match name:
+            case "duel":
+                model, own = made(name), points()
+            case "dequantised":
+                own = replace(
+                    data, space=COUNTS, condition=None, train=Split(x[:, 0, 0]), validation=Split(x[:8, 0, 0])
+                )
+                model = Dequantised(COUNTS, Dequantised.Config(), model=Duel(box(COUNTS), Duel.Config()))
+            case "two_stage":
+                first_stage = create("vae", IMAGES, hidden=16, latent=4)
+                model = two_stage("ddpm", first_stage, data, data.condition, **config)
+            case _:
+                model = create(name, IMAGES, None if name == "ebm" else data.condition, **config)
+        steps = fit(model, own, steps=3, batch=16, strategy=strategy, precision="32-true")
         losses[name] = torch.tensor([[*step.losses.values()] for step in steps])
     return losses
 

@@ -12,11 +12,13 @@ from dgm.data import Dataset, Split
 from dgm.data.memory import ARRAY
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.inputs import pairs
+from dgm.models.two_stage import TwoStage
 from dgm.networks.conditions import check_condition
 from dgm.protocols import Fittable, Model, MultiPlayer, Trainable, condition_of, has
 from dgm.training.devices import refuse_missing_devices
 from dgm.training.metrics import board_class
 from dgm.training.settings import Settings
+from dgm.training.sharding import refuse_unshardable
 from dgm.training.validation import descends_one_loss
 
 
@@ -67,6 +69,8 @@ def check(model: Model, dataset: Dataset, settings: Settings) -> None:
     if settings.strategy == "fsdp" and has(model, Fittable):
         wrong = f"{type(model).__name__} is fitted by passes and has nothing to shard"
         raise Unsupported(wrong, "leave --strategy out")
+    if settings.strategy == "fsdp":
+        refuse_unshardable(model.on_codes() if isinstance(model, TwoStage) else model)
     if settings.compile and (has(model, MultiPlayer) or has(model, Fittable)):
         raise Unsupported(f"{type(model).__name__} has not one loss to compile", "leave --compile out")
     refuse_unknown_players(model, settings)

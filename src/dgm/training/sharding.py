@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dgm.composite import TrainsPart
 from dgm.errors import Unsupported
 from dgm.protocols import MultiPlayer, Regularised, has
 
@@ -47,20 +48,30 @@ def blocks() -> tuple[type[nn.Module], ...]:
     return (causal_transformer.Layer, dit.Block, transformer.Layer, unet.ResidualBlock)
 
 
-def shard(model: Any, mesh: Any) -> Any:
-    """Shards a model, or each player of a game, in place.
-
-    Raises:
-        Unsupported: If a weight of the model is a single number, or the model has one loss and penalties.
+def refuse_unshardable(model: Any) -> None:
     """
+    Raises:
+        Unsupported: If a weight of the model is a single number, the model has one loss and penalties, or it is a game
+            that does not name its players.
+    """
+    name, is_game = type(model).__name__, has(model, MultiPlayer)
+    single = [weight for weight, parameter in model.named_parameters() if parameter.ndim == 0]
+    if single:
+        wrong = f"the weight '{single[0]}' of {name} is a single number and cannot be sharded"
+    elif has(model, Regularised) and not is_game and model.regularisers():
+        wrong = f"{name} has penalties beside one loss"
+    elif is_game and not hasattr(game_of(model), "players"):
+        wrong = f"{name} does not name its players"
+    else:
+        return
+    raise Unsupported(wrong, "use --strategy ddp")
+
+
+def shard(model: Any, mesh: Any) -> Any:
+    """Shards a model, or each player of a game, in place."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    single = [name for name, parameter in model.named_parameters() if parameter.ndim == 0]
-    if single:
-        raise Unsupported(f"the weight '{single[0]}' is a single number and cannot be sharded", "use --strategy ddp")
     is_game = has(model, MultiPlayer)
-    if has(model, Regularised) and not is_game and model.regularisers():
-        raise Unsupported(f"{type(model).__name__} has penalties beside one loss", "use --strategy ddp")
     for module in model.modules():
         if isinstance(module, blocks()):
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
@@ -75,7 +86,13 @@ def shard(model: Any, mesh: Any) -> Any:
 
 def players_of(model: Any) -> list[nn.Module]:
     """The submodules of the players of a game."""
-    return [model.get_submodule(name) for name in model.players]
+    game = game_of(model)
+    return [game.get_submodule(name) for name in game.players]
+
+
+def game_of(model: Any) -> Any:
+    """The game that a composite trains; any other model itself."""
+    return game_of(model.trained_part[1]) if isinstance(model, TrainsPart) else model
 
 
 def is_sharded(tensor: Any) -> bool:

@@ -35,6 +35,7 @@ _LAZY = {
     "save": "dgm.saving",
     "trajectory": "dgm.sampling",
     "two_stage": "dgm.training.codes",
+    "write_report": "dgm.report.render",
 }
 # the modules that are a name themselves
 _MODULES = {"data": "dgm.data", "edit": "dgm.edit"}
@@ -61,6 +62,7 @@ __all__ = [
     "save",
     "trajectory",
     "two_stage",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from dgm.hub import pull, push
     from dgm.likelihood import Kind, Likelihood, log_likelihood
     from dgm.registry import MODELS, create
+    from dgm.report.render import write_report
     from dgm.runs import load
     from dgm.samplers.options import Guidance
     from dgm.samplers.sequential import DecodingOptions

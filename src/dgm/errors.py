@@ -59,7 +59,10 @@ class MissingExtra(DgmError):
 
     @classmethod
     def of(cls, feature: str, extra: str) -> MissingExtra:
-        return cls(f"{feature} needs the extra '{extra}', which is not installed", f"run: pip install 'dgm[{extra}]'")
+        return cls(
+            f"{feature} needs the extra '{extra}', which is not installed",
+            f"run in dgm's folder: pip install '.[{extra}]'",
+        )
 
 
 class DamagedRun(DgmError):

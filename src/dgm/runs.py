@@ -462,3 +462,13 @@ def usable(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = " ".join(str(error).split()).partition(". ")[0]
         raise BadInput(f"the device {brief(device)} cannot be used: {reason}", "take cpu, or another one") from error
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """``folder`` itself if it is a run; otherwise all runs below it."""
+    if (folder / "config.json").is_file():
+        return [folder]
+    folders = sorted(path.parent for path in folder.rglob("config.json"))
+    if not folders:
+        raise DamagedRun(f"{folder} is not a run directory and contains none", "name one that `dgm train --out` wrote")
+    return folders

@@ -85,7 +85,19 @@ def test_a_value_is_in_its_own_cell_under_any_noise() -> None:
     assert torch.allclose(own.floor(own.centre(ROWS)).nan_to_num(), ROWS.nan_to_num(), rtol=0, atol=1e-6)
 
 
-def test_what_lies_outside_belongs_to_the_nearest_value() -> None:
+def test_what_lies_a_little_outside_is_reflected() -> None:
+    """Kills: the first or the last value for all of it, a mirror in the last value and not in the end of its cell."""
+    space = Space.record(
+        count=Space.levels((), 5), share=Space.continuous((), low=1.0, high=3.0), flag=Space.binary(())
+    )
+    own = cells(space)
+    c = torch.tensor([[-1.2, 0.9, -0.4], [5.3, 3.5, 2.9], [6.1, 1.0, 3.1], [2.5, 2.0, 0.5]]).double()
+    x = own.floor((c - own.loc) / own.scale)
+    expected = torch.tensor([[1.0, 1.1, 0.0], [4.0, 2.5, 1.0], [3.0, 1.0, 1.0], [2.0, 2.0, 0.0]]).double()
+    torch.testing.assert_close(x, expected, rtol=0, atol=1e-12)  # float64
+
+
+def test_what_lies_far_outside_belongs_to_the_nearest_value() -> None:
     own = cells(MIXED)
     far = own.floor(torch.full((1, own.box.dim), 1e4))[0]
     assert far.isnan().tolist() == [True] * 4 + [False] * 4

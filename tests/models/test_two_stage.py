@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from codecs_of_tests import Shuffle
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
@@ -59,27 +60,6 @@ class Linear(nn.Module):
 
     def sample_given_code(self, z: Tensor, y: Tensor | None = None, *, seed: Any = None) -> Tensor:
         return self.decode(z) + S * streams(len(z), seed).normal((3,))
-
-
-class Shuffle(nn.Module):
-    """A code of tokens: each symbol stands for another one."""
-
-    Config = Config
-
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space = self.latent_space = space
-        self.config = config
-        self.register_buffer("table", (torch.arange(space.values or 0) + 1) % (space.values or 1))
-
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.table[x]
-
-    def encode_and_ladj(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.encode(x), torch.zeros(len(x))
-
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.table.argsort()[z]
 
 
 class Halves(nn.Module):
@@ -204,10 +184,10 @@ def model_of(name: str) -> TwoStage:
             first = create("autoencoder", Space.continuous((3,)), latent=2, hidden=8)
             return TwoStage.of(perturbed(first), create("gmm", PLANE))
         case "shuffled tokens, made":
-            return TwoStage.of(Shuffle(tokens, Config()), perturbed(create("made", tokens, hidden=8)))
+            return TwoStage.of(Shuffle(tokens, Shuffle.Config()), perturbed(create("made", tokens, hidden=8)))
         case "shuffled tokens, image_gpt":
             prior = create("image_gpt", tokens, width=16, layers=1, heads=2)
-            return TwoStage.of(Shuffle(tokens, Config()), perturbed(prior))
+            return TwoStage.of(Shuffle(tokens, Shuffle.Config()), perturbed(prior))
         case "halved levels, masked_diffusion":
             prior = create("masked_diffusion", Space.tokens(1, 3), width=16, layers=1)
             return TwoStage.of(Halves(levels, Config()), perturbed(prior))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from codecs_of_tests import Shuffle
 from trainees import points
 
 import dgm
@@ -41,29 +41,6 @@ def autoencoder() -> Model:
 def vae() -> Model:
     torch.manual_seed(0)
     return create("vae", POINTS.space, latent=2, hidden=8).eval()
-
-
-class Shuffle(nn.Module):
-    """Each symbol stands for another one."""
-
-    @dataclass(frozen=True)
-    class Config:
-        pass
-
-    def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space = self.latent_space = space
-        self.config = config
-        self.register_buffer("table", (torch.arange(space.values or 0) + 1) % (space.values or 1))
-
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.table[x]
-
-    def encode_and_ladj(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.encode(x), torch.zeros(len(x))
-
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.table.argsort()[z]
 
 
 def tokens() -> Dataset:

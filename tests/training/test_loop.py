@@ -228,7 +228,7 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path: Any) -> None:
 
 def test_tensorboard_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingExtra, match="pip install 'dgm\\[tensorboard\\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install '\.\[tensorboard\]'"):
         fit(normal(), points(), tensorboard=True)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from dgm.cli import out as output
 from dgm.cli import own
-from dgm.errors import BadInput, DamagedRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,22 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     out = output.place(args.out)
-    if out.suffix != ".html":
-        raise BadInput(f"--out must end in .html, got {out}", "choose another name")
-    from dgm.report.render import write_report
+    import dgm
+    from dgm.runs import runs_in
 
-    paths = [path for given in args.runs for path in runs_in(Path(given))]
-    own.trust(args, *paths)
-    write_report(paths, out, data_path=args.data, command=shlex.join(["dgm", *sys.argv[1:]]))
+    own.trust(args, *(path for given in args.runs for path in runs_in(Path(given))))
+    dgm.write_report(args.runs, out, data_path=args.data, command=shlex.join(["dgm", *sys.argv[1:]]))
     print(f"report: {out}")
     return 0
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """``folder`` itself if it is a run; otherwise all runs below it."""
-    if (folder / "config.json").is_file():
-        return [folder]
-    folders = sorted(path.parent for path in folder.rglob("config.json"))
-    if not folders:
-        raise DamagedRun(f"{folder} is not a run directory and contains none", "name one that `dgm train --out` wrote")
-    return folders

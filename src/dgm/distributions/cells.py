@@ -86,8 +86,10 @@ class RecordCells(nn.Module):
       density seldom cross the boundary of the cell, which would flip the bit;
     * for the dimensions of a missing part, whose cell is all of R: v ~ N(0, 1) and log q = log N(v; 0, 1).
 
-    Binary codes without a category are mapped to the last category, and numbers outside the bounds or levels to the
-    nearest value.
+    Binary codes without a category are mapped to the last category. A number beyond the first or the last value of an
+    integer, or beyond the bounds of a real number, is reflected there: a smooth density always reaches a little further
+    than the data, and otherwise all of these samples would have the first or the last value. A cell thus has a mirror
+    image, which q leaves out.
 
     Args:
         space: A record.
@@ -143,6 +145,7 @@ class RecordCells(nn.Module):
 
     def floor(self, v: Tensor) -> Batch:
         c = v.double() * self.scale + self.loc
+        c = torch.where(self.bit, c, reflected(c, self.low, self.high + self.counted.double()))
         c = torch.where(self.counted, c.floor(), c).clamp(self.low, self.high)
         parts, start = [], 0
         for _, part in self.space.parts:
@@ -171,6 +174,17 @@ class Dimension(NamedTuple):
     bit: bool
     low: float
     high: float
+
+
+def reflected(c: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Numbers beyond a wall, mirrored at it; those that are further away than the other wall stay.
+
+    Example:
+        >>> reflected(torch.tensor([-0.25, 0.5, 2.25, 9.0]), torch.tensor(0.0), torch.tensor(2.0))
+        tensor([0.2500, 0.5000, 1.7500, 9.0000])
+    """
+    mirrored = torch.where(c < low, 2 * low - c, torch.where(c > high, 2 * high - c, c))
+    return torch.where((mirrored < low) | (mirrored > high), c, mirrored)
 
 
 def levels(values: int) -> Dimension:

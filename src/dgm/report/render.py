@@ -21,6 +21,7 @@ from dgm.data import Dataset, text
 from dgm.data.palette import in_colour
 from dgm.errors import BadInput
 from dgm.evaluation.cautions import cautions, epochs, selected_line
+from dgm.inputs import place
 from dgm.protocols import Batch
 from dgm.report import collect, conditions, figures
 from dgm.report.pictures import grid, lines, scatter
@@ -41,7 +42,7 @@ from dgm.report.table import (
     reference,
     rows,
 )
-from dgm.runs import replacing, write_json
+from dgm.runs import replacing, runs_in, write_json
 from dgm.space import Space
 
 SPACES = ("classifier", "pca", "pixels")  # the table has the first one that was evaluated
@@ -56,18 +57,18 @@ PAIR_SCALE = 40  # pixels of the longer side of one of them
 
 
 def write_report(
-    paths: Sequence[Path],
-    out: Path,
+    paths: str | Path | Sequence[str | Path],
+    out: str | Path,
     *,
     dataset: Dataset | None = None,
     data_path: str | None = None,
-    command: str = "",
+    command: str = "dgm.write_report",
     left_out: Sequence[Mapping[str, str]] = (),
 ) -> list[Row]:
     """Writes ``out`` (.html), and the same name with .json and .csv.
 
     Args:
-        paths: Evaluated runs, all of one data set.
+        paths: Evaluated runs, all of one data set, or folders of them.
         dataset: That data set; by default it is loaded.
         data_path: The path of the user's own data: see `dgm.runs.Run.dataset`.
         command: The command line, for the provenance.
@@ -75,10 +76,18 @@ def write_report(
 
     Returns:
         The rows of the table.
+
+    Raises:
+        DamagedRun: For a folder without runs, or a run that has not been trained to its end or not been evaluated.
+        BadInput: For no run, runs of several data sets, or another ending of ``out``.
     """
+    out = place("out", out)
+    if out.suffix != ".html":
+        raise BadInput(f"a report must end in .html, got {out}", "choose another name")
+    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not paths:
         raise BadInput("there is no evaluated run to report", "train and evaluate one first")
-    runs = [collect.trained(path) for path in paths]
+    runs = [collect.trained(run) for path in paths for run in runs_in(place("a run", path))]
     collect.refuse_different_data(runs)
     dataset = dataset or collect.one_dataset(runs, data_path)
     spaces = [name for name in SPACES if any(name in run.evaluation.get("features", {}) for run in runs)]

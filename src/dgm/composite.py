@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
 from dgm.modes import device_of
-from dgm.protocols import Batch, Conditions, Model, PerExample, Regulariser, State
+from dgm.protocols import Batch, Conditions, Model, PerExample, Regulariser, State, Symptom
 from dgm.seeds import Seed, Streams, streams
 from dgm.space import Space
 
@@ -76,6 +76,9 @@ class TrainsPart(nn.Module, ABC):
         player = "model" if regulariser.player == "model" else f"{self.trained_part[0]}.{regulariser.player}"
         penalty = regulariser.penalty
         return Regulariser(player, regulariser.interval, lambda x, y: penalty(*self.for_part(x, y)))
+
+    def diagnose(self, x: Batch, y: Conditions | None = None) -> Mapping[str, Symptom]:
+        return self.trained_part[1].diagnose(*self.for_part(x, y))
 
     def fit(self, batches: Iterable[tuple[Tensor, Conditions | None]]) -> Iterator[float]:
         return self.trained_part[1].fit(BatchesForPart(self, batches))

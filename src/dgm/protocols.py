@@ -35,6 +35,7 @@ attributes:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
@@ -164,6 +165,27 @@ class Regulariser(NamedTuple):
 @runtime_checkable
 class Regularised(Protocol):
     def regularisers(self) -> Sequence[Regulariser]: ...
+
+
+class Symptom(NamedTuple):
+    """A number that says how well a training goes.
+
+    Attributes:
+        value: The number now.
+        limit: Above it the training is going wrong, if it stays there.
+        warning: A sentence that says what is wrong and the remedy.
+    """
+
+    value: float
+    limit: float = math.inf
+    warning: str = ""
+
+
+@runtime_checkable
+class Diagnosed(Protocol):
+    def diagnose(self, x: Batch, y: Conditions | None = None) -> Mapping[str, Symptom]:
+        """The symptoms of the present weights on one batch of training data, in evaluation mode; no side effects."""
+        ...
 
 
 @runtime_checkable
@@ -352,6 +374,7 @@ CAPABILITIES: Sequence[type] = (
     Latent,
     Stateful,
     Regularised,
+    Diagnosed,
     Invertible,
     Variational,
 )

@@ -130,9 +130,17 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         heading(f"the condition is followed: {agreed['rule']}")
         shares = f"{agreed['share']:.1%}", f"{agreed['held_out_share']:.1%}"
         print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
-    if found_labels := document.get("modes"):
-        heading(found_labels["rule"])
-        print(LINE.format("  labels found", f"{found_labels['found']} of {found_labels['of']}", "", "").rstrip())
+    if copies := document.get("duplicates"):
+        heading(f"copies among {copies['n']:,} samples: {copies['rule']}")
+        shares = f"{copies['share']:.1%}", f"{copies['held_out_share']:.1%}"
+        print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
+    if covered := document.get("modes"):
+        heading(f"modes among {covered['n']:,} samples: {covered['rule']}")
+        print(LINE.format("  covered", f"{covered['found']} of {covered['of']}", "", "").rstrip())
+        if covered["kl"] is not None:
+            print(LINE.format("  KL(samples || data), nats", f"{covered['kl']:.3f}", "", "").rstrip())
+        if covered["outside"]:
+            print(LINE.format("  of no mode", f"{covered['outside']:.1%}", "", "").rstrip())
     if made := document.get("samples"):
         heading(f"{made['n']:,} samples: {made['threads']} threads, {made['device']}")
         number("samples per second", made["per_second"])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dgm.condition import Names
 from dgm.data.columns import Column
+from dgm.data.modes import Modes
 from dgm.seeds import mix
 from dgm.space import Space
 
@@ -122,6 +123,8 @@ class Dataset:
         palette: The colour of each token of an image, six hexadecimal digits each; empty for other data.
         options: The options of `dgm.data.load` with which it was loaded.
         log_prob: The true log-density in nats, if it is known.
+        modes: The modes of the data, if they are known.
+        channels: The data set whose examples are the channels of this one's; None for other data.
     """
 
     name: str
@@ -138,6 +141,8 @@ class Dataset:
     palette: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     log_prob: Callable[[Tensor], Tensor] | None = None
+    modes: Modes | None = None
+    channels: Dataset | None = None
 
     @property
     def splits(self) -> dict[str, Split]:

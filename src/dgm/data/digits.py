@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dgm.data.dataset import Conditions, Dataset, consecutive
+from dgm.data.stacked import stacked as stack
 from dgm.errors import MissingExtra
 from dgm.space import Space
 
@@ -30,6 +31,11 @@ def load(_: str = "") -> Dataset:
         split=f"1,000 / 300 / 497, stratified by label, seed {SPLIT_SEED}",
         **consecutive(x[rows], Conditions.of_labels(y[rows], "0123456789"), SIZES),
     )
+
+
+def stacked(_: str = "") -> Dataset:
+    """Two independent digits as the channels of an image; see `dgm.data.stacked.stacked`."""
+    return stack(load(), "stacked_digits", channels=2, copies=10)
 
 
 def read() -> tuple[Tensor, Tensor]:

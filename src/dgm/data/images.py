@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dgm.data.dataset import Dataset, Split, labelled
 from dgm.data.palette import clustered
+from dgm.data.stacked import stacked
 from dgm.errors import BadInput
 from dgm.memory import refuse_a_bomb
 from dgm.space import Space
@@ -64,6 +65,11 @@ def dynamic_mnist(folder: Path) -> Dataset:
 def binarise(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """A draw from Bernoulli(x / 255), uint8."""
     return (torch.rand(x.shape, generator=generator) * 255 < x).to(torch.uint8)
+
+
+def stacked_mnist(folder: Path) -> Dataset:
+    """Stacked MNIST, three independent digits as the channels of an image; see `dgm.data.stacked.stacked`."""
+    return stacked(mnist(folder), "stacked_mnist", channels=3)
 
 
 def binarized_mnist(folder: Path) -> Dataset:

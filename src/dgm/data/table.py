@@ -188,14 +188,19 @@ TINYSHAKESPEARE = (
 
 SETS: Mapping[str, Spec] = {
     "digits": Spec("dgm.data.digits:load", "1,797 handwritten digits, 8×8, 17 grey levels; carried by scikit-learn"),
+    "stacked_digits": Spec("dgm.data.digits:stacked", "two digits as the channels of an image: 100 modes"),
     "toy/moons": Spec("dgm.data.toy:load", "two half circles with noise, in the plane"),
     "toy/eight_gaussians": Spec("dgm.data.toy:load", "eight Gaussians on a circle"),
+    "toy/ring": Spec("dgm.data.toy:load", "eight narrow Gaussians on a circle, a test of mode collapse"),
     "toy/grid": Spec("dgm.data.toy:load", "twenty-five Gaussians on a 5×5 grid"),
     "toy/checkerboard": Spec("dgm.data.toy:load", "uniform on the dark squares of a 4×4 board"),
     "toy/pinwheel": Spec("dgm.data.toy:load", "five Gaussian blades, twisted"),
     "toy/spiral": Spec("dgm.data.toy:load", "two arms of a spiral with noise"),
     "mnist": Spec("dgm.data.images:mnist", "70,000 handwritten digits, 28×28, 256 levels", MNIST, "mnist"),
     "fashion_mnist": Spec("dgm.data.images:mnist", "70,000 clothes, 28×28, 256 levels", FASHION_MNIST, "fashion_mnist"),
+    "stacked_mnist": Spec(
+        "dgm.data.images:stacked_mnist", "three MNIST digits as the channels of an image: 1,000 modes", MNIST, "mnist"
+    ),
     "binarized_mnist": Spec(
         "dgm.data.images:binarized_mnist", "MNIST as Larochelle binarised it once", BINARIZED_MNIST, "binarized_mnist"
     ),

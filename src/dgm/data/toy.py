@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dgm.data.dataset import Dataset, Split
+from dgm.data.modes import Modes, near
 from dgm.space import Space
 
 SEED = 2026
@@ -32,10 +33,12 @@ class Density:
     Attributes:
         sample: Draws (n, 2) float64 from a generator.
         log_prob: log p in nats at (N, 2), float64.
+        modes: The modes, if there are a few separate ones.
     """
 
     sample: Callable[[int, torch.Generator], Tensor]
     log_prob: Callable[[Tensor], Tensor]
+    modes: Modes | None = None
 
 
 def load(name: str) -> Dataset:
@@ -47,12 +50,17 @@ def load(name: str) -> Dataset:
         space=Space.continuous((2,)),
         split=f"10,000 / 2,000 / 2,000 drawn in this order, seed {SEED}",
         log_prob=lambda x: density.log_prob(x.double()),
+        modes=density.modes,
         **splits,
     )
 
 
-def mixture(centres: Tensor, std: float) -> Density:
-    """Equal isotropic Gaussians."""
+def mixture(centres: Tensor, std: float, *, separate: bool = False) -> Density:
+    """Equal isotropic Gaussians.
+
+    Args:
+        separate: Whether each is a mode, of the points within three standard deviations of its centre.
+    """
 
     def sample(n: int, generator: torch.Generator) -> Tensor:
         k = torch.randint(len(centres), (n,), generator=generator)
@@ -65,17 +73,27 @@ def mixture(centres: Tensor, std: float) -> Density:
         squared = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist").square()
         return (-squared / (2 * std**2)).logsumexp(1) - math.log(len(centres) * 2 * math.pi * std**2)
 
-    return Density(sample, log_prob)
+    return Density(sample, log_prob, near(centres, 3 * std) if separate else None)
 
 
 def eight_gaussians() -> Density:
-    angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
-    return mixture(2 * torch.stack([angle.cos(), angle.sin()], 1), 0.2)
+    return mixture(circle(8), 0.2, separate=True)
+
+
+def ring() -> Density:
+    """The same with a quarter of the standard deviation, a test of mode collapse."""
+    return mixture(circle(8), 0.05, separate=True)
+
+
+def circle(points: int) -> Tensor:
+    """Points on the circle of radius 2, (points, 2)."""
+    angle = torch.arange(points, dtype=torch.float64) * 2 * math.pi / points
+    return 2 * torch.stack([angle.cos(), angle.sin()], 1)
 
 
 def grid() -> Density:
     side = torch.arange(-2, 3, dtype=torch.float64)
-    return mixture(torch.cartesian_prod(side, side), 0.1)
+    return mixture(torch.cartesian_prod(side, side), 0.1, separate=True)
 
 
 def moons() -> Density:
@@ -147,6 +165,7 @@ def pinwheel() -> Density:
 TOYS: dict[str, Callable[[], Density]] = {
     "moons": moons,
     "eight_gaussians": eight_gaussians,
+    "ring": ring,
     "grid": grid,
     "checkerboard": checkerboard,
     "pinwheel": pinwheel,

@@ -24,6 +24,7 @@ from dgm.protocols import (
     Batch,
     BoundedLikelihood,
     Conditions,
+    Diagnosed,
     EstimatedLikelihood,
     ExactLikelihood,
     Fittable,
@@ -61,6 +62,7 @@ PASSED_ON: Mapping[type, tuple[type, ...]] = {
     Latent: (Latent,),
     Stateful: (Stateful,),
     Regularised: (Regularised,),
+    Diagnosed: (Diagnosed,),
     Invertible: (Variational,),
     Variational: (Variational,),
 }

@@ -8,6 +8,8 @@ from typing import Any
 # relative to held-out data: a feature space that finds half of its value and another that finds a tenth contradict each
 # other, while a factor of two between feature spaces is usual
 HIGH, LOW = 0.5, 0.1
+MODES, SHOWN = 0.9, 10  # share of the modes, and missed ones that are named
+COPIES = 0.05  # share of the samples
 PASSES = 3  # over the training data: a run with fewer is hardly trained
 # a loss that falls as t^(-1/2) has 3 % of its fall since the first twentieth in the last fifth, one that falls linearly
 # has 21 %: the threshold lies between the two
@@ -16,7 +18,8 @@ FIRST, LAST, FALLING = 0.05, 0.8, 0.1
 
 def cautions(document: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> list[str]:
     """Cautions about one run, from its evaluation, the rows of its metrics.jsonl and its config."""
-    sentences = [disagreement(document), few_passes(metrics, config), still_falling(metrics)]
+    sentences = [disagreement(document), missed_modes(document), copies(document)]
+    sentences += [few_passes(metrics, config), still_falling(metrics), alarm(metrics)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -41,6 +44,36 @@ def relative(entry: Mapping[str, Any]) -> float:
     """A metric relative to its value for held-out real data."""
     level = entry["reference"]["value"]
     return float(entry["value"] / level) if level > 0 else 1.0
+
+
+def missed_modes(document: Mapping[str, Any]) -> str:
+    """A caution where samples miss a tenth of the modes, or lie in few of them."""
+    modes = document.get("modes")
+    if not modes or "missed" not in modes or modes["found"] >= MODES * modes["of"]:
+        return ""
+    missed = ", ".join(map(str, modes["missed"][:SHOWN]))
+    return (
+        f"Mode collapse: {modes['n']:,} samples cover {modes['found']} of {modes['of']} modes, and miss {missed}"
+        f"{' …' if len(modes['missed']) > SHOWN else ''}. Train longer, or a GAN with the relativistic objective, r1 "
+        "and r2."
+    )
+
+
+def copies(document: Mapping[str, Any]) -> str:
+    """A caution where many samples are copies of others."""
+    found = document.get("duplicates")
+    if not found or found["share"] <= found["held_out_share"] + COPIES:
+        return ""
+    return (
+        f"{found['share']:.0%} of {found['n']:,} samples are copies of other samples, of held-out examples "
+        f"{found['held_out_share']:.0%}: the model has collapsed onto few outputs."
+    )
+
+
+def alarm(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """The last alarm of the training."""
+    alarms = [line["note"] for line in metrics if str(line.get("note", "")).startswith("alarm: ")]
+    return f"In training, {alarms[-1]}." if alarms else ""
 
 
 def few_passes(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str:

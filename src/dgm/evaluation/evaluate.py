@@ -19,6 +19,7 @@ from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.evaluation.distances import DRAWS, metrics
 from dgm.evaluation.features import NAMES, default_features, features
 from dgm.evaluation.held_out import HeldOut, drawn_rows
+from dgm.evaluation.modes import duplicates, modes
 from dgm.evaluation.neighbours import memorised
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
@@ -38,7 +39,6 @@ LIKELIHOODS = 0.3  # approximate fraction of an evaluation's time
 IMPORTANCE_DRAWS = 16
 # an estimate solves an ODE for each example: of at least so many examples, and of at most so many numbers beyond that
 ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
-MODE_SHARE = 0.1  # a class counts as covered from this fraction of its share in the training data
 OF_CONDITIONS = 1  # index of the random streams of the conditions
 NEAREST_SHOWN = 10  # samples whose nearest training examples are named
 
@@ -86,9 +86,10 @@ def evaluate(
 
     Returns:
         A JSON-serialisable document: ``likelihood``, ``samples``, ``metrics``, ``reference``, ``memorisation``,
-        ``modes``, ``features``, ``skipped`` and ``provenance``. Every metric has its value, a 95 % interval over
-        samples and real examples, its method, N, split and feature space, and as its ``reference`` the same metric of
-        held-out real examples in place of samples. A metric that fails is listed in ``skipped`` with the reason.
+        ``duplicates``, ``modes``, ``features``, ``skipped`` and ``provenance``. Every metric has its value, a 95 %
+        interval over samples and real examples, its method, N, split and feature space, and as its ``reference`` the
+        same metric of held-out real examples in place of samples. A metric that fails is listed in ``skipped`` with the
+        reason.
 
     Raises:
         BadInput: If nothing could be measured, or no example of the split has the condition.
@@ -200,7 +201,7 @@ def measure_samples(
     names = default_features(dataset) if spaces is None else spaces
     n = samples_compared(len(x), pool)
     fixed = real.x[drawn_rows(real.y if dataset.labels else None, len(real), min(n, len(real)), 0)]
-    document |= {"memorisation": None, "modes": None, "agreement": None}
+    document |= {"memorisation": None, "duplicates": None, "modes": None, "agreement": None}
     if names:
         document["reference"] = {
             "real": f"{len(fixed):,} of the {split} split",
@@ -220,10 +221,12 @@ def measure_samples(
     if dataset.space.kind != "tokens":
         with skipped.on_failure("memorisation"):
             document["memorisation"] = memorisation(dataset, x, real.x)
+        with skipped.on_failure("duplicates"):
+            document["duplicates"] = duplicates(dataset, x, real.x)
     if "classifier" in document["features"]:
         with skipped.on_failure("agreement with the conditions"):
             document["agreement"] = agreement(dataset, x, y, real)
-    if "classifier" in document["features"] and pool.condition is None:
+    if pool.condition is None and ("classifier" in document["features"] or dataset.modes or dataset.channels):
         with skipped.on_failure("modes"):
             document["modes"] = modes(dataset, x)
 
@@ -360,20 +363,6 @@ def memorisation(dataset: Dataset, samples: Tensor, held_out: Tensor) -> dict[st
         "held_out_median_distance": float(of_held_out.distance.median()),
         "n_train": len(training),
     }
-
-
-def modes(dataset: Dataset, samples: Tensor) -> dict[str, Any] | None:
-    """The shares of the labels that the classifier predicts for samples, and their shares in the training data."""
-    space = features("classifier", dataset)
-    if space.log_p is None or dataset.train.y is None:
-        return None
-    classes = len(dataset.labels)
-    share = space.log_p(samples).argmax(1).bincount(minlength=classes) / len(samples)
-    expected = dataset.train.y.bincount(minlength=classes) / len(dataset.train)
-    found = int((share > MODE_SHARE * expected).sum())
-    distance = float((share - expected).abs().sum() / 2)
-    rule = f"labels with more than {MODE_SHARE:.0%} of their training share"
-    return {"found": found, "of": classes, "total_variation": distance, "shares": share.tolist(), "rule": rule}
 
 
 def agreement(dataset: Dataset, samples: Tensor, y: Tensor | None, held_out: Split) -> dict[str, Any] | None:

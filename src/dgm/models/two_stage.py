@@ -33,6 +33,7 @@ from dgm.protocols import (
     Batch,
     BoundedLikelihood,
     Conditions,
+    Diagnosed,
     EstimatedLikelihood,
     ExactLikelihood,
     Fittable,
@@ -56,7 +57,7 @@ from dgm.protocols import (
 from dgm.seeds import Seed, Streams, streams
 from dgm.space import Space
 
-BY_BATCHES = (Trainable, MultiPlayer, Fittable, Stateful, Regularised)
+BY_BATCHES = (Trainable, MultiPlayer, Fittable, Stateful, Regularised, Diagnosed)
 OF_THE_PRIOR = (*BY_BATCHES, Samplable, Progressive)
 # capability of the prior -> those of the pair, if the first stage is invertible, and if it is variational
 INVERTIBLE: Mapping[type, tuple[type, ...]] = {

@@ -33,6 +33,7 @@ from dgm.training.devices import (
     is_first_process,
     summed,
 )
+from dgm.training.diagnosis import Diagnosis
 from dgm.training.ema import EMA
 from dgm.training.guard import Guard
 from dgm.training.metrics import Metrics
@@ -155,6 +156,7 @@ class Training:
             fabric.strategy.setup_module(model)
         self.statistics = averaged_statistics(model) if fabric.world_size > 1 else []
         self.ema = EMA(model, 0 if self.by_passes else settings.ema)
+        self.diagnosis = Diagnosis(model, self.whole, data, self.ema)
         self.validation = Validation(model, self.ema, data, settings, fabric, self.batches.in_epoch)
         if not self.by_passes:
             self.loss = torch.compile(loss_of(model)) if settings.compile else loss_of(model)
@@ -177,6 +179,7 @@ class Training:
             step = self.moved(losses, before)
             if step.validation is not None or step.note or int(before * LOGGED) < int(step.progress * LOGGED):
                 self.finite(step.step, losses)
+                step = self.diagnosed(step)
                 metrics.write(step)
             yield step
             self.pause(guard)
@@ -195,6 +198,14 @@ class Training:
         return Step(
             self.step, self.progress, losses, self.settings.lr * self.factor, self.seconds, examples, validation, note
         )
+
+    def diagnosed(self, step: Step) -> Step:
+        """The step with the symptoms of the training, and with an alarm where one is due."""
+        if not self.diagnosis.asks:
+            return step
+        x, y = self.batches.at(self.step)
+        symptoms, alarm = self.diagnosis.measure(step.progress, x, y if self.conditional else None, self.players)
+        return replace(step, symptoms=symptoms, note=step.note or alarm)
 
     def descents(self) -> Iterator[Losses]:
         on_cpu = self.fabric.device.type == "cpu"  # on a GPU, a check of the loss blocks the step

@@ -45,6 +45,8 @@ class Metrics:
         line |= {"examples": step.examples, "losses": dict(step.losses), "lr": step.lr}
         if step.validation is not None:
             line["validation"] = step.validation
+        if step.symptoms:
+            line["symptoms"] = dict(step.symptoms)
         if self.unit:
             line["unit"] = self.unit
         if step.note:
@@ -57,6 +59,8 @@ class Metrics:
                 self.board.add_scalar(f"loss/{player}", loss, step.step)
             if step.validation is not None:
                 self.board.add_scalar("loss/validation", step.validation, step.step)
+            for name, value in step.symptoms.items():
+                self.board.add_scalar(f"symptoms/{name}", value, step.step)
 
     def __enter__(self) -> Metrics:
         return self

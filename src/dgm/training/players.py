@@ -90,6 +90,10 @@ class Player:
         mean = loss.detach()
         return self.fabric.all_reduce(mean.float(), reduce_op="mean") if self.fabric.world_size > 1 else mean
 
+    def gradient_norm(self) -> float:
+        """Of the last step's gradient, after its clipping."""
+        return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None], foreach=True))
+
     def step(self, factor: float) -> None:
         """One step of the optimiser, at ``factor`` times the peak learning rate."""
         if self.own.clip:

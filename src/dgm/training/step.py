@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -37,6 +37,8 @@ class Step:
         examples: The number of examples processed so far, over all devices.
         validation: The mean loss on the validation split, if it was measured at this step.
         note: A decision of the training at this step in a sentence, such as the reason to stop; mostly empty.
+        symptoms: Numbers by name that say how well the training goes, at the steps that are logged; see
+            `dgm.training.diagnosis`.
     """
 
     step: int
@@ -47,3 +49,4 @@ class Step:
     examples: int
     validation: float | None = None
     note: str = ""
+    symptoms: Mapping[str, float] = field(default_factory=dict)

@@ -24,10 +24,17 @@ from dgm.models.gan.objectives import OBJECTIVES, ObjectiveName
 from dgm.models.gan.penalties import PENALTIES
 from dgm.modes import evaluated
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
-from dgm.protocols import Batch, Conditions, PerExample, Regulariser
+from dgm.protocols import Batch, Conditions, PerExample, Regulariser, Symptom
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
+
+FLAT = 0.01  # of the discriminator's loss: a slope below this teaches it nothing
+NEAR = 0.1  # times the median distance between nearest real examples: a generated one that is nearer is a copy
+SATURATED, COLLAPSED = 0.9, 0.5  # shares of a batch
+REMEDY = "train with --model.objective relativistic --model.r1 1 --model.r2 1"
+SURE = f"sure of nearly every example, and learns nothing: {REMEDY}"
+COPIES = f"{{:.0%}} of a batch are copies of one another: {REMEDY}, or with a smaller --lr"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +138,25 @@ class AdversarialModel(nn.Module, ABC):
             fake = real if name in ("r1", "drift") else self.generated_like(real, y)
         return self.penalties[name] * PENALTIES[name](lambda at: self.judged(at, y), real, fake)
 
+    def diagnose(self, x: Batch, y: Conditions | None = None) -> dict[str, Symptom]:
+        """Saturation: the share of examples at which the discriminator's loss has no gradient left. Duplicates: the
+        share of generated examples that are copies of others in the batch.
+        """
+        y, real = check_condition(y, self.condition), self.lifted(x)
+        fake = self.generated_like(real, y)
+        copies = duplicates(real, fake)
+        v = (self.judged(real, y), self.judged(fake, y))
+        return {
+            "saturation": Symptom(self.saturation(*v), SATURATED, "the discriminator is " + SURE),
+            "duplicates": Symptom(copies, COLLAPSED, f"the generator has collapsed: {COPIES}".format(copies)),
+        }
+
+    def saturation(self, v_real: Tensor, v_fake: Tensor) -> float:
+        with torch.enable_grad():
+            v = [v_real.detach().requires_grad_(), v_fake.detach().requires_grad_()]
+            slopes = torch.autograd.grad(self.objective.discriminator(*v).sum(), v)
+        return float((torch.stack(slopes).abs() < FLAT).double().mean())
+
     @torch.no_grad()
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         return self.reparameterised(n, y, seed)
@@ -170,3 +196,11 @@ class AdversarialModel(nn.Module, ABC):
             return z
         z = z + (torch.rand_like(z) - 0.5) / self.scaling.scale
         return z - 2 * (z - z.clamp(-1, 1))  # the outer half of the cell at a bound is reflected inwards
+
+
+def duplicates(real: Tensor, fake: Tensor) -> float:
+    """The share of generated examples that are nearer to another one than `NEAR` of the real ones' median distance."""
+    if len(real) < 2:
+        return 0.0
+    apart = [torch.cdist(x.flatten(1), x.flatten(1)).fill_diagonal_(torch.inf).min(1).values for x in (real, fake)]
+    return float((apart[1] <= NEAR * apart[0].median()).double().mean())

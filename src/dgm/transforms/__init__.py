@@ -18,6 +18,7 @@ from dgm.transforms.coupling import AffineCoupling, checkerboard
 from dgm.transforms.elementwise import Exp, Logit, Scaled
 from dgm.transforms.linear import ActNorm, Permutation, Squeeze
 from dgm.transforms.planar import Planar, Radial
+from dgm.transforms.splines import RationalQuadratic
 from dgm.transforms.transform import Composition, Conditioned, Inverse, Transform
 from dgm.transforms.univariate import Affine, Shift, Univariate
 
@@ -34,6 +35,7 @@ __all__ = [
     "Permutation",
     "Planar",
     "Radial",
+    "RationalQuadratic",
     "Scaled",
     "Shift",
     "Squeeze",

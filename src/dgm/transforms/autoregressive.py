@@ -53,7 +53,7 @@ class Autoregressive(Transform):
 
     def each(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
         """z and the logarithm of each slope, of x (D, B)."""
-        return self.univariate.forward(x, self.network(x, c).movedim(1, 0))
+        return self.univariate.forward(x, self.network(x, c))
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> Mapped:
         with torch.no_grad():
@@ -69,7 +69,7 @@ class Autoregressive(Transform):
         small = 4 * torch.finfo(z.dtype).eps
         for dims, outputs in self.network.in_blocks(x, c, SIZE):
             for left in range(dims.stop - dims.start, 0, -1):
-                found, slopes[dims] = self.univariate.inverse(z[dims], outputs().movedim(1, 0))
+                found, slopes[dims] = self.univariate.inverse(z[dims], outputs())
                 settled = left == 1 or bool(((found - x[dims]).abs() <= small * (1 + found.abs())).all())
                 x[dims] = found if settled else found.nan_to_num(0.0).clamp(-LARGEST, LARGEST)
                 if settled:

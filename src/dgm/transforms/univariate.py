@@ -25,7 +25,8 @@ class Univariate(ABC):
         """z = f(x) and log f'(x), both of x's shape.
 
         Args:
-            parameters: (parameters, *x.shape).
+            x: (..., L).
+            parameters: (..., parameters, L).
         """
 
     @abstractmethod
@@ -46,11 +47,11 @@ class Affine(Univariate):
         self.bound = bound
 
     def forward(self, x: Tensor, parameters: Tensor) -> Valued:
-        s, t = self.log_scale(parameters[0]), parameters[1]
+        s, t = self.log_scale(parameters[..., 0, :]), parameters[..., 1, :]
         return x * s.exp() + t, s
 
     def inverse(self, z: Tensor, parameters: Tensor) -> Valued:
-        s, t = self.log_scale(parameters[0]), parameters[1]
+        s, t = self.log_scale(parameters[..., 0, :]), parameters[..., 1, :]
         return (z - t) * (-s).exp(), -s
 
     def log_scale(self, a: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class Shift(Univariate):
     parameters = 1
 
     def forward(self, x: Tensor, parameters: Tensor) -> Valued:
-        return x + parameters[0], x.new_zeros(()).expand_as(x)
+        return x + parameters[..., 0, :], x.new_zeros(()).expand_as(x)
 
     def inverse(self, z: Tensor, parameters: Tensor) -> Valued:
-        return z - parameters[0], z.new_zeros(()).expand_as(z)
+        return z - parameters[..., 0, :], z.new_zeros(()).expand_as(z)

@@ -22,6 +22,7 @@ from dgm.transforms import (
     Composition,
     Conditioned,
     Exp,
+    Flattened,
     Inverse,
     Logit,
     Permutation,
@@ -32,6 +33,7 @@ from dgm.transforms import (
     Shift,
     Squeeze,
     Transform,
+    VectorCoupling,
     checkerboard,
 )
 from dgm.transforms.coupling import beside
@@ -66,6 +68,11 @@ CASES: dict[str, tuple[Callable[[], Transform], tuple[int, ...], int]] = {
     "autoregressive shift": (lambda: Autoregressive(3, Shift(), hidden=[8]), ROW, 0),
     "autoregressive spline": (lambda: Autoregressive(11, RationalQuadratic(), hidden=[24]), (11,), 0),
     "autoregressive spline of one bin": (lambda: Autoregressive(3, RationalQuadratic(1), hidden=[8]), ROW, 0),
+    "vector coupling": (lambda: VectorCoupling(checkerboard((5,)), hidden=[8]), (5,), 0),
+    "vector coupling, conditional": (lambda: VectorCoupling(checkerboard(ROW), hidden=[8], context=5), ROW, 5),
+    "vector coupling of one dimension": (lambda: VectorCoupling(torch.tensor([False]), hidden=[8]), (1,), 0),
+    "vector coupling by splines": (lambda: VectorCoupling(checkerboard((5,)), RationalQuadratic(4)), (5,), 0),
+    "flattened": (lambda: Flattened(Autoregressive(48, hidden=[48])), PICTURE, 0),
     "permutation": (lambda: Permutation([2, 0, 1]), ROW, 0),
     "permutation of channels": (lambda: Permutation([1, 0]), PICTURE, 0),
     "actnorm of a row": (lambda: ActNorm(3), ROW, 0),

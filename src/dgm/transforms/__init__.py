@@ -14,12 +14,12 @@ transforms too, so a flow is defined by a list of transforms:
 """
 
 from dgm.transforms.autoregressive import Autoregressive
-from dgm.transforms.coupling import AffineCoupling, checkerboard
-from dgm.transforms.elementwise import Exp, Logit, Scaled
+from dgm.transforms.coupling import AffineCoupling, VectorCoupling, alternating, checkerboard
+from dgm.transforms.elementwise import Exp, Logit, Scaled, to_real_numbers
 from dgm.transforms.linear import ActNorm, Permutation, Squeeze
 from dgm.transforms.planar import Planar, Radial
 from dgm.transforms.splines import RationalQuadratic
-from dgm.transforms.transform import Composition, Conditioned, Inverse, Transform
+from dgm.transforms.transform import Composition, Conditioned, Flattened, Inverse, Transform
 from dgm.transforms.univariate import Affine, Shift, Univariate
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Composition",
     "Conditioned",
     "Exp",
+    "Flattened",
     "Inverse",
     "Logit",
     "Permutation",
@@ -41,5 +42,8 @@ __all__ = [
     "Squeeze",
     "Transform",
     "Univariate",
+    "VectorCoupling",
+    "alternating",
     "checkerboard",
+    "to_real_numbers",
 ]

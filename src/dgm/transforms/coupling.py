@@ -2,10 +2,15 @@ r"""Coupling layers: one part of x is transformed with parameters that are funct
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from dgm.networks.mlp import mlp
 from dgm.transforms.transform import Mapped, Transform
+from dgm.transforms.univariate import Affine, Univariate
 
 
 class AffineCoupling(Transform):
@@ -45,6 +50,59 @@ class AffineCoupling(Transform):
         return (z - t) * (-s).exp(), -s.flatten(1).sum(1)
 
 
+class VectorCoupling(Transform):
+    r"""z_d = f(x_d; h_d(x_kept, c)) for the dimensions d that are moved, with a monotone f; the others are kept.
+
+    The log-determinant is the sum of log f'(x_d). Only the kept dimensions enter the network, a multilayer perceptron,
+    and only the parameters of moved ones leave it. Source: as of `AffineCoupling`, with any f.
+
+    Args:
+        mask: (D,), true for the dimensions that are kept.
+        univariate: f; `Affine` by default.
+        hidden: The widths of the network's hidden layers.
+        context: The number of features of the condition c (B, K).
+        dropout: The dropout rate of the hidden units.
+    """
+
+    kept: Tensor
+    moved: Tensor
+
+    def __init__(
+        self,
+        mask: Tensor,
+        univariate: Univariate | None = None,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        context: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.univariate = Affine() if univariate is None else univariate
+        self.register_buffer("kept", torch.where(mask)[0], persistent=False)
+        self.register_buffer("moved", torch.where(~mask)[0], persistent=False)
+        inputs = len(self.kept) + context
+        self.constant = inputs == 0  # one dimension that depends on nothing
+        outputs = len(self.moved) * self.univariate.parameters
+        self.network: Any = mlp([inputs or 1, *hidden, outputs], dropout=dropout, activation=nn.ReLU)
+        for parameter in self.network[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def parameters_of(self, x: Tensor, c: Tensor | None) -> Tensor:
+        """(moved, P, B): examples are the last axis."""
+        h = torch.cat([x[:, self.kept], *([] if c is None else [c])], 1)
+        h = self.network[:-1](x.new_zeros(len(x), 1) if self.constant else h)
+        last = self.network[-1]
+        return torch.addmm(last.bias[:, None], last.weight, h.mT).unflatten(0, (-1, self.univariate.parameters))
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Mapped:
+        z, slopes = self.univariate.forward(x.mT[self.moved], self.parameters_of(x, c))
+        return x.index_copy(1, self.moved, z.mT), slopes.sum(0)
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> Mapped:
+        x, slopes = self.univariate.inverse(z.mT[self.moved], self.parameters_of(z, c))
+        return z.index_copy(1, self.moved, x.mT), slopes.sum(0)
+
+
 def beside(x: Tensor, c: Tensor) -> Tensor:
     """x and the condition c, (B, K), concatenated along the channels; c is the same at every position of x."""
     return torch.cat([x, c.view(*c.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])], 1)
@@ -55,3 +113,8 @@ def checkerboard(shape: tuple[int, ...]) -> Tensor:
     if len(shape) == 1:
         return torch.arange(shape[0]) % 2 == 0
     return ((torch.arange(shape[1])[:, None] + torch.arange(shape[2])) % 2 == 0)[None]
+
+
+def alternating(dim: int, layer: int) -> Tensor:
+    """The mask (D,) that keeps the even or, in odd layers, the odd dimensions; a single one is never kept."""
+    return (torch.arange(dim) % 2 == layer % 2) & (dim > 1)

@@ -78,6 +78,14 @@ class Logit(Elementwise):
         return softplus(z) + softplus(-z) + math.log(self.reach)
 
 
+ALPHA = 0.05  # of the logit of bounded data, arXiv:1605.08803, section 4.1
+
+
+def to_real_numbers(space: Space) -> list[Transform]:
+    """The scaling of a space and, if it is bounded, the logit of `ALPHA`."""
+    return [Scaled(space)] if space.bounds is None else [Scaled(space), Logit(ALPHA)]
+
+
 class Exp(Elementwise):
     """e^x, whose inverse maps positive data to the real numbers."""
 

@@ -66,6 +66,22 @@ class Inverse(Transform):
         return self.transform(z, c)
 
 
+class Flattened(Transform):
+    """A transform of vectors, applied to examples of any shape."""
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, x: Tensor, c: Any = None) -> Mapped:
+        z, ladj = self.transform(x.flatten(1), c)
+        return z.reshape(x.shape), ladj
+
+    def inverse(self, z: Tensor, c: Any = None) -> Mapped:
+        x, ladj = self.transform.inverse(z.flatten(1), c)
+        return x.reshape(z.shape), ladj
+
+
 class Conditioned(Transform):
     """A transform with a condition y in its own space; ``embedding(y)`` is the c of every part.
 

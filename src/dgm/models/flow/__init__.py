@@ -10,6 +10,12 @@ MODELS = family(
         "Hoogeboom et al. 2019, arXiv:1905.07376",
         "a bijection of integers, for coding: exact probabilities of grey levels",
     ),
+    nice=Spec(
+        "NICE",
+        "lower_bound",
+        "Dinh et al. 2014, arXiv:1410.8516",
+        "additive coupling layers, which keep volumes",
+    ),
     planar=Spec(
         "PlanarFlow",
         "lower_bound",
@@ -27,5 +33,23 @@ MODELS = family(
         "lower_bound",
         "Dinh et al. 2016, arXiv:1605.08803",
         "affine coupling layers, inverted in closed form",
+    ),
+    iaf=Spec(
+        "IAF",
+        "lower_bound",
+        "Kingma et al. 2016, arXiv:1606.04934",
+        "autoregressive layers from noise to data: fast samples, slow density",
+    ),
+    maf=Spec(
+        "MAF",
+        "lower_bound",
+        "Papamakarios et al. 2017, arXiv:1705.07057",
+        "autoregressive layers from data to noise: fast density, slower samples",
+    ),
+    nsf=Spec(
+        "NSF",
+        "lower_bound",
+        "Durkan et al. 2019, arXiv:1906.04032",
+        "rational-quadratic splines, in couplings or autoregressive layers",
     ),
 )

@@ -1,0 +1,72 @@
+r"""Neural spline flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from dgm.models.flow.base import Flow
+from dgm.networks.conditioning import ConditionFeatures
+from dgm.settings import setting
+from dgm.space import Space
+from dgm.transforms import (
+    Autoregressive,
+    Composition,
+    Flattened,
+    Permutation,
+    RationalQuadratic,
+    Transform,
+    VectorCoupling,
+    alternating,
+    to_real_numbers,
+)
+
+
+class NSF(Flow):
+    r"""Flow of rational-quadratic splines, exact log-density.
+
+    .. math:: \log p(x) = \log p(z) + \sum_l \sum_d \log g'_{l,d}(u_d^{(l-1)}), \qquad
+        u_d^{(l)} = g_{l,d}(u_d^{(l-1)})
+
+    with u^(0) = x, and g a monotone spline whose knots and slopes are functions of the dimensions before d
+    (autoregressive) or of the half that a coupling keeps. It is the identity outside [-bound, bound]. Density with
+    respect to Lebesgue measure in the units of the data; `log_prob` in nats, summed over dimensions.
+
+    Source: Neural spline flows (Durkan et al., 2019), arXiv:1906.04032, section 3 and appendix A. Differs from it: the
+    order of the dimensions is reversed between autoregressive layers and the halves alternate between couplings, in
+    place of linear layers; the networks have no residual blocks.
+
+    Args:
+        space: Continuous, of any shape, which is flattened.
+
+    Example:
+        >>> flow = NSF(Space.continuous((2,)), NSF.Config(layers=2, hidden=16))
+        >>> flow.log_prob(torch.zeros(5, 2)).shape
+        torch.Size([5])
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        kind: Literal["autoregressive", "coupling"] = setting("autoregressive", "what the splines are functions of")
+        layers: int = setting(3, "layers of splines", low=1, high=1000)
+        hidden: int = setting(64, "width of the hidden layers of each network", low=1)
+        blocks: int = setting(2, "hidden layers of each network", low=1, high=1000)
+        bins: int = setting(8, "bins of each spline", low=1, high=200)
+        bound: float = setting(5.0, "the splines map [-bound, bound] onto itself", low=0.1, high=1000)
+        base: Literal["normal", "mixture", "resampled"] = setting("normal", "distribution of z, see docs/flows.md")
+
+    defaults: ClassVar[dict[str, Any]] = {"batch": 256, "ema": 0.995, "clip": 10.0, "warmup": 100}
+
+    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        super().__init__(space, config, condition)
+        self.features = ConditionFeatures(condition)
+        parts = [part for layer in range(config.layers) for part in self.layer(layer)]
+        self.transform = Composition([*to_real_numbers(space), Flattened(Composition(parts))])
+
+    def layer(self, layer: int) -> list[Transform]:
+        config, dim = self.config, self.space.dim
+        spline = RationalQuadratic(config.bins, config.bound)
+        how: dict[str, Any] = {"hidden": [config.hidden] * config.blocks, "context": self.features.width}
+        if config.kind == "coupling":
+            return [VectorCoupling(alternating(dim, layer), spline, **how)]
+        return [Autoregressive(dim, spline, **how), Permutation(range(dim)[::-1])]

@@ -85,7 +85,8 @@ OTHER_CONDITIONS = {
     "record": Space.record(age=Space.levels((), 9), job=Space.categories(3), pay=Space.continuous((), optional=True)),
 }
 # the one small space that a model is looked at on under a condition; elsewhere an image of three levels
-ON = {"char_gpt": Space.tokens(3, 3)} | dict.fromkeys(("planar", "radial", "nice", "realnvp", "iaf", "maf", "nsf"), contracts.PLANE)
+FLOWS = ("nice", "planar", "radial", "realnvp", "iaf", "maf", "nsf")
+ON = {"char_gpt": Space.tokens(3, 3)} | dict.fromkeys(FLOWS, contracts.PLANE)
 IMAGE = Space.levels((1, 2, 2), 3)
 # what makes sampling short
 SHORT: dict[str, dict[str, Any]] = {"ncsn": {"noise_scales": 3, "langevin_steps": 1}, "edm": {"sampling_steps": 4}} | {

@@ -2,7 +2,6 @@ r"""Monotone functions of a real number, whose parameters are the outputs of a n
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import TypeAlias
 
@@ -43,7 +42,7 @@ class Affine(Univariate):
 
     parameters = 2
 
-    def __init__(self, bound: float = math.log(1000)) -> None:
+    def __init__(self, bound: float = 3.0) -> None:
         self.bound = bound
 
     def forward(self, x: Tensor, parameters: Tensor) -> Valued:

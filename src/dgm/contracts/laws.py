@@ -21,6 +21,7 @@ from dgm.contracts.codes import (
     log_determinant_matches_the_jacobian,
     weights_under_any_prior_sum_to_one,
 )
+from dgm.contracts.compression import code_length_is_the_likelihood, has_codec
 from dgm.contracts.conditions import every_dimension_of_the_condition_has_an_effect
 from dgm.contracts.denoising import estimate_integrates_to_one, predictions_reconstruct_x_t
 from dgm.contracts.examples import SMALL, random_examples
@@ -124,6 +125,8 @@ def check(model: Model | str) -> Iterator[Result]:
     for law, about in LAWS.items():
         if has(model, *about):
             yield run(law, model)
+    if has_codec(model):
+        yield run(code_length_is_the_likelihood, model)
     if condition_of(model) is not None:
         yield run(every_dimension_of_the_condition_has_an_effect, model)
 

@@ -1,0 +1,1 @@
+"""Lossless compression with the likelihood of a model: entropy coding, codecs, the container, and files."""

@@ -1,0 +1,332 @@
+"""`compress` and `decompress`: files to one container by a model, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy
+import torch
+from torch import Tensor
+
+from dgm import documents
+from dgm.compression.codecs import Codec, codec_of
+from dgm.compression.container import Block, Reader, Writer
+from dgm.compression.content import FORMS, Interface, form_of
+from dgm.compression.stack import Stack
+from dgm.errors import BadInput, DamagedRun
+from dgm.files import replacing
+from dgm.likelihood import log_likelihood
+from dgm.modes import evaluating
+from dgm.progress import Progress, silent
+from dgm.protocols import Batch, Conditions, Model
+from dgm.registry import describe
+
+NUMBERS = 1 << 24  # frequencies of one block in memory
+LARGEST_BLOCK = 256
+
+
+class FilePart(TypedDict):
+    name: str
+    form: str
+    about: dict[str, Any]
+    examples: int
+    sha256: str
+
+
+class Header(TypedDict):
+    """The header of a container."""
+
+    model: str
+    files: list[FilePart]
+    block: int
+    condition: list[float] | None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The audit of a likelihood by the length of the code.
+
+    Attributes:
+        bits: Coded bits of all blocks.
+        claimed: -log2 p(x) of all examples by `dgm.log_likelihood`, or of the bound.
+        kind: The kind of that likelihood.
+        size: Bytes of the container.
+        original: Bytes of the files.
+        dimensions: The number of dimensions of all examples.
+        seconds: The time of compression.
+        verified: Whether each block was decoded once and compared.
+    """
+
+    bits: int
+    claimed: float
+    kind: str
+    size: int
+    original: int
+    dimensions: int
+    seconds: float
+    verified: bool
+
+    @property
+    def difference(self) -> float:
+        """(bits - claimed) / claimed."""
+        return (self.bits - self.claimed) / self.claimed
+
+
+@contextmanager
+def in_float64(model: Model) -> Iterator[None]:
+    """A context in which ``model`` is evaluated, and it and new tensors are in float64; the weights stay in float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        model.double()
+        with evaluating(model), torch.inference_mode():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def digest_of(model: Model) -> str:
+    """The sha256 of a model's description and weights, in float32."""
+    found = hashlib.sha256(json.dumps(describe(model), sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu()
+        values = values.float() if values.is_floating_point() else values
+        found.update(name.encode() + values.numpy().tobytes())
+    return found.hexdigest()
+
+
+def block_of(model: Model) -> int:
+    """The default number of examples in a block, such that the frequencies of a block fit into memory."""
+    values = max([model.space.values or 0, *((part.values or 0) for _, part in model.space.parts)])
+    return max(1, min(LARGEST_BLOCK, NUMBERS // (model.space.dim * values)))
+
+
+def compress(
+    model: Model,
+    about: dict[str, Any],
+    files: Sequence[Path],
+    out: Path,
+    *,
+    y: Conditions | None = None,
+    block: int | None = None,
+    verify: bool = True,
+    progress: Progress = silent,
+) -> Rate:
+    """Codes files into one container by a model of their content; `decompress` restores them byte for byte.
+
+    Args:
+        model: A model with a codec, with the weights that are to decode the container.
+        about: The description of its data in a run's config.json, for the alphabet of a text.
+        y: (1, *shape), the condition of all examples, for a conditional model.
+        block: Examples that are decoded together, and lost together if they are damaged.
+        verify: Decode each block once and compare.
+        progress: Called with the completed fraction and the bits per dimension so far.
+
+    Raises:
+        Unsupported: For a model without a codec, or a file that is no example of its space.
+        BadInput: For a file with values that the model does not have.
+    """
+    started, interface, digest = time.perf_counter(), Interface(model.space, about), digest_of(model)
+    parts, block = described(files, interface), block or block_of(model)
+    condition = None if y is None else y.flatten().tolist()
+    header = {"model": digest, "files": parts, "block": block, "condition": condition}
+    total, done, claimed, kind = sum(part["examples"] for part in parts), 0, 0.0, ""
+    with in_float64(model), replacing(out) as temporary, temporary.open("wb") as file:
+        coder, writer = Coder(model, y), Writer(file, header)
+        each = (x for path, part in zip(files, parts, strict=True) for x in of_file(path, part, interface))
+        while batch := list(islice(each, block)):
+            x = torch.cat(batch)
+            writer.write(coder.encode(x, writer.blocks, verify=verify))
+            likelihood = log_likelihood(model, x, coder.conditions(len(x)))
+            claimed, kind, done = claimed - float(likelihood.nats.sum()) / math.log(2), likelihood.kind, done + len(x)
+            progress(done / total, f"{writer.bits / (done * model.space.dim):.3f} bits/dim")
+        writer.end()
+    return Rate(
+        bits=writer.bits,
+        claimed=claimed,
+        kind=kind,
+        size=out.stat().st_size,
+        original=sum(path.stat().st_size for path in files),
+        dimensions=total * model.space.dim,
+        seconds=time.perf_counter() - started,
+        verified=verify,
+    )
+
+
+def of_file(path: Path, part: FilePart, interface: Interface) -> Iterator[Tensor]:
+    return FORMS[part["form"]].examples(path, part["about"], interface)
+
+
+def described(files: Sequence[Path], interface: Interface) -> list[FilePart]:
+    """The entry of each file in the header; its sha256 is that of what `decompress` writes."""
+    found = []
+    for path in files:
+        form = form_of(path, interface)
+        about, examples = FORMS[form].describe(path, interface)
+        if not examples:
+            raise BadInput(f"{path} is empty", "leave it out")
+        same = not about.get("pixels_only")
+        name = path.name if same else f"{path.stem}.png"
+        found.append(
+            FilePart(name=name, form=form, about=about, examples=examples, sha256=sha256(path) if same else "")
+        )
+    names = [part["name"] for part in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise BadInput(f"two files are called {twice}", "rename one, or compress them apart")
+    return found
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Coder:
+    """Codes blocks of examples.
+
+    Args:
+        model: In evaluation mode and float64.
+        y: (1, *shape), the condition of all examples, or None.
+    """
+
+    def __init__(self, model: Model, y: Conditions | None) -> None:
+        self.model, self.y = model, y
+        self.codec = codec_of(model)
+
+    def conditions(self, n: int) -> Conditions | None:
+        return None if self.y is None else self.y.expand(n, *self.y.shape[1:])
+
+    def encode(self, x: Batch, number: int = 0, *, verify: bool = True) -> Block:
+        """The examples as block ``number``."""
+        block = self.pushed(self.codec, x, number)
+        if verify and not self.returns(block, x):
+            block = self.pushed(codec_of(self.model, stepwise=True), x, number)
+            if not self.returns(block, x):
+                wrong = "a block is not decoded to itself: this machine's arithmetic is not reproducible"
+                raise BadInput(wrong, "set OMP_NUM_THREADS=1, or compress on another machine")
+        return block
+
+    def pushed(self, codec: Codec, x: Batch, number: int) -> Block:
+        stack = Stack(codec.initial)
+        codec.push(stack, x, self.conditions(len(x)))
+        words, most = stack.words(), min(len(stack.words()), len(codec.initial))
+        different = numpy.flatnonzero(words[:most] != codec.initial[:most])
+        left_out = int(different[0]) if len(different) else most
+        return Block(number, len(x), stack.checksum, left_out, words[left_out:])
+
+    def returns(self, block: Block, x: Batch) -> bool:
+        try:
+            return torch.equal(self.decode(block), x)
+        except DamagedRun:
+            return False
+
+    def decode(self, block: Block) -> Batch:
+        """The examples of a block.
+
+        Raises:
+            DamagedRun: If its frequencies are not those of the encoder, or bits are left over.
+        """
+        stack = Stack(numpy.concatenate([self.codec.initial[: block.left_out], block.words]))
+        try:
+            x = self.codec.pop(stack, block.examples, self.conditions(block.examples))
+        except (AssertionError, ValueError) as error:
+            raise DamagedRun(f"block {block.number} cannot be decoded: {error}", "take the file from a copy") from error
+        if stack.checksum != block.checksum or not numpy.array_equal(stack.words(), self.codec.initial):
+            wrong = f"the frequencies of block {block.number} are not those with which it was coded"
+            raise DamagedRun(wrong, "decode it on a machine and with a torch like those that coded it")
+        return x
+
+
+def decompress(
+    model: Model, about: dict[str, Any], path: Path, out: Path, *, salvage: bool = False, progress: Progress = silent
+) -> list[int]:
+    """Restores the files of a container: one to the path ``out``, several into the new folder ``out``.
+
+    Args:
+        model: The model that coded them.
+        salvage: Write what can be decoded, with zeros in the place of lost blocks. By default a damaged container is
+            refused, and nothing is written.
+
+    Returns:
+        The numbers of the lost blocks.
+
+    Raises:
+        DamagedRun: If a block is damaged or cannot be decoded on this machine.
+        BadInput: If another model coded the container.
+    """
+    reader = Reader(path)
+    header: Header = documents.checked(reader.header, Header, f"the header of {path}")
+    if header["model"] != digest_of(model):
+        raise BadInput(f"{path} was compressed by another model", "name the run that compressed it")
+    refuse_unusable(header, path)
+    if not reader.ends and not salvage:
+        raise DamagedRun(f"{path} ends too early", "take the file from a copy, or add --salvage for what is there")
+    interface, lost = Interface(model.space, about), list[int]()
+    y = None if header["condition"] is None else torch.tensor(header["condition"])
+    if y is not None and model.condition is not None:
+        y = y.reshape(1, *model.condition.shape).to(model.condition.dtype)
+    with in_float64(model), replacing(out) as temporary:
+        batches = decoded(Coder(model, y), reader, header, lost, salvage=salvage, progress=progress)
+        each = (row for batch in batches for row in batch.split(1))
+        several = len(header["files"]) > 1
+        if several:
+            temporary.mkdir()
+        for part in header["files"]:
+            place = temporary / part["name"] if several else temporary
+            with place.open("wb") as file:
+                FORMS[part["form"]].restore(islice(each, part["examples"]), part["about"], interface, file)
+            if not lost and part["sha256"] and sha256(place) != part["sha256"]:
+                raise DamagedRun(f"{part['name']} does not come back as it was", "take the file from a copy")
+    return lost
+
+
+def refuse_unusable(header: Header, path: Path) -> None:
+    """Before names from a container are written to."""
+    if header["block"] < 1 or not header["files"]:
+        raise DamagedRun(f"the header of {path} is damaged", "take the file from a copy")
+    for part in header["files"]:
+        if part["name"] in ("", ".", "..") or any(sign in part["name"] for sign in "/\\\0"):
+            raise DamagedRun(f"{path} names a file outside of its folder: {part['name']!r}", "take it from a copy")
+        if part["form"] not in FORMS or part["examples"] < 1:
+            raise DamagedRun(f"{path} has a file of an unknown form", "use the dgm that wrote it")
+
+
+def decoded(
+    coder: Coder, reader: Reader, header: Header, lost: list[int], *, salvage: bool, progress: Progress
+) -> Iterator[Batch]:
+    """The examples of all blocks; zeros for lost ones, whose numbers are added to ``lost``."""
+    total, size = sum(part["examples"] for part in header["files"]), header["block"]
+    for number, block in in_turn(reader, math.ceil(total / size)):
+        n = min(size, total - number * size)
+        progress(number * size / total, f"block {number}")
+        try:
+            if block is None or block.examples != n:
+                raise DamagedRun(f"block {number} of {reader.path} is damaged", "take the file from a copy")
+            yield coder.decode(block)
+        except DamagedRun as error:
+            if not salvage:
+                wrong, _, remedy = str(error).rpartition("; ")
+                raise DamagedRun(wrong, f"{remedy}, or add --salvage for the other blocks") from error
+            lost.append(number)
+            yield torch.zeros(n, *coder.model.space.shape, dtype=coder.model.space.dtype)
+
+
+def in_turn(reader: Reader, blocks: int) -> Iterator[tuple[int, Block | None]]:
+    """Each number of a block with the block, or with None if it is damaged."""
+    expected = 0
+    for block in reader.blocks():
+        if not expected <= block.number < blocks:
+            continue
+        yield from ((number, None) for number in range(expected, block.number))
+        yield block.number, block
+        expected = block.number + 1
+    yield from ((number, None) for number in range(expected, blocks))

@@ -1,0 +1,224 @@
+r"""Codecs: a distribution of x as a pair of inverse functions of a stack of bits.
+
+``push`` turns a batch into bits, about -log2 p(x) of them, and ``pop`` turns the bits into the same batch. The codec
+of a model follows from its capabilities:
+
+- An autoregressive model codes each dimension by its conditional distribution, given the earlier dimensions.
+- A variational autoencoder codes by bits back (`dgm.compression.bits_back`).
+- A masked diffusion model codes one position at a time in a random order, given the positions before.
+- A first stage with deterministic codes and the prior of its codes code z by the prior and x given z.
+
+Networks compute in float64; see `dgm.compression.frequencies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy
+import torch
+from torch import Tensor
+
+from dgm.compression.frequencies import Frequencies
+from dgm.compression.stack import Stack
+from dgm.distributions.output import OutputDistribution
+from dgm.errors import Unsupported
+from dgm.networks.raster import raster_order, to_sequence
+from dgm.protocols import Autoregressive, Batch, Conditions, Model, has
+from dgm.space import Space
+
+EMPTY = numpy.zeros(0, numpy.uint32)
+
+
+class Codec(Protocol):
+    """A distribution of batches of a space. ``initial`` are the words on the stack before the first example."""
+
+    space: Space
+    initial: numpy.ndarray
+
+    def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None: ...
+
+    def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch: ...
+
+
+class Values:
+    """The values of each dimension of a discrete space, and their log-probabilities given outputs of a network."""
+
+    def __init__(self, space: Space, observed: OutputDistribution) -> None:
+        self.space, self.observed = space, observed
+        self.parts = [part for _, part in space.parts for _ in range(part.dim)]
+        self.counts = [count_of(part) for part in self.parts]
+
+    def count(self, dim: int) -> int:
+        """The number of values of a dimension. A missing value is the last."""
+        return self.counts[dim] if self.parts else self.space.values or 0
+
+    def symbols(self, x: Tensor, dim: int) -> Tensor:
+        """(B,) values of a dimension as whole numbers from 0 on."""
+        missing = self.count(dim) - 1
+        return x.nan_to_num(missing).long() if x.is_floating_point() else x.long()
+
+    def values(self, symbols: Tensor, dim: int) -> Tensor:
+        """The inverse of `symbols`."""
+        if self.parts and self.parts[dim].optional:
+            return symbols.double().masked_fill(symbols == self.count(dim) - 1, torch.nan)
+        return symbols.to(self.space.dtype)
+
+    def frequencies(self, outputs: Tensor, dim: int) -> Frequencies:
+        """Of the values of one dimension, given (B, outputs)."""
+        each = self.values(torch.arange(self.count(dim)), dim)
+        wide = outputs[:, None].expand(-1, len(each), -1)
+        return Frequencies(self.observed.log_prob(wide, each.expand(len(outputs), -1), dim).double())
+
+    def joint(self, outputs: Tensor) -> list[tuple[Tensor, Frequencies]]:
+        """The flattened dimensions of x in groups, with the frequencies of the values of each group.
+
+        Args:
+            outputs: (B, *shape, outputs).
+        """
+        if self.parts:
+            return [(torch.tensor([dim]), self.frequencies(outputs[:, dim], dim)) for dim in range(self.space.dim)]
+        each = torch.arange(self.space.values or 0).view(-1, *[1] * len(self.space.shape)).to(self.space.dtype)
+        log_p = self.observed.log_prob(outputs[:, None], each[None])  # (B, K, *shape)
+        return [(torch.arange(self.space.dim), Frequencies(log_p.flatten(2).mT.flatten(0, 1).double()))]
+
+
+def count_of(part: Space) -> int:
+    """
+    Raises:
+        Unsupported: For real numbers.
+    """
+    if not part.discrete:
+        wrong = "real numbers have a density and no probability, so no finite number of bits"
+        raise Unsupported(wrong, "give integer columns alone, or round the numbers and declare them integers (--types)")
+    return (part.values or 0) + part.optional
+
+
+class SequentialCodec:
+    """An autoregressive model; its rate is its likelihood.
+
+    ``push`` computes all conditionals in one pass, ``pop`` one dimension after the other. Their rounded frequencies are
+    the same but for an extremely rare case; ``stepwise`` makes ``push`` take the steps of ``pop``.
+    """
+
+    initial = EMPTY
+
+    def __init__(self, model: Model, *, stepwise: bool = False) -> None:
+        self.model, self.space, self.stepwise = model, model.space, stepwise
+        self.values = Values(model.space, model.observed)
+        self.order = raster_order(model.space)
+
+    def outputs(self, x: Batch, y: Conditions | None) -> Iterator[Tensor]:
+        if self.stepwise:
+            return self.model.sequential_conditionals(x, y)
+        return iter(to_sequence(self.model.conditionals(x, y), self.space).unbind(1))
+
+    def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
+        each = zip(self.order, self.outputs(x, y), strict=True)
+        frequencies = [self.values.frequencies(outputs, dim) for dim, outputs in each]
+        flat = x.flatten(1)
+        for dim, known in reversed([*zip(self.order, frequencies, strict=True)]):
+            stack.push(self.values.symbols(flat[:, dim], dim), known)
+
+    def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
+        x = torch.zeros(n, *self.space.shape, dtype=self.space.dtype)
+        flat = x.view(n, -1)
+        for dim, outputs in zip(self.order, self.model.sequential_conditionals(x, y), strict=True):
+            flat[:, dim] = self.values.values(stack.pop(self.values.frequencies(outputs, dim)), dim)
+        return x
+
+
+class UnmaskingCodec:
+    """Masked diffusion: the positions in one random order, each given those before; its mean rate is the bound."""
+
+    initial = EMPTY
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.space = model, model.space
+        self.order = torch.randperm(model.space.dim, generator=torch.Generator().manual_seed(0)).tolist()
+
+    def frequencies(self, z: Tensor, y: Conditions | None, dim: int) -> Frequencies:
+        return Frequencies(self.model.network(z, y)[:, dim].double().log_softmax(-1))
+
+    def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
+        flat, z = x.flatten(1).long(), torch.full((len(x), self.space.dim), self.model.mask)
+        frequencies = []
+        for dim in self.order:
+            frequencies.append(self.frequencies(z, y, dim))
+            z[:, dim] = flat[:, dim]
+        for dim, known in reversed([*zip(self.order, frequencies, strict=True)]):
+            stack.push(flat[:, dim], known)
+
+    def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
+        z = torch.full((n, self.space.dim), self.model.mask)
+        for dim in self.order:
+            z[:, dim] = stack.pop(self.frequencies(z, y, dim))
+        return z.reshape(n, *self.space.shape).to(self.space.dtype)
+
+
+class GivenCode:
+    """p(x|z) of a decoder whose outputs are independent given z."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.space = model, model.space
+        self.values = Values(model.space, model.observed)
+
+    def push(self, stack: Stack, x: Batch, z: Tensor, y: Conditions | None) -> None:
+        flat = x.flatten(1)
+        for dims, known in reversed(self.values.joint(self.model.outputs(z, y))):
+            stack.push(self.values.symbols(flat[:, dims], int(dims[0])).flatten(), known)
+
+    def pop(self, stack: Stack, z: Tensor, y: Conditions | None) -> Batch:
+        flat = torch.zeros(len(z), self.space.dim, dtype=self.space.dtype)
+        for dims, known in self.values.joint(self.model.outputs(z, y)):
+            flat[:, dims] = self.values.values(stack.pop(known).reshape(len(z), -1), int(dims[0]))
+        return flat.reshape(len(z), *self.space.shape)
+
+
+class CodeCodec:
+    """A first stage with deterministic discrete codes, z by the prior and x given z; its rate is the bound."""
+
+    initial = EMPTY
+
+    def __init__(self, model: Model, *, stepwise: bool = False) -> None:
+        self.model, self.space = model, model.space
+        self.first_stage, self.given = model.first_stage, GivenCode(model.first_stage)
+        self.prior = codec_of(model.prior, stepwise=stepwise)
+
+    def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
+        z = self.first_stage.encode(x, y)
+        self.given.push(stack, x, z, y)
+        self.prior.push(stack, z, y)
+
+    def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
+        return self.given.pop(stack, self.prior.pop(stack, n, y), y)
+
+
+def codec_of(model: Model, *, stepwise: bool = False) -> Codec:
+    """The codec of a model in evaluation mode and float64.
+
+    Args:
+        stepwise: See `SequentialCodec`.
+
+    Raises:
+        Unsupported: For a model whose likelihood is no probability of discrete values, or has no codec.
+    """
+    from dgm.compression.bits_back import BitsBackCodec
+    from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
+    from dgm.models.two_stage import TwoStage
+    from dgm.models.vae.vae import VAE
+
+    if model.space.kind != "record" and not model.space.discrete:
+        wrong = f"{model.space} has a density and no probability, so no finite number of bits"
+        raise Unsupported(wrong, "train on discrete data, such as images of 256 levels")
+    if has(model, Autoregressive):
+        return SequentialCodec(model, stepwise=stepwise)
+    if isinstance(model, MaskedDiffusion):
+        return UnmaskingCodec(model)
+    if isinstance(model, TwoStage) and getattr(model.first_stage, "deterministic_codes", False):
+        return CodeCodec(model, stepwise=stepwise)
+    if isinstance(model, VAE):
+        return BitsBackCodec(model)
+    wrong = f"{type(model).__name__} has no codec"
+    raise Unsupported(wrong, "use an autoregressive model, a vae, masked_diffusion, or a vq_vae with a prior")

@@ -1,0 +1,234 @@
+"""Files to a container and back: bytes, tiles, damage, other models, other machines."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+import dgm
+from dgm.compression.archive import Rate, compress, decompress
+from dgm.compression.container import Reader
+from dgm.contracts.laws import perturbed
+from dgm.errors import BadInput, DamagedRun, DgmError, Unsupported
+from dgm.protocols import Model
+from dgm.registry import create
+from dgm.space import Space
+
+ALPHABET = "\n abcdeé"
+OF_TEXT: dict[str, Any] = {"options": {}, "alphabet": ALPHABET}
+OF_IMAGES: dict[str, Any] = {"options": {}}
+
+
+def model_of(space: Space, name: str = "made", **config: Any) -> Model:
+    torch.manual_seed(0)
+    return perturbed(create(name, space, **config))
+
+
+def of_pictures(channels: int = 1) -> Model:
+    return model_of(Space.levels((channels, 4, 4), 256), hidden=16)
+
+
+def of_text() -> Model:
+    return model_of(Space.tokens(6, len(ALPHABET)), hidden=16)
+
+
+def returned(model: Model, about: dict[str, Any], path: Path, folder: Path) -> tuple[bytes, Rate]:
+    rate = compress(model, about, [path], folder / "x.dgm")
+    assert decompress(model, about, folder / "x.dgm", folder / "back") == []
+    return (folder / "back").read_bytes(), rate
+
+
+def shades(*shape: int) -> numpy.ndarray:
+    return numpy.random.default_rng(0).integers(0, 256, shape, dtype=numpy.uint8)
+
+
+def idx(path: Path) -> None:
+    path.write_bytes(struct.pack(">HBBIII", 0, 8, 3, 10, 4, 4) + shades(10, 4, 4).tobytes())
+
+
+FILES: dict[str, Callable[[Path], None]] = {
+    "a.npy": lambda path: numpy.save(path, shades(10, 1, 4, 4)),
+    "wide.npy": lambda path: numpy.save(path, shades(10, 4, 4).astype(">i4")),
+    "t10k-images-idx3-ubyte": idx,
+    "a.pgm": lambda path: path.write_bytes(b"P5\n# a comment\n9 6\n255\n" + shades(6, 9).tobytes()),
+    "a.png": lambda path: Image.fromarray(shades(6, 9)).save(path, optimize=True),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_grey_images_come_back_byte_for_byte(name: str, tmp_path: Path) -> None:
+    FILES[name](tmp_path / name)
+    back, rate = returned(of_pictures(), OF_IMAGES, tmp_path / name, tmp_path)
+    assert back == (tmp_path / name).read_bytes()
+    assert rate.bits == pytest.approx(rate.claimed, rel=1e-3, abs=64)
+    assert rate.kind == "exact"
+    assert rate.verified
+
+
+def test_colour_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P6 5 7 255\n" + shades(7, 5, 3).tobytes())
+    assert returned(of_pictures(3), OF_IMAGES, tmp_path / "a.ppm", tmp_path)[0] == (tmp_path / "a.ppm").read_bytes()
+
+
+def test_of_a_jpeg_the_pixels_come_back(tmp_path: Path) -> None:
+    Image.fromarray(shades(6, 9)).save(tmp_path / "a.jpg")
+    returned(of_pictures(), OF_IMAGES, tmp_path / "a.jpg", tmp_path)
+    with Image.open(tmp_path / "back") as back, Image.open(tmp_path / "a.jpg") as before:
+        assert back.format == "PNG"
+        assert numpy.array_equal(numpy.asarray(back), numpy.asarray(before))
+
+
+@pytest.mark.parametrize("text", ["abc", "a b\nc" * 30, "é\r\n" * 7])
+def test_text_comes_back(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    about = OF_TEXT | {"alphabet": ALPHABET + "\r"}
+    model = model_of(Space.tokens(6, len(ALPHABET) + 1), hidden=16)
+    assert returned(model, about, tmp_path / "a.txt", tmp_path)[0] == text.encode()
+
+
+def test_bytes_come_back(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes(range(256)) * 2)
+    model = model_of(Space.tokens(8, 256), hidden=16)
+    assert returned(model, {"options": {"bytes": True}}, tmp_path / "a.bin", tmp_path)[0] == bytes(range(256)) * 2
+
+
+def test_a_folder_comes_back(tmp_path: Path) -> None:
+    model, files = of_pictures(), [tmp_path / name for name in FILES]
+    for path in files:
+        FILES[path.name](path)
+    compress(model, OF_IMAGES, files, tmp_path / "all.dgm", block=7)  # blocks that cross the bounds of files
+    decompress(model, OF_IMAGES, tmp_path / "all.dgm", tmp_path / "back")
+    assert all((tmp_path / "back" / path.name).read_bytes() == path.read_bytes() for path in files)
+
+
+def of_small() -> Model:
+    return model_of(Space.levels((1, 2, 2), 256), hidden=16)
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Path:
+    numpy.save(tmp_path / "a.npy", shades(12, 1, 2, 2))
+    compress(of_small(), OF_IMAGES, [tmp_path / "a.npy"], tmp_path / "a.dgm", block=3)
+    return tmp_path / "a.dgm"
+
+
+def test_a_flipped_bit_is_refused_or_loses_its_block_alone(container: Path) -> None:
+    model, whole, random = of_small(), container.read_bytes(), numpy.random.default_rng(1)
+    expected = shades(12, 1, 2, 2)
+    blocks = {block.number for block in Reader(container).blocks()}
+    assert blocks == {0, 1, 2, 3}
+    damaged, back = container.with_name("damaged.dgm"), container.with_name("back.npy")
+    salvaged = 0
+    for bit in random.choice(8 * len(whole), 500, replace=False).tolist():
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        damaged.write_bytes(data)
+        back.unlink(missing_ok=True)
+        try:
+            lost = decompress(model, OF_IMAGES, damaged, back, salvage=True)
+        except DgmError:
+            assert not back.exists()
+            continue
+        found = numpy.load(back)
+        kept = [k for k in range(12) if k // 3 not in lost]
+        assert len(lost) <= 1
+        assert numpy.array_equal(found[kept], expected[kept])
+        salvaged += bool(lost)
+    assert salvaged > 150  # of the blocks' bits; the header has many
+
+
+def test_a_damaged_file_writes_nothing_unless_it_is_salvaged(container: Path) -> None:
+    data = bytearray(container.read_bytes())
+    data[-60] ^= 4
+    container.write_bytes(data)
+    with pytest.raises(DamagedRun, match=r"block 3 .*--salvage"):
+        decompress(of_small(), OF_IMAGES, container, container.with_name("back"))
+    assert not container.with_name("back").exists()
+    assert not list(container.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("kept", [0, 3, 30, 200, -1])
+def test_a_truncated_file_is_refused(container: Path, kept: int) -> None:
+    container.write_bytes(container.read_bytes()[:kept])
+    with pytest.raises(DamagedRun):
+        decompress(of_small(), OF_IMAGES, container, container.with_name("back"))
+    assert not container.with_name("back").exists()
+
+
+def test_another_model_is_refused(container: Path) -> None:
+    model = of_small()
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-6)
+    with pytest.raises(BadInput, match="another model"):
+        decompress(model, OF_IMAGES, container, container.with_name("back"))
+
+
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, container: Path) -> None:
+    from dgm.compression.container import Writer
+
+    header = Reader(container).header
+    header["files"][0]["name"] = "../evil"
+    with (tmp_path / "evil.dgm").open("wb") as file:
+        writer = Writer(file, header)
+        for block in Reader(container).blocks():
+            writer.write(block)
+        writer.end()
+    with pytest.raises(DamagedRun, match="outside"):
+        decompress(of_small(), OF_IMAGES, tmp_path / "evil.dgm", tmp_path / "folder" / "back")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.npy", shades(3, 5, 5), "expected"),
+        ("big.npy", shades(2, 1, 4, 4).astype(numpy.int64) + 200, "values from"),
+        ("real.npy", numpy.zeros((2, 1, 4, 4)), "integers"),
+        ("a.txt", b"text", "no example"),
+        ("a.png", b"none", "cannot be read"),
+    ],
+)
+def test_other_content_is_refused_and_nothing_is_left(name: str, content: Any, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content) if isinstance(content, bytes) else numpy.save(path, content)
+    with pytest.raises((BadInput, Unsupported), match=expected):
+        compress(of_pictures(), OF_IMAGES, [path], tmp_path / "x.dgm")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pixelcnn", "vae"])
+@pytest.mark.parametrize(
+    "elsewhere", [{"OMP_NUM_THREADS": "2"}, {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}], ids=str
+)
+def test_it_is_decoded_with_other_threads_and_another_instruction_set(
+    name: str, elsewhere: dict[str, str], tmp_path: Path
+) -> None:
+    model, run, coded = model_of(Space.levels((1, 4, 4), 256), name), tmp_path / "run", tmp_path / "a.dgm"
+    dgm.save(model, run)
+    numpy.save(tmp_path / "a.npy", shades(40, 1, 4, 4))
+    compress(model, OF_IMAGES, [tmp_path / "a.npy"], coded, block=16)
+    command = [sys.executable, "-m", "dgm", "decompress", run, coded, "--out", tmp_path / "back.npy"]
+    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"} | elsewhere, check=True)
+    assert (tmp_path / "back.npy").read_bytes() == (tmp_path / "a.npy").read_bytes()
+
+
+def test_the_commands_code_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dgm.cli.main import main
+
+    run, data = tmp_path / "run", dgm.data.load("digits")
+    dgm.save(create("made", data.space, hidden=16), run)
+    numpy.save(tmp_path / "test.npy", data.test.x[:50].numpy())
+    assert main(["compress", str(run), str(tmp_path / "test.npy"), "--out", str(tmp_path / "x.dgm")]) == 0
+    assert "bits/dim" in capsys.readouterr().out
+    assert main(["decompress", str(run), str(tmp_path / "x.dgm"), "--out", str(tmp_path / "back.npy")]) == 0
+    assert (tmp_path / "back.npy").read_bytes() == (tmp_path / "test.npy").read_bytes()

@@ -1,0 +1,141 @@
+"""Codecs: what is pushed is popped, and the length of the code is the likelihood."""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+import pytest
+import torch
+from torch import Tensor
+
+from dgm.compression.archive import Coder, in_float64
+from dgm.compression.bits_back import log_interval
+from dgm.compression.codecs import SequentialCodec, codec_of
+from dgm.compression.frequencies import LAST, TABLE, Frequencies
+from dgm.compression.stack import Stack
+from dgm.contracts.laws import perturbed
+from dgm.errors import BadInput, Unsupported
+from dgm.protocols import Model
+from dgm.registry import MODELS, create
+from dgm.space import Space
+
+IMAGE, TEXT, BINARY = Space.levels((1, 4, 4), 17), Space.tokens(8, 5), Space.binary((1, 4, 4))
+SEQUENTIAL = [name for name, spec in MODELS.items() if spec.family == "autoregressive" and name != "orderless_made"]
+
+
+def made(name: str, space: Space, **config: object) -> Model:
+    torch.manual_seed(1)
+    return perturbed(create(name, space, **config))
+
+
+def examples(space: Space, n: int) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(space.values or 2, (n, *space.shape), generator=generator).to(space.dtype)
+
+
+@pytest.mark.parametrize("space", [TEXT, IMAGE], ids=str)
+@pytest.mark.parametrize("name", SEQUENTIAL)
+def test_a_code_of_an_autoregressive_model_returns_and_is_as_long_as_its_likelihood_says(
+    name: str, space: Space
+) -> None:
+    try:
+        model = made(name, space)
+    except BadInput:
+        return  # the model is not of this space
+    x = examples(space, 40)
+    with in_float64(model):
+        block = Coder(model, None).encode(x, verify=False)
+        assert torch.equal(Coder(model, None).decode(block), x)
+        claimed = -float(model.log_prob(x).sum()) / math.log(2)
+    assert 32 * len(block.words) == pytest.approx(claimed, rel=1e-3, abs=64)
+
+
+def test_steps_and_one_pass_give_the_same_frequencies() -> None:
+    model = made("pixelcnn", IMAGE)
+    with in_float64(model):
+        stacks = [Stack(), Stack()]
+        for stack, stepwise in zip(stacks, (False, True), strict=True):
+            SequentialCodec(model, stepwise=stepwise).push(stack, examples(IMAGE, 5), None)
+    assert stacks[0].checksum == stacks[1].checksum
+    assert numpy.array_equal(stacks[0].words(), stacks[1].words())
+
+
+@pytest.mark.parametrize("space", [IMAGE, BINARY], ids=str)
+def test_bits_back_costs_the_bound(space: Space) -> None:
+    """On average, for a trained model: the codes z of all examples together follow the prior, as random bits do."""
+    torch.manual_seed(3)
+    top = (space.values or 0) - 1
+    shade = torch.randint(0, 2, (300, 1, 1, 1)) * top
+    x = torch.where(torch.rand(300, *space.shape) < 0.2, top - shade, shade).to(space.dtype)
+    model = create("vae", space, latent=2, hidden=32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        model.loss(x).mean().backward()
+        optimizer.step()
+    with in_float64(model):
+        coder = Coder(model, None)
+        block = coder.encode(x, verify=False)
+        assert torch.equal(coder.decode(block), x)
+        draws = torch.stack([model.elbo(x) for _ in range(50)]) / -math.log(2)
+        terms = torch.stack([model.log_weight(x) for _ in range(50)]) / -math.log(2)
+    net = 32 * (len(block.words) + block.left_out - len(coder.codec.initial))
+    error = math.sqrt(float(terms.var(0).sum()))  # of the sum of all examples, one draw of z each
+    assert abs(net - float(draws.mean(0).sum())) < 4 * error + 64
+
+
+def test_masked_diffusion_costs_its_bound_on_average() -> None:
+    model = made("masked_diffusion", TEXT, width=8, layers=1)
+    x = examples(TEXT, 100)
+    with in_float64(model):
+        coder = Coder(model, None)
+        block = coder.encode(x)
+        draws = torch.stack([model.elbo(x) for _ in range(100)]) / -math.log(2)
+        orders = []
+        for seed in range(12):
+            coder.codec.order = torch.randperm(8, generator=torch.Generator().manual_seed(seed)).tolist()
+            orders.append(32 * len(coder.encode(x, verify=False).words))
+    spread = torch.tensor(orders, dtype=torch.float64).std() / math.sqrt(len(orders))
+    error = math.hypot(float(spread), math.sqrt(float(draws.var(0).sum()) / 100))
+    assert abs(sum(orders) / len(orders) - float(draws.mean(0).sum())) < 5 * error + 64
+    assert len(block.words) * 32 in orders
+
+
+def test_frequencies_are_probabilities_to_a_64th_of_a_nat() -> None:
+    assert torch.from_numpy(TABLE).double() == pytest.approx(
+        (2.0**24 * torch.exp(-torch.arange(LAST + 1, dtype=torch.float64) / 64)).round().clamp_min(1).numpy()
+    )
+    log_p = torch.randn(1000, 50, dtype=torch.float64).log_softmax(-1)
+    table = torch.from_numpy(Frequencies(log_p).table).double()
+    lost = (log_p.exp() * (log_p - (table / table.sum(-1, keepdim=True)).log())).sum(-1)
+    assert float(lost.mean()) < 1.3 * (1 / 64) ** 2 / 24  # the variance of a rounding error, halved
+
+
+def test_frequencies_ignore_the_noise_of_floating_point() -> None:
+    log_p = torch.randn(2000, 50, dtype=torch.float64).log_softmax(-1)
+    noisy = log_p + 1e-13 * torch.randn_like(log_p)
+    assert Frequencies(log_p).checksum == Frequencies(noisy).checksum
+    assert Frequencies(log_p).checksum != Frequencies(log_p + 1e-2).checksum
+
+
+def test_the_layout_in_memory_does_not_matter() -> None:
+    log_p = torch.randn(30, 20, dtype=torch.float64).log_softmax(-1)
+    assert numpy.array_equal(Frequencies(log_p.mT.contiguous().mT).table, Frequencies(log_p).table)
+    assert Frequencies(log_p).table.flags.c_contiguous
+
+
+def test_the_probability_of_intervals_is_that_of_the_normal_distribution() -> None:
+    from scipy.stats import norm
+
+    edges = torch.tensor([[-torch.inf, -9.0, -8.9, -0.2, 0.1, 0.3, 8.9, 9.0, torch.inf]], dtype=torch.float64)
+    e = edges[0].numpy()
+    lower = numpy.where(e[:-1] >= 0, norm.sf(e[:-1]) - norm.sf(e[1:]), norm.cdf(e[1:]) - norm.cdf(e[:-1]))
+    assert log_interval(edges)[0].exp().numpy() == pytest.approx(lower, rel=1e-9)
+
+
+def test_what_has_no_codec_is_refused_with_one_line() -> None:
+    with pytest.raises(Unsupported, match="has no codec"):
+        codec_of(create("gan", IMAGE))
+    with pytest.raises(Unsupported, match="density and no probability"):
+        codec_of(create("made", Space.continuous((3,))))

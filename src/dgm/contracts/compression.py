@@ -9,7 +9,7 @@ import torch
 
 from dgm.compression.archive import Coder, in_float64
 from dgm.compression.codecs import codec_of
-from dgm.contracts.examples import under
+from dgm.contracts.examples import with_condition
 from dgm.contracts.outcome import require
 from dgm.errors import DgmError
 from dgm.likelihood import Kind, kind_of
@@ -32,7 +32,7 @@ def has_codec(model: Model) -> bool:
 def code_length_is_the_likelihood(model: Model) -> str:
     """The length of the code of samples is the likelihood, or the bound, and the code returns the samples."""
     model = copy.deepcopy(model)
-    x, *y = under(model, model.sample(*under(model, EXAMPLES), seed=0))
+    x, *y = with_condition(model, model.sample(*with_condition(model, EXAMPLES), seed=0))
     with in_float64(model):
         coder = Coder(model, y[0][:1] if y else None)
         block = coder.encode(x, verify=False)

@@ -16,6 +16,7 @@ from dgm.compression.frequencies import LAST, TABLE, Frequencies
 from dgm.compression.stack import Stack
 from dgm.contracts.laws import perturbed
 from dgm.errors import BadInput, Unsupported
+from dgm.models.two_stage import TwoStage
 from dgm.protocols import Model
 from dgm.registry import MODELS, create
 from dgm.space import Space
@@ -102,6 +103,19 @@ def test_masked_diffusion_costs_its_bound_on_average() -> None:
     assert len(block.words) * 32 in orders
 
 
+@pytest.mark.parametrize("prior", ["", "made"])
+def test_codes_of_a_codebook_cost_the_bound(prior: str) -> None:
+    model = made("vq_vae", Space.levels((1, 4, 4), 17), codes=6, hidden=16, width=4, blocks=1)
+    model = TwoStage.of(model, made(prior, model.latent_space, hidden=16)) if prior else model
+    x = examples(IMAGE, 60)
+    with in_float64(model):
+        coder = Coder(model, None)
+        block = coder.encode(x, verify=False)
+        assert torch.equal(coder.decode(block), x)
+        claimed = -float(model.elbo(x).sum()) / math.log(2)  # the code is no random variable: no draw, no noise
+    assert 32 * len(block.words) == pytest.approx(claimed, rel=1e-3, abs=64)
+
+
 def test_frequencies_are_probabilities_to_a_64th_of_a_nat() -> None:
     assert torch.from_numpy(TABLE).double() == pytest.approx(
         (2.0**24 * torch.exp(-torch.arange(LAST + 1, dtype=torch.float64) / 64)).round().clamp_min(1).numpy()
@@ -137,5 +151,7 @@ def test_the_probability_of_intervals_is_that_of_the_normal_distribution() -> No
 def test_what_has_no_codec_is_refused_with_one_line() -> None:
     with pytest.raises(Unsupported, match="has no codec"):
         codec_of(create("gan", IMAGE))
+    with pytest.raises(Unsupported, match="with this code"):
+        codec_of(create("vae", IMAGE, prior="vamp"))
     with pytest.raises(Unsupported, match="density and no probability"):
         codec_of(create("made", Space.continuous((3,))))

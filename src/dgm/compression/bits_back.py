@@ -35,7 +35,7 @@ class BitsBackCodec:
     """A VAE with a normal posterior and the standard normal prior."""
 
     def __init__(self, model: Model) -> None:
-        self.model, self.space, self.given = model, model.space, GivenCode(model)
+        self.model, self.space, self.given = model, model.space, GivenCode(model, model.outputs)
         self.latent = model.latent_space.dim
         ranks = torch.arange(INTERVALS + 1, dtype=torch.float64) / INTERVALS
         self.edges = torch.special.ndtri(ranks)

@@ -6,14 +6,14 @@ of a model follows from its capabilities:
 - An autoregressive model codes each dimension by its conditional distribution, given the earlier dimensions.
 - A variational autoencoder codes by bits back (`dgm.compression.bits_back`).
 - A masked diffusion model codes one position at a time in a random order, given the positions before.
-- A first stage with deterministic codes and the prior of its codes code z by the prior and x given z.
+- A VQ-VAE codes z by its prior, uniform or that of a second stage, and x given z.
 
 Networks compute in float64; see `dgm.compression.frequencies`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy
@@ -158,33 +158,55 @@ class UnmaskingCodec:
 
 
 class GivenCode:
-    """p(x|z) of a decoder whose outputs are independent given z."""
+    """p(x|z) of a decoder whose outputs are independent given z.
 
-    def __init__(self, model: Model) -> None:
-        self.model, self.space = model, model.space
+    Args:
+        model: A model with an output distribution ``observed``.
+        outputs: Its numbers (B, *shape, outputs), a function of z and the condition.
+    """
+
+    def __init__(self, model: Model, outputs: Callable[[Tensor, Conditions | None], Tensor]) -> None:
+        self.space, self.outputs = model.space, outputs
         self.values = Values(model.space, model.observed)
 
     def push(self, stack: Stack, x: Batch, z: Tensor, y: Conditions | None) -> None:
         flat = x.flatten(1)
-        for dims, known in reversed(self.values.joint(self.model.outputs(z, y))):
+        for dims, known in reversed(self.values.joint(self.outputs(z, y))):
             stack.push(self.values.symbols(flat[:, dims], int(dims[0])).flatten(), known)
 
     def pop(self, stack: Stack, z: Tensor, y: Conditions | None) -> Batch:
         flat = torch.zeros(len(z), self.space.dim, dtype=self.space.dtype)
-        for dims, known in self.values.joint(self.model.outputs(z, y)):
+        for dims, known in self.values.joint(self.outputs(z, y)):
             flat[:, dims] = self.values.values(stack.pop(known).reshape(len(z), -1), int(dims[0]))
         return flat.reshape(len(z), *self.space.shape)
 
 
-class CodeCodec:
-    """A first stage with deterministic discrete codes, z by the prior and x given z; its rate is the bound."""
+class UniformCodec:
+    """Equally probable values in every dimension."""
 
     initial = EMPTY
 
-    def __init__(self, model: Model, *, stepwise: bool = False) -> None:
-        self.model, self.space = model, model.space
-        self.first_stage, self.given = model.first_stage, GivenCode(model.first_stage)
-        self.prior = codec_of(model.prior, stepwise=stepwise)
+    def __init__(self, space: Space) -> None:
+        self.space = space
+
+    def frequencies(self, n: int) -> Frequencies:
+        return Frequencies(torch.zeros(n * self.space.dim, self.space.values or 0, dtype=torch.float64))
+
+    def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
+        stack.push(x.flatten().long(), self.frequencies(len(x)))
+
+    def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
+        return stack.pop(self.frequencies(n)).reshape(n, *self.space.shape).to(self.space.dtype)
+
+
+class CodebookCodec:
+    """A VQ-VAE: z by its prior, which is uniform or that of a second stage, and x given z; its rate is the bound."""
+
+    initial = EMPTY
+
+    def __init__(self, first_stage: Model, prior: Codec) -> None:
+        self.space, self.first_stage, self.prior = first_stage.space, first_stage, prior
+        self.given = GivenCode(first_stage, lambda z, y: first_stage.outputs(first_stage.codebook(z), y))
 
     def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
         z = self.first_stage.encode(x, y)
@@ -202,12 +224,13 @@ def codec_of(model: Model, *, stepwise: bool = False) -> Codec:
         stepwise: See `SequentialCodec`.
 
     Raises:
-        Unsupported: For a model whose likelihood is no probability of discrete values, or has no codec.
+        Unsupported: For a model whose likelihood is no probability of discrete values, or that has no codec.
     """
     from dgm.compression.bits_back import BitsBackCodec
     from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
     from dgm.models.two_stage import TwoStage
-    from dgm.models.vae.vae import VAE
+    from dgm.models.vae.base import GaussianVAE
+    from dgm.models.vae.vq_vae import VQVAE
 
     if model.space.kind != "record" and not model.space.discrete:
         wrong = f"{model.space} has a density and no probability, so no finite number of bits"
@@ -216,9 +239,17 @@ def codec_of(model: Model, *, stepwise: bool = False) -> Codec:
         return SequentialCodec(model, stepwise=stepwise)
     if isinstance(model, MaskedDiffusion):
         return UnmaskingCodec(model)
-    if isinstance(model, TwoStage) and getattr(model.first_stage, "deterministic_codes", False):
-        return CodeCodec(model, stepwise=stepwise)
-    if isinstance(model, VAE):
+    if isinstance(model, VQVAE):
+        return CodebookCodec(model, UniformCodec(model.latent_space))
+    if isinstance(model, TwoStage) and isinstance(model.first_stage, VQVAE):
+        return CodebookCodec(model.first_stage, codec_of(model.prior, stepwise=stepwise))
+    if isinstance(model, GaussianVAE) and has_normal_code(model):
         return BitsBackCodec(model)
-    wrong = f"{type(model).__name__} has no codec"
-    raise Unsupported(wrong, "use an autoregressive model, a vae, masked_diffusion, or a vq_vae with a prior")
+    wrong = f"{type(model).__name__} has no codec" + ("" if not isinstance(model, GaussianVAE) else " with this code")
+    remedy = "use an autoregressive model, a vae with a normal prior and posterior, vq_vae or masked_diffusion"
+    raise Unsupported(wrong, remedy)
+
+
+def has_normal_code(model: Model) -> bool:
+    """Whether p(z) is N(0, I) and q(z|x) is normal with independent dimensions."""
+    return all(getattr(model.config, name, "normal") == "normal" for name in ("prior", "posterior"))

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     own.trust(args, args.run)
     model, about = dgm.load(args.run), Run(args.run).config["data"]
     files = listed(args.files)
-    y = condition.chosen(args, model)
+    y = condition.from_arguments(args, model, most=1)
     with Progress(f"compressing {len(files)} files" if len(files) > 1 else f"compressing {files[0].name}") as progress:
         rate = compress(
             model, about, files, out, y=y, block=args.block, verify=not args.no_verify, progress=progress.update

@@ -36,7 +36,7 @@ LAYERS = [
     {"registry"},
     {"data"},
     {"runs", "saving", "hub"},
-    {"training", "evaluation", "editing", "edit", "contracts"},
+    {"training", "evaluation", "editing", "edit", "compression", "contracts"},
     {"report", "comparison"},
     {"cli"},
 ]

@@ -169,6 +169,14 @@ class AgreementPart(TypedDict):
     rule: str
 
 
+class CodebookPart(TypedDict):
+    entries: int
+    used: int
+    perplexity: Real
+    codes: int
+    split: str
+
+
 class SkippedPart(TypedDict):
     what: str
     reason: str
@@ -192,6 +200,7 @@ class Evaluation(TypedDict):
     memorisation: NotRequired[MemorisationPart | None]
     modes: NotRequired[ModesPart | None]
     agreement: NotRequired[AgreementPart | None]
+    codebook: NotRequired[CodebookPart]
     features: NotRequired[dict[str, dict[str, Any]]]
     interrupted: NotRequired[bool]
     provenance: ProvenancePart

@@ -41,7 +41,7 @@ IMAGE = Space.levels((1, 8, 8), 256)
         ("gated_pixelcnn", {"width": 32, "layers": 8, "head": 64, "components": 0}),
         ("wavenet", {"width": 32, "skip": 128, "layers": 9, "cycles": 2, "components": 0}),
         ("image_gpt", {"width": 64, "layers": 8, "heads": 2, "dropout": 0.0}),
-        ("td_vae", {"latent": 16, "belief": 64, "hidden": 128, "jump": 4}),  # the jump is Gregor et al.'s
+        ("td_vae", {"latent": 16, "belief": 128, "hidden": 256, "jump": 4}),  # the jump is Gregor et al.'s
         (
             "discrete_vae",
             {

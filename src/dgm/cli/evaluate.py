@@ -141,6 +141,10 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
             print(LINE.format("  KL(samples || data), nats", f"{covered['kl']:.3f}", "", "").rstrip())
         if covered["outside"]:
             print(LINE.format("  of no mode", f"{covered['outside']:.1%}", "", "").rstrip())
+    if book := document.get("codebook"):
+        heading(f"codebook: {book['codes']:,} codes of the {book['split']} split")
+        print(LINE.format("  entries used", f"{book['used']} of {book['entries']}", "", "").rstrip())
+        number("perplexity", book["perplexity"])
     if made := document.get("samples"):
         heading(f"{made['n']:,} samples: {made['threads']} threads, {made['device']}")
         number("samples per second", made["per_second"])

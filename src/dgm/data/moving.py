@@ -73,7 +73,7 @@ def moving_digits(_: str = "") -> Dataset:
 
 
 def moving_mnist(folder: Path) -> Dataset:
-    """Clips of MNIST, drawn when a batch is loaded."""
+    """Clips of MNIST; those of the training split are drawn when a batch is loaded."""
     return moving(images.mnist(folder), FRAMES, in_memory=False)
 
 
@@ -82,7 +82,7 @@ def moving(still: Dataset, frames: int, *, in_memory: bool) -> Dataset:
     splits: dict[str, Any] = {}
     for k, (name, split) in enumerate(still.splits.items()):
         clips = Clips((split.x > half).to(torch.uint8), frames, SEED + k)
-        splits[name] = Split(clips[:] if in_memory else cast(Tensor, clips), split.y)
+        splits[name] = Split(clips[:] if in_memory or name != "train" else cast(Tensor, clips), split.y)
     return Dataset(
         name=f"moving_{still.name}",
         space=Space.binary((frames, *still.space.shape)),

@@ -14,13 +14,23 @@ PASSES = 3  # over the training data: a run with fewer is hardly trained
 # a loss that falls as t^(-1/2) has 3 % of its fall since the first twentieth in the last fifth, one that falls linearly
 # has 21 %: the threshold lies between the two
 FIRST, LAST, FALLING = 0.05, 0.8, 0.1
+ALIVE, ENOUGH = 0.9, 10  # share of a codebook's entries that are in use; codes for each entry that can show it
 
 
 def cautions(document: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> list[str]:
     """Cautions about one run, from its evaluation, the rows of its metrics.jsonl and its config."""
-    sentences = [disagreement(document), missed_modes(document), copies(document)]
+    sentences = [disagreement(document), missed_modes(document), copies(document), dead_codes(document)]
     sentences += [few_passes(metrics, config), still_falling(metrics), alarm(metrics)]
     return [sentence for sentence in sentences if sentence]
+
+
+def dead_codes(document: Mapping[str, Any]) -> str:
+    """A caution where many entries of a codebook are never used, although there are enough codes to use them."""
+    book = document.get("codebook")
+    if book is None or book["used"] > ALIVE * book["entries"] or book["codes"] < ENOUGH * book["entries"]:
+        return ""
+    dead, all_codes = book["entries"] - book["used"], f"{book['codes']:,} codes of the {book['split']} split"
+    return f"Dead codes: {dead} of {book['entries']} entries of the codebook are none of the {all_codes}."
 
 
 def disagreement(document: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from dgm import __version__, torchrun
 from dgm.data import Dataset, Split, order
 from dgm.errors import BadInput, UnknownName, Unsupported
+from dgm.evaluation.codebook import codebook_usage
 from dgm.evaluation.distances import DRAWS, metrics
 from dgm.evaluation.features import NAMES, default_features, features
 from dgm.evaluation.held_out import HeldOut, drawn_rows
@@ -116,6 +117,9 @@ def evaluate(
                 model, real.x, real.y, split, draws, seed, progress, marginal=marginal, skipped=skipped, ode=ode
             ):
                 document["likelihood"].append(row)
+        with skipped.on_failure("codebook"):
+            if usage := codebook_usage(model, real, split):
+                document["codebook"] = usage
         if has(model, Samplable):
             with skipped.on_failure("samples"):
                 progress(LIKELIHOODS, "sampling")

@@ -46,7 +46,8 @@ class TDVAE(nn.Module):
 
     Source: Temporal Difference Variational Auto-Encoder (Gregor et al., 2019), arXiv:1806.03107, equations 5 to 8 and
     section 4.
-    Differs from it: one layer of states; the length d of a jump is an input of p and q; the belief before the first
+    Differs from it: one layer of states; the networks of p and q have the change of the state as their output; the
+    length d of a jump is an input of p and q; the belief before the first
     frame, with which the model has a density of whole sequences; the last equation is ours.
 
     Args:
@@ -62,8 +63,8 @@ class TDVAE(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         latent: int = setting(16, "dimensions of the state z_t", low=1)
-        belief: int = setting(64, "width of the belief b_t", low=1)
-        hidden: int = setting(128, "width of the hidden layers", low=1)
+        belief: int = setting(128, "width of the belief b_t", low=1)
+        hidden: int = setting(256, "width of the hidden layers", low=1)
         jump: int = setting(4, "longest jump of the loss, in frames", low=1, high=1000)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
@@ -104,11 +105,11 @@ class TDVAE(nn.Module):
 
     def moved(self, z: Tensor, d: Tensor, y: Tensor | None) -> Gaussian:
         """p(z_t|z_s, d)."""
-        return gaussian(self.transition(beside(torch.cat([z, self.length(d)], -1), y)))
+        return gaussian(self.transition(beside(torch.cat([z, self.length(d)], -1), y)), z)
 
     def smoothed(self, z: Tensor, b_s: Tensor, b_t: Tensor, d: Tensor) -> Gaussian:
         """q(z_s|z_t, b_s, b_t, d)."""
-        return gaussian(self.smoothing(torch.cat([z, b_s, b_t, self.length(d)], -1)))
+        return gaussian(self.smoothing(torch.cat([z, b_s, b_t, self.length(d)], -1)), z)
 
     def length(self, d: Tensor) -> Tensor:
         return one_hot(d - 1, self.config.jump).to(self.first)
@@ -234,9 +235,10 @@ class Gaussian:
         return -(0.5 * (eps.square() + math.log(2 * math.pi)) + self.log_sigma).sum(-1)
 
 
-def gaussian(outputs: Tensor) -> Gaussian:
+def gaussian(outputs: Tensor, mean: Tensor | float = 0.0) -> Gaussian:
+    """Its mean is the network's output added to ``mean``."""
     mu, log_sigma = outputs.chunk(2, -1)
-    return Gaussian(mu, log_sigma.clamp(*LOG_SIGMAS))
+    return Gaussian(mean + mu, log_sigma.clamp(*LOG_SIGMAS))
 
 
 def beside(x: Tensor, y: Tensor | None) -> Tensor:

@@ -93,7 +93,7 @@ def heard(path: Path, space: Space, about: dict[str, Any], share: float | None) 
 
     from dgm.data import sound
 
-    if not about.get("rate"):
+    if not about.get("rate") or not space.discrete:
         raise BadInput(f"a sound cannot be given to a model of {space}", "give what the model was trained on")
     levels = sound.compress(sound.read(path, about["rate"]))
     levels = levels[: number_observed(len(levels), share, 1.0)][: space.dim]

@@ -89,7 +89,7 @@ def write_animation(states: list[Tensor], space: Space, out: Path, about: dict[s
 
 
 def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
-    from dgm.data import sound
+    from dgm.data import mel, sound
     from dgm.data.palette import in_colour
     from dgm.report.pictures import grid
     from dgm.runs import replacing
@@ -97,7 +97,7 @@ def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> N
     if about.get("rate"):
         with replacing(out) as temporary:
             temporary.mkdir()
-            for k, example in enumerate(x):
+            for k, example in enumerate(mel.to_levels(x, about["rate"])):
                 sound.write(example, about["rate"], temporary / f"{k:06d}.wav")
         return
     with replacing(out) as temporary:
@@ -148,8 +148,8 @@ def print_text(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
 
 def write_sound(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     """Writes one .wav file of all samples, one after another."""
-    from dgm.data import sound
+    from dgm.data import mel, sound
     from dgm.runs import replacing
 
     with replacing(out) as temporary:
-        sound.write(x.flatten(), about["rate"], temporary)
+        sound.write(mel.to_levels(x, about["rate"]).flatten(), about["rate"], temporary)

@@ -228,6 +228,13 @@ SETS: Mapping[str, Spec] = {
         source="https://github.com/Jakobovski/free-spoken-digit-dataset",
         options=("seconds",),
     ),
+    "fsdd/mel": Spec(
+        "dgm.data.mel:fsdd",
+        "the same as log-mel frames, real numbers, which Griffin-Lim turns into sound",
+        folder="fsdd",
+        source="https://github.com/Jakobovski/free-spoken-digit-dataset",
+        options=("seconds",),
+    ),
     "fsdd_speakers": Spec(
         "dgm.data.sound:fsdd_speakers",
         "the same, labelled by speaker",

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.signal import stft
 from torch import Tensor
 
+from dgm.data.mel import to_levels
 from dgm.data.sound import expand
 
 WINDOW_SECONDS = 0.016
@@ -18,7 +19,10 @@ FLOOR = -80.0  # decibels below the loudest, where the colours end
 
 
 def spectrograms(x: Tensor, rate: int, columns: int | None = None) -> Image.Image:
-    """(B, 1, L) levels as B spectrograms, kHz against seconds, each relative to its own loudest moment."""
+    """Levels (B, 1, L), or log-mel frames, as B spectrograms: kHz against seconds, relative to the loudest moment of
+    each.
+    """
+    x = to_levels(x, rate)
     columns = columns or min(len(x), math.ceil(math.sqrt(len(x))))
     rows = math.ceil(len(x) / columns)
     figure = Figure(figsize=(2.6 * columns, 1.9 * rows), layout="constrained")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy
+import pytest
 import torch
 from torch import Tensor
 
@@ -94,6 +95,7 @@ def test_silence_is_silent() -> None:
     assert (to_levels(frames, RATE).int() - 127.5).abs().max() < 1
 
 
+@pytest.mark.slow
 def test_spoken_digits_are_frames_with_their_own_scale(data_root: Path) -> None:
     frames, levels = data.load("fsdd/mel"), data.load("fsdd")
     assert frames.space.shape == (1, BANDS, 32)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -45,7 +46,7 @@ def fsdd(folder: Path, _: str = "", *, seconds: float = sound.SECONDS) -> Datase
     space = Space.continuous(
         (1, *loc.shape[1:]), loc=tuple(loc.flatten().tolist()), scale=tuple(scale.flatten().tolist())
     )
-    splits = {name: Split(x[:, None].float(), levels.splits[name].y) for name, x in parts.items()}
+    splits: dict[str, Any] = {name: Split(x[:, None].float(), levels.splits[name].y) for name, x in parts.items()}
     return replace(levels, name="fsdd/mel", space=space, **splits)
 
 

@@ -20,6 +20,7 @@ from dgm.space import Space
 
 SEED = 0
 FRAMES, SHORT = 10, 8
+COPIES = 8  # clips of each digit in the training split in memory
 
 
 class Clips:
@@ -81,8 +82,12 @@ def moving(still: Dataset, frames: int, *, in_memory: bool) -> Dataset:
     half = ((still.space.values or 0) - 1) / 2
     splits: dict[str, Any] = {}
     for k, (name, split) in enumerate(still.splits.items()):
-        clips = Clips((split.x > half).to(torch.uint8), frames, SEED + k)
-        splits[name] = Split(clips[:] if in_memory or name != "train" else cast(Tensor, clips), split.y)
+        copies = COPIES if in_memory and name == "train" else 1
+        pictures, y = (split.x > half).to(torch.uint8), split.y
+        clips = Clips(pictures.repeat(copies, 1, 1, 1), frames, SEED + k)
+        splits[name] = Split(
+            clips[:] if in_memory or name != "train" else cast(Tensor, clips), None if y is None else y.repeat(copies)
+        )
     return Dataset(
         name=f"moving_{still.name}",
         space=Space.binary((frames, *still.space.shape)),

@@ -34,8 +34,8 @@ def load(_: str = "") -> Dataset:
 
 
 def stacked(_: str = "") -> Dataset:
-    """Two independent digits as the channels of an image; see `dgm.data.stacked.stacked`."""
-    return stack(load(), "stacked_digits", channels=2, copies=10)
+    """Three independent digits as the channels of an image; see `dgm.data.stacked.stacked`."""
+    return stack(load(), "stacked_digits", channels=3, copies=10)
 
 
 def read() -> tuple[Tensor, Tensor]:

@@ -188,7 +188,7 @@ TINYSHAKESPEARE = (
 
 SETS: Mapping[str, Spec] = {
     "digits": Spec("dgm.data.digits:load", "1,797 handwritten digits, 8×8, 17 grey levels; carried by scikit-learn"),
-    "stacked_digits": Spec("dgm.data.digits:stacked", "two digits as the channels of an image: 100 modes"),
+    "stacked_digits": Spec("dgm.data.digits:stacked", "three digits as the channels of an image: 1,000 modes"),
     "toy/moons": Spec("dgm.data.toy:load", "two half circles with noise, in the plane"),
     "toy/eight_gaussians": Spec("dgm.data.toy:load", "eight Gaussians on a circle"),
     "toy/ring": Spec("dgm.data.toy:load", "eight narrow Gaussians on a circle, a test of mode collapse"),

@@ -14,6 +14,9 @@ MODELS = family(
     f_gan=Spec("FGAN", "none", "Nowozin et al. 2016, arXiv:1606.00709", "a game for any of five f-divergences"),
     wgan=Spec("WGAN", "none", "Arjovsky et al. 2017, arXiv:1701.07875", "Wasserstein distance, clipped weights"),
     wgan_gp=Spec("WGANGP", "none", "Gulrajani et al. 2017, arXiv:1704.00028", "Wasserstein distance, gradient penalty"),
+    progressive_gan=Spec(
+        "ProgressiveGAN", "none", "Karras et al. 2017, arXiv:1710.10196", "the resolution rises in training"
+    ),
     sngan=Spec("SNGAN", "none", "Miyato et al. 2018, arXiv:1802.05957", "hinge loss, spectral normalisation"),
     r3gan=Spec("R3GAN", "none", "Huang et al. 2024, arXiv:2501.05441", "relativistic pairs, R1 and R2, residual"),
 )

@@ -14,12 +14,13 @@ from dgm.networks.conditioning import ConditionFeatures, condition_vector
 from dgm.networks.conv import Discriminator, Generator
 from dgm.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from dgm.networks.mlp import mlp
+from dgm.networks.progressive import Equalised, ProgressiveDiscriminator, ProgressiveGenerator
 from dgm.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from dgm.protocols import Conditions, PerExample
 from dgm.space import Space
 from dgm.transforms.coupling import beside
 
-NetworkName: TypeAlias = Literal["upsampling", "dcgan", "residual", "dense"]
+NetworkName: TypeAlias = Literal["upsampling", "dcgan", "residual", "progressive", "dense"]
 Shape: TypeAlias = tuple[int, ...]
 HIDDEN = 3  # layers of a perceptron
 DENSE = 4  # times the width, of a perceptron
@@ -66,6 +67,10 @@ NETWORKS: Mapping[str, Networks] = {
     ),
     "residual": Networks(
         R3GANGenerator, lambda inputs, width, shape, independent: R3GANDiscriminator(inputs, width, shape)
+    ),
+    "progressive": Networks(
+        ProgressiveGenerator,
+        lambda inputs, width, shape, independent: ProgressiveDiscriminator(inputs, width, shape),
     ),
     "dense": Networks(DenseGenerator, lambda inputs, width, shape, independent: DenseDiscriminator(inputs, width)),
 }
@@ -131,7 +136,7 @@ def normalise_spectrally(network: nn.Module) -> None:
     equation 8 and algorithm 1.
     """
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
+        if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding, Equalised)):
             if not module.weight.any():  # 0 / 0 otherwise; the scale does not matter
                 nn.init.normal_(module.weight)
             spectral_norm(module)

@@ -30,7 +30,8 @@ attributes:
     The models that it consists of, by name: submodules with these names. Its description contains theirs.
 ``capabilities``
     The capabilities that it has. It defines the methods of all capabilities that some parts allow, so the methods do
-    not determine its capabilities. Use `has`, never ``isinstance``.
+    not determine its capabilities. Use `has`, never ``isinstance``. A model whose settings choose
+    between capabilities, such as between two ways of training, has this attribute, too.
 """
 
 from __future__ import annotations
@@ -212,6 +213,20 @@ class Samplable(Protocol):
 
 
 @runtime_checkable
+class Imputing(Protocol):
+    """Draws some dimensions of x given the others from their exact distribution. Users call `dgm.sample`."""
+
+    def impute(
+        self, x: Batch, observed: Shaped[Tensor, "batch *shape"], y: Conditions | None = None, *, seed: Seed = None
+    ) -> Batch:
+        """x where ``observed``, bool, is True, and a draw of p(x_missing | x_observed) elsewhere.
+
+        What is not observed is not looked at. Sample k depends on row k, on the seed and on k alone.
+        """
+        ...
+
+
+@runtime_checkable
 class Reparameterised(Protocol):
     def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         """The values of `Samplable.sample`, as a differentiable function of the parameters, of real-valued x.
@@ -361,6 +376,7 @@ CAPABILITIES: Sequence[type] = (
     MultiPlayer,
     Fittable,
     Samplable,
+    Imputing,
     Reparameterised,
     Progressive,
     ExactLikelihood,

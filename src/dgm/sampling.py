@@ -20,7 +20,18 @@ from dgm.memory import refuse_too_many
 from dgm.modes import device_of, each_evaluated, evaluating
 from dgm.networks.conditions import given_condition
 from dgm.progress import Progress, silent
-from dgm.protocols import Autoregressive, Batch, Conditions, Denoising, Model, Progressive, Samplable, State, has
+from dgm.protocols import (
+    Autoregressive,
+    Batch,
+    Conditions,
+    Denoising,
+    Imputing,
+    Model,
+    Progressive,
+    Samplable,
+    State,
+    has,
+)
 from dgm.samplers import diffusion, sequential
 from dgm.samplers.options import Guidance, sampler_of
 from dgm.samplers.sequential import DEFAULT, DecodingOptions
@@ -40,7 +51,7 @@ def sample(
     *,
     seed: int | None = 0,
     given: Batch | Any | None = None,
-    observed: int | None = None,
+    observed: int | Tensor | None = None,
     decoding: DecodingOptions | None = None,
     length: int | None = None,
     solver: str | None = None,
@@ -60,8 +71,10 @@ def sample(
             their frequencies in the training data, and other conditions from a subset of it: see
             `dgm.networks.conditions.Marginal`.
         seed: An integer; None for a random seed.
-        given: (n, *shape) or (1, *shape), the observed part of x, for an autoregressive model.
-        observed: Number of observed dimensions of ``given``, the first in raster order.
+        given: (n, *shape) or (1, *shape), the observed part of x, for an autoregressive model, or for one with
+            closed-form conditionals such as `gmm`.
+        observed: Number of observed dimensions of ``given``, the first in raster order; for a model with closed-form
+            conditionals also a bool tensor (n, *shape), (1, *shape) or (*shape).
         decoding: Decoding options of an autoregressive model, such as the temperature.
         length: Number of tokens of a text, generated in windows that continue the second half of the window before; by
             default the context of the model.
@@ -104,7 +117,7 @@ def trajectory(
     *,
     seed: int | None = 0,
     given: Batch | Any | None = None,
-    observed: int | None = None,
+    observed: int | Tensor | None = None,
     decoding: DecodingOptions | None = None,
     solver: str | None = None,
     sampling_steps: int | None = None,
@@ -145,7 +158,7 @@ def _draw_states(
     n: int,
     *,
     given: Any,
-    observed: int | None,
+    observed: int | Tensor | None,
     decoding: DecodingOptions | None,
     sampler: Mapping[str, Any],
     guidance: Guidance | float | None,
@@ -159,6 +172,12 @@ def _draw_states(
     if isinstance(model, TrainsPart) and (chosen or guidance is not None or decoding is not None):
         of_part = partial(_of_part, given=given, observed=observed, decoding=decoding, sampler=sampler)
         return of_part(model, n, guidance=guidance, mean=mean)
+    if given is not None and decoding is None and not chosen and has(model, Imputing):
+        x, mask = _partly_observed(model, n, given, observed)
+        return lambda rows, y, noise: iter([State(model.impute(x[rows], mask[rows], y, seed=noise), 1, 1)])
+    if isinstance(observed, Tensor):
+        wrong = f"{type(model).__name__} cannot be given any part of x, only the first dimensions"
+        raise Unsupported(wrong, "give the number of the first dimensions that are observed, or choose a gmm")
     given_x = _given(model, n, given, observed, decoding)
     if mean:
         return _decoded_mean(model)
@@ -231,6 +250,37 @@ def _with_steps(model: Model, steps: int, states: Callable[[], Iterator[State]])
         yield from states()
 
 
+def _partly_observed(model: Model, n: int, given: Any, observed: int | Tensor | None) -> tuple[Batch, Tensor]:
+    """x and which of it is observed, both (n, *shape) on the model's device."""
+    if observed is None:
+        raise BadInput(
+            "a given part of x needs both given and observed", "give x and which of its dimensions are observed"
+        )
+    if not isinstance(observed, Tensor):
+        first = torch.arange(model.space.dim) < _count_of(observed, model.space.dim)
+        observed = first.view(model.space.shape)
+    if observed.dtype != torch.bool or tuple(observed.shape[-len(model.space.shape) :]) != model.space.shape:
+        wrong = f"observed must be bool of the shape {model.space.shape}, got {observed.dtype} {tuple(observed.shape)}"
+        raise BadInput(wrong, "give True where x is observed, for one example or for each")
+    device, x = device_of(model), torch.as_tensor(given)
+    x = model.space.check(x.where(observed, torch.full_like(x[:1], _inside(model))))
+    for batch in (x, observed.reshape(-1, *model.space.shape)):
+        if len(batch) not in (1, n):
+            raise BadInput(f"expected 1 or {n} given examples, got {len(batch)}", "give one, or one for each sample")
+    return x.expand(n, *model.space.shape).to(device), observed.expand(n, *model.space.shape).to(device)
+
+
+def _inside(model: Model) -> float:
+    """A number of the space, in the place of what is not observed."""
+    return 0.0 if model.space.bounds is None else model.space.bounds[0]
+
+
+def _count_of(observed: Any, most: int) -> int:
+    if whole("observed", observed, low=0) > most:
+        raise BadInput(f"observed must be at most {most}, got {observed}", "an example has no more")
+    return int(observed)
+
+
 def _given(model: Model, n: int, given: Any, observed: int | None, decoding: DecodingOptions | None) -> Batch | None:
     """(n, *shape), whose first ``observed`` dimensions are given."""
     if decoding is not None:
@@ -243,14 +293,13 @@ def _given(model: Model, n: int, given: Any, observed: int | None, decoding: Dec
         return None
     if not has(model, Autoregressive):
         wrong = f"{type(model).__name__} draws all values at once: it takes no given part of x and no decoding options"
-        raise Unsupported(wrong, "leave them out, sample an autoregressive model of `dgm models`, or see `dgm edit`")
+        raise Unsupported(wrong, "leave them out, sample a gmm or an autoregressive model, or see `dgm edit`")
     if given is None:
         return None
     x = model.space.check(given)
     if len(x) not in (1, n):
         raise BadInput(f"expected 1 or {n} given examples, got {len(x)}", "give one, or one for each sample")
-    if whole("observed", observed, low=0) > model.space.dim:
-        raise BadInput(f"observed must be at most {model.space.dim}, got {observed}", "an example has no more")
+    _count_of(observed, model.space.dim)
     return x.expand(n, *model.space.shape)
 
 
@@ -283,7 +332,7 @@ def _text(
     seed: int,
     draw: Callable[..., DrawStates],
     given: Any,
-    observed: int | None,
+    observed: int | Tensor | None,
     length: int,
     progress: Progress,
 ) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from itertools import pairwise
 
@@ -10,9 +11,13 @@ import numpy
 import pytest
 import torch
 from scipy.stats import multivariate_normal
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from dgm.models.mixture.gmm import GMM
+import dgm
+from dgm.errors import BadInput, Unsupported
+from dgm.models.mixture.gmm import GMM, Covariance
+from dgm.protocols import Fittable, Trainable, has
 from dgm.space import Space
 
 PLANE = Space.continuous((2,))
@@ -144,7 +149,7 @@ def test_a_lost_component_takes_the_worst_explained_example_and_the_pooled_covar
     model.start(batches)
     model.means[1] = 1e3
     with torch.no_grad():
-        log_p, log_joint = model.log_prob(x), model.log_joint(model.scaled(x))
+        log_p, log_joint = model.log_prob(x), model.gaussians.log_joint(model.scaled(x))
     r = (log_joint[:, [0, 2]] - log_joint[:, [0, 2]].logsumexp(1, keepdim=True)).exp()
     means = (r.T @ x) / r.sum(0)[:, None]
     pooled = sum((r[:, j, None] * (x - means[j])).T @ (x - means[j]) for j in range(2)) / 60
@@ -184,3 +189,177 @@ def test_untrained_it_covers_the_scaled_axes_once() -> None:
     far = GMM(PLANE, GMM.Config(components=2, ridge=1e-3))
     loss = next(far.fit([(spots(50) + 1000, None)]))
     assert loss < 10, "the fit did not start from the data"
+
+
+KINDS: dict[Covariance, str] = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
+
+
+def compact(kind: Covariance, theirs: numpy.ndarray) -> torch.Tensor:
+    """scikit-learn's covariances in the shape of ours."""
+    found = torch.from_numpy(theirs)
+    return {"tied": found[None] if found.ndim == 2 else found, "spherical": found.reshape(-1, 1)}.get(kind, found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pass_and_the_densities_are_scikit_learns(kind: Covariance) -> None:
+    """Kills: of each form, the mean outer product left out; the log-determinant of variances without a half; the
+    pooled covariance of tied components by their number; a cross term without its 2.
+    """
+    x = (torch.randn(300, 4) @ torch.randn(4, 4) + 3 * torch.randn(3, 4)[torch.arange(300) % 3]).double()
+    model = GMM(Space.continuous((4,)), GMM.Config(components=3, covariance=kind, shrinkage=0.0, ridge=1e-6))
+    model.start([(x, None)])
+    inverse = model.covariances.inverse() if model.covariances.ndim == 3 else 1 / model.covariances
+    precisions = {"tied": inverse[0], "spherical": inverse.reshape(-1)}.get(kind, inverse).numpy()
+    start = {"weights_init": model.weights.numpy().copy(), "means_init": model.means.numpy().copy()}
+    theirs = GaussianMixture(
+        3, covariance_type=KINDS[kind], max_iter=1, reg_covar=1e-6, precisions_init=precisions, **start
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        theirs.fit(x.numpy())
+    loss = next(model.fit([(x[:130], None), (x[130:], None)]))
+    assert loss == pytest.approx(-theirs.lower_bound_, abs=1e-9)
+    for ours, other in ((model.weights, theirs.weights_), (model.means, theirs.means_)):
+        assert numpy.allclose(ours, other, atol=1e-9)
+    assert torch.allclose(model.covariances, compact(kind, theirs.covariances_), atol=1e-9)
+    assert numpy.allclose(model.log_prob(x), theirs.score_samples(x.numpy()), atol=1e-4)  # float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_pass_lowers_the_likelihood(kind: Covariance) -> None:
+    """Without shrinkage, to the rounding of float64, on data that is no mixture of Gaussians."""
+    x = torch.rand(400, 3).pow(3)
+    model = GMM(Space.continuous((3,)), GMM.Config(components=5, covariance=kind, shrinkage=0.0, ridge=1e-9))
+    losses = [loss for loss, _ in zip(model.fit([(x, None)]), range(60), strict=False)]
+    assert len(losses) > 5
+    assert all(b <= a + 1e-9 for a, b in pairwise(losses))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_have_the_moments_of_the_mixture(kind: Covariance) -> None:
+    """E x and E x x^T in closed form, from the covariances as full matrices. Kills: a variance in the place of its
+    root.
+    """
+    model = GMM(Space.continuous((3,)), GMM.Config(components=2, covariance=kind))
+    with torch.no_grad():
+        model.covariances.copy_(positive(model.covariances))
+        model.weights.copy_(torch.tensor([0.3, 0.7]))
+        model.means.mul_(6)
+    covariances = full(model)
+    mean = model.weights @ model.means
+    second = torch.einsum("k,kij->ij", model.weights, covariances + model.means[:, :, None] * model.means[:, None])
+    n = 40_000
+    x = model.sample(n, seed=1).double()
+    products = x[:, :, None] * x[:, None]
+    assert ((x.mean(0) - mean).abs() < 5 * x.std(0) / n**0.5).all()  # a false alarm in a million
+    assert ((products.mean(0) - second).abs() < 5 * products.std(0) / n**0.5).all()
+
+
+def positive(covariances: torch.Tensor) -> torch.Tensor:
+    """Others of the same shape, positive definite."""
+    noise = torch.randn_like(covariances)
+    return noise @ noise.mT + 0.1 * torch.eye(3) if covariances.ndim == 3 else noise.square() + 0.1
+
+
+def full(model: GMM) -> torch.Tensor:
+    """The covariances as matrices, one a component."""
+    k, d = model.means.shape
+    found = model.covariances
+    return found.expand(k, d, d) if found.ndim == 3 else found.expand(k, d).diag_embed()
+
+
+# -- gradients
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_descent_reaches_the_maximum_that_passes_reach(kind: Covariance) -> None:
+    """From the same start region, one component, whose maximum is unique. Kills: a root's diagonal without its exp."""
+    x = torch.randn(500, 2) @ torch.tensor([[1.0, 0.6], [0.0, 0.5]]) + torch.tensor([0.5, -0.3])
+    passes = GMM(PLANE, GMM.Config(components=1, covariance=kind, ridge=1e-9))
+    list(passes.fit([(x, None)]))
+    model = GMM(PLANE, GMM.Config(components=1, covariance=kind, fitting="gradient"))
+    assert (has(model, Trainable), has(model, Fittable)) == (True, False)
+    assert (has(passes, Trainable), has(passes, Fittable)) == (False, True)
+    optimiser = torch.optim.LBFGS(model.parameters(), max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = -model.gaussians.log_prob(x.double()).mean()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    assert torch.allclose(model.log_prob(x), passes.log_prob(x), atol=1e-3)
+
+
+def test_weights_are_learnt_by_descent() -> None:
+    """d/d logit_k of the mean log-likelihood is the mean of r_ik less pi_k. Kills: logits that are not normalised."""
+    model = GMM(PLANE, GMM.Config(components=3, fitting="gradient"))
+    x = torch.randn(50, 2)
+    model.loss(x).mean().backward()
+    r = model.gaussians.log_joint(x.double()).softmax(1)
+    assert model.logits.grad is not None
+    assert torch.allclose(model.logits.grad, 1 / 3 - r.mean(0), atol=1e-6)
+
+
+# -- some dimensions given the others
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dimensions_given_the_others_follow_the_quotient_of_densities(kind: Covariance) -> None:
+    """P(x_2 <= t | x_1, x_3) by the integral of the joint density along the line, against the share of draws.
+
+    Kills: responsibilities of all dimensions or of none, a mean that is not moved by the observed part, the covariance
+    that is not reduced by it, the weights left out.
+    """
+    space = Space.continuous((3,), loc=(1.0, -1.0, 0.0), scale=(2.0, 0.5, 1.0))
+    model = GMM(space, GMM.Config(components=2, covariance=kind))
+    with torch.no_grad():
+        model.covariances.copy_(positive(model.covariances))
+        model.weights.copy_(torch.tensor([0.25, 0.75]))
+        model.means.mul_(4)
+    n = 20_000
+    x = torch.tensor([1.7, math.nan, 0.4]).expand(n, 3)
+    seen = torch.tensor([True, False, True])
+    drawn = dgm.sample(model, n, given=x[:1], observed=seen, seed=3)
+    assert torch.equal(drawn[:, [0, 2]], x[:, [0, 2]])
+    line = torch.linspace(-12, 12, 4001)
+    density = model.log_prob(torch.stack([x[0, 0].expand(4001), line, x[0, 2].expand(4001)], 1)).double().exp()
+    cumulative = density.cumsum(0) / density.sum()
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+        t = line[(cumulative < share).sum()]
+        below = (drawn[:, 1] <= t).double().mean()
+        assert abs(float(below) - share) < 5 * 0.5 / n**0.5 + 2e-3  # and a step of the grid
+
+
+def test_each_row_has_its_own_missing_dimensions() -> None:
+    """Row k depends on its own numbers, mask and stream alone; with nothing observed it follows the density."""
+    model, _ = fitted(spots())
+    x = spots(6)
+    seen = torch.tensor([[1, 1], [0, 1], [1, 0], [0, 0], [0, 1], [0, 0]]).bool()
+    together = dgm.sample(model, 6, given=x, observed=seen, seed=5)
+    assert torch.equal(together[seen], x[seen])
+    fewer = dgm.sample(model, 3, given=x[:3], observed=seen[:3], seed=5)
+    assert torch.equal(together[:3], fewer)
+    free = dgm.sample(model, 4000, given=x[:1], observed=0, seed=7)
+    other = dgm.sample(model, 4000, seed=8)
+    error = 5 * (2 * float(model.log_prob(other).var()) / 4000) ** 0.5
+    assert abs(float(model.log_prob(free).mean() - model.log_prob(other).mean())) < error
+
+
+def test_a_picture_is_completed_from_its_first_rows() -> None:
+    """Of grey levels, by the dequantised mixture; and what is refused."""
+    model = dgm.create("gmm", Space.levels((1, 4, 4), 9), components=2)
+    x = torch.randint(9, (3, 1, 4, 4)).to(torch.uint8)
+    drawn = dgm.sample(model, 3, given=x, observed=8)
+    assert torch.equal(drawn[:, :, :2], x[:, :, :2])
+    assert drawn.dtype == torch.uint8
+    assert (drawn[:, :, 2:] != x[:, :, 2:]).any()
+    with pytest.raises(BadInput, match="both given and observed"):
+        dgm.sample(model, 3, given=x)
+    with pytest.raises(BadInput, match="observed must be bool of the shape"):
+        dgm.sample(model, 3, given=x, observed=torch.ones(4))
+    with pytest.raises(BadInput, match="expected 1 or 3 given examples, got 2"):
+        dgm.sample(model, 3, given=x[:2], observed=8)
+    with pytest.raises(Unsupported, match="cannot be given any part"):
+        dgm.sample(dgm.create("made", model.space), 3, given=x, observed=torch.ones(1, 4, 4).bool())

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dgm.composite import StatesOfPart, TrainsPart
@@ -29,6 +30,7 @@ from dgm.protocols import (
     ExactLikelihood,
     Fittable,
     ImportanceWeighted,
+    Imputing,
     Invertible,
     Latent,
     Model,
@@ -53,6 +55,7 @@ PASSED_ON: Mapping[type, tuple[type, ...]] = {
     MultiPlayer: (MultiPlayer,),
     Fittable: (Fittable,),
     Samplable: (Samplable,),
+    Imputing: (Imputing,),
     Progressive: (Progressive,),
     ExactLikelihood: (BoundedLikelihood, ImportanceWeighted),
     BoundedLikelihood: (BoundedLikelihood,),
@@ -94,7 +97,10 @@ class Dequantised(TrainsPart):
         self.model = model
         self.defaults = getattr(model, "defaults", {})
         self.capabilities = frozenset(
-            one for continuous, dequantised in PASSED_ON.items() if has(model, continuous) for one in dequantised
+            one
+            for continuous, dequantised in PASSED_ON.items()
+            if has(model, continuous) and (space.kind != "record" or continuous is not Imputing)
+            for one in dequantised
         )
         self.cells = cells(space)
         method = getattr(model, "likelihood_method", "")
@@ -117,6 +123,11 @@ class Dequantised(TrainsPart):
 
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         return self.cells.floor(self.model.sample(n, y, seed=seed))
+
+    def impute(self, x: Batch, observed: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        """Given the observed integers at the centres of their cells, which is exact up to the width of a cell."""
+        v = self.model.impute(self.cells.centre(x), observed, y, seed=seed)
+        return torch.where(observed, x, self.cells.floor(v))
 
     def through_part(
         self, states: StatesOfPart, y: Conditions | None, noise: Streams, *, mean: bool = False

@@ -1,0 +1,123 @@
+r"""Mixtures of Gaussians: densities, samples, and the exact distribution of some dimensions given the others.
+
+The K components are given by log pi (K,), means (K, D) and the roots of their covariances. A root is the Cholesky
+factor of a covariance, (K, D, D) or (1, D, D) where all components share it, or the standard deviations of independent
+dimensions, (K, D) or (K, 1) where all dimensions share one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dgm.seeds import Streams, categorical
+
+TOGETHER = 1 << 18  # numbers of an intermediate result, which then fits in a cache
+RIDGE = 1e-9  # relative to the largest variance: a conditional covariance may be singular up to rounding
+
+
+class Gaussians(NamedTuple):
+    """The components of a mixture.
+
+    Example:
+        >>> one = Gaussians(torch.zeros(1), torch.zeros(1, 2), torch.ones(1, 1))
+        >>> one.log_prob(torch.zeros(3, 2))
+        tensor([-1.8379, -1.8379, -1.8379])
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    roots: Tensor
+
+    def log_joint(self, z: Tensor) -> Tensor:
+        """log pi_k + log N(z; mu_k, Sigma_k) of points (B, D), as (B, K)."""
+        squares, log_det = self.matrices(z) if self.roots.ndim == 3 else self.variances(z)
+        constant = 0.5 * z.shape[1] * math.log(2 * math.pi)
+        return self.log_weights - log_det - constant - 0.5 * squares
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return self.log_joint(z).logsumexp(1)
+
+    def matrices(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """||L_k^-1 (z - mu_k)||^2 (B, K), and log det L_k (K or 1,)."""
+        log_det = self.roots.diagonal(dim1=1, dim2=2).log().sum(1)
+        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        whiten = torch.linalg.solve_triangular(self.roots, eye, upper=False).mT
+        if len(self.roots) == 1:
+            return squared_distances(z @ whiten[0], self.means @ whiten[0]), log_det
+        shift = (self.means[:, None] @ whiten)[:, 0]
+        # as many components in one matrix product as have their results in a cache
+        parts = torch.arange(len(whiten)).split(max(1, TOGETHER // max(1, z.numel())))
+        found = [
+            torch.baddbmm(-shift[k][:, None], z.expand(len(k), *z.shape), whiten[k]).square().sum(2) for k in parts
+        ]
+        return torch.cat(found).mT, log_det
+
+    def variances(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """||(z - mu_k) / sigma_k||^2 (B, K), and the sum of log sigma_k (K,)."""
+        sigma = self.roots.expand_as(self.means)
+        precision = sigma.square().reciprocal()
+        cross = z @ (self.means * precision).mT
+        squares = z.square() @ precision.mT - 2 * cross + (self.means.square() * precision).sum(1)
+        return squares, sigma.log().sum(1)
+
+    def sample(self, noise: Streams) -> Tensor:
+        """One point for each stream, (n, D)."""
+        n, (components, d) = len(noise), self.means.shape
+        k = noise.categorical(self.log_weights.expand(n, -1))
+        eps = noise.normal((d, 1)).to(self.means)
+        if self.roots.ndim == 2:
+            return self.means[k] + self.roots[k] * eps[..., 0]
+        return self.means[k] + (self.roots.expand(components, d, d)[k] @ eps)[..., 0]
+
+    def completed(self, z: Tensor, observed: Tensor, noise: Streams) -> Tensor:
+        r"""Points whose observed numbers stay and whose others are drawn from their exact distribution given those.
+
+        With o the observed and m the other dimensions, component k has
+
+        .. math:: p(k | z_o) \propto \pi_k N(z_o; \mu_{k,o}, \Sigma_{k,oo}), \qquad z_m | z_o, k \sim
+            N(\mu_{k,m} + \Sigma_{k,mo} \Sigma_{k,oo}^{-1} (z_o - \mu_{k,o}),
+            \Sigma_{k,mm} - \Sigma_{k,mo} \Sigma_{k,oo}^{-1} \Sigma_{k,om})
+
+        Source: Supervised learning from incomplete data via an EM approach (Ghahramani & Jordan, 1993), section 3.
+
+        Args:
+            z: (B, D); what is not observed is not looked at.
+            observed: bool (B, D).
+            noise: B streams.
+        """
+        u, eps, drawn = noise.uniform((1,))[:, 0], noise.normal((z.shape[1],)).to(z), z.clone()
+        patterns, which = observed.unique(dim=0, return_inverse=True)
+        for i, seen in enumerate(patterns):
+            rows = (which == i).nonzero()[:, 0]
+            if not seen.all():
+                drawn[rows[:, None], ~seen] = self.given(z[rows][:, seen], seen, u[rows], eps[rows][:, ~seen])
+        return drawn
+
+    def given(self, z_o: Tensor, seen: Tensor, u: Tensor, eps: Tensor) -> Tensor:
+        """z_m of points with the same observed dimensions."""
+        components, d = self.means.shape
+        if self.roots.ndim == 3:
+            covariances = (self.roots @ self.roots.mT).expand(components, d, d)
+        else:
+            covariances = self.roots.square().expand(components, d).diag_embed()
+        mu_o, mu_m = self.means[:, seen], self.means[:, ~seen]
+        factor = torch.linalg.cholesky(covariances[:, seen][:, :, seen])
+        white = torch.linalg.solve_triangular(factor, (z_o - mu_o[:, None]).mT, upper=False)  # (K, o, B)
+        along = torch.linalg.solve_triangular(factor, covariances[:, seen][:, :, ~seen], upper=False)  # (K, o, m)
+        log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        k = categorical((self.log_weights - log_det - 0.5 * white.square().sum(1).mT), u)
+        rest = covariances[:, ~seen][:, :, ~seen] - along.mT @ along
+        ridge = RIDGE * self.roots.square().amax() * torch.eye(rest.shape[1], dtype=rest.dtype, device=rest.device)
+        root = torch.linalg.cholesky(rest + ridge)
+        mean = mu_m[k] + (along.mT[k] @ white.permute(2, 0, 1)[torch.arange(len(k)), k][..., None])[..., 0]
+        return mean + (root[k] @ eps[..., None])[..., 0]
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """||a_i - b_j||^2 of (N, D) and (M, D), as (N, M)."""
+    cross = torch.addmm(b.square().sum(1), a, b.mT, alpha=-2)
+    return (cross + a.square().sum(1, keepdim=True)).clamp_min(0)

@@ -177,6 +177,24 @@ class CodebookPart(TypedDict):
     split: str
 
 
+class CodesPart(TypedDict):
+    kl: list[Real]
+    active_units: int
+    of: int
+    mutual_information: Real | None
+    n: int
+    rule: str
+
+
+class BracketPart(TypedDict):
+    n: int
+    lower: Real
+    upper: Real
+    gap: Real
+    gap_se: Real
+    rule: str
+
+
 class SkippedPart(TypedDict):
     what: str
     reason: str
@@ -201,6 +219,8 @@ class Evaluation(TypedDict):
     modes: NotRequired[ModesPart | None]
     agreement: NotRequired[AgreementPart | None]
     codebook: NotRequired[CodebookPart]
+    codes: NotRequired[CodesPart]
+    bracket: NotRequired[BracketPart]
     features: NotRequired[dict[str, dict[str, Any]]]
     interrupted: NotRequired[bool]
     provenance: ProvenancePart

@@ -44,7 +44,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from dgm.seeds import Seed
+from dgm.seeds import Seed, Streams
 from dgm.space import Space
 
 Batch: TypeAlias = Shaped[Tensor, "batch *shape"]
@@ -371,6 +371,45 @@ class Variational(Protocol):
         ...
 
 
+@runtime_checkable
+class JointDensity(Protocol):
+    """A `Variational` with a density p(z) of continuous codes: annealed importance sampling needs both factors."""
+
+    def log_prior(self, z: Codes, y: Conditions | None = None) -> PerExample:
+        """log p(z) in nats."""
+        ...
+
+    def likelihood(self, x: Batch, z: Codes, y: Conditions | None = None) -> PerExample:
+        """log p(x|z) in nats."""
+        ...
+
+    def prior_code(self, noise: Streams, y: Conditions | None) -> Codes:
+        """z ~ p(z), one for each stream."""
+        ...
+
+
+@runtime_checkable
+class CodeDivergence(Protocol):
+    """A `Latent` whose divergence from the posterior to the prior shows which dimensions of the code are in use."""
+
+    def divergence(self, x: Batch, y: Conditions | None = None) -> Float[Tensor, "batch groups"]:
+        """KL(q(z|x) || p(z)) in nats, or one draw of it: of each dimension, or of all where it is no sum over them."""
+        ...
+
+
+@runtime_checkable
+class NormalPosterior(Protocol):
+    """A `Latent` whose q(z|x) is a normal distribution with independent dimensions."""
+
+    def posterior(self, x: Batch, y: Conditions | None = None) -> tuple[Codes, Codes]:
+        """mu and log sigma of q(z|x).
+
+        Raises:
+            Unsupported: Where a setting makes the posterior another distribution.
+        """
+        ...
+
+
 CAPABILITIES: Sequence[type] = (
     Trainable,
     MultiPlayer,
@@ -393,6 +432,9 @@ CAPABILITIES: Sequence[type] = (
     Diagnosed,
     Invertible,
     Variational,
+    JointDensity,
+    CodeDivergence,
+    NormalPosterior,
 )
 
 

@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="random draws for each example, for bounds and estimates (1)",
     )
+    parser.add_argument(
+        "--annealed",
+        type=whole(1, MOST_STEPS),
+        default=0,
+        help="temperatures of annealed importance sampling, of 100 examples, and of 100 simulated ones from both sides",
+    )
     parser.add_argument("--seed", type=seed(), default=0, help="random seed of samples and draws (0)")
     condition.add_arguments(parser, "all samples, and of the real examples that they are compared with")
     own.add_data(parser)
@@ -86,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
             tolerance=args.tolerance,
             solver_steps=args.solver_steps,
             trace=args.trace,
+            annealed=args.annealed,
             progress=progress.update,
             on_interrupt=write_part,
         )
@@ -114,6 +121,7 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
             number(name, row[unit], (row[unit] - half, row[unit] + half))
         if tokens:
             number("perplexity per token", row["perplexity"])
+    show_codes(document)
     for features, rows in itertools.groupby(document["metrics"], key=itemgetter("features")):
         found = list(rows)
         heading(
@@ -153,6 +161,24 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         heading(f"real data: held-out examples in the samples' place ({beside['of']}), beside {beside['real']}")
     for left in document["skipped"]:
         heading(f"not measured: {left['what']}: {left['reason']}")
+
+
+def show_codes(document: dict[str, Any]) -> None:
+    """Prints the use of the code, and the bracket of simulated data."""
+    if codes := document.get("codes"):
+        heading(f"the code: N = {codes['n']:,}; {codes['rule']}")
+        print(LINE.format("  active dimensions", f"{codes['active_units']} of {codes['of']}", "", "").rstrip())
+        of_each = (min(codes["kl"]), max(codes["kl"])) if len(codes["kl"]) > 1 else None
+        number("KL(q(z|x) || p(z))", sum(codes["kl"]))
+        if of_each:
+            print(LINE.format("  of each dimension", "", f"{of_each[0]:.3g} … {of_each[1]:.3g}", "").rstrip())
+        if codes["mutual_information"] is not None:
+            number("I(x; z), nats", codes["mutual_information"])
+    if held := document.get("bracket"):
+        heading(f"{held['rule']}, N = {held['n']:,}")
+        number("lower bound, nats", held["lower"])
+        number("upper bound, nats", held["upper"])
+        number("gap, nats", held["gap"], (held["gap"] - Z * held["gap_se"], held["gap"] + Z * held["gap_se"]))
 
 
 def heading(text: str) -> None:

@@ -19,7 +19,8 @@ ALIVE, ENOUGH = 0.9, 10  # share of a codebook's entries that are in use; codes 
 
 def cautions(document: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> list[str]:
     """Cautions about one run, from its evaluation, the rows of its metrics.jsonl and its config."""
-    sentences = [disagreement(document), missed_modes(document), copies(document), dead_codes(document)]
+    sentences = [disagreement(document), missed_modes(document), copies(document)]
+    sentences += [collapse(document), dead_codes(document)]
     sentences += [few_passes(metrics, config), still_falling(metrics), alarm(metrics)]
     return [sentence for sentence in sentences if sentence]
 
@@ -48,6 +49,17 @@ def disagreement(document: Mapping[str, Any]) -> str:
                 "look at the samples."
             )
     return ""
+
+
+def collapse(document: Mapping[str, Any]) -> str:
+    """A caution about dimensions of the code whose posterior mean is the same for all examples."""
+    codes = document.get("codes")
+    if not codes or codes["active_units"] == codes["of"]:
+        return ""
+    unused = codes["of"] - codes["active_units"]
+    information = codes["mutual_information"]
+    held = "" if information is None else f" The code has {information:.3g} nats of mutual information with x."
+    return f"Posterior collapse: {unused} of the {codes['of']} dimensions of the code do not depend on x.{held}"
 
 
 def relative(entry: Mapping[str, Any]) -> float:

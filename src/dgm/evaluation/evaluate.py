@@ -16,7 +16,15 @@ from torch import Tensor
 from dgm import __version__, torchrun
 from dgm.data import Dataset, Split, order
 from dgm.errors import BadInput, UnknownName, Unsupported
+from dgm.evaluation.annealed import (
+    CHAINS,
+    EXAMPLES,
+    annealed_likelihood,
+    bracket_in_words,
+    refuse_without_densities,
+)
 from dgm.evaluation.codebook import codebook_usage
+from dgm.evaluation.collapse import codes_in_use
 from dgm.evaluation.distances import DRAWS, metrics
 from dgm.evaluation.features import NAMES, default_features, features
 from dgm.evaluation.held_out import HeldOut, drawn_rows
@@ -24,12 +32,12 @@ from dgm.evaluation.modes import duplicates, modes
 from dgm.evaluation.neighbours import memorised
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
-from dgm.likelihood import Kind, kinds_of, log_likelihood
+from dgm.likelihood import Kind, Likelihood, kinds_of, log_likelihood
 from dgm.memory import refuse_too_large
 from dgm.modes import device_of
 from dgm.networks.conditions import labels_of, marginal_of
 from dgm.progress import Progress, silent
-from dgm.protocols import ImportanceWeighted, Model, Samplable, condition_of, has
+from dgm.protocols import CodeDivergence, ImportanceWeighted, Model, Samplable, condition_of, has
 from dgm.samplers.flow_density import Trace, ode_of
 from dgm.samplers.ode import Solver
 from dgm.sampling import sample
@@ -66,6 +74,7 @@ def evaluate(
     tolerance: float | None = None,
     solver_steps: int | None = None,
     trace: Trace | None = None,
+    annealed: int = 0,
     progress: Progress = silent,
     on_interrupt: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
@@ -77,6 +86,8 @@ def evaluate(
         split: The split of the real examples.
         spaces: Feature spaces: pixels, pca and classifier; by default all that the data allows.
         draws: Random draws for each example, for bounds and estimates.
+        annealed: Temperatures of annealed importance sampling, of up to 100 examples, with the bracket of as many
+            simulated ones; 0 for none.
         marginal: Compute log p(x) of a conditional model, summed over its labels, instead of log p(x|y).
         condition: One condition, (*shape): samples are drawn given it and compared with the examples that have it.
         solver: The solver of the ODE of an estimate; see `log_likelihood`, also for ``tolerance``, ``solver_steps`` and
@@ -99,6 +110,8 @@ def evaluate(
     check_arguments(model, dataset, split, spaces, marginal=marginal, condition=condition)
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
     ode: dict[str, Any] = {"solver": solver, "tolerance": tolerance, "solver_steps": solver_steps, "trace": trace}
+    if annealed:
+        refuse_without_densities(model)
     ode_of(model, **ode)  # raises the error for arguments that the model does not support
     pool = HeldOut(dataset, split, condition)
     refuse_distances_beyond_memory(pool, samples)
@@ -117,9 +130,9 @@ def evaluate(
                 model, real.x, real.y, split, draws, seed, progress, marginal=marginal, skipped=skipped, ode=ode
             ):
                 document["likelihood"].append(row)
-        with skipped.on_failure("codebook"):
-            if usage := codebook_usage(model, real, split):
-                document["codebook"] = usage
+        with torch.random.fork_rng(), skipped.on_failure("codes"):
+            torch.manual_seed(seed)
+            measure_codes(document, model, real, split, seed, annealed, progress)
         if has(model, Samplable):
             with skipped.on_failure("samples"):
                 progress(LIKELIHOODS, "sampling")
@@ -136,6 +149,23 @@ def evaluate(
         raise BadInput(f"nothing could be measured: {skipped[0]['reason']}", "check the run and the split")
     progress(1.0, "done")
     return finished()
+
+
+def measure_codes(
+    document: dict[str, Any], model: Model, real: Split, split: str, seed: int, annealed: int, progress: Progress
+) -> None:
+    """Adds the use of the code to the document, and annealed importance sampling where it is asked for."""
+    if has(model, CodeDivergence):
+        document["codes"] = codes_in_use(model, real.x, real.y, seed)
+    if usage := codebook_usage(model, real, split):
+        document["codebook"] = usage
+    if annealed:
+        n = min(EXAMPLES, len(real))
+        x, y = real.x[:n], None if real.y is None else real.y[:n]
+        share = part_of(progress, LIKELIHOODS, 0.0, "annealed importance sampling")
+        result = annealed_likelihood(model, x, y, temperatures=annealed, progress=lambda done, _: share(done))
+        document["likelihood"].append(row_of(result, len(real), split, CHAINS))
+        document["bracket"] = bracket_in_words(model, n, annealed, seed, lambda done, _: share(done))
 
 
 def check_arguments(
@@ -307,7 +337,11 @@ def likelihood(
     """One kind of log-likelihood of the examples ``rows``, with its standard error over examples and random draws."""
     labels = None if y is None or marginal else y[rows]
     how: dict[str, Any] = {"draws": draws, "kind": kind, "marginal": marginal, "progress": progress_of}
-    result = log_likelihood(model, x[rows], labels, **how, **ode)
+    return row_of(log_likelihood(model, x[rows], labels, **how, **ode), len(x), split, draws)
+
+
+def row_of(result: Likelihood, of: int, split: str, draws: int) -> dict[str, Any]:
+    """The mean of a batch's likelihood, with its standard error, for the document."""
     nats = result.nats.double()
     error, bits = float(nats.std() / math.sqrt(len(nats))), 1 / (result.dim * math.log(2))
     mean = float(nats.mean())
@@ -321,7 +355,7 @@ def likelihood(
         "bits_per_dim_se": error * bits,
         "perplexity": math.exp(-mean / result.dim),
         "n": len(nats),
-        "of": len(x),
+        "of": of,
         "split": split,
         "draws": draws,
     }

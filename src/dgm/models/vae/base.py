@@ -252,6 +252,9 @@ class GaussianVAE(LatentVariableModel):
         z = mu + log_sigma.exp() * torch.randn_like(mu)
         return self.likelihood(x, z, y), gaussian_kl(mu, log_sigma)
 
+    def divergence(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        return gaussian_kl(*self.posterior(x, y))
+
     def code_and_log_ratio(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
         z, log_q = self.code_at(self.noise(x), x, y)
         return z, self.likelihood(x, z, y) - log_q

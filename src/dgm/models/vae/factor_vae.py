@@ -15,7 +15,7 @@ from dgm.models.vae.vae import VAE
 from dgm.networks.conditions import EVERY_KIND
 from dgm.networks.mlp import mlp
 from dgm.protocols import Batch, Conditions, PerExample
-from dgm.seeds import Seed
+from dgm.seeds import Seed, Streams
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -84,6 +84,21 @@ class FactorVAE(nn.Module):
 
     def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return self.vae.elbo(x, y)
+
+    def divergence(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        return self.vae.divergence(x, y)
+
+    def posterior(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
+        return self.vae.posterior(x, y)
+
+    def log_prior(self, z: Tensor, y: Conditions | None = None) -> PerExample:
+        return self.vae.log_prior(z, y)
+
+    def likelihood(self, x: Batch, z: Tensor, y: Conditions | None = None) -> PerExample:
+        return self.vae.likelihood(x, z, y)
+
+    def prior_code(self, noise: Streams, y: Conditions | None) -> Tensor:
+        return self.vae.prior_code(noise, y)
 
     def log_weight(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return self.vae.log_weight(x, y)

@@ -98,6 +98,9 @@ class Hierarchy(WarmedUp):
         levels = self.infer(x, y)
         return self.likelihood_of(x, levels, y) - weight * self.divergences(levels).sum(-1)
 
+    def divergence(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        return self.divergences(self.infer(x, y))
+
     def divergences(self, levels: list[Level]) -> Tensor:
         """log q - log p of each dimension of every level at its z, (B, code), whose mean is the divergence."""
         drawn = [log_normals(v.z, v.q_mu, v.q_log_sigma) - log_normals(v.z, v.p_mu, v.p_log_sigma) for v in levels]

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dgm.errors import Unsupported
 from dgm.models.vae.base import LOG_SIGMAS, DecoderConfig, GaussianVAE, WarmedUp, log_normal, log_normals
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Streams
@@ -98,7 +99,18 @@ class VAE(WarmedUp, GaussianVAE):
         z, log_q = self.code_at(self.noise(x), x, y)
         return self.likelihood(x, z, y), (log_q - self.log_prior(z, y))[:, None]
 
+    def divergence(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        if self.config.prior == self.config.posterior == "normal":
+            return super().divergence(x, y)
+        z, log_q = self.code_at(self.noise(x), x, y)
+        return (log_q - self.log_prior(z, y))[:, None]
+
     # -- the posterior
+
+    def posterior(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
+        if self.config.posterior != "normal":
+            raise Unsupported("the posterior of an inverse autoregressive flow is not normal", "use sample_code")
+        return super().posterior(x, y)
 
     def moments(self, h: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor]:
         mu, log_sigma = self.encoder(self.beside(h, y))[..., : 2 * self.code].chunk(2, -1)

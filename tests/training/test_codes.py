@@ -208,7 +208,7 @@ def test_tokens_of_a_users_own_codec(tmp_path: Path) -> None:
     likelihood = log_likelihood(model, data.test.x)
     assert likelihood.kind is Kind.EXACT
     assert likelihood.nats.mean() > before + 0.3
-    assert registry.title(registry.describe(model)) == f"made on {__name__}:Shuffle"
+    assert registry.title(registry.describe(model)) == f"made on {Shuffle.__module__}:Shuffle"
     with pytest.raises(BadInput, match="--trust"):
         dgm.load(tmp_path / "run")
     loaded = dgm.load(tmp_path / "run", model=Shuffle)

@@ -1,8 +1,14 @@
-"""How long a command takes before it does anything, beside an interpreter that imports torch."""
+"""How long a command takes before it does anything, beside an interpreter that imports torch.
+
+python benchmarks/startup.py
+python benchmarks/startup.py --before CHECKOUT   beside another checkout of dgm, such as an older commit
+"""
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,11 +17,23 @@ from pathlib import Path
 from timing import in_turn, seconds
 
 ROUNDS = 7
+ROUNDS_BESIDE = 21
 TRAINING_ROUNDS = 3
 
 
-def of(command: list[str]) -> float:
-    return seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+def of(command: list[str], checkout: Path | None = None) -> float:
+    path = {} if checkout is None else {"PYTHONPATH": str(checkout / "src")}
+    return seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | path))
+
+
+def beside(before: Path) -> None:
+    """Both checkouts in turn."""
+    now = Path(__file__).parents[1]
+    for name, words in (("dgm --help", ["-m", "dgm", "--help"]), ("import dgm", ["-c", "import dgm"])):
+        command = [sys.executable, *words]
+        of(command, now), of(command, before)
+        sides = (lambda command=command, at=at: of(command, at) for at in (now, before))
+        in_turn(f"{name}; peer: {before.name}", *sides, rounds=ROUNDS_BESIDE, unit="ms")
 
 
 def until_training(folder: Path) -> list[str]:
@@ -24,6 +42,16 @@ def until_training(folder: Path) -> list[str]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, help="another checkout, to compare with it alone")
+    before = parser.parse_args().before
+    if before is None:
+        beside_imports()
+    else:
+        beside(before.resolve())
+
+
+def beside_imports() -> None:
     torch, fabric = ([sys.executable, "-c", f"import {module}"] for module in ("torch", "lightning_fabric"))
     of(torch), of(fabric)
     for verb in ("--help", "models"):

@@ -33,6 +33,7 @@ from dgm.protocols import (
     has,
 )
 from dgm.samplers import diffusion, sequential
+from dgm.samplers.guidance import ALWAYS
 from dgm.samplers.options import Guidance, sampler_of
 from dgm.samplers.sequential import DEFAULT, DecodingOptions
 from dgm.samplers.times import Spacing
@@ -181,9 +182,18 @@ def _draw_states(
     given_x = _given(model, n, given, observed, decoding)
     if mean:
         return _decoded_mean(model)
-    if chosen.keys() == {"sampling_steps"} and not has(model, Denoising) and hasattr(model.config, "sampling_steps"):
+    guides_itself = guidance is not None and hasattr(model, "guided")
+    default = _guided(model, guidance) if guides_itself else _default
+    if (
+        chosen.keys() == {"sampling_steps"}
+        and (guides_itself or guidance is None)
+        and not has(model, Denoising)
+        and hasattr(model.config, "sampling_steps")
+    ):
         steps = whole("sampling_steps", chosen["sampling_steps"], low=1)
-        return lambda rows, y, noise: _with_steps(model, steps, partial(_default, model, rows, y, noise))
+        return lambda rows, y, noise: _with_steps(model, steps, partial(default, model, rows, y, noise))
+    if guides_itself and not chosen:
+        return partial(default, model)
     if chosen or guidance is not None:
         return _denoising(model, chosen, guidance)
     if given_x is None and decoding is None:
@@ -213,6 +223,17 @@ def _default(model: Model, rows: Tensor, y: Conditions | None, noise: Streams) -
     if has(model, Progressive):
         return iter(model.trajectory(len(rows), y, seed=noise))
     return iter([State(model.sample(len(rows), y, seed=noise), 1, 1)])
+
+
+def _guided(model: Model, guidance: Guidance | float | None) -> Callable[..., Iterator[State]]:
+    """The sampler of a model that has its own classifier-free guidance, as `_default`."""
+    chosen = guidance if isinstance(guidance, Guidance) else Guidance(scale=guidance or 0.0)
+    if chosen.weak is not None or chosen.interval != ALWAYS:
+        raise Unsupported(f"{type(model).__name__} is guided by a scale alone", "leave the weak model and interval out")
+    if model.condition is None or not model.config.condition_dropout:
+        wrong = "guidance needs a condition that was hidden in a part of the training"
+        raise Unsupported(wrong, "train with --conditional --model.condition_dropout 0.1")
+    return lambda model, rows, y, noise: model.guided(len(rows), y, seed=noise, scale=chosen.scale)
 
 
 def _decoded_mean(model: Model) -> DrawStates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -199,3 +200,39 @@ def test_an_example_alone_has_every_number_of_masked_positions() -> None:
     for _ in range(40):  # none of a third's chance is missed but once in ten million seeds
         model.elbo(torch.zeros(1, 3, dtype=torch.long))
     assert seen == {1, 2, 3}
+
+
+def test_guidance_multiplies_the_odds_of_the_condition() -> None:
+    """p ~ p(x|y)^w p(x)^(1-w), of one position. Kills: w - 1 for w, the two swapped, logits that are not normalised."""
+    space = Space.tokens(1, vocabulary=4)
+    model = random(space, Space.categories(3), condition_dropout=0.5)
+    with torch.no_grad():
+        z = torch.full((1, 1), model.mask)
+        given, free = (model.network(z, y).softmax(-1)[0, 0] for y in (torch.tensor([1]), None))
+    expected = given**2.5 * free**-1.5
+    x = dgm.sample(model, 20_000, condition=1, guidance=2.5)
+    found = x[:, 0].bincount(minlength=4) / 20_000
+    # five standard errors of a share of 20,000 samples are at most 0.018
+    torch.testing.assert_close(found.double(), expected / expected.sum(), rtol=0, atol=0.018)
+    assert float((expected / expected.sum() - given).abs().max()) > 0.05  # above the tolerance
+    assert torch.equal(dgm.sample(model, 8, condition=1, guidance=1.0), dgm.sample(model, 8, condition=1))
+    with pytest.raises(Unsupported, match="condition_dropout"):
+        dgm.sample(random(space, Space.categories(3)), 1, condition=1, guidance=2.0)
+    with pytest.raises(Unsupported, match="by a scale alone"):
+        dgm.sample(model, 1, condition=1, guidance=dgm.Guidance(scale=2.0, interval=(0.2, 0.8)))
+
+
+@torch.no_grad()
+def test_training_hides_conditions_and_the_bound_does_not() -> None:
+    space = Space.tokens(3, vocabulary=4)
+    model = random(space, Space.categories(3), condition_dropout=1.0)
+    x, labels = torch.randint(4, (6, 3)), (torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1, 2, 0, 1, 2, 0]))
+    losses = [drawn(lambda y=y: model.loss(x, y)) for y in labels]
+    assert torch.equal(*losses)
+    bounds = [drawn(lambda y=y: model.elbo(x, y)) for y in labels]
+    assert not torch.isclose(*bounds).any()
+
+
+def drawn(work: Callable[[], Tensor]) -> Tensor:
+    torch.manual_seed(3)
+    return work()

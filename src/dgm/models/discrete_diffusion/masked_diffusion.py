@@ -35,7 +35,14 @@ from torch.nn.functional import cross_entropy
 
 from dgm.modes import evaluated
 from dgm.networks.conditioning import TimedConditioning
-from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
+from dgm.networks.conditions import (
+    EVERY_KIND,
+    Marginal,
+    PartlyHidden,
+    check_condition,
+    partly_hidden,
+    sampled_condition,
+)
 from dgm.networks.transformer import Transformer
 from dgm.networks.unet import UNet
 from dgm.processes.masking import Cosine, Linear, MaskingSchedule, mask_positions
@@ -75,6 +82,9 @@ class MaskedDiffusion(nn.Module):
         layers: int = setting(4, "layers of the transformer; unused for images", low=1, high=1000)
         schedule: Literal["linear", "cosine"] = setting("linear", "unmasking schedule of the sampler")
         sampling_steps: int = setting(64, "sampling steps; as many as values: one at a time", low=1, high=100_000)
+        condition_dropout: float = setting(
+            0.0, "dropout rate of conditions in training, for guidance", low=0.0, high=1.0
+        )
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__()
@@ -86,13 +96,16 @@ class MaskedDiffusion(nn.Module):
         self.network: nn.Module = network(space, config, condition)
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """-elbo / D."""
-        return -self.elbo(x, y) / self.space.dim
+        """-elbo / D, with condition dropout."""
+        y = partly_hidden(check_condition(y, self.condition), self.config.condition_dropout)
+        return -self.bound(x, y) / self.space.dim
 
     def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """One draw of k, stratified over the batch, and of the k masked positions."""
-        x, y = x.flatten(1).long(), check_condition(y, self.condition)
-        dim = self.space.dim
+        return self.bound(x, check_condition(y, self.condition))
+
+    def bound(self, x: Batch, y: Conditions | PartlyHidden | None) -> PerExample:
+        x, dim = x.flatten(1).long(), self.space.dim
         k = 1 + (stratified(len(x), x.device) * dim).long().clamp_max(dim - 1)
         masked = mask_positions(k, dim)
         logits = self.network(torch.where(masked, self.mask, x), y)
@@ -107,11 +120,20 @@ class MaskedDiffusion(nn.Module):
     @evaluated
     def trajectory(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Iterator[State]:
         """In each state, masked positions have their most likely value."""
-        for step, (z, logits) in enumerate(self.states(n, y, seed), 1):
+        yield from self.guided(n, y, seed=seed)
+
+    @evaluated
+    def guided(self, n: int, y: Conditions | None = None, *, seed: Seed = None, scale: float = 1.0) -> Iterator[State]:
+        """`trajectory` with classifier-free guidance: logits log p(x|y) + (scale - 1) (log p(x|y) - log p(x)).
+
+        Source: Simple Guidance Mechanisms for Discrete Diffusion Models (Schiff et al., 2024), arXiv:2412.10193,
+        section 3.1.
+        """
+        for step, (z, logits) in enumerate(self.states(n, y, seed, scale), 1):
             yield State(self.values(most_likely(z, logits, self.mask)), step, self.sampling_steps)
 
     @torch.no_grad()
-    def states(self, n: int, y: Conditions | None, seed: Seed) -> Iterator[tuple[Tensor, Tensor]]:
+    def states(self, n: int, y: Conditions | None, seed: Seed, scale: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
         """The states of `unmask`: symbols (n, D) and logits (n, D, K)."""
         device = next(self.parameters()).device
         draw = streams(n, seed, device)
@@ -119,7 +141,14 @@ class MaskedDiffusion(nn.Module):
         when, which = draw.uniform((2, self.space.dim)).unbind(1)
         step = unmasking_step(when, self.schedule, self.sampling_steps)
         z = torch.full((n, self.space.dim), self.mask, device=device)
-        yield from unmask(lambda z: self.network(z, y), z, step, which, self.sampling_steps)
+        yield from unmask(lambda z: self.logits(z, y, scale), z, step, which, self.sampling_steps)
+
+    def logits(self, z: Tensor, y: Conditions | None, scale: float = 1.0) -> Tensor:
+        """Logits (B, D, K) of the guided distribution."""
+        given = self.network(z, y)
+        if scale == 1:
+            return given
+        return torch.lerp(self.network(z, None).log_softmax(-1), given.log_softmax(-1), scale)
 
     @property
     def sampling_steps(self) -> int:
@@ -136,10 +165,10 @@ class SequenceNetwork(nn.Module):
     def __init__(self, space: Space, config: MaskedDiffusion.Config, condition: Space | None) -> None:
         super().__init__()
         self.mask, width = space.values or 0, 4 * config.width
-        self.conditioning = TimedConditioning(width, condition)
+        self.conditioning = TimedConditioning(width, condition, dropout=config.condition_dropout)
         self.body = Transformer(space.dim, self.mask + 1, self.mask, width=width, layers=config.layers, heads=4)
 
-    def forward(self, z: Tensor, y: Conditions | None) -> Tensor:
+    def forward(self, z: Tensor, y: Conditions | PartlyHidden | None) -> Tensor:
         """(B, D) symbols to logits (B, D, K)."""
         vector, sequence, _ = self.conditioning((z == self.mask).float().mean(1), y)
         return self.body(z, vector, sequence)
@@ -153,7 +182,9 @@ class ImageNetwork(nn.Module):
         self.shape, self.mask = space.shape, space.values or 0
         channels, height, width = space.shape
         embedded = config.width // 2
-        self.conditioning = TimedConditioning(4 * config.width, condition, size=(height, width))
+        self.conditioning = TimedConditioning(
+            4 * config.width, condition, dropout=config.condition_dropout, size=(height, width)
+        )
         self.embedding = nn.Embedding(self.mask + 1, embedded)
         self.body = UNet(
             (height, width),
@@ -164,7 +195,7 @@ class ImageNetwork(nn.Module):
             context=4 * config.width if self.conditioning.has_sequence else 0,
         )
 
-    def forward(self, z: Tensor, y: Conditions | None) -> Tensor:
+    def forward(self, z: Tensor, y: Conditions | PartlyHidden | None) -> Tensor:
         """(B, D) symbols to logits (B, D, K)."""
         vector, sequence, maps = self.conditioning((z == self.mask).float().mean(1), y)
         pixels = self.embedding(z.unflatten(1, self.shape)).movedim(-1, 2).flatten(1, 2)

@@ -97,8 +97,8 @@ class MaskedDiffusion(nn.Module):
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """-elbo / D, with condition dropout."""
-        y = partly_hidden(check_condition(y, self.condition), self.config.condition_dropout)
-        return -self.bound(x, y) / self.space.dim
+        given = partly_hidden(check_condition(y, self.condition), self.config.condition_dropout)
+        return -self.bound(x, given) / self.space.dim
 
     def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """One draw of k, stratified over the batch, and of the k masked positions."""

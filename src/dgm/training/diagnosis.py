@@ -18,7 +18,8 @@ from dgm.training.random_state import preserved_random_states
 
 WAIT = 0.1  # of the training: a symptom that lasts so long is an alarm
 ROUNDING = 1e-9  # of the difference of two shares
-SAMPLES, PARTS = 1000, 20  # samples of which the modes are counted, and how often in a training
+PARTS = 40  # measurements in a training
+SAMPLES = 1000  # of which the modes are counted
 MISSED = 0.5  # share of the modes
 
 
@@ -32,22 +33,24 @@ class Diagnosis:
         self.asks = has(model, Diagnosed)
         self.counts = self.asks and self.modes is not None and has(whole, Samplable)
         self.since: dict[str, float] = {}  # the progress at which each symptom that now lasts was first seen
-        self.part = -1
 
     def measure(
         self, progress: float, x: Tensor, y: Tensor | None, players: Mapping[str, Player]
     ) -> tuple[dict[str, float], str]:
         """The values by name, and the sentence of an alarm, if any, of a model that ``asks``; nothing is changed."""
         with preserved_random_states(), torch.no_grad(), evaluating(self.whole):
-            symptoms = dict(self.model.diagnose(x, y)) | self.of_samples(progress)
+            symptoms = dict(self.model.diagnose(x, y)) | self.of_samples()
         values = {name: symptom.value for name, symptom in symptoms.items()}
         values |= {f"gradient norm of {name}": player.gradient_norm() for name, player in players.items()}
         return values, " ".join(self.alarms(progress, symptoms))
 
-    def of_samples(self, progress: float) -> dict[str, Symptom]:
-        if self.modes is None or not self.counts or int(progress * PARTS) == self.part:
+    def due(self, before: float, progress: float) -> bool:
+        """Whether to measure after a step in which the progress went from ``before`` to ``progress``."""
+        return self.asks and int(before * PARTS) < int(progress * PARTS)
+
+    def of_samples(self) -> dict[str, Symptom]:
+        if self.modes is None or not self.counts:
             return {}
-        self.part = int(progress * PARTS)
         with self.ema.applied():
             x = sample(self.whole, SAMPLES, seed=0)
         found, count = self.modes.describe(x.to("cpu"))["found"], self.modes.count

@@ -179,7 +179,7 @@ class Training:
             step = self.moved(losses, before)
             if step.validation is not None or step.note or int(before * LOGGED) < int(step.progress * LOGGED):
                 self.finite(step.step, losses)
-                step = self.diagnosed(step)
+                step = self.diagnosed(step) if self.diagnosis.due(before, step.progress) else step
                 metrics.write(step)
             yield step
             self.pause(guard)
@@ -201,8 +201,6 @@ class Training:
 
     def diagnosed(self, step: Step) -> Step:
         """The step with the symptoms of the training, and with an alarm where one is due."""
-        if not self.diagnosis.asks:
-            return step
         x, y = self.batches.at(self.step)
         symptoms, alarm = self.diagnosis.measure(step.progress, x, y if self.conditional else None, self.players)
         return replace(step, symptoms=symptoms, note=step.note or alarm)

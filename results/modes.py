@@ -72,8 +72,9 @@ def main() -> None:
     torch.set_num_threads(1)
     document: dict[str, Any] = {
         "command": f"python {Path(sys.argv[0]).name}",
-        "protocol": f"{STEPS:,} steps of 128 points, perceptrons of three layers of 64, z in the plane, cosine schedule, "
-        f"EMA 0.99; {SAMPLES:,} samples; a mode is covered by a sample within three standard deviations of its centre",
+        "protocol": f"{STEPS:,} steps of 128 points, perceptrons of three layers of 64, z in the plane, cosine "
+        f"schedule, EMA 0.99; {SAMPLES:,} samples; a mode is covered by a sample within three standard deviations of "
+        "its centre",
         "seeds": list(range(SEEDS)),
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
         "games": {},

@@ -62,7 +62,8 @@ def main() -> None:
     dataset = dgm.data.load(f"stacked_{chosen.data}")
     document = {
         "command": f"python {Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}",
-        "protocol": f"{chosen.steps} steps of 64 examples, learning rate {LR}, EMA 0.99, gamma {chosen.gamma}, {NETWORKS[chosen.data][0]}; "
+        "protocol": f"{chosen.steps} steps of 64 examples, learning rate {LR}, EMA 0.99, gamma "
+        f"{chosen.gamma}, {NETWORKS[chosen.data][0]}; "
         f"{SAMPLES:,} samples; a mode is covered by one sample of it, by the classifier; KL(samples || uniform)",
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
         "games": {title: [] for title in GAMES},

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dgm.editing import inversion
+from dgm.editing import inversion, latent_search
 from dgm.editing import restore as restoration
 from dgm.editing.operators import AveragePooling, Blur, Grey, Operator
 from dgm.editing.resampling import Resampling
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import model_given, number, of_type, whole
 from dgm.memory import refuse_too_many
+from dgm.models.gan.base import AdversarialModel
 from dgm.modes import evaluating
 from dgm.networks.conditions import given_condition
 from dgm.progress import Progress, silent
@@ -45,6 +46,7 @@ __all__ = [
     "encode",
     "inpaint",
     "interpolate",
+    "invert",
     "measure",
     "reconstruct",
     "restore",
@@ -220,8 +222,44 @@ def reconstruct(
     """Images decoded from their own codes."""
     z = encode(model, x, condition, sampling_steps=sampling_steps, seed=seed)
     again = decode(model, z, condition, sampling_steps=sampling_steps)
-    error = (model.scaling(again) - model.scaling(model.space.check(x))).square().mean().sqrt() / 2
-    return Reconstruction(again, z, float(error))
+    return Reconstruction(again, z, distance(model, again, model.space.check(x)))
+
+
+def invert(
+    model: Model,
+    x: Batch | Any,
+    condition: Conditions | Any | None = None,
+    *,
+    steps: int = latent_search.STEPS,
+    starts: int = latent_search.STARTS,
+    seed: int = 0,
+) -> Reconstruction:
+    """Codes of examples under a GAN, found by descent, and the examples that the generator makes of them.
+
+    Args:
+        x: (B, *shape) of any space of the model, not of images alone.
+        condition: One an example or one for all, for a conditional model.
+        steps: Steps of descent.
+        starts: Random codes that each example is descended from; the best is kept. See `dgm.editing.latent_search`.
+
+    Raises:
+        Unsupported: For a model that is no GAN.
+    """
+    model_given(model)
+    if not isinstance(model, AdversarialModel):
+        wrong = f"{type(model).__name__} is no GAN, whose codes are searched for"
+        raise Unsupported(wrong, "use a GAN of `dgm models`; for a diffusion model there is encode")
+    x, steps, starts = model.space.check(x), whole("steps", steps, low=1), whole("starts", starts, low=1)
+    y = given_condition(model, condition, len(x))
+    z = latent_search.invert(model, x, y, steps=steps, starts=starts, seed=whole("the seed", seed))
+    with evaluating(model), torch.no_grad():
+        again = model.decode(z, y)
+    return Reconstruction(again.cpu(), z.cpu(), distance(model, again, x))
+
+
+def distance(model: Model, x: Batch, other: Batch) -> float:
+    """The root mean square of the difference, with black 0 and white 1."""
+    return float((model.scaling(x) - model.scaling(other.to(x.device))).square().mean().sqrt() / 2)
 
 
 def interpolate(

@@ -1,4 +1,4 @@
-"""Edit images with a trained diffusion, score or flow-matching model, without further training.
+"""Edit images with a trained diffusion, score or flow-matching model, or a GAN, without further training.
 
 dgm edit inpaint RUN --mask bottom --out out.png         generate a masked part of an image
 dgm edit superres RUN --factor 4 --out out.png           super-resolution
@@ -7,6 +7,7 @@ dgm edit deblur RUN --blur 1.5 --out out.png             sharpen a blurred image
 dgm edit reconstruct RUN --out out.png                   an image, its code and the reconstruction
 dgm edit encode RUN --out codes.npz                      the codes z
 dgm edit interpolate RUN --out out.png                   interpolate between images by their codes
+dgm edit invert RUN --out out.png                        the codes of images under a GAN, found by descent
 
 `dgm edit TASK --help` lists the options of a task. The images are held-out examples of the run's data, or a file that
 --given names.
@@ -42,11 +43,13 @@ class Task:
 
     Attributes:
         edit: Maps the arguments, the model and the run's description of its data to the result.
+        denoises: Whether the model must be a denoising model of images.
     """
 
     line: str
     options: Callable[[argparse.ArgumentParser], None]
     edit: Callable[[argparse.Namespace, Model, Mapping[str, Any]], Edited]
+    denoises: bool = True
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,11 @@ def coding_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def inverting_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=whole(1, MOST_STEPS), default=300, help="steps of descent (300)")
+    parser.add_argument("--starts", type=whole(1, 1000), default=4, help="random codes to descend from (4)")
+
+
 def interpolating_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=whole(2), default=8, help="images of an interpolation, including both ends (8)")
     coding_options(parser)
@@ -155,7 +163,8 @@ def run(task: Task, args: argparse.Namespace) -> int:
 
     own.trust(args, args.run)
     model = dgm.load(args.run)
-    refuse_other_models(model)
+    if task.denoises:
+        refuse_other_models(model)
     memory.refuse_too_many((args.examples or 1) * getattr(args, "n", 1), model.space)
     about = Run(args.run).config["data"]
     args.y = condition.from_arguments(args, model, most=1)
@@ -260,6 +269,18 @@ def interpolate(args: argparse.Namespace, model: Model, about: Mapping[str, Any]
     return Edited("x", edit.interpolate(model, x, n=args.n, **coding(args)), (x[:-1:2],), (x[1::2],))
 
 
+def invert(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
+    from dgm import edit
+
+    is_picture = Path(args.out).suffix == ".png"
+    if is_picture and len(model.space.shape) != 3:
+        raise BadInput(f"examples of {model.space} are no pictures, got --out {args.out}", "end it in .npz")
+    x, y = examples(args, model.space, about), None if args.y is None else args.y[0]
+    again, z, error = edit.invert(model, x, y, steps=args.steps, starts=args.starts, seed=args.seed)
+    print(f"root mean squared error of the generator at the codes: {error:.4f}, with black 0 and white 1")
+    return Edited("x", again[:, None], (x,)) if is_picture else Edited("z", z[:, None])
+
+
 def coding(args: argparse.Namespace) -> dict[str, Any]:
     y = None if args.y is None else args.y[0]
     return {"condition": y, "sampling_steps": args.sampling_steps, "seed": args.seed}
@@ -285,4 +306,5 @@ TASKS: Mapping[str, Task] = {
     "encode": Task("Write the codes of images, by DDIM (arXiv:2010.02502).", coding_options, encode),
     "reconstruct": Task("Show images, their codes and the decoded codes.", coding_options, reconstruct),
     "interpolate": Task("Interpolate between images by their codes.", interpolating_options, interpolate),
+    "invert": Task("Find the codes of images under a GAN.", inverting_options, invert, denoises=False),
 }

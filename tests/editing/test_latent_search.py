@@ -1,0 +1,82 @@
+"""Codes found by descent: a linear generator's have a closed form, and a GAN's own samples are found again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from commands import dgm as command
+from torch import nn
+
+import dgm
+from dgm.editing import latent_search
+from dgm.errors import Unsupported
+from dgm.models.gan.gan import GAN
+from dgm.space import Space
+
+
+def linear(outputs: int, latent: int) -> GAN:
+    gan = GAN(Space.continuous((outputs,)), GAN.Config(latent=latent))
+    gan.generator.network = nn.Linear(latent, outputs)
+    nn.init.orthogonal_(gan.generator.network.weight)
+    return gan
+
+
+def test_a_linear_generators_codes_are_the_least_squares_with_the_norms_term() -> None:
+    """At the minimum the gradient 2/D W^T (W z + b - x) + 2 lambda/d (1 - sqrt(d) / |z|) z is 0."""
+    gan, x = linear(6, 3), 2 * torch.randn(5, 6)
+    z = latent_search.invert(gan, x, steps=500)
+    layer = gan.generator.network
+    residual = z @ layer.weight.T + layer.bias - x
+    norm = z.norm(dim=1, keepdim=True)
+    pull = latent_search.PRIOR / 3 * (1 - math.sqrt(3) / norm) * z
+    assert (residual @ layer.weight / 6 + pull).abs().max() < 1e-4
+    assert not torch.equal(z, latent_search.invert(gan, x, steps=500, seed=1))
+
+
+def test_what_the_generator_made_is_found_again_and_each_example_on_its_own() -> None:
+    torch.manual_seed(0)
+    gan = GAN(Space.continuous((20,)), GAN.Config(latent=2, width=8)).eval()
+    z = torch.randn(4, 2)
+    with torch.no_grad():
+        x = gan.decode(z)
+    found = dgm.edit.invert(gan, x)
+    assert found.error < 0.02
+    torch.testing.assert_close(found.x, gan.decode(found.z), rtol=0, atol=1e-5)
+    alone = latent_search.invert(gan, x[:1])
+    torch.testing.assert_close(alone, found.z[:1], rtol=1e-3, atol=1e-3)
+
+
+def test_the_best_of_the_starts_is_kept() -> None:
+    """The first start of many is the only one of few, so that more starts can only gain."""
+    torch.manual_seed(0)
+    gan = GAN(Space.continuous((20,)), GAN.Config(latent=8, width=8)).eval()
+    x = torch.randn(6, 20)
+    few, many = (latent_search.misfit(gan, latent_search.invert(gan, x, steps=40, starts=s), x, None) for s in (1, 8))
+    assert (many <= few + 1e-6).all()
+    assert (many < few - 1e-4).any()
+
+
+def test_a_conditional_generator_gets_the_condition_and_others_are_refused() -> None:
+    torch.manual_seed(0)
+    gan = GAN(Space.levels((1, 8, 8), 17), GAN.Config(latent=2, width=4), Space.categories(3)).eval()
+    y = torch.tensor([2, 0])
+    x = gan.sample(2, y, seed=0)
+    right, wrong = (dgm.edit.invert(gan, x, labels, steps=60).error for labels in (y, 2 - y))
+    assert right < wrong
+    with pytest.raises(Unsupported, match="VAE is no GAN"):
+        dgm.edit.invert(dgm.create("vae", gan.space), x)
+
+
+def test_the_command_writes_codes_and_pictures(tmp_path: Path) -> None:
+    trained = command("train gan --steps 2 --model.width 4 --model.latent 3 --out run", tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    done = command("edit invert run --examples 2 --steps 5 --out z.npz", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "root mean squared error" in done.stdout
+    with numpy.load(tmp_path / "z.npz") as file:
+        assert file["z"].shape == (2, 3)
+    assert command("edit invert run --examples 2 --steps 5 --out x.png", tmp_path).returncode == 0

@@ -27,6 +27,12 @@ LABELLED_IMAGES = [name for name in CONDITIONAL if name != "char_gpt"]
 
 # laws that have nothing to look at on any small space, and of which models that is so
 NOTHING_TO_LOOK_AT = {
+    # an estimate of images alone, which are more than a dimension and no plane
+    "The exponential of the estimate integrates to one": {"ffjord", "residual_flow"},
+    "The exponential of the estimate of a discrete x, whose mean is a bound, sums to at most one": {
+        "ffjord",
+        "residual_flow",
+    },
     "A batch outside the space is refused with an error of one line": {"autoencoder", "score_matching"} | set(GANS),
     # the bound is the importance weight of one draw of several states, whose sum is checked; its variance is too large
     "The exponential of the bound sums to at most one": {"hierarchical_vae", "td_vae"},
@@ -103,7 +109,7 @@ OTHER_CONDITIONS = {
     "record": Space.record(age=Space.levels((), 9), job=Space.categories(3), pay=Space.continuous((), optional=True)),
 }
 # the one small space that a model is looked at on under a condition; elsewhere an image of three levels
-FLOWS = ("nice", "planar", "radial", "realnvp", "iaf", "maf", "nsf")
+FLOWS = ("nice", "planar", "radial", "realnvp", "iaf", "maf", "nsf", "residual_flow", "tarflow")
 ON = {"char_gpt": Space.tokens(3, 3)} | dict.fromkeys(FLOWS, contracts.PLANE)
 IMAGE = Space.levels((1, 2, 2), 3)
 # what makes sampling short

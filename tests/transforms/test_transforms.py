@@ -19,12 +19,14 @@ from dgm.transforms import (
     ActNorm,
     AffineCoupling,
     Autoregressive,
+    CausalAffine,
     Composition,
     Conditioned,
     Exp,
     Flattened,
     Inverse,
     Logit,
+    Patches,
     Permutation,
     Planar,
     Radial,
@@ -45,6 +47,10 @@ STANDARDISED = Space.continuous(ROW, loc=(1.0, -2.0, 0.5), scale=(3.0, 0.5, 2.0)
 def coupling(shape: tuple[int, ...], width: int = 0) -> AffineCoupling:
     sizes = [shape[0] + width, 8, 2 * shape[0]]
     return AffineCoupling(checkerboard(shape), mlp(sizes) if len(shape) == 1 else ConvNet(*sizes))
+
+
+def causal(*, reverse: bool = False, condition: int = 0) -> CausalAffine:
+    return CausalAffine((4, 3), reverse=reverse, width=8, layers=1, heads=1, condition=condition, fixed_point=True)
 
 
 def composition() -> Composition:
@@ -88,6 +94,9 @@ CASES: dict[str, tuple[Callable[[], Transform], tuple[int, ...], int]] = {
     "radial": (lambda: Radial(3), ROW, 0),
     "radial of a picture": (lambda: Radial(48), PICTURE, 0),
     "radial, conditional": (lambda: Radial(3, 5), ROW, 5),
+    "causal": (lambda: causal(), (4, 3), 0),
+    "causal, reversed and conditional": (lambda: causal(reverse=True, condition=5), (4, 3), 5),
+    "patches": (lambda: Patches(PICTURE, 2), PICTURE, 0),
     "inverse": (lambda: Inverse(coupling(ROW)), ROW, 0),
     "inverse of exp": (lambda: Inverse(Exp()), ROW, 0),
     "composition": (composition, PICTURE, 0),

@@ -59,17 +59,25 @@ def with_divergence(f: Field, x: Tensor, t: Tensor, probe: Tensor | None = None)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         velocity = f(x, t)
-        if probe is None:
-            divergence = _trace(velocity, x)
-        else:
-            (row,) = torch.autograd.grad(velocity, x, probe)
-            divergence = (row * probe).flatten(1).sum(1)
+        divergence, _ = divergence_and_norm(velocity, x, probe)
     return velocity.detach(), divergence.detach()
 
 
-def _trace(velocity: Tensor, x: Tensor) -> Tensor:
-    trace = x.new_zeros(len(x))
+def divergence_and_norm(
+    velocity: Tensor, x: Tensor, probe: Tensor | None = None, *, graph: bool = False
+) -> tuple[Tensor, Tensor]:
+    r"""The divergence of a velocity in x, and the squared Frobenius norm of its Jacobian, (B,) each.
+
+    Both are exact, or estimated with the probe, of which e^T J e and \|e^T J\|^2 have their expectations.
+
+    Args:
+        graph: Whether they are to be differentiated.
+    """
+    if probe is not None:
+        (row,) = torch.autograd.grad(velocity, x, probe, create_graph=graph)
+        return (row * probe).flatten(1).sum(1), row.flatten(1).square().sum(1)
+    trace, norm = x.new_zeros(len(x)), x.new_zeros(len(x))
     for d, component in enumerate(velocity.flatten(1).unbind(1)):
-        (row,) = torch.autograd.grad(component.sum(), x, retain_graph=True)
-        trace = trace + row.flatten(1)[:, d]
-    return trace
+        (row,) = torch.autograd.grad(component.sum(), x, retain_graph=True, create_graph=graph)
+        trace, norm = trace + row.flatten(1)[:, d], norm + row.flatten(1).square().sum(1)
+    return trace, norm

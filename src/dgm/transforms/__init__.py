@@ -14,10 +14,12 @@ transforms too, so a flow is defined by a list of transforms:
 """
 
 from dgm.transforms.autoregressive import Autoregressive
+from dgm.transforms.causal import CausalAffine, Patches
 from dgm.transforms.coupling import AffineCoupling, VectorCoupling, alternating, checkerboard
 from dgm.transforms.elementwise import Exp, Logit, Scaled, to_real_numbers
 from dgm.transforms.linear import ActNorm, Permutation, Squeeze
 from dgm.transforms.planar import Planar, Radial
+from dgm.transforms.residual import Residual
 from dgm.transforms.splines import RationalQuadratic
 from dgm.transforms.transform import Composition, Conditioned, Flattened, Inverse, Transform
 from dgm.transforms.univariate import Affine, Shift, Univariate
@@ -27,16 +29,19 @@ __all__ = [
     "Affine",
     "AffineCoupling",
     "Autoregressive",
+    "CausalAffine",
     "Composition",
     "Conditioned",
     "Exp",
     "Flattened",
     "Inverse",
     "Logit",
+    "Patches",
     "Permutation",
     "Planar",
     "Radial",
     "RationalQuadratic",
+    "Residual",
     "Scaled",
     "Shift",
     "Squeeze",

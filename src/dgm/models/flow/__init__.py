@@ -52,4 +52,16 @@ MODELS = family(
         "Durkan et al. 2019, arXiv:1906.04032",
         "rational-quadratic splines, in couplings or autoregressive layers",
     ),
+    residual_flow=Spec(
+        "ResidualFlow",
+        "estimate",
+        "Chen et al. 2019, arXiv:1906.02735",
+        "contractive residual networks, whose log-determinant is estimated without bias",
+    ),
+    tarflow=Spec(
+        "TarFlow",
+        "lower_bound",
+        "Zhai et al. 2024, arXiv:2412.06329",
+        "causal transformers over patches, in alternating order",
+    ),
 )

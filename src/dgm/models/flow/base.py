@@ -18,6 +18,7 @@ from dgm.protocols import (
     Conditions,
     EstimatedLikelihood,
     ExactLikelihood,
+    Invertible,
     PerExample,
     Reparameterised,
     has,
@@ -56,6 +57,8 @@ class Flow(nn.Module, ABC):
         self.base: Base = base(getattr(config, "base", "normal"), space.shape)
         self.capabilities = frozenset(one for one in CAPABILITIES if has(type(self), one))
         self.capabilities -= {EstimatedLikelihood if exact and self.base.exact else ExactLikelihood}
+        if not exact:  # of which the exact density of a prior would make no exact density of x
+            self.capabilities -= {Invertible}
         if not (self.reparameterised and self.base.reparameterised):
             self.capabilities -= {Reparameterised}
 

@@ -10,10 +10,10 @@ from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.lipschitz import lipschitz
 from dgm.settings import setting
 from dgm.space import Space
-from dgm.transforms import ActNorm, Composition, Inverse, Logit, Residual, Scaled, Squeeze, Transform
+from dgm.transforms import ActNorm, Composition, Inverse, Residual, Squeeze, Transform
+from dgm.transforms.elementwise import to_real_numbers
 
 EXACT = 16  # numbers up to which the log-determinant is exact by default
-ALPHA = 0.05  # of the logit
 
 
 class ResidualFlow(Flow):
@@ -61,7 +61,7 @@ class ResidualFlow(Flow):
         shape = space.shape if image else (space.dim,)
         squeezes = image and shape[1] % 2 == shape[2] % 2 == 0
         first = config.blocks // 2 if squeezes else config.blocks
-        maps: list[Transform] = [Scaled(space), *([] if space.bounds is None else [Logit(ALPHA)])]
+        maps: list[Transform] = to_real_numbers(space)
         for _ in range(first):
             maps += self.block(shape)
         if squeezes:

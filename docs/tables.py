@@ -98,6 +98,28 @@ def given(entry: dict[str, Any], document: dict[str, Any]) -> str:
     return ", *label given*" if conditional else ""
 
 
+def compression(documents: list[dict[str, Any]]) -> str:
+    """Sizes of coded test images, the smallest first."""
+    lines = ["## Compression", ""]
+    for d in documents:
+        lines += [
+            f"{d['examples']:,} test images of {d['dataset']}: `{d['command']}` on {d['machine']}. Image codecs code each "
+            "image as a file. *Claimed* is -log2 p(x) by the likelihood. The size of a model is not part of its rate.",
+            "",
+            "| codec | bytes | bits/dim | claimed | difference | weights, bytes | seconds |",
+            "|---" * 7 + "|",
+        ]
+        for row in d["rows"]:
+            audit = ["–"] * 3
+            if "claimed" in row:
+                audit = [f"{row['claimed'] / row['dimensions']:.4f} {row['kind'].replace('_', ' ')}"]
+                audit += [f"{row['difference']:+.3%}", f"{row['weights_bytes']:,}"]
+            cells = [row["codec"], f"{row['bytes']:,}", f"{row['bits_per_dim']:.4f}", *audit, f"{row['seconds']:.1f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def density_sets(documents: list[dict[str, Any]]) -> str:
     """Negative log-likelihoods of the binary density sets, one column for each model, with published figures."""
     commands = " ".join(f"`{d['command']}`" for d in documents)
@@ -274,6 +296,7 @@ def main() -> None:
         for path in sorted(results.glob("toy-*.json"))
     }
     curves = [d for d in documents if "solvers" in d]
+    coded = [d for d in documents if "rows" in d and "dataset" in d]
     text = "# Results\n\nMade by `make docs` from the files in `results/`.\n\n"
     (HERE / "results.md").write_text(
         text
@@ -285,6 +308,7 @@ def main() -> None:
                 evaluated(alone),
                 *map(solvers, curves),
                 *map(precisions, [d for d in documents if "precision" in d]),
+                compression(coded),
                 plane(toys),
             ]
         ),

@@ -104,8 +104,8 @@ def compression(documents: list[dict[str, Any]]) -> str:
     for d in documents:
         lines += [
             f"{d['examples']:,} test images of {d['dataset']}: `{d['command']}` on {d['machine']}. Image codecs "
-            "code each image as a file. *Claimed* is -log2 p(x) by the likelihood. The size of a model is apart from its "
-            "rate.",
+            "code each image as a file. *Claimed* is -log2 p(x) by the likelihood. The size of a model is apart from "
+            "its rate.",
             "",
             "| codec | bytes | bits/dim | claimed | difference | weights, bytes | seconds |",
             "|---" * 7 + "|",

@@ -41,6 +41,13 @@ IMAGE = Space.levels((1, 8, 8), 256)
         ("gated_pixelcnn", {"width": 32, "layers": 8, "head": 64, "components": 0}),
         ("wavenet", {"width": 32, "skip": 128, "layers": 9, "cycles": 2, "components": 0}),
         ("image_gpt", {"width": 64, "layers": 8, "heads": 2, "dropout": 0.0}),
+        (
+            "progressive_vae",
+            {
+                **{"latent": 3, "levels": 3, "stage": 500, "fade": 250, "beta": 1.0, "gamma": 0.5},
+                **{"hidden": 256, "layers": 2},
+            },
+        ),
         ("td_vae", {"latent": 16, "belief": 128, "hidden": 256, "jump": 4}),  # the jump is Gregor et al.'s
         (
             "discrete_vae",

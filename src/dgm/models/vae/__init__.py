@@ -64,4 +64,10 @@ MODELS = family(
         "Gregor et al. 2019, arXiv:1806.03107",
         "beliefs and jumps in time, for sequences of frames",
     ),
+    progressive_vae=Spec(
+        "ProgressiveVAE",
+        "lower_bound",
+        "Li et al. 2020, arXiv:2002.10549",
+        "levels of latents that are faded in, from the highest to the lowest",
+    ),
 )

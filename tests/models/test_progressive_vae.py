@@ -62,7 +62,7 @@ def test_the_loss_weighs_each_levels_divergence(steps: int, weights: list[float]
 
 @pytest.mark.parametrize("steps", [5, 12, 99])
 def test_weights_average_to_the_integral_over_all_levels(steps: int) -> None:
-    """p(x) by a rule of 61² points, at any alpha. Kills: a code that is scaled twice, the log-density of another level."""
+    """p(x) by a rule of 61² points, at any alpha. Kills: a code that is scaled twice, another level."""
     model, x = small(steps), contracts.all_examples(BITS)
     line = torch.linspace(-6, 6, 61, dtype=torch.float64)
     z = torch.cartesian_prod(line, line)

@@ -26,6 +26,7 @@ from dgm.compression.codecs import GivenCode
 from dgm.compression.frequencies import Frequencies
 from dgm.compression.stack import Stack
 from dgm.protocols import Batch, Conditions, Model
+from dgm.seeds import mix
 
 INTERVALS = 2**12
 INITIAL_BITS = 24  # at most, of one dimension of z
@@ -50,18 +51,25 @@ class BitsBackCodec:
         mu, log_sigma = (v[0, :, None].double() for v in self.model.posterior(x, y))
         return Frequencies(log_interval((self.edges - mu) / log_sigma.exp()))
 
+    def shift(self, k: int) -> Tensor:
+        """Random numbers for example k. Without them a posterior near the prior pops the bits that the last z left,
+        and every example has the same z: the length is that of one draw, whose mean the bound is.
+        """
+        generator = torch.Generator().manual_seed(mix(k) >> 1)
+        return torch.randint(INTERVALS, (self.latent,), generator=generator)
+
     def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
         for k in range(len(x)):
             x_k, y_k = x[k : k + 1], None if y is None else y[k : k + 1]
             ranks = stack.pop(self.posterior(x_k, y_k))
             self.given.push(stack, x_k, self.medians[ranks][None], y_k)
-            stack.push(ranks, self.prior)
+            stack.push((ranks + self.shift(k)) % INTERVALS, self.prior)
 
     def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
         found = []
         for k in reversed(range(n)):
             y_k = None if y is None else y[k : k + 1]
-            ranks = stack.pop(self.prior)
+            ranks = (stack.pop(self.prior) - self.shift(k)) % INTERVALS
             x_k = self.given.pop(stack, self.medians[ranks][None], y_k)
             stack.push(ranks, self.posterior(x_k, y_k))
             found.append(x_k)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from dgm.models.vae.base import LOG_SIGMAS, DecoderConfig, GaussianVAE
-from dgm.networks.mlp import mlp
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
 from dgm.space import Space
@@ -35,7 +34,7 @@ class ProgressiveVAE(GaussianVAE):
     Source: Progressive Learning and Disentanglement of Hierarchical Representations (Li et al., 2020),
     arXiv:2002.10549, sections 3.2 and 3.3; without progression it is the variational ladder autoencoder of Learning
     Hierarchical Features from Generative Models (Zhao et al., 2017), arXiv:1702.08396.
-    Differs from them: dense networks between the levels; the output distributions of `VAE`.
+    Differs from them: one dense layer between two levels; the output distributions of `VAE`.
 
     Args:
         space: Any space but tokens.
@@ -65,10 +64,10 @@ class ProgressiveVAE(GaussianVAE):
     def build(self) -> None:
         width, latent, levels = self.config.hidden, self.config.latent, self.config.levels
         self.encoder = self.encoding(width)
-        self.upwards = nn.ModuleList(mlp([width, width, width]) for _ in range(levels - 1))
-        self.downwards = nn.ModuleList(mlp([a, width, width]) for a in [latent] + [width + latent] * (levels - 1))
+        self.upwards = nn.ModuleList(nn.Linear(width, width) for _ in range(levels - 1))
+        self.downwards = nn.ModuleList(nn.Linear(a, width) for a in [latent] + [width + latent] * (levels - 1))
         self.decoder = self.decoding(width)
-        self.heads = nn.Parameter(torch.randn(levels, width, 2 * latent) / math.sqrt(width))
+        self.heads = nn.Parameter(torch.empty(levels, width, 2 * latent).uniform_(-1, 1) / math.sqrt(width))
         self.biases = nn.Parameter(torch.zeros(levels, 1, 2 * latent))
 
     @property

@@ -16,6 +16,7 @@ from dgm import contracts
 from dgm.contracts import Outcome, Result, laws
 from dgm.contracts.conditions import MOST
 from dgm.errors import BadInput
+from dgm.models.autoencoder import MODELS as AUTOENCODERS
 from dgm.models.gan import MODELS as GANS
 from dgm.protocols import Model
 from dgm.registry import MODELS, create, model_class
@@ -33,7 +34,7 @@ NOTHING_TO_LOOK_AT = {
         "ffjord",
         "residual_flow",
     },
-    "A batch outside the space is refused with an error of one line": {"autoencoder", "score_matching"} | set(GANS),
+    "A batch outside the space is refused with an error of one line": {*AUTOENCODERS, "score_matching"} | set(GANS),
     # the bound is the importance weight of one draw of several states, whose sum is checked; its variance is too large
     "The exponential of the bound sums to at most one": {"hierarchical_vae", "td_vae"},
 }

@@ -38,8 +38,8 @@ class CodeAndReconstruction(nn.Module):
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "weight_decay": 0.01}
     likelihood_method = "an autoencoder does not define p(x)"
 
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: Any
+    decoder: Any
     mean: Tensor
     covariance: Tensor
 

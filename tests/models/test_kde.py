@@ -1,0 +1,78 @@
+"""Kernel density estimates against scikit-learn and the integral of their kernels."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from sklearn.neighbors import KernelDensity
+
+from dgm.models.mixture import kde
+from dgm.models.mixture.kde import KDE
+from dgm.space import Space
+
+KERNELS = ("gaussian", "epanechnikov", "tophat")
+
+
+def fitted(x: torch.Tensor, **config: object) -> KDE:
+    model = KDE(Space.continuous((x.shape[1],)), KDE.Config(**config))  # type: ignore[arg-type]
+    assert len(list(model.fit([(x[:30], None), (x[30:], None)]))) == 1
+    return model
+
+
+@pytest.mark.parametrize("bandwidth", [0.7, "scott", "silverman"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_densities_are_scikit_learns(kernel: str, bandwidth: float | str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In several blocks, the last one not full. Kills: a block or its last points left out, a bandwidth without its
+    power D, the volume of the ball, Silverman's factor.
+    """
+    monkeypatch.setattr(kde, "BLOCK", 33)
+    x, other = torch.randn(100, 3), torch.randn(50, 3)
+    model = fitted(x, kernel=kernel, bandwidth=bandwidth)
+    theirs = KernelDensity(kernel=kernel, bandwidth=bandwidth, rtol=0, atol=0).fit(x.double())
+    expected = theirs.score_samples(other.double())
+    near = expected > -30  # scikit-learn's sums leave a rounding error of about e^-37 where no kernel reaches
+    found = model.log_prob(other).numpy()
+    assert numpy.allclose(found[near], expected[near], atol=1e-5)
+    assert numpy.isneginf(found[~near]).all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_samples_have_the_kernels_moments(kernel: str) -> None:
+    """About one point: E r^2 and E r^4 of each kernel in D = 3, in closed form; h in the scaled units.
+
+    Kills: a ball of another dimension, a radius that is uniform.
+    """
+    space = Space.continuous((3,), loc=(1.0, 1.0, 1.0), scale=(2.0, 2.0, 2.0))
+    model = KDE(space, KDE.Config(kernel=kernel, bandwidth=0.5))  # type: ignore[arg-type]
+    model.points = torch.tensor([[1.0, -2.0, 0.0]], dtype=torch.float64)
+    n = 20_000
+    r = ((model.sample(n, seed=1) - torch.tensor([3.0, -3.0, 1.0])) / (2 * 0.5)).double().square().sum(1)
+    second, fourth = {"gaussian": (3, 15), "epanechnikov": (3 / 7, 5 / 21), "tophat": (3 / 5, 3 / 7)}[kernel]
+    for power, expected in ((1, second), (2, fourth)):
+        found = r**power
+        assert abs(float(found.mean()) - expected) < 5 * float(found.std()) / n**0.5  # a false alarm in a million
+
+
+def test_the_bandwidth_is_the_leave_one_out_maximum() -> None:
+    """By taking each point away. Kills: a point that explains itself, N in the place of N - 1."""
+    x = torch.randn(40, 2).double()
+    model = fitted(x, bandwidth="cv")
+    scores = []
+    for h in 40 ** (-1 / 6) * kde.FACTORS:
+        rest = [
+            KernelDensity(bandwidth=float(h)).fit(x[torch.arange(40) != k]).score_samples(x[k : k + 1])
+            for k in range(40)
+        ]
+        scores.append(float(numpy.mean(rest)))
+    assert float(model.h) == pytest.approx(float(40 ** (-1 / 6) * kde.FACTORS[int(numpy.argmax(scores))]))
+    own = model.log_density(x, model.h[None], torch.arange(40))[0].mean()
+    assert float(own) == pytest.approx(max(scores), abs=1e-9)
+
+
+def test_a_fitted_one_is_made_again_from_its_weights() -> None:
+    model = fitted(torch.randn(50, 2), bandwidth="scott")
+    again = KDE(model.space, model.config)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.log_prob(torch.zeros(1, 2)), model.log_prob(torch.zeros(1, 2)))
+    assert list(again.fit([(torch.zeros(3, 2), None)])) == []

@@ -21,6 +21,7 @@ class TrainsPart(nn.Module, ABC):
     """An abstract composite whose training is that of one of its parts, on a transformed x."""
 
     space: Space
+    condition: Space | None
     config: Any
 
     @property

@@ -197,7 +197,7 @@ def log_likelihood(
         method += ", of which values are observed and of the observed ones"
     method += f", sum over {labels_of(model)} labels" if marginal else ""
     result = torch.cat(parts).to(batch.device) if parts else torch.empty(0)
-    condition = None if given is None else name_of(model.condition)
+    condition = None if given is None or model.condition is None else name_of(model.condition)
     return Likelihood(result, kind, method, model.space.dim, condition=condition)
 
 

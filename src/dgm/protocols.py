@@ -66,7 +66,11 @@ class PartlyHidden(NamedTuple):
 
 
 class Module(Protocol):
-    """The used part of `torch.nn.Module`. As there, an attribute that is not declared may have any type."""
+    """The used part of `torch.nn.Module`.
+
+    As there, an attribute that is not declared may have any type: a type checker cannot know which capabilities `has`
+    found, and each of their methods would be an error.
+    """
 
     training: bool
 
@@ -91,6 +95,9 @@ class Model(Module, Protocol):
     def space(self) -> Space: ...
     @property
     def config(self) -> Any: ...
+    @property
+    def condition(self) -> Space | None:
+        """The space of y. An unconditional model need not have it: read it by `condition_of`."""
 
 
 def loss_unit(model: Model) -> str:

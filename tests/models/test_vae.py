@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 
 from dgm import contracts
 from dgm.models.vae.vae import VAE
+from dgm.registry import create
 from dgm.space import Space
 
 
@@ -190,3 +192,18 @@ def test_weights_of_any_posterior_sum_to_one_over_all_x_and_their_mean_log_is_th
     mean_log, mean_bound = (torch.trapezoid(v * density.exp(), eps, dim=0) for v in (log_w, bounds))
     torch.testing.assert_close(mean_bound, mean_log, rtol=0, atol=1e-5)
     assert (mean_bound < p.log()).all()
+
+
+@pytest.mark.parametrize("chosen", [{}, {"prior": "vamp"}, {"prior": "flow"}, {"posterior": "iaf"}])
+@torch.no_grad()
+def test_many_weights_are_those_of_one_draw_each(chosen: dict[str, Any]) -> None:
+    """Kills: log q or log p(z) left out of them, or of another sign."""
+    vae: Any = contracts.perturbed(create("vae", Space.binary((1, 3, 3)), hidden=8, latent=2, **chosen)).double()
+    x = torch.randint(2, (5, 1, 3, 3)).to(torch.uint8)
+    torch.manual_seed(1)
+    many = vae.log_weights(x, draws=3)
+    torch.manual_seed(1)
+    eps = torch.randn(3, 5, 2, dtype=torch.float64)
+    for of_one, noise in zip(many, eps, strict=True):
+        vae.noise = lambda x, *draws, noise=noise: noise
+        torch.testing.assert_close(of_one, vae.log_weight(x))

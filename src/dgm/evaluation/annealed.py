@@ -136,7 +136,7 @@ def annealed_likelihood(
     refuse_without_densities(model)
     given = None if y is None or condition_of(model) is None else y
     nats = annealed_log_prob(model, x, given, temperatures=temperatures, progress=progress)
-    condition = None if given is None else name_of(model.condition)
+    condition = None if given is None or model.condition is None else name_of(model.condition)
     return Likelihood(
         nats, Kind.LOWER_BOUND, f"annealed importance sampling, {stated(temperatures)}", model.space.dim, condition
     )

@@ -67,6 +67,9 @@ class TrainsPart(nn.Module, ABC):
                 return end.value
             yield f"{name}.{player}", loss
 
+    def initialise(self, x: Batch, y: Conditions | None = None) -> None:
+        self.trained_part[1].initialise(*self.for_part(x, y))
+
     def after_step(self, *outputs: Tensor) -> None:
         self.trained_part[1].after_step(*outputs)
 

@@ -152,6 +152,15 @@ class Stateful(Protocol):
         ...
 
 
+@runtime_checkable
+class DataDependent(Protocol):
+    """Has parameters that start as functions of data."""
+
+    def initialise(self, x: Batch, y: Conditions | None = None) -> None:
+        """Sets them from the first batch; called once before the first step. A second call changes nothing."""
+        ...
+
+
 class Regulariser(NamedTuple):
     """A penalty that is added to the loss of one player at every ``interval``-th step, multiplied by the interval.
 
@@ -435,6 +444,7 @@ CAPABILITIES: Sequence[type] = (
     Unnormalised,
     Latent,
     Stateful,
+    DataDependent,
     Regularised,
     Diagnosed,
     Invertible,

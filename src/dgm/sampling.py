@@ -179,6 +179,8 @@ def _draw_states(
     if isinstance(observed, Tensor):
         wrong = f"{type(model).__name__} cannot be given any part of x, only the first dimensions"
         raise Unsupported(wrong, "give the number of the first dimensions that are observed, or choose a gmm")
+    if given is None and decoding is not None and hasattr(model, "sample_tempered"):
+        return _tempered(model, decoding)
     given_x = _given(model, n, given, observed, decoding)
     if mean:
         return _decoded_mean(model)
@@ -202,6 +204,15 @@ def _draw_states(
     return lambda rows, y, noise: sequential.trajectory(
         model, len(rows), y, seed=noise, given=None if given_x is None else given_x[rows], **how
     )
+
+
+def _tempered(model: Model, decoding: DecodingOptions) -> DrawStates:
+    """The sampler of a flow whose noise is multiplied by the temperature."""
+    of_type("decoding", decoding, DecodingOptions, "give dgm.DecodingOptions(temperature=0.7)")
+    if decoding.truncates:
+        raise Unsupported(f"{type(model).__name__} has no categories to take the top of", "use the temperature")
+    draw = partial(model.sample_tempered, temperature=decoding.temperature)
+    return lambda rows, y, noise: iter([State(draw(len(rows), y, seed=noise), 1, 1)])
 
 
 def _of_part(

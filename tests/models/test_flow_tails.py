@@ -24,6 +24,7 @@ FLOWS: dict[str, tuple[dict[str, Any], float, float]] = {
     "radial": ({}, 1e-10, 1e-4),
     "nice": ({}, 1e-10, 1e-4),
     "realnvp": ({}, 1e-10, 1e-4),
+    "glow": ({}, 1e-10, 1e-4),
     "maf": ({}, 1e-10, 1e-4),
     "iaf": ({}, 1e-10, 1e-4),
     "nsf": ({}, 1e-10, 1e-4),

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
-from torch.distributions import AffineTransform, Normal, TransformedDistribution
+from torch.distributions import AffineTransform, Normal
 
 from dgm.contracts import perturbed
 from dgm.models.flow.realnvp import RealNVP
 from dgm.space import Space
-from dgm.transforms import AffineCoupling, Composition, Logit, Squeeze, checkerboard
+from dgm.transforms import (
+    AffineCoupling,
+    ChannelCoupling,
+    Composition,
+    FirstHalf,
+    Logit,
+    Transform,
+    VectorCoupling,
+    checkerboard,
+)
 
 SPACES = [
     Space.continuous((3,)),
@@ -21,15 +32,20 @@ SPACES = [
 ]
 
 
-def couplings(flow: RealNVP) -> list[AffineCoupling]:
-    return [part for part in flow.transform if isinstance(part, AffineCoupling)]
+def couplings(flow: RealNVP, kind: type = Transform) -> list[Any]:
+    """In their order, without the priors of the channels that leave."""
+    kinds = (AffineCoupling, ChannelCoupling, VectorCoupling)
+    priors = [parts[k - 1] for parts in map(list, compositions(flow)) for k in places(parts)]
+    found = [part for part in flow.modules() if isinstance(part, kinds) and part not in priors]
+    return [part for part in found if isinstance(part, kind)]
 
 
-def squeezed_after(flow: RealNVP) -> int:
-    """How many couplings come before the squeeze."""
-    parts = list(flow.transform)
-    squeeze = next((k for k, part in enumerate(parts) if isinstance(part, Squeeze)), len(parts))
-    return len(couplings(flow)) - sum(isinstance(part, AffineCoupling) for part in parts[squeeze:])
+def compositions(flow: RealNVP) -> Iterator[Composition]:
+    return (part for part in flow.modules() if isinstance(part, Composition))
+
+
+def places(parts: list[Any]) -> list[int]:
+    return [k for k, part in enumerate(parts) if isinstance(part, FirstHalf)]
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
@@ -44,15 +60,11 @@ def test_log_determinant_is_autodiffs(space: Space) -> None:
     assert torch.allclose(flow.decode(z), x, atol=1e-9)
 
 
-@pytest.mark.parametrize("shape", [(4,), (1, 4, 4)])
-def test_a_coupling_keeps_half_and_moves_half(shape: tuple[int, ...]) -> None:
-    flow = perturbed(RealNVP(Space.continuous(shape), RealNVP.Config(layers=2, hidden=8)))
-    coupling = couplings(flow)[0]
-    x = torch.randn(3, *shape)
-    z, _ = coupling(x, None)
-    same = (z == x).all(0)
-    assert torch.equal(same, coupling.mask.expand(shape))
-    assert int(same.sum()) == math.prod(shape) // 2
+def test_a_coupling_keeps_half_and_moves_half() -> None:
+    x = torch.randn(3, 4)
+    flow = perturbed(RealNVP(Space.continuous((4,)), RealNVP.Config(layers=2, hidden=8)))
+    same = [(coupling(x)[0] == x).all(0).int().tolist() for coupling in couplings(flow)]
+    assert same == [[1, 0, 1, 0], [0, 1, 0, 1]]
 
 
 def test_an_untrained_flow_is_the_standard_normal() -> None:
@@ -62,15 +74,15 @@ def test_an_untrained_flow_is_the_standard_normal() -> None:
 
 
 def test_one_coupling_is_torch_distributions_affine_transform() -> None:
-    flow = perturbed(RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2)))
-    flow.transform = Composition([couplings(flow)[0]])
+    coupling = couplings(perturbed(RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2))))[0]
     x = torch.randn(4, 2)
-    s, t = couplings(flow)[0].scale_and_shift(x, None)
-    base = TransformedDistribution(
-        Normal(torch.zeros(4), torch.ones(4)), AffineTransform(-t[:, 1] * (-s[:, 1]).exp(), (-s[:, 1]).exp())
-    )
-    expected = Normal(0, 1).log_prob(x[:, 0]) + base.log_prob(x[:, 1])
-    assert torch.allclose(flow.log_prob(x), expected, atol=1e-4)
+    a, t = coupling.parameters_of(x, None)[0]
+    s = a / (1 + a.abs() / 2)
+    z, ladj = coupling(x)
+    affine = AffineTransform(t, s.exp())
+    assert torch.equal(z[:, 0], x[:, 0])
+    torch.testing.assert_close(z[:, 1], affine(x[:, 1]))
+    torch.testing.assert_close(ladj, affine.log_abs_det_jacobian(x[:, 1], z[:, 1]))
 
 
 def test_the_logit_is_the_papers() -> None:
@@ -85,18 +97,16 @@ def test_checkerboards_alternate() -> None:
     assert checkerboard((1, 3, 3))[0].int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
 
 
-def test_squeezed_couplings_keep_half_of_the_channels_in_turn() -> None:
-    """Section 3.6: channel masks after the squeeze. Kills: a quarter kept, the same half moved each time."""
-    flow = RealNVP(Space.continuous((2, 4, 4)), RealNVP.Config(layers=6, hidden=8))
-    found = couplings(flow)
-    assert (squeezed_after(flow), len(found)) == (3, 6)
-    first, second = ([c.mask[:, 0, 0].int().tolist() for c in found[3 + k : 5 + k]] for k in (0, 1))
-    assert sorted(first) == sorted(second) == [[0] * 4 + [1] * 4, [1] * 4 + [0] * 4]
-    boards = [coupling.mask for coupling in found[:3]]
-    assert torch.equal(boards[0], ~boards[1])
-    assert torch.equal(boards[0], boards[2])
-    flow = RealNVP(Space.continuous((2, 4, 3)), RealNVP.Config(layers=6, hidden=8))
-    assert squeezed_after(flow) == len(couplings(flow)) == 6
+def test_an_image_has_checkerboards_and_channel_masks_at_each_scale() -> None:
+    """Sections 3.4 and 3.6. Kills: the same half moved each time, one scale alone, a half that does not leave."""
+    flow = RealNVP(Space.continuous((2, 8, 4)), RealNVP.Config(layers=6, hidden=8, scales=3))
+    boards, halves = couplings(flow, AffineCoupling), couplings(flow, ChannelCoupling)
+    assert [tuple(coupling.mask.shape) for coupling in boards] == [(1, 8, 4)] * 3 + [(1, 4, 2)] * 3
+    assert torch.equal(boards[0].mask, ~boards[1].mask)
+    assert [coupling.swapped for coupling in halves] == [False, True, False] * 2
+    assert [coupling.network.last[-1].out_channels for coupling in halves] == [8] * 3 + [16] * 3
+    odd = RealNVP(Space.continuous((2, 4, 3)), RealNVP.Config(layers=6, hidden=8))
+    assert len(couplings(odd, AffineCoupling)) == len(couplings(odd)) == 6
 
 
 def test_a_log_scale_is_bounded_by_two_and_starts_as_the_network_says() -> None:
@@ -118,14 +128,17 @@ def test_a_log_scale_is_bounded_by_two_and_starts_as_the_network_says() -> None:
 @pytest.mark.parametrize("shape", [(3,), (1, 4, 4)])
 def test_a_label_conditions_every_coupling(shape: tuple[int, ...]) -> None:
     flow = perturbed(RealNVP(Space.continuous(shape), RealNVP.Config(layers=4, hidden=8), Space.categories(3))).double()
-    x, y = torch.randn(3, *shape, dtype=torch.float64), torch.tensor([2, 0, 2])
+    x, y = torch.randn(3, *shape, dtype=torch.float64), torch.tensor([2, 0, 1])
     assert torch.allclose(flow.decode(flow.encode(x, y), y), x, atol=1e-9)
-    squeezed = (4, 2, 2)
-    for k, coupling in enumerate(couplings(flow)):
-        size = shape if k < squeezed_after(flow) else squeezed
-        inputs = torch.randn(1, *size, dtype=torch.float64).repeat(3, *[1] * len(size))
-        ends, _ = coupling(inputs, torch.eye(3, dtype=torch.float64))
-        assert min((ends[a] - ends[b]).abs().max() for a, b in ((0, 1), (0, 2), (1, 2))) > 1e-6
+    moved = {}
+    for coupling in couplings(flow):
+        coupling.register_forward_hook(lambda part, args, out: moved.update({part: args + out}))
+    flow.encode(x, y)
+    for coupling, (inputs, c, ends, _) in moved.items():
+        assert c.tolist() == torch.eye(3)[y].tolist()
+        other = coupling(inputs, c.roll(1, 0))[0]
+        assert (other - ends).abs().amax(tuple(range(1, ends.dim()))).min() > 1e-6
+    assert len(moved) == len(couplings(flow))
 
 
 def test_samples_are_decoded_normal_noise() -> None:

@@ -17,14 +17,18 @@ from dgm.networks.mlp import mlp
 from dgm.space import Space
 from dgm.transforms import (
     ActNorm,
+    Affine,
     AffineCoupling,
     Autoregressive,
     CausalAffine,
+    ChannelCoupling,
     Composition,
     Conditioned,
     Exp,
+    FirstHalf,
     Flattened,
     Inverse,
+    InvertibleLinear,
     Logit,
     Patches,
     Permutation,
@@ -37,6 +41,7 @@ from dgm.transforms import (
     Transform,
     VectorCoupling,
     checkerboard,
+    multi_scale,
 )
 from dgm.transforms.coupling import beside
 
@@ -51,6 +56,22 @@ def coupling(shape: tuple[int, ...], width: int = 0) -> AffineCoupling:
 
 def causal(*, reverse: bool = False, condition: int = 0) -> CausalAffine:
     return CausalAffine((4, 3), reverse=reverse, width=8, layers=1, heads=1, condition=condition, fixed_point=True)
+
+
+def halves(swapped: bool = False, *, width: int = 0, spline: bool = False) -> ChannelCoupling:
+    f = RationalQuadratic(4) if spline else Affine(2.0)
+    return ChannelCoupling(ConvNet(2 + width, 8, 2 * f.parameters), f, swapped=swapped)
+
+
+def scales() -> Composition:
+    """Of (1, 4, 8): squeezed to (4, 2, 4), of which (2, 2, 4) goes on and is squeezed to (8, 1, 2)."""
+    step = lambda shape: [  # noqa: E731
+        InvertibleLinear(shape[0]),
+        ChannelCoupling(nn.Conv2d(shape[0] // 2, shape[0], 3, padding=1)),
+    ]
+    prior = lambda shape: ChannelCoupling(nn.Conv2d(shape[0] // 2, shape[0], 1))  # noqa: E731
+    board = lambda shape: [coupling(shape)]  # noqa: E731
+    return Composition(multi_scale((1, 4, 8), 3, before=board, after=step, prior=prior))
 
 
 def composition() -> Composition:
@@ -79,6 +100,14 @@ CASES: dict[str, tuple[Callable[[], Transform], tuple[int, ...], int]] = {
     "vector coupling of one dimension": (lambda: VectorCoupling(torch.tensor([False]), hidden=[8]), (1,), 0),
     "vector coupling by splines": (lambda: VectorCoupling(checkerboard((5,)), RationalQuadratic(4)), (5,), 0),
     "flattened": (lambda: Flattened(Autoregressive(48, hidden=[48])), PICTURE, 0),
+    "coupling of channels": (halves, (4, 2, 3), 0),
+    "coupling of channels, swapped": (lambda: halves(True), (4, 2, 3), 0),
+    "coupling of channels, conditional": (lambda: halves(width=5), (4, 2, 3), 5),
+    "coupling of channels by splines": (lambda: halves(spline=True), (4, 2, 3), 0),
+    "invertible linear map": (lambda: InvertibleLinear(3), ROW, 0),
+    "invertible 1×1 convolution": (lambda: InvertibleLinear(2), PICTURE, 0),
+    "first half": (lambda: FirstHalf(ActNorm(2)), (4, 2, 3), 0),
+    "several scales": (scales, (1, 4, 8), 0),
     "permutation": (lambda: Permutation([2, 0, 1]), ROW, 0),
     "permutation of channels": (lambda: Permutation([1, 0]), PICTURE, 0),
     "actnorm of a row": (lambda: ActNorm(3), ROW, 0),
@@ -218,3 +247,36 @@ def test_a_condition_stands_behind_the_channels() -> None:
     x, c = torch.zeros(2, 1, 2, 2), torch.tensor([[3.0, 4.0], [5.0, 6.0]])
     assert beside(x, c)[:, :, 1, 0].tolist() == [[0, 3, 4], [0, 5, 6]]
     assert math.prod(beside(x, c).shape) == 24
+
+
+def test_an_actnorm_starts_once() -> None:
+    norm = ActNorm(3)
+    norm.initialise(torch.randn(5, 3) + 2)
+    before = norm.loc.clone()
+    norm.initialise(torch.randn(5, 3))
+    assert torch.equal(norm.loc, before)
+
+
+@pytest.mark.parametrize("channels", [1, 6])
+def test_an_invertible_linear_map_starts_as_a_rotation(channels: int) -> None:
+    """Glow, section 3.2. Kills: rows of P in the inverse order, a sign of s."""
+    layer = InvertibleLinear(channels).double()
+    w = layer(torch.eye(channels, dtype=torch.float64))[0].mT
+    torch.testing.assert_close(w @ w.mT, torch.eye(channels, dtype=torch.float64), rtol=0, atol=1e-5)
+    assert layer.log_s.sum().abs() < 1e-5
+
+
+def test_half_of_the_channels_leave_after_each_scale() -> None:
+    """The part that leaves early is a function of the first scale alone. Kills: the wrong half goes on."""
+    flow = scales()
+    squeezes = [part for part in flow.modules() if isinstance(part, Squeeze)]
+    assert len(squeezes) == 4  # two scales, there and back
+    x = torch.randn(2, 1, 4, 8)
+    before = Squeeze(2)(flow(x)[0])[0]
+    later = next(part for part in flow if isinstance(part, FirstHalf))
+    with torch.no_grad():
+        for parameter in later.parameters():
+            parameter.add_(1)
+    after = Squeeze(2)(flow(x)[0])[0]
+    assert torch.equal(after[:, 2:], before[:, 2:])
+    assert not torch.equal(after[:, :2], before[:, :2])

@@ -33,6 +33,7 @@ from dgm.protocols import (
     Batch,
     BoundedLikelihood,
     Conditions,
+    DataDependent,
     Diagnosed,
     EstimatedLikelihood,
     ExactLikelihood,
@@ -57,7 +58,7 @@ from dgm.protocols import (
 from dgm.seeds import Seed, Streams, streams
 from dgm.space import Space
 
-BY_BATCHES = (Trainable, MultiPlayer, Fittable, Stateful, Regularised, Diagnosed)
+BY_BATCHES = (Trainable, MultiPlayer, Fittable, Stateful, DataDependent, Regularised, Diagnosed)
 OF_THE_PRIOR = (*BY_BATCHES, Samplable, Progressive)
 # capability of the prior -> those of the pair, if the first stage is invertible, and if it is variational
 INVERTIBLE: Mapping[type, tuple[type, ...]] = {

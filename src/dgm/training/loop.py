@@ -20,7 +20,7 @@ from dgm.errors import Interrupted, TrainingStopped
 from dgm.inputs import model_given, place
 from dgm.models.two_stage import TwoStage
 from dgm.networks.conditions import fit_marginals
-from dgm.protocols import Fittable, Model, Regularised, Stateful, condition_of, has, loss_unit
+from dgm.protocols import DataDependent, Fittable, Model, Regularised, Stateful, condition_of, has, loss_unit
 from dgm.seeds import mix
 from dgm.training import checkpoint
 from dgm.training.arguments import check, of_examples, settings_of_run
@@ -133,9 +133,7 @@ class Training:
         torch.manual_seed(mix(settings.seed, fabric.global_rank if settings.compile else 0) >> 1)
         self.whole.to(fabric.device)
         model.train()
-        if fabric.world_size > 1:
-            for tensor in self.whole.state_dict().values():
-                broadcast(tensor, fabric)
+        self.share_weights()
         sharded = settings.strategy == "fsdp" and fabric.world_size > 1
         if fabric.device.type == "cpu" and not self.by_passes:
             refuse_too_large(model, averaged=settings.ema > 0, shards=fabric.world_size if sharded else 1)
@@ -146,6 +144,10 @@ class Training:
                 data = coded(self.whole, data)
         self.batches = Batches(data.train, settings.batch, settings.seed, rank=rank, world=world, device=fabric.device)
         self.conditional = condition_of(model) is not None
+        if self.step == 0 and has(model, DataDependent):
+            x, y = self.batches.at(0)
+            model.initialise(x, y if self.conditional else None)
+            self.share_weights()
         if settings.precision == "auto":
             began = time.monotonic()
             x, y = self.batches.at(0)
@@ -161,6 +163,12 @@ class Training:
         if not self.by_passes:
             self.loss = torch.compile(loss_of(model)) if settings.compile else loss_of(model)
             self.regularisers = list(model.regularisers()) if has(model, Regularised) else []
+
+    def share_weights(self) -> None:
+        """Copies the weights and buffers of the first process to all others."""
+        if self.fabric.world_size > 1:
+            for tensor in self.whole.state_dict().values():
+                broadcast(tensor, self.fabric)
 
     @property
     def progress(self) -> float:

@@ -15,11 +15,12 @@ transforms too, so a flow is defined by a list of transforms:
 
 from dgm.transforms.autoregressive import Autoregressive
 from dgm.transforms.causal import CausalAffine, Patches
-from dgm.transforms.coupling import AffineCoupling, VectorCoupling, alternating, checkerboard
+from dgm.transforms.coupling import AffineCoupling, ChannelCoupling, VectorCoupling, alternating, checkerboard
 from dgm.transforms.elementwise import Exp, Logit, Scaled, to_real_numbers
-from dgm.transforms.linear import ActNorm, Permutation, Squeeze
+from dgm.transforms.linear import ActNorm, InvertibleLinear, Permutation, Squeeze
 from dgm.transforms.planar import Planar, Radial
 from dgm.transforms.residual import Residual
+from dgm.transforms.scales import FirstHalf, multi_scale
 from dgm.transforms.splines import RationalQuadratic
 from dgm.transforms.transform import Composition, Conditioned, Flattened, Inverse, Transform
 from dgm.transforms.univariate import Affine, Shift, Univariate
@@ -30,11 +31,14 @@ __all__ = [
     "AffineCoupling",
     "Autoregressive",
     "CausalAffine",
+    "ChannelCoupling",
     "Composition",
     "Conditioned",
     "Exp",
+    "FirstHalf",
     "Flattened",
     "Inverse",
+    "InvertibleLinear",
     "Logit",
     "Patches",
     "Permutation",
@@ -50,5 +54,6 @@ __all__ = [
     "VectorCoupling",
     "alternating",
     "checkerboard",
+    "multi_scale",
     "to_real_numbers",
 ]

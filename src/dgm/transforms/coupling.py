@@ -2,7 +2,7 @@ r"""Coupling layers: one part of x is transformed with parameters that are funct
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dgm.networks.mlp import mlp
 from dgm.transforms.transform import Mapped, Transform
-from dgm.transforms.univariate import Affine, Univariate
+from dgm.transforms.univariate import Affine, Univariate, Valued
 
 
 class AffineCoupling(Transform):
@@ -31,9 +31,7 @@ class AffineCoupling(Transform):
         super().__init__()
         self.network = network
         self.register_buffer("mask", mask, persistent=False)
-        last = [module for module in network.modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        start_at_zero(network)
 
     def scale_and_shift(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
         unchanged = x * self.mask
@@ -48,6 +46,45 @@ class AffineCoupling(Transform):
     def inverse(self, z: Tensor, c: Tensor | None = None) -> Mapped:
         s, t = self.scale_and_shift(z, c)
         return (z - t) * (-s).exp(), -s.flatten(1).sum(1)
+
+
+def start_at_zero(network: nn.Module) -> None:
+    """Sets the weights of the last layer to 0, so that a coupling is the identity at first."""
+    last = [module for module in network.modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+
+
+class ChannelCoupling(Transform):
+    r"""z = f(x; h(x_kept, c)) for one half of the channels of an image; the other half is kept.
+
+    Source: arXiv:1605.08803, section 3.4, channel-wise masks, with any monotone f.
+
+    Args:
+        network: Maps the kept channels, concatenated with the condition, to the parameters of f: those of a channel
+            follow one another. Its last layer is initialised at 0.
+        univariate: f; `Affine` by default.
+        swapped: Whether the second half is kept, and not the first.
+    """
+
+    def __init__(self, network: nn.Module, univariate: Univariate | None = None, *, swapped: bool = False) -> None:
+        super().__init__()
+        self.network, self.swapped = network, swapped
+        self.univariate = Affine() if univariate is None else univariate
+        start_at_zero(network)
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Mapped:
+        return self.applied(x, c, self.univariate.forward)
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> Mapped:
+        return self.applied(z, c, self.univariate.inverse)
+
+    def applied(self, x: Tensor, c: Tensor | None, univariate: Callable[[Tensor, Tensor], Valued]) -> Mapped:
+        kept, moved = x.chunk(2, 1)[:: -1 if self.swapped else 1]
+        parameters = self.network(kept if c is None else beside(kept, c)).flatten(2)
+        z, slopes = univariate(moved.flatten(2), parameters.unflatten(1, (moved.shape[1], -1)))
+        halves = [kept, z.view_as(moved)]
+        return torch.cat(halves[:: -1 if self.swapped else 1], 1), slopes.flatten(1).sum(1)
 
 
 class VectorCoupling(Transform):
@@ -84,8 +121,7 @@ class VectorCoupling(Transform):
         self.constant = inputs == 0  # one dimension that depends on nothing
         outputs = len(self.moved) * self.univariate.parameters
         self.network: Any = mlp([inputs or 1, *hidden, outputs], dropout=dropout, activation=nn.ReLU)
-        for parameter in self.network[-1].parameters():
-            nn.init.zeros_(parameter)
+        start_at_zero(self.network)
 
     def parameters_of(self, x: Tensor, c: Tensor | None) -> Tensor:
         """(moved, P, B): examples are the last axis."""

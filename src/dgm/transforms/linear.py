@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle
 
 from dgm.errors import BadInput
 from dgm.transforms.transform import Mapped, Transform
@@ -54,23 +54,77 @@ class Squeeze(Transform):
         return pixel_shuffle(z, self.factor), z.new_zeros(len(z))
 
 
-class ActNorm(Transform):
-    r"""z = (x - loc) exp(-log_scale), with trainable loc and log_scale for each channel.
+class InvertibleLinear(Transform):
+    r"""z = W x, of vectors or of the channels at every place of an image: a 1×1 convolution. W = P L (U + diag(s)).
 
-    Source: Glow (Kingma & Dhariwal, 2018), arXiv:1807.03039, section 3.1. `initialise` sets them so that the first
-    batch has mean 0 and variance 1 in each channel; otherwise the map is the identity at first.
+    The permutation P and the signs of s are those of a random rotation and fixed; L is lower triangular with a unit
+    diagonal, U strictly upper triangular. The log-determinant is sum log |s| for every place.
+
+    Source: Glow (Kingma & Dhariwal, 2018), arXiv:1807.03039, section 3.2, equations 10 and 11.
 
     Args:
         channels: The size of x's first dimension.
     """
 
+    order: Tensor
+    sign: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        p, lower, upper = torch.linalg.lu(torch.linalg.qr(torch.randn(channels, channels))[0])
+        s = upper.diagonal()
+        self.register_buffer("order", p.argmax(1))  # of the rows of L (U + diag(s))
+        self.register_buffer("sign", s.sign())
+        self.log_s = nn.Parameter(s.abs().log())
+        self.lower, self.upper = nn.Parameter(lower.tril(-1)), nn.Parameter(upper.triu(1))
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """L and U + diag(s)."""
+        one = torch.ones_like(self.log_s).diag()
+        return self.lower.tril(-1) + one, self.upper.triu(1) + (self.sign * self.log_s.exp()).diag()
+
+    def forward(self, x: Tensor, c: Any = None) -> Mapped:
+        lower, upper = self.factors()
+        return times((lower @ upper)[self.order], x), self.ladj_of(x)
+
+    def inverse(self, z: Tensor, c: Any = None) -> Mapped:
+        lower, upper = self.factors()
+        one = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)[self.order.argsort()]
+        first = torch.linalg.solve_triangular(lower, one, upper=False, unitriangular=True)
+        return times(torch.linalg.solve_triangular(upper, first, upper=True), z), -self.ladj_of(z)
+
+    def ladj_of(self, x: Tensor) -> Tensor:
+        return (math.prod(x.shape[2:]) * self.log_s.sum()).expand(len(x))
+
+
+def times(w: Tensor, x: Tensor) -> Tensor:
+    """W x of vectors (B, C), or at every place of (B, C, H, W)."""
+    return x @ w.mT if x.dim() == 2 else conv2d(x, w[:, :, None, None])
+
+
+class ActNorm(Transform):
+    r"""z = (x - loc) exp(-log_scale), with trainable loc and log_scale for each channel.
+
+    Source: Glow (Kingma & Dhariwal, 2018), arXiv:1807.03039, section 3.1. `initialise` sets them so that the first
+    batch has mean 0 and variance 1 in each channel; otherwise the map is the identity at first. It does so once.
+
+    Args:
+        channels: The size of x's first dimension.
+    """
+
+    initialised: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.loc = nn.Parameter(torch.zeros(channels))
         self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("initialised", torch.tensor(False))
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
+        if self.initialised:
+            return
+        self.initialised.fill_(True)
         of_channels = x.transpose(0, 1).flatten(1)
         self.loc.copy_(of_channels.mean(1))
         self.log_scale.copy_(of_channels.std(1, correction=0).clamp_min(1e-6).log())

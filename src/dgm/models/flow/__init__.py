@@ -34,6 +34,12 @@ MODELS = family(
         "Dinh et al. 2016, arXiv:1605.08803",
         "affine coupling layers, inverted in closed form",
     ),
+    glow=Spec(
+        "Glow",
+        "lower_bound",
+        "Kingma & Dhariwal 2018, arXiv:1807.03039",
+        "invertible 1×1 convolutions and couplings at several scales",
+    ),
     iaf=Spec(
         "IAF",
         "lower_bound",

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dgm.distributions.base import Base, base
+from dgm.distributions.base import Base, Normal, base
+from dgm.errors import Unsupported
 from dgm.modes import device_of, evaluated
 from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
@@ -25,7 +26,7 @@ from dgm.protocols import (
 )
 from dgm.seeds import Seed, streams
 from dgm.space import Space
-from dgm.transforms import Transform
+from dgm.transforms import ActNorm, Transform
 
 
 class Flow(nn.Module, ABC):
@@ -72,6 +73,16 @@ class Flow(nn.Module, ABC):
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return -self.log_prob(x, y)
 
+    @torch.no_grad()
+    def initialise(self, x: Batch, y: Conditions | None = None) -> None:
+        """Standardises what each actnorm gets of the batch."""
+        norms = [part for part in self.modules() if isinstance(part, ActNorm)]
+        if norms:
+            hooks = [norm.register_forward_pre_hook(lambda norm, args: norm.initialise(args[0])) for norm in norms]
+            self.encode(x, y)
+            for hook in hooks:
+                hook.remove()
+
     @evaluated
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         with torch.no_grad():
@@ -81,6 +92,22 @@ class Flow(nn.Module, ABC):
         noise = streams(n, seed, device_of(self))
         y = sampled_condition(y, self, noise)
         return self.decode(self.base.sample(noise).to(next(self.parameters())), y)
+
+    @evaluated
+    @torch.no_grad()
+    def sample_tempered(self, n: int, y: Conditions | None = None, *, temperature: float, seed: Seed = None) -> Batch:
+        """Samples whose noise is multiplied by the temperature, see arXiv:1807.03039, section 6.
+
+        Raises:
+            Unsupported: If the base is not normal.
+        """
+        if not isinstance(self.base, Normal):
+            raise Unsupported(
+                "a temperature is that of a normal base", "leave it out, or train with --model.base normal"
+            )
+        noise = streams(n, seed, device_of(self))
+        y = sampled_condition(y, self, noise)
+        return self.decode(temperature * self.base.sample(noise).to(next(self.parameters())), y)
 
     @property
     def latent_space(self) -> Space:

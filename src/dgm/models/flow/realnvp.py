@@ -2,43 +2,52 @@ r"""Flow of affine couplings."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dgm.modes import evaluated
+from dgm.models.flow.base import Flow
 from dgm.networks.conditioning import ConditionFeatures
-from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.conv import ConvNet
-from dgm.networks.mlp import mlp
-from dgm.protocols import Batch, Conditions, PerExample
-from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
-from dgm.transforms import AffineCoupling, Composition, Inverse, Logit, Scaled, Squeeze, checkerboard
+from dgm.transforms import (
+    Affine,
+    AffineCoupling,
+    ChannelCoupling,
+    Composition,
+    Flattened,
+    Transform,
+    VectorCoupling,
+    alternating,
+    checkerboard,
+    multi_scale,
+    to_real_numbers,
+)
 
-ALPHA = 0.05  # of the logit, section 4.1
+BOUND = 2.0  # of the absolute log-scales
 
 
-class RealNVP(nn.Module):
+class RealNVP(Flow):
     r"""Affine coupling flow, exact log-density.
 
-    .. math:: \log p(x) = \log N(f(x); 0, I) + \log |\det \partial f / \partial x|
+    .. math:: \log p(x) = \log p(z) + \log |\det \partial f / \partial x|
 
     A coupling copies the dimensions where b = 1 and transforms the others by functions of them (equation 9):
-    z = b x + (1 - b)(x exp(s(b x)) + t(b x)), with log-determinant sum (1 - b) s (equation 6). Images alternate
-    checkerboard masks, are squeezed to half the side and four times the channels, and alternate channel masks.
-    The density is with respect to Lebesgue measure in the units of the data, in nats.
+    z = b x + (1 - b)(x exp(s(b x)) + t(b x)), with log-determinant sum (1 - b) s (equation 6). At each scale an image
+    has couplings with checkerboard masks, is squeezed to half the side and four times the channels, and has couplings
+    with channel masks; then half of the channels leave (section 3.6), as normals whose means and scales are functions
+    of the channels that stay. A vector has couplings of its even and odd dimensions in turn. The density is with
+    respect to Lebesgue measure in the units of the data, in nats.
 
-    Source: Density estimation using Real NVP (Dinh et al., 2016), arXiv:1605.08803, equations 4-9, section 3.4 and, for
-    bounded x, the logit of section 4.1. Differs from it: one squeeze and nothing factored out between scales; no batch
-    normalisation; s is bounded by 2 tanh; networks see a condition.
+    Source: Density estimation using Real NVP (Dinh et al., 2016), arXiv:1605.08803, equations 4-9, sections 3.4 and 3.6
+    and, for bounded x, the logit of section 4.1; the conditional prior, arXiv:1807.03039. Differs from it: no batch
+    normalisation; log-scales are bounded; the last scale has channel masks too; networks see a condition.
 
     Args:
-        space: Continuous, of shape (D,) or (C, H, W). Discrete data is dequantised by `dgm.create`.
+        space: Continuous, of shape (C, H, W) or any other, which is flattened. Discrete data is dequantised by
+            `dgm.create`.
 
     Example:
         >>> flow = RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2))
@@ -48,84 +57,52 @@ class RealNVP(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        layers: int = setting(8, "couplings", low=2, high=1000)
+        layers: int = setting(8, "couplings, of an image at each scale", low=2, high=1000)
+        scales: int = setting(2, "squeezes of an image, as far as its sides are even", low=1, high=10)
         hidden: int = setting(32, "width, or channels, of the networks in the couplings", low=1)
-        blocks: int = setting(1, "residual blocks, or hidden layers, of each network", low=1, high=1000)
+        blocks: int = setting(1, "residual blocks, or hidden layers but one, of each network", low=1, high=1000)
         dropout: float = setting(0.0, "dropout rate of hidden units", low=0.0, high=0.95)
+        base: Literal["normal", "mixture", "resampled"] = setting("normal", "distribution of z, see docs/flows.md")
 
-    spaces: ClassVar[set[str]] = {"continuous"}
-    conditions: ClassVar[frozenset[str]] = EVERY_KIND
     defaults: ClassVar[dict[str, Any]] = {"batch": 100, "ema": 0.999, "clip": 50.0, "warmup": 100, "weight_decay": 0.01}
-    likelihood_method = "change of variables"
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
-        super().__init__()
-        self.space, self.config, self.condition = space, config, condition
-        self.marginal = None if condition is None else Marginal(condition)
+        super().__init__(space, config, condition)
         self.features = ConditionFeatures(condition)
-        c, h, w = space.shape if len(space.shape) == 3 else (0, 1, 1)
-        squeezes = h % 2 == w % 2 == 0
-        before = config.layers // 2 if squeezes else config.layers
-        first = [self.coupling(space.shape, k) for k in range(before)]
-        rest = [self.coupling((4 * c, h // 2, w // 2), k, channels=True) for k in range(before, config.layers)]
-        self.transform = Composition(
-            [
-                Scaled(space),
-                *([] if space.bounds is None else [Logit(ALPHA)]),
-                *first,
-                *([Squeeze(2), *rest, Inverse(Squeeze(2))] if squeezes else []),
-            ]
-        )
-
-    def coupling(self, shape: tuple[int, ...], k: int, *, channels: bool = False) -> AffineCoupling:
-        image = len(shape) == 3
-        sizes = [shape[0] + self.features.width, self.config.hidden, 2 * shape[0]]
-        network: nn.Module = (
-            ConvNet(*sizes, blocks=self.config.blocks, dropout=self.config.dropout)
-            if image
-            else mlp(
-                [sizes[0], *[self.config.hidden] * (self.config.blocks + 1), sizes[2]], dropout=self.config.dropout
+        if len(space.shape) == 3:
+            parts = multi_scale(
+                space.shape, config.scales, before=self.by_checkerboard, after=self.by_channels, prior=self.prior
             )
+        else:
+            parts = [Flattened(Composition(self.of_vectors(space.dim)))]
+        self.transform = Composition([*to_real_numbers(space), *parts])
+
+    def by_checkerboard(self, shape: tuple[int, ...]) -> list[Transform]:
+        """Half of the couplings of a scale, or all of them where no squeeze follows."""
+        squeezed = shape[1] % 2 == shape[2] % 2 == 0
+        masks = [checkerboard(shape) ^ bool(k % 2) for k in range(self.config.layers // (2 if squeezed else 1))]
+        return [AffineCoupling(mask, self.network(shape[0], 2 * shape[0])) for mask in masks]
+
+    def by_channels(self, shape: tuple[int, ...]) -> list[Transform]:
+        """The other half, after the squeeze."""
+        half = shape[0] // 2
+        return [
+            ChannelCoupling(self.network(half, 2 * half), Affine(BOUND), swapped=bool(k % 2))
+            for k in range(self.config.layers - self.config.layers // 2)
+        ]
+
+    def prior(self, shape: tuple[int, ...]) -> Transform:
+        """The second half of the channels as normals given the first."""
+        return ChannelCoupling(self.network(shape[0] // 2, shape[0]), Affine(BOUND))
+
+    def network(self, inputs: int, outputs: int) -> nn.Module:
+        config = self.config
+        return ConvNet(
+            inputs + self.features.width, config.hidden, outputs, blocks=config.blocks, dropout=config.dropout
         )
-        mask = (torch.arange(shape[0]) < shape[0] // 2).view(-1, 1, 1) if channels else checkerboard(shape)
-        return AffineCoupling(mask ^ bool(k % 2), network)
 
-    def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        z, ladj = self.encode_and_ladj(x, y)
-        normal = -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(1)
-        return normal + ladj
-
-    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        return -self.log_prob(x, y)
-
-    @evaluated
-    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        with torch.no_grad():
-            return self.rsample(n, y, seed=seed)
-
-    def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        like = next(self.parameters())
-        noise = streams(n, seed, like.device)
-        y = sampled_condition(y, self, noise)
-        return self.decode(noise.normal(self.space.shape).to(like), y)
-
-    @property
-    def latent_space(self) -> Space:
-        return Space.continuous(self.space.shape)
-
-    def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
-        """z = f(x), of the shape of x."""
-        return self.encode_and_ladj(x, y)[0]
-
-    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
-        """x = f^-1(z)."""
-        return self.transform.inverse(z, self.numbers(y))[0]
-
-    def encode_and_ladj(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
-        """f(x) and log |det df/dx|, (B,)."""
-        return self.transform(x, self.numbers(y))
-
-    def numbers(self, y: Conditions | None) -> Tensor | None:
-        """The condition as numbers (B, K)."""
-        y = check_condition(y, self.condition)
-        return None if y is None else self.features(y, next(self.parameters()))
+    def of_vectors(self, dim: int) -> list[Transform]:
+        config = self.config
+        how: dict[str, Any] = {"hidden": [config.hidden] * (config.blocks + 1), "dropout": config.dropout}
+        how["context"] = self.features.width
+        return [VectorCoupling(alternating(dim, k), Affine(BOUND), **how) for k in range(config.layers)]

@@ -19,7 +19,9 @@ PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").g
 SHORTER = [
     (r"--budget \w+", "--budget 1s"),
     (r"^(dgm train (?!.*--(steps|budget)).*)", r"\1 --steps 3"),
-    (r"--data (mnist|binarized_mnist|cifar10)\b", r"--data digits"),
+    (r"--data (mnist/dynamic|mnist|binarized_mnist|cifar10)\b", r"--data digits"),
+    (r"--draws \d+", "--draws 20"),
+    (r"--annealed \d+", "--annealed 3"),
     (r"^(dgm evaluate .*)", r"\1 --samples 30 --features pixels"),
     (r"^(dgm compare .*)", r"\1 --samples 30"),
     (r" --palette 512\b", ""),
@@ -87,7 +89,7 @@ def test_a_model_of_ones_own_is_made_as_its_page_says(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-RUN = ("conditions", "tables", "two-stages", "autoregressive", "diffusion", "compression")
+RUN = ("conditions", "latent", "tables", "two-stages", "autoregressive", "diffusion", "compression")
 
 
 @pytest.mark.slow

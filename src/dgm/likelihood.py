@@ -37,6 +37,7 @@ from dgm.samplers.ode import Solver
 from dgm.seeds import mix
 
 MOST, NUMBERS = 512, 1 << 16  # largest evaluation batch in examples, and in numbers on a CPU
+WEIGHTS = 4  # evaluation batches of codes that are weighted together, so that the decoder takes most of the time
 ODES = 50  # largest evaluation batch if each example needs the solution of an ODE, with its own number of steps
 
 
@@ -246,7 +247,7 @@ def _nats(
 def weighted_bound(model: Model, x: Batch, y: Conditions | None, draws: int) -> PerExample:
     """The log of the mean of K = ``draws`` importance weights, (B,), in parts whose size does not depend on K."""
     if has(model, ManyWeights):
-        most = max(1, evaluation_batch(model) // len(x))
+        most = max(1, WEIGHTS * evaluation_batch(model) // len(x))
         parts = [model.log_weights(x, y, draws=len(part)) for part in torch.arange(draws).split(most)]
         return torch.cat([part.double().logsumexp(0, keepdim=True) for part in parts]).logsumexp(0) - math.log(draws)
     return torch.stack([model.log_weight(x, y) for _ in range(draws)]).logsumexp(0) - math.log(draws)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -234,6 +235,20 @@ def test_runs_of_different_data_are_refused(report, tmp_path):
     with pytest.raises(BadInput, match="trained on different data"):
         write_report([report.parents[1] / "made", tmp_path / "vae"], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_grey_and_dynamically_binarised_images_share_no_table(report, tmp_path):
+    """They are stored as the same numbers. Kills: data that is told apart by its bytes alone."""
+    shutil.copytree(report.parents[1] / "vae", tmp_path / "vae", copy_function=shutil.copy2)
+    config = json.loads((tmp_path / "vae" / "config.json").read_text(encoding="utf-8"))
+    config["model"]["space"] = {"shape": config["model"]["space"]["shape"], "kind": "binary", "values": 2}
+    runs = [SimpleNamespace(path=name, config=c) for name, c in (("made", read_config(report)), ("vae", config))]
+    with pytest.raises(BadInput, match="trained on different data"):
+        collect.refuse_different_data(runs)
+
+
+def read_config(report):
+    return json.loads((report.parents[1] / "made" / "config.json").read_text(encoding="utf-8"))
 
 
 def test_points_have_plots_and_the_true_density_a_place_in_the_last_row(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,10 +76,15 @@ def one_dataset(runs: Sequence[Trained], named: str | None = None) -> Dataset:
 
 
 def refuse_different_data(runs: Sequence[Trained]) -> None:
-    named = {run.config["data"].get("sha256"): f"{run.path} ({run.config['data']['name']})" for run in runs}
+    # dynamically binarised images are stored as the grey levels that they are drawn from, and have another space
+    named = {of_data(run): f"{run.path} ({run.config['data']['name']})" for run in runs}
     if len(named) > 1:
         wrong = f"the runs were trained on different data: {', '.join(named.values())}"
         raise BadInput(wrong, "report runs of one data set together")
+
+
+def of_data(run: Trained) -> tuple[str | None, str]:
+    return run.config["data"].get("sha256"), json.dumps(run.config["model"].get("space"), sort_keys=True)
 
 
 def samples(run: Trained, dataset: Dataset) -> Tensor | None:

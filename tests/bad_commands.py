@@ -55,6 +55,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "edit --noise": (0, 10),
     "edit --factor": (2, 8),
     "edit --blur": (1e-3, 100),
+    "edit --dimensions": (1, 1e8),
+    "edit --width": (0, 100),
     "train --steps": (1, math.inf),
     "train --budget": (1e-3, 1e8),
     "train --batch": (1, math.inf),
@@ -316,6 +318,13 @@ edit colourise ddpm --out new.png
 edit encode ddpm --out new.png
 edit interpolate ddpm --given one.png --out new.png
 edit interpolate ddpm -n 1 --out new.png
+edit interpolate vae --path curved --out new.png
+edit reconstruct made --out new.png
+edit traverse vae --dimensions 0 --out new.png
+edit traverse vae --width -1 --out new.png
+edit arithmetic vae --out new.png
+edit arithmetic vae --expression 11-x --out new.png
+edit arithmetic vae --expression 1-+2 --out new.png
 edit deblur ddpm --given three.npz --noise -1 --out new.png
 """.strip().splitlines()
 

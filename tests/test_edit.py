@@ -137,6 +137,21 @@ def test_codes_are_decoded_to_their_images_and_to_what_lies_between(runs: Path) 
         assert (rows.size, row.size) == ((3 * 45 - 5, 3 * 45 - 5), (10 * 45 - 5, 45 - 5))
 
 
+def test_codes_of_a_vae_are_traversed_and_added(runs: Path) -> None:
+    three = data.load("digits").test.x[:3].numpy()
+    assert (
+        edited(runs, "arithmetic vae --expression x-7+7 --given three.npz") == edited(runs, "reconstruct vae")[:3]
+    ).all()
+    assert edited(runs, "encode vae --given three.npz", name="z").shape == (3, 16)
+    assert edited(runs, "traverse vae --dimensions 5 -n 3 --examples 2").shape == (2 * 5 * 3, 1, 8, 8)
+    assert dgm("edit arithmetic vae --expression x-7+7 --given three.npz --out sum.png", runs).returncode == 0
+    assert dgm("edit traverse vae --dimensions 5 -n 3 --out traversed.png", runs).returncode == 0
+    with Image.open(runs / "sum.png") as rows, Image.open(runs / "traversed.png") as dimensions:
+        assert (rows.size, dimensions.size) == ((4 * 45 - 5, 3 * 45 - 5), (3 * 45 - 5, 5 * 45 - 5))
+        first = numpy.asarray(rows.convert("L")).astype(int)[2:40:5, 2:40:5]
+    assert abs(first - three[0, 0] * (255 / 16)).max() <= 0.5
+
+
 def test_help_is_there_for_every_task(tmp_path: Path) -> None:
     from dgm.cli.edit import TASKS
 
@@ -152,6 +167,9 @@ def test_help_is_there_for_every_task(tmp_path: Path) -> None:
         ("inpaint ddpm --mask bttom", "no mask is called 'bttom'; did you mean 'bottom'?"),
         ("inpaint ddpm --mask three.npz", "cannot be read as an image"),
         ("inpaint vae --mask top", "VAE is no denoising model"),
+        ("arithmetic vae --expression x-11", "no label of this run is called '11'"),
+        ("arithmetic vae", "--expression"),
+        ("interpolate vae --path curved", "--path"),
         ("inpaint moons --mask top", "is for images, this model is of continuous 2"),
         ("inpaint nowhere --mask top", "no run directory"),
         ("inpaint ddpm --mask top --given nowhere.png", "there is no file nowhere.png"),

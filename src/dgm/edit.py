@@ -1,7 +1,7 @@
-"""Editing of images with a trained denoising model, without further training.
+"""Editing with a trained model, without further training: of images with a denoising model, and by codes.
 
-Each function has a `dgm.protocols.Denoising` of images and batches of its space as arguments, and returns the result
-that `dgm edit` writes.
+Inpainting and restoration have a `dgm.protocols.Denoising` of images and batches of its space as arguments; the
+functions of `dgm.editing.codes` have any model with codes. They return the result that `dgm edit` writes.
 
 >>> import dgm
 >>> digits = dgm.data.load("digits")
@@ -15,13 +15,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dgm.editing import inversion, latent_search
+from dgm.editing import latent_search
 from dgm.editing import restore as restoration
+from dgm.editing.codes import (
+    Arithmetic,
+    Reconstruction,
+    Spread,
+    Traversal,
+    arithmetic,
+    between,
+    decode,
+    drawn,
+    encode,
+    error,
+    interpolate,
+    reconstruct,
+    spread,
+    traverse,
+)
 from dgm.editing.operators import AveragePooling, Blur, Grey, Operator
 from dgm.editing.resampling import Resampling
 from dgm.errors import BadInput, Unsupported
@@ -35,14 +51,20 @@ from dgm.protocols import Batch, Conditions, Denoising, Model, State, has
 from dgm.seeds import Streams
 
 __all__ = [
+    "Arithmetic",
     "AveragePooling",
     "Blur",
     "Grey",
     "Reconstruction",
     "Resampling",
+    "Spread",
+    "Traversal",
+    "arithmetic",
+    "between",
     "colourise",
     "deblur",
     "decode",
+    "drawn",
     "encode",
     "inpaint",
     "interpolate",
@@ -50,7 +72,9 @@ __all__ = [
     "measure",
     "reconstruct",
     "restore",
+    "spread",
     "superres",
+    "traverse",
 ]
 
 CHUNK = 250  # images in a batch
@@ -175,56 +199,6 @@ def restored(model: Model, x: Any, operator: Operator, condition: Any, how: dict
     return restore(model, model.scaling(x), operator, condition, **how)
 
 
-def encode(
-    model: Model,
-    x: Batch | Any,
-    condition: Conditions | Any | None = None,
-    *,
-    sampling_steps: int = inversion.STEPS,
-    seed: int = 0,
-) -> Tensor:
-    """The codes of images, (B, *shape), approximately N(0, I) for a good model; see `dgm.editing.inversion`."""
-    x, steps = examples(model, x), whole("sampling_steps", sampling_steps, low=1)
-    with evaluating(model):
-        return inversion.encode(model, x, given_condition(model, condition, len(x)), sampling_steps=steps, seed=seed)
-
-
-def decode(
-    model: Model, z: Tensor, condition: Conditions | Any | None = None, *, sampling_steps: int = inversion.STEPS
-) -> Batch:
-    """The images of codes (B, *shape)."""
-    refuse_other_models(model)
-    steps = whole("sampling_steps", sampling_steps, low=1)
-    with evaluating(model):
-        return inversion.decode(model, z, given_condition(model, condition, len(z)), sampling_steps=steps)
-
-
-class Reconstruction(NamedTuple):
-    """Images, (B, *shape), decoded from their codes ``z``.
-
-    Attributes:
-        error: The root mean square of the difference from the images that were encoded, with black 0 and white 1.
-    """
-
-    x: Batch
-    z: Tensor
-    error: float
-
-
-def reconstruct(
-    model: Model,
-    x: Batch | Any,
-    condition: Conditions | Any | None = None,
-    *,
-    sampling_steps: int = inversion.STEPS,
-    seed: int = 0,
-) -> Reconstruction:
-    """Images decoded from their own codes."""
-    z = encode(model, x, condition, sampling_steps=sampling_steps, seed=seed)
-    again = decode(model, z, condition, sampling_steps=sampling_steps)
-    return Reconstruction(again, z, distance(model, again, model.space.check(x)))
-
-
 def invert(
     model: Model,
     x: Batch | Any,
@@ -254,36 +228,7 @@ def invert(
     z = latent_search.invert(model, x, y, steps=steps, starts=starts, seed=whole("the seed", seed))
     with evaluating(model), torch.no_grad():
         again = model.decode(z, y)
-    return Reconstruction(again.cpu(), z.cpu(), distance(model, again, x))
-
-
-def distance(model: Model, x: Batch, other: Batch) -> float:
-    """The root mean square of the difference, with black 0 and white 1."""
-    return float((model.scaling(x) - model.scaling(other.to(x.device))).square().mean().sqrt() / 2)
-
-
-def interpolate(
-    model: Model,
-    x: Batch | Any,
-    condition: Conditions | Any | None = None,
-    *,
-    n: int = 8,
-    sampling_steps: int = inversion.STEPS,
-    seed: int = 0,
-) -> Batch:
-    """Interpolations between pairs of images by their codes, (B // 2, n, *shape): 0 to 1, 2 to 3, …
-
-    Args:
-        condition: One condition for all; None for the unconditional model.
-        n: Number of images of an interpolation, including both ends.
-    """
-    x, n = examples(model, x), whole("n", n, low=2)
-    if len(x) < 2:
-        raise BadInput(f"from one image to another needs 2 of them, got {len(x)}", "give more")
-    z = encode(model, x, condition, sampling_steps=sampling_steps, seed=seed)
-    weight, pairs = torch.linspace(0, 1, n), zip(z[:-1:2], z[1::2], strict=True)
-    between = torch.cat([inversion.interpolate(first, second, weight) for first, second in pairs])
-    return decode(model, between, condition, sampling_steps=sampling_steps).unflatten(0, (-1, n))
+    return Reconstruction(again.cpu(), z.cpu(), error(model, again.cpu(), x))
 
 
 def refuse_other_models(model: Model) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from correlated import Correlated, smooth
 
-from dgm.editing.inversion import decode, encode, interpolate
+from dgm.editing.inversion import decode, encode
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, Straight
 from dgm.processes.parameterisation import Prediction
 from dgm.seeds import streams
@@ -38,30 +38,6 @@ def test_codes_are_standard_normal() -> None:
     z = encode(model, model.draw(4000), sampling_steps=100)
     torch.testing.assert_close(z.flatten(1).mean(0), torch.zeros(9).double(), atol=0.06, rtol=0)  # 3.8 standard errors
     torch.testing.assert_close(z.flatten(1).T.cov(), torch.eye(9).double(), atol=0.12, rtol=0)
-
-
-def test_an_arc_has_its_ends_and_its_length() -> None:
-    z, other = torch.randn(2, 1, 30, 30).double()
-    other = other * z.norm() / other.norm()
-    way = interpolate(z, other, torch.linspace(0, 1, 5))
-    torch.testing.assert_close(way[0], z)
-    torch.testing.assert_close(way[-1], other)
-    torch.testing.assert_close(way.flatten(1).norm(dim=1), z.norm().expand(5))
-    strides = (way[1:] - way[:-1]).flatten(1).norm(dim=1)
-    torch.testing.assert_close(strides, strides[:1].expand(4))
-    torch.testing.assert_close(interpolate(z, z, torch.tensor([0.5]))[0], z)
-
-
-def test_an_arc_between_codes_of_two_lengths_is_the_formula() -> None:
-    """Equation 67 of the paper, at angles of less and more than a right one; on a line where there is no arc."""
-    z, other = torch.tensor([2.0, 0.0]).double(), torch.tensor([0.0, 3.0]).double()
-    half = interpolate(z, other, torch.tensor([1 / 3]))
-    torch.testing.assert_close(half, math.sin(math.pi / 3) * z[None] + math.sin(math.pi / 6) * other[None])
-    obtuse = torch.tensor([-1.0, 1.0]).double()
-    theta = 3 * math.pi / 4
-    expected = (math.sin(0.8 * theta) * z + math.sin(0.2 * theta) * obtuse) / math.sin(theta)
-    torch.testing.assert_close(interpolate(z, obtuse, torch.tensor([0.2]).double())[0], expected)
-    torch.testing.assert_close(interpolate(z, 2 * z, torch.tensor([0.25]))[0], 1.25 * z)
 
 
 @PATHS

@@ -1,15 +1,14 @@
-r"""Codes of images by DDIM inversion, and interpolation between two codes.
+r"""Codes of images by DDIM inversion.
 
 .. math:: x_{s} = \alpha_s \hat x_0(x_t, t) + \sigma_s \hat\epsilon(x_t, t)
 
 from data to noise to encode, and from noise to data to decode. Both are first-order solutions of the same ODE, so the
 reconstruction error is O(1 / steps).
 
-Source: Denoising Diffusion Implicit Models (Song et al., 2020), arXiv:2010.02502, sections 4.3 and 5.4 (codes),
-equation 67 (interpolation on a sphere). Differs from it: the image gets the noise of the path at t_0, the earliest time
-of the network or the time with noise of an eighth of the distance of two grey levels. Networks are not trained on clean
-images: without this noise the codes of digits are constant in constant regions, and neither decode nor interpolate
-well. Time steps decrease with t.
+Source: Denoising Diffusion Implicit Models (Song et al., 2020), arXiv:2010.02502, sections 4.3 and 5.4. Differs
+from it: the image gets the noise of the path at t_0, the earliest time of the network or the time with noise of an
+eighth of the distance of two grey levels. Networks are not trained on clean images: without this noise the codes of
+digits are constant in constant regions, and neither decode nor interpolate well. Time steps decrease with t.
 """
 
 from __future__ import annotations
@@ -50,26 +49,6 @@ def decode(model: Model, z: Tensor, y: Conditions | None = None, *, sampling_ste
     grid = _times(model, sampling_steps).flip(0)
     x_1 = z.to(model.scaling.loc) * _noise(model)
     return model.scaling.inverse(_last(model, x_1, y, torch.cat([grid, grid.new_zeros(1)])))
-
-
-def interpolate(z: Tensor, other: Tensor, weight: Tensor) -> Tensor:
-    r"""Spherical interpolation between two codes, which keeps their norm.
-
-    .. math:: \frac{\sin((1 - w)\theta)}{\sin\theta} z + \frac{\sin(w\theta)}{\sin\theta} z',
-        \qquad \cos\theta = \frac{z \cdot z'}{\|z\| \|z'\|}
-
-    Args:
-        z, other: Two codes of the same shape.
-        weight: (n,), 0 for ``z`` and 1 for ``other``.
-
-    Returns:
-        (n, *shape).
-    """
-    w = weight.reshape(-1, *[1] * z.dim()).to(z)
-    theta = torch.acos((z.flatten() @ other.flatten() / (z.norm() * other.norm())).clamp(-1, 1))
-    if theta.sin() < 1e-6:
-        return torch.lerp(z[None], other[None], w)
-    return (((1 - w) * theta).sin() * z + (w * theta).sin() * other) / theta.sin()
 
 
 def _times(model: Model, sampling_steps: int) -> Tensor:

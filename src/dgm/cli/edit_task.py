@@ -1,0 +1,79 @@
+"""A task of `dgm edit`: its options, its result, and the picture or the file of the result."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dgm.cli import condition, own
+from dgm.cli.values import seed, whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dgm.protocols import Model
+    from dgm.space import Space
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of `dgm edit`: its description in one line, its own options, and its function.
+
+    Attributes:
+        edit: Maps the arguments, the model and the run's description of its data to the result.
+        codes: Whether the model must have codes, and need not be a denoising model.
+    """
+
+    line: str
+    options: Callable[[argparse.ArgumentParser], None]
+    edit: Callable[[argparse.Namespace, Model, Mapping[str, Any]], Edited]
+    codes: bool = False
+
+
+@dataclass(frozen=True)
+class Edited:
+    """The result, (rows, n, ...), with its name in an .npz file, and the images to show before and after it."""
+
+    name: str
+    result: Tensor
+    before: tuple[Tensor, ...] = ()
+    after: tuple[Tensor, ...] = ()
+
+
+def common_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="a run directory, as `dgm train` writes it")
+    parser.add_argument("--given", help="a picture or an .npz file with an array x, in place of the run's data")
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test"), default="test", help="split of the data (test)"
+    )
+    parser.add_argument("--examples", type=whole(1), help="number of examples, one row each (8, or all of a file)")
+    condition.add_arguments(parser, "all results")
+    parser.add_argument(
+        "--seed", type=seed(), default=0, help="random seed; result k depends on the seed and on k alone (0)"
+    )
+    parser.add_argument("--out", required=True, help="a .png, or an .npz file of the results alone")
+    own.add_data(parser)
+    own.add_trust(parser)
+
+
+def write(edited: Edited, space: Space, out: Path) -> None:
+    """Writes one row for each example: the original if it is known, the input, and the results; or an array of the
+    results alone.
+    """
+    import numpy
+    import torch
+
+    from dgm.report.pictures import grid
+    from dgm.runs import replacing
+
+    with replacing(out) as temporary:
+        if out.suffix == ".npz":
+            with temporary.open("wb") as file:
+                numpy.savez_compressed(file, allow_pickle=False, **{edited.name: edited.result.flatten(0, 1).numpy()})
+            return
+        before, after = ([x[:, None] for x in images] for images in (edited.before, edited.after))
+        columns = torch.cat([*before, edited.result, *after], 1)
+        grid(columns.flatten(0, 1), space, columns=columns.shape[1]).save(temporary, format="PNG")

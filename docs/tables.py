@@ -287,6 +287,43 @@ def plane(documents: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def games(documents: list[dict[str, Any]]) -> str:
+    """Modes that games cover, of each data set and seed, with the share of samples outside of all modes or the KL."""
+    blocks = ["## Modes covered by GANs", ""]
+    for document in documents:
+        runs = {title: of_data(game) for title, game in document["games"].items()}
+        columns = list(next(iter(runs.values())))
+        blocks += [
+            f"`{document['command']}`: {document['protocol']}. Each cell has the modes covered with each seed and, in "
+            "brackets, the mean share of samples outside of all modes, or the mean KL.",
+            "",
+            f"| game | {' | '.join(columns)} |",
+            "|---" * (1 + len(columns)) + "|",
+            *(
+                f"| {title} | {' | '.join(covered(found[column]) for column in columns)} |"
+                for title, found in runs.items()
+            ),
+            "",
+        ]
+    return "\n".join(blocks)
+
+
+def of_data(game: Any) -> dict[str, list[dict[str, Any]]]:
+    """The runs of a game by data set; those of one data set are a list in the file."""
+    if isinstance(game, list):
+        return {"stacked": game}
+    return {key: runs for key, runs in game.items() if isinstance(runs, list)}
+
+
+def covered(runs: list[dict[str, Any]]) -> str:
+    found = ", ".join(f"{run['found']:,}" if "found" in run else "stopped" for run in runs)
+    values = [run.get("outside", run["kl"]) for run in runs if "found" in run]
+    if not values:
+        return found
+    mean = sum(values) / len(values)
+    return f"{found} of {runs[0]['of']:,} ({mean:.0%} outside)" if "outside" in runs[0] else f"{found} (KL {mean:.2f})"
+
+
 def main() -> None:
     results = HERE.parent / "results"
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
@@ -311,6 +348,7 @@ def main() -> None:
                 *map(precisions, [d for d in documents if "precision" in d]),
                 compression(coded),
                 plane(toys),
+                games([d for d in documents if "games" in d]),
             ]
         ),
         encoding="utf-8",

@@ -15,7 +15,7 @@ from torch import Tensor
 from dgm import torchrun
 from dgm.composite import TrainsPart
 from dgm.errors import BadInput, Unsupported
-from dgm.inputs import model_given, of_type, whole
+from dgm.inputs import model_given, number, of_type, whole
 from dgm.memory import refuse_too_many
 from dgm.modes import device_of, each_evaluated, evaluating
 from dgm.networks.conditions import given_condition
@@ -61,6 +61,7 @@ def sample(
     eta: float | None = None,
     guidance: Guidance | float | None = None,
     mean: bool = False,
+    truncation: float | None = None,
     progress: Progress = silent,
 ) -> Batch:
     """``n`` samples in the space of the data, on the CPU. Sample k depends on the seed and on k alone.
@@ -86,6 +87,7 @@ def sample(
         eta: The noise of DDIM steps, from 0 to 1 (ancestral sampling).
         guidance: Guidance of a denoising model; a number is the scale of classifier-free guidance.
         mean: Return the mean of the decoder of a VAE, without observation noise.
+        truncation: The largest magnitude of each number of a GAN's z; a small one trades variety for quality.
         progress: Called with the completed fraction and a description.
 
     Raises:
@@ -101,6 +103,8 @@ def sample(
     n, seed = whole("n", n, low=1), _seed(seed)
     sampler = {"solver": solver, "sampling_steps": sampling_steps, "spacing": spacing, "eta": eta}
     draw = partial(_draw_states, model, n, decoding=decoding, sampler=sampler, guidance=guidance, mean=mean)
+    if truncation is not None:
+        draw = partial(_truncated, model, number("truncation", truncation), draw)
     draw_states = draw(given=given, observed=observed)
     windows = 1 if length is None else whole("length", length, low=1) // model.space.dim
     refuse_too_many(n * max(1, windows), model.space)
@@ -252,6 +256,15 @@ def _decoded_mean(model: Model) -> DrawStates:
         wrong = f"{type(model).__name__} has no decoder with a mean"
         raise Unsupported(wrong, "leave the mean out, or sample a vae")
     return lambda rows, y, noise: iter([State(model.sample_mean(len(rows), y, seed=noise), 1, 1)])
+
+
+def _truncated(model: Model, truncation: float, draw: Callable[..., DrawStates], **how: Any) -> DrawStates:
+    draw(**how)  # checks the other arguments
+    if not hasattr(model, "sample_truncated"):
+        raise Unsupported(f"{type(model).__name__} has no z to truncate", "leave truncation out, or sample a GAN")
+    if truncation <= 0:
+        raise BadInput(f"truncation must be above 0, got {truncation}", "1 or 2 are usual")
+    return lambda rows, y, noise: iter([State(model.sample_truncated(len(rows), truncation, y, seed=noise), 1, 1)])
 
 
 def _denoising(model: Model, chosen: Mapping[str, Any], guidance: Guidance | float | None) -> DrawStates:

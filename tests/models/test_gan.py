@@ -7,6 +7,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+import dgm
+from dgm.errors import BadInput, Unsupported
 from dgm.models.gan.gan import GAN
 from dgm.space import Space
 
@@ -123,3 +125,19 @@ def test_a_sample_is_the_generator_of_normal_noise_in_the_datas_units() -> None:
     x = gan.sample(4000, seed=0)
     assert ((x.mean(0) - torch.tensor([5.0, 0.0])).abs() < 5 * torch.tensor([2.0, 0.5]) / 4000**0.5).all()
     assert x.std(0).tolist() == pytest.approx([2.0, 0.5], rel=5 / 8000**0.5)
+
+
+@pytest.mark.parametrize("truncation", [0.5, 2.0])
+def test_a_truncated_z_is_normal_given_its_bound(truncation: float) -> None:
+    """Kills: a uniform z, a z that is clamped, one scaled by the bound."""
+    gan = GAN(Space.continuous((2,)), GAN.Config(latent=2))
+    gan.generator.network = Kept()
+    z = dgm.sample(gan, 4000, seed=0, truncation=truncation)
+    truncated = stats.truncnorm(-truncation, truncation)
+    assert z.abs().max() <= truncation
+    assert stats.kstest(z.flatten().numpy(), truncated.cdf).pvalue > 1e-4
+    assert torch.equal(dgm.sample(gan, 4000, seed=0, truncation=truncation)[:10], z[:10])
+    with pytest.raises(Unsupported, match="no z to truncate"):
+        dgm.sample(dgm.create("realnvp", gan.space, layers=2), 2, truncation=1.0)
+    with pytest.raises(BadInput, match="must be above 0"):
+        dgm.sample(gan, 2, truncation=0.0)

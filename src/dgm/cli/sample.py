@@ -60,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mean", action="store_true", help="the mean of the decoder of a VAE, without observation noise"
     )
+    parser.add_argument(
+        "--truncation", type=real(0, 100), help="largest magnitude of each number of a GAN's z, such as 1 (none)"
+    )
     group = parser.add_argument_group("autoregressive models")
     group.add_argument(
         "--temperature",
@@ -103,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
         states = evenly_spaced(dgm.trajectory(model, n, **how), shown)
     else:
         with Progress(f"sampling {n}", quiet=args.out == "-" or not torchrun.is_first()) as progress:
-            states = [dgm.sample(model, n, length=args.length, progress=progress.update, **how)]
+            how |= {"length": args.length, "truncation": args.truncation}
+            states = [dgm.sample(model, n, progress=progress.update, **how)]
     if not torchrun.is_first():
         return 0
     if args.out != "-":

@@ -22,7 +22,7 @@ from dgm.models.gan.networks import (
 )
 from dgm.models.gan.objectives import OBJECTIVES, ObjectiveName
 from dgm.models.gan.penalties import PENALTIES
-from dgm.modes import evaluated
+from dgm.modes import device_of, evaluated
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.protocols import Batch, Conditions, PerExample, Regulariser, Symptom
 from dgm.seeds import Seed, streams
@@ -164,6 +164,20 @@ class AdversarialModel(nn.Module, ABC):
     def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         refuse_discrete(self.space)
         return self.reparameterised(n, y, seed)
+
+    @torch.no_grad()
+    @evaluated
+    def sample_truncated(self, n: int, truncation: float, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        """Samples whose z is N(0, I) given that no number exceeds ``truncation`` in magnitude.
+
+        Source: Large Scale GAN Training (Brock et al., 2018), arXiv:1809.11096, section 3.1.
+        """
+        noise = streams(n, seed, device_of(self))
+        y = sampled_condition(y, self, noise)
+        tail = torch.special.ndtr(torch.tensor(-truncation, dtype=torch.float64)).item()
+        u = noise.uniform((self.config.latent,)).double()
+        z = torch.special.ndtri(tail + (1 - 2 * tail) * u).clamp(-truncation, truncation)
+        return self.decode(z.to(next(self.parameters())), y)
 
     @evaluated
     def reparameterised(self, n: int, y: Conditions | None, seed: Seed) -> Batch:

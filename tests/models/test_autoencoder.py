@@ -95,7 +95,7 @@ def test_the_convolutional_one_commutes_with_a_shift_of_the_image() -> None:
 
     Kills: a dense network, pixels in another order, the decoder's sizes out of order.
     """
-    config = Autoencoder.Config(latent=3, network="convolutional", channels=2)
+    config = Autoencoder.Config(latent=3, network="conv", channels=2)
     model = Autoencoder(Space.levels((2, 16, 16), 9), config)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
@@ -126,7 +126,7 @@ class Always(nn.Module):
 
 def test_a_convolutional_one_of_rows_is_refused() -> None:
     with pytest.raises(BadInput, match="needs images"):
-        Autoencoder(Space.continuous((4,)), Autoencoder.Config(network="convolutional"))
+        Autoencoder(Space.continuous((4,)), Autoencoder.Config(network="conv"))
 
 
 def test_the_layers_are_as_many_and_as_wide_as_the_settings_say() -> None:

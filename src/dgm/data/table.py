@@ -186,6 +186,26 @@ TINYSHAKESPEARE = (
     ),
 )
 
+# rows and columns of NAME.csv
+UCI: Mapping[str, tuple[int, int]] = {
+    "airfoil": (1503, 6),
+    "autompg": (392, 8),
+    "breastcancer": (194, 34),
+    "concrete": (1030, 9),
+    "elevators": (16599, 19),
+    "energy": (768, 9),
+    "gas": (2565, 129),
+    "housing": (506, 14),
+    "keggdirected": (48827, 21),
+    "kin40k": (40000, 9),
+    "parkinsons": (5875, 21),
+    "pol": (15000, 27),
+    "protein": (45730, 10),
+    "pumadyn32nm": (8192, 33),
+    "tamielectric": (45781, 4),
+    "yacht": (308, 7),
+}
+
 SETS: Mapping[str, Spec] = {
     "digits": Spec("dgm.data.digits:load", "1,797 handwritten digits, 8×8, 17 grey levels; carried by scikit-learn"),
     "stacked_digits": Spec("dgm.data.digits:stacked", "three digits as the channels of an image: 1,000 modes"),
@@ -245,6 +265,15 @@ SETS: Mapping[str, Spec] = {
     **{
         f"debd/{name}": Spec("dgm.data.debd:load", f"binary density set of {width} variables", _debd(name), "debd")
         for name, (width, _) in DEBD.items()
+    },
+    **{
+        f"uci/{name}": Spec(
+            "dgm.data.uci:load",
+            f"UCI regression table of {rows:,} rows, {columns} columns of real numbers",
+            folder="uci",
+            source="https://github.com/treforevans/uci_datasets, the rows of each as NAME.csv without a header,",
+        )
+        for name, (rows, columns) in UCI.items()
     },
 }
 

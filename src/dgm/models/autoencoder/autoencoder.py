@@ -41,7 +41,7 @@ class Autoencoder(CodeAndReconstruction):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         latent: int = setting(12, "dimensions of the code", low=1)
-        network: Literal["dense", "convolutional"] = setting("dense", "kind of the encoder and of the decoder")
+        network: Literal["dense", "conv"] = setting("dense", "kind of the encoder and of the decoder")
         hidden: int = setting(256, "width of the hidden layers of the dense network", low=1)
         layers: int = setting(2, "hidden layers of the dense encoder and of the decoder", low=1, high=1000)
         widths: tuple[int, ...] = setting(
@@ -57,7 +57,7 @@ class Autoencoder(CodeAndReconstruction):
 
     def networks(self) -> tuple[nn.Module, nn.Module]:
         space, config = self.space, self.config
-        if config.network == "convolutional":
+        if config.network == "conv":
             encoder = ConvEncoder(space.shape, config.channels, config.latent)
             return encoder, ConvDecoder(config.latent, config.channels, space.shape)
         sizes = [space.dim, *(config.widths or [config.hidden] * config.layers), config.latent]

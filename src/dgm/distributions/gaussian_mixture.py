@@ -36,7 +36,7 @@ class Gaussians(NamedTuple):
         """log pi_k + log N(z; mu_k, Sigma_k) of points (B, D), as (B, K)."""
         squares, log_det = self.matrices(z) if self.roots.ndim == 3 else self.variances(z)
         constant = 0.5 * z.shape[1] * math.log(2 * math.pi)
-        return self.log_weights - log_det - constant - 0.5 * squares
+        return torch.sub(self.log_weights - log_det - constant, squares, alpha=0.5)
 
     def log_prob(self, z: Tensor) -> Tensor:
         return self.log_joint(z).logsumexp(1)
@@ -60,8 +60,8 @@ class Gaussians(NamedTuple):
         """||(z - mu_k) / sigma_k||^2 (B, K), and the sum of log sigma_k (K,)."""
         sigma = self.roots.expand_as(self.means)
         precision = sigma.square().reciprocal()
-        cross = z @ (self.means * precision).mT
-        squares = z.square() @ precision.mT - 2 * cross + (self.means.square() * precision).sum(1)
+        squares = torch.addmm((self.means.square() * precision).sum(1), z.square(), precision.mT)
+        squares = torch.addmm(squares, z, (self.means * precision).mT, alpha=-2)
         return squares, sigma.log().sum(1)
 
     def sample(self, noise: Streams) -> Tensor:

@@ -59,7 +59,7 @@ class GMM(nn.Module):
         tolerance: float = setting(1e-4, "stop when a pass gains less, in nats per example", low=0.0)
 
     spaces: ClassVar[set[str]] = {"continuous"}
-    defaults: ClassVar[dict[str, Any]] = {"batch": 1024}
+    defaults: ClassVar[dict[str, Any]] = {"batch": 2048}
     likelihood_method = "closed form"
 
     weights: Tensor
@@ -168,8 +168,9 @@ class GMM(nn.Module):
             first += r.mT @ z
             add_second_moments(second, r, z, self.config.covariance)
             total += float(log_p.sum())
-            if float(log_p.min()) < worst_log_p:
-                worst_log_p, worst = float(log_p.min()), z[log_p.argmin()]
+            least, where = log_p.min(0)
+            if float(least) < worst_log_p:
+                worst_log_p, worst = float(least), z[where]
         return mass, first, second, -total / float(mass.sum()) - float(self.scaling.ladj), worst
 
     def maximise(self, mass: Tensor, first: Tensor, second: Tensor, loss: float, worst: Tensor) -> float:

@@ -192,7 +192,7 @@ def log_likelihood(
             batch_size = max(1, batch_size // draws)  # few examples with many draws each
         blocks = torch.arange(len(batch)).split(batch_size) if len(batch) else ()
         parts = torchrun.shared([nats(k, rows) if torchrun.is_mine(k) else None for k, rows in enumerate(blocks)])
-    stated = stated_method(model, kind) if ode is None else ode.words(model.space)
+    stated = stated_method(model, kind) if ode is None else ode.words(flow_density.denoising_part(model).space)
     method = _method(stated, kind, draws, weighted=weighted)
     if any(part.optional for _, part in model.space.parts):
         method += ", of which values are observed and of the observed ones"
@@ -237,7 +237,8 @@ def _nats(
         case Kind.LOWER_BOUND:
             return torch.stack([model.elbo(x, y) for _ in range(draws)]).mean(0)
         case Kind.ESTIMATE if ode is not None:
-            return torch.stack([flow_density.log_prob(model, x, y, ode) for _ in range(draws)]).mean(0)
+            with flow_density.solved_by(ode):
+                return torch.stack([model.log_prob_estimate(x, y) for _ in range(draws)]).mean(0)
         case Kind.ESTIMATE:
             return torch.stack([model.log_prob_estimate(x, y) for _ in range(draws)]).mean(0)
         case Kind.UNNORMALISED:

@@ -17,6 +17,7 @@ from dgm import contracts, protocols, registry
 from dgm.distributions.dequantisation import Dequantised
 from dgm.errors import BadInput
 from dgm.likelihood import Kind, kind_of, log_likelihood
+from dgm.samplers import flow_density
 from dgm.space import Space
 
 LEVELS = Space.levels((2,), 3)
@@ -268,3 +269,20 @@ def test_buffers_and_penalties_of_the_model_within_are_the_wrappers() -> None:
     assert torch.equal(penalty.floor(), x[:, 1].float())
     assert (penalty != x[:, 1]).all()
     assert {"Stateful", "Regularised"} <= capabilities(model)
+
+
+def test_the_estimate_of_a_record_has_the_chosen_solver() -> None:
+    """Kills: the solver of the model's default, the noise's density left out."""
+    space = Space.record(age=Space.levels((), 9), pay=Space.continuous((), optional=True))
+    model = contracts.perturbed(registry.create("flow_matching", space, width=8))
+    x = torch.tensor([[3.0, 0.5], [8.0, math.nan]]).double()
+    found = log_likelihood(model, x, solver="euler", solver_steps=3)
+    assert "ODE by euler in 3 steps" in found.method
+    default = log_likelihood(model, x, kind=Kind.ESTIMATE)
+    assert "euler" not in default.method
+    inner, drawn = model.model, model.cells.lift(x)
+    model.cells.lift = lambda x: drawn
+    v, log_q = drawn
+    expected = flow_density.log_prob(inner, v, ode=flow_density.ODE(solver="euler", solver_steps=3)) - log_q
+    again = log_likelihood(model, x, solver="euler", solver_steps=3)
+    torch.testing.assert_close(again.nats.double(), expected, rtol=1e-5, atol=1e-5)  # float32

@@ -19,12 +19,16 @@ arXiv:2305.03935, section 3.2, which truncates the noise in place of a decoder.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from dgm.composite import TrainsPart
 from dgm.distributions import discrete_decoder
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.inputs import number, whole
@@ -82,6 +86,7 @@ class ODE:
 
 
 PLAIN = ODE()
+CONFIGURED: ContextVar[ODE] = ContextVar("ode", default=PLAIN)
 
 
 def ode_of(
@@ -101,7 +106,7 @@ def ode_of(
     chosen: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     if not chosen:
         return None
-    if not has(model, Denoising, EstimatedLikelihood):
+    if not has(model, EstimatedLikelihood) or not has(denoising_part(model), Denoising):
         wrong = f"the likelihood of {type(model).__name__} needs no ODE: it has no solver, tolerance or trace"
         raise Unsupported(wrong, "leave them out, or take a diffusion, score or flow-matching model of `dgm models`")
     ode = ODE(**chosen)
@@ -111,13 +116,29 @@ def ode_of(
     return ode
 
 
+def denoising_part(model: Model) -> Model:
+    """The model, or the part of a composite that has its ODE."""
+    return denoising_part(model.trained_part[1]) if isinstance(model, TrainsPart) else model
+
+
+@contextmanager
+def solved_by(ode: ODE) -> Iterator[None]:
+    """A context in which `log_prob` has this configuration, also where a composite calls it."""
+    token = CONFIGURED.set(ode)
+    try:
+        yield
+    finally:
+        CONFIGURED.reset(token)
+
+
 @torch.no_grad()
-def log_prob(model: Model, x: Batch, y: Conditions | None = None, ode: ODE = PLAIN) -> PerExample:
+def log_prob(model: Model, x: Batch, y: Conditions | None = None, ode: ODE | None = None) -> PerExample:
     """One draw of the estimate of the log-density, or of the bound above, in nats; unbiased up to the solver's error.
 
     Args:
         model: A `dgm.protocols.Denoising`.
     """
+    ode = ode or CONFIGURED.get()
     x_0, path, space = model.scaling(x), model.path, model.space
     t_0 = first_time(model).to(x_0)
     offset = model.scaling.ladj

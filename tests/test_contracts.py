@@ -110,7 +110,7 @@ OTHER_CONDITIONS = {
     "record": Space.record(age=Space.levels((), 9), job=Space.categories(3), pay=Space.continuous((), optional=True)),
 }
 # the one small space that a model is looked at on under a condition; elsewhere an image of three levels
-FLOWS = ("nice", "planar", "radial", "realnvp", "glow", "iaf", "maf", "nsf", "residual_flow", "tarflow")
+FLOWS = ("ffjord", "nice", "planar", "radial", "realnvp", "glow", "iaf", "maf", "nsf", "residual_flow", "tarflow")
 ON = {"char_gpt": Space.tokens(3, 3)} | dict.fromkeys(FLOWS, contracts.PLANE)
 IMAGE = Space.levels((1, 2, 2), 3)
 # what makes sampling short

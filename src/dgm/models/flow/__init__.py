@@ -4,6 +4,12 @@ from dgm.models.spec import Spec, family
 
 MODELS = family(
     "flow",
+    ffjord=Spec(
+        "FFJORD",
+        "estimate",
+        "Grathwohl et al. 2018, arXiv:1810.01367",
+        "a continuous flow along an ODE, exact in few dimensions",
+    ),
     integer_flow=Spec(
         "IntegerFlow",
         "exact",

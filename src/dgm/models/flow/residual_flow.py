@@ -10,8 +10,7 @@ from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.lipschitz import lipschitz
 from dgm.settings import setting
 from dgm.space import Space
-from dgm.transforms import ActNorm, Composition, Inverse, Residual, Squeeze, Transform
-from dgm.transforms.elementwise import to_real_numbers
+from dgm.transforms import ActNorm, Composition, Inverse, Residual, Squeeze, Transform, to_real_numbers
 
 EXACT = 16  # numbers up to which the log-determinant is exact by default
 

@@ -227,6 +227,10 @@ SETS: Mapping[str, Spec] = {
     "mnist/dynamic": Spec("dgm.data.images:mnist", "MNIST binarised anew in every epoch", MNIST, "mnist"),
     "moving_digits": Spec("dgm.data.moving:moving_digits", "clips of scikit-learn's digits that move, 8 frames of 8×8"),
     "moving_mnist": Spec("dgm.data.moving:moving_mnist", "clips of MNIST digits that move, 10 frames", MNIST, "mnist"),
+    "sprites": Spec(
+        "dgm.data.sprites:load",
+        "25,920 binary images 32×32 of a square, an ellipse or a heart; scale, angle, x and y are known",
+    ),
     "cifar10": Spec(
         "dgm.data.images:cifar10",
         "60,000 photographs, 32×32 in colour, 256 levels",

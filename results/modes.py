@@ -71,7 +71,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     document: dict[str, Any] = {
-        "command": f"python {Path(sys.argv[0]).name}",
+        "command": f"python results/{Path(sys.argv[0]).name}",
         "protocol": f"{STEPS:,} steps of 128 points, perceptrons of three layers of 64, z in the plane, cosine "
         f"schedule, EMA 0.99; {SAMPLES:,} samples; a mode is covered by a sample within three standard deviations of "
         "its centre",

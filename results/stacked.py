@@ -61,7 +61,7 @@ def main() -> None:
     torch.set_num_threads(1)
     dataset = dgm.data.load(f"stacked_{chosen.data}")
     document = {
-        "command": f"python {Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}",
+        "command": f"python results/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}",
         "protocol": f"{chosen.steps} steps of 64 examples, learning rate {LR}, EMA 0.99, gamma "
         f"{chosen.gamma}, {NETWORKS[chosen.data][0]}; "
         f"{SAMPLES:,} samples; a mode is covered by one sample of it, by the classifier; KL(samples || uniform)",

@@ -133,20 +133,21 @@ class VAE(WarmedUp, GaussianVAE):
 
     def log_prior(self, z: Tensor, y: Conditions | None = None) -> PerExample:
         if self.config.prior == "vamp":
-            mu, log_sigma = self.components(len(z), y)
+            mu, log_sigma = self.components(y)
             return log_normals(z[:, None], mu, log_sigma).sum(-1).logsumexp(1) - math.log(len(self.pseudo))
         if self.config.prior == "flow":
             noise, ladj = self.prior_flow(z, self.context(z, y))
             return log_normal(noise) + ladj
         return super().log_prior(z, y)
 
-    def components(self, n: int, y: Conditions | None) -> tuple[Tensor, Tensor]:
-        """The moments of the posteriors of all pseudo-inputs under each of n conditions, (n or 1, K, latent)."""
+    def components(self, y: Conditions | None) -> tuple[Tensor, Tensor]:
+        """The moments of the posteriors of all pseudo-inputs under each of B conditions, (B or 1, K, latent)."""
         if y is None:
             mu, log_sigma = self.moments(self.pseudo, None)
             return mu[None], log_sigma[None]
-        each = self.moments(self.pseudo.repeat(n, 1), y.repeat_interleave(len(self.pseudo), 0))
-        mu, log_sigma = (moment.unflatten(0, (n, -1)) for moment in each)
+        distinct, place = y.unique(dim=0, return_inverse=True)  # of few labels, the encoder reads few conditions
+        each = self.moments(self.pseudo.repeat(len(distinct), 1), distinct.repeat_interleave(len(self.pseudo), 0))
+        mu, log_sigma = (moment.unflatten(0, (len(distinct), -1))[place] for moment in each)
         return mu, log_sigma
 
     def prior_code(self, noise: Streams, y: Conditions | None) -> Tensor:

@@ -13,9 +13,11 @@ from dgm.networks.masked_mlp import MaskedLinear, MaskedMLP
 from dgm.transforms import Affine, Autoregressive, Composition, Permutation
 
 
-def flow_of(dim: int, layers: int = 3, context: int = 0) -> Composition:
+def flow_of(dim: int, layers: int = 3, context: int = 0, size: int | None = None) -> Composition:
     reverse = list(range(dim))[::-1]
-    parts = [(Autoregressive(dim, hidden=[32, 32], context=context), Permutation(reverse)) for _ in range(layers)]
+    parts = [
+        (Autoregressive(dim, hidden=[32, 32], context=context, size=size), Permutation(reverse)) for _ in range(layers)
+    ]
     return perturbed(Composition([part for pair in parts for part in pair]))  # type: ignore[return-value]
 
 
@@ -46,11 +48,11 @@ def test_a_masked_product_in_blocks_is_the_whole_one(rows: int, columns: int) ->
         torch.testing.assert_close(ours, expected)
 
 
-@pytest.mark.parametrize("dim", [2, 30])
+@pytest.mark.parametrize(("dim", "size"), [(2, None), (30, None), (30, 8), (30, 30)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_the_inverse_holds_far_in_the_tails(dim: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_the_inverse_holds_far_in_the_tails(dim: int, size: int | None, dtype: torch.dtype, tolerance: float) -> None:
     """From base samples 10 standard deviations out, and forth. In float32 relative to the values, which are large."""
-    flow, z = flow_of(dim).to(dtype), 10 * torch.randn(64, dim, dtype=dtype).sign()
+    flow, z = flow_of(dim, size=size).to(dtype), 10 * torch.randn(64, dim, dtype=dtype).sign()
     x, ladj = flow.inverse(z)
     back, minus_ladj = flow(x)
     torch.testing.assert_close(back, z, rtol=0, atol=tolerance)
@@ -60,7 +62,7 @@ def test_the_inverse_holds_far_in_the_tails(dim: int, dtype: torch.dtype, tolera
 
 def test_an_inverse_whose_iterates_overflow_ends_at_the_solution() -> None:
     """s_2 = 800 x_1 and s_3 = -800 x_2: the second iterate of x_3 is infinite. Kills: iterates that are not clamped."""
-    layer = Autoregressive(4, Affine(math.inf), hidden=[3]).double()
+    layer = Autoregressive(4, Affine(math.inf), hidden=[3], size=4).double()
     first, last = layer.network.layers
     first.weight.data.copy_(torch.eye(3, 4))
     first.bias.data.zero_()

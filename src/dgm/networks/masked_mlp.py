@@ -133,7 +133,8 @@ class MaskedLinear(nn.Module):
         super().__init__()
         linear = nn.Linear(len(columns), len(rows))
         self.weight, self.bias = linear.weight, linear.bias
-        self.register_buffer("mask", rows[:, None] >= columns, persistent=False)
+        # as numbers, since a product with truth values would convert them each time
+        self.register_buffer("mask", (rows[:, None] >= columns).to(self.weight.dtype), persistent=False)
         self.stairs = stairs(rows, columns) if self.mask.numel() >= FEWEST else None
 
     def masked(self) -> Tensor:

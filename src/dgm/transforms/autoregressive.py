@@ -12,7 +12,7 @@ from dgm.networks.masked_mlp import MaskedMLP
 from dgm.transforms.transform import Mapped, Transform
 from dgm.transforms.univariate import Affine, Univariate
 
-SIZE = 8  # dimensions that are solved for together
+AT_ONCE = 32  # dimensions that are solved for together on a GPU, where a pass takes as long for many as for one
 LARGEST = 1e18  # of an iterate that has not converged: its products with weights stay finite
 
 
@@ -34,6 +34,7 @@ class Autoregressive(Transform):
         univariate: f; `Affine` by default.
         hidden: The widths of the network's hidden layers.
         context: The number of features of the condition c (B, K).
+        size: The dimensions of a block; by default 1 on a CPU and 32 elsewhere.
 
     Example:
         >>> layer = Autoregressive(3, context=2)
@@ -41,9 +42,16 @@ class Autoregressive(Transform):
     """
 
     def __init__(
-        self, dim: int, univariate: Univariate | None = None, *, hidden: Sequence[int] = (64, 64), context: int = 0
+        self,
+        dim: int,
+        univariate: Univariate | None = None,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        context: int = 0,
+        size: int | None = None,
     ) -> None:
         super().__init__()
+        self.size = size
         self.univariate = Affine() if univariate is None else univariate
         self.network = MaskedMLP(dim, self.univariate.parameters, hidden, context)
 
@@ -67,7 +75,8 @@ class Autoregressive(Transform):
         """x of z (D, B), and minus the logarithm of each slope."""
         x, slopes = torch.zeros_like(z), torch.zeros_like(z)
         small = 4 * torch.finfo(z.dtype).eps
-        for dims, outputs in self.network.in_blocks(x, c, SIZE):
+        size = self.size or (1 if z.device.type == "cpu" else AT_ONCE)
+        for dims, outputs in self.network.in_blocks(x, c, size):
             for left in range(dims.stop - dims.start, 0, -1):
                 found, slopes[dims] = self.univariate.inverse(z[dims], outputs())
                 settled = left == 1 or bool(((found - x[dims]).abs() <= small * (1 + found.abs())).all())

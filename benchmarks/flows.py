@@ -1,0 +1,221 @@
+"""Flows beside zuko, and beside nflows and normflows where they are installed: steps, densities and samples.
+
+Five transforms with networks of [256, 256] on one thread: a training step of 512 examples, the log-density of 4,096 and
+4,096 samples. A ratio is to the fastest of the peers; their times are in turn with ours. Glow's step is beside that of
+its convolutions alone.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+import zuko
+from timing import figure, seconds
+from torch import Tensor, nn
+
+from dgm.models.flow.glow import Glow
+from dgm.space import Space
+from dgm.transforms import (
+    Autoregressive,
+    Composition,
+    Permutation,
+    RationalQuadratic,
+    Transform,
+    VectorCoupling,
+    alternating,
+)
+
+ROUNDS, TRAINED, DRAWN = 7, 512, 4096
+LAYERS, HIDDEN, BINS = 5, [256, 256], 8
+Times = dict[str, Callable[[], Any]]  # what is timed, by its name
+
+
+class Ours(nn.Module):
+    def __init__(self, parts: list[Transform], dim: int) -> None:
+        super().__init__()
+        self.transform, self.dim = Composition(parts), dim
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        z, ladj = self.transform(x)
+        return ladj - 0.5 * (z.square() + 1.8378770664093453).sum(1)
+
+    def draw(self, n: int) -> Tensor:
+        return self.transform.inverse(torch.randn(n, self.dim))[0]
+
+
+class Zuko(nn.Module):
+    def __init__(self, name: str, dim: int) -> None:
+        super().__init__()
+        coupled = zuko.flows.coupling.GeneralCouplingTransform
+        spline = {
+            "univariate": zuko.transforms.MonotonicRQSTransform,
+            "shapes": [(BINS,), (BINS,), (BINS - 1,)],
+        }
+        masks = [torch.arange(dim) % 2 == k % 2 for k in range(LAYERS)]
+        how: dict[str, Any] = {"transforms": LAYERS, "hidden_features": HIDDEN}
+        self.flow = {
+            "MAF": lambda: zuko.flows.MAF(dim, **how),
+            "affine coupling": lambda: zuko.flows.RealNVP(dim, **how),
+            "NSF autoregressive": lambda: zuko.flows.NSF(dim, bins=BINS, **how),
+            "NSF coupling": lambda: zuko.flows.Flow(
+                [coupled(dim, mask=mask, hidden_features=HIDDEN, **spline) for mask in masks],
+                zuko.lazy.UnconditionalDistribution(
+                    zuko.distributions.DiagNormal, torch.zeros(dim), torch.ones(dim), buffer=True
+                ),
+            ),
+        }[name]()
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.flow().log_prob(x)
+
+    def draw(self, n: int) -> Tensor:
+        return self.flow().sample((n,))
+
+
+class NFlows(nn.Module):
+    def __init__(self, name: str, dim: int) -> None:
+        super().__init__()
+        from nflows import distributions, flows, transforms
+
+        made: dict[str, Any] = {"hidden_features": HIDDEN[0], "num_blocks": 1, "use_residual_blocks": False}
+        spline: dict[str, Any] = {"num_bins": BINS, "tails": "linear", "tail_bound": 5.0}
+        masks = [(~alternating(dim, k)).int() for k in range(LAYERS)]
+        splined = transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform
+        layers = {
+            "MAF": lambda k: transforms.MaskedAffineAutoregressiveTransform(dim, **made),
+            "affine coupling": lambda k: transforms.AffineCouplingTransform(masks[k], perceptron),
+            "NSF autoregressive": lambda k: splined(features=dim, **made, **spline),
+            "NSF coupling": lambda k: transforms.PiecewiseRationalQuadraticCouplingTransform(
+                masks[k], perceptron, **spline
+            ),
+        }[name]
+        between = [] if "coupling" in name else [transforms.ReversePermutation(dim)]
+        parts = [part for k in range(LAYERS) for part in (layers(k), *between)]
+        self.flow = flows.Flow(transforms.CompositeTransform(parts), distributions.StandardNormal([dim]))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.flow.log_prob(x)
+
+    def draw(self, n: int) -> Tensor:
+        return self.flow.sample(n)
+
+
+class Perceptron(nn.Sequential):
+    def forward(self, x: Tensor, context: Any = None) -> Tensor:
+        return super().forward(x)
+
+
+def perceptron(inputs: int, outputs: int) -> nn.Module:
+    sizes = [inputs, *HIDDEN]
+    hidden = [part for a, b in zip(sizes, HIDDEN, strict=False) for part in (nn.Linear(a, b), nn.ReLU())]
+    return Perceptron(*hidden, nn.Linear(HIDDEN[-1], outputs))
+
+
+def ours(name: str, dim: int) -> Ours:
+    spline = RationalQuadratic(BINS) if "NSF" in name else None
+    if "coupling" in name:
+        return Ours([VectorCoupling(alternating(dim, k), spline, hidden=HIDDEN) for k in range(LAYERS)], dim)
+    layers = (Autoregressive(dim, spline, hidden=HIDDEN) for _ in range(LAYERS))
+    return Ours([part for layer in layers for part in (layer, Permutation(range(dim)[::-1]))], dim)
+
+
+def peers(name: str, dim: int) -> Iterator[tuple[str, nn.Module]]:
+    yield "zuko", Zuko(name, dim)
+    try:
+        yield "nflows", NFlows(name, dim)
+    except ImportError:
+        print("nflows is not installed and left out", file=sys.stderr)
+
+
+def step_of(loss: Callable[[], Tensor], module: nn.Module) -> Callable[[], None]:
+    optimiser = torch.optim.Adam(module.parameters(), fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+
+    return step
+
+
+def works(flow: Any, dim: int) -> Times:
+    """The three that are timed."""
+    few, many = torch.randn(TRAINED, dim), torch.randn(DRAWN, dim)
+    return {
+        f"a step of {TRAINED}": step_of(lambda: -flow.log_prob(few).mean(), flow),
+        f"the log-density of {DRAWN}": partial(without_gradients, flow.log_prob, many),
+        f"{DRAWN} samples": partial(without_gradients, flow.draw, DRAWN),
+    }
+
+
+@torch.no_grad()
+def without_gradients(work: Callable[..., Any], *arguments: Any) -> None:
+    work(*arguments)
+
+
+def compare(what: str, mine: Callable[[], Any], others: Times, rounds: int) -> None:
+    """Medians of the thread's own times in turn, without its waiting for a processor; a first round is not counted."""
+    sides = {"ours": mine, **others}
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for k in range(rounds + 1):
+        for name, work in sides.items():
+            if k:
+                times[name].append(seconds(work, time.thread_time))
+            else:
+                work()
+    medians = {name: 1e3 * statistics.median(found) for name, found in times.items()}
+    fastest = min(others, key=medians.__getitem__)
+    figure(f"{what}; peer: {fastest}", medians["ours"], medians[fastest], "ms")
+
+
+def glow() -> None:
+    """A step of Glow on 28×28 images beside a step of the convolutions in it, on inputs of their shapes."""
+    flow = Glow(Space.continuous((1, 28, 28)), Glow.Config(layers=4, hidden=64))
+    shapes: list[tuple[nn.Module, Tensor]] = []
+    convolutions = [part for part in flow.modules() if isinstance(part, nn.Conv2d)]
+    hooks = [
+        part.register_forward_pre_hook(lambda part, args: shapes.append((part, torch.randn_like(args[0]))))
+        for part in convolutions
+    ]
+    x = torch.randn(32, 1, 28, 28)
+    flow.log_prob(x)
+    for hook in hooks:
+        hook.remove()
+    inputs = [(part, h.requires_grad_()) for part, h in shapes]
+    alone = nn.ModuleList(convolutions)
+    loss = lambda: torch.stack([part(h).mean() for part, h in inputs]).sum()  # noqa: E731
+    compare(
+        "Glow, a step of 32 images of 28×28",
+        step_of(lambda: flow.loss(x).mean(), flow),
+        {"its convolutions alone": step_of(loss, alone)},
+        ROUNDS,
+    )
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for name, dim in (
+        ("MAF", 6),
+        ("MAF", 43),
+        ("affine coupling", 6),
+        ("NSF autoregressive", 6),
+        ("NSF autoregressive", 43),
+        ("NSF coupling", 6),
+    ):
+        mine = works(ours(name, dim), dim)
+        others = {peer: works(flow, dim) for peer, flow in peers(name, dim)}
+        for what, work in mine.items():
+            slow = "samples" in what and dim > 6
+            of_peers = {peer: found[what] for peer, found in others.items()}
+            compare(f"{name}, D = {dim}, {what}", work, of_peers, 1 if slow else ROUNDS)
+    glow()
+
+
+if __name__ == "__main__":
+    main()

@@ -144,12 +144,12 @@ def test_a_flipped_bit_is_refused_or_loses_its_block_alone(container: Path) -> N
         assert len(lost) <= 1
         assert numpy.array_equal(found[kept], expected[kept])
         salvaged += bool(lost)
-    assert salvaged > 150  # of the blocks' bits; the header has many
+    assert salvaged > 100  # of the blocks' bits; the header has many
 
 
 def test_a_damaged_file_writes_nothing_unless_it_is_salvaged(container: Path) -> None:
     data = bytearray(container.read_bytes())
-    data[-60] ^= 4
+    data[-20] ^= 4
     container.write_bytes(data)
     with pytest.raises(DamagedRun, match=r"block 3 .*--salvage"):
         decompress(of_small(), OF_IMAGES, container, container.with_name("back"))

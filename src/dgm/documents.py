@@ -186,6 +186,21 @@ class CodesPart(TypedDict):
     rule: str
 
 
+class RepresentationPart(TypedDict):
+    probe: dict[str, Real]
+    most_frequent: dict[str, Real]
+    n: int
+    rule: str
+    ari: NotRequired[Real]
+    nmi: NotRequired[Real]
+    mig: NotRequired[Real]
+    sap: NotRequired[Real]
+    disentanglement: NotRequired[Real]
+    completeness: NotRequired[Real]
+    informativeness: NotRequired[Real]
+    factor_vae: NotRequired[Real]
+
+
 class BracketPart(TypedDict):
     n: int
     lower: Real
@@ -220,6 +235,7 @@ class Evaluation(TypedDict):
     agreement: NotRequired[AgreementPart | None]
     codebook: NotRequired[CodebookPart]
     codes: NotRequired[CodesPart]
+    representation: NotRequired[RepresentationPart]
     bracket: NotRequired[BracketPart]
     features: NotRequired[dict[str, dict[str, Any]]]
     interrupted: NotRequired[bool]

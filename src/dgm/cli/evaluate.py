@@ -122,6 +122,8 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         if tokens:
             number("perplexity per token", row["perplexity"])
     show_codes(document)
+    if judged := document.get("representation"):
+        show_representation(judged)
     for features, rows in itertools.groupby(document["metrics"], key=itemgetter("features")):
         found = list(rows)
         heading(
@@ -179,6 +181,29 @@ def show_codes(document: dict[str, Any]) -> None:
         number("lower bound, nats", held["lower"])
         number("upper bound, nats", held["upper"])
         number("gap, nats", held["gap"], (held["gap"] - Z * held["gap_se"], held["gap"] + Z * held["gap_se"]))
+
+
+MEASURES = {
+    "ari": "k-means, ARI",
+    "nmi": "k-means, NMI",
+    "mig": "MIG",
+    "sap": "SAP",
+    "disentanglement": "DCI disentangled",
+    "completeness": "DCI complete",
+    "informativeness": "DCI informative",
+    "factor_vae": "FactorVAE score",
+}
+
+
+def show_representation(judged: dict[str, Any]) -> None:
+    """Prints the measures of the codes beside labels or factors."""
+    heading(f"the code beside the condition: N = {judged['n']:,}, {judged['rule']}")
+    for name, accuracy in judged["probe"].items():
+        chance = f"most frequent: {judged['most_frequent'][name]:.1%}"
+        print(LINE.format(f"  probe, {name}", f"{accuracy:.1%}", chance, "").rstrip())
+    for key, name in MEASURES.items():
+        if key in judged:
+            number(name, judged[key])
 
 
 def heading(text: str) -> None:

@@ -30,6 +30,7 @@ from dgm.evaluation.features import NAMES, default_features, features
 from dgm.evaluation.held_out import HeldOut, drawn_rows
 from dgm.evaluation.modes import duplicates, modes
 from dgm.evaluation.neighbours import memorised
+from dgm.evaluation.representation import judged
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, Likelihood, kinds_of, log_likelihood
@@ -133,6 +134,9 @@ def evaluate(
         with torch.random.fork_rng(), skipped.on_failure("codes"):
             torch.manual_seed(seed)
             measure_codes(document, model, real, split, seed, annealed, progress)
+        with skipped.on_failure("codes beside labels"):
+            if found := judged(model, dataset, split, seed):
+                document["representation"] = found
         if has(model, Samplable):
             with skipped.on_failure("samples"):
                 progress(LIKELIHOODS, "sampling")

@@ -1,0 +1,105 @@
+"""Measures of codes in closed form: a factor in each dimension, rotated factors, half a factor, no factor."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dgm.errors import BadInput
+from dgm.evaluation import disentanglement as measures
+
+FACTORS = torch.cartesian_prod(torch.arange(4), torch.arange(4), torch.arange(3)).repeat(12, 1)  # 576 examples
+ALIGNED = FACTORS[:, [2, 0, 1]].double() * torch.tensor([1.0, -3.0, 0.1]) + 5
+ORDERED = [True, True, False]
+
+
+def rotated() -> Tensor:
+    """The first two factors, standardised, turned by 45 degrees."""
+    v = FACTORS[:, :2].double() - 1.5
+    return torch.stack([v[:, 0] + v[:, 1], v[:, 0] - v[:, 1]], 1)
+
+
+def noise(columns: int = 3) -> Tensor:
+    return torch.randn(len(FACTORS), columns, generator=torch.Generator().manual_seed(0)).double()
+
+
+def test_the_gap_of_a_factor_in_each_dimension_is_one_and_of_half_a_factor_half() -> None:
+    assert measures.mutual_information_gap(ALIGNED, FACTORS) == pytest.approx(1)
+    assert measures.mutual_information_gap(rotated(), FACTORS[:, :2]) == pytest.approx(0, abs=1e-9)
+    half = torch.stack([FACTORS[:, 0] // 2, FACTORS[:, 1]], 1)
+    assert measures.mutual_information_gap(half, FACTORS[:, :1]) == pytest.approx(math.log(2) / math.log(4))
+    twice = ALIGNED[:, [1, 1, 2]]
+    assert measures.mutual_information_gap(twice, FACTORS[:, :2]) == pytest.approx(1 / 2)
+    # 19 bins beyond the first of a code without information: I is (19 - 0) (4 - 1) / 2 N in expectation
+    assert measures.mutual_information_gap(noise(), FACTORS[:, :2]) < 0.05
+
+
+def test_bins_are_of_equal_width_and_include_both_ends() -> None:
+    z = torch.tensor([[0.0, 7.0], [0.049, 7.0], [0.051, 7.0], [1.0, 7.0]])
+    assert measures.binned(z).tolist() == [[0, 0], [0, 0], [1, 0], [19, 0]]
+
+
+def test_the_predictability_of_a_factor_in_each_dimension_is_one_above_that_of_chance() -> None:
+    """1 - 0 for squared correlations, 1 - 1/3 for the accuracy of three categories."""
+    found = measures.separated_attribute_predictability(ALIGNED, FACTORS, ORDERED)
+    assert found == pytest.approx((1 + 1 + 2 / 3) / 3)
+    gap = measures.separated_attribute_predictability(rotated(), FACTORS[:, :2], ORDERED[:2])
+    assert gap == pytest.approx(0, abs=1e-9)
+    torch.testing.assert_close(measures.squared_correlations(rotated(), FACTORS[:, 0]), torch.full((2,), 0.5).double())
+
+
+def test_dci_of_a_factor_in_each_dimension_is_one() -> None:
+    found = measures.dci(ALIGNED, FACTORS, ALIGNED, FACTORS)
+    assert found == pytest.approx((1, 1, 1))
+    random = measures.dci(noise(), FACTORS, noise().flip(0), FACTORS)
+    assert max(random.disentanglement, random.completeness) < 0.1
+    assert random.informativeness < 0.45  # chance is (1/4 + 1/4 + 1/3) / 3
+
+
+def test_disentanglement_of_an_importance_matrix_is_the_formula() -> None:
+    """Of R = [[2, 2], [0, 1]]: dimension 0 has two factors, dimension 1 one; rho = 4/5, 1/5. Complete: by columns."""
+    importance = torch.tensor([[2.0, 2.0], [0.0, 1.0]])
+    assert measures.disentanglement(importance) == pytest.approx(1 / 5)
+    entropy = -(2 / 3 * math.log2(2 / 3) + 1 / 3 * math.log2(1 / 3))
+    assert measures.disentanglement(importance.T) == pytest.approx(2 / 5 + 3 / 5 * (1 - entropy))
+    assert measures.disentanglement(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
+    assert measures.disentanglement(torch.eye(3)) == pytest.approx(1)
+
+
+def test_the_fixed_factor_is_found_by_the_dimension_that_varies_least() -> None:
+    assert measures.factor_vae_score(ALIGNED, FACTORS) == 1
+    scales = torch.tensor([1.0, 20.0, 1.0])  # noise of the second is more than all of the first, in absolute terms
+    assert measures.factor_vae_score((FACTORS + 0.1 * noise()) * scales, FACTORS) == 1
+    constant = torch.full((len(FACTORS), 1), 2.0)
+    assert measures.factor_vae_score(torch.cat([ALIGNED, constant], 1), FACTORS) == 1
+    assert measures.factor_vae_score(constant, FACTORS) == 0
+    # one dimension votes for one of three factors: of 250 votes, to 4 standard errors
+    assert measures.factor_vae_score(ALIGNED[:, :1], FACTORS) == pytest.approx(1 / 3, abs=0.12)
+    assert measures.factor_vae_score(noise(), FACTORS) < 0.5
+
+
+def test_a_probe_reads_what_is_linear_and_no_more() -> None:
+    z, v, cut = ALIGNED, FACTORS, len(FACTORS) // 2
+    for k in range(3):
+        assert measures.linear_probe(z[:cut], v[:cut, k], z[cut:], v[cut:, k]) == 1
+    either = (v[:, 0] // 2 + v[:, 1] // 2) % 2  # the exclusive or is on no side of a line
+    assert measures.linear_probe(z[:cut], either[:cut], z[cut:], either[cut:]) == pytest.approx(0.5, abs=0.13)
+    same = torch.zeros(cut).long()
+    assert measures.linear_probe(z[:cut], same, z[:4], torch.tensor([0, 0, 0, 1])) == 0.75
+
+
+def test_clusters_that_are_the_labels_agree_with_them_and_random_ones_do_not() -> None:
+    labels = FACTORS[:, 2]
+    found = measures.clustering(torch.stack([labels, -labels], 1) + 0.01 * noise(2), labels)
+    assert found == pytest.approx((1, 1))
+    random = measures.clustering(noise(), labels)
+    assert abs(random.ari) < 0.02
+    assert random.nmi < 0.02
+
+
+def test_a_measure_of_gaps_needs_two_dimensions() -> None:
+    with pytest.raises(BadInput, match="compares 2 columns, got 1"):
+        measures.mutual_information_gap(ALIGNED[:, :1], FACTORS)

@@ -317,7 +317,6 @@ REFUSED = {
         dgm.edit.deblur(denoiser, x, 0)
         dgm.edit.deblur(denoiser, x, "much")
         dgm.edit.restore(denoiser, points, "blur")
-        dgm.edit.encode(vae, x)
         dgm.edit.encode(denoiser, x, sampling_steps=0)
         dgm.edit.interpolate(denoiser, x[:1])
         dgm.edit.interpolate(denoiser, x, n=1)

@@ -86,9 +86,9 @@ def written_out(name: str, x: numpy.ndarray) -> numpy.ndarray:
     """log p of a toy as its own words say, apart from how it is computed there."""
     t = (numpy.arange(5000) + 0.5) / 5000
     match name:
-        case "eight_gaussians":
+        case "eight_gaussians" | "ring":
             middles = 2 * numpy.exp(2j * math.pi * numpy.arange(8) / 8)
-            return along([(m.real, m.imag) for m in middles], x, 0.2)
+            return along([(m.real, m.imag) for m in middles], x, 0.05 if name == "ring" else 0.2)
         case "grid":
             return along([(float(a), float(b)) for a in range(-2, 3) for b in range(-2, 3)], x, 0.1)
         case "moons":

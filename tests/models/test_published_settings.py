@@ -9,12 +9,12 @@ import pytest
 
 from dgm.models.autoencoder import base as autoencoder
 from dgm.models.energy import ebm
-from dgm.models.flow import realnvp
 from dgm.models.mixture import gmm
 from dgm.networks import norm
 from dgm.networks.causal_conv import CausalConv2d
 from dgm.registry import create, model_class
 from dgm.space import Space
+from dgm.transforms import elementwise
 
 IMAGE = Space.levels((1, 8, 8), 256)
 
@@ -99,7 +99,7 @@ def test_momenta_of_adam(name: str, betas: tuple[float, float]) -> None:
 
 
 def test_constants_of_formulas() -> None:
-    assert realnvp.ALPHA == 0.05  # section 4.1
+    assert elementwise.ALPHA == 0.05  # section 4.1
     assert ebm.RESTARTED == 0.05  # algorithm 1
     assert norm.EPS == 1e-5  # torch's own
     assert (gmm.PRESENT, autoencoder.MOMENTUM) == (1e-8, 0.02)

@@ -12,7 +12,7 @@ from dgm.networks.causal_conv import CausalConv2d
 from dgm.networks.conv import ConvDecoder, ConvEncoder, ConvNet, Discriminator, Generator
 from dgm.registry import create
 from dgm.space import Space
-from dgm.transforms import AffineCoupling
+from dgm.transforms import AffineCoupling, ChannelCoupling, VectorCoupling
 
 ROW, IMAGE = Space.continuous((5,)), Space.continuous((3, 9, 17))
 
@@ -58,16 +58,21 @@ def test_an_encoder_and_a_decoder() -> None:
 
 
 def test_a_flow() -> None:
-    flow = RealNVP(ROW, RealNVP.Config(layers=3, hidden=4, blocks=2), Space.categories(2))
-    couplings = [part for part in flow.transform if isinstance(part, AffineCoupling)]
-    assert len(couplings) == 3
-    assert linear(couplings[0].network) == [7, 4, 4, 4, 10]  # type: ignore[arg-type]
-    flow = RealNVP(Space.continuous((3, 4, 6)), RealNVP.Config(layers=5, hidden=4, blocks=2), Space.categories(2))
-    couplings = [part for part in flow.transform if isinstance(part, AffineCoupling)]
-    assert len(couplings) == 5
-    for coupling, channels in zip(couplings, [3, 3, 12, 12, 12], strict=True):
-        assert isinstance(coupling.network, ConvNet)
-        assert convolutions(coupling.network) == [(channels + 2, 4), *[(4, 4)] * 4, (4, 2 * channels)]
+    config = RealNVP.Config(layers=3, hidden=4, blocks=2)
+    networks = couplings(RealNVP(ROW, config, Space.categories(2)))
+    # three or two of five dimensions and two of the condition give a shift and a log-scale of each of the others
+    assert [linear(network) for network in networks] == [[5, 4, 4, 4, 4], [4, 4, 4, 4, 6], [5, 4, 4, 4, 4]]
+    config = RealNVP.Config(layers=5, hidden=4, blocks=2, scales=1)
+    networks = couplings(RealNVP(Space.continuous((3, 4, 6)), config, Space.categories(2)))
+    for network, inputs in zip(networks, [3, 3, 6, 6, 6], strict=True):  # all channels, then half of four times as many
+        assert isinstance(network, ConvNet)
+        assert convolutions(network) == [(inputs + 2, 4), *[(4, 4)] * 4, (4, 2 * inputs)]
+
+
+def couplings(flow: RealNVP) -> list[nn.Module]:
+    """The networks of the couplings."""
+    kinds = (AffineCoupling, ChannelCoupling, VectorCoupling)
+    return [part.network for part in flow.modules() if isinstance(part, kinds)]
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ class TwoStage(TrainsPart):
         self.first_stage, self.prior = first_stage.requires_grad_(False), prior
         self.defaults, self.loss_unit = getattr(prior, "defaults", {}), getattr(prior, "loss_unit", "")
         self.capabilities = frozenset(capabilities(first_stage, prior))
+        self.deterministic_codes = has_deterministic_codes(first_stage)
         self.likelihood_method = self.stated(kind_of(self))
         self.estimate_method = self.stated(Kind.ESTIMATE)
 
@@ -301,6 +302,11 @@ def common_condition(first_stage: Model, prior: Model) -> Space | None:
     return first if second is None else second
 
 
+def has_deterministic_codes(first_stage: Model) -> bool:
+    """Whether q(z|x) is a point mass on a discrete code."""
+    return getattr(first_stage, "deterministic_codes", False)
+
+
 def capabilities(first_stage: Model, prior: Model) -> Iterator[type]:
     """Those of the two together."""
     yield Latent
@@ -310,5 +316,5 @@ def capabilities(first_stage: Model, prior: Model) -> Iterator[type]:
             yield of_codes
             both = {one for own, found in table.items() if has(prior, own) for one in found}
             # the other codes of x, which a point mass leaves out, are missing from its weights
-            yield from both - {ImportanceWeighted} if getattr(first_stage, "deterministic_codes", False) else both
+            yield from both - {ImportanceWeighted} if has_deterministic_codes(first_stage) else both
             return

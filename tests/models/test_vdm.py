@@ -125,7 +125,7 @@ def test_noise_that_is_learnt_gains_nothing_from_the_decoder(monkeypatch: pytest
 
     Kills: a decoder that looks at too few levels, whose bound rises with gamma_0 without end.
     """
-    monkeypatch.setattr(contracts.likelihood, "MANY", 1 << 21)  # the bound's draws vary much under little noise
+    monkeypatch.setattr(contracts.likelihood, "MOST_DRAWS", 1 << 21)  # the bound's draws vary much under little noise
     torch.manual_seed(0)
     space = Space.levels((1,), 256)
     mine = VDM(space, VDM.Config(width=8))

@@ -43,20 +43,14 @@ def test_to_go_up_is_to_repeat_pixels_normalise_rectify_and_convolve() -> None:
     assert torch.allclose(net(z), h, atol=1e-5)
 
 
-def test_to_go_down_is_to_convolve_with_layers_of_norm_one() -> None:
-    """Kills: another slope, a stride, a layer or its spectral norm left out."""
-    net = Discriminator(3, 2, (3, 9, 5)).eval()
-    for _ in range(200):
-        net.train()(torch.zeros(1, 3, 9, 5))  # each pass in training is a step of power iteration
-    net.eval()
+def test_to_go_down_is_to_convolve() -> None:
+    """Kills: another slope, a stride, a layer left out."""
+    net = Discriminator(3, 2, (3, 9, 5))
     x = torch.randn(4, 3, 9, 5)
     h = conv2d(x, net.first.weight, net.first.bias, padding=1)
     assert len(net.convs) == 1
     h = conv2d(torch.where(h > 0, h, 0.2 * h), net.convs[0].weight, net.convs[0].bias, stride=2, padding=1)
-    expected = torch.where(h > 0, h, 0.2 * h).flatten(1) @ net.last.weight[0] + net.last.bias
-    assert torch.allclose(net(x), expected, atol=1e-5)
-    for layer in (net.first, net.convs[0], net.last):
-        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-2)
+    assert torch.allclose(net(x), torch.where(h > 0, h, 0.2 * h).flatten(1), atol=1e-5)
 
 
 def test_a_perceptron_has_silu_and_dropout_between_its_layers_alone() -> None:

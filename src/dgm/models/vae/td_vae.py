@@ -22,7 +22,7 @@ from dgm.seeds import Seed, Streams, streams
 from dgm.settings import setting
 from dgm.space import Space
 
-LOG_SIGMAS = (-7.0, 3.0)  # bounds of all log standard deviations
+LOG_SIGMAS = (-4.0, 3.0)  # bounds of all log standard deviations; the states have a scale of about one
 
 
 class TDVAE(nn.Module):

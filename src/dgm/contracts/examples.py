@@ -68,9 +68,13 @@ def _column(part: Space, n: int) -> Tensor:
     return torch.where(torch.rand(n, 1) < 1 / 3, math.nan, values) if part.optional else values
 
 
-def plane_grid(space: Space = PLANE) -> tuple[Tensor, float]:
-    """The midpoints of a grid within the bounds of the space, or within [-12, 12]², and the area of a cell."""
-    (low, high), cells = (space.bounds, 50) if space.bounds else ((-12.0, 12.0), 100)
+def plane_grid(space: Space = PLANE, finer: int = 1) -> tuple[Tensor, float]:
+    """The midpoints of a grid within the bounds of the space, or within [-12, 12]², and the area of a cell.
+
+    Args:
+        finer: By which the sides of the cells are divided.
+    """
+    (low, high), cells = (space.bounds, 50 * finer) if space.bounds else ((-12.0, 12.0), 100 * finer)
     side = torch.linspace(low, high, cells + 1)
     middle = (side[1:] + side[:-1]) / 2
     return torch.cartesian_prod(middle, middle), float(side[1] - side[0]) ** 2

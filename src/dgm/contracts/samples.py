@@ -12,7 +12,7 @@ from dgm.contracts.outcome import Skipped, require
 from dgm.protocols import Model
 from dgm.seeds import Streams
 
-DIFFERENCE = 1e-6  # step of the finite differences; its square is below the rounding of a difference of two means
+DIFFERENCE = 1e-8  # step of the finite differences in float64; in a larger one a ReLU may change its side
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ class PPCA(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        latent: int = setting(16, "principal components, q", low=1)
+        latent: int = setting(16, "principal components, q, at most one less than the dimensions", low=1, high=100_000)
         fitting: Literal["closed_form", "em"] = setting("closed_form", "by eigenvalues, or by passes of EM")
         tolerance: float = setting(1e-6, "stop EM when a pass gains less, in nats per example", low=0.0)
 

@@ -1,12 +1,14 @@
 """The variance of both gradients of discrete_vae, and the bias of Gumbel-softmax, on digits.
 
-Run from the repository root: ``python results/gradients.py``. It writes results/digits-discrete_vae-gradients.json.
+python results/gradients.py    writes results/digits-discrete_vae-gradients.json
+
 The gradients are with respect to the logits of q(z|x) for 16 held-out images, of a model with three latents of four
 values, whose exact gradient is a sum over 64 codes.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 from dataclasses import replace
@@ -18,6 +20,7 @@ from torch import Tensor
 
 import dgm
 from dgm.models.vae import discrete_vae
+from dgm.runs import write_json
 
 STEPS, IMAGES, DRAWS, SEED = 600, 16, 1000, 0
 
@@ -61,6 +64,7 @@ def measured(name: str, gradients: Tensor, true: Tensor) -> dict[str, Any]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     model, x = trained()
     true, rows = exact(model, x), []
     for temperature in (2.0, 1.0, 0.5, 0.1):
@@ -80,9 +84,7 @@ def main() -> None:
         "squared_norm": float(true.square().sum(1).mean()),
         "rows": rows,
     }
-    Path("results/digits-discrete_vae-gradients.json").write_text(
-        json.dumps(document, indent=2) + "\n", encoding="utf-8"
-    )
+    write_json(document, Path(__file__).parent / "digits-discrete_vae-gradients.json")
     print(json.dumps(document, indent=2))
 
 

@@ -31,6 +31,7 @@ class MAF(Flow):
         space: Continuous, of any shape, which is flattened.
 
     Example:
+        >>> import torch
         >>> flow = MAF(Space.continuous((3,)), MAF.Config(layers=2, hidden=16))
         >>> flow.log_prob(torch.zeros(5, 3)).shape
         torch.Size([5])

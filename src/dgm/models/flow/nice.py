@@ -29,6 +29,7 @@ class NICE(Flow):
         space: Continuous, of any shape, which is flattened.
 
     Example:
+        >>> import torch
         >>> flow = NICE(Space.continuous((4,)), NICE.Config(hidden=16))
         >>> flow.log_prob(torch.zeros(5, 4)).shape
         torch.Size([5])

@@ -40,6 +40,7 @@ class NSF(Flow):
         space: Continuous, of any shape, which is flattened.
 
     Example:
+        >>> import torch
         >>> flow = NSF(Space.continuous((2,)), NSF.Config(layers=2, hidden=16))
         >>> flow.log_prob(torch.zeros(5, 2)).shape
         torch.Size([5])

@@ -50,6 +50,7 @@ class RealNVP(Flow):
             `dgm.create`.
 
     Example:
+        >>> import torch
         >>> flow = RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2))
         >>> flow.log_prob(torch.zeros(3, 2)).shape
         torch.Size([3])

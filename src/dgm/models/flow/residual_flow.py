@@ -34,6 +34,7 @@ class ResidualFlow(Flow):
         space: Continuous; (C, H, W) by convolutions, any other shape as a vector.
 
     Example:
+        >>> import torch
         >>> flow = ResidualFlow(Space.continuous((2,)), ResidualFlow.Config(blocks=2))
         >>> flow.log_prob(torch.zeros(3, 2)).shape
         torch.Size([3])

@@ -40,7 +40,7 @@ class SparseAE(CodeAndReconstruction):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        latent: int = setting(128, "units of the code", low=1)
+        latent: int = setting(128, "units of the code", low=1, high=100_000)
         penalty: Literal["kl", "l1"] = setting("kl", "penalty of active units")
         weight: float = setting(0.1, "weight of the penalty, beta", low=0.0)
         sparsity: float = setting(0.05, "target of the mean activations, rho, with kl", low=1e-4, high=0.9999)

@@ -38,9 +38,9 @@ class StackedAE(CodeAndReconstruction):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        latent: int = setting(12, "dimensions of the code", low=1)
+        latent: int = setting(12, "dimensions of the code", low=1, high=100_000)
         widths: tuple[int, ...] = setting((256, 128), "widths of the encoder's hidden layers", low=1)
-        pretraining: int = setting(500, "steps in which each layer is trained by itself", low=0)
+        pretraining: int = setting(500, "steps in which each layer is trained by itself", low=0, high=10_000_000)
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__(space, config, config.latent)

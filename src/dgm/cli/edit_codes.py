@@ -40,7 +40,9 @@ def interpolating_options(parser: argparse.ArgumentParser) -> None:
 
 def traversing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=whole(2), default=8, help="values of each dimension (8)")
-    parser.add_argument("--dimensions", type=whole(1, 100_000), default=10, help="rows, the most important dimension first (10)")
+    parser.add_argument(
+        "--dimensions", type=whole(1, 100_000), default=10, help="rows, the most important dimension first (10)"
+    )
     parser.add_argument(
         "--width", type=real(0, 100), default=2.0, help="range, in standard deviations on each side of the mean (2)"
     )

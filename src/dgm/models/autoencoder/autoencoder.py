@@ -40,16 +40,18 @@ class Autoencoder(CodeAndReconstruction):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        latent: int = setting(12, "dimensions of the code", low=1)
+        latent: int = setting(12, "dimensions of the code", low=1, high=100_000)
         network: Literal["dense", "conv"] = setting("dense", "kind of the encoder and of the decoder")
-        hidden: int = setting(256, "width of the hidden layers of the dense network", low=1)
+        hidden: int = setting(256, "width of the hidden layers of the dense network", low=1, high=100_000)
         layers: int = setting(2, "hidden layers of the dense encoder and of the decoder", low=1, high=1000)
         widths: tuple[int, ...] = setting(
             (),
             "widths of the dense encoder's hidden layers, in place of hidden and layers; reversed in the decoder",
             low=1,
         )
-        channels: int = setting(32, "channels of the convolutional network at the images' own size", low=1)
+        channels: int = setting(
+            32, "channels of the convolutional network at the images' own size", low=1, high=100_000
+        )
 
     def __init__(self, space: Space, config: Config) -> None:
         super().__init__(space, config, config.latent)

@@ -34,8 +34,8 @@ class ContractiveAE(CodeAndReconstruction):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        latent: int = setting(64, "dimensions of the code", low=1)
-        hidden: int = setting(256, "width of hidden layers", low=1)
+        latent: int = setting(64, "dimensions of the code", low=1, high=100_000)
+        hidden: int = setting(256, "width of hidden layers", low=1, high=100_000)
         layers: int = setting(0, "hidden layers of the encoder and of the decoder", low=0, high=1000)
         weight: float = setting(0.1, "weight of the Jacobian's squared norm, lambda", low=0.0)
 

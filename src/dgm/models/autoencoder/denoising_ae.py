@@ -37,8 +37,8 @@ class DenoisingAE(CodeAndReconstruction):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        latent: int = setting(32, "dimensions of the code", low=1)
-        hidden: int = setting(256, "width of the hidden layers", low=1)
+        latent: int = setting(32, "dimensions of the code", low=1, high=100_000)
+        hidden: int = setting(256, "width of the hidden layers", low=1, high=100_000)
         layers: int = setting(1, "hidden layers of the encoder and of the decoder", low=1, high=1000)
         corruption: Literal["masking", "salt_and_pepper", "gaussian"] = setting("masking", "kind of corruption")
         amount: float = setting(0.25, "share of corrupted dimensions, or the noise's deviation", low=0.0, high=10.0)

@@ -161,6 +161,14 @@ class ModesPart(TypedDict):
     found: int
     of: int
     rule: str
+    n: NotRequired[int]
+    missed: NotRequired[list[Any]]
+
+
+class DuplicatesPart(TypedDict):
+    n: int
+    share: Real
+    held_out_share: Real
 
 
 class AgreementPart(TypedDict):
@@ -232,6 +240,7 @@ class Evaluation(TypedDict):
     samples: NotRequired[SamplesPart]
     memorisation: NotRequired[MemorisationPart | None]
     modes: NotRequired[ModesPart | None]
+    duplicates: NotRequired[DuplicatesPart | None]
     agreement: NotRequired[AgreementPart | None]
     codebook: NotRequired[CodebookPart]
     codes: NotRequired[CodesPart]

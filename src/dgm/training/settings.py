@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from dgm import settings
 from dgm.errors import BadInput
+from dgm.inputs import brief
 from dgm.settings import setting
 
 STEPS = 2000  # when neither steps nor a budget is given
@@ -111,4 +112,8 @@ def settings_for(model: Any, chosen: Mapping[str, Any], kept: Mapping[str, Any] 
 
 def merged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The settings of each player in ``before``, updated with those in ``after``."""
+    for given in (before, after):
+        if not isinstance(given, Mapping) or not all(isinstance(each, Mapping) for each in given.values()):
+            wrong = f"players must be the settings of each player by its name, got {brief(given)}"
+            raise BadInput(wrong, "give them as {discriminator: {lr: 0.0004}}")
     return {name: dict(before.get(name, {})) | dict(after.get(name, {})) for name in [*before, *after]}

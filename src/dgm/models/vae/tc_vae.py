@@ -46,7 +46,9 @@ class TCVAE(GaussianVAE):
         estimator: Literal["weighted", "stratified"] = setting(
             "weighted", "minibatch weighted sampling, biased by a constant, or minibatch stratified sampling"
         )
-        examples: int = setting(50_000, "N, the number of training examples, for the estimators", low=1)
+        examples: int = setting(
+            50_000, "N, the number of training examples, for the estimators", low=1, high=100_000_000
+        )
 
     config: Config
 

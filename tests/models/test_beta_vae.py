@@ -13,7 +13,7 @@ from dgm.errors import BadInput
 from dgm.models.vae.base import gaussian_kl
 from dgm.models.vae.beta_vae import BetaVAE
 from dgm.models.vae.vae import VAE
-from dgm.networks.conv_codes import ConvDecoder, ConvEncoder
+from dgm.networks.conv import ConvDecoder, ConvEncoder
 from dgm.registry import create
 from dgm.space import Space
 
@@ -87,7 +87,7 @@ def test_a_fixed_scale_is_the_squared_error_over_twice_its_square() -> None:
 
 def test_convolutions_see_the_condition_and_give_each_pixel_its_own_numbers() -> None:
     """Kills: a condition that no convolution sees; the numbers of one pixel spread over the image."""
-    encoder = ConvEncoder((2, 8, 6), 3, 4, 5)
+    encoder = ConvEncoder((2, 8, 6), 4, 5, numbers=3)
     x = torch.randn(1, 2 * 8 * 6 + 3).repeat(2, 1)
     x[1, -1] += 1
     found = encoder(x)

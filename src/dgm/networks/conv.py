@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, silu
 
 from dgm.errors import BadInput
+from dgm.transforms.coupling import beside
 
 
 class ConvNet(nn.Module):
@@ -49,46 +51,61 @@ def sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 class ConvEncoder(nn.Module):
-    """From a flattened image to a vector, (B, C H W) to (B, outputs): strided 3×3 convolutions, then a linear layer.
+    """From a flattened image, with further numbers as constant planes, to a vector: strided 3×3 convolutions, then a
+    linear layer.
 
     Each convolution halves the sides, rounding up, and doubles the ``width`` channels, as in `sizes`.
+
+    Args:
+        shape: (C, H, W) of the image.
+        width: Channels at full resolution.
+        outputs: Length of the vector.
+        numbers: The number of further inputs.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, outputs: int) -> None:
+    def __init__(self, shape: tuple[int, ...], width: int, outputs: int, numbers: int = 0) -> None:
         super().__init__()
         self.shape, path = image_shape(shape), sizes(*shape[1:])
         widths = [width * 2**k for k in range(len(path))]
-        self.first = nn.Conv2d(shape[0], width, 3, padding=1)
+        self.first = nn.Conv2d(shape[0] + numbers, width, 3, padding=1)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
-        self.last = nn.Linear(widths[-1] * path[0][0] * path[0][1], outputs)
+        self.last = nn.Linear(widths[-1] * math.prod(path[0]), outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = silu(self.first(x.unflatten(1, self.shape)))
+        """(B, C H W + numbers) to (B, outputs)."""
+        image, numbers = x.split([math.prod(self.shape), x.shape[1] - math.prod(self.shape)], 1)
+        h = silu(self.first(beside(image.unflatten(1, self.shape), numbers)))
         for conv in self.convs:
             h = silu(conv(h))
         return self.last(h.flatten(1))
 
 
 class ConvDecoder(nn.Module):
-    """From a vector to a flattened image, (B, inputs) to (B, C H W): nearest-neighbour upsampling and convolutions.
+    """From a vector to ``each`` numbers of every value of a flattened image: nearest-neighbour upsampling and
+    convolutions.
 
     It has the sizes of `ConvEncoder` in reverse order.
+
+    Args:
+        shape: (C, H, W) of the image.
+        width: Channels at full resolution.
     """
 
-    def __init__(self, inputs: int, width: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, inputs: int, width: int, shape: tuple[int, ...], each: int = 1) -> None:
         super().__init__()
-        self.sizes = sizes(*image_shape(shape)[1:])
+        self.sizes, self.channels, self.each = sizes(*image_shape(shape)[1:]), shape[0], each
         widths = [width * 2**k for k in reversed(range(len(self.sizes)))]
         self.start = (widths[0], *self.sizes[0])
-        self.first = nn.Linear(inputs, widths[0] * self.sizes[0][0] * self.sizes[0][1])
+        self.first = nn.Linear(inputs, math.prod(self.start))
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
-        self.last = nn.Conv2d(width, shape[0], 3, padding=1)
+        self.last = nn.Conv2d(width, shape[0] * each, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
+        """(B, inputs) to (B, C H W each)."""
         h = silu(self.first(z)).unflatten(1, self.start)
         for conv, size in zip(self.convs, self.sizes[1:], strict=True):
             h = silu(conv(interpolate(h, size)))
-        return self.last(h).flatten(1)
+        return self.last(h).unflatten(1, (self.channels, self.each)).movedim(2, -1).flatten(1)
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from dgm.distributions.scaling import refuse_discrete
 from dgm.errors import BadInput
 from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
-from dgm.networks.conv_codes import ConvDecoder, ConvEncoder
+from dgm.networks.conv import ConvDecoder, ConvEncoder, sizes
 from dgm.networks.mlp import mlp
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Seed, Streams, streams
@@ -106,7 +106,7 @@ class LatentVariableModel(nn.Module, ABC):
         """A network from the features of x and of the condition."""
         inputs, extra = self.space.dim * self.reader.width, self.features.width
         if self.config.network == "conv":
-            return ConvEncoder(self.space.shape, extra, self.channels, outputs)
+            return ConvEncoder(self.space.shape, self.channels, outputs, extra)
         return mlp([inputs + extra, *self.widths, outputs])
 
     def decoding(self, inputs: int) -> nn.Module:
@@ -123,8 +123,6 @@ class LatentVariableModel(nn.Module, ABC):
     @property
     def channels(self) -> int:
         """Channels at full resolution of convolutional networks."""
-        from dgm.networks.conv import sizes
-
         return max(1, self.config.hidden // 2 ** (len(sizes(*self.space.shape[1:])) - 1))
 
     @property

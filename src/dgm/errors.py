@@ -27,6 +27,7 @@ class DgmError(Exception):
 
     def __init__(self, wrong: str, remedy: str) -> None:
         super().__init__(f"{wrong}; {remedy}")
+        self.wrong, self.remedy = wrong, remedy
 
 
 class UnknownName(DgmError):

@@ -399,7 +399,7 @@ def refusing(wrong: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).rpartition("; ")[0] if isinstance(error, DgmError) else f"{type(error).__name__}: {error}"
+        reason = error.wrong if isinstance(error, DgmError) else f"{type(error).__name__}: {error}"
         raise DamagedRun(f"{wrong}: {' '.join(reason.split())}", documents.REMEDY) from error
 
 

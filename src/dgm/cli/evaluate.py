@@ -133,17 +133,11 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
             level = row["reference"] and (row["reference"]["low"], row["reference"]["high"])
             number(row["name"].replace("_", " "), row["value"], (row["low"], row["high"]), level)
     if copied := document.get("memorisation"):
-        heading(f"memorised: {copied['rule']}")
-        shares = f"{copied['share']:.1%}", f"{copied['held_out_share']:.1%}"
-        print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
+        show_shares(f"memorised: {copied['rule']}", copied)
     if agreed := document.get("agreement"):
-        heading(f"the condition is followed: {agreed['rule']}")
-        shares = f"{agreed['share']:.1%}", f"{agreed['held_out_share']:.1%}"
-        print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
+        show_shares(f"the condition is followed: {agreed['rule']}", agreed)
     if copies := document.get("duplicates"):
-        heading(f"copies among {copies['n']:,} samples: {copies['rule']}")
-        shares = f"{copies['share']:.1%}", f"{copies['held_out_share']:.1%}"
-        print(LINE.format("  share", shares[0], "", f"held out: {shares[1]}"))
+        show_shares(f"copies among {copies['n']:,} samples: {copies['rule']}", copies)
     if covered := document.get("modes"):
         heading(f"modes among {covered['n']:,} samples: {covered['rule']}")
         print(LINE.format("  covered", f"{covered['found']} of {covered['of']}", "", "").rstrip())
@@ -163,6 +157,12 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         heading(f"real data: held-out examples in the samples' place ({beside['of']}), beside {beside['real']}")
     for left in document["skipped"]:
         heading(f"not measured: {left['what']}: {left['reason']}")
+
+
+def show_shares(title: str, found: dict[str, Any]) -> None:
+    """A share of the samples beside that of held-out examples."""
+    heading(title)
+    print(LINE.format("  share", f"{found['share']:.1%}", "", f"held out: {found['held_out_share']:.1%}"))
 
 
 def show_codes(document: dict[str, Any]) -> None:

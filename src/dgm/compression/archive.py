@@ -29,6 +29,7 @@ from dgm.modes import evaluating
 from dgm.progress import Progress, silent
 from dgm.protocols import Batch, Conditions, Model
 from dgm.registry import describe
+from dgm.runs import sha256
 
 NUMBERS = 1 << 24  # frequencies of one block in memory
 LARGEST_BLOCK = 256
@@ -185,11 +186,6 @@ def described(files: Sequence[Path], interface: Interface) -> list[FilePart]:
     return found
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class Coder:
     """Codes blocks of examples.
 
@@ -314,8 +310,8 @@ def decoded(
             yield coder.decode(block)
         except DamagedRun as error:
             if not salvage:
-                wrong, _, remedy = str(error).rpartition("; ")
-                raise DamagedRun(wrong, f"{remedy}, or add --salvage for the other blocks") from error
+                remedy = f"{error.remedy}, or add --salvage for the other blocks"
+                raise DamagedRun(error.wrong, remedy) from error
             lost.append(number)
             yield torch.zeros(n, *coder.model.space.shape, dtype=coder.model.space.dtype)
 

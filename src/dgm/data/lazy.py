@@ -36,20 +36,11 @@ class Encoded(io.BytesIO):
         return self.name
 
 
-class Lazy:
-    """Encoded images that are indexed like a tensor (N, C, H, W) uint8; indexing decodes them.
-
-    Args:
-        read: Returns the encoded image of a row of the source.
-        rows: The rows of the source, (N,).
-        shape: The shape (C, H, W) of each image after resizing and cropping.
-    """
+class Indexed:
+    """Examples that are indexed like a tensor uint8 of the shape ``shape``, and computed when they are indexed."""
 
     dtype, device = torch.uint8, torch.device("cpu")
-
-    def __init__(self, read: Callable[[int], Encoded], rows: Tensor, shape: tuple[int, ...]) -> None:
-        self.read, self.rows, self.shape = read, rows, torch.Size((len(rows), *shape))
-        self.pool = ThreadPoolExecutor(os.cpu_count())
+    shape: torch.Size
 
     @property
     def nbytes(self) -> int:
@@ -60,7 +51,21 @@ class Lazy:
         return len(self.shape)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.shape[0]
+
+
+class Lazy(Indexed):
+    """Encoded images that are indexed like a tensor (N, C, H, W) uint8; indexing decodes them.
+
+    Args:
+        read: Returns the encoded image of a row of the source.
+        rows: The rows of the source, (N,).
+        shape: The shape (C, H, W) of each image after resizing and cropping.
+    """
+
+    def __init__(self, read: Callable[[int], Encoded], rows: Tensor, shape: tuple[int, ...]) -> None:
+        self.read, self.rows, self.shape = read, rows, torch.Size((len(rows), *shape))
+        self.pool = ThreadPoolExecutor(os.cpu_count())
 
     def __getitem__(self, index: Any) -> Tensor:
         rows = self.rows[index]

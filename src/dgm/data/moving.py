@@ -7,7 +7,6 @@ it: the digits are binarised at half of the largest level; 10 frames for MNIST, 
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from dgm.data import digits, images
 from dgm.data.dataset import Dataset, Split
+from dgm.data.lazy import Indexed
 from dgm.space import Space
 
 SEED = 0
@@ -23,14 +23,12 @@ FRAMES, SHORT = 10, 8
 COPIES = 8  # clips of each digit in the training split in memory
 
 
-class Clips:
+class Clips(Indexed):
     """Clips that are indexed like a tensor (N, T, 1, H, W) uint8; indexing draws their frames.
 
     Clip k shows image k, from a column and in a direction that are drawn with the seed; frame t is the image moved by t
     pixels.
     """
-
-    dtype, device = torch.uint8, torch.device("cpu")
 
     def __init__(self, pictures: Tensor, frames: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -39,17 +37,6 @@ class Clips:
         self.start = torch.randint(self.width, (len(pictures),), generator=generator)
         self.step = 2 * torch.randint(2, (len(pictures),), generator=generator) - 1
         self.shape = torch.Size((len(pictures), frames, *pictures.shape[1:]))
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __len__(self) -> int:
-        return len(self.pictures)
 
     def __getitem__(self, index: Any) -> Tensor:
         rows = torch.arange(len(self))[index]

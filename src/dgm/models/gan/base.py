@@ -29,6 +29,15 @@ from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
 
+# the settings of DCGAN's training, arXiv:1511.06434, section 4, with an average of the weights
+GAME: dict[str, Any] = {
+    "batch": 64,
+    "lr": 2e-4,
+    "betas": (0.5, 0.999),
+    "ema": 0.998,
+    "schedule": "constant",
+    "select": "last",
+}
 FLAT = 0.01  # of the discriminator's loss: a slope below this teaches it nothing
 NEAR = 0.1  # times the median distance between nearest real examples: a generated one that is nearer is a copy
 SATURATED, COLLAPSED = 0.9, 0.5  # shares of a batch
@@ -82,6 +91,7 @@ class AdversarialModel(nn.Module, ABC):
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     conditions: ClassVar[frozenset[str]] = EVERY_KIND
+    defaults: ClassVar[dict[str, Any]] = GAME
 
     def __init__(self, space: Space, config: Any, condition: Space | None = None) -> None:
         super().__init__()

@@ -3,7 +3,6 @@ r"""Deep convolutional GAN."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from dgm.models.gan.base import AdversarialModel, Options, preset
 from dgm.models.gan.networks import NetworkName
@@ -38,12 +37,3 @@ class DCGAN(AdversarialModel):
         latent: int = preset("latent", 100)
         width: int = preset("width", 32)
         network: NetworkName = preset("network", "dcgan")
-
-    defaults: ClassVar[dict[str, Any]] = {
-        "batch": 64,
-        "lr": 0.0002,
-        "betas": (0.5, 0.999),
-        "ema": 0.998,
-        "schedule": "constant",
-        "select": "last",
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dgm.models.gan.base import AdversarialModel, Options, preset
+from dgm.models.gan.base import GAME, AdversarialModel, Options, preset
 
 
 class GAN(AdversarialModel):
@@ -37,11 +37,4 @@ class GAN(AdversarialModel):
     class Config(Options):
         spectral_norm: bool = preset("spectral_norm", True)
 
-    defaults: ClassVar[dict[str, Any]] = {
-        "batch": 64,
-        "lr": 4e-4,
-        "betas": (0.5, 0.999),
-        "ema": 0.998,
-        "schedule": "constant",
-        "select": "last",
-    }
+    defaults: ClassVar[dict[str, Any]] = GAME | {"lr": 4e-4}

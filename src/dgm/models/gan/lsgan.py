@@ -3,7 +3,6 @@ r"""Least squares GAN."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from dgm.models.gan.base import AdversarialModel, Options, preset
 from dgm.models.gan.objectives import ObjectiveName
@@ -33,12 +32,3 @@ class LSGAN(AdversarialModel):
     @dataclass(frozen=True, kw_only=True)
     class Config(Options):
         objective: ObjectiveName = preset("objective", "least_squares")
-
-    defaults: ClassVar[dict[str, Any]] = {
-        "batch": 64,
-        "lr": 0.0002,
-        "betas": (0.5, 0.999),
-        "ema": 0.998,
-        "schedule": "constant",
-        "select": "last",
-    }

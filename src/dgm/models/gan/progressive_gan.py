@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dgm.models.gan.base import AdversarialModel, Options, preset
+from dgm.models.gan.base import GAME, AdversarialModel, Options, preset
 from dgm.models.gan.networks import NetworkName
 from dgm.models.gan.objectives import ObjectiveName
 from dgm.networks.progressive import Growing
@@ -55,14 +55,7 @@ class ProgressiveGAN(AdversarialModel):
         conditioning: Literal["concatenation", "projection"] = preset("conditioning", "projection")
         steps_per_stage: int = setting(500, "steps in which a stage fades in, and is trained after that", low=1)
 
-    defaults: ClassVar[dict[str, Any]] = {
-        "batch": 64,
-        "lr": 1e-3,
-        "betas": (0.0, 0.99),
-        "ema": 0.999,
-        "schedule": "constant",
-        "select": "last",
-    }
+    defaults: ClassVar[dict[str, Any]] = GAME | {"lr": 1e-3, "betas": (0.0, 0.99), "ema": 0.999}
     steps: Tensor
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:

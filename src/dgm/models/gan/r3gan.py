@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dgm.models.gan.base import AdversarialModel, Options, preset
+from dgm.models.gan.base import GAME, AdversarialModel, Options, preset
 from dgm.models.gan.networks import NetworkName
 from dgm.models.gan.objectives import ObjectiveName
 
@@ -47,11 +47,4 @@ class R3GAN(AdversarialModel):
         r2: float = preset("r2", 1.0)
         conditioning: Literal["concatenation", "projection"] = preset("conditioning", "projection")
 
-    defaults: ClassVar[dict[str, Any]] = {
-        "batch": 64,
-        "lr": 0.0002,
-        "betas": (0.0, 0.99),
-        "ema": 0.999,
-        "schedule": "constant",
-        "select": "last",
-    }
+    defaults: ClassVar[dict[str, Any]] = GAME | {"betas": (0.0, 0.99), "ema": 0.999}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dgm.models.gan.base import AdversarialModel, Options, preset
+from dgm.models.gan.base import GAME, AdversarialModel, Options, preset
 from dgm.models.gan.objectives import ObjectiveName
 
 
@@ -42,11 +42,4 @@ class SNGAN(AdversarialModel):
         spectral_norm: bool = preset("spectral_norm", True)
         conditioning: Literal["concatenation", "projection"] = preset("conditioning", "projection")
 
-    defaults: ClassVar[dict[str, Any]] = {
-        "batch": 64,
-        "lr": 0.0002,
-        "betas": (0.0, 0.9),
-        "ema": 0.998,
-        "schedule": "constant",
-        "select": "last",
-    }
+    defaults: ClassVar[dict[str, Any]] = GAME | {"betas": (0.0, 0.9)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dgm.models.gan.base import AdversarialModel, Options, preset
+from dgm.models.gan.base import GAME, AdversarialModel, Options, preset
 from dgm.models.gan.networks import NetworkName
 from dgm.models.gan.objectives import ObjectiveName
 
@@ -41,12 +41,4 @@ class WGAN(AdversarialModel):
         critic_steps: int = preset("critic_steps", 5)
         weight_clip: float = preset("weight_clip", 0.01)
 
-    defaults: ClassVar[dict[str, Any]] = {
-        "batch": 64,
-        "lr": 5e-05,
-        "betas": (0.0, 0.99),
-        "ema": 0.998,
-        "schedule": "constant",
-        "select": "last",
-        "optimiser": "rmsprop",
-    }
+    defaults: ClassVar[dict[str, Any]] = GAME | {"lr": 5e-05, "betas": (0.0, 0.99), "optimiser": "rmsprop"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dgm.models.gan.base import AdversarialModel, Options, preset
+from dgm.models.gan.base import GAME, AdversarialModel, Options, preset
 from dgm.models.gan.objectives import ObjectiveName
 
 
@@ -40,11 +40,4 @@ class WGANGP(AdversarialModel):
         critic_steps: int = preset("critic_steps", 5)
         gradient_penalty: float = preset("gradient_penalty", 10.0)
 
-    defaults: ClassVar[dict[str, Any]] = {
-        "batch": 64,
-        "lr": 0.0001,
-        "betas": (0.0, 0.9),
-        "ema": 0.998,
-        "schedule": "constant",
-        "select": "last",
-    }
+    defaults: ClassVar[dict[str, Any]] = GAME | {"lr": 0.0001, "betas": (0.0, 0.9)}

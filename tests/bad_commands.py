@@ -26,6 +26,7 @@ WHOLE = ("1.5", "nan", "inf", "-3", "0", "1000000000000", "9" * 30)
 REAL = ("nan", "inf", "-inf", "1e400", "-1", "0", "1e30", "1,5")
 CHOICE = ("frobnicate", "")
 HUGE = "1000000000"
+STEPS = ("reflow_after", "stage", "fade", "steps_per_stage")  # numbers of steps of training, which may be any
 
 # the closed range of what is right; an option that is not here is tried with what is no number alone
 RANGES: dict[str, tuple[float, float]] = {
@@ -588,7 +589,7 @@ def settings_of_every_model() -> Iterator[tuple[str, ...]]:
     for model in MODELS:
         data = {"char_gpt": "words.txt", "wavenet": "sounds"}.get(model, "digits")
         for field in dataclasses.fields(model_class(model).Config):
-            if type(field.default) is not int or field.name in ("classes", "reflow_after"):  # the latter may be never
+            if type(field.default) is not int or field.name in STEPS:
                 continue
             for value in ("-1", HUGE):
                 yield ("train", model, "--data", data, "--steps", "2", "--out", "new", f"--model.{field.name}", value)

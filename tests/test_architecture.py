@@ -106,6 +106,12 @@ SCRIPTS = [
 ]
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by name: of two of one name in folders without a package, it refuses the second."""
+    names = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_text_is_read_and_written_in_a_stated_encoding(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

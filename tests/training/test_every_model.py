@@ -32,8 +32,11 @@ def digits_model(name: str) -> Any:
     return dgm.create(name, digits(name).space)
 
 
+ONE_PASS = {"ppca", "kde"}  # fitted in closed form by one pass, so that there is nothing to go on with
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", dgm.MODELS)
+@pytest.mark.parametrize("name", sorted(dgm.MODELS.keys() - ONE_PASS))
 def test_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     data, settings = digits(name), {"steps": STEPS, "batch": 32, "checkpoint_every": 0.0, "precision": "32-true"}
     list(fit(digits_model(name), data, out=tmp_path / "whole", **settings))

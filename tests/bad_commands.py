@@ -26,7 +26,7 @@ WHOLE = ("1.5", "nan", "inf", "-3", "0", "1000000000000", "9" * 30)
 REAL = ("nan", "inf", "-inf", "1e400", "-1", "0", "1e30", "1,5")
 CHOICE = ("frobnicate", "")
 HUGE = "1000000000"
-STEPS = ("reflow_after", "stage", "fade", "steps_per_stage")  # numbers of steps of training, which may be any
+STEPS = ("reflow_after", "stage", "fade", "steps_per_stage", "warmup")  # numbers of steps of training, which may be any
 
 # the closed range of what is right; an option that is not here is tried with what is no number alone
 RANGES: dict[str, tuple[float, float]] = {

@@ -11,6 +11,7 @@ import io
 import json
 import re
 import resource
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,7 @@ def verdict(command: list[str], folder: Path) -> str:
         return f"{type(error).__name__}: {error}"
     said, after = ASIDE.sub("", err.getvalue()), listing(folder)
     if after != before:
+        shutil.rmtree(folder / "new", ignore_errors=True)  # it would be in the way of the next command
         return f"leaves {[str(path) for path in before.keys() ^ after.keys()][:3] or 'a file changed'}"
     if code != 2:
         return f"leaves with {code}"

@@ -55,7 +55,7 @@ class DiscreteVAE(LatentVariableModel):
         categories: int = setting(10, "K, values of each latent; 2 for Bernoulli", low=2)
         gradient: Literal["gumbel", "reinforce"] = setting("gumbel", "gradient of the posterior")
         temperature: float = setting(0.5, "tau of Gumbel-softmax", low=0.01)
-        draws: int = setting(2, "S, draws of z for each example in training with REINFORCE", low=2)
+        draws: int = setting(2, "S, draws of z for each example in training with REINFORCE", low=2, high=100_000)
 
     config: Config
     rsample = None  # type: ignore[assignment]  # no gradient passes through a discrete z

@@ -12,7 +12,8 @@ from torch.distributions import Bernoulli, MultivariateNormal, Normal
 from dgm.evaluation.annealed import annealed_log_prob, bracket
 from dgm.models.vae.hierarchical_vae import HierarchicalVAE
 from dgm.models.vae.vae import VAE
-from dgm.samplers.ais import HMC, annealed_importance, sigmoid_schedule, tuned
+from dgm.samplers.ais import annealed_importance, geometric, sigmoid_schedule
+from dgm.samplers.hmc import HMC, tuned
 from dgm.space import Space
 
 SCALE, SHIFT = 0.3, 2.0  # f_1 = exp(-|x - SHIFT|² / (2 SCALE²)) of two dimensions, f_0 = N(0, I)
@@ -33,7 +34,7 @@ def log_density(x: Tensor, beta: float) -> Tensor:
 
 def log_weights(betas: list[float], x: Tensor) -> Tensor:
     hmc = tuned(log_density, x.flip(0), betas, leapfrogs=5)
-    return list(annealed_importance(x, log_ratio, hmc, betas))[-1].log_weight
+    return list(annealed_importance(x, geometric(log_ratio, hmc), betas))[-1].log_weight
 
 
 def test_the_mean_weight_is_the_ratio_of_the_constants_from_both_ends() -> None:
@@ -78,7 +79,8 @@ def test_any_transition_kernel_serves_a_gibbs_sweep_too() -> None:
         return Bernoulli(logits=torch.full_like(x, 3 * beta)).sample()
 
     x = Bernoulli(0.5).sample((500, 4))
-    states = annealed_importance(x, lambda x: 3 * x.sum(1) + 4 * math.log(2), gibbs, [k / 50 for k in range(51)])
+    step = geometric(lambda x: 3 * x.sum(1) + 4 * math.log(2), gibbs)
+    states = annealed_importance(x, step, [k / 50 for k in range(51)])
     w = (list(states)[-1].log_weight - 4 * math.log(1 + math.exp(3))).exp()
     assert abs(float(w.mean()) - 1) < 5 * float(w.std()) / math.sqrt(500)
     assert w.std() < 0.5

@@ -23,7 +23,8 @@ from dgm.modes import device_of, evaluating
 from dgm.networks.conditions import marginal_of, name_of
 from dgm.progress import Progress, silent
 from dgm.protocols import Batch, Conditions, JointDensity, Model, PerExample, condition_of, has
-from dgm.samplers.ais import HMC, annealed_importance, sigmoid_schedule, tuned
+from dgm.samplers.ais import annealed_importance, geometric, sigmoid_schedule
+from dgm.samplers.hmc import HMC, tuned
 from dgm.seeds import Streams
 
 CHAINS, LEAPFROGS = 8, 10
@@ -69,7 +70,8 @@ class Path:
 
     def log_mean_weight(self, z: Tensor, betas: list[float]) -> PerExample:
         """The log of the mean weight of the chains of each x, (B,)."""
-        for state in annealed_importance(z, self.log_likelihood, self.transition, betas):
+        step = geometric(self.log_likelihood, self.transition)
+        for state in annealed_importance(z, step, betas):
             log_weight = state.log_weight
         return log_weight.view(-1, self.chains).logsumexp(1) - math.log(self.chains)
 

@@ -1,0 +1,65 @@
+"""Split-R̂ and the effective sample size: autoregressive chains, whose values are known, and the sums written out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from dgm.errors import BadInput
+from dgm.samplers.convergence import effective_sample_size, normal_scores, split_r_hat
+
+
+def autoregressive(phi: float, chains: int = 8, states: int = 10_000) -> Tensor:
+    """x_t = phi x_{t-1} + e, stationary with variance 1, by one matrix of powers for each block of states."""
+    generator = torch.Generator().manual_seed(0)
+    e = torch.randn(chains, states, generator=generator, dtype=torch.float64) * math.sqrt(1 - phi**2)
+    e[:, 0] /= math.sqrt(1 - phi**2)
+    x = e.numpy().copy()
+    for t in range(1, states):
+        x[:, t] += phi * x[:, t - 1]
+    return torch.from_numpy(x)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.9, -0.5])
+def test_the_effective_sample_size_of_an_autoregressive_chain_is_known(phi: float) -> None:
+    """N (1 - phi) / (1 + phi). Kills: lags without their factor 2, lag 0 twice, a sum that goes on into the noise.
+
+    The tolerance is three times the error that is seen over seeds, at the longest correlation.
+    """
+    x = autoregressive(phi)
+    for ranked in (False, True):
+        found = effective_sample_size(x.exp() if ranked else x + 3, ranked=ranked) / x.numel()
+        assert found == pytest.approx((1 - phi) / (1 + phi), rel=0.15)
+    assert split_r_hat(x) == pytest.approx(1, abs=0.005)
+
+
+def test_split_r_hat_is_its_definition_and_sees_chains_apart() -> None:
+    """Written out by numpy. Kills: B without its N, the variance over N, halves that are not split."""
+    x = autoregressive(0.7, 3, 40) + torch.tensor([[0.0], [1.0], [5.0]])
+    halves = np.concatenate([x[:, :20].numpy(), x[:, 20:].numpy()])
+    within = np.mean([half.var(ddof=1) for half in halves])
+    between = 20 * np.var([half.mean() for half in halves], ddof=1)
+    expected = math.sqrt((19 / 20 * within + between / 20) / within)
+    assert split_r_hat(x, ranked=False) == pytest.approx(expected)
+    drifting = torch.linspace(0, 9, 400).expand(2, 400) + autoregressive(0.0, 2, 400)
+    assert split_r_hat(drifting) > 1.5, "two chains that agree, each of which moves"
+    heavy = torch.from_numpy(stats.cauchy.rvs(size=(4, 2000), random_state=0))
+    heavy[0] += 3
+    assert split_r_hat(heavy) > 1.05 > split_r_hat(heavy, ranked=False), "a mean that does not exist hides the shift"
+
+
+def test_ranks_of_ties_are_their_mean() -> None:
+    x = torch.tensor([[3.0, 1.0], [3.0, 2.0]])
+    expected = stats.norm.ppf((stats.rankdata(x.numpy().ravel()) - 3 / 8) / 4.25)
+    assert normal_scores(x).flatten().tolist() == pytest.approx(expected.tolist())
+
+
+def test_chains_that_are_too_short_are_refused() -> None:
+    for wrong in (torch.zeros(3, 3), torch.zeros(8)):
+        with pytest.raises(BadInput, match="at least 4 states"):
+            split_r_hat(wrong)

@@ -116,7 +116,7 @@ IMAGE = Space.levels((1, 2, 2), 3)
 # what makes sampling short
 SHORT: dict[str, dict[str, Any]] = {"ncsn": {"noise_scales": 3, "langevin_steps": 1}, "edm": {"sampling_steps": 4}} | {
     name: {"sampling_steps": 4}
-    for name in ("score_sde", "ddpm", "ddim", "vdm", "flow_matching", "ot_cfm", "masked_diffusion")
+    for name in ("score_sde", "ddpm", "ddim", "vdm", "flow_matching", "ot_cfm", "masked_diffusion", "ebm")
 }
 # takes a thousand draws and more: it is looked at without a condition, and here where the slow tests are
 LONG = {"The exponential of the bound sums to at most one"}

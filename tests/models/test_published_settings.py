@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dgm.models.autoencoder import base as autoencoder
-from dgm.models.energy import ebm
+from dgm.models.energy import base as energy
+from dgm.models.energy.trainers import TRAINERS
 from dgm.models.mixture import gmm
 from dgm.networks import norm
 from dgm.networks.causal_conv import CausalConv2d
@@ -29,7 +30,7 @@ IMAGE = Space.levels((1, 8, 8), 256)
         (
             "ebm",
             {
-                **{"step_size": 0.2, "noise": 0.005, "data_noise": 0.03, "regularisation": 0.1},
+                **{"trainer": "pcd", "regularisation": 0.1},
                 **{"langevin_steps": 20, "sampling_steps": 300, "buffer": 1024, "width": 32},
             },
         ),
@@ -100,7 +101,8 @@ def test_momenta_of_adam(name: str, betas: tuple[float, float]) -> None:
 
 def test_constants_of_formulas() -> None:
     assert elementwise.ALPHA == 0.05  # section 4.1
-    assert ebm.RESTARTED == 0.05  # algorithm 1
+    assert energy.RESTARTED == 0.05  # algorithm 1
+    assert TRAINERS["pcd"][1:] == TRAINERS["cd"][1:] == (0.2, 1.25e-4, 0.03)  # ours: noise of 0.005 in a step
     assert norm.EPS == 1e-5  # torch's own
     assert (gmm.PRESENT, autoencoder.MOMENTUM) == (1e-8, 0.02)
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dgm.models.score.score_matching import OBJECTIVES, ScoreMatching, denoising, explicit, implicit, sliced
+from dgm.models.score.objectives import OBJECTIVES, denoising, explicit, implicit, sliced
+from dgm.models.score.score_matching import ScoreMatching
 from dgm.space import Space
 
 M, S = 0.3, 0.6

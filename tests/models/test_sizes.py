@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from dgm.models.energy.ebm import EBM, EnergyNet
+from dgm.models.energy.ebm import EBM
 from dgm.models.flow.realnvp import RealNVP
 from dgm.models.gan.gan import GAN
 from dgm.networks.causal_conv import CausalConv2d
@@ -30,7 +30,6 @@ def convolutions(network: nn.Module) -> list[tuple[int, int]]:
 def test_an_energy() -> None:
     assert linear(EBM(ROW, EBM.Config(width=2)).network) == [5, 8, 8, 8, 1]
     network = EBM(IMAGE, EBM.Config(width=2)).network
-    assert isinstance(network, EnergyNet)
     assert convolutions(network) == [(3, 2), (2, 4), (4, 8)]  # 9 × 17, 5 × 9, 3 × 5
     assert linear(network) == [8 * 3 * 5, 8, 1]
 

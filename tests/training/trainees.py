@@ -183,7 +183,7 @@ def noisy_losses(strategy: str, *names: str) -> dict[str, Tensor]:
                 first_stage = create("vae", IMAGES, hidden=16, latent=4)
                 model = two_stage("ddpm", first_stage, data, data.condition, **config)
             case _:
-                model = create(name, IMAGES, None if name == "ebm" else data.condition, **config)
+                model = create(name, IMAGES, data.condition, **config)
         steps = fit(model, own, steps=3, batch=16, strategy=strategy, precision="32-true")
         losses[name] = torch.tensor([[*step.losses.values()] for step in steps])
     return losses

@@ -8,6 +8,6 @@ MODELS = family(
         "EBM",
         "unnormalised",
         "Du & Mordatch 2019, arXiv:1903.08689",
-        "energy network sampled by Langevin dynamics with a replay buffer",
+        "energy network, trained by Langevin chains (CD, PCD), noise-contrastive estimation or score matching",
     ),
 )

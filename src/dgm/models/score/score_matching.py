@@ -1,36 +1,27 @@
 r"""Score matching with four objectives at one noise scale; samples, no likelihood.
 
-Each learns :math:`s = \nabla \log q_\sigma` of the data with added noise, x~ = x + sigma eps; the objectives are
-equal up to constants:
-
-=============  ==========================================================================  =======================
-objective      expectation over x~                                                         source
-=============  ==========================================================================  =======================
-``explicit``   ½ ||s(x~) - grad log q_sigma(x~)||², by a Parzen estimate on the batch       Vincent, equation 9
-``denoising``  ½ ||s(x~) - (x - x~) / sigma²||²                                             Vincent, equation 11
-``implicit``   tr grad s(x~) + ½ ||s(x~)||²                                                 Hyvärinen, equation 4
-``sliced``     v' grad s(x~) v + ½ ||s(x~)||², v random signs                               Song, equation 8
-=============  ==========================================================================  =======================
+Each learns :math:`s = \nabla \log q_\sigma` of the data with added noise, x~ = x + sigma eps; the table of the
+objectives is in `dgm.models.score.objectives`.
 
 Samples follow s by Langevin dynamics and are denoised at the end, :math:`E[x | x~] = x~ + \sigma^2 s(x~)`. With one
 noise scale they rarely move between modes, which `NCSN` avoids.
 
-Source: Estimation of Non-Normalized Statistical Models by Score Matching (Hyvärinen, 2005), theorem 1; A Connection
-Between Score Matching and Denoising Autoencoders (Vincent, 2011); Sliced Score Matching (Song et al., 2019),
-arXiv:1905.07088. Differs from them: s is a network and not the gradient of an energy; all four use data with noise,
-where Hyvärinen and Song match the density of the data, the limit of sigma to 0; the loss is scaled by sigma² / D.
+Source: the papers of that table. Differs from them: s is a network and not the gradient of an energy; all four use
+data with noise, where Hyvärinen and Song match the density of the data, the limit of sigma to 0; the loss is scaled by
+sigma² / D.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dgm.distributions.scaling import Scaling
+from dgm.models.score.objectives import OBJECTIVES
 from dgm.modes import evaluated
 from dgm.networks.denoiser import Denoiser
 from dgm.protocols import Batch, PerExample, State
@@ -38,8 +29,6 @@ from dgm.samplers.langevin import langevin
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
 from dgm.space import Space
-
-Score: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class ScoreMatching(nn.Module):
@@ -106,43 +95,3 @@ class ScoreMatching(nn.Module):
         for step, x in enumerate(walk, 1):
             noiseless = x + variance * self.score(x) if step == config.sampling_steps else x
             yield State(self.scaling.inverse(noiseless), step, config.sampling_steps)
-
-
-def explicit(score: Score, x_0: Tensor, noisy: Tensor, sigma: float) -> PerExample:
-    """Explicit score matching with the Parzen density of x_0, (N, ...), at ``noisy``, (B, ...)."""
-    apart = (x_0 - noisy[:, None]).flatten(2) / sigma
-    windows = (-apart.square().sum(2) / 2).softmax(1)
-    target = torch.einsum("bn,bnd->bd", windows, apart) / sigma
-    return (score(noisy).flatten(1) - target).square().sum(1) / 2
-
-
-def denoising(score: Score, x_0: Tensor, noisy: Tensor, sigma: float) -> PerExample:
-    return (score(noisy) - (x_0 - noisy) / sigma**2).square().flatten(1).sum(1) / 2
-
-
-def implicit(score: Score, x_0: Tensor, noisy: Tensor, sigma: float) -> PerExample:
-    with torch.enable_grad():
-        noisy = noisy.detach().requires_grad_()
-        s = score(noisy)
-        trace = torch.zeros_like(s.flatten(1)[:, 0])
-        for d, component in enumerate(s.flatten(1).unbind(1)):
-            (row,) = torch.autograd.grad(component.sum(), noisy, create_graph=True)
-            trace = trace + row.flatten(1)[:, d]
-        return trace + s.square().flatten(1).sum(1) / 2
-
-
-def sliced(score: Score, x_0: Tensor, noisy: Tensor, sigma: float) -> PerExample:
-    v = torch.randint_like(noisy, 2) * 2 - 1
-    with torch.enable_grad():
-        noisy = noisy.detach().requires_grad_()
-        s = score(noisy)
-        (row,) = torch.autograd.grad(s, noisy, v, create_graph=True)
-        return ((row * v) + s.square() / 2).flatten(1).sum(1)
-
-
-OBJECTIVES: Mapping[str, Callable[[Score, Tensor, Tensor, float], PerExample]] = {
-    "explicit": explicit,
-    "denoising": denoising,
-    "implicit": implicit,
-    "sliced": sliced,
-}

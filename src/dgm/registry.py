@@ -139,7 +139,9 @@ def model_name(cls: type[Model]) -> str:
     return next((name for name, known in targets.items() if known == target), target)
 
 
-def create(name: str, space: Space, condition: Space | None = None, **config: Any) -> Model:
+def create(
+    name: str, space: Space, condition: Space | None = None, *, dequantisation: str = "uniform", **config: Any
+) -> Model:
     """Creates an untrained model of ``space``: p(x), or p(x|y) for every y of the space ``condition``.
 
     A model of continuous x is dequantised if the space has ordered discrete values or is a record: it is trained on x
@@ -150,6 +152,8 @@ def create(name: str, space: Space, condition: Space | None = None, **config: An
         name: The name of the model, as in `model_class`.
         condition: The space of y, such as ``Space.categories(10)`` for one of ten labels; None for an unconditional
             model.
+        dequantisation: The noise of integers, ``uniform`` or, for a flow, ``variational``: drawn from a second flow
+            that is trained with the model, see `dgm.distributions.variational_dequantisation`.
         config: The model's own settings; other settings keep their defaults.
 
     Raises:
@@ -165,10 +169,17 @@ def create(name: str, space: Space, condition: Space | None = None, **config: An
     of_type("the space", space, Space, "give dgm.Space.levels((1, 8, 8), 17) or the like, or a data set's own .space")
     if condition is not None:
         of_type("the condition", condition, Space, "give the space of y, such as dgm.Space.categories(10)")
-    return _made(model_class(name), name, space, condition, config)
+    return _made(model_class(name), name, space, condition, config, dequantisation)
 
 
-def _made(cls: type[Any], name: str, space: Space, condition: Space | None, config: Mapping[str, Any]) -> Model:
+def _made(
+    cls: type[Any],
+    name: str,
+    space: Space,
+    condition: Space | None,
+    config: Mapping[str, Any],
+    noise: str = "uniform",
+) -> Model:
     refuse_condition(cls, name, condition)
     built = settings.build(cls.Config, config, what=name)
     kinds = getattr(cls, "spaces", {space.kind} - {"record"})
@@ -183,12 +194,15 @@ def _made(cls: type[Any], name: str, space: Space, condition: Space | None, conf
         raise BadInput(f"an example cannot be missing as a whole, got {space}", "make it a part of a Space.record")
     if not space.shape:
         raise BadInput(f"{name} takes examples of at least one dimension, got a {space}", "give it the shape (1,)")
-    if space.kind in kinds:
+    if space.kind in kinds and noise == "uniform":
         return made(space)
     if space.kind in ("binary", "levels", "record") and "continuous" in kinds:
         from dgm.distributions.dequantisation import Dequantised, box
 
-        return Dequantised(space, Dequantised.Config(), condition, model=made(box(space)))
+        how = settings.build(Dequantised.Config, {"noise": noise}, what="dequantisation")
+        return Dequantised(space, how, condition, model=made(box(space)))
+    if noise != "uniform":
+        raise BadInput(f"{name} does not dequantise a {space.kind} space", "leave --dequantisation out")
     taken = " or ".join(sorted(kinds))
     raise BadInput(f"{name} takes {taken} data, got a {space.kind} space", "choose another; `dgm models` lists them")
 

@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_type_hints
 
 import jsonargparse
 import yaml
@@ -136,6 +136,12 @@ def add_arguments(parser: jsonargparse.ArgumentParser, name: str | None, *, type
         "--conditional", action="store_true", help="train on the data's condition: labels, attributes, texts, images"
     )
     parser.add_argument(
+        "--dequantisation",
+        type=Literal["uniform", "variational"],
+        default="uniform",
+        help="a flow on integers, such as grey levels: the noise that makes them real numbers, learnt if variational",
+    )
+    parser.add_argument(
         "--on",
         type=str | None,
         default=None,
@@ -225,7 +231,9 @@ def untrained(chosen: jsonargparse.Namespace, dataset: Dataset, config: dict[str
     """The untrained model of the data; with a first stage, the first stage and an untrained prior of its codes."""
     condition = dataset.condition if chosen.conditional else None
     if chosen.on is None:
-        return registry.create(chosen.name, dataset.space, condition, **config)
+        return registry.create(chosen.name, dataset.space, condition, dequantisation=chosen.dequantisation, **config)
+    if chosen.dequantisation != "uniform":
+        raise BadInput("--dequantisation is of a model of the data itself, and --on is given", "leave one of them out")
     import dgm
 
     own.trust(chosen, chosen.on)

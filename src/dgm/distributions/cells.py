@@ -14,7 +14,7 @@ Flow++ (Ho et al., 2019), arXiv:1902.00275, equation 12.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from dgm.space import Space
 MIDDLE = 0.5  # the share of a bit's cell that its noise is drawn from, around the centre
 
 
+@runtime_checkable
 class Cells(Protocol):
     """The conversion of the values of a space to real numbers, and back.
 

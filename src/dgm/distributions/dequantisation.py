@@ -3,9 +3,9 @@ r"""Continuous densities of discrete data, and of records of discrete, continuou
 .. math:: P(x) = E_{q(v|x)} \frac{p(v)}{q(v|x)} \ge \exp E_{q(v|x)} [\log p(v) - \log q(v|x)]
 
 v is x with noise within the cell of x, see `dgm.distributions.cells`: for integers v = x + u with u uniform on
-[0, 1)^D, and q is 1. p(v) / q(v|x) at one v is an importance weight of P(x), and its logarithm is a lower bound in
-expectation. For a record, P(x) is the joint density of the set of observed values and of these values, with respect to
-the product of counting and Lebesgue measures.
+[0, 1)^D, and q is 1; a learnt q is that of `dgm.distributions.variational_dequantisation`. p(v) / q(v|x) at one v is an
+importance weight of P(x), and its logarithm is a lower bound in expectation. For a record, P(x) is the joint density of
+the set of observed values and of these values, with respect to the product of counting and Lebesgue measures.
 
 Source: A note on the evaluation of generative models (Theis et al., 2016), arXiv:1511.01844, section 3.1.
 """
@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dgm.composite import StatesOfPart, TrainsPart
-from dgm.distributions.cells import cells
+from dgm.distributions.cells import Cells, cells
 from dgm.errors import BadInput
 from dgm.protocols import (
     Batch,
@@ -48,6 +49,7 @@ from dgm.protocols import (
     has,
 )
 from dgm.seeds import Seed, Streams
+from dgm.settings import setting
 from dgm.space import Space
 
 # capability of the continuous model -> capabilities of the dequantised model
@@ -89,7 +91,8 @@ class Dequantised(TrainsPart):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config: ...
+    class Config:
+        noise: Literal["uniform", "variational"] = setting("uniform", "distribution of the noise within a cell")
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None, *, model: Model) -> None:
         super().__init__()
@@ -104,9 +107,20 @@ class Dequantised(TrainsPart):
             if has(model, continuous) and (space.kind != "record" or continuous is not Imputing)
             for one in dequantised
         )
-        self.cells = cells(space)
+        self.learnt = config.noise == "variational"
+        self.cells = self.learnt_cells() if self.learnt else cells(space)
         method = getattr(model, "likelihood_method", "")
         self.likelihood_method = f"{method}, {self.cells.method}".removeprefix(", ")
+
+    def learnt_cells(self) -> Cells:
+        from dgm.distributions.variational_dequantisation import LearntUnitCells
+
+        if self.space.kind == "record":
+            raise BadInput("variational dequantisation is of integers, got a table", "leave --dequantisation out")
+        if not (has(self.model, ExactLikelihood) and has(self.model, Trainable)):
+            wrong = f"variational dequantisation needs a flow, got a {type(self.model).__name__}"
+            raise BadInput(wrong, "leave --dequantisation out, or choose another; `dgm models` lists them")
+        return LearntUnitCells(self.space)
 
     @property
     def parts(self) -> dict[str, Model]:
@@ -122,6 +136,9 @@ class Dequantised(TrainsPart):
 
     def for_part(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Conditions | None]:
         return self.lift(x), y
+
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        return -self.log_weight(x, y) if self.learnt else super().loss(x, y)
 
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         return self.cells.floor(self.model.sample(n, y, seed=seed))

@@ -140,8 +140,8 @@ class VectorCoupling(Transform):
 
 
 def beside(x: Tensor, c: Tensor) -> Tensor:
-    """x and the condition c, (B, K), concatenated along the channels; c is the same at every position of x."""
-    return torch.cat([x, c.view(*c.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])], 1)
+    """x and the condition c concatenated along the channels: maps, or (B, K), the same at every position of x."""
+    return torch.cat([x, c.view(*c.shape, *[1] * (x.dim() - c.dim())).expand(-1, -1, *x.shape[2:])], 1)
 
 
 def checkerboard(shape: tuple[int, ...]) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.distributions import Normal
@@ -56,3 +58,17 @@ def test_a_temperature_scales_the_noise_of_every_scale() -> None:
     z, cold = (flow.encode(flow.sample_tempered(16, seed=0, temperature=t)) for t in (1.0, 0.7))
     torch.testing.assert_close(cold, 0.7 * z, rtol=0, atol=1e-4)
     torch.testing.assert_close(flow.sample(16, seed=0), flow.sample_tempered(16, seed=0, temperature=1.0))
+
+
+@pytest.mark.parametrize(("name", "settings"), [("glow", {}), ("nsf", {"kind": "coupling", "bins": 4, "blocks": 1})])
+def test_an_image_at_two_scales_has_the_jacobian_of_autodiff(name: str, settings: dict[str, Any]) -> None:
+    """Under a condition; kills: a half that leaves early without its log-determinant, a spline of the wrong channel."""
+    torch.manual_seed(0)
+    space = Space.continuous((1, 8, 4))
+    flow: Any = perturbed(dgm.create(name, space, Space.categories(3), layers=1, hidden=4, **settings)).double()
+    x, y = 2 * torch.randn(2, 1, 8, 4, dtype=torch.float64), torch.tensor([0, 2])
+    z, ladj = flow.encode_and_ladj(x, y)
+    torch.testing.assert_close(flow.decode(z, y), x)
+    for k in range(2):
+        rows = torch.autograd.functional.jacobian(lambda v, k=k: flow.encode(v[None], y[k : k + 1]).flatten(), x[k])
+        torch.testing.assert_close(ladj[k], torch.linalg.slogdet(rows.reshape(32, 32)).logabsdet)

@@ -20,7 +20,7 @@ from dgm.transforms.elementwise import Exp, Logit, Scaled, to_real_numbers
 from dgm.transforms.linear import ActNorm, InvertibleLinear, Permutation, Squeeze
 from dgm.transforms.planar import Planar, Radial
 from dgm.transforms.residual import Residual
-from dgm.transforms.scales import FirstHalf, multi_scale
+from dgm.transforms.scales import FirstHalf, glow_steps, multi_scale
 from dgm.transforms.splines import RationalQuadratic
 from dgm.transforms.transform import Composition, Conditioned, Flattened, Inverse, Transform
 from dgm.transforms.univariate import Affine, Shift, Univariate
@@ -54,6 +54,7 @@ __all__ = [
     "VectorCoupling",
     "alternating",
     "checkerboard",
+    "glow_steps",
     "multi_scale",
     "to_real_numbers",
 ]

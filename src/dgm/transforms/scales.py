@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from dgm.transforms.linear import Squeeze
+from dgm.transforms.linear import ActNorm, InvertibleLinear, Squeeze
 from dgm.transforms.transform import Composition, Inverse, Mapped, Transform
 
 Shape: TypeAlias = tuple[int, ...]
@@ -30,6 +30,14 @@ class FirstHalf(Transform):
         first, second = z.chunk(2, 1)
         x, ladj = self.transform.inverse(first, c)
         return torch.cat([x, second], 1), ladj
+
+
+def glow_steps(channels: int, layers: int, coupling: Callable[[int], Transform]) -> list[Transform]:
+    """Of each layer an actnorm, an invertible linear map of the channels, and a coupling of that many channels.
+
+    Source: Glow (Kingma & Dhariwal, 2018), arXiv:1807.03039, section 3.
+    """
+    return [part for _ in range(layers) for part in (ActNorm(channels), InvertibleLinear(channels), coupling(channels))]
 
 
 def multi_scale(

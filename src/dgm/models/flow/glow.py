@@ -12,14 +12,13 @@ from dgm.networks.conditioning import ConditionFeatures
 from dgm.settings import setting
 from dgm.space import Space
 from dgm.transforms import (
-    ActNorm,
     ChannelCoupling,
     Composition,
     Flattened,
-    InvertibleLinear,
     Transform,
     VectorCoupling,
     alternating,
+    glow_steps,
     multi_scale,
     to_real_numbers,
 )
@@ -71,11 +70,7 @@ class Glow(Flow):
 
     def steps(self, shape: tuple[int, ...]) -> list[Transform]:
         """The steps of one scale."""
-        channels = shape[0]
-        parts: list[Transform] = []
-        for _ in range(self.config.layers):
-            parts += [ActNorm(channels), InvertibleLinear(channels), ChannelCoupling(self.network(channels))]
-        return parts
+        return glow_steps(shape[0], self.config.layers, lambda channels: ChannelCoupling(self.network(channels)))
 
     def network(self, channels: int) -> nn.Module:
         hidden = self.config.hidden
@@ -93,8 +88,9 @@ class Glow(Flow):
 
     def of_vectors(self, dim: int) -> list[Transform]:
         hidden = [self.config.hidden] * 2
-        parts: list[Transform] = []
-        for layer in range(self.config.layers):
-            coupling = VectorCoupling(alternating(dim, layer), hidden=hidden, context=self.features.width)
-            parts += [ActNorm(dim), InvertibleLinear(dim), coupling]
-        return parts
+        masks = (alternating(dim, layer) for layer in range(self.config.layers))
+        return glow_steps(
+            dim,
+            self.config.layers,
+            lambda _: VectorCoupling(next(masks), hidden=hidden, context=self.features.width),
+        )

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from torch import nn
+
 from dgm.models.flow.base import Flow
 from dgm.networks.conditioning import ConditionFeatures
+from dgm.networks.conv import ConvNet
 from dgm.settings import setting
 from dgm.space import Space
 from dgm.transforms import (
     Autoregressive,
+    ChannelCoupling,
     Composition,
     Flattened,
     Permutation,
@@ -18,6 +22,8 @@ from dgm.transforms import (
     Transform,
     VectorCoupling,
     alternating,
+    glow_steps,
+    multi_scale,
     to_real_numbers,
 )
 
@@ -29,15 +35,16 @@ class NSF(Flow):
         u_d^{(l)} = g_{l,d}(u_d^{(l-1)})
 
     with u^(0) = x, and g a monotone spline whose knots and slopes are functions of the dimensions before d
-    (autoregressive) or of the half that a coupling keeps. It is the identity outside [-bound, bound]. Density with
-    respect to Lebesgue measure in the units of the data; `log_prob` in nats, summed over dimensions.
+    (autoregressive) or of the half that a coupling keeps. It is the identity outside [-bound, bound]. With
+    couplings, an image goes through the scales of `Glow`, with splines of half of the channels. Density with respect
+    to Lebesgue measure in the units of the data; `log_prob` in nats, summed over dimensions.
 
-    Source: Neural spline flows (Durkan et al., 2019), arXiv:1906.04032, section 3 and appendix A. Differs from it: the
-    order of the dimensions is reversed between autoregressive layers and the halves alternate between couplings, in
-    place of linear layers; the networks have no residual blocks.
+    Source: Neural spline flows (Durkan et al., 2019), arXiv:1906.04032, sections 3 and 5.3 and appendix A. Differs from
+    it: the dimensions of a vector are reversed between autoregressive layers and the halves alternate between
+    couplings, in place of linear layers; networks of vectors have no residual blocks; bounded x goes through a logit.
 
     Args:
-        space: Continuous, of any shape, which is flattened.
+        space: Continuous, of any shape, which is flattened; with couplings, an image of even sides is not.
 
     Example:
         >>> import torch
@@ -49,9 +56,10 @@ class NSF(Flow):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         kind: Literal["autoregressive", "coupling"] = setting("autoregressive", "what the splines are functions of")
-        layers: int = setting(3, "layers of splines", low=1, high=1000)
-        hidden: int = setting(64, "width of the hidden layers of each network", low=1)
-        blocks: int = setting(2, "hidden layers of each network", low=1, high=1000)
+        layers: int = setting(3, "layers of splines, of an image at each scale", low=1, high=1000)
+        scales: int = setting(2, "couplings: squeezes of an image, as far as its sides are even", low=1, high=10)
+        hidden: int = setting(64, "width, or channels, of the hidden layers of each network", low=1)
+        blocks: int = setting(2, "hidden layers, or residual blocks, of each network", low=1, high=1000)
         bins: int = setting(8, "bins of each spline", low=1, high=200)
         bound: float = setting(5.0, "the splines map [-bound, bound] onto itself", low=0.1, high=1000)
         base: Literal["normal", "mixture", "resampled"] = setting("normal", "distribution of z, see docs/flows.md")
@@ -61,8 +69,26 @@ class NSF(Flow):
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__(space, config, condition)
         self.features = ConditionFeatures(condition)
-        parts = [part for layer in range(config.layers) for part in self.layer(layer)]
-        self.transform = Composition([*to_real_numbers(space), Flattened(Composition(parts))])
+        shape = space.shape
+        if config.kind == "coupling" and len(shape) == 3 and shape[1] % 2 == shape[2] % 2 == 0:
+            parts = multi_scale(shape, config.scales, before=lambda _: [], after=self.steps, prior=self.prior)
+        else:
+            layers = [part for layer in range(config.layers) for part in self.layer(layer)]
+            parts = [Flattened(Composition(layers))]
+        self.transform = Composition([*to_real_numbers(space), *parts])
+
+    def steps(self, shape: tuple[int, ...]) -> list[Transform]:
+        """The steps of one scale of an image."""
+        return glow_steps(shape[0], self.config.layers, self.image_coupling)
+
+    def image_coupling(self, channels: int) -> Transform:
+        spline, config = RationalQuadratic(self.config.bins, self.config.bound), self.config
+        inputs, outputs = channels // 2 + self.features.width, channels // 2 * spline.parameters
+        return ChannelCoupling(ConvNet(inputs, config.hidden, outputs, blocks=config.blocks), spline)
+
+    def prior(self, shape: tuple[int, ...]) -> Transform:
+        """The second half of the channels as normals given the first."""
+        return ChannelCoupling(nn.Conv2d(shape[0] // 2 + self.features.width, shape[0], 3, padding=1))
 
     def layer(self, layer: int) -> list[Transform]:
         config, dim = self.config, self.space.dim

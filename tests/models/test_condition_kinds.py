@@ -183,3 +183,49 @@ def test_a_denoiser_learns_the_conditional_mean_and_without_a_condition_the_mean
             x_0 = model.predict(x_1, t, y.expand(500, -1)).x_0
             torch.testing.assert_close(x_0.mean(0), A @ y, rtol=0, atol=0.12)
         assert model.predict(x_1, t, None).x_0.mean(0).abs().max() < 0.12
+
+
+WIDE = Space.levels((1, 6, 10), 4)
+PIXEL_MODELS: dict[str, dict[str, Any]] = {
+    "pixelcnn": {"width": 4, "layers": 1, "head": 32},
+    "gated_pixelcnn": {"width": 4, "layers": 2, "head": 32},
+    "pixelrnn": {"width": 4, "layers": 1, "head": 32},
+    "pixelcnn_pp": {"width": 4, "layers": 1, "resolutions": 2, "components": 2},
+}
+
+
+@pytest.mark.parametrize("kind", ["image", "record"])
+@pytest.mark.parametrize("name", PIXEL_MODELS)
+@torch.no_grad()
+def test_pixel_by_pixel_the_image_of_the_condition_is_that_of_one_pass(name: str, kind: str) -> None:
+    """Kills: rows for columns, a pixel at the wrong resolution, the maps of one pixel for all."""
+    model = made(name, kind, WIDE, **PIXEL_MODELS[name]).double()
+    x, y = contracts.random_examples(WIDE, 3), contracts.random_examples(KINDS[kind], 3)
+    one_pass = model.conditionals(x, y).flatten(1, 3)
+    torch.testing.assert_close(torch.stack(list(model.sequential_conditionals(x, y)), 1), one_pass)
+
+
+@pytest.mark.parametrize("name", [*PIXEL_MODELS, "realnvp", "glow"])
+@torch.no_grad()
+def test_a_pixel_of_the_condition_acts_on_its_surroundings(name: str) -> None:
+    """An image of x's size enters as maps: a change in its last column does not reach the first ones of x.
+
+    Kills: an image as one vector for all positions.
+    """
+    space, condition = Space.levels((1, 4, 32), 4), Space.levels((1, 4, 32), 4)
+    config = PIXEL_MODELS.get(name, {"layers": 2, "scales": 1, "hidden": 8})
+    torch.manual_seed(0)
+    continuous = name not in PIXEL_MODELS
+    model = contracts.perturbed(
+        create(name, Space.continuous((1, 4, 32)) if continuous else space, condition, **config)
+    )
+    x, y = contracts.random_examples(space, 2), contracts.random_examples(condition, 2)
+    changed = y.clone()
+    changed[..., -1] = 3 - changed[..., -1]
+    outputs = [
+        model.encode(x.float(), given) if continuous else model.conditionals(x, given).flatten(4)
+        for given in (y, changed)
+    ]
+    moved = (outputs[0] - outputs[1]).abs().reshape(2, 4, 32, -1).amax((0, 1, 3))
+    assert float(moved[-1]) > 1e-4
+    assert float(moved[:8].max()) <= (1e-2 * float(moved[-1]) if name == "pixelrnn" else 0)  # its states reach all rows

@@ -187,10 +187,51 @@ class TokenEmbedding(nn.Module):
 # -- the modules that models use
 
 
+class ConditionMaps(nn.Module):
+    """A condition with images as feature maps, which have a vector for each position of x.
+
+    The images of the condition are scaled, interpolated to the size of x and convolved. The mean embedding of the
+    other parts is added at every position. Source of the maps: Conditional Image Generation with PixelCNN Decoders (van
+    den Oord et al., 2016), arXiv:1606.05328, equation 5.
+
+    Args:
+        condition: The space of y, an image or a record with one.
+        size: (H, W) of x.
+    """
+
+    def __init__(self, condition: Space, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.condition = condition
+        self.parts: Iterable[Any] = maps_and_parts(condition, WIDTH, size, null=False)
+        channels = sum(part.shape[0] for part in parts_of(condition) if is_image(part))
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, WIDTH, 3, padding=1), nn.SiLU(), nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        )
+
+    def forward(self, y: Conditions, n: int) -> Tensor:
+        """The maps (n, 64, H, W)."""
+        values = values_of(y, self.condition)
+        embeddings = [part(*of_part, n) for part, of_part in zip(self.parts, values, strict=True)]
+        maps = self.convolutions(torch.cat([part for part in embeddings if part.ndim == 4], 1))
+        vectors = [part for part in embeddings if part.ndim == 3]
+        return maps + pooled(vectors)[:, :, None, None] if vectors else maps
+
+
+def embedded(condition: Space, size: tuple[int, ...] | None) -> nn.Module:
+    """The embedding of a condition: as maps of the size (H, W) of x if both are images, or else as a vector."""
+    has_maps = size is not None and any(map(is_image, parts_of(condition)))
+    return ConditionMaps(condition, size) if has_maps and size else ConditionEmbedding(condition, WIDTH)
+
+
 class ConditionProjections(nn.Module):
     """A condition for many layers, each with its own projection V^T y.
 
-    A label remains an integer, and each projection is a table; any other condition is embedded once as a vector.
+    A label remains an integer, and each projection is a table; any other condition is embedded once, as a vector or,
+    for images of an image, as maps.
+
+    Args:
+        condition: The space of y.
+        size: (H, W) of x, for layers that take maps.
 
     Example:
         >>> read = ConditionProjections(Space.categories(3))
@@ -198,18 +239,25 @@ class ConditionProjections(nn.Module):
         torch.Size([2, 8])
     """
 
-    def __init__(self, condition: Space) -> None:
+    def __init__(self, condition: Space, size: tuple[int, ...] | None = None) -> None:
         super().__init__()
         self.labels = condition.values if is_label(condition) else 0
-        self.embedding = None if self.labels else ConditionEmbedding(condition, WIDTH)
+        self.embedding = None if self.labels else embedded(condition, size)
 
     def forward(self, y: Conditions) -> Tensor:
-        """The input of the projections: (B,) labels, or the embedding (B, 64)."""
+        """The input of the projections: (B,) labels, or the embedding (B, 64) or (B, 64, H, W)."""
         return y if self.embedding is None else self.embedding(y, len(y))
 
     def projection(self, outputs: int) -> nn.Module:
-        """A module that maps the output of ``forward`` to (B, outputs)."""
-        return nn.Embedding(self.labels, outputs) if self.labels else nn.Linear(WIDTH, outputs, bias=False)
+        """A module that maps the output of ``forward``, or its values at one position, to as many features."""
+        return nn.Embedding(self.labels, outputs) if self.labels else Projection(WIDTH, outputs, bias=False)
+
+
+class Projection(nn.Linear):
+    """A linear map of the channels, of a vector (B, C) or of maps (B, C, H, W)."""
+
+    def forward(self, c: Tensor) -> Tensor:
+        return super().forward(c.movedim(1, -1)).movedim(-1, 1)
 
 
 def condition_vector(condition: Space | None, width: int) -> nn.Module | None:
@@ -235,21 +283,23 @@ class ConditionVector(nn.Module):
 class ConditionFeatures(nn.Module):
     """A condition as further inputs of a network: the one-hot vector of a label, or else the embedding.
 
+    Args:
+        condition: The space of y; None for no features.
+        size: (H, W) of x, for a network that takes maps.
+
     Attributes:
         width: The number of features.
     """
 
-    def __init__(self, condition: Space | None) -> None:
+    def __init__(self, condition: Space | None, size: tuple[int, ...] | None = None) -> None:
         super().__init__()
         self.labels = (condition.values or 0) if is_label(condition) else 0
-        self.embedding = None if condition is None or self.labels else ConditionEmbedding(condition, WIDTH)
+        self.embedding = None if condition is None or self.labels else embedded(condition, size)
         self.width = 0 if condition is None else self.labels or WIDTH
 
     def forward(self, y: Conditions, like: Tensor) -> Tensor:
-        """The features (B, width), with the dtype of ``like``."""
-        if self.embedding is None:
-            return one_hot(y, self.labels).to(like)
-        return self.embedding(y, len(y)).to(like)
+        """The features (B, width) or (B, width, H, W), with the dtype of ``like``."""
+        return (one_hot(y, self.labels) if self.embedding is None else self.embedding(y, len(y))).to(like)
 
 
 class Conditioned(NamedTuple):
@@ -289,11 +339,9 @@ class TimedConditioning(nn.Module):
         super().__init__()
         self.embedding = Sinusoidal(width)
         self.time = nn.Sequential(nn.Linear(times * width, width), nn.SiLU(), nn.Linear(width, width))
-        parts, null = [] if condition is None else parts_of(condition), dropout > 0
+        parts = [] if condition is None else parts_of(condition)
         self.condition = condition
-        self.parts: Iterable[Any] = nn.ModuleList(
-            Map(part, size, null=null) if size and is_image(part) else Part(part, width, null=null) for part in parts
-        )
+        self.parts: Iterable[Any] = maps_and_parts(condition, width, size, null=dropout > 0)
         self.channels = sum(part.shape[0] for part in parts if size and is_image(part))  # the channels of the maps
         self.attends = [part.kind == "tokens" for part in parts]
 
@@ -318,6 +366,14 @@ class TimedConditioning(nn.Module):
         )
 
 
+def maps_and_parts(condition: Space | None, width: int, size: tuple[int, ...] | None, *, null: bool) -> nn.ModuleList:
+    """The embedding of each part: a `Map` of an image if x has a size, or else a `Part`."""
+    parts = [] if condition is None else parts_of(condition)
+    return nn.ModuleList(
+        Map(part, size, null=null) if size and is_image(part) else Part(part, width, null=null) for part in parts
+    )
+
+
 class Map(nn.Module):
     """An image of the condition, scaled and interpolated to the given size.
 
@@ -326,7 +382,7 @@ class Map(nn.Module):
 
     null: Tensor
 
-    def __init__(self, space: Space, size: tuple[int, int], *, null: bool) -> None:
+    def __init__(self, space: Space, size: tuple[int, ...], *, null: bool) -> None:
         super().__init__()
         self.scaling, self.size = Scaling(space), size
         add_null(self, space.shape[0], learnt=null or space.optional)
@@ -336,10 +392,13 @@ class Map(nn.Module):
         null = self.null[:, None, None]
         if y is None:
             return null.expand(n, -1, *self.size)
-        z = self.scaling(y)
-        if z.shape[2:] != self.size:
-            z = interpolate(z, self.size, mode="bilinear", antialias=True)
+        z = resized(self.scaling(y), self.size)
         return z if given is None else torch.where(given[:, None, None, None], z, null)
+
+
+def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The maps (B, C, H, W), interpolated to another size where theirs differs."""
+    return maps if maps.shape[2:] == size else interpolate(maps, size, mode="bilinear", antialias=True)
 
 
 def is_image(space: Space) -> bool:
@@ -347,5 +406,15 @@ def is_image(space: Space) -> bool:
 
 
 def per_channel(bias: Tensor, h: Tensor) -> Tensor:
-    """A vector (B, C) in a shape that broadcasts against h (B, C, ...), the same at every position."""
-    return bias.view(*bias.shape, *[1] * (h.ndim - 2))
+    """A vector (B, C) in a shape that broadcasts against h (B, C, ...), the same at every position; or maps."""
+    return bias.view(*bias.shape, *[1] * (h.ndim - bias.ndim))
+
+
+def of_row(c: Tensor | None, row: int) -> Tensor | None:
+    """The maps at one row, (B, C, 1, W); a vector or a label is the same in all rows."""
+    return c if c is None or c.ndim < 4 else c[:, :, row : row + 1]
+
+
+def of_pixel(c: Tensor | None, row: int, column: int) -> Tensor | None:
+    """The maps at one pixel, (B, C); a vector or a label is the same at all pixels."""
+    return c if c is None or c.ndim < 4 else c[:, :, row, column]

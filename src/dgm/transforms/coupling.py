@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dgm.networks.conditioning import resized
 from dgm.networks.mlp import mlp
 from dgm.transforms.transform import Mapped, Transform
 from dgm.transforms.univariate import Affine, Univariate, Valued
@@ -140,8 +141,15 @@ class VectorCoupling(Transform):
 
 
 def beside(x: Tensor, c: Tensor) -> Tensor:
-    """x and the condition c concatenated along the channels: maps, or (B, K), the same at every position of x."""
-    return torch.cat([x, c.view(*c.shape, *[1] * (x.dim() - c.dim())).expand(-1, -1, *x.shape[2:])], 1)
+    """x and the condition c, concatenated along the channels.
+
+    Args:
+        x: (B, C, ...).
+        c: (B, K), the same at every position of x, or maps (B, K, H, W), interpolated to the size of x.
+    """
+    if c.dim() == 4:
+        return torch.cat([x, resized(c, x.shape[2:])], 1)
+    return torch.cat([x, c.view(*c.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])], 1)
 
 
 def checkerboard(shape: tuple[int, ...]) -> Tensor:

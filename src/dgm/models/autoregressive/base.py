@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from dgm.distributions.output import OutputDistribution
+from dgm.networks.conditioning import ConditionProjections
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition
 from dgm.protocols import Batch, Conditions, PerExample, State
 from dgm.samplers import sequential
@@ -32,6 +33,7 @@ class ChainRule(nn.Module, ABC):
         super().__init__()
         self.space, self.config, self.condition = space, config, condition
         self.marginal = None if condition is None else Marginal(condition)
+        self.read: ConditionProjections | None = None  # the embedding of a condition that layers project
 
     @abstractmethod
     def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor: ...
@@ -54,3 +56,8 @@ class ChainRule(nn.Module, ABC):
     def checked(self, y: Conditions | None) -> Conditions | None:
         """Checks that ``y`` is a batch of the model's condition, and returns it."""
         return check_condition(y, self.condition)
+
+    def embedded(self, y: Conditions | None) -> Tensor | None:
+        """The condition as the layers' projections take it."""
+        y = self.checked(y)
+        return None if y is None or self.read is None else self.read(y)

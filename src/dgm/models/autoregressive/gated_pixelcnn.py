@@ -25,7 +25,7 @@ from dgm.distributions.output import output_distribution
 from dgm.errors import BadInput
 from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, RowConv, cached
-from dgm.networks.conditioning import ConditionProjections, per_channel
+from dgm.networks.conditioning import ConditionProjections, of_pixel, of_row, per_channel
 from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
@@ -62,7 +62,7 @@ class GatedPixelCNN(ChainRule):
         self.observed = output_distribution(space, config.components)
         channels, width = space.shape[0], config.width
         self.pixels = ChannelFeatures(space, OF_TOKEN)
-        self.read = None if condition is None else ConditionProjections(condition)
+        self.read = None if condition is None else ConditionProjections(condition, space.shape[1:])
         self.layers: Iterable[Any] = nn.ModuleList(
             Layer(width if k else self.pixels.width, width, 3 if k else 7, channels, self.read, first=k == 0)
             for k in range(config.layers)
@@ -87,22 +87,18 @@ class GatedPixelCNN(ChainRule):
         for cursor.row in range(height):
             v, links = self.pixels(x[:, :, cursor.row : cursor.row + 1]), []
             for layer in rows.layers:
-                v, link = layer.down(v, y)
+                v, link = layer.down(v, of_row(y, cursor.row))
                 links.append(link)
             for cursor.column in range(width):
+                of_y = of_pixel(y, cursor.row, cursor.column)
                 for c in range(channels):
                     h = self.pixels(x[:, :, cursor.row, cursor.column])
                     for layer, link in zip(pixels.layers, links, strict=True):
-                        h = layer.across(h, link[:, :, 0, cursor.column], y)
+                        h = layer.across(h, link[:, :, 0, cursor.column], of_y)
                     outputs = pixels.output(relu(pixels.hidden(relu(h))))
                     yield outputs.unflatten(1, (channels, -1))[:, c]
                 pixels.layers[0].horizontal.store(self.pixels(x[:, :, cursor.row, cursor.column]))
             rows.layers[0].vertical.store(self.pixels(x[:, :, cursor.row : cursor.row + 1]))
-
-    def embedded(self, y: Conditions | None) -> Tensor | None:
-        """The condition as the layers' projections take it."""
-        y = self.checked(y)
-        return None if y is None or self.read is None else self.read(y)
 
 
 class Layer(nn.Module):

@@ -24,7 +24,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, cached
-from dgm.networks.conditioning import condition_vector, per_channel
+from dgm.networks.conditioning import ConditionProjections, of_pixel, per_channel
 from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
@@ -58,20 +58,22 @@ class PixelCNN(ChainRule):
             raise BadInput(f"pixelcnn takes images (C, H, W), got {space}", "use made for points and tables")
         self.observed = output_distribution(space, config.components)
         self.scaling = Scaling(space)
-        self.network = Network(space.shape[0], self.observed.outputs, config, condition)
+        self.read = None if condition is None else ConditionProjections(condition, space.shape[1:])
+        self.network = Network(space.shape[0], self.observed.outputs, config, self.read)
 
     def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
-        outputs = self.network(self.scaling(x), self.checked(y))
+        outputs = self.network(self.scaling(x), self.embedded(y))
         return outputs.unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Every layer caches its features of earlier pixels, and computes those of one more pixel."""
-        y, cursor, (channels, height, width) = self.checked(y), Cursor(), self.space.shape
+        y, cursor, (channels, height, width) = self.embedded(y), Cursor(), self.space.shape
         network: Any = cached(self.network, PixelConv, len(x), (height, width), cursor)
         for cursor.row in range(height):
             for cursor.column in range(width):
+                of_y = of_pixel(y, cursor.row, cursor.column)
                 for c in range(channels):
-                    yield network(self.pixel(x, cursor), y).unflatten(1, (channels, -1))[:, c]
+                    yield network(self.pixel(x, cursor), of_y).unflatten(1, (channels, -1))[:, c]
                 network.first.store(self.pixel(x, cursor))
 
     def pixel(self, x: Batch, cursor: Cursor) -> Tensor:
@@ -81,16 +83,16 @@ class PixelCNN(ChainRule):
 class Network(nn.Module):
     """A 7 x 7 convolution of mask A, residual blocks of mask B, two 1 x 1 layers. Of images, or of one pixel."""
 
-    def __init__(self, channels: int, outputs: int, config: PixelCNN.Config, condition: Space | None) -> None:
+    def __init__(self, channels: int, outputs: int, config: PixelCNN.Config, read: ConditionProjections | None) -> None:
         super().__init__()
         h = config.width
         self.first = CausalConv2d(channels, 2 * h, 7, mask="A", channels=channels)
-        self.condition_bias = condition_vector(condition, 2 * h)
+        self.condition_bias = None if read is None else read.projection(2 * h)
         self.blocks = nn.ModuleList(Residual(h, channels) for _ in range(config.layers))
         self.hidden = CausalConv2d(2 * h, config.head, 1, mask="B", channels=channels)
         self.output = CausalConv2d(config.head, channels * outputs, 1, mask="B", channels=channels)
 
-    def forward(self, x: Tensor, y: Conditions | None) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         """(B, C, H, W) to (B, C * outputs, H, W), or (B, C) to (B, C * outputs)."""
         h = self.first(x)
         if self.condition_bias is not None:

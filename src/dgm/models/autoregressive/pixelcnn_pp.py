@@ -35,7 +35,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, RowConv, cached
-from dgm.networks.conditioning import ConditionFeatures, per_channel
+from dgm.networks.conditioning import ConditionFeatures, Projection, of_pixel, of_row, per_channel, resized
 from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
@@ -75,7 +75,7 @@ class PixelCNNPP(ChainRule):
         self.observed = output_distribution(space, config.components)
         self.scaling = Scaling(space)
         channels = space.shape[0]
-        self.features = ConditionFeatures(condition)
+        self.features = ConditionFeatures(condition, space.shape[1:])
         self.rows = Stream("rows", channels + 1, config, self.features.width)
         self.pixels = Stream("pixels", channels + 1, config, self.features.width)
         outputs = channels
@@ -84,14 +84,14 @@ class PixelCNNPP(ChainRule):
         self.output = CausalConv2d(config.width, outputs, 1, mask="B", normed=True)
 
     def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
-        y, above = self.numbers(y), dict[str, Tensor]()
-        self.rows(self.inputs(x), y, None, above)
-        h = self.pixels(self.inputs(x), y, above.__getitem__, {})
+        features, above = self.condition_features(y), dict[str, Tensor]()
+        self.rows(self.inputs(x), features, None, above)
+        h = self.pixels(self.inputs(x), features, above.__getitem__, {})
         return torch.stack(list(self.tied(self.output(elu(h)).movedim(1, -1), x)), 1)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """One stream is computed row by row, the other pixel by pixel, and a resolution only when it has new inputs."""
-        y, cursor, above = self.numbers(y), Cursor(), dict[str, Tensor]()
+        features, cursor, above = self.condition_features(y), Cursor(), dict[str, Tensor]()
         _, height, width = self.space.shape
         networks: list[Any] = [cached(self, kind, len(x), (height, width), cursor) for kind in (RowConv, PixelConv)]
         rows, pixels = networks[0].rows, networks[1].pixels
@@ -105,10 +105,11 @@ class PixelCNNPP(ChainRule):
 
         for cursor.row in range(height):
             row = slice(cursor.row, cursor.row + 1)
-            rows(self.inputs(x[:, :, row]), y, None, above)
+            rows(self.inputs(x[:, :, row]), [of_row(c, cursor.row >> k) for k, c in enumerate(features)], None, above)
             for cursor.column in range(width):
                 pixel = x[:, :, row, cursor.column : cursor.column + 1]
-                h = pixels(self.inputs(pixel)[:, :, 0, 0], y, beside, {})
+                of_y = [of_pixel(c, cursor.row >> k, cursor.column >> k) for k, c in enumerate(features)]
+                h = pixels(self.inputs(pixel)[:, :, 0, 0], of_y, beside, {})
                 for outputs in self.tied(networks[1].output(elu(h))[:, None, None], pixel):
                     yield outputs[:, 0, 0]
                 pixels.first.store(self.inputs(pixel)[:, :, 0, 0])
@@ -139,10 +140,13 @@ class PixelCNNPP(ChainRule):
         z = self.scaling(x)
         return torch.cat([z, torch.ones_like(z[:, :1])], 1)
 
-    def numbers(self, y: Conditions | None) -> Tensor | None:
-        """The condition as numbers (B, K)."""
-        y = self.checked(y)
-        return None if y is None else self.features(y, self.output.bias)
+    def condition_features(self, y: Conditions | None) -> list[Tensor | None]:
+        """The condition at each resolution, as numbers (B, K) or as maps (B, K, H, W)."""
+        y, sizes = self.checked(y), range(self.config.resolutions)
+        if y is None:
+            return [None for _ in sizes]
+        c, (height, width) = self.features(y, self.output.bias), self.space.shape[1:]
+        return [c if c.ndim == 2 else resized(c, (-(-height // 2**k), -(-width // 2**k))) for k in sizes]
 
 
 class Stream(nn.Module):
@@ -172,23 +176,25 @@ class Stream(nn.Module):
         )
         self.upsample = nn.ModuleList(Upsample(width) for _ in range(self.resolutions - 1))
 
-    def forward(self, x: Tensor, y: Tensor | None, rows: RowFeatures | None, features: dict[str, Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, y: list[Tensor | None], rows: RowFeatures | None, features: dict[str, Tensor]
+    ) -> Tensor:
         """The features after the last block; ``features`` is filled with those after each block."""
         return self.through(0, self.first(x), y, rows, features)
 
     def through(
-        self, k: int, h: Tensor, y: Tensor | None, rows: RowFeatures | None, features: dict[str, Tensor]
+        self, k: int, h: Tensor, y: list[Tensor | None], rows: RowFeatures | None, features: dict[str, Tensor]
     ) -> Tensor:
         down = []
         for name, block in named(self.down, k, "down"):
-            h = features[name] = block(h, y, [] if rows is None else [rows(name)])
+            h = features[name] = block(h, y[k], [] if rows is None else [rows(name)])
             down.append(h)
         if k + 1 < self.resolutions:
             low = self.downsample[k](h)
             # for a pixel or a row without a new input at the lower resolution, its last features are still valid
             h = self.upsample[k](None if low is None else self.through(k + 1, low, y, rows, features), h)
         for name, block in named(self.up, k, "up"):
-            h = features[name] = block(h, y, [down.pop()] if rows is None else [down.pop(), rows(name)])
+            h = features[name] = block(h, y[k], [down.pop()] if rows is None else [down.pop(), rows(name)])
         return h
 
 
@@ -207,7 +213,7 @@ class Block(nn.Module):
         self.enter = causal(kind, 2 * width, width, halvings)
         self.skips = nn.ModuleList(CausalConv2d(2 * width, width, 1, mask="B", normed=True) for _ in range(skips))
         self.leave = causal(kind, 2 * width, width, halvings, gates=2)
-        self.condition_bias = nn.Linear(numbers, 2 * width, bias=False) if numbers else None
+        self.condition_bias = Projection(numbers, 2 * width, bias=False) if numbers else None
 
     def forward(self, h: Tensor, y: Tensor | None, others: list[Tensor]) -> Tensor:
         inner = self.enter(concat_elu(h))

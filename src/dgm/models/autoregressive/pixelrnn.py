@@ -29,7 +29,7 @@ from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, cached
-from dgm.networks.conditioning import condition_vector, per_channel
+from dgm.networks.conditioning import ConditionProjections, of_pixel, per_channel
 from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space
@@ -67,27 +67,29 @@ class PixelRNN(ChainRule):
         channels, h = space.shape[0], config.width
         cell = RowLSTM if config.cell == "row" else DiagonalBiLSTM
         self.first = CausalConv2d(channels, 2 * h, 7, mask="A", channels=channels)
-        self.condition_bias = condition_vector(condition, 2 * h)
+        self.read = None if condition is None else ConditionProjections(condition, space.shape[1:])
+        self.condition_bias = None if self.read is None else self.read.projection(2 * h)
         self.lstms: Iterable[Any] = nn.ModuleList(cell(h, channels) for _ in range(config.layers))
         self.ups = nn.ModuleList(CausalConv2d(h, 2 * h, 1, mask="B", channels=channels) for _ in range(config.layers))
         self.hidden = CausalConv2d(2 * h, config.head, 1, mask="B", channels=channels)
         self.output = CausalConv2d(config.head, channels * self.observed.outputs, 1, mask="B", channels=channels)
 
     def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
-        h = self.entered(self.first(self.scaling(x)), self.checked(y))
+        h = self.entered(self.first(self.scaling(x)), self.embedded(y))
         for lstm, up in zip(self.lstms, self.ups, strict=True):
             h = h + up(lstm(h))
         return self.left(h).unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
 
     def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
         """Every layer stores the states that later pixels need."""
-        y, cursor, (channels, height, width) = self.checked(y), Cursor(), self.space.shape
+        y, cursor, (channels, height, width) = self.embedded(y), Cursor(), self.space.shape
         network: Any = cached(self, PixelConv, len(x), (height, width), cursor)
         memories = [lstm.memory(len(x), width) for lstm in network.lstms]
         for cursor.row in range(height):
             for cursor.column in range(width):
+                of_y = of_pixel(y, cursor.row, cursor.column)
                 for c in range(channels):
-                    h = network.entered(network.first(self.pixel(x, cursor)), y)
+                    h = network.entered(network.first(self.pixel(x, cursor)), of_y)
                     for lstm, memory, up in zip(network.lstms, memories, network.ups, strict=True):
                         h = h + up(lstm.step(h, memory, cursor.column))
                     yield network.left(h).unflatten(1, (channels, -1))[:, c]
@@ -98,7 +100,7 @@ class PixelRNN(ChainRule):
     def pixel(self, x: Batch, cursor: Cursor) -> Tensor:
         return self.scaling(x)[:, :, cursor.row, cursor.column]
 
-    def entered(self, h: Tensor, y: Conditions | None) -> Tensor:
+    def entered(self, h: Tensor, y: Tensor | None) -> Tensor:
         return h if self.condition_bias is None else h + per_channel(self.condition_bias(y), h)
 
     def left(self, h: Tensor) -> Tensor:

@@ -110,11 +110,6 @@ class WaveNet(ChainRule):
     def entered(self, values: Tensor) -> Tensor:
         return self.entrance(values.long() if self.scaling is None else values[..., None])
 
-    def embedded(self, y: Conditions | None) -> Tensor | None:
-        """The condition as the layers' projections take it."""
-        y = self.checked(y)
-        return None if y is None or self.read is None else self.read(y)
-
 
 class Layer(nn.Module):
     """One gated layer, for a sequence or for one position of it. Source: equation 3 and figure 4.

@@ -60,9 +60,10 @@ class Glow(Flow):
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__(space, config, condition)
-        self.features = ConditionFeatures(condition)
         shape = space.shape
-        if len(shape) == 3 and shape[1] % 2 == shape[2] % 2 == 0:
+        in_scales = len(shape) == 3 and shape[1] % 2 == shape[2] % 2 == 0
+        self.features = ConditionFeatures(condition, shape[1:] if in_scales else None)
+        if in_scales:
             parts = multi_scale(shape, config.scales, before=lambda _: [], after=self.steps, prior=self.prior)
         else:
             parts = [Flattened(Composition(self.of_vectors(space.dim)))]

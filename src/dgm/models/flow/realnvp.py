@@ -69,7 +69,7 @@ class RealNVP(Flow):
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__(space, config, condition)
-        self.features = ConditionFeatures(condition)
+        self.features = ConditionFeatures(condition, space.shape[1:] if len(space.shape) == 3 else None)
         if len(space.shape) == 3:
             parts = multi_scale(
                 space.shape, config.scales, before=self.by_checkerboard, after=self.by_channels, prior=self.prior

@@ -58,6 +58,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "edit --blur": (1e-3, 100),
     "edit --dimensions": (1, 1e8),
     "edit --width": (0, 100),
+    "study --trials": (0, 1e5),
+    "study --pairs": (0, 1e5),
+    "study --port": (0, 65535),
+    "study --seed": (0, 2**63 - 1),
     "train --steps": (1, math.inf),
     "train --budget": (1e-3, 1e8),
     "train --batch": (1, math.inf),
@@ -327,6 +331,23 @@ edit arithmetic vae --out new.png
 edit arithmetic vae --expression 11-x --out new.png
 edit arithmetic vae --expression 1-+2 --out new.png
 edit deblur ddpm --given three.npz --noise -1 --out new.png
+study
+study vae vae --port 0 --out new.jsonl
+study vae made table --port 0 --out new.jsonl
+study vae text --port 0 --out new.jsonl
+study table --port 0 --out new.jsonl
+study moons --port 0 --out new.jsonl
+study vae --trials 3 --port 0 --out new.jsonl
+study vae --trials 0 --pairs 0 --port 0 --out new.jsonl
+study vae --trials 3000 --port 0 --out new.jsonl
+study vae --split nowhere --port 0 --out new.jsonl
+study vae --port 0 --out words.txt
+study vae --port 0 --out file.txt/new.jsonl
+study vae --port 0 --out folder
+study vae --port 0 --out new.jsonl --data nowhere
+study vae --host 192.0.2.1 --out new.jsonl
+study vae --host nowhere.invalid --out new.jsonl
+study vae --host
 """.strip().splitlines()
 
 # a run directory that is none, or is damaged, is given to each of these
@@ -337,6 +358,7 @@ READERS = (
     "check {}",
     "train --resume {}",
     "edit encode {} --out new.npz",
+    "study {} --port 0 --out new.jsonl",
 )
 SEQUENTIAL = "sample made -n 2 --label 3 --out new.png"
 # a command that works, to which one bad option is added
@@ -349,6 +371,7 @@ WORKING = {
     "models": "models vae",
     "data": "data digits",
     "train": "train vae --steps 2 --out new",
+    "study": "study vae --trials 2 --pairs 0 --port 0 --out new.jsonl",
 }
 
 

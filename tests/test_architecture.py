@@ -37,7 +37,7 @@ LAYERS = [
     {"data"},
     {"runs", "saving", "hub"},
     {"training", "evaluation", "editing", "edit", "compression", "contracts"},
-    {"report", "comparison"},
+    {"report", "comparison", "study"},
     {"cli"},
 ]
 # `create` and an error's hint need the table of models by name, and `dgm` itself only its version

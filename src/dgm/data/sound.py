@@ -9,6 +9,7 @@ Source: WaveNet (van den Oord et al., 2016), arXiv:1609.03499, section 2.2; ITU-
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import wave
@@ -195,8 +196,15 @@ def opened(file: Path) -> wave.Wave_read:
 
 def write(levels: Tensor, rate: int, out: Path) -> None:
     """Writes one sound, (1, L) or (L,) levels, as a 16-bit .wav file."""
-    with wave.open(str(out), "wb") as file:
+    out.write_bytes(wav(levels, rate))
+
+
+def wav(levels: Tensor, rate: int) -> bytes:
+    """The content of such a file."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes((expand(levels.flatten()) * 32767).round().astype("<i2").tobytes())
+    return out.getvalue()

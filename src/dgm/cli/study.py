@@ -1,0 +1,69 @@
+"""Let people judge samples in the browser.
+
+dgm study runs/vae runs/ddpm                        real or fake, by HYPE's staircase, then pairs; Ctrl-C ends it
+dgm study runs/vae --untimed --trials 100 --pairs 0 real or fake without a limit of time
+
+The page is at 127.0.0.1, for this machine alone; each person presses Begin. The answers are kept in a file, a line
+each; started again with the same options, the study continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+
+from dgm.cli import out as output
+from dgm.cli import own
+from dgm.cli.terminal import Progress
+from dgm.cli.values import seed, whole
+from dgm.errors import BadInput
+
+PORT = 8765
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="*", help="run directories of one data set")
+    parser.add_argument("--out", default="study.jsonl", help="the file of answers, new or to continue (study.jsonl)")
+    parser.add_argument(
+        "--trials", type=whole(0, 100_000), help="real-or-fake trials of each run, half of them real (150; untimed 100)"
+    )
+    parser.add_argument("--pairs", type=whole(0, 100_000), default=40, help="trials of which is better (40)")
+    parser.add_argument("--untimed", action="store_true", help="show images for as long as a person likes")
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="of real data (test)")
+    parser.add_argument("--seed", type=seed(), default=0, help="random seed of the samples and of the orders (0)")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the page (127.0.0.1, this machine alone)")
+    parser.add_argument("--port", type=whole(0, 65535), default=PORT, help=f"port of the page; 0: a free one ({PORT})")
+    own.add_data(parser)
+    own.add_trust(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.runs:
+        raise BadInput("no run is named", "name runs that `dgm train --out` wrote")
+    out = output.place(args.out)
+    from dgm.study.opening import open_study
+    from dgm.study.server import LOOPBACK, listening, serve
+
+    own.trust(args, *args.runs)
+    with listening(args.host, args.port) as where:
+        with Progress("drawing the examples") as progress:
+            session = open_study(
+                args.runs,
+                out,
+                data=args.data,
+                trials=args.trials,
+                pairs=args.pairs,
+                timed=False if args.untimed else None,
+                split=args.split,
+                seed=args.seed,
+                progress=progress.update,
+            )
+        host, port = where.getsockname()
+        print(f"study: http://{host}:{port}/  ({len(session.raters)} people so far; Ctrl-C ends it)", flush=True)
+        if host not in LOOPBACK:
+            print("everyone who can reach this address can take part", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(session, where)
+    held = session.file.held
+    print(f"{len(held.answers)} answers of {len(held.raters)} people in {out}")
+    return 0

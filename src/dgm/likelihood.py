@@ -20,6 +20,7 @@ from dgm.progress import Progress, silent
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
+    Classifying,
     Conditions,
     EstimatedLikelihood,
     ExactLikelihood,
@@ -213,7 +214,7 @@ def _condition(model: Model, y: Any, n: int, kind: Kind, *, marginal: bool) -> C
     if not labels_of(model):
         wrong = f"log p(x) is a sum over labels, and this model's condition is a {model.condition}"
         raise Unsupported(wrong, "give conditions: log p(x|y)")
-    if kind is Kind.UNNORMALISED:
+    if kind is Kind.UNNORMALISED and not has(model, Classifying):
         raise Unsupported("energies of different labels have no common log Z", "give labels")
     return None
 
@@ -267,6 +268,8 @@ def marginalised(
 
     .. math:: \log p(x) \ge E_{q(y)}[L(x|y) + \log p(y) - \log q(y)], \quad q(y) \propto p(y) e^{L'(x|y)}
     """
+    if kind is Kind.UNNORMALISED:  # a classifier's, which is the energy of p(x)
+        return -model.energy(x, None)
     shares = marginal_of(model).shares.to(x.device)
     labels = shares.nonzero()[:, 0]
 

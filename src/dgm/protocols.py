@@ -343,6 +343,17 @@ class Unnormalised(Protocol):
 
 
 @runtime_checkable
+class Classifying(Protocol):
+    """A label-conditional model whose p(y|x) is known, and whose `Unnormalised.energy` of x without y is that of p(x)
+    with the same log Z.
+    """
+
+    def label_log_probs(self, x: Batch) -> Float[Tensor, "batch labels"]:
+        """log p(y|x) of each label, in nats."""
+        ...
+
+
+@runtime_checkable
 class Latent(Protocol):
     """Has a latent code z of each x; ``decode(encode(x))`` is x or close to it.
 
@@ -442,6 +453,7 @@ CAPABILITIES: Sequence[type] = (
     ManyWeights,
     EstimatedLikelihood,
     Unnormalised,
+    Classifying,
     Latent,
     Stateful,
     DataDependent,

@@ -121,6 +121,14 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
             number(name, row[unit], (row[unit] - half, row[unit] + half))
         if tokens:
             number("perplexity per token", row["perplexity"])
+    if labelled := document.get("classification"):
+        heading(f"the labels by p(y|x): {labelled['split']}, N = {labelled['n']:,}; {labelled['rule']}")
+        half, right = Z * labelled["accuracy_se"], labelled["accuracy"]
+        print(
+            LINE.format("  accuracy", f"{right:.2%}", f"{right - half:.4g} … {min(1, right + half):.4g}", "").rstrip()
+        )
+        number("log p(y|x), nats", labelled["log_p"])
+        number("calibration error", labelled["calibration_error"])
     show_codes(document)
     if judged := document.get("representation"):
         show_representation(judged)

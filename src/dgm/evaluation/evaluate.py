@@ -23,6 +23,7 @@ from dgm.evaluation.annealed import (
     bracket_in_words,
     refuse_without_densities,
 )
+from dgm.evaluation.classification import classification
 from dgm.evaluation.codebook import codebook_usage
 from dgm.evaluation.collapse import codes_in_use
 from dgm.evaluation.distances import DRAWS, metrics
@@ -134,6 +135,9 @@ def evaluate(
         with torch.random.fork_rng(), skipped.on_failure("codes"):
             torch.manual_seed(seed)
             measure_codes(document, model, real, split, seed, annealed, progress)
+        with skipped.on_failure("classification"):
+            if labelled := classification(model, real, split):
+                document["classification"] = labelled
         with skipped.on_failure("codes beside labels"):
             if found := judged(model, dataset, split, seed):
                 document["representation"] = found

@@ -34,6 +34,7 @@ class LangevinEnergy(nn.Module, ABC):
     Args:
         step_size, noise: eta and the standard deviation of the noise of one step, for scaled data.
         buffer: Chains in the replay buffer; 0 for none.
+        of_chains: The space of the chains' conditions, which the buffer keeps; None for chains without one.
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
@@ -43,7 +44,15 @@ class LangevinEnergy(nn.Module, ABC):
     replay_y: Tensor
 
     def __init__(
-        self, space: Space, config: Any, condition: Space | None, *, step_size: float, noise: float, buffer: int
+        self,
+        space: Space,
+        config: Any,
+        condition: Space | None,
+        *,
+        step_size: float,
+        noise: float,
+        buffer: int,
+        of_chains: Space | None = None,
     ) -> None:
         super().__init__()
         self.space, self.config, self.condition = space, config, condition
@@ -53,8 +62,8 @@ class LangevinEnergy(nn.Module, ABC):
         if buffer:
             generator = torch.Generator().manual_seed(0)
             self.register_buffer("replay", torch.rand(buffer, *space.shape, generator=generator) * 2 - 1)
-        if buffer and condition is not None:
-            self.register_buffer("replay_y", torch.zeros(buffer, *condition.shape, dtype=condition.dtype))
+        if of_chains is not None:
+            self.register_buffer("replay_y", torch.zeros(buffer, *of_chains.shape, dtype=of_chains.dtype))
 
     @property
     def temperature(self) -> float:

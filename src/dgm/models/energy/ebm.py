@@ -103,8 +103,8 @@ class EBM(LangevinEnergy):
         step_size = config.step_size or trainer.step_size
         noise = default_noise(step_size, trainer.temperature) if config.noise is None else config.noise
         is_persistent, has_noise = config.trainer == "pcd", config.trainer == "nce"
-        buffer = config.buffer if is_persistent else 0
-        super().__init__(space, config, condition, step_size=step_size, noise=noise, buffer=buffer)
+        chains = {"buffer": config.buffer, "of_chains": condition} if is_persistent else {"buffer": 0}
+        super().__init__(space, config, condition, step_size=step_size, noise=noise, **chains)
         self.sigma = trainer.sigma if config.data_noise is None else config.data_noise
         if not self.sigma and config.trainer in NOISELESS:
             raise BadInput(f"trainer {config.trainer} needs noise on the data, got data_noise 0", "raise it, or sliced")

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dgm.editing import latent_search
+from dgm.editing import completion, latent_search
 from dgm.editing import restore as restoration
 from dgm.editing.codes import (
     Arithmetic,
@@ -41,20 +41,22 @@ from dgm.editing.codes import (
 from dgm.editing.operators import AveragePooling, Blur, Grey, Operator
 from dgm.editing.resampling import Resampling
 from dgm.errors import BadInput, Unsupported
-from dgm.inputs import model_given, number, of_type, whole
+from dgm.inputs import model_given, number, of_type, tensor, whole
 from dgm.memory import refuse_too_many
 from dgm.models.gan.base import AdversarialModel
 from dgm.modes import evaluating
-from dgm.networks.conditions import given_condition
+from dgm.networks.conditions import check_condition, given_condition
 from dgm.progress import Progress, silent
-from dgm.protocols import Batch, Conditions, Denoising, Model, State, has
+from dgm.protocols import Batch, Conditions, Denoising, Model, State, condition_of, has
 from dgm.seeds import Streams
+from dgm.space import Space
 
 __all__ = [
     "Arithmetic",
     "AveragePooling",
     "Blur",
     "Grey",
+    "Imputed",
     "Reconstruction",
     "Resampling",
     "Spread",
@@ -66,6 +68,7 @@ __all__ = [
     "decode",
     "drawn",
     "encode",
+    "impute",
     "inpaint",
     "interpolate",
     "invert",
@@ -229,6 +232,95 @@ def invert(
     with evaluating(model), torch.no_grad():
         again = model.decode(z, y)
     return Reconstruction(again.cpu(), z.cpu(), error(model, again.cpu(), x))
+
+
+class Imputed(NamedTuple):
+    """Completed examples, and how they were found.
+
+    Attributes:
+        x: (B, n, *shape), n draws for each example.
+        method: In words.
+        effective: (B, n), the number of draws that the weights of an importance sampler are worth; infinite where the
+            draws have no weights.
+        draws: The number of these draws.
+    """
+
+    x: Batch
+    method: str
+    effective: Tensor
+    draws: int
+
+
+def impute(
+    model: Model,
+    x: Batch | Any,
+    condition: Conditions | Any | None = None,
+    *,
+    observed: Tensor | Any | None = None,
+    present: bool = True,
+    n: int = 1,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Imputed:
+    """Draws of what is not observed of each example, p(x_m | x_o): exact where the model allows it, by sampling
+    otherwise; see `dgm.editing.completion`.
+
+    Args:
+        x: (B, *shape); the values that are not observed are not used.
+        condition: A batch of conditions, one for each example or one for all, for a conditional model.
+        observed: bool, of the shape of x or of one example; by default all values but NaN.
+        present: Whether the values that are drawn are known not to be missing, in a record whose values may be.
+        n: Draws for each example; draw j of example i depends on the seed, on example i and on n i + j alone.
+        progress: Called with the completed fraction and a description.
+
+    Raises:
+        Unsupported: If the model cannot do so.
+        BadInput: If an observed value is not of the space, or a condition does not fit.
+
+    Example:
+        >>> import dgm
+        >>> model = dgm.create("gmm", dgm.Space.continuous((3,)), components=2)
+        >>> impute(model, torch.tensor([[1.0, float("nan"), 0.0]]), n=4).x.shape
+        torch.Size([1, 4, 3])
+    """
+    model_given(model)
+    x, seen = partly_observed(model, x, observed)
+    n, seed, count = whole("n", n, low=1), whole("the seed", seed), len(x)
+    refuse_too_many(count * n, model.space)
+    y = check_condition(given_condition(model, condition, count), condition_of(model))
+    chunks = []
+    with evaluating(model), torch.no_grad():
+        progress(0.0, "preparing")
+        by = completion.completer(model, seed)
+        for keys in torch.arange(count * n).split(max(1, completion.TOGETHER // by.draws)):
+            rows = keys // n
+            of_y = None if y is None else y[rows]
+            chunks.append(by(x[rows].flatten(1), seen[rows].flatten(1), of_y, keys.tolist(), present=present))
+            progress(float(keys[-1] + 1) / (count * n), f"{int(keys[-1]) + 1:,} of {count * n:,}")
+    found = torch.cat([chunk.x for chunk in chunks]).unflatten(1, model.space.shape).to(model.space.dtype)
+    kept = torch.where(seen[:, None], x[:, None].to(found), found.unflatten(0, (count, n)))
+    effective = torch.cat([chunk.effective for chunk in chunks]).unflatten(0, (count, n))
+    return Imputed(kept, by.method, effective, by.draws)
+
+
+def partly_observed(model: Model, x: Any, observed: Any) -> tuple[Batch, Tensor]:
+    """x with a value of the space where it is not observed, and what is observed, bool of the shape of x."""
+    space, x = model.space, tensor("x", x)
+    if x.ndim == 0 or tuple(x.shape[1:]) != space.shape:
+        raise BadInput(f"expected examples of shape {space.shape}, got {tuple(x.shape[1:])}", "give a batch of them")
+    seen = ~x.isnan() if observed is None else torch.as_tensor(observed)
+    if seen.dtype != torch.bool or not broadcasts(seen, tuple(x.shape)):
+        wrong = f"observed must be bool of the shape {tuple(x.shape)}, got {seen.dtype} {tuple(seen.shape)}"
+        raise BadInput(wrong, "give True where x is observed")
+    seen = seen.expand_as(x)
+    return space.check(torch.where(seen, x, a_value(space).to(x))), seen
+
+
+def a_value(space: Space) -> Tensor:
+    """One example of a space, (*shape)."""
+    parts = [part for _, part in space.parts] or [space]
+    lowest = [0.0 if part.bounds is None else part.bounds[0] for part in parts for _ in range(part.dim)]
+    return torch.tensor(lowest, dtype=torch.float64).view(space.shape)
 
 
 def refuse_other_models(model: Model) -> None:

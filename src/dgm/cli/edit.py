@@ -15,6 +15,9 @@ dgm edit traverse RUN --out out.png                      vary one dimension of a
 dgm edit arithmetic RUN --expression "x - 4 + 7" --out out.png    add and subtract codes
 dgm edit invert RUN --out out.png                        the codes of images under a gan, found by descent
 
+The rows of a table:
+dgm edit impute RUN --data holes.csv --out filled.csv    draw the missing values of each row, given its others
+
 `dgm edit TASK --help` lists the options of a task. The examples are held-out ones of the run's data, or a file that
 --given names.
 """
@@ -27,7 +30,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dgm.cli import condition, edit_codes, out, own
+from dgm.cli import condition, edit_codes, edit_rows, out, own
 from dgm.cli.edit_task import Edited, Task, common_options, write
 from dgm.cli.images import examples, missing
 from dgm.cli.parser import Parser
@@ -49,7 +52,8 @@ def main(arguments: list[str]) -> int:
         raise UnknownName.of("task of dgm edit", name, TASKS)
     task = TASKS[name]
     parser = Parser(prog=f"dgm edit {name}", description=task.line)
-    common_options(parser)
+    if task.rows is None:
+        common_options(parser)
     task.options(parser)
     return run(task, parser.parse_args(rest))
 
@@ -96,6 +100,8 @@ def deblurring_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(task: Task, args: argparse.Namespace) -> int:
+    if task.rows is not None:
+        return task.rows(args)
     path = out.new(args.out)
     if path.suffix not in (".png", ".npz"):
         raise BadInput(f"--out cannot be a '{path.suffix}' file", "end it in .png or .npz")
@@ -111,6 +117,7 @@ def run(task: Task, args: argparse.Namespace) -> int:
     memory.refuse_too_many((args.examples or 1) * getattr(args, "n", 1), model.space)
     about = Run(args.run).config["data"]
     args.y = condition.from_arguments(args, model, most=1)
+    assert task.edit is not None
     edited = task.edit(args, model, about)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(edited, model.space, path)
@@ -185,4 +192,5 @@ TASKS: Mapping[str, Task] = {
     "colourise": Task("Colourise a grey image, by DDRM (arXiv:2201.11793).", restoring_options, colourise),
     "deblur": Task("Sharpen a blurred image, by DDRM (arXiv:2201.11793).", deblurring_options, deblur),
     **edit_codes.TASKS,
+    **edit_rows.TASKS,
 }

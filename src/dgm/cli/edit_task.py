@@ -25,12 +25,14 @@ class Task:
     Attributes:
         edit: Maps the arguments, the model and the run's description of its data to the result.
         codes: Whether the model must have codes, and need not be a denoising model.
+        rows: Of a task on tables, which has its own options only: does all of it, and returns the exit code.
     """
 
     line: str
     options: Callable[[argparse.ArgumentParser], None]
-    edit: Callable[[argparse.Namespace, Model, Mapping[str, Any]], Edited]
+    edit: Callable[[argparse.Namespace, Model, Mapping[str, Any]], Edited] | None = None
     codes: bool = False
+    rows: Callable[[argparse.Namespace], int] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ dgm sample runs/vae -n 1000 --out samples.npz  an array x, in the units of the d
 dgm sample runs/table -n 1000 --out rows.csv   a table, or rows.parquet
 dgm sample runs/ddpm --label 7 --out sevens.png  a label by its name or number
 dgm sample runs/faces --condition "smiling=1,glasses=0" --out faces.png  or a picture, a text, a .csv of conditions
+dgm sample runs/table -n 100 --where "age=40,job=student" --out students.csv  rows with these values
 
 The steps of a sampler can be shown, and diffusion, score and flow models take a solver and guidance:
 
@@ -24,10 +25,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dgm import torchrun
-from dgm.cli import condition, own, sampler_options
+from dgm.cli import condition, edit_rows, own, sampler_options
 from dgm.cli import out as output
 from dgm.cli.given import start
 from dgm.cli.terminal import Progress
@@ -51,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=seed(), default=0, help="random seed; sample k depends on the seed and on k alone (0)"
     )
     condition.add_arguments(parser, "all samples", many=True)
+    parser.add_argument(
+        "--where", help='a table: the given values of some columns, as in "age=40,job=student"; an empty one is missing'
+    )
     parser.add_argument(
         "--out", required=True, help="a .png, .gif, .npz, .csv, .parquet, .txt or .wav file, or a folder; - prints text"
     )
@@ -95,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     model, about = dgm.load(args.run), Run(args.run).config["data"]
     y = condition.from_arguments(args, model)
     args.n = n = condition.number_of_samples(args.n, y)
+    if args.where is not None:
+        return write_where(args, model, about, y, out)
     shown = shown_states(args, model)
     memory.refuse_too_many(n * shown, model.space)
     given, observed = start(args, model.space, about)
@@ -120,6 +126,22 @@ def run(args: argparse.Namespace) -> int:
         write(states[-1], model.space, out, about)
     if args.out != "-":
         print(f"{n} samples in {out}")
+    return 0
+
+
+def write_where(args: argparse.Namespace, model: Model, about: dict[str, Any], y: Tensor | None, out: Path) -> int:
+    """Writes samples given the values of some columns."""
+    others = ("given", "prompt", "observed", "length", "mean", "truncation", "show_steps", "guidance")
+    for name in (*others, *sampler_options.SAMPLER):
+        if getattr(args, name) not in (None, False):
+            raise BadInput(f"both --where and --{name.replace('_', '-')}", "leave one of the two out")
+    if decoding(args) is not None:
+        raise BadInput("decoding options such as the temperature, and --where", "leave one of the two out")
+    refuse_format(args.out, model.space, about)
+    x = edit_rows.where(args, model, about, y)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    writer(out)(x, model.space, out, about)
+    print(f"{args.n} samples in {out}")
     return 0
 
 

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from dgm.errors import BadInput, UnknownName
@@ -27,8 +27,10 @@ Type = Literal["real", "integer", "category", "boolean", "date"]
 TYPES: tuple[str, ...] = get_args(Type)
 SKIP = "skip"
 EPOCH = date(1970, 1, 1)
+LARGEST = 3.4e38  # of real numbers, as float32
 KINDS = {"real": "continuous", "integer": "levels", "date": "levels", "category": "categories", "boolean": "binary"}
 TRUTH, DIGITS = ("false", "true"), ("0", "1")  # the texts of booleans, in words and as numbers
+MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")  # texts of a missing value
 SHOWN = 4  # categories in an overview
 SIGNIFICANT = 8  # significant digits of a real number in a .csv file, as many as float32 has
 
@@ -79,6 +81,36 @@ class Column:
         """The values as texts of a .csv file; the empty text for a missing value."""
         return [text(value) for value in self.values_of(numbers)]
 
+    def number_of(self, text: str, space: Space) -> float:
+        """The number of a value that is written as a text, the inverse of `texts_of`; NaN for a missing value.
+
+        Args:
+            space: The space of the column.
+
+        Raises:
+            BadInput: If the text is no value of this column.
+            UnknownName: If the column has no such category.
+        """
+        text = text.strip()
+        if text in MISSING:
+            return math.nan
+        if self.values in (TRUTH, DIGITS):
+            text = text.lower().removesuffix(".0")
+        if self.values:
+            if text not in self.values:
+                raise UnknownName.of(f"value of the column '{self.name}'", text, self.values)
+            return float(self.values.index(text))
+        number = number_in(text, self.type) - self.offset
+        low, high = (0, (space.values or 0) - 1) if space.discrete else space.bounds or (-LARGEST, LARGEST)
+        if not low <= number <= high or (space.discrete and number != int(number)):
+            kind = {"real": "number", "integer": "whole number", "date": "date such as 2020-12-31"}[self.type]
+            limits = ""
+            if abs(high) < LARGEST:
+                limits = " from {} to {}".format(*self.texts_of([low, high]))
+            wrong = f"'{text}' is no value of the column '{self.name}', expected a {kind}{limits}"
+            raise BadInput(wrong, "mend it, or leave the value out")
+        return number
+
     def to_json(self) -> dict[str, Any]:
         """The column as JSON, without empty fields."""
         document = {key: value for key, value in asdict(self).items() if value not in (0, ())}
@@ -87,6 +119,14 @@ class Column:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Column:
         return cls(**{**document, "values": tuple(document.get("values", ()))})
+
+
+def number_in(text: str, kind: Type) -> float:
+    """The number of a text, for a date in days since 1970-01-01; NaN if it has none."""
+    try:
+        return (datetime.fromisoformat(text).date() - EPOCH).days if kind == "date" else float(text)
+    except ValueError:
+        return math.nan
 
 
 def of_run(about: Mapping[str, Any], space: Space) -> list[Column]:

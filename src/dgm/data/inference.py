@@ -10,12 +10,11 @@ import numpy
 import pyarrow
 import pyarrow.compute as arrow
 
-from dgm.data.columns import DIGITS, TRUTH, Column, Wanted
+from dgm.data.columns import DIGITS, MISSING, TRUTH, Column, Wanted
 from dgm.errors import BadInput
 from dgm.space import Space
 
 LARGEST = float(numpy.finfo(numpy.float32).max)
-MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 FEW, OFTEN = 20, 10  # a column with at most FEW distinct whole numbers, each OFTEN times on average, is of integers
 WIDEST = 2**31  # levels of a column of integers; a column of a wider range is real
 LONGEST = 100  # characters in the name of a column

@@ -23,9 +23,9 @@ from pyarrow import parquet
 from torch import Tensor
 
 from dgm.condition import Names
-from dgm.data.columns import DIGITS, SKIP, Column, Wanted, requested_types
+from dgm.data.columns import DIGITS, MISSING, SKIP, Column, Wanted, requested_types
 from dgm.data.dataset import Conditions, Dataset, consecutive, shuffled
-from dgm.data.inference import MISSING, TEXT, Part, part_of
+from dgm.data.inference import TEXT, Part, part_of
 from dgm.errors import BadInput, UnknownName
 from dgm.memory import refuse_a_bomb, refuse_too_large
 from dgm.space import Space

@@ -115,13 +115,45 @@ class RecordCells(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=dtype), persistent=False)
 
     def lift(self, x: Batch) -> tuple[Tensor, PerExample | float]:
+        shape = (len(x), *self.box.shape)
+        u, eps = (draw(shape, dtype=torch.float64, device=x.device) for draw in (torch.rand, torch.randn))
+        v, log_q = self.noisy(x, u, eps)
+        return v.to(torch.get_default_dtype()), log_q.sum(1)
+
+    def noisy(self, x: Batch, u: Tensor, eps: Tensor, share: float = MIDDLE) -> tuple[Tensor, Tensor]:
+        """v as a function of uniform and of normal numbers (B, E), and log q of each of its dimensions.
+
+        Args:
+            share: The share of a bit's cell that its noise is drawn from.
+        """
         c, hidden = self.coordinates(x)
-        share = torch.where(self.bit, MIDDLE, 1.0)  # of the cell
-        v = (c + self.counted * (0.5 + share * (torch.rand_like(c) - 0.5)) - self.loc) / self.scale
-        noise = torch.randn_like(v)
-        of_noise = -0.5 * (noise.square() + math.log(2 * math.pi))
-        log_q = torch.where(hidden, of_noise, (self.scale / share).log())
-        return torch.where(hidden, noise, v).to(torch.get_default_dtype()), log_q.sum(1)
+        shares = torch.where(self.bit, share, 1.0)
+        v = (c + self.counted * (0.5 + shares * (u - 0.5)) - self.loc) / self.scale
+        log_q = torch.where(hidden, log_normal(eps), (self.scale / shares).log())
+        return torch.where(hidden, eps, v), log_q
+
+    def log_noise(self, v: Tensor, x: Batch) -> PerExample:
+        """log q(v|x) of noise that is uniform on the whole cells of bits too; minus infinity outside of the cells."""
+        c, (c_0, hidden) = v.double() * self.scale + self.loc, self.coordinates(x)
+        counted = (c >= c_0) & (c < c_0 + 1)
+        inside = torch.where(self.counted, counted, (c >= self.low) & (c <= self.high))
+        log_q = torch.where(inside, self.scale.log(), -torch.inf)
+        return torch.where(hidden, log_normal(v.double()), log_q).sum(1)
+
+    def spread(self, observed: Tensor, *, present: bool) -> Tensor:
+        """Which dimensions of v the observed numbers of x determine, (B, E).
+
+        Args:
+            observed: bool (B, D), all numbers of a part or none.
+            present: Whether the others are known not to be missing, which determines their first bit.
+        """
+        found = []
+        for (_, part), place in zip(self.space.parts, self.space.places.values(), strict=True):
+            seen = observed[:, place]
+            if part.optional:
+                found.append(seen[:, :1] | present)
+            found.append(seen.repeat_interleave(bits_of(part), 1) if part.kind == "categories" else seen)
+        return torch.cat(found, 1)
 
     def centre(self, x: Batch) -> Tensor:
         c, hidden = self.coordinates(x)
@@ -159,6 +191,11 @@ class RecordCells(nn.Module):
                 values = number(values.long(), bits_of(part), part.dim).clamp(max=(part.values or 0) - 1).double()
             parts.append(values if missing is None else values.masked_fill(missing, torch.nan))
         return torch.cat(parts, 1)
+
+
+def log_normal(v: Tensor) -> Tensor:
+    """log N(v; 0, 1) of each number."""
+    return -0.5 * (v.square() + math.log(2 * math.pi))
 
 
 class Dimension(NamedTuple):

@@ -41,6 +41,14 @@ class Gaussians(NamedTuple):
     def log_prob(self, z: Tensor) -> Tensor:
         return self.log_joint(z).logsumexp(1)
 
+    def marginal(self, seen: Tensor) -> Gaussians:
+        """Of the dimensions that are ``seen``, bool (D,)."""
+        means = self.means[:, seen]
+        if self.roots.ndim == 2:
+            return Gaussians(self.log_weights, means, self.roots.expand_as(self.means)[:, seen])
+        covariances = (self.roots @ self.roots.mT)[:, seen][:, :, seen]
+        return Gaussians(self.log_weights, means, torch.linalg.cholesky(covariances))
+
     def matrices(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """||L_k^-1 (z - mu_k)||^2 (B, K), and log det L_k (K or 1,)."""
         log_det = self.roots.diagonal(dim1=1, dim2=2).log().sum(1)

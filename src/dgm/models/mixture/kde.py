@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from dgm.distributions.gaussian_mixture import squared_distances
 from dgm.distributions.scaling import Scaling
-from dgm.protocols import Batch, Conditions, PerExample
-from dgm.seeds import Seed, Streams, streams
+from dgm.protocols import Batch, Conditions, ExactLikelihood, Fittable, Imputing, PerExample, Samplable
+from dgm.seeds import Seed, Streams, categorical, streams
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -64,6 +64,9 @@ class KDE(nn.Module):
         super().__init__()
         self.space, self.config = space, config
         self.scaling = Scaling(space)
+        # the sections of other kernels than the Gaussian one are no kernels of their form
+        closed = {Imputing} if config.kernel == "gaussian" else set()
+        self.capabilities = frozenset({Fittable, Samplable, ExactLikelihood} | closed)
         # before the fit: a few points about the centre
         generator = torch.Generator().manual_seed(space.dim)
         self.register_buffer("points", torch.randn(8, space.dim, generator=generator, dtype=torch.float64) / 3)
@@ -121,6 +124,19 @@ class KDE(nn.Module):
         chosen = (noise.uniform((1,))[:, 0].double() * len(self.points)).long()
         z = self.points[chosen] + self.h * self.kernel_noise(noise)
         return self.scaling.inverse(z.to(torch.get_default_dtype()).unflatten(1, self.space.shape))
+
+    @torch.no_grad()
+    def impute(self, x: Batch, observed: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        """A training point, drawn by its kernel's density of what is observed, and its kernel's noise in the others."""
+        noise, z = streams(len(x), seed, self.points.device), self.scaled(x)
+        u, eps = noise.uniform(()), noise.normal((self.space.dim,)).double()
+        mask, found = observed.flatten(1), []
+        for rows in torch.arange(len(z)).split(max(1, (1 << 22) // self.points.numel())):
+            off = (z[rows, None] - self.points).square() * mask[rows, None]
+            chosen = categorical(-0.5 * off.sum(2) / self.h**2, u[rows])
+            found.append(self.points[chosen] + self.h * eps[rows])
+        drawn = self.scaling.inverse(torch.cat(found).to(torch.get_default_dtype()).unflatten(1, self.space.shape))
+        return torch.where(observed, x, drawn)
 
     def kernel_noise(self, noise: Streams) -> Tensor:
         """Draws of the kernel, (n, D). Epanechnikov's is the projection of the uniform distribution in the ball of two

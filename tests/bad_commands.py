@@ -249,6 +249,13 @@ evaluate vae vae
 evaluate vae --split train
 evaluate vae --features
 evaluate vae --features inception
+evaluate vae --against vae
+evaluate vae --against digits --annealed 3
+evaluate vae --against digits --draws 2
+evaluate vae --against moons
+evaluate text --against vae
+evaluate vae --against damaged-cut-weights
+evaluate vae --against table.csv
 compare --models
 compare --models vae,,gmm --out new
 compare --models , --out new
@@ -572,7 +579,7 @@ def bad_values(name: str, action: argparse.Action) -> Iterator[str]:
                 yield value
     elif action.choices or "Literal" in text:
         yield from CHOICE
-    elif name.split()[1] in ("--out", "--data", "--given"):
+    elif name.split()[1] in ("--out", "--data", "--given", "--against"):
         yield from ("", "folder", "nowhere/" * 40 + "x" * 300, "nowhere/" * 5 + "x" * 300, "file.txt/x.png")
     else:
         yield "" if name.split()[1] in ("--solver", "--spacing", "--models") else "nowhere"

@@ -190,3 +190,16 @@ def test_fishers_divergence_of_normals() -> None:
     assert abs(found.value - (3 * 0.75**2 + 3 * 0.25 / 16)) < 4 * found.error
     assert found.error.item() == pytest.approx((scores[0] - scores[1]).square().sum(1).std().item() / 200)
     assert fisher_divergence(scores[0], scores[0]).value == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("total_variation", 0.25), ("jensen_shannon", None), ("kl", math.inf)])
+def test_a_density_of_zero_is_infinite_where_the_divergence_has_no_bound(name: str, value: float | None) -> None:
+    """(3/4, 1/4) beside (1, 0): the Kullback-Leibler divergence is infinite, its reverse is -log(3/4)."""
+    p, q = torch.tensor([0.75, 0.25]).log(), torch.tensor([1.0, 0.0]).log()
+    expected = (
+        (0.75 * math.log(0.75 / 0.875) + 0.25 * math.log(2) + math.log(1 / 0.875)) / 2 if value is None else value
+    )
+    assert by_quadrature(FUNCTIONS[name], p, q).value.item() == pytest.approx(expected)
+    assert by_quadrature(FUNCTIONS["reverse_kl"], p, q).value.item() == pytest.approx(-math.log(0.75))
+    assert by_quadrature(FUNCTIONS["reverse_kl"], q, p).value == math.inf
+    assert f_divergence(FUNCTIONS["kl"], torch.tensor([0.1, math.inf]), torch.tensor([0.1, 0.2])).value == math.inf

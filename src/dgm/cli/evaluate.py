@@ -3,6 +3,7 @@
 dgm evaluate runs/vae
 dgm evaluate runs/vae --samples 5000 --draws 16 --json
 dgm evaluate runs/ddpm --label dog     with one label or --condition, without changing evaluation.json
+dgm evaluate runs/a --against runs/b   two runs, two data sets, or one of each, beside each other
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from operator import itemgetter
 from typing import Any
 
 from dgm import torchrun
-from dgm.cli import condition, own
+from dgm.cli import against, condition, own
 from dgm.cli.terminal import Progress
 from dgm.cli.values import MOST_STEPS, real, seed, whole
 
@@ -26,7 +27,8 @@ Z = 1.96  # half the width of a 95 % interval, in standard errors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", help="a run directory, as `dgm train` writes it")
+    parser.add_argument("run", help="a run directory, as `dgm train` writes it; with --against also a data set")
+    parser.add_argument("--against", metavar="B", help="another run or a data set, that this one is compared with")
     parser.add_argument("--samples", type=whole(20, 100_000), default=1000, help="number of samples (1000)")
     parser.add_argument("--split", choices=("validation", "test"), default="test", help="split of the data (test)")
     parser.add_argument("--features", nargs="+", choices=("pixels", "pca", "classifier"), help="feature spaces (all)")
@@ -62,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.against is not None:
+        return against.run(args)
     from dgm.evaluation import evaluate
     from dgm.evaluation.cautions import cautions
     from dgm.report.collect import is_evaluated

@@ -26,6 +26,7 @@ from dgm.runs import read_object, write_json
 
 DRAWS = 20  # draws of held-out examples for a reference value
 SHARES = ("precision", "recall", "coverage")
+NOT_NEGATIVE = (*SHARES, "frechet", "density", "wasserstein", "sliced_wasserstein")
 INTERVAL = f"95 %, a jackknife that leaves out a tenth of the real examples or of the samples at a time ({FOLDS} each)"
 
 VERSION = 2  # of the code behind the cached reference values
@@ -121,7 +122,7 @@ def rows(
 
 def interval(name: str, value: float, half: float) -> dict[str, float]:
     """A value and its interval, clipped to the range of the metric: [0, 1] for shares, non-negative for distances."""
-    least, most = 0.0 if name in (*SHARES, "frechet", "density") else -math.inf, 1.0 if name in SHARES else math.inf
+    least, most = 0.0 if name in NOT_NEGATIVE else -math.inf, 1.0 if name in SHARES else math.inf
     return {"value": value, "low": max(least, value - half), "high": min(most, value + half)}
 
 

@@ -53,7 +53,7 @@ def f_divergence(f: F, at_p: Tensor, at_q: Tensor) -> Estimate:
 
     with as much weight on the samples of p as on those of q. For total variation, Jensen-Shannon and Hellinger g is
     bounded, for the Kullback-Leibler divergences it grows linearly, so the variance is finite where that of
-    E_q[f(p / q)] is not. Log-ratios beyond ±700 count as ±700.
+    E_q[f(p / q)] is not. The value is infinite where a divergence without bound meets a density of 0.
 
     Args:
         f: Any convex f with f(1) = 0, such as one of `FUNCTIONS`; differentiable ones need not be.
@@ -73,8 +73,10 @@ def f_divergence(f: F, at_p: Tensor, at_q: Tensor) -> Estimate:
 
 def under_mixture(f: F, log_ratio: Tensor) -> Tensor:
     """q f(p / q) / ((p + q) / 2); 0 where both densities are."""
-    u = log_ratio.double().nan_to_num(0.0, math.inf, -math.inf).clamp(-LARGEST, LARGEST).exp()
-    return 2 * f(u) / (1 + u)
+    r = log_ratio.double().nan_to_num(0.0, math.inf, -math.inf)
+    (value, nearer) = (2 * f(u) / (1 + u) for u in (r.clamp(-most, most).exp() for most in (LARGEST, LARGEST / 2)))
+    endless = r.isinf() & ~torch.isclose(value, nearer, rtol=1e-6)  # it still grows with the ratio
+    return value.masked_fill(endless, math.inf)
 
 
 def mean_of(a: Tensor, b: Tensor) -> Estimate:
@@ -98,7 +100,7 @@ def by_quadrature(f: F, log_p: Tensor, log_q: Tensor, cell: Tensor | float = 1.0
     """
     log_p, log_q = log_p.double(), log_q.double()
     mixture = (log_p.exp() + log_q.exp()) / 2
-    value = (mixture * under_mixture(f, log_p - log_q) * cell).sum()
+    value = (torch.where(mixture > 0, mixture * under_mixture(f, log_p - log_q), 0.0) * cell).sum()
     return Estimate(value, torch.zeros_like(value))
 
 
@@ -140,8 +142,9 @@ def neighbour_kl(x: Tensor, y: Tensor, k: int = NEIGHBOURS) -> Tensor:
     .. math:: \frac{D}{n} \sum_i \log \frac{\nu_k(x_i)}{\rho_k(x_i)} + \log \frac{m}{n - 1}
 
     with rho_k the distance from x_i to its k-th neighbour among the other x, and nu_k to that among y. Consistent, but
-    in D dimensions both densities are taken as constant within balls whose radius shrinks only as n^(-1/D): where D is
-    large the estimate is far too small, and only its order between models of the same N means something.
+    both densities are taken as constant within balls: where y has hardly any points near those of x, as in the tails or
+    in many dimensions, whose balls shrink only as n^(-1/D), the estimate is far too small. Only its order between
+    models at the same N means something there.
 
     Source: Divergence Estimation for Multidimensional Densities via k-Nearest-Neighbor Distances (Wang et al., 2009),
     IEEE Transactions on Information Theory 55(5), equation 5.

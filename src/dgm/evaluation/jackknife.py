@@ -62,6 +62,17 @@ def left_out(measure: Callable[[Folds, Folds], Tensor], real: Folds, generated: 
     )
 
 
+def left_out_in_pairs(measure: Callable[[Tensor, Tensor], Tensor], x: Folds, y: Folds) -> LeftOut:
+    """`left_out` of a measure of two sets of as many examples, (M,): fold k is left out of both.
+
+    The two samples are independent, so the random pairs are a sample too, and their variance is that of the measure.
+    """
+    value = measure(torch.cat(list(x)), torch.cat(list(y)))
+    kept = [(torch.cat(without(x, k)), torch.cat(without(y, k))) for k in range(len(x)) if len(x) > 1]
+    none = value[None][:0]
+    return LeftOut(value, torch.cat([none, *(measure(*pair)[None] for pair in kept)]), none)
+
+
 def half_width(estimates: LeftOut) -> Tensor:
     r"""Half the width of a 95 % interval around ``value``, (M,) float64.
 

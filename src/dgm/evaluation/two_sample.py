@@ -14,7 +14,7 @@ from dgm.data import order
 from dgm.errors import BadInput
 
 FEWEST = 40  # of each set: half of them train
-HIDDEN = 64
+HIDDEN, RATE, EPOCHS = 64, 5e-3, 60
 
 
 class TwoSample(NamedTuple):
@@ -62,8 +62,10 @@ def two_sample_test(at_x: Tensor, at_y: Tensor) -> TwoSample:
 def held_out_log_ratios(x: Tensor, y: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     """log p_x / p_y by a classifier that is trained on a random half of each set, at the other half.
 
-    The classifier is a network with one hidden layer of 64 units on standardised features; a tenth of its half stops
-    the training. No log-ratio is larger than the logarithm of the number of training examples.
+    The classifier is the mean of three networks with two hidden layers of 64 units on standardised features. Each is
+    trained on two thirds of its half and calibrated by a logistic regression on the last third: a network that is too
+    sure of itself would make a lower bound of a divergence negative. No log-ratio is larger than the logarithm of the
+    number of training examples.
 
     Args:
         x: (N, D), N at least 40.
@@ -72,6 +74,7 @@ def held_out_log_ratios(x: Tensor, y: Tensor, seed: int = 0) -> tuple[Tensor, Te
     Returns:
         (N - N // 2,) at held-out examples of x and the same of y.
     """
+    from sklearn.calibration import CalibratedClassifierCV
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
@@ -84,10 +87,10 @@ def held_out_log_ratios(x: Tensor, y: Tensor, seed: int = 0) -> tuple[Tensor, Te
     (train_x, test_x), (train_y, test_y) = (
         v.double()[order(len(v), seed, k)].split([n, len(v) - n]) for k, v in enumerate((x, y))
     )
-    network = MLPClassifier((HIDDEN,), early_stopping=True, random_state=seed % 2**32)
-    classifier = make_pipeline(StandardScaler(), network)
+    network = MLPClassifier((HIDDEN, HIDDEN), learning_rate_init=RATE, max_iter=EPOCHS, random_state=seed % 2**32)
+    classifier = make_pipeline(StandardScaler(), CalibratedClassifierCV(network, cv=3))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it stops by its own validation, or by 200 epochs
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed
         classifier.fit(torch.cat([train_x, train_y]).numpy(), [1] * n + [0] * n)
     most = math.log(2 * n)
     return log_odds(classifier, test_x).clamp(-most, most), log_odds(classifier, test_y).clamp(-most, most)

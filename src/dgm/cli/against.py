@@ -1,0 +1,88 @@
+"""``dgm evaluate A --against B``: the table of two runs, two data sets, or a run and a data set."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dgm import torchrun
+from dgm.cli import own
+from dgm.cli.terminal import Progress
+from dgm.errors import BadInput
+
+if TYPE_CHECKING:
+    from dgm.evaluation.sides import Side
+
+LINE = "{:<21}{:>9}  {:<21} {:<21}{:>5}"
+# options of the evaluation of one run, with the values that they have when they are left out
+ALONE: dict[str, Any] = {"annealed": 0, "draws": 1, "marginal": False}
+ALONE |= dict.fromkeys(("solver", "tolerance", "solver_steps", "trace", "label", "condition"))
+NAMES = {"kernel": "mmd cubic (KID)", "neighbour_kl": "KL, neighbours", "neighbour_reverse_kl": "reverse KL, neighb."}
+NAMES |= {"mmd_inverse_multiquadric": "mmd multiquadric", "kl": "KL", "reverse_kl": "reverse KL"}
+
+
+def run(args: argparse.Namespace) -> int:
+    from dgm.evaluation.against import against
+
+    for option, left_out in ALONE.items():
+        if getattr(args, option) != left_out:
+            wrong = f"--{option.replace('_', '-')} is for the evaluation of one run"
+            raise BadInput(wrong, "leave it or --against out")
+    a, b = side(args.run, args), side(args.against, args)
+    with Progress("comparing", quiet=args.json or not torchrun.is_first()) as progress:
+        document = against(a, b, samples=args.samples, spaces=args.features, progress=progress.update)
+    if torchrun.is_first():
+        print(json.dumps(document, indent=2)) if args.json else show(document)
+    return 0
+
+
+def side(name: str, args: argparse.Namespace) -> Side:
+    """A run directory, or else a data set."""
+    from dgm import data
+    from dgm.evaluation.sides import Side
+    from dgm.runs import Run, load
+
+    if not is_run(name):
+        return Side(name, data.load(name), split=args.split, seed=args.seed)
+    own.trust(args, name)
+    model = load(name)
+    return Side(name, Run(name).dataset(args.data), model, split=args.split, seed=args.seed)
+
+
+def is_run(name: str) -> bool:
+    """Whether it is a directory with some of a run's files, of which the error of a damaged one is of use."""
+    return any((Path(name) / part).exists() for part in ("config.json", "weights.safetensors", "metrics.jsonl"))
+
+
+def show(document: dict[str, Any]) -> None:
+    """Prints the rows by feature space."""
+    from dgm.cli.evaluate import heading
+
+    a, b = document["a"], document["b"]
+    heading(f"A: {a['name']}, {a['what']}")
+    heading(f"B: {b['name']}, {b['what']}")
+    print(LINE.format("", "value", "95 % interval", "B in A's place", "p").rstrip())
+    for of, found in itertools.groupby(document["rows"], key=group):
+        heading(of)
+        for row in found:
+            number(row)
+    for left in document["skipped"]:
+        heading(f"not measured: {left['what']}: {left['reason']}")
+
+
+def group(row: dict[str, Any]) -> str:
+    method = f": {row['method']}" if "method" in row else ""
+    return f"{row['features']} features{method}" if row["features"] != "density" else f"D(A || B){method}"
+
+
+def number(row: dict[str, Any]) -> None:
+    name = NAMES.get(row["name"], row["name"].replace("_", " "))
+    ends = itemgetter("low", "high")
+    spread = "{:.3g} … {:.3g}".format(*ends(row)) if row["low"] < row["high"] else ""
+    other = "{:.3g} … {:.3g}".format(*ends(row["reference"])) if row["reference"] else ""
+    p = f"{row['p']:.3f}" if "p" in row else ""
+    print(LINE.format(f"  {name}", f"{row['value']:.4g}", spread, other, p).rstrip())

@@ -355,6 +355,15 @@ study vae --port 0 --out new.jsonl --data nowhere
 study vae --host 192.0.2.1 --out new.jsonl
 study vae --host nowhere.invalid --out new.jsonl
 study vae --host
+study vae --json --port 0 --out new.jsonl
+study vae --analyse words.txt
+study --analyse
+study --analyse nowhere.jsonl
+study --analyse folder
+study --analyse words.txt
+study --analyse one.png
+study --analyse file.txt
+report vae --out new.html --study words.txt
 """.strip().splitlines()
 
 # a run directory that is none, or is damaged, is given to each of these

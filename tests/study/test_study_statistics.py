@@ -6,7 +6,6 @@ import math
 
 import numpy
 import pytest
-from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
 from dgm.study import agreement, bradley_terry, intervals, staircase
@@ -45,16 +44,22 @@ def test_known_strengths_are_recovered() -> None:
     assert bradley_terry.log_strengths(wins) == pytest.approx(truth, abs=1e-7)
 
 
+def test_many_sets_of_wins_are_fitted_together() -> None:
+    both = bradley_terry.log_strengths(numpy.stack([JOURNALS, JOURNALS.T]))
+    assert both[0] == pytest.approx(bradley_terry.log_strengths(JOURNALS), abs=1e-7)
+    assert both[1] == pytest.approx(-both[0], abs=1e-7)  # who cites is who is cited, the other way round
+
+
 def test_a_competitor_that_never_lost_has_no_finite_maximum() -> None:
     """Kills: a maximum wherever all are connected."""
     never_lost = numpy.array([[0.0, 4.0, 3.0], [0.0, 0.0, 2.0], [0.0, 2.0, 0.0]])
     assert not bradley_terry.has_maximum(never_lost)
-    corrected = bradley_terry.corrected(never_lost)
+    corrected = bradley_terry.corrected(never_lost, never_lost + never_lost.T > 0)
     assert corrected.sum() == never_lost.sum() + 3  # half a win for both sides of each of three pairs
     log_strengths = bradley_terry.log_strengths(corrected)
     assert numpy.argmax(log_strengths) == 0
     assert log_strengths[1] == pytest.approx(log_strengths[2] + 0, abs=0.5)
-    assert bradley_terry.corrected(JOURNALS) is JOURNALS
+    assert bradley_terry.corrected(JOURNALS, JOURNALS > 0) is JOURNALS
 
 
 def test_competitors_that_were_never_compared_are_in_groups_of_their_own() -> None:
@@ -83,10 +88,10 @@ def test_raters_who_agree_as_by_chance_have_an_alpha_of_zero() -> None:
     assert math.isnan(agreement.alpha(numpy.array([[3.0, 0.0], [1.0, 0.0]])))
 
 
-@pytest.mark.parametrize(("successes", "n"), [(0, 7), (3, 10), (50, 100), (9, 9)])
-def test_wilson_is_scipy_s(successes: int, n: int) -> None:
-    expected = binomtest(successes, n).proportion_ci(method="wilson")
-    assert intervals.wilson(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+def test_wilson_is_where_the_score_test_rejects() -> None:
+    """|p - share| = z sqrt(p (1 - p) / n) at both ends."""
+    for end in intervals.wilson(3, 10):
+        assert abs(end - 0.3) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / 10), abs=1e-6)
 
 
 def test_the_bootstrap_of_a_mean_covers_as_it_says() -> None:

@@ -31,7 +31,7 @@ VERBS = {
     "compare": ("dgm.cli.compare", "train one model of each family on the same data and write the report"),
     "compress": ("dgm.cli.compress", "code files losslessly by the likelihood of a trained model"),
     "decompress": ("dgm.cli.decompress", "restore the files that `dgm compress` coded"),
-    "study": ("dgm.cli.study", "let people judge samples in the browser"),
+    "study": ("dgm.cli.study", "let people judge samples in the browser, and analyse their answers"),
     "push": ("dgm.cli.push", "upload a run to the Hugging Face hub"),
     "pull": ("dgm.cli.pull", "download a run from the Hugging Face hub"),
     "report": ("dgm.cli.report", "write the report of trained models"),

@@ -26,6 +26,7 @@ from dgm.protocols import Batch
 from dgm.report import collect, conditions, figures
 from dgm.report.pictures import grid, lines, scatter
 from dgm.report.sound import spectrograms
+from dgm.report.study import of_runs, section
 from dgm.report.table import (
     BITS,
     FEW,
@@ -44,6 +45,7 @@ from dgm.report.table import (
 )
 from dgm.runs import replacing, runs_in, write_json
 from dgm.space import Space
+from dgm.study.analysis import Analysis
 
 SPACES = ("classifier", "pca", "pixels")  # the table has the first one that was evaluated
 DISTANCES = ("kernel", "frechet_infinity", "frechet", "precision", "density", "recall", "coverage")
@@ -64,6 +66,7 @@ def write_report(
     data_path: str | None = None,
     command: str = "dgm.write_report",
     left_out: Sequence[Mapping[str, str]] = (),
+    study: str | Path | None = None,
 ) -> list[Row]:
     """Writes ``out`` (.html), and the same name with .json and .csv.
 
@@ -73,6 +76,7 @@ def write_report(
         data_path: The path of the user's own data: see `dgm.runs.Run.dataset`.
         command: The command line, for the provenance.
         left_out: Models that are not in the table: ``model``, ``why`` (skipped or failed) and ``reason``.
+        study: A file of answers of `dgm study`, for a section with its results.
 
     Returns:
         The rows of the table.
@@ -93,10 +97,12 @@ def write_report(
     spaces = [name for name in SPACES if any(name in run.evaluation.get("features", {}) for run in runs)]
     tables = {name: rows(runs, name) for name in spaces or ["none"]}
     table = next(iter(tables.values()))
+    judged = None if study is None else of_runs(study, dataset, runs)
     document = summary(runs, tables, dataset, command, left_out)
+    document |= {} if judged is None else {"study": asdict(judged)}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(document, out.with_suffix(".json"))
-    for path, content in ((out.with_suffix(".csv"), as_csv(table)), (out, page(tables, dataset, document))):
+    for path, content in ((out.with_suffix(".csv"), as_csv(table)), (out, page(tables, dataset, document, judged))):
         with replacing(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return table
@@ -142,7 +148,9 @@ def truth(dataset: Dataset, runs: Sequence[Trained]) -> float | None:
     return float(-nats / (dataset.space.dim * torch.log(torch.tensor(2.0))))
 
 
-def page(tables: Mapping[str, list[Row]], dataset: Dataset, document: Mapping[str, Any]) -> str:
+def page(
+    tables: Mapping[str, list[Row]], dataset: Dataset, document: Mapping[str, Any], judged: Analysis | None
+) -> str:
     files = resources.files("dgm.report")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -164,6 +172,7 @@ def page(tables: Mapping[str, list[Row]], dataset: Dataset, document: Mapping[st
         warnings=warnings_of(table),
         conditional_cards=conditional_cards(table, dataset),
         few=FEW,
+        study="" if judged is None else section(judged),
         trilemma=figures.trilemma(table, references[first]),
         curves=dict(figures.curves(table)),
     )

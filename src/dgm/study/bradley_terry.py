@@ -18,7 +18,7 @@ CORRECTION = 0.5  # wins that each side of a pair is given where no maximum exis
 
 
 def log_strengths(wins: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
-    r"""log λ of S competitors, with mean 0, by the MM algorithm.
+    r"""log λ of S competitors, (..., S) with mean 0, by the MM algorithm.
 
     .. math:: \lambda_i \leftarrow W_i \Big/ \sum_{j \ne i} \frac{N_{ij}}{\lambda_i + \lambda_j}
 
@@ -26,17 +26,17 @@ def log_strengths(wins: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
     of its comparisons with the others; see `has_maximum`.
 
     Args:
-        wins: (S, S), how often i beat j, of a connected set of comparisons with a maximum.
+        wins: (..., S, S), how often i beat j, of a connected set of comparisons with a maximum.
 
     Example:
-        >>> numpy.exp(log_strengths(numpy.array([[0.0, 3.0], [1.0, 0.0]]))).prod().round(9)
-        np.float64(1.0)
+        >>> numpy.exp(log_strengths(numpy.array([[0.0, 3.0], [1.0, 0.0]]))) ** 2
+        array([3.        , 0.33333333])
     """
-    compared, won = wins + wins.T, wins.sum(1)
-    strength = numpy.ones(len(wins))
+    compared, won = wins + wins.swapaxes(-1, -2), wins.sum(-1)
+    strength = numpy.ones_like(won)
     for _ in range(MOST):
-        new = won / (compared / (strength[:, None] + strength)).sum(1)
-        new /= numpy.exp(numpy.log(new).mean())
+        new = won / (compared / (strength[..., :, None] + strength[..., None, :])).sum(-1)
+        new /= numpy.exp(numpy.log(new).mean(-1, keepdims=True))
         step, strength = numpy.abs(numpy.log(new / strength)).max(initial=0), new
         if step < TOLERANCE:
             break
@@ -44,13 +44,13 @@ def log_strengths(wins: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
 
 
 def has_maximum(wins: NDArray[numpy.float64]) -> bool:
-    """Whether the likelihood has a maximum: the graph of wins is strongly connected (assumption 1)."""
+    """Whether the likelihood of (S, S) wins has a maximum: their graph is strongly connected (assumption 1)."""
     return bool(connected_components(wins > 0, connection="strong")[0] == 1)
 
 
-def corrected(wins: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
-    """The wins themselves if the likelihood has a maximum, else with half a win more on both sides of each pair."""
-    return wins if has_maximum(wins) else wins + CORRECTION * (wins + wins.T > 0)
+def corrected(wins: NDArray[numpy.float64], compared: NDArray[numpy.bool_]) -> NDArray[numpy.float64]:
+    """The (S, S) wins if their likelihood has a maximum, else with half a win more for both sides of ``compared``."""
+    return wins if has_maximum(wins) else wins + CORRECTION * compared
 
 
 def groups(wins: NDArray[numpy.float64]) -> list[list[int]]:

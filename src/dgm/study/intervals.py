@@ -7,24 +7,22 @@ from collections.abc import Callable
 
 import numpy
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.stats import binomtest, norm, t
 
 LEVEL = 0.95
 RESAMPLES = 2000
 FEWEST = 5  # raters who are resampled
 
 
-def wilson(successes: float, n: float) -> tuple[float, float]:
-    r"""Wilson's score interval of a share of n independent answers.
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's score interval of a share of n independent answers.
 
-    .. math:: \frac{\hat p + z^2 / 2n \pm z \sqrt{\hat p (1 - \hat p) / n + z^2 / 4n^2}}{1 + z^2 / n}
-
-    Source: Probable inference, the law of succession, and statistical inference (Wilson, 1927).
+    Example:
+        >>> wilson(0, 10)
+        (0.0, 0.27753279...)
     """
-    z = float(norm.ppf((1 + LEVEL) / 2))
-    share = successes / n
-    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, (middle - half) / (1 + z**2 / n)), min(1.0, (middle + half) / (1 + z**2 / n))
+    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def resampled(n: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[numpy.int64]:

@@ -4,6 +4,7 @@ dgm evaluate runs/vae
 dgm evaluate runs/vae --samples 5000 --draws 16 --json
 dgm evaluate runs/ddpm --label dog     with one label or --condition, without changing evaluation.json
 dgm evaluate runs/a --against runs/b   two runs, two data sets, or one of each, beside each other
+dgm evaluate runs/vae --anomaly fashion_mnist    how well its scores tell other data from its own
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from operator import itemgetter
 from typing import Any
 
 from dgm import torchrun
-from dgm.cli import against, condition, own
+from dgm.cli import against, condition, evaluate_anomaly, own
 from dgm.cli.terminal import Progress
 from dgm.cli.values import MOST_STEPS, real, seed, whole
 
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="temperatures of annealed importance sampling, of 100 examples, and of 100 simulated ones from both sides",
     )
     parser.add_argument("--seed", type=seed(), default=0, help="random seed of samples and draws (0)")
+    parser.add_argument("--anomaly", metavar="DATA", help=evaluate_anomaly.HELP)
     condition.add_arguments(parser, "all samples, and of the real examples that they are compared with")
     own.add_data(parser)
     own.add_trust(parser)
@@ -72,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     from dgm.runs import Run, load, write_json
 
     own.trust(args, args.run)
+    if args.anomaly is not None:
+        return evaluate_anomaly.run(args)
     model, trained = load(args.run), Run(args.run)
     out = trained.path / "evaluation.json"
     y = condition.from_arguments(args, model, most=1)

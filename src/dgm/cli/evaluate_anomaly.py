@@ -1,0 +1,81 @@
+"""`dgm evaluate RUN --anomaly DATA`: scores that tell other data from the data of a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from dgm import torchrun
+from dgm.cli.terminal import Progress
+from dgm.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dgm.data import Dataset
+
+HELP = "AUROC of anomaly scores between the run's data and this data, a name or a path, or 'permuted' (alone)"
+LINE = "{:<18}{:>8}   {:<18}{:>14}{:>16}"
+FILE = "anomalies.json"
+
+
+def run(args: argparse.Namespace) -> int:
+    from dgm.evaluation.anomaly import anomaly
+    from dgm.runs import Run, load, read_object, write_json
+
+    model, trained = load(args.run), Run(args.run)
+    dataset = trained.dataset(args.data)
+    other = anomalies(args, dataset)
+    with Progress("evaluating", quiet=args.json or not torchrun.is_first()) as progress:
+        document = anomaly(
+            model,
+            dataset,
+            other,
+            args.anomaly,
+            split=args.split,
+            draws=args.draws,
+            seed=args.seed,
+            progress=progress.update,
+        )
+    if not torchrun.is_first():
+        return 0
+    out = trained.path / FILE
+    write_json((read_object(out) if out.is_file() else {}) | {args.anomaly: document}, out)
+    if args.json:
+        print(json.dumps(document, indent=2))
+    else:
+        show(document)
+    return 0
+
+
+def anomalies(args: argparse.Namespace, dataset: Dataset) -> Tensor:
+    """The examples of the other data: the test split of a named set, all of a file or a folder."""
+    import torch
+
+    from dgm import data
+    from dgm.evaluation.anomaly import PERMUTED, permuted
+
+    if args.anomaly == PERMUTED:
+        return permuted(dataset.splits[args.split].x, args.seed)
+    other = data.load(args.anomaly)
+    if other.space != dataset.space and "record" in (other.space.kind, dataset.space.kind):
+        wrong = f"{args.anomaly} has other columns or categories than {dataset.name}"
+        raise BadInput(wrong, "give a file with the same columns, or --anomaly permuted")
+    if args.anomaly in data.SETS:
+        return other.test.x
+    return torch.cat([split.x for split in other.splits.values()])
+
+
+def show(document: dict[str, Any]) -> None:
+    of = f"{document['n']:,} of {document['split']} beside {document['n_anomalies']:,} of {document['anomalies']}"
+    print(f"anomaly scores, larger for anomalies: {of}")
+    if by := document.get("likelihood"):
+        print(f"log p(x): {by['kind'].replace('_', ' ')}; {by['method']}")
+    print(LINE.format("score", "AUROC", "95 % interval", "median, data", "of anomalies"))
+    for name, row in document["scores"].items():
+        interval = f"{row['low']:.3f} … {row['high']:.3f}"
+        medians = (f"{row[which]:.4g}" for which in ("median", "median_of_anomalies"))
+        print(LINE.format(name, f"{row['auroc']:.3f}", interval, *medians))
+    for left in document["skipped"]:
+        print(f"not measured: {left['what']}: {left['reason']}")

@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 
+import dgm
 import dgm.cli.compare
 from dgm.cli.main import main
 from dgm.runs import Run, read_json
@@ -189,3 +190,29 @@ def test_a_comparison_that_is_damaged_is_refused_in_one_line(table, capsys, dama
     said = capsys.readouterr().err
     assert said.startswith(f"dgm: {out / 'comparison.json'}")
     assert said.count("\n") == 1
+
+
+def test_all_models_are_compared_under_one_condition(table, capsys):
+    """Likelihoods are of the examples with the condition, and samples, those of the report too, are drawn given it."""
+    rows = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    group = ["left" if row[0] < 0 else "right" for row in rows]
+    with table.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            [["a", "b", "group"], *([*row.tolist(), g] for row, g in zip(rows, group, strict=True))]
+        )
+    how = ["--models", "gmm,vae", "--condition-columns", "group", "--label"]
+    code, out = compare(table, *how, "right")
+    assert code == 0
+    assert "gmm is skipped: gmm takes no condition" in capsys.readouterr().err
+    run = Run(out / "vae" / "seed-0")
+    dataset = dgm.data.load(table, condition_columns="group")
+    right = dataset.names.labels.index("right")
+    document = read_json(run.path / "evaluation.json")
+    assert document["samples"]["condition"] == right
+    assert document["likelihood"][0]["of"] == int((dataset.test.y == right).sum())
+    kept = next((run.path / "samples").glob("report-seed-0-*.safetensors"))
+    shown = dgm.runs.read_weights(kept)["x"]
+    y = torch.tensor(right).expand(len(shown))
+    assert torch.equal(shown, dgm.sample(dgm.load(run.path), len(shown), y, seed=0))
+    assert compare(table, *how, "left")[0] == 2
+    assert "other condition" in capsys.readouterr().err

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from dgm import evaluation, registry, training
+from dgm.condition import encoded
 from dgm.data import Dataset
 from dgm.documents import Comparison, checked, read
 from dgm.errors import BadInput, DgmError, Interrupted, Unsupported, one_line
-from dgm.inputs import number, of_type, place, whole
+from dgm.inputs import number, of_type, place, tensor, whole
 from dgm.progress import Progress, silent
 from dgm.registry import ONE_OF_EACH_FAMILY
 from dgm.report.collect import is_evaluated
@@ -58,6 +60,7 @@ def compare(
     models: Sequence[str] = ONE_OF_EACH_FAMILY,
     *,
     conditional: bool = False,
+    condition: Any | None = None,
     budget: float = BUDGET,
     seeds: int = 1,
     samples: int = 500,
@@ -71,6 +74,8 @@ def compare(
         out: The folder to write: a run directory for each training, and report.html.
         models: Names of models, as for `dgm.create`.
         conditional: Whether conditional models are trained on the condition of the data.
+        condition: One condition, (*shape) or in words, such as a label: the models are trained on the condition of the
+            data, samples are drawn given this one, and compared with the real examples that have it.
         budget: Training time of each model in seconds.
         seeds: Number of seeds for each model.
         samples: Number of samples for the evaluation of each model.
@@ -90,9 +95,12 @@ def compare(
         registry.model_class(name)  # raises the error for a wrong name
     if not number("the budget", budget) > 0:
         raise BadInput(f"the budget must be above 0 seconds, got {budget}", "give one such as 25")
+    conditional = conditional or condition is not None
     if conditional and dataset.condition is None:
         raise BadInput("this data has no condition", "leave conditional out, or give one: see docs/conditions.md")
+    y = given(condition, dataset)
     wanted = {"data": dataset.describe(), "budget": budget, "samples": samples}
+    wanted |= {} if y is None else {"condition": y.tolist()}
     refuse_another_comparison(out, wanted | ({"conditional": True} if conditional else {}))
     done: list[Path] = []
     left_out: list[dict[str, str]] = []
@@ -107,6 +115,7 @@ def compare(
 
             try:
                 how: dict[str, Any] = {"budget": budget, "seed": seed, "samples": samples, "progress": tell}
+                how["condition"] = y
                 make(name, dataset, folder, conditional=conditional, **how)
                 done.append(folder)
             except Interrupted:
@@ -122,6 +131,14 @@ def compare(
         raise nothing_trained(out, left_out)
     report = out / "report.html"
     return Compared(write_report(done, report, dataset=dataset, command=command, left_out=left_out), report, left_out)
+
+
+def given(condition: Any | None, dataset: Dataset) -> Tensor | None:
+    """One condition in the space of the data's conditions, (*shape)."""
+    if condition is None or dataset.condition is None:
+        return None
+    y = tensor("the condition", encoded(condition, dataset.condition, dataset.names))
+    return dataset.condition.check(y[None].to(dataset.condition.dtype))[0]
 
 
 def nothing_trained(out: Path, left_out: list[dict[str, str]]) -> BadInput:
@@ -154,6 +171,7 @@ def make(
     folder: Path,
     *,
     conditional: bool,
+    condition: Tensor | None,
     budget: float,
     seed: int,
     samples: int,
@@ -171,7 +189,9 @@ def make(
     def tell(share: float, text: str) -> None:
         progress(TRAINING + (1 - TRAINING) * share, f"{steps}, measuring: {text}")
 
-    document = evaluation.evaluate(load(folder), dataset, samples=samples, seed=seed, progress=tell)
+    document = evaluation.evaluate(
+        load(folder), dataset, samples=samples, condition=condition, seed=seed, progress=tell
+    )
     write_json(document, folder / "evaluation.json")
     return progress(1.0, f"{steps}, measured")
 

@@ -148,6 +148,7 @@ class SamplesPart(TypedDict):
     per_second: Real
     threads: int
     device: str
+    condition: NotRequired[Any]
 
 
 class MemorisationPart(TypedDict):
@@ -258,6 +259,7 @@ class Comparison(TypedDict):
     budget: float
     samples: int
     conditional: NotRequired[bool]
+    condition: NotRequired[Any]
 
 
 def read(path: Path) -> Any:

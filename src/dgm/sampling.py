@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -45,24 +45,46 @@ CHUNK = 250  # samples in one batch
 DrawStates = Callable[[Tensor, Conditions | None, Streams], Iterator[State]]
 
 
+class SamplingOptions(TypedDict, total=False):
+    """The options that `sample` and `trajectory` share.
+
+    Attributes:
+        given: (n, *shape) or (1, *shape), the observed part of x, for an autoregressive model, for one with closed-form
+            conditionals such as `gmm`, or for two stages with an autoregressive prior: see `docs/two-stages.md`.
+        observed: Number of observed dimensions of ``given``, the first in raster order; for a model with closed-form
+            conditionals also a bool tensor (n, *shape), (1, *shape) or (*shape).
+        decoding: Decoding options of an autoregressive model, such as the temperature.
+        solver: A name in `dgm.samplers.solvers.SOLVERS`, for a denoising model; by default that of the model.
+        sampling_steps: Number of steps of the sampler; also of a model with its own sampler, such as an energy-based
+            one.
+        spacing: Spacing of the times of these steps.
+        eta: The noise of DDIM steps, from 0 to 1 (ancestral sampling).
+        guidance: Guidance of a denoising model; a number is the scale of classifier-free guidance.
+        mean: Return the mean of the decoder of a VAE, without observation noise.
+        truncation: The largest magnitude of each number of a GAN's z; a small one trades variety for quality.
+    """
+
+    given: Batch | Any | None
+    observed: int | Tensor | None
+    decoding: DecodingOptions | None
+    solver: str | None
+    sampling_steps: int | None
+    spacing: Spacing | None
+    eta: float | None
+    guidance: Guidance | float | None
+    mean: bool
+    truncation: float | None
+
+
 def sample(
     model: Model,
     n: int,
     condition: Conditions | Any | None = None,
     *,
     seed: int | None = 0,
-    given: Batch | Any | None = None,
-    observed: int | Tensor | None = None,
-    decoding: DecodingOptions | None = None,
     length: int | None = None,
-    solver: str | None = None,
-    sampling_steps: int | None = None,
-    spacing: Spacing | None = None,
-    eta: float | None = None,
-    guidance: Guidance | float | None = None,
-    mean: bool = False,
-    truncation: float | None = None,
     progress: Progress = silent,
+    **options: Unpack[SamplingOptions],
 ) -> Batch:
     """``n`` samples in the space of the data, on the CPU. Sample k depends on the seed and on k alone.
 
@@ -73,22 +95,11 @@ def sample(
             their frequencies in the training data, and other conditions from a subset of it: see
             `dgm.networks.conditions.Marginal`.
         seed: An integer; None for a random seed.
-        given: (n, *shape) or (1, *shape), the observed part of x, for an autoregressive model, or for one with
-            closed-form conditionals such as `gmm`.
-        observed: Number of observed dimensions of ``given``, the first in raster order; for a model with closed-form
-            conditionals also a bool tensor (n, *shape), (1, *shape) or (*shape).
-        decoding: Decoding options of an autoregressive model, such as the temperature.
         length: Number of tokens of a text, generated in windows that continue the second half of the window before; by
             default the context of the model.
-        solver: A name in `dgm.samplers.solvers.SOLVERS`, for a denoising model; by default that of the model.
-        sampling_steps: Number of steps of the sampler; also of a model with its own sampler, such as an energy-based
-            one.
-        spacing: Spacing of the times of these steps.
-        eta: The noise of DDIM steps, from 0 to 1 (ancestral sampling).
-        guidance: Guidance of a denoising model; a number is the scale of classifier-free guidance.
-        mean: Return the mean of the decoder of a VAE, without observation noise.
-        truncation: The largest magnitude of each number of a GAN's z; a small one trades variety for quality.
         progress: Called with the completed fraction and a description.
+        options: `SamplingOptions`: given and observed, decoding, solver, sampling_steps, spacing, eta, guidance, mean,
+            truncation.
 
     Raises:
         Unsupported: If the model cannot sample, or does not support an argument.
@@ -101,18 +112,14 @@ def sample(
         torch.Size([3, 4])
     """
     n, seed = whole("n", n, low=1), _seed(seed)
-    sampler = {"solver": solver, "sampling_steps": sampling_steps, "spacing": spacing, "eta": eta}
-    draw = partial(_draw_states, model, n, decoding=decoding, sampler=sampler, guidance=guidance, mean=mean)
-    if truncation is not None:
-        draw = partial(_truncated, model, number("truncation", truncation), draw)
-    draw_states = draw(given=given, observed=observed)
+    draw_states = _draw_states(model, n, **options)
     windows = 1 if length is None else whole("length", length, low=1) // model.space.dim
     refuse_too_many(n * max(1, windows), model.space)
     y = given_condition(model, condition, n)
     with evaluating(model), torch.no_grad():
         if length is None:
             return _last(model, n, y, seed, draw_states, progress)
-        return _text(model, n, y, seed, draw, given, observed, length, progress)
+        return _text(model, n, y, seed, length, progress, options)
 
 
 def trajectory(
@@ -121,24 +128,17 @@ def trajectory(
     condition: Conditions | Any | None = None,
     *,
     seed: int | None = 0,
-    given: Batch | Any | None = None,
-    observed: int | Tensor | None = None,
-    decoding: DecodingOptions | None = None,
-    solver: str | None = None,
-    sampling_steps: int | None = None,
-    spacing: Spacing | None = None,
-    eta: float | None = None,
-    guidance: Guidance | float | None = None,
-    mean: bool = False,
+    **options: Unpack[SamplingOptions],
 ) -> Iterator[State]:
     """The states of the sampler for the samples of `sample` with these arguments; the last has the samples.
 
     A model that draws all values at once has one state. The x of a state may be overwritten by the next one.
+
+    Args:
+        options: `SamplingOptions`, as for `sample`.
     """
     n, seed = whole("n", n, low=1), _seed(seed)
-    sampler = {"solver": solver, "sampling_steps": sampling_steps, "spacing": spacing, "eta": eta}
-    how: dict[str, Any] = {"decoding": decoding, "sampler": sampler, "guidance": guidance, "mean": mean}
-    draw_states = _draw_states(model, n, given=given, observed=observed, **how)
+    draw_states = _draw_states(model, n, **options)
     refuse_too_many(n, model.space)
     states = _states(model, torch.arange(n), given_condition(model, condition, n), seed, draw_states)
     return each_evaluated(model, _without_gradients(states))
@@ -158,25 +158,36 @@ def _seed(seed: int | None) -> int:
     return int(torch.randint(2**62, ())) if seed is None else whole("the seed", seed)
 
 
-def _draw_states(
-    model: Model,
-    n: int,
-    *,
-    given: Any,
-    observed: int | Tensor | None,
-    decoding: DecodingOptions | None,
-    sampler: Mapping[str, Any],
-    guidance: Guidance | float | None,
-    mean: bool,
-) -> DrawStates:
-    """Checks the arguments, and returns the sampler."""
+def _draw_states(model: Model, n: int, *, truncation: float | None = None, **options: Any) -> DrawStates:
+    """Checks the options, and returns the sampler."""
     model_given(model)
     if not has(model, Samplable):
         raise Unsupported(f"{type(model).__name__} draws no samples", "choose a model that has `sample`")
+    draw_states = _chosen(model, n, **options)
+    return draw_states if truncation is None else _truncated(model, number("truncation", truncation))
+
+
+def _chosen(
+    model: Model,
+    n: int,
+    *,
+    given: Any = None,
+    observed: int | Tensor | None = None,
+    decoding: DecodingOptions | None = None,
+    solver: str | None = None,
+    sampling_steps: int | None = None,
+    spacing: Spacing | None = None,
+    eta: float | None = None,
+    guidance: Guidance | float | None = None,
+    mean: bool = False,
+) -> DrawStates:
+    """The sampler with these options."""
+    sampler = {"solver": solver, "sampling_steps": sampling_steps, "spacing": spacing, "eta": eta}
     chosen = {name: value for name, value in sampler.items() if value is not None}
-    if isinstance(model, TrainsPart) and (chosen or guidance is not None or decoding is not None):
-        of_part = partial(_of_part, given=given, observed=observed, decoding=decoding, sampler=sampler)
-        return of_part(model, n, guidance=guidance, mean=mean)
+    if isinstance(model, TrainsPart) and (given is not None or chosen or guidance is not None or decoding is not None):
+        if given is None:
+            return _of_part(model, n, guidance=guidance, mean=mean, decoding=decoding, **chosen)
+        return _completed_codes(model, n, given, observed, decoding=decoding, **chosen)
     if given is not None and decoding is None and not chosen and has(model, Imputing):
         x, mask = _partly_observed(model, n, given, observed)
         return lambda rows, y, noise: iter([State(model.impute(x[rows], mask[rows], y, seed=noise), 1, 1)])
@@ -220,17 +231,33 @@ def _tempered(model: Model, decoding: DecodingOptions) -> DrawStates:
 
 
 def _of_part(
-    model: TrainsPart, n: int, *, given: Any, guidance: Guidance | float | None, mean: bool, **how: Any
+    model: TrainsPart, n: int, *, guidance: Guidance | float | None = None, mean: bool = False, **how: Any
 ) -> DrawStates:
     """The sampler of the trained part of a composite; a weak composite guides by its trained part."""
-    if given is not None:
-        raise Unsupported(f"{type(model).__name__} cannot be given a part of x", "leave it out")
     if mean:
         _decoded_mean(model)  # raises the error for a model without a decoder's mean
     if isinstance(guidance, Guidance) and isinstance(guidance.weak, TrainsPart):
         guidance = replace(guidance, weak=guidance.weak.trained_part[1])
-    draw_states = _draw_states(model.trained_part[1], n, given=None, guidance=guidance, mean=False, **how)
+    draw_states = _chosen(model.trained_part[1], n, guidance=guidance, **how)
     return lambda rows, y, noise: model.through_part(lambda y, noise: draw_states(rows, y, noise), y, noise, mean=mean)
+
+
+def _completed_codes(model: Model, n: int, given: Any, observed: Any, **how: Any) -> DrawStates:
+    """The sampler of two stages, whose prior completes the codes of a given part of x."""
+    prior: Model = model.trained_part[1]
+    if not hasattr(model, "observed_codes") or not has(prior, Autoregressive):
+        wrong = f"{type(model).__name__} with the trained part {type(prior).__name__} cannot be given a part of x"
+        raise Unsupported(wrong, "leave it out, or train an autoregressive prior of the codes of a vq_vae")
+    x, count = _checked_part(model, n, given, observed)
+
+    def draw_states(rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:
+        part, each = x[rows].to(device_of(model)), torch.arange(len(rows))
+        z, of_codes, known = model.observed_codes(part, count, y)
+        draw = _chosen(prior, len(rows), given=z, observed=of_codes, **how)
+        for state in model.through_part(lambda y, noise: draw(each, y, noise), y, noise):
+            yield state._replace(x=torch.where(known, part, state.x))
+
+    return draw_states
 
 
 def _default(model: Model, rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:
@@ -258,8 +285,7 @@ def _decoded_mean(model: Model) -> DrawStates:
     return lambda rows, y, noise: iter([State(model.sample_mean(len(rows), y, seed=noise), 1, 1)])
 
 
-def _truncated(model: Model, truncation: float, draw: Callable[..., DrawStates], **how: Any) -> DrawStates:
-    draw(**how)  # checks the other arguments
+def _truncated(model: Model, truncation: float) -> DrawStates:
     if not hasattr(model, "sample_truncated"):
         raise Unsupported(f"{type(model).__name__} has no z to truncate", "leave truncation out, or sample a GAN")
     if truncation <= 0:
@@ -339,13 +365,18 @@ def _given(model: Model, n: int, given: Any, observed: int | None, decoding: Dec
     if not has(model, Autoregressive):
         wrong = f"{type(model).__name__} draws all values at once: it takes no given part of x and no decoding options"
         raise Unsupported(wrong, "leave them out, sample a gmm or an autoregressive model, or see `dgm edit`")
-    if given is None:
-        return None
+    return None if given is None else _checked_part(model, n, given, observed)[0]
+
+
+def _checked_part(model: Model, n: int, given: Any, observed: Any) -> tuple[Batch, int]:
+    """x, (n, *shape), and the number of its first dimensions that are observed."""
+    if observed is None or isinstance(observed, Tensor):
+        wrong = f"{type(model).__name__} is given the first dimensions of x"
+        raise Unsupported(wrong, "give x and the number of its observed dimensions")
     x = model.space.check(given)
     if len(x) not in (1, n):
         raise BadInput(f"expected 1 or {n} given examples, got {len(x)}", "give one, or one for each sample")
-    _count_of(observed, model.space.dim)
-    return x.expand(n, *model.space.shape)
+    return x.expand(n, *model.space.shape), _count_of(observed, model.space.dim)
 
 
 def _states(model: Model, rows: Tensor, y: Conditions | None, seed: int, draw_states: DrawStates) -> Iterator[State]:
@@ -375,21 +406,21 @@ def _text(
     n: int,
     y: Conditions | None,
     seed: int,
-    draw: Callable[..., DrawStates],
-    given: Any,
-    observed: int | Tensor | None,
     length: int,
     progress: Progress,
+    options: Mapping[str, Any],
 ) -> Tensor:
     """(n, length) tokens: window after window, each continuing the second half of the one before."""
     if model.space.kind != "tokens":
         raise BadInput(f"a length is for text, this model is of {model.space}", "leave it out")
+    given, observed = options.get("given"), options.get("observed")
     context, window, given_x = model.space.dim, 0, observed or 0
     start = torch.zeros(n, 0, dtype=torch.int64) if given is None else model.space.check(given)[:, :given_x]
     text = start.expand(n, -1)
     while text.shape[1] < length:
         window_seed = seed if window == 0 else mix(seed, window)
-        x = _last(model, n, y, window_seed, draw(given=given, observed=observed), progress)
+        draw_states = _draw_states(model, n, **{**options, "given": given, "observed": observed})
+        x = _last(model, n, y, window_seed, draw_states, progress)
         text, window = torch.cat([text, x[:, observed or 0 :]], 1), window + 1
         given, observed = torch.zeros_like(x), context // 2
         given[:, :observed] = x[:, context - observed :]

@@ -20,6 +20,7 @@ from dgm.likelihood import Kind, kind_of, kinds_of, log_likelihood
 from dgm.models.two_stage import TwoStage
 from dgm.protocols import ImportanceWeighted, Invertible, Model, Variational, has
 from dgm.registry import create
+from dgm.samplers import sequential
 from dgm.seeds import streams
 from dgm.space import Space
 
@@ -371,3 +372,43 @@ def test_a_table_knows_its_family() -> None:
     assert registry.family(described["parts"]["first_stage"]) == "flow"
     assert registry.family(described["parts"]["prior"]) == "mixture"
     assert registry.family({"name": "package.module:Mine"}) == "own model"
+
+
+@torch.no_grad()
+def test_a_given_upper_part_is_completed_by_the_prior_of_its_codes() -> None:
+    """The prior is given the codes of the complete rows, and the given pixels stay as they are.
+
+    Kills: a row of codes more or less, the codes of another example, pixels that are decoded again.
+    """
+    torch.manual_seed(0)
+    space = Space.levels((2, 16, 8), 5)
+    vq = create("vq_vae", space, codes=7, hidden=8, width=4, blocks=1).eval()
+    prior = create("made", vq.latent_space, hidden=8).eval()
+    model = TwoStage.of(vq, prior)
+    height, width = vq.latent_space.shape[-2:]
+    per_row = 16 // height
+    x = torch.randint(5, (3, 2, 16, 8), dtype=torch.uint8)
+    observed = 2 * 8 * (2 * per_row) + 7  # two rows of codes, three and a half pixels more
+    z, count, known = model.observed_codes(x, observed)
+    assert count == 2 * width
+    assert int(known.sum()) == observed
+    filled = x.clone()
+    filled[:, :, 2 * per_row :] = x[:, :, 2 * per_row - 1 : 2 * per_row]
+    assert torch.equal(z, vq.encode(filled))
+    drawn = dgm.sample(model, 3, given=x, observed=observed, seed=1)
+    assert torch.equal(drawn[:, known], x[:, known])
+    noise = streams(3, 1, torch.device("cpu"))
+    *_, codes = sequential.trajectory(prior, 3, seed=noise, given=z, observed=count)
+    assert torch.equal(codes.x.flatten(1)[:, :count], z.flatten(1)[:, :count])
+    assert torch.equal(drawn, torch.where(known, x, model.sample_given_code(codes.x, seed=noise)))
+    last = [state.x for state in dgm.trajectory(model, 3, given=x, observed=observed, seed=1)][-1]
+    assert torch.equal(last, drawn)
+    with pytest.raises(BadInput, match="hold no row of codes"):
+        dgm.sample(model, 3, given=x, observed=3)
+
+
+def test_what_cannot_be_completed_by_codes_is_refused() -> None:
+    images = Space.levels((1, 4, 4), 3)
+    auto = create("autoencoder", images, latent=2, hidden=8)
+    with pytest.raises(Unsupported, match="cannot be given a part of x"):
+        dgm.sample(TwoStage.of(auto, create("gmm", auto.latent_space)), 1, given=torch.zeros(1, 1, 4, 4), observed=8)

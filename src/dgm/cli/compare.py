@@ -14,19 +14,23 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from dgm.cli import condition, own
 from dgm.cli import out as output
-from dgm.cli import own
 from dgm.cli.data import add_table_options, table_options
 from dgm.cli.terminal import Progress, Stdout
 from dgm.cli.values import whole
+from dgm.errors import BadInput
 from dgm.registry import ONE_OF_EACH_FAMILY
 from dgm.settings import seconds
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dgm.data import Dataset
     from dgm.report.table import Row
 
 MOST_SEEDS = 1000
@@ -45,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--conditional", action="store_true", help="train conditional models on the condition of the data"
     )
+    condition.add_arguments(parser, "all samples, and of the real examples that they are compared with")
     parser.add_argument("--budget", default="25s", help="time to train each model, such as 25s or 5m (25s)")
     parser.add_argument("--seeds", type=whole(1, MOST_SEEDS), default=1, help="number of seeds for each model (1)")
     parser.add_argument(
@@ -62,11 +67,14 @@ def run(args: argparse.Namespace) -> int:
     from dgm.report.table import flat
 
     dataset = dgm.data.load(args.data, **table_options(args))
+    y = chosen_condition(args, dataset)
     out = output.place(f"compare/{Path(args.data).stem}" if args.out is None else args.out)
-    how = {"conditional": args.conditional, "budget": budget, "seeds": args.seeds, "samples": args.samples}
+    how: dict[str, Any] = {"budget": budget, "seeds": args.seeds, "samples": args.samples, "condition": y}
     with Progress("comparing", quiet=args.json) as progress:
         command = shlex.join(["dgm", *sys.argv[1:]])
-        comparison = dgm.compare(dataset, out, names, command=command, progress=progress.update, **how)
+        comparison = dgm.compare(
+            dataset, out, names, conditional=args.conditional, command=command, progress=progress.update, **how
+        )
     for left in comparison.left_out:
         print(f"dgm: {left['model']} {left['why']}: {left['reason']}", file=sys.stderr)
     if args.json:
@@ -75,6 +83,15 @@ def run(args: argparse.Namespace) -> int:
         show(comparison.table)
         print(f"report: {comparison.report}")
     return 1 if comparison.failed else 0
+
+
+def chosen_condition(args: argparse.Namespace, dataset: Dataset) -> Tensor | None:
+    """The chosen condition, (*shape); None without one."""
+    if args.label is None and args.condition is None:
+        return None
+    if dataset.condition is None:
+        raise BadInput("this data has no condition", "leave --label and --condition out")
+    return condition.chosen(args, dataset.condition, dataset.names, most=1)[0]
 
 
 def show(table: list[Row]) -> None:

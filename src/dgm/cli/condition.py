@@ -49,19 +49,22 @@ def from_arguments(args: argparse.Namespace, model: Model, most: int | None = No
     """
     if args.label is None and args.condition is None:
         return None
+    if model.condition is None:
+        raise Unsupported(WITHOUT, REMEDY)
+    return chosen(args, model.condition, getattr(model, "names", Names()), most)
+
+
+def chosen(args: argparse.Namespace, space: Space, names: Names, most: int | None = None) -> Tensor:
+    """The chosen condition, or all conditions of a file, in their space, as `from_arguments`."""
     if args.label is not None and args.condition is not None:
         raise BadInput("both --label and --condition", "give one of the two")
-    space: Space | None = model.condition
-    if space is None:
-        raise Unsupported(WITHOUT, REMEDY)
-    names = getattr(model, "names", Names())
     if args.condition is not None and is_file(args.condition, space, names):
         y = of_file(Path(args.condition), space, names)
         if most is not None and len(y) > most:
             raise BadInput(f"{args.condition} has {len(y)} conditions, expected {most}", "keep one of them")
         return y
     if args.label is not None and (space.kind, space.shape) != ("categories", ()):
-        raise Unsupported(f"this model's condition is {space}, and no label", "name it by --condition")
+        raise Unsupported(f"the condition is {space}, and no label", "name it by --condition")
     return encode(args.condition if args.label is None else args.label, space, names)[None]
 
 

@@ -146,6 +146,7 @@ def evaluate(
                 progress(LIKELIHOODS, "sampling")
                 y = conditions_to_draw(model, samples, seed, condition)
                 x, document["samples"] = timed_sample(model, samples, seed, y)
+                document["samples"] |= {} if condition is None else {"condition": condition.tolist()}
                 if torchrun.is_first():  # the other processes have done their share
                     measure_samples(document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress)
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ Image Synthesis with Latent Diffusion Models (Rombach et al., 2021), arXiv:2112.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -25,10 +26,11 @@ import torch
 from torch import Tensor
 
 from dgm.composite import StatesOfPart, TrainsPart
-from dgm.errors import BadInput
+from dgm.errors import BadInput, Unsupported
 from dgm.likelihood import Kind, kind_of, stated_method
 from dgm.modes import device_of
 from dgm.networks.conditions import sampled_condition
+from dgm.networks.raster import raster_order
 from dgm.protocols import (
     Batch,
     BoundedLikelihood,
@@ -191,6 +193,38 @@ class TwoStage(TrainsPart):
         if has(self.first_stage, Variational):
             return self.first_stage.sample_given_code(z, y, seed=seed)
         return self.first_stage.decode(z, y)
+
+    @torch.no_grad()
+    def observed_codes(self, x: Batch, observed: int, y: Conditions | None = None) -> tuple[Tensor, int, Tensor]:
+        """The codes of the first values of an image, for an autoregressive prior to complete.
+
+        A code is observed if it is in a row of codes all of whose pixels are observed. The codes at the lower edge also
+        depend on the rows below, for which the last observed row is repeated.
+
+        Args:
+            x: (B, C, H, W), of which the first ``observed`` values in raster order are used.
+
+        Returns:
+            The codes (B, *latent), the number of the first ones that are observed, and the observed values of x, bool.
+
+        Raises:
+            Unsupported: If the codes are not a grid on an image.
+            BadInput: If no row of codes is observed.
+        """
+        shape, latent = self.space.shape, self.latent_space.shape
+        if len(shape) != 3 or len(latent) < 2:
+            wrong = f"codes of the shape {latent} have no positions in x of the shape {shape}"
+            raise Unsupported(wrong, "leave the given part out, or choose a first stage such as a vq_vae of images")
+        rows = observed // (shape[0] * shape[2])
+        of_codes = rows * latent[-2] // shape[1]
+        if not of_codes:
+            wrong = f"{rows} given rows of the image hold no row of codes, which is one of {latent[-2]}"
+            raise BadInput(wrong, f"give at least {-(-shape[1] // latent[-2])} of its {shape[1]} rows")
+        filled = torch.cat([x[:, :, :rows], x[:, :, rows - 1 : rows].expand(-1, -1, shape[1] - rows, -1)], 2)
+        known = torch.zeros(self.space.dim, dtype=torch.bool, device=x.device)
+        known[torch.as_tensor(raster_order(self.space)[:observed], device=x.device)] = True
+        dims = of_codes * math.prod(latent) // latent[-2]
+        return self.sample_code(filled, y), dims, known.view(shape)
 
     # -- likelihood
 

@@ -13,7 +13,8 @@ from dgm import registry
 from dgm.data import Dataset
 from dgm.errors import BadInput, DamagedRun
 from dgm.evaluation.evaluate import FORMAT, conditions_to_draw
-from dgm.protocols import Samplable, has
+from dgm.inputs import tensor
+from dgm.protocols import Model, Samplable, condition_of, has
 from dgm.report import conditions
 from dgm.report.table import Trained
 from dgm.runs import WEIGHTS, Run, check_manifest, load, read_object, read_weights, write_weights
@@ -99,9 +100,19 @@ def samples(run: Trained, dataset: Dataset) -> Tensor | None:
     if not is_newer(kept, directory):
         kept.parent.mkdir(exist_ok=True)
         model = load(run.path)
-        x = sample(model, n, conditions_to_draw(model, n, seed), seed=seed)
+        y = conditions_to_draw(model, n, seed, evaluated_condition(run, model))
+        x = sample(model, n, y, seed=seed)
         write_weights({"x": x}, kept)
     return dataset.space.check(read_weights(kept).get("x", torch.empty(0)))
+
+
+def evaluated_condition(run: Trained, model: Model) -> Tensor | None:
+    """The condition of all evaluated samples, (*shape); None if they have that of the training data."""
+    space = condition_of(model)
+    if "condition" not in run.evaluation["samples"] or space is None:
+        return None
+    y = tensor("the condition of an evaluation", run.evaluation["samples"]["condition"])
+    return space.check(y[None].to(space.dtype))[0]
 
 
 def of_conditions(run: Trained, y: Tensor) -> Tensor | None:

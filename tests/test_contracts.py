@@ -41,7 +41,10 @@ NOTHING_TO_LOOK_AT = {
 
 
 # a short chain of the sampler, of which the laws hold as well: the quick tests have it, the slow ones the model's own
-FEW_STEPS: dict[str, dict[str, Any]] = {"ncsn": {"langevin_steps": 1}} | {
+FEW_STEPS: dict[str, dict[str, Any]] = {
+    "ncsn": {"langevin_steps": 1},
+    "rbm": {"hidden": 6, "sampling_steps": 20},  # an exact likelihood; the model's own is an estimate
+} | {
     name: {"sampling_steps": 6} for name in ("edm", "ebm", "jem", "score_matching", "score_sde", "ddpm", "ddim", "vdm")
 }
 
@@ -114,7 +117,11 @@ FLOWS = ("ffjord", "nice", "planar", "radial", "realnvp", "glow", "iaf", "maf", 
 ON = {"char_gpt": Space.tokens(3, 3)} | dict.fromkeys(FLOWS, contracts.PLANE)
 IMAGE = Space.levels((1, 2, 2), 3)
 # what makes sampling short
-SHORT: dict[str, dict[str, Any]] = {"ncsn": {"noise_scales": 3, "langevin_steps": 1}, "edm": {"sampling_steps": 4}} | {
+SHORT: dict[str, dict[str, Any]] = {
+    "ncsn": {"noise_scales": 3, "langevin_steps": 1},
+    "edm": {"sampling_steps": 4},
+    "rbm": {"hidden": 6, "sampling_steps": 20},
+} | {
     name: {"sampling_steps": 4}
     for name in ("score_sde", "ddpm", "ddim", "vdm", "flow_matching", "ot_cfm", "masked_diffusion", "ebm", "jem")
 }

@@ -354,6 +354,20 @@ class Classifying(Protocol):
 
 
 @runtime_checkable
+class AnnealedConstant(Protocol):
+    """An `Unnormalised` whose log Z is estimated by annealed importance sampling, from both ends.
+
+    Its attribute ``temperatures`` is their default number, also for its `EstimatedLikelihood`.
+    """
+
+    def log_z_weights(
+        self, y: Conditions | None = None, *, temperatures: int | None = None, backward: bool = False
+    ) -> Float[Tensor, "batch chains"]:
+        """log w of each chain for each condition, or (1, chains) without one: E[w] is Z, or backward 1 / Z."""
+        ...
+
+
+@runtime_checkable
 class Latent(Protocol):
     """Has a latent code z of each x; ``decode(encode(x))`` is x or close to it.
 
@@ -454,6 +468,7 @@ CAPABILITIES: Sequence[type] = (
     EstimatedLikelihood,
     Unnormalised,
     Classifying,
+    AnnealedConstant,
     Latent,
     Stateful,
     DataDependent,

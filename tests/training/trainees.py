@@ -143,6 +143,7 @@ DRAWING: dict[str, dict[str, Any]] = {
     "masked_diffusion": {"width": 16},
     "made": {"hidden": 16, "masks": 4},
     "ebm": {"width": 8, "langevin_steps": 2},
+    "rbm": {"hidden": 8, "chains": 20},
     "duel": {},
     "dequantised": {},
     "two_stage": {"width": 16},

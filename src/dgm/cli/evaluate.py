@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--annealed",
         type=whole(1, MOST_STEPS),
         default=0,
-        help="temperatures of annealed importance sampling, of 100 examples, and of 100 simulated ones from both sides",
+        help="temperatures of annealed importance sampling: of 100 examples, and of 100 simulated ones from both "
+        "sides, or of log Z (1000)",
     )
     parser.add_argument("--seed", type=seed(), default=0, help="random seed of samples and draws (0)")
     parser.add_argument("--anomaly", metavar="DATA", help=evaluate_anomaly.HELP)
@@ -138,6 +139,8 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         number("log p(y|x), nats", labelled["log_p"])
         number("calibration error", labelled["calibration_error"])
     show_codes(document)
+    if constant := document.get("constant"):
+        show_constant(constant)
     if judged := document.get("representation"):
         show_representation(judged)
     for features, rows in itertools.groupby(document["metrics"], key=itemgetter("features")):
@@ -197,6 +200,17 @@ def show_codes(document: dict[str, Any]) -> None:
         number("lower bound, nats", held["lower"])
         number("upper bound, nats", held["upper"])
         number("gap, nats", held["gap"], (held["gap"] - Z * held["gap_se"], held["gap"] + Z * held["gap_se"]))
+
+
+def show_constant(constant: dict[str, Any]) -> None:
+    """Prints both estimates of log Z: backward annealing starts from the ends of the model's own chains."""
+    heading(constant["rule"] + (f", mean of {constant['n']} conditions" if constant["n"] > 1 else ""))
+    for way in ("forward", "backward"):
+        found = constant[way]
+        print(
+            LINE.format(f"  {way}", f"{found['log_z']:.2f}", f"{found['low']:.2f} … {found['high']:.2f}", "").rstrip()
+        )
+    number("gap, nats", constant["gap"])  # by which log p(x) is lower with the backward one
 
 
 MEASURES = {

@@ -109,8 +109,10 @@ class Dequantised(TrainsPart):
         )
         self.learnt = config.noise == "variational"
         self.cells = self.learnt_cells() if self.learnt else cells(space)
-        method = getattr(model, "likelihood_method", "")
-        self.likelihood_method = f"{method}, {self.cells.method}".removeprefix(", ")
+
+    @property
+    def likelihood_method(self) -> str:
+        return f"{getattr(self.model, 'likelihood_method', '')}, {self.cells.method}".removeprefix(", ")
 
     def learnt_cells(self) -> Cells:
         from dgm.distributions.variational_dequantisation import LearntUnitCells

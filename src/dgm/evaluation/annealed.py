@@ -1,8 +1,10 @@
-r"""log p(x) of a model with a continuous code by annealed importance sampling, and the bracket of it on simulated data.
+r"""log p(x) by annealed importance sampling: of a model with a continuous code, and of one with an unknown log Z.
 
 The path leads from the prior to the posterior, f_beta(z) = p(z) p(x|z)^beta, whose constants are Z_0 = 1 and Z_1 =
 p(x). Of data that was simulated from the model, z is an exact sample of the posterior, and the way back bounds log p(x)
 from above.
+
+The log Z of an energy-based model does not depend on x: its estimates from both ends are given with their intervals.
 
 Source: On the quantitative analysis of decoder-based generative models (Wu et al., 2017), arXiv:1611.04273, section 4.
 Differs from it: step sizes are tuned by chains of their own.
@@ -11,7 +13,8 @@ Differs from it: step sizes are tuned by chains of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -22,14 +25,25 @@ from dgm.likelihood import Kind, Likelihood
 from dgm.modes import device_of, evaluating
 from dgm.networks.conditions import marginal_of, name_of
 from dgm.progress import Progress, silent
-from dgm.protocols import Batch, Conditions, JointDensity, Model, PerExample, condition_of, has
-from dgm.samplers.ais import annealed_importance, geometric, sigmoid_schedule
+from dgm.protocols import (
+    AnnealedConstant,
+    Batch,
+    Conditions,
+    JointDensity,
+    Model,
+    PerExample,
+    condition_of,
+    has,
+    nested,
+)
+from dgm.samplers.ais import annealed_importance, geometric, log_mean, sigmoid_schedule
 from dgm.samplers.hmc import HMC, tuned
 from dgm.seeds import Streams
 
 CHAINS, LEAPFROGS = 8, 10
 EXAMPLES = 100  # held-out examples, and simulated ones, at most
 TOGETHER = 800  # chains in one batch
+Z = 1.96  # half the width of a 95 % interval, in standard errors
 
 
 class Bracket(NamedTuple):
@@ -73,7 +87,7 @@ class Path:
         step = geometric(self.log_likelihood, self.transition)
         for state in annealed_importance(z, step, betas):
             log_weight = state.log_weight
-        return log_weight.view(-1, self.chains).logsumexp(1) - math.log(self.chains)
+        return log_mean(log_weight.view(-1, self.chains))
 
     def lower(self) -> PerExample:
         return self.log_mean_weight(self.start, self.betas)
@@ -163,6 +177,48 @@ def stated(temperatures: int) -> str:
 
 
 def refuse_without_densities(model: Model) -> None:
-    if not has(model, JointDensity):
+    if not has(model, JointDensity) and constant_of(model) is None:
         wrong = f"{type(model).__name__} has no p(z) and p(x|z) of a continuous code to anneal between"
         raise Unsupported(wrong, "leave annealed out")
+
+
+# -- an unknown log Z
+
+
+def constant_of(model: Model) -> Model | None:
+    """The model, or the part of it, whose log Z can be estimated by annealing."""
+    return next((part for part in nested(model) if has(part, AnnealedConstant)), None)
+
+
+@contextmanager
+def annealed_at(model: Model, temperatures: int) -> Iterator[None]:
+    """Gives the estimate of log Z so many temperatures, for a while; 0 leaves their number as it is."""
+    part = constant_of(model)
+    if part is None or not temperatures:
+        yield
+        return
+    before, part.temperatures = part.temperatures, temperatures
+    try:
+        yield
+    finally:
+        part.temperatures = before
+
+
+def constant_in_words(model: Model, y: Conditions | None) -> dict[str, Any]:
+    """Both estimates of log Z with their 95 % intervals, for an evaluation; of conditions, their mean over ``y``."""
+    part: Any = constant_of(model)
+    with evaluating(model), torch.no_grad():
+        forward, backward = (part.log_z_weights(y, backward=way).cpu() for way in (False, True))
+    found = {"forward": interval(forward, 1), "backward": interval(backward, -1)}
+    gap = found["backward"]["log_z"] - found["forward"]["log_z"]
+    counted = f"{part.temperatures:,} temperatures, {forward.shape[1]} chains"
+    return found | {"gap": gap, "n": len(forward), "rule": f"log Z by annealing forward and back, {counted}"}
+
+
+def interval(log_weight: Tensor, sign: int) -> dict[str, float]:
+    """log Z from weights (n, chains) whose mean is Z^sign, and its 95 % interval by the delta method."""
+    w = log_weight.sub(log_weight.max(1, keepdim=True).values).exp()
+    error = w.std(1) / w.mean(1) / math.sqrt(w.shape[1])
+    log_z = sign * log_mean(log_weight).mean()
+    half = Z * float(error.square().sum().sqrt()) / len(w)
+    return {"log_z": float(log_z), "low": float(log_z) - half, "high": float(log_z) + half}

@@ -19,8 +19,11 @@ from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.evaluation.annealed import (
     CHAINS,
     EXAMPLES,
+    annealed_at,
     annealed_likelihood,
     bracket_in_words,
+    constant_in_words,
+    constant_of,
     refuse_without_densities,
 )
 from dgm.evaluation.classification import classification
@@ -39,7 +42,7 @@ from dgm.memory import refuse_too_large
 from dgm.modes import device_of
 from dgm.networks.conditions import labels_of, marginal_of
 from dgm.progress import Progress, silent
-from dgm.protocols import CodeDivergence, ImportanceWeighted, Model, Samplable, condition_of, has
+from dgm.protocols import CodeDivergence, ImportanceWeighted, JointDensity, Model, Samplable, condition_of, has
 from dgm.samplers.flow_density import Trace, ode_of
 from dgm.samplers.ode import Solver
 from dgm.sampling import sample
@@ -88,8 +91,8 @@ def evaluate(
         split: The split of the real examples.
         spaces: Feature spaces: pixels, pca and classifier; by default all that the data allows.
         draws: Random draws for each example, for bounds and estimates.
-        annealed: Temperatures of annealed importance sampling, of up to 100 examples, with the bracket of as many
-            simulated ones; 0 for none.
+        annealed: Temperatures of annealed importance sampling: of a model with a code, of up to 100 examples, with the
+            bracket of as many simulated ones, 0 for none; of a model with an unknown log Z, 0 for its own number.
         marginal: Compute log p(x) of a conditional model, summed over its labels, instead of log p(x|y).
         condition: One condition, (*shape): samples are drawn given it and compared with the examples that have it.
         solver: The solver of the ODE of an estimate; see `log_likelihood`, also for ``tolerance``, ``solver_steps`` and
@@ -126,12 +129,14 @@ def evaluate(
         return document | {"skipped": list(skipped), "provenance": provenance(seed) | {"seconds": seconds}} | how
 
     try:
-        with torch.random.fork_rng(), skipped.on_failure("likelihood"):
+        with torch.random.fork_rng(), skipped.on_failure("likelihood"), annealed_at(model, annealed):
             torch.manual_seed(seed)
             for row in likelihoods(
                 model, real.x, real.y, split, draws, seed, progress, marginal=marginal, skipped=skipped, ode=ode
             ):
                 document["likelihood"].append(row)
+            if constant_of(model) is not None and (annealed or Kind.EXACT not in kinds_of(model)):
+                document["constant"] = constant_in_words(model, given_conditions(model, real))
         with torch.random.fork_rng(), skipped.on_failure("codes"):
             torch.manual_seed(seed)
             measure_codes(document, model, real, split, seed, annealed, progress)
@@ -168,13 +173,20 @@ def measure_codes(
         document["codes"] = codes_in_use(model, real.x, real.y, seed)
     if usage := codebook_usage(model, real, split):
         document["codebook"] = usage
-    if annealed:
+    if annealed and has(model, JointDensity):
         n = min(EXAMPLES, len(real))
         x, y = real.x[:n], None if real.y is None else real.y[:n]
         share = part_of(progress, LIKELIHOODS, 0.0, "annealed importance sampling")
         result = annealed_likelihood(model, x, y, temperatures=annealed, progress=lambda done, _: share(done))
         document["likelihood"].append(row_of(result, len(real), split, CHAINS))
         document["bracket"] = bracket_in_words(model, n, annealed, seed, lambda done, _: share(done))
+
+
+def given_conditions(model: Model, real: Split) -> Tensor | None:
+    """The different conditions of the examples, `EXAMPLES` at most; None for an unconditional model."""
+    if condition_of(model) is None or real.y is None:
+        return None
+    return real.y[:EXAMPLES].unique(dim=0).to(device_of(model))
 
 
 def check_arguments(

@@ -14,10 +14,12 @@ likelihood using bidirectional Monte Carlo (Grosse et al., 2015), arXiv:1511.025
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,3 +77,24 @@ def sigmoid_schedule(steps: int) -> list[float]:
     """
     ends = torch.linspace(-SHARPNESS, SHARPNESS, steps + 1, dtype=torch.float64).sigmoid()
     return ((ends - ends[0]) / (ends[-1] - ends[0])).tolist()
+
+
+def late_schedule(steps: int) -> list[float]:
+    """``steps`` + 1 temperatures from 0 to 1, linear up to 0.5, up to 0.9 and up to 1, with 20/29 of them in the last.
+
+    Source: On the quantitative analysis of deep belief networks (Salakhutdinov & Murray, 2008), section 4.1, whose
+    14,500 temperatures these are.
+
+    Example:
+        >>> betas = late_schedule(14_500)
+        >>> [round(betas[k], 6) for k in (0, 1, 500, 4500, 4501, 14500)]
+        [0.0, 0.001, 0.5, 0.9, 0.90001, 1.0]
+    """
+    k = np.arange(steps + 1) / steps
+    betas: list[float] = np.interp(k, [0, 500 / 14_500, 4_500 / 14_500, 1], [0, 0.5, 0.9, 1]).tolist()
+    return betas
+
+
+def log_mean(log_weight: Tensor) -> Tensor:
+    """The logarithm of the mean weight over the last dimension."""
+    return log_weight.logsumexp(-1) - math.log(log_weight.shape[-1])

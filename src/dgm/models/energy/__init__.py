@@ -4,6 +4,12 @@ from dgm.models.spec import Spec, family
 
 MODELS = family(
     "energy",
+    rbm=Spec(
+        "RBM",
+        "estimate",
+        "Hinton 2002; Tieleman 2008; Salakhutdinov & Murray 2008",
+        "binary or Gaussian visible and binary hidden units, contrastive divergence, log Z by annealing",
+    ),
     ebm=Spec(
         "EBM",
         "unnormalised",

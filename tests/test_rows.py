@@ -83,7 +83,9 @@ def test_columns_that_the_model_does_not_generate_stay(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     for filled, held in zip(table(folder / "married.csv"), table(folder / "holes.csv"), strict=True):
         assert (filled["visits"], filled["married"]) == (held["visits"], held["married"])
-    done = dgm("edit impute married --data holes.csv --out none.csv", folder)
+    assert dgm("edit impute married --data holes.csv --out of_columns.csv", folder).returncode == 0
+    (folder / "unmarried.csv").write_text("age\n40\n\n41\n", encoding="utf-8")
+    done = dgm("edit impute married --data unmarried.csv --out none.csv", folder)
     assert (done.returncode, "this model needs a" in done.stderr) == (2, True)
 
 

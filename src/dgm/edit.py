@@ -42,6 +42,7 @@ from dgm.editing.operators import AveragePooling, Blur, Grey, Operator
 from dgm.editing.resampling import Resampling
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import model_given, number, of_type, tensor, whole
+from dgm.likelihood import Kind
 from dgm.memory import refuse_too_many
 from dgm.models.gan.base import AdversarialModel
 from dgm.modes import evaluating
@@ -82,6 +83,7 @@ __all__ = [
 
 CHUNK = 250  # images in a batch
 PLAIN = Resampling()
+OF_EACH = ("log_p", "effective")
 
 
 def inpaint(
@@ -239,6 +241,8 @@ class Imputed(NamedTuple):
 
     Attributes:
         x: (B, n, *shape), n draws for each example.
+        log_p: (B, n), log p(x_o) of what is observed in nats, of the ``kind`` of likelihood; the exponentials of
+            weights are unbiased. NaN where ``kind`` is None.
         method: In words.
         effective: (B, n), the number of draws that the weights of an importance sampler are worth; infinite where the
             draws have no weights.
@@ -246,6 +250,8 @@ class Imputed(NamedTuple):
     """
 
     x: Batch
+    log_p: Tensor
+    kind: Kind | None
     method: str
     effective: Tensor
     draws: int
@@ -299,8 +305,8 @@ def impute(
             progress(float(keys[-1] + 1) / (count * n), f"{int(keys[-1]) + 1:,} of {count * n:,}")
     found = torch.cat([chunk.x for chunk in chunks]).unflatten(1, model.space.shape).to(model.space.dtype)
     kept = torch.where(seen[:, None], x[:, None].to(found), found.unflatten(0, (count, n)))
-    effective = torch.cat([chunk.effective for chunk in chunks]).unflatten(0, (count, n))
-    return Imputed(kept, by.method, effective, by.draws)
+    log_p, effective = (torch.cat([getattr(c, of) for c in chunks]).unflatten(0, (count, n)) for of in OF_EACH)
+    return Imputed(kept, log_p, by.kind, by.method, effective, by.draws)
 
 
 def partly_observed(model: Model, x: Any, observed: Any) -> tuple[Batch, Tensor]:

@@ -230,7 +230,10 @@ class Samplable(Protocol):
 
 @runtime_checkable
 class Imputing(Protocol):
-    """Draws some dimensions of x given the others from their exact distribution. Users call `dgm.sample`."""
+    """Draws some dimensions of x given the others from their exact distribution, and has their marginal density.
+
+    Users call `dgm.sample`.
+    """
 
     def impute(
         self, x: Batch, observed: Shaped[Tensor, "batch *shape"], y: Conditions | None = None, *, seed: Seed = None
@@ -239,6 +242,12 @@ class Imputing(Protocol):
 
         What is not observed is not looked at. Sample k depends on row k, on the seed and on k alone.
         """
+        ...
+
+    def log_prob_observed(
+        self, x: Batch, observed: Shaped[Tensor, "batch *shape"], y: Conditions | None = None
+    ) -> PerExample:
+        """log p(x_observed) in nats, of the kind of the model's likelihood."""
         ...
 
 

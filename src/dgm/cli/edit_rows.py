@@ -12,11 +12,12 @@ from dgm.cli import condition, out, own
 from dgm.cli.edit_task import Task
 from dgm.cli.terminal import Progress
 from dgm.cli.values import seed, whole
-from dgm.errors import BadInput, Unsupported
+from dgm.errors import BadInput, UnknownName, Unsupported
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dgm.data.rows import Rows
     from dgm.edit import Imputed
     from dgm.protocols import Model
     from dgm.space import Space
@@ -53,8 +54,7 @@ def impute(args: argparse.Namespace) -> int:
     table = rows.read(Path(args.data))
     columns = of_run(about, model.space)
     x = rows.numbers(table, columns, model.space, others=rows.beside(about))
-    y = condition.from_arguments(args, model)
-    y = y if y is None or len(y) == len(x) else y[0]
+    y = conditions(args, model, table, about)
     with Progress(f"imputing {len(x)} rows") as progress:
         found = dgm.edit.impute(model, x, y, n=args.draws, seed=args.seed, progress=progress.update)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +64,31 @@ def impute(args: argparse.Namespace) -> int:
     print(f"{holes:,} values imputed in {len(x):,} rows, {args.draws} draws each, in {path}")
     say(found)
     return 0
+
+
+def conditions(args: argparse.Namespace, model: Model, table: Rows, about: Mapping[str, Any]) -> Tensor | None:
+    """The condition of each row: that of the options, or else that in the columns of the table."""
+    import torch
+
+    from dgm.condition import Names, encode
+    from dgm.data.tables import names_in
+
+    y = condition.from_arguments(args, model)
+    if y is not None:
+        return y.expand(len(table.cells), *y.shape[1:]) if len(y) == 1 else y
+    names = names_in(str(about.get("options", {}).get("condition_columns", "")))
+    if model.condition is None or not names or not set(names) <= set(table.names):
+        return None
+    of_space = getattr(model, "names", Names())
+    single = not model.condition.shape and model.condition.kind != "record"
+    places, found = [table.names.index(name) for name in names], []
+    for line, row in zip(table.lines, table.cells, strict=True):
+        words = {name: row[place] for name, place in zip(names, places, strict=True)}
+        try:
+            found.append(encode(words[names[0]] if single else words, model.condition, of_space))
+        except (BadInput, UnknownName) as error:
+            raise type(error)(f"{table.path}, row {line}: {error.wrong}", error.remedy) from error
+    return torch.stack(found)
 
 
 def say(found: Imputed) -> None:

@@ -5,6 +5,7 @@ dgm evaluate runs/vae --samples 5000 --draws 16 --json
 dgm evaluate runs/ddpm --label dog     with one label or --condition, without changing evaluation.json
 dgm evaluate runs/a --against runs/b   two runs, two data sets, or one of each, beside each other
 dgm evaluate runs/vae --anomaly fashion_mnist    how well its scores tell other data from its own
+dgm evaluate runs/table --score rows.csv --out scores.csv    the log-density and the anomaly rank of each row
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from operator import itemgetter
 from typing import Any
 
 from dgm import torchrun
-from dgm.cli import against, condition, evaluate_anomaly, own
+from dgm.cli import against, condition, evaluate_anomaly, own, scores
 from dgm.cli.terminal import Progress
 from dgm.cli.values import MOST_STEPS, real, seed, whole
+from dgm.errors import BadInput
 
 WIDTH = 80  # characters in a line
 LINE = "{:<20}{:>11}   {:<24}{}"
@@ -64,11 +66,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trace", choices=("exact", "hutchinson"), help="trace of the Jacobian (exact in up to 16 dimensions)"
     )
     parser.add_argument("--json", action="store_true", help="print the complete document")
+    parser.add_argument(
+        "--score",
+        metavar="FILE",
+        help="of a table: print the log-density and the anomaly rank of each row of this file",
+    )
+    parser.add_argument("--out", help="with --score: the .csv file to write")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.against is not None:
         return against.run(args)
+    if args.score is not None:
+        return scores.run(args)
+    if args.out is not None:
+        raise BadInput("--out without --score", "leave it out: the results are in RUN/evaluation.json")
     from dgm.evaluation import evaluate
     from dgm.evaluation.cautions import cautions
     from dgm.report.collect import is_evaluated

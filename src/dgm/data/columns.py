@@ -89,6 +89,7 @@ class Column:
 
         Raises:
             BadInput: If the text is no value of this column.
+            OutOfRange: If only the range of the column excludes it.
             UnknownName: If the column has no such category.
         """
         text = text.strip()
@@ -108,7 +109,8 @@ class Column:
             if abs(high) < LARGEST:
                 limits = " from {} to {}".format(*self.texts_of([low, high]))
             wrong = f"'{text}' is no value of the column '{self.name}', expected a {kind}{limits}"
-            raise BadInput(wrong, "mend it, or leave the value out")
+            outside = not math.isnan(number) and (not space.discrete or number == int(number))
+            raise (OutOfRange if outside else BadInput)(wrong, "mend it, or leave the value out")
         return number
 
     def to_json(self) -> dict[str, Any]:
@@ -194,6 +196,10 @@ def values_in_words(column: Column, known: Tensor) -> str:
     words = ", ".join(f"{column.values[k]} {float(counts[k] / len(known)):.0%}" for k in first)
     more = len(column.values) - SHOWN
     return words + (f" and {more:,} more" if more > 0 else "")
+
+
+class OutOfRange(BadInput):
+    """A value of the right type that is outside of the range of a column."""
 
 
 class Wanted(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dgm.condition import pairs
-from dgm.data.columns import MISSING, Column
+from dgm.data.columns import MISSING, Column, OutOfRange
 from dgm.data.tables import UNREADABLE, Head, names_in, read_parquet, refuse_two_of_a_name
 from dgm.errors import BadInput, UnknownName
 from dgm.inputs import brief
@@ -87,17 +87,26 @@ def text_of(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def numbers(rows: Rows, columns: Sequence[Column], space: Space, *, others: Sequence[str] = ()) -> Tensor:
+def numbers(
+    rows: Rows,
+    columns: Sequence[Column],
+    space: Space,
+    *,
+    others: Sequence[str] = (),
+    outside: float | None = None,
+) -> Tensor:
     """The values of the columns as numbers of the space, (N, D) float64 with NaN where a value is missing.
 
     Args:
         others: The names of further columns of the training data, which the file may have too.
+        outside: In place of values outside of the range of their column, and of categories that did not occur in the
+            training data; None raises an error for them.
 
     Raises:
         BadInput: If a cell is no value of its column, or no column of the file is one of the model's.
         UnknownName: If a category did not occur in the training data.
     """
-    spaces = each(columns, space)
+    spaces = spaces_of(columns, space)
     x = torch.full((len(rows.cells), len(columns)), torch.nan, dtype=torch.float64)
     for name in rows.names:
         if not any(name == column.name for column in columns) and name not in others:
@@ -105,18 +114,21 @@ def numbers(rows: Rows, columns: Sequence[Column], space: Space, *, others: Sequ
     for k, column in enumerate(columns):
         if column.name in rows.names:
             place = rows.names.index(column.name)
-            x[:, k] = torch.tensor([numbered(rows, i, place, column, spaces[k]) for i in range(len(rows.cells))])
+            each = [numbered(rows, i, place, column, spaces[k], outside) for i in range(len(rows.cells))]
+            x[:, k] = torch.tensor(each, dtype=torch.float64)
     return x
 
 
-def numbered(rows: Rows, row: int, place: int, column: Column, space: Space) -> float:
+def numbered(rows: Rows, row: int, place: int, column: Column, space: Space, outside: float | None) -> float:
     try:
         return column.number_of(rows.cells[row][place], space)
     except (BadInput, UnknownName) as error:
+        if outside is not None and isinstance(error, (OutOfRange, UnknownName)):
+            return outside
         raise type(error)(f"{rows.path}, row {rows.lines[row]}: {error.wrong}", error.remedy) from error
 
 
-def each(columns: Sequence[Column], space: Space) -> list[Space]:
+def spaces_of(columns: Sequence[Column], space: Space) -> list[Space]:
     """The space of each column."""
     parts = [part for _, part in space.parts]
     return parts if len(parts) == len(columns) else [Space.continuous(())] * len(columns)
@@ -130,7 +142,7 @@ def of_words(given: str, columns: Sequence[Column], space: Space) -> tuple[Tenso
         BadInput: If the text has another form, or a value is none of its column.
     """
     names = [column.name for column in columns]
-    spaces, x = each(columns, space), torch.zeros(len(columns), dtype=torch.float64)
+    spaces, x = spaces_of(columns, space), torch.zeros(len(columns), dtype=torch.float64)
     found: Mapping[str, str] = pairs(given, names) if "=" in given else {}
     if not found:
         raise BadInput(f"{brief(given)} gives no column a value", f'write it as "{names[0]}=value"')

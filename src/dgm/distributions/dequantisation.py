@@ -150,6 +150,12 @@ class Dequantised(TrainsPart):
         v = self.model.impute(self.cells.centre(x), observed, y, seed=seed)
         return torch.where(observed, x, self.cells.floor(v))
 
+    def log_prob_observed(self, x: Batch, observed: Tensor, y: Conditions | None = None) -> PerExample:
+        """At one v, as `log_weight`."""
+        v, log_q = self.cells.lift(x)
+        log_p = self.model.log_prob_observed(v, observed, y)
+        return log_p - cast(log_q, log_p)
+
     def through_part(
         self, states: StatesOfPart, y: Conditions | None, noise: Streams, *, mean: bool = False
     ) -> Iterator[State]:

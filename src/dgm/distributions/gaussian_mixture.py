@@ -49,6 +49,21 @@ class Gaussians(NamedTuple):
         covariances = (self.roots @ self.roots.mT)[:, seen][:, :, seen]
         return Gaussians(self.log_weights, means, torch.linalg.cholesky(covariances))
 
+    def log_prob_observed(self, z: Tensor, observed: Tensor) -> Tensor:
+        """log p(z_o) of the observed dimensions of each point, (B,).
+
+        Args:
+            z: (B, D); what is not observed is not looked at.
+            observed: bool (B, D).
+        """
+        log_p = z.new_zeros(len(z))
+        patterns, which = observed.unique(dim=0, return_inverse=True)
+        for i, seen in enumerate(patterns):
+            rows = (which == i).nonzero()[:, 0]
+            if seen.any():
+                log_p[rows] = self.marginal(seen).log_prob(z[rows][:, seen])
+        return log_p
+
     def matrices(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """||L_k^-1 (z - mu_k)||^2 (B, K), and log det L_k (K or 1,)."""
         log_det = self.roots.diagonal(dim1=1, dim2=2).log().sum(1)

@@ -60,6 +60,12 @@ class Scaling(nn.Module):
             return torch.zeros_like(self.loc)
         return -self.scale.log().expand(self.space.shape).sum()
 
+    def ladj_of(self, observed: Tensor) -> Tensor:
+        """Of the observed dimensions alone, (B,), of a bool mask (B, *shape)."""
+        if self.space.discrete:
+            return observed.new_zeros(len(observed), dtype=self.scale.dtype)
+        return -(self.scale.log().expand(self.space.shape) * observed).flatten(1).sum(1)
+
     def forward(self, x: Tensor, dim: int | None = None) -> Tensor:
         """z of (B, *shape) values, or of (B,) values of the one flattened dimension ``dim``."""
         loc, scale = self.at(dim)

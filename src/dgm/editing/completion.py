@@ -27,7 +27,7 @@ from dgm.editing import particles, proposals, restore
 from dgm.editing.particles import Drawn, Factors
 from dgm.editing.resampling import Resampling
 from dgm.errors import Unsupported
-from dgm.likelihood import Kind
+from dgm.likelihood import Kind, kind_of
 from dgm.models.autoregressive.orderless_made import OrderlessMADE
 from dgm.networks.raster import raster_order, to_sequence
 from dgm.protocols import Autoregressive, Conditions, Denoising, Imputing, Model, Samplable, condition_of, has
@@ -73,10 +73,15 @@ class Completer(ABC):
 class InClosedForm(Completer):
     method = "exactly, in closed form"
 
+    def __init__(self, model: Model, seed: int) -> None:
+        super().__init__(model, seed)
+        self.kind = kind_of(model)
+
     def __call__(self, x: Tensor, seen: Tensor, y: Conditions | None, keys: Sequence[int], *, present: bool) -> Drawn:
         shape = self.model.space.shape
         found = self.model.impute(x.view(-1, *shape), seen.view(-1, *shape), y, seed=self.streams(keys))
-        return without_weights(found.flatten(1))
+        log_p = self.model.log_prob_observed(x.view(-1, *shape), seen.view(-1, *shape), y)
+        return without_weights(found.flatten(1))._replace(log_p=log_p.double())
 
 
 class ByParticles(Completer):

@@ -131,11 +131,7 @@ class Proposal:
         """v with draws of v_m, and log q(v_m | v_o)."""
         s = self.gaussians.completed((v - self.loc) / self.scale, seen, noise)
         log_q = self.gaussians.log_prob(s) - (self.scale.log() * ~seen).sum(1)
-        patterns, which = seen.unique(dim=0, return_inverse=True)
-        for i, pattern in enumerate(patterns):
-            rows = (which == i).nonzero()[:, 0]
-            if pattern.any():
-                log_q[rows] -= self.gaussians.marginal(pattern).log_prob(s[rows][:, pattern])
+        log_q = log_q - self.gaussians.log_prob_observed(s, seen)
         return torch.where(seen, v, s * self.scale + self.loc), log_q
 
 

@@ -127,6 +127,10 @@ class GMM(nn.Module):
         z = self.gaussians.completed(self.scaled(x), observed.flatten(1), streams(len(x), seed, self.means.device))
         return torch.where(observed, x, self.unscaled(z))
 
+    def log_prob_observed(self, x: Batch, observed: Tensor, y: Conditions | None = None) -> PerExample:
+        log_p = self.gaussians.log_prob_observed(self.scaled(x), observed.flatten(1)) + self.scaling.ladj_of(observed)
+        return log_p.to(torch.get_default_dtype())
+
     # -- expectation maximisation
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from dgm.settings import setting
 from dgm.space import Space
 
 BLOCK = 2048  # training points whose distances are computed together
+TOGETHER = 1 << 22  # numbers of an intermediate result
 ROWS = 2000  # training points that the bandwidth is validated on
 FACTORS = torch.logspace(-2, 0.5, 26, dtype=torch.float64)  # of Scott's bandwidth, which are compared
 
@@ -128,15 +129,26 @@ class KDE(nn.Module):
     @torch.no_grad()
     def impute(self, x: Batch, observed: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         """A training point, drawn by its kernel's density of what is observed, and its kernel's noise in the others."""
-        noise, z = streams(len(x), seed, self.points.device), self.scaled(x)
+        noise, found = streams(len(x), seed, self.points.device), []
         u, eps = noise.uniform(()), noise.normal((self.space.dim,)).double()
-        mask, found = observed.flatten(1), []
-        for rows in torch.arange(len(z)).split(max(1, (1 << 22) // self.points.numel())):
-            off = (z[rows, None] - self.points).square() * mask[rows, None]
-            chosen = categorical(-0.5 * off.sum(2) / self.h**2, u[rows])
-            found.append(self.points[chosen] + self.h * eps[rows])
+        for rows, log_kernels in self.observed_kernels(x, observed):
+            found.append(self.points[categorical(log_kernels, u[rows])] + self.h * eps[rows])
         drawn = self.scaling.inverse(torch.cat(found).to(torch.get_default_dtype()).unflatten(1, self.space.shape))
         return torch.where(observed, x, drawn)
+
+    def log_prob_observed(self, x: Batch, observed: Tensor, y: Conditions | None = None) -> PerExample:
+        kernels = torch.cat([log_kernels.logsumexp(1) for _, log_kernels in self.observed_kernels(x, observed)])
+        constant = math.log(len(self.points)) + observed.flatten(1).sum(1) * (
+            0.5 * math.log(2 * math.pi) + self.h.log()
+        )
+        return (kernels - constant + self.scaling.ladj_of(observed)).to(torch.get_default_dtype())
+
+    def observed_kernels(self, x: Batch, observed: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """-1/2 of the squared distances of what is observed to each training point, in bandwidths, of some rows."""
+        z, mask = self.scaled(x), observed.flatten(1)
+        for rows in torch.arange(len(z)).split(max(1, TOGETHER // self.points.numel())):
+            off = torch.where(mask[rows, None], z[rows, None] - self.points, 0.0)
+            yield rows, -0.5 * off.square().sum(2) / self.h**2
 
     def kernel_noise(self, noise: Streams) -> Tensor:
         """Draws of the kernel, (n, D). Epanechnikov's is the projection of the uniform distribution in the ball of two

@@ -109,11 +109,19 @@ class PPCA(nn.Module):
 
     @torch.no_grad()
     def impute(self, x: Batch, observed: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        d = self.space.dim
-        covariance = self.W @ self.W.mT + self.variance * torch.eye(d, dtype=self.W.dtype, device=self.W.device)
-        one = Gaussians(self.mean.new_zeros(1), self.mean[None], torch.linalg.cholesky(covariance)[None])
-        z = one.completed(self.scaled(x), observed.flatten(1), streams(len(x), seed, self.W.device))
+        z = self.gaussian.completed(self.scaled(x), observed.flatten(1), streams(len(x), seed, self.W.device))
         return torch.where(observed, x, self.unscaled(z))
+
+    def log_prob_observed(self, x: Batch, observed: Tensor, y: Conditions | None = None) -> PerExample:
+        log_p = self.gaussian.log_prob_observed(self.scaled(x), observed.flatten(1)) + self.scaling.ladj_of(observed)
+        return log_p.to(torch.get_default_dtype())
+
+    @property
+    def gaussian(self) -> Gaussians:
+        """N(mean, W W^T + sigma^2 I), of scaled points."""
+        eye = torch.eye(self.space.dim, dtype=self.W.dtype, device=self.W.device)
+        covariance = self.W @ self.W.mT + self.variance * eye
+        return Gaussians(self.mean.new_zeros(1), self.mean[None], torch.linalg.cholesky(covariance)[None])
 
     # -- maximum likelihood
 

@@ -75,6 +75,12 @@ def trained(trainer: str, seed: int) -> dict[str, Any]:
     return measured(model, dataset) | {"seconds": round(time.process_time() - began, 1)}
 
 
+def kept() -> dict[str, Any]:
+    """The results of other trainers so far."""
+    path = HERE / "energies.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))["trainers"]) if path.is_file() else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
@@ -87,7 +93,7 @@ def main() -> None:
         f"cosine schedule, EMA 0.995; densities normalised on {CELLS} × {CELLS} cells of [-{SIDE:g}, {SIDE:g}]²",
         "seeds": list(range(chosen.seeds)),
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
-        "trainers": {},
+        "trainers": kept(),
     }
     for trainer in chosen.trainers:
         found = [trained(trainer, seed) for seed in range(chosen.seeds)]

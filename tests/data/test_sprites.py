@@ -34,6 +34,19 @@ def test_each_combination_is_there_once_with_an_image_of_its_own() -> None:
     assert sprites.condition.split(y)["scale"].tolist() == y[:, 1].tolist()
 
 
+@pytest.mark.parametrize("factor", SIZES)
+def test_one_factor_alone_may_be_the_label(factor: str) -> None:
+    """Of the same images in the same order."""
+    whole, one = data.load("sprites"), data.load(f"sprites/{factor}")
+    assert torch.equal(one.test.x, whole.test.x)
+    assert whole.condition is not None
+    assert whole.test.y is not None
+    assert torch.equal(one.test.y.double(), whole.test.y[:, list(SIZES).index(factor)])  # type: ignore[union-attr]
+    assert one.labels == (
+        ("square", "ellipse", "heart") if factor == "shape" else tuple(map(str, range(SIZES[factor])))
+    )
+
+
 @pytest.mark.parametrize(("shape", "area"), [(0, 1.4**2), (1, math.pi / 2)])
 def test_the_area_is_that_of_the_shape(shape: int, area: float) -> None:
     """Averaged over positions and angles, in which the pixels' grid is at random: to 1 %."""

@@ -18,6 +18,9 @@ dgm edit invert RUN --out out.png                        the codes of images und
 The rows of a table:
 dgm edit impute RUN --data holes.csv --out filled.csv    draw the missing values of each row, given its others
 
+Of energies, or of diffusion, score or flow-matching models:
+dgm edit compose A --and B --not C --out out.png         samples of a product, a mixture or a quotient of densities
+
 `dgm edit TASK --help` lists the options of a task. The examples are held-out ones of the run's data, or a file that
 --given names.
 """
@@ -30,7 +33,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dgm.cli import condition, edit_codes, edit_rows, out, own
+from dgm.cli import condition, edit_codes, edit_compose, edit_rows, out, own
 from dgm.cli.edit_task import Edited, Task, common_options, write
 from dgm.cli.images import examples, missing
 from dgm.cli.parser import Parser
@@ -113,7 +116,8 @@ def run(task: Task, args: argparse.Namespace) -> int:
 
     own.trust(args, args.run)
     model = dgm.load(args.run)
-    (refuse_without_codes if task.codes else refuse_other_models)(model)
+    if not task.any_model:
+        (refuse_without_codes if task.codes else refuse_other_models)(model)
     memory.refuse_too_many((args.examples or 1) * getattr(args, "n", 1), model.space)
     about = Run(args.run).config["data"]
     args.y = condition.from_arguments(args, model, most=1)
@@ -192,5 +196,6 @@ TASKS: Mapping[str, Task] = {
     "colourise": Task("Colourise a grey image, by DDRM (arXiv:2201.11793).", restoring_options, colourise),
     "deblur": Task("Sharpen a blurred image, by DDRM (arXiv:2201.11793).", deblurring_options, deblur),
     **edit_codes.TASKS,
+    **edit_compose.TASKS,
     **edit_rows.TASKS,
 }

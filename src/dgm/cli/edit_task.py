@@ -25,6 +25,7 @@ class Task:
     Attributes:
         edit: Maps the arguments, the model and the run's description of its data to the result.
         codes: Whether the model must have codes, and need not be a denoising model.
+        any_model: Whether the task itself checks the model.
         rows: Of a task on tables, which has its own options only: does all of it, and returns the exit code.
     """
 
@@ -32,6 +33,7 @@ class Task:
     options: Callable[[argparse.ArgumentParser], None]
     edit: Callable[[argparse.Namespace, Model, Mapping[str, Any]], Edited] | None = None
     codes: bool = False
+    any_model: bool = False
     rows: Callable[[argparse.Namespace], int] | None = None
 
 

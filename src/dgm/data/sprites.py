@@ -28,19 +28,30 @@ SIZES: Mapping[str, int] = {"shape": len(SHAPES), "scale": 6, "angle": 10, "x": 
 LEAST, MOST = 5.0, 10.0  # s in pixels; also the smallest distance of a centre to the edge
 
 
-def load(_: str = "") -> Dataset:
+def load(factor: str = "") -> Dataset:
+    """
+    Args:
+        factor: The one that is the condition, as a label; by default all are, as a record.
+    """
     factors = torch.cartesian_prod(*(torch.arange(size) for size in SIZES.values()))
     rows, sizes = shuffled(len(factors), SEED)
     factors = factors[rows]
-    parts = {name: Space.levels((), size) for name, size in SIZES.items()} | {"shape": Space.categories(len(SHAPES))}
-    space = Space.record(**parts)
-    names = Names(parts={"shape": Names(labels=SHAPES)})
     return Dataset(
         name="sprites",
         space=Space.binary((1, SIDE, SIDE)),
         split=f"{' / '.join(f'{size:,}' for size in sizes.values())} of a permutation with seed {SEED}",
-        **consecutive(images(factors), Conditions(space, factors.double(), names), sizes),
+        **consecutive(images(factors), one_of(factors, factor) if factor else all_of(factors), sizes),
     )
+
+
+def all_of(factors: Tensor) -> Conditions:
+    parts = {name: Space.levels((), size) for name, size in SIZES.items()} | {"shape": Space.categories(len(SHAPES))}
+    return Conditions(Space.record(**parts), factors.double(), Names(parts={"shape": Names(labels=SHAPES)}))
+
+
+def one_of(factors: Tensor, name: str) -> Conditions:
+    labels = SHAPES if name == "shape" else tuple(map(str, range(SIZES[name])))
+    return Conditions(Space.categories(SIZES[name]), factors[:, list(SIZES).index(name)], Names(labels=labels))
 
 
 def images(factors: Tensor, block: int = 1024) -> Tensor:

@@ -231,6 +231,10 @@ SETS: Mapping[str, Spec] = {
         "dgm.data.sprites:load",
         "25,920 binary images 32×32 of a square, an ellipse or a heart; scale, angle, x and y are known",
     ),
+    **{
+        f"sprites/{factor}": Spec("dgm.data.sprites:load", f"the same images, with the {factor} alone as their label")
+        for factor in ("shape", "scale", "angle", "x", "y")
+    },
     "cifar10": Spec(
         "dgm.data.images:cifar10",
         "60,000 photographs, 32×32 in colour, 256 levels",

@@ -1,0 +1,110 @@
+"""Conjunctions of concepts: of two energies, of a sprite's shape and of its column, and of labels of digits.
+
+In results/compose.json. A sample of a composition has the factors of the nearest of all 25,920 sprites, or, of digits,
+the label that the evaluation's classifier finds. The share of samples that have both factors is the figure.
+
+python results/compose.py            trains both energies and the diffusion model, about 30 minutes of a core
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import dgm
+from dgm.data import sprites
+from dgm.editing.composition import Composition, Term, sampled
+from dgm.evaluation.features import features
+from dgm.report.pictures import grid
+
+HERE = Path(__file__).parent
+SEED, SAMPLES, STEPS = 0, 16, 1000
+COLUMNS = (0, 4, 8, 11)  # values of x that are composed with each shape
+SETTINGS = {"width": 16}
+
+
+def trained(name: str, data: str, steps: int, **settings: Any) -> Any:
+    dataset = dgm.data.load(data)
+    torch.manual_seed(SEED)
+    model = dgm.create(name, dataset.space, dataset.condition, **settings)
+    for _ in dgm.fit(model, dataset, steps=steps, seed=SEED, precision="32-true"):
+        pass
+    return model.eval()
+
+
+def factors_of(x: Tensor) -> Tensor:
+    """The factors of the nearest sprites, (N, 5)."""
+    whole = sprites.load()
+    every, factors = (torch.cat([getattr(split, which) for split in whole.splits.values()]) for which in ("x", "y"))
+    distance = torch.cdist(x.flatten(1).float(), every.flatten(1).float(), p=1)
+    return factors[distance.argmin(1)].long()
+
+
+def sprites_composed(document: dict[str, Any], out: Path) -> None:
+    of_shape, of_column = (trained("ebm", f"sprites/{factor}", STEPS, **SETTINGS) for factor in ("shape", "x"))
+    rows, found = [], {}
+    for shape, name in enumerate(sprites.SHAPES):
+        for column in COLUMNS:
+            of = Composition([Term(of_shape, torch.tensor([shape]))], [Term(of_column, torch.tensor([column]))])
+            x = sampled(of, SAMPLES, seed=SEED)
+            read = factors_of(x)
+            right, near = read[:, 0] == shape, (read[:, 3] - column).abs() <= 1
+            found[f"{name}, x = {column}"] = {
+                "shape": float(right.double().mean()),
+                "x_within_one": float(near.double().mean()),
+                "both": float((right & near).double().mean()),
+            }
+            rows.append(x)
+            print(name, column, found[f"{name}, x = {column}"], flush=True)
+    grid(torch.cat(rows), dgm.data.load("sprites").space, columns=SAMPLES).save(out / "compose-sprites.png")
+    both = sum(row["both"] for row in found.values()) / len(found)
+    document["sprites"] = {"settings": SETTINGS, "steps": STEPS, "both": both, "chance": 0.25 / 3, "pairs": found}
+
+
+def digits_composed(document: dict[str, Any], out: Path) -> None:
+    """Either of two labels, and a label of which another is negated."""
+    dataset = dgm.data.load("digits")
+    model = trained("ddpm", "digits", 2 * STEPS, condition_dropout=0.1)
+    guess = features("classifier", dataset).guess
+    assert guess is not None
+    label = lambda k: Term(model, torch.tensor([k]))  # noqa: E731
+    compositions = {
+        "3": Composition([label(3)]),
+        "1 or 7": Composition([label(1), label(7)]),
+        "3 and 8": Composition([label(3)], [label(8)]),
+        "any, not 3": Composition([Term(model)], without=[label(3)]),
+    }
+    rows, found = [], {}
+    for name, of in compositions.items():
+        x = sampled(of, 2 * SAMPLES, seed=SEED)
+        found[name] = guess(x).bincount(minlength=10).tolist()
+        rows.append(x[:SAMPLES])
+        print(name, found[name], flush=True)
+    grid(torch.cat(rows), dataset.space, columns=SAMPLES).save(out / "compose-digits.png")
+    document["digits"] = {"steps": 2 * STEPS, "n": 2 * SAMPLES, "labels": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", default=".", help="folder of the pictures")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    document: dict[str, Any] = {
+        "command": f"python results/{Path(sys.argv[0]).name}",
+        "seed": SEED,
+        "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
+    }
+    for part in (digits_composed, sprites_composed):
+        part(document, Path(chosen.pictures))
+        (HERE / "compose.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

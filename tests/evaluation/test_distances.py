@@ -129,6 +129,9 @@ def test_a_copy_is_nearer_than_a_third_of_the_way_to_the_next_example() -> None:
     assert found.share == pytest.approx(3 / 5)
     assert found.exact == pytest.approx(1 / 5)
     assert memorised(training, samples, threshold=0.5).share == 1
+    assert found.authenticity == 0
+    beyond = torch.tensor([[-2.9, 0.0], [-3.1, 0.0], [62.0, 0.0], [64.0, 0.0]])
+    assert memorised(training, beyond).authenticity == 1 / 2
 
 
 def test_frechet_of_features_far_from_zero_keeps_its_digits() -> None:

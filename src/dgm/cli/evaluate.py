@@ -150,6 +150,8 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         )
         number("log p(y|x), nats", labelled["log_p"])
         number("calibration error", labelled["calibration_error"])
+    if held := document.get("calibration"):
+        show_calibration(held)
     show_codes(document)
     if constant := document.get("constant"):
         show_constant(constant)
@@ -164,7 +166,7 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
             level = row["reference"] and (row["reference"]["low"], row["reference"]["high"])
             number(row["name"].replace("_", " "), row["value"], (row["low"], row["high"]), level)
     if copied := document.get("memorisation"):
-        show_shares(f"memorised: {copied['rule']}", copied)
+        show_copies(copied)
     if agreed := document.get("agreement"):
         show_shares(f"the condition is followed: {agreed['rule']}", agreed)
     if copies := document.get("duplicates"):
@@ -188,6 +190,23 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         heading(f"real data: held-out examples in the samples' place ({beside['of']}), beside {beside['real']}")
     for left in document["skipped"]:
         heading(f"not measured: {left['what']}: {left['reason']}")
+
+
+def show_copies(copied: dict[str, Any]) -> None:
+    """The share of copies and the authenticity, in pixels and in features."""
+    show_shares(f"memorised: {copied['rule']}", copied)
+    for features, found in {"pixels": copied, **copied.get("in_features", {})}.items():
+        for key in ("share", "authenticity") if features != "pixels" else ("authenticity",):
+            if key in found:
+                held_out = f"held out: {found[f'held_out_{key}']:.1%}"
+                print(LINE.format(f"  {key}", f"{found[key]:.1%}", f"in {features}", held_out))
+
+
+def show_calibration(held: dict[str, Any]) -> None:
+    heading(f"calibration: {held['split']}, N = {held['n']:,}; {held['rule']}: coverage of intervals, p of the ranks")
+    for column in held["columns"]:
+        inside = ", ".join(f"{level}: {share:.0%}" for level, share in column["coverage"].items())
+        print(LINE.format(f"  {column['name'][:17]}", "", inside, f"p = {column['p']:.3f}"))
 
 
 def show_shares(title: str, found: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ ALIVE, ENOUGH = 0.9, 10  # share of a codebook's entries that are in use; codes 
 def cautions(document: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> list[str]:
     """Cautions about one run, from its evaluation, the rows of its metrics.jsonl and its config."""
     sentences = [disagreement(document), missed_modes(document), copies(document)]
-    sentences += [collapse(document), dead_codes(document)]
+    sentences += [memorised(document), collapse(document), dead_codes(document)]
     sentences += [few_passes(metrics, config), still_falling(metrics), alarm(metrics)]
     return [sentence for sentence in sentences if sentence]
 
@@ -89,6 +89,21 @@ def copies(document: Mapping[str, Any]) -> str:
     return (
         f"{found['share']:.0%} of {found['n']:,} samples are copies of other samples, of held-out examples "
         f"{found['held_out_share']:.0%}: the model has collapsed onto few outputs."
+    )
+
+
+def memorised(document: Mapping[str, Any]) -> str:
+    """A caution where many samples are copies of training examples, in the space with the most of them."""
+    found = document.get("memorisation")
+    if not found:
+        return ""
+    spaces = {"pixels": found, **found.get("in_features", {})}
+    name, most = max(spaces.items(), key=lambda space: space[1]["share"] - space[1]["held_out_share"])
+    if most["share"] <= most["held_out_share"] + COPIES:
+        return ""
+    return (
+        f"Memorised: {most['share']:.0%} of the samples are copies of training examples in {name}, of held-out "
+        f"examples {most['held_out_share']:.0%}. Quality and coverage do not count for such samples."
     )
 
 

@@ -26,14 +26,15 @@ from dgm.evaluation.annealed import (
     constant_of,
     refuse_without_densities,
 )
+from dgm.evaluation.calibration import calibration
 from dgm.evaluation.classification import classification
 from dgm.evaluation.codebook import codebook_usage
 from dgm.evaluation.collapse import codes_in_use
 from dgm.evaluation.distances import DRAWS, metrics
 from dgm.evaluation.features import NAMES, default_features, features
 from dgm.evaluation.held_out import HeldOut, drawn_rows
+from dgm.evaluation.memorisation import TRAINING, memorisation
 from dgm.evaluation.modes import duplicates, modes
-from dgm.evaluation.neighbours import memorised
 from dgm.evaluation.representation import judged
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
@@ -54,9 +55,6 @@ IMPORTANCE_DRAWS = 16
 # an estimate solves an ODE for each example: of at least so many examples, and of at most so many numbers beyond that
 ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
 OF_CONDITIONS = 1  # index of the random streams of the conditions
-NEAREST_SHOWN = 10  # samples whose nearest training examples are named
-
-TRAINING = 20_000  # training examples, at most, that samples are compared with for memorisation
 # measured memory of the distances in bytes: blocks, for each sample, and copies, for each number of a sample
 BLOCKS, COPIES = 100_000, 64
 
@@ -140,9 +138,13 @@ def evaluate(
         with torch.random.fork_rng(), skipped.on_failure("codes"):
             torch.manual_seed(seed)
             measure_codes(document, model, real, split, seed, annealed, progress)
-        with skipped.on_failure("classification"):
+        with torch.random.fork_rng(), skipped.on_failure("classification"):
+            torch.manual_seed(seed)
             if labelled := classification(model, real, split):
                 document["classification"] = labelled
+        with skipped.on_failure("calibration"):
+            if columns := calibration(model, dataset, split, seed):
+                document["calibration"] = columns
         with skipped.on_failure("codes beside labels"):
             if found := judged(model, dataset, split, seed):
                 document["representation"] = found
@@ -275,7 +277,8 @@ def measure_samples(
     progress(0.9, "memorisation")
     if dataset.space.kind != "tokens":
         with skipped.on_failure("memorisation"):
-            document["memorisation"] = memorisation(dataset, x, real.x)
+            spaces_used = [name for name in names if name != "pixels"]
+            document["memorisation"] = memorisation(dataset, x, real.x, spaces_used)
         with skipped.on_failure("duplicates"):
             document["duplicates"] = duplicates(dataset, x, real.x)
     if "classifier" in document["features"]:
@@ -399,29 +402,6 @@ def timed_sample(model: Model, n: int, seed: int, y: Tensor | None = None) -> tu
     seconds = time.perf_counter() - started
     about = {"n": n, "seed": seed, "seconds": seconds, "per_second": n / seconds, "device": str(device_of(model))}
     return x, about | {"threads": torch.get_num_threads()}
-
-
-def memorisation(dataset: Dataset, samples: Tensor, held_out: Tensor) -> dict[str, Any]:
-    """The share of memorised samples and, as a reference, the same share of held-out examples."""
-    space = features("pixels", dataset)
-    training = space.of(dataset.train.x[:TRAINING])
-    of_samples, of_held_out = (
-        memorised(training, space.of(samples)),
-        memorised(training, space.of(held_out[: len(samples)])),
-    )
-    rule = "nearer to a training example than 1/3 of that example's distance to the next training example, in pixels"
-    return {
-        "share": of_samples.share,
-        "exact": of_samples.exact,
-        "held_out_share": of_held_out.share,
-        "held_out_exact": of_held_out.exact,
-        "rule": rule,
-        "nearest": of_samples.nearest[:NEAREST_SHOWN].tolist(),
-        "distance": of_samples.distance[:NEAREST_SHOWN].tolist(),
-        "median_distance": float(of_samples.distance.median()),
-        "held_out_median_distance": float(of_held_out.distance.median()),
-        "n_train": len(training),
-    }
 
 
 def agreement(dataset: Dataset, samples: Tensor, y: Tensor | None, held_out: Split) -> dict[str, Any] | None:

@@ -173,12 +173,15 @@ class Memorisation(NamedTuple):
         exact: Share of samples equal to a training example.
         nearest: (M,) index of the nearest training example of each sample.
         distance: (M,) Euclidean distance to it.
+        authenticity: Share of samples farther from their nearest training example than that one is from its own
+            nearest. 0 of copies; to be compared with that of held-out examples.
     """
 
     share: float
     exact: float
     nearest: Tensor
     distance: Tensor
+    authenticity: float
 
 
 def memorised(training: Tensor, samples: Tensor, threshold: float = 1 / 3) -> Memorisation:
@@ -187,6 +190,7 @@ def memorised(training: Tensor, samples: Tensor, threshold: float = 1 / 3) -> Me
     Source: Diffusion Probabilistic Models Generalize when They Fail to Memorize (Yoon et al., 2023), the
     ratio test with its threshold of 1/3. Differs from it: the sample's distance to its nearest training example is
     compared with that example's distance to its nearest neighbour, and not with the sample's second nearest.
+    Authenticity: How Faithful is your Synthetic Data? (Alaa et al., 2022), arXiv:2102.08921, section 3.3.
 
     Args:
         training: (N, D).
@@ -198,4 +202,5 @@ def memorised(training: Tensor, samples: Tensor, threshold: float = 1 / 3) -> Me
     squared, index = squared[:, 0], index[:, 0]
     share = (squared < threshold**2 * spacing[index]).double().mean().item()
     exact = (samples == training[index]).all(1).double().mean().item()
-    return Memorisation(share, exact, index, squared.sqrt())
+    authenticity = (squared > spacing[index]).double().mean().item()
+    return Memorisation(share, exact, index, squared.sqrt(), authenticity)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 from dgm.study.answers import REAL, Answer, AnswerFile, StudyPart
+from dgm.study.examples import Medium
 from dgm.study.plan import Plan
 from dgm.study.session import Session
 
@@ -25,10 +27,15 @@ def study_of(runs: tuple[str, ...] = ("vae", "gmm"), **numbers: Any) -> StudyPar
     }
 
 
-def session_of(out: Path, study: StudyPart) -> Session:
+def session_of(
+    out: Path,
+    study: StudyPart,
+    medium: Medium = "text",
+    encode: Callable[[str, int], bytes] = lambda name, k: f"{name} {k}".encode(),
+) -> Session:
     plan = Plan.of(study)
-    examples = {name: [f"{name} {k}".encode() for k in range(plan.count(name))] for name in (*plan.runs, REAL)}
-    return Session(AnswerFile(out, study), "text", examples)
+    examples = {name: [encode(name, k) for k in range(plan.count(name))] for name in (*plan.runs, REAL)}
+    return Session(AnswerFile(out, study), medium, examples)
 
 
 def answer_of(trial: int, **changed: Any) -> Answer:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +20,10 @@ from browser import CHROMIUM, Browser, Page
 from studies import session_of, study_of
 
 import dgm
+from dgm.data import sound
 from dgm.errors import BadInput
-from dgm.study.answers import REAL
+from dgm.study.analysis import analyse
+from dgm.study.answers import REAL, read
 from dgm.study.opening import open_study
 from dgm.study.server import listening, serve
 from dgm.study.session import Session
@@ -166,10 +171,12 @@ def oracle(sources: list[str]) -> int:
     return int(REAL in (sources[0], *sources)) if len(sources) == 1 else sources.index(REAL) if REAL in sources else 0
 
 
-def quiet(browser: Browser) -> list[dict[str, Any]]:
-    """What the pages said in the console."""
-    told = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-    return [event for event in browser.events if event.get("method") in told]
+def console(*people: Person) -> list[dict[str, Any]]:
+    """The errors and messages of the pages."""
+    methods = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+    sessions = {person.page.session for person in people}
+    events = people[0].page.browser.events
+    return [event for event in events if event.get("method") in methods and event.get("sessionId") in sessions]
 
 
 @needs_chromium
@@ -187,7 +194,7 @@ def test_an_oracle_in_chromium_is_always_right(runs: list[Path], tmp_path: Path,
             assert answer["shown"] == pytest.approx(answer["exposure"], abs=150)  # a busy machine drops frames
         else:
             assert answer[answer["choice"]] == REAL or REAL not in (answer["left"], answer["right"])
-    assert quiet(browser) == []
+    assert console(person) == []
 
 
 @needs_chromium
@@ -223,3 +230,93 @@ def test_reload_back_and_a_second_tab(runs: list[Path], tmp_path: Path, browser:
     person.until_asked()
     assert person.page.get("trial.number") == 2
     assert len(session.raters) == 1
+
+
+def lapsing(seed: int, lapse: float) -> Callable[[list[str]], int]:
+    """A rater who sees the truth, and answers by chance with a probability: a coin with 1, a sleepy one between."""
+    chance = random.Random(seed)
+    return lambda sources: chance.randrange(2) if chance.random() < lapse else oracle(sources)
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_three_people_at_once_have_their_true_rates(runs: list[Path], tmp_path: Path, browser: Browser) -> None:
+    """An oracle, a sleepy rater and a coin, each in a browser context of their own, on one server."""
+    session = open_study(runs, tmp_path / "study.jsonl", trials=28, pairs=12, timed=False)
+    port, lapses = served(session), (0, 0.5, 1)
+    people = [Person(browser.person(), session, port, lapsing(7, lapse)) for lapse in lapses]
+    waiting = list(people)
+    while waiting:
+        waiting = [person for person in waiting if person.step()]
+    found = analyse(session.file.path)
+    assert [(judge.answers, judge.finished) for judge in found.raters] == [(68, True)] * 3
+    errors = sorted((judge.error for judge in found.raters if judge.error), key=lambda error: error.value)
+    for error, lapse in zip(errors, lapses, strict=True):
+        assert error.low <= lapse / 2 <= error.high
+    assert found.ranks[0].source == REAL
+    assert [row.compared for row in found.ranks] == [24] * 3
+    assert console(*people) == []
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_a_killed_server_is_started_again_under_an_open_page(
+    runs: list[Path], tmp_path: Path, browser: Browser
+) -> None:
+    """The real command. Kills: a page that gives up, and an answer that is counted twice."""
+    out, command = tmp_path / "study.jsonl", [sys.executable, "-m", "dgm", "study", *map(str, runs)]
+
+    def start(port: int) -> tuple[subprocess.Popen[str], int]:
+        options = ["--untimed", "--trials", "4", "--pairs", "0", "--port", str(port), "--out", str(out)]
+        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        return process, int(process.stdout.readline().partition("127.0.0.1:")[2].partition("/")[0])
+
+    process, port = start(0)
+    page = browser.person()
+    page.open(f"http://127.0.0.1:{port}/")
+    for state in ("welcome", "instructions"):
+        page.wait(f"{STATE} === '{state}'")
+        page.press("Enter")
+    for number in range(3):
+        page.wait(f"{STATE} === 'asking' && trial.number === {number}")
+        page.press("J")
+    page.wait(f"{STATE} === 'asking' && trial.number === 3")
+    process.kill()
+    process.communicate()
+    page.press("J")
+    page.wait("document.getElementById('status').textContent.startsWith('The server does not answer')")
+    process, _ = start(port)
+    for number in range(4, 8):
+        page.wait(f"{STATE} === 'asking' && trial.number === {number}")
+        page.press("J")
+    page.wait(f"{STATE} === 'done'")
+    process.terminate()
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert said == f"8 answers of 1 people in {out}; see: dgm study --analyse {out}\n"
+    assert [answer["trial"] for answer in read(out).answers] == list(range(8))
+
+
+def tone(name: str, k: int) -> bytes:
+    return sound.wav(torch.randint(0, 256, (800,), generator=torch.Generator().manual_seed(k)), 8000)
+
+
+@needs_chromium
+def test_texts_are_shown_and_sounds_are_played(tmp_path: Path, browser: Browser) -> None:
+    """A text is no markup."""
+    study = study_of(("made",), trials=2, pairs=2, timed=False)
+    written = session_of(tmp_path / "text.jsonl", study, "text", lambda name, k: f"<i>{name}</i>\n  {k}".encode())
+    person = Person(browser.person(), written, served(written), lambda _: 0)
+    person.until_asked()
+    shown = person.page.get("document.querySelector('pre').textContent")
+    assert shown.encode() in {content for held in written.examples.values() for content in held}
+    heard = session_of(tmp_path / "sound.jsonl", study, "sound", tone)
+    person = Person(browser.person(), heard, served(heard), lambda _: 0)
+    person.until_asked()
+    assert person.page.get("sounds.length === 1 && sounds[0].ended && sounds[0].duration") == pytest.approx(0.1)
+    person.page.press("P")
+    while person.step():
+        pass
+    assert len(heard.file.held.answers) == 4
+    assert console(person) == []

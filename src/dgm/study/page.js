@@ -193,7 +193,6 @@ async function images(frames, files) {
     canvas.height = bitmap.height;
     const scale = SIZE / Math.max(bitmap.width, bitmap.height);
     canvas.style.width = `${bitmap.width * (scale > 1 ? Math.floor(scale) : scale)}px`;
-    canvas.style.maxWidth = "100%";
     if (scale <= 1) canvas.style.imageRendering = "auto";
     return canvas;
   });

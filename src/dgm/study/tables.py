@@ -45,15 +45,15 @@ def blocks(found: Analysis) -> Table:
 def ranks(found: Analysis) -> Table:
     rows = [
         (
-            plain(str(row.best) if row.best == row.worst else f"{row.best}–{row.worst}"),
             plain(row.source),
+            plain(str(row.best) if row.best == row.worst else f"{row.best}–{row.worst}"),
             plain(f"{row.won / row.compared:.0%} of {row.compared:,}"),
             cell(row.strength, 2),
         )
         for row in found.ranks
     ]
     about = "Bradley-Terry: the odds that the first of two sources is chosen are exp(strength 1 - strength 2)."
-    return Table("Which is better", about, ("rank", "source", "chosen", "strength ↑"), rows)
+    return Table("Which is better", about, ("source", "rank", "chosen", "strength ↑"), rows)
 
 
 def agreement(found: Analysis) -> Table:

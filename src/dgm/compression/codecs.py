@@ -4,7 +4,9 @@ r"""Codecs: a distribution of x as a pair of inverse functions of a stack of bit
 of a model follows from its capabilities:
 
 - An autoregressive model codes each dimension by its conditional distribution, given the earlier dimensions.
-- A variational autoencoder codes by bits back (`dgm.compression.bits_back`).
+- A variational autoencoder, also one with a chain of latent variables, and an average over orders code by bits back
+  (`dgm.compression.bits_back`).
+- A flow of integers codes the parts of z by their priors.
 - A masked diffusion model codes one position at a time in a random order, given the positions before.
 - A VQ-VAE codes z by its prior, uniform or that of a second stage, and x given z.
 
@@ -181,6 +183,27 @@ class GivenCode:
         return flat.reshape(len(z), *self.space.shape)
 
 
+class IntegerFlowCodec:
+    """A flow of integers: the parts of z by their priors, the last resolution first; its rate is its likelihood."""
+
+    initial = EMPTY
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.space = model, model.space
+
+    def frequencies(self, outputs: Tensor) -> Frequencies:
+        """Of the integers of a part of z, given (B, *part, outputs)."""
+        each = torch.arange(self.space.values or 0).to(outputs)
+        return Frequencies(self.model.observed.log_prob(outputs.flatten(0, -2)[:, None], each).double())
+
+    def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
+        for part, outputs in reversed(self.model.conditionals(x, y)):
+            stack.push(part.flatten().long(), self.frequencies(outputs))
+
+    def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
+        return self.model.build(lambda outputs: stack.pop(self.frequencies(outputs)).view(outputs.shape[:-1]), n, y)
+
+
 class UniformCodec:
     """Equally probable values in every dimension."""
 
@@ -226,10 +249,13 @@ def codec_of(model: Model, *, stepwise: bool = False) -> Codec:
     Raises:
         Unsupported: For a model whose likelihood is no probability of discrete values, or that has no codec.
     """
-    from dgm.compression.bits_back import BitsBackCodec
+    from dgm.compression.bits_back import BitsBackCodec, ChainCodec, OrdersCodec
+    from dgm.models.autoregressive.orderless_made import OrderlessMADE
     from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
+    from dgm.models.flow.integer_flow import IntegerFlow
     from dgm.models.two_stage import TwoStage
     from dgm.models.vae.base import GaussianVAE
+    from dgm.models.vae.hierarchy import Hierarchy
     from dgm.models.vae.vq_vae import VQVAE
 
     if model.space.kind != "record" and not model.space.discrete:
@@ -245,8 +271,16 @@ def codec_of(model: Model, *, stepwise: bool = False) -> Codec:
         return CodebookCodec(model.first_stage, codec_of(model.prior, stepwise=stepwise))
     if isinstance(model, GaussianVAE) and has_normal_code(model):
         return BitsBackCodec(model)
+    if isinstance(model, Hierarchy):
+        return ChainCodec(model)
+    if isinstance(model, OrderlessMADE):
+        return OrdersCodec(model)
+    if isinstance(model, IntegerFlow):
+        return IntegerFlowCodec(model)
     wrong = f"{type(model).__name__} has no codec" + ("" if not isinstance(model, GaussianVAE) else " with this code")
-    remedy = "use an autoregressive model, a vae with a normal prior and posterior, vq_vae or masked_diffusion"
+    remedy = (
+        "use an autoregressive model, a vae with a normal prior and posterior, vq_vae, integer_flow or masked_diffusion"
+    )
     raise Unsupported(wrong, remedy)
 
 

@@ -2,14 +2,13 @@ r"""Hierarchical variational autoencoder whose latent variables are a Markov cha
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dgm.models.vae.hierarchy import Hierarchy, HierarchyConfig, Level, moments
+from dgm.models.vae.hierarchy import Draw, Hierarchy, HierarchyConfig, Level, drawn, moments
 from dgm.protocols import Batch, Conditions
 
 
@@ -40,19 +39,19 @@ class HierarchicalVAE(Hierarchy):
     @dataclass(frozen=True, kw_only=True)
     class Config(HierarchyConfig): ...
 
+    first_inferred = "bottom"
+
     def build(self) -> None:
         super().build()
         sizes = self.config.latents
         self.encoder = self.encoding(2 * sizes[0])
         self.upwards = nn.ModuleList(self.between(below, 2 * above) for below, above in pairwise(sizes))
 
-    def infer(
-        self, x: Batch, y: Conditions | None, noise: Callable[[Tensor], Tensor] = torch.randn_like
-    ) -> list[Level]:
+    def infer(self, x: Batch, y: Conditions | None, draw: Draw = drawn) -> list[Level]:
         found, below = [], self.reader(x).flatten(1)
         for network in (self.encoder, *self.upwards):
             mu, log_sigma = moments(network(self.beside(below, y)))
-            below = mu + log_sigma.exp() * noise(mu)
+            below = draw(mu, log_sigma)
             found.append((below, mu, log_sigma))
         top = found.pop()
         levels = [Level(*top, *map(torch.zeros_like, top[1:]))]

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,13 @@ class Level(NamedTuple):
     p_log_sigma: Tensor
 
 
+Draw: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+
+def drawn(mu: Tensor, log_sigma: Tensor) -> Tensor:
+    return mu + log_sigma.exp() * torch.randn_like(mu)
+
+
 class Hierarchy(WarmedUp):
     r"""A chain of T latent variables. Abstract: the posterior is a subclass's.
 
@@ -47,6 +54,8 @@ class Hierarchy(WarmedUp):
     whose distribution is N(0, I). So a change of any number of the code moves the levels below it along, and any
     density of codes can take the prior's place.
     """
+
+    first_inferred: ClassVar[Literal["top", "bottom"]]
 
     def __init__(self, space: Space, config: HierarchyConfig, condition: Space | None = None) -> None:
         super().__init__(space, config, condition, code=sum(config.latents))
@@ -61,10 +70,13 @@ class Hierarchy(WarmedUp):
         return mlp([inputs + self.features.width, *self.widths, outputs])
 
     @abstractmethod
-    def infer(
-        self, x: Batch, y: Conditions | None, noise: Callable[[Tensor], Tensor] = torch.randn_like
-    ) -> list[Level]:
-        """The levels of x, the top one first; ``noise`` gives the noise of a sample like its mean."""
+    def infer(self, x: Batch, y: Conditions | None, draw: Draw = drawn) -> list[Level]:
+        """The levels of x, the top one first.
+
+        Args:
+            draw: A value of a level's normal posterior from its mu and log sigma. It is called for each level in the
+                order of inference, from ``first_inferred`` on.
+        """
 
     def prior(self, k: int, above: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor]:
         """mu and log sigma of the k-th prior below the top."""
@@ -103,15 +115,15 @@ class Hierarchy(WarmedUp):
 
     def divergences(self, levels: list[Level]) -> Tensor:
         """log q - log p of each dimension of every level at its z, (B, code), whose mean is the divergence."""
-        drawn = [log_normals(v.z, v.q_mu, v.q_log_sigma) - log_normals(v.z, v.p_mu, v.p_log_sigma) for v in levels]
-        return torch.cat(drawn, -1)
+        each = [log_normals(v.z, v.q_mu, v.q_log_sigma) - log_normals(v.z, v.p_mu, v.p_log_sigma) for v in levels]
+        return torch.cat(each, -1)
 
     def sample_code(self, x: Batch, y: Conditions | None = None) -> Tensor:
         return whitened(self.infer(x, y))
 
     def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """The whitened code at the posterior's means, (B, code)."""
-        return whitened(self.infer(x, y, torch.zeros_like))
+        return whitened(self.infer(x, y, lambda mu, _: mu))
 
 
 def whitened(levels: list[Level]) -> Tensor:

@@ -2,7 +2,6 @@ r"""Ladder variational autoencoder: top-down inference, weighted by precision.""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from dgm.models.vae.base import gaussian_kl
-from dgm.models.vae.hierarchy import Hierarchy, HierarchyConfig, Level, moments
+from dgm.models.vae.hierarchy import Draw, Hierarchy, HierarchyConfig, Level, drawn, moments
 from dgm.protocols import Batch, Conditions
 
 
@@ -44,6 +43,8 @@ class LadderVAE(Hierarchy):
     @dataclass(frozen=True, kw_only=True)
     class Config(HierarchyConfig): ...
 
+    first_inferred = "top"
+
     def build(self) -> None:
         super().build()
         levels = len(self.config.latents)
@@ -52,9 +53,7 @@ class LadderVAE(Hierarchy):
         self.upwards = nn.ModuleList(self.between(width, width) for _ in range(levels - 1))
         self.factors = nn.ModuleList(nn.Linear(width, 2 * size) for size in self.config.latents)
 
-    def infer(
-        self, x: Batch, y: Conditions | None, noise: Callable[[Tensor], Tensor] = torch.randn_like
-    ) -> list[Level]:
+    def infer(self, x: Batch, y: Conditions | None, draw: Draw = drawn) -> list[Level]:
         levels: list[Level] = []
         for k, (mu, log_sigma) in enumerate(self.pass_upwards(x, y)):
             if k == 0:
@@ -62,7 +61,7 @@ class LadderVAE(Hierarchy):
             else:
                 prior = self.prior(k - 1, levels[-1].z, y)
                 mu, log_sigma = product(mu, log_sigma, *prior)
-            levels.append(Level(mu + log_sigma.exp() * noise(mu), mu, log_sigma, *prior))
+            levels.append(Level(draw(mu, log_sigma), mu, log_sigma, *prior))
         return levels
 
     def pass_upwards(self, x: Batch, y: Conditions | None) -> list[tuple[Tensor, Tensor]]:

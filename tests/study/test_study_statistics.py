@@ -6,6 +6,7 @@ import math
 
 import numpy
 import pytest
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
 from dgm.study import agreement, bradley_terry, intervals, staircase
@@ -100,6 +101,15 @@ def test_the_bootstrap_of_a_mean_covers_as_it_says() -> None:
     x = generator.standard_normal((600, 8))
     low, high = intervals.bootstrapped(lambda drawn: drawn @ x.T / 8, 8)
     assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(0.95, abs=0.027)  # 3 standard errors of 600
+
+
+def test_the_percentiles_are_those_of_student_s_interval_of_a_mean() -> None:
+    """Phi^-1 of the upper one, times the bootstrap's sqrt(5 / 6), is Student's 97.5 % quantile with 5 degrees of
+    freedom, from the tables. Kills: n for n - 1, and the square root left out.
+    """
+    low, high = intervals.bootstrapped(lambda drawn: numpy.linspace(0, 1, len(drawn)), 6)
+    assert norm.ppf(high) * math.sqrt(5 / 6) == pytest.approx(2.5706, abs=1e-4)
+    assert low == pytest.approx(1 - high)
 
 
 def stationary(correct: numpy.ndarray, times: numpy.ndarray) -> numpy.ndarray:

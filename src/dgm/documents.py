@@ -178,6 +178,28 @@ class AgreementPart(TypedDict):
     rule: str
 
 
+class MeasuredColumnPart(TypedDict):
+    column: str
+    measure: str
+    value: Real
+    reference: dict[str, Real] | None
+
+
+class TargetPart(TypedDict):
+    column: str
+    score: str
+    n: int
+
+
+class TablePart(TypedDict):
+    n: int
+    n_real: int
+    measures: dict[str, dict[str, Any]]
+    columns: list[MeasuredColumnPart]
+    target: TargetPart
+    rule: str
+
+
 class CodebookPart(TypedDict):
     entries: int
     used: int
@@ -244,6 +266,7 @@ class Evaluation(TypedDict):
     duplicates: NotRequired[DuplicatesPart | None]
     agreement: NotRequired[AgreementPart | None]
     codebook: NotRequired[CodebookPart]
+    table: NotRequired[TablePart]
     codes: NotRequired[CodesPart]
     representation: NotRequired[RepresentationPart]
     bracket: NotRequired[BracketPart]

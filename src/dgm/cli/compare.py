@@ -37,7 +37,8 @@ MOST_SEEDS = 1000
 MOST_SAMPLES = 100_000
 KINDS = ("exact", "lower_bound", "estimate")
 GIVEN = tuple(f"{kind}_given_label" for kind in KINDS)
-MAIN_COLUMNS = (*KINDS, *GIVEN, "kernel", "frechet_infinity", "coverage", "per_second")
+OF_A_TABLE = ("total_variation", "kolmogorov_smirnov", "correlation", "cramers_v", "utility", "closest_5th")
+MAIN_COLUMNS = (*KINDS, *GIVEN, *OF_A_TABLE, "kernel", "frechet_infinity", "coverage", "per_second")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +97,7 @@ def chosen_condition(args: argparse.Namespace, dataset: Dataset) -> Tensor | Non
 
 def show(table: list[Row]) -> None:
     """Prints the main numbers in the terminal; the report has all numbers."""
-    from dgm.report.table import columns_of
+    from dgm.report.table import columns_of, reference
 
     shown = [column for column in columns_of(table) if column.key in MAIN_COLUMNS]
     console = Table(box=None, header_style="bold", pad_edge=False)
@@ -108,6 +109,13 @@ def show(table: list[Row]) -> None:
         console.add_row(
             row.model,
             *(column.show(row.cells[column.key].value) if column.key in row.cells else "" for column in shown),
+        )
+    runs = [run for row in table for run in row.runs]
+    if any(column.key in OF_A_TABLE for column in shown):
+        features = next((entry["features"] for run in runs for entry in run.evaluation["metrics"]), "")
+        cells = reference(runs, features)
+        console.add_row(
+            "held-out rows", *(column.show(cells[column.key].value) if column.key in cells else "" for column in shown)
         )
     Stdout().print(console)
     said = " or against those of a given label" if any(column.key in GIVEN for column in shown) else ""

@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--trace", choices=("exact", "hutchinson"), help="trace of the Jacobian (exact in up to 16 dimensions)"
     )
+    parser.add_argument("--target", help="of a table: the column to predict after training on samples (the last one)")
     parser.add_argument("--json", action="store_true", help="print the complete document")
     parser.add_argument(
         "--score",
@@ -114,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
             solver_steps=args.solver_steps,
             trace=args.trace,
             annealed=args.annealed,
+            target=args.target,
             progress=progress.update,
             on_interrupt=write_part,
         )
@@ -167,6 +169,8 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
             number(row["name"].replace("_", " "), row["value"], (row["low"], row["high"]), level)
     if copied := document.get("memorisation"):
         show_copies(copied)
+    if table := document.get("table"):
+        show_table(table)
     if agreed := document.get("agreement"):
         show_shares(f"the condition is followed: {agreed['rule']}", agreed)
     if copies := document.get("duplicates"):
@@ -207,6 +211,34 @@ def show_calibration(held: dict[str, Any]) -> None:
     for column in held["columns"]:
         inside = ", ".join(f"{level}: {share:.0%}" for level, share in column["coverage"].items())
         print(LINE.format(f"  {column['name'][:17]}", "", inside, f"p = {column['p']:.3f}"))
+
+
+TABLE = {
+    "total_variation": "total variation",
+    "kolmogorov_smirnov": "Kolmogorov-Smirnov",
+    "correlation": "correlation, off",
+    "cramers_v": "Cramér's V, off",
+    "utility": "trained on samples",
+    "closest": "median distance",
+    "closest_5th": "5th percentile",
+}
+
+
+def show_table(table: dict[str, Any]) -> None:
+    """Prints the measures of a table's columns and their pairs, of its use and of privacy, beside held-out rows."""
+    heading(f"columns and pairs of columns: N = {table['n']:,} beside {table['n_real']:,} rows; {table['rule']}")
+    for name, found in table["measures"].items():
+        if name == "utility":
+            target = table["target"]
+            heading(f"trained on samples, tested on real rows: {target['score']} of '{target['column']}'")
+        if name == "closest":
+            heading("distance to the closest training row, of samples and of held-out rows")
+        level = found["reference"]
+        ends = level and (level["low"], level["high"])
+        if level and name.startswith("closest"):
+            print(LINE.format(f"  {TABLE[name]}", f"{found['value']:.4g}", "", f"held out: {level['value']:.4g}"))
+        else:
+            number(TABLE[name], found["value"], None, ends)
 
 
 def show_shares(title: str, found: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ from dgm.evaluation.calibration import calibration
 from dgm.evaluation.classification import classification
 from dgm.evaluation.codebook import codebook_usage
 from dgm.evaluation.collapse import codes_in_use
+from dgm.evaluation.columns import of_table, refuse_target
 from dgm.evaluation.distances import DRAWS, metrics
 from dgm.evaluation.features import NAMES, default_features, features
 from dgm.evaluation.held_out import HeldOut, drawn_rows
@@ -78,6 +79,7 @@ def evaluate(
     solver_steps: int | None = None,
     trace: Trace | None = None,
     annealed: int = 0,
+    target: str | None = None,
     progress: Progress = silent,
     on_interrupt: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
@@ -91,6 +93,7 @@ def evaluate(
         draws: Random draws for each example, for bounds and estimates.
         annealed: Temperatures of annealed importance sampling: of a model with a code, of up to 100 examples, with the
             bracket of as many simulated ones, 0 for none; of a model with an unknown log Z, 0 for its own number.
+        target: The column of a table that gradient boosting predicts after training on samples; by default the last.
         marginal: Compute log p(x) of a conditional model, summed over its labels, instead of log p(x|y).
         condition: One condition, (*shape): samples are drawn given it and compared with the examples that have it.
         solver: The solver of the ODE of an estimate; see `log_likelihood`, also for ``tolerance``, ``solver_steps`` and
@@ -101,10 +104,10 @@ def evaluate(
 
     Returns:
         A JSON-serialisable document: ``likelihood``, ``samples``, ``metrics``, ``reference``, ``memorisation``,
-        ``duplicates``, ``modes``, ``features``, ``skipped`` and ``provenance``. Every metric has its value, a 95 %
-        interval over samples and real examples, its method, N, split and feature space, and as its ``reference`` the
-        same metric of held-out real examples in place of samples. A metric that fails is listed in ``skipped`` with the
-        reason.
+        ``duplicates``, ``modes``, of a table ``table``, ``features``, ``skipped`` and ``provenance``. Every metric has
+        its value, a 95 % interval over samples and real examples, its method, N, split and feature space, and as its
+        ``reference`` the same metric of held-out real examples in place of samples. A metric that fails is listed in
+        ``skipped`` with the reason.
 
     Raises:
         BadInput: If nothing could be measured, or no example of the split has the condition.
@@ -113,6 +116,7 @@ def evaluate(
     check_arguments(model, dataset, split, spaces, marginal=marginal, condition=condition)
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
     ode: dict[str, Any] = {"solver": solver, "tolerance": tolerance, "solver_steps": solver_steps, "trace": trace}
+    refuse_target(dataset, target)
     if annealed:
         refuse_without_densities(model)
     ode_of(model, **ode)  # raises the error for arguments that the model does not support
@@ -155,7 +159,9 @@ def evaluate(
                 x, document["samples"] = timed_sample(model, samples, seed, y)
                 document["samples"] |= {} if condition is None else {"condition": condition.tolist()}
                 if torchrun.is_first():  # the other processes have done their share
-                    measure_samples(document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress)
+                    measure_samples(
+                        document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress, target
+                    )
     except KeyboardInterrupt:
         skipped.add("all later measures", "the evaluation was interrupted")
         if on_interrupt is not None and (document["likelihood"] or "samples" in document):
@@ -246,6 +252,7 @@ def measure_samples(
     spaces: list[str] | None,
     skipped: Skipped,
     progress: Progress,
+    target: str | None = None,
 ) -> None:
     """Adds the metrics of samples to ``found``: distances in each feature space, memorised samples and found labels.
 
@@ -253,6 +260,7 @@ def measure_samples(
         y: The conditions of the samples, if there are any.
         pool: Held-out examples of the data set for the reference.
         real: The real examples that samples are compared with.
+        target: The column of a table to predict.
     """
     dataset, split = pool.dataset, pool.split
     names = default_features(dataset) if spaces is None else spaces
@@ -281,6 +289,9 @@ def measure_samples(
             document["memorisation"] = memorisation(dataset, x, real.x, spaces_used)
         with skipped.on_failure("duplicates"):
             document["duplicates"] = duplicates(dataset, x, real.x)
+    if dataset.columns:
+        with skipped.on_failure("the columns of the table"):
+            document["table"] = of_table(dataset, x, real.x, pool, target=target)
     if "classifier" in document["features"]:
         with skipped.on_failure("agreement with the conditions"):
             document["agreement"] = agreement(dataset, x, y, real)

@@ -52,6 +52,7 @@ DISTANCES = ("kernel", "frechet_infinity", "frechet", "precision", "density", "r
 PARTS = {
     "likelihood": (BITS, GIVEN),
     "quality and coverage": ("quality", "coverage"),
+    "columns of the table": ("table",),
     "score, memorisation and cost": ("score", "memorisation", "cost"),
 }
 PAIRS = 6  # samples shown with their nearest training examples

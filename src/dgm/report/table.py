@@ -186,6 +186,17 @@ def entry_of(section: str, key: str, note: str = "rule") -> Reader:
     return read
 
 
+def of_table(name: str) -> Reader:
+    """Reads a measure of a table's columns."""
+
+    def read(run: Trained, features: str) -> Cell | None:
+        table = run.evaluation.get("table") or {}
+        found = table.get("measures", {}).get(name)
+        return Cell.plain(found["value"], f"N = {table['n']}") if found else None
+
+    return read
+
+
 BITS, GIVEN = "bits per dimension", "bits per dimension, condition given"
 COLUMNS: Sequence[Column] = (
     Column("exact", BITS, "exact", -1, likelihood("exact"), fixed),
@@ -217,6 +228,13 @@ COLUMNS: Sequence[Column] = (
     Column("coverage", "coverage", "coverage", 1, metric("coverage"), number),
     Column("labels", "coverage", "modes covered", 1, entry_of("modes", "found"), count),
     Column("agreement", "coverage", "condition followed", 1, entry_of("agreement", "share"), share),
+    Column("total_variation", "table", "total variation", -1, of_table("total_variation"), fixed),
+    Column("kolmogorov_smirnov", "table", "Kolmogorov-Smirnov", -1, of_table("kolmogorov_smirnov"), fixed),
+    Column("correlation", "table", "correlation, off", -1, of_table("correlation"), fixed),
+    Column("cramers_v", "table", "Cramér's V, off", -1, of_table("cramers_v"), fixed),
+    Column("utility", "table", "trained on samples", 1, of_table("utility"), fixed),
+    Column("closest", "table", "closest row, median", 0, of_table("closest"), number),
+    Column("closest_5th", "table", "closest row, 5th percentile", 0, of_table("closest_5th"), number),
     Column("inception_score", "score", "score", 1, metric("inception_score"), number),
     Column("sharpness", "score", "sharpness", 1, metric("sharpness"), number),
     Column("diversity", "score", "diversity", 1, metric("diversity"), number),
@@ -293,6 +311,9 @@ def reference(runs: Iterable[Trained], features: str) -> dict[str, Cell]:
             reference_values = {e["name"]: e["reference"] for e in entries}
             note = "held-out real examples"
             cells = {name: Cell(r["value"], r["low"], r["high"], note) for name, r in reference_values.items()}
+            measures = (run.evaluation.get("table") or {}).get("measures", {})
+            levels = {name: found["reference"] for name, found in measures.items() if found["reference"]}
+            cells |= {name: Cell(r["value"], r["low"], r["high"], note) for name, r in levels.items()}
             memorisation = run.evaluation.get("memorisation")
             return cells | ({"memorised": Cell.plain(memorisation["held_out_share"])} if memorisation else {})
     return {}

@@ -17,6 +17,7 @@ from pyarrow import parquet
 from sklearn import datasets
 
 from dgm import data
+from dgm.data.dataset import Dataset, Split
 from dgm.evaluation.features import of_columns
 from dgm.registry import create
 from dgm.space import Space
@@ -169,6 +170,34 @@ def test_made_predicts_a_class_from_its_columns(load: object) -> None:
         )
     right = (joint.argmax(0) == held[:, -1]).double().mean()
     assert right > 0.75
+
+
+@pytest.mark.parametrize("name", ["nsf", "maf", "gmm"])
+def test_a_column_of_many_categories_takes_little_memory(name: str) -> None:
+    """50,000 categories: neither a weight nor a tensor of the backward pass has as many numbers for each row.
+
+    Kills: a category that is one-hot encoded.
+    """
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(50_000, (640,), generator=generator)
+    pay = codes / 10_000 + torch.randn(640, generator=generator)
+    x = torch.stack([codes.double(), pay.double()], 1)
+    space = Space.record(product=Space.categories(50_000), pay=Space.continuous(()))
+    parts = {"train": Split(x[:512]), "validation": Split(x[512:576]), "test": Split(x[576:])}
+    model, sizes = create(name, space), [0]
+
+    def seen(tensor: torch.Tensor) -> torch.Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(seen, seen):
+        for _ in fit(model, Dataset(name="many", space=space, split="", **parts), steps=2, batch=128):
+            pass
+    assert max(sizes) < 128 * 1000
+    assert sum(parameter.numel() for parameter in model.parameters()) < 1e6
+    found = model.sample(20, seed=0)
+    space.check(found)
+    assert found[:, 0].max() > 1000
 
 
 def test_rows_are_as_far_apart_as_their_values() -> None:

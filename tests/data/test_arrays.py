@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dgm import data
-from dgm.data import Dataset, arrays
+from dgm.data import Dataset, arrays, order
 from dgm.errors import BadInput
 from dgm.space import Space
 
@@ -99,17 +99,26 @@ def test_how_many_levels_there_may_be(tmp_path: Path) -> None:
 
 
 def test_vectors_are_standardised_by_the_training_splits_moments_and_images_have_bounds(tmp_path: Path) -> None:
-    x = numpy.random.default_rng(0).normal([5, -2, 4], [3, 0.1, 0], (40, 3)).astype(numpy.float32)
+    x = numpy.random.default_rng(0).normal([5, -2, 4], [3, 0.1, 1], (40, 3)).astype(numpy.float32)
     found = loaded(tmp_path, x=x)
     train = found.train.x.double()
     assert len(train) == 32
     torch.testing.assert_close(torch.tensor(found.space.loc).double(), train.mean(0))
-    expected = train.std(0)
-    expected[2] = 1.0  # a column that never changes stays as it is
-    torch.testing.assert_close(torch.tensor(found.space.scale).double(), expected)
+    torch.testing.assert_close(torch.tensor(found.space.scale).double(), train.std(0))
     pictures = loaded(tmp_path, x=x.reshape(10, 3, 4))
     assert pictures.space.shape == (1, 3, 4)
     assert pictures.space.bounds == (float(x.min()), float(x.max()))
+
+
+def test_a_column_that_never_changes_is_refused(tmp_path: Path) -> None:
+    """Its density has no bound. One that changes in a held-out row alone is not standardised."""
+    x = numpy.random.default_rng(0).normal(size=(100, 3))
+    x[:, 1] = 2.5
+    with pytest.raises(BadInput, match=r"column 1 of x never changes, it is 2\.5 in every row; leave it out"):
+        loaded(tmp_path, x=x)
+    held_out = int(order(100, 0, 0)[-1])
+    x[held_out, 1] = 3
+    assert loaded(tmp_path, x=x).space.scale[1] == 1
 
 
 def test_nan_is_named_by_its_place_in_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,8 @@ def load(path: Path, *, seed: int = 0) -> Dataset:
     x_validation, a seeded tenth of x_train is the validation split.
 
     Raises:
-        BadInput: If the file has another format, holds objects or NaN, or lacks a key.
+        BadInput: If the file has another format, holds objects or NaN, or lacks a key, or a column of real numbers
+            never changes.
     """
     return arranged(path, read(path), seed, stamp(path, [path], seed))
 
@@ -67,6 +68,8 @@ def arranged(path: Path, arrays: dict[str, numpy.ndarray], seed: int, stamp: str
             out[run] = source[rows[run].numpy()]
 
     x = stored(source.shape, dtype, fill, stamp)
+    if dtype == "float32" and x.ndim == 2:
+        refuse_constant(path, x)
     conditioning = conditions(path, arrays, rows, sizes["train"])
     parts = consecutive(x, conditioning, sizes)
     space = continuous(parts["train"].x, low, high) if dtype == "float32" else discrete(source, int(high))
@@ -240,6 +243,20 @@ def values(path: Path, y: numpy.ndarray, train: int) -> Conditions:
     if y.dtype == numpy.uint8:
         return Conditions(Space.levels(y.shape[1:], 256), torch.from_numpy(y), Names())
     return Conditions(Space.tokens(y.shape[1:], int(high) + 1), torch.from_numpy(y.astype(numpy.int64)), Names())
+
+
+def refuse_constant(path: Path, x: Tensor) -> None:
+    """
+    Raises:
+        BadInput: If a column of real numbers never changes: its density has no bound.
+    """
+    constant = torch.ones(x.shape[1], dtype=torch.bool)
+    for part in x.split(1 << 16):
+        constant &= (part == x[0]).all(0)
+        if not constant.any():
+            return
+    k = int(constant.nonzero()[0])
+    raise BadInput(f"{path}: column {k} of x never changes, it is {float(x[0, k]):g} in every row", "leave it out")
 
 
 def discrete(source: numpy.ndarray, high: int) -> Space:

@@ -81,10 +81,13 @@ class Gaussians(NamedTuple):
 
     def variances(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """||(z - mu_k) / sigma_k||^2 (B, K), and the sum of log sigma_k (K,)."""
+        if self.roots.shape[1] == 1 < z.shape[1]:
+            return squared_distances(z, self.means) / self.roots.mT.square(), z.shape[1] * self.roots[:, 0].log()
         sigma = self.roots.expand_as(self.means)
         precision = sigma.square().reciprocal()
-        squares = torch.addmm((self.means.square() * precision).sum(1), z.square(), precision.mT)
-        squares = torch.addmm(squares, z, (self.means * precision).mT, alpha=-2)
+        # in one matrix product: z^2 / sigma^2 - 2 z mu / sigma^2 + mu^2 / sigma^2
+        factors = torch.cat([precision, -2 * self.means * precision], 1)
+        squares = torch.addmm((self.means.square() * precision).sum(1), torch.cat([z.square(), z], 1), factors.mT)
         return squares, sigma.log().sum(1)
 
     def sample(self, noise: Streams) -> Tensor:

@@ -165,9 +165,7 @@ class GMM(nn.Module):
         total, worst, worst_log_p = 0.0, self.means[0], math.inf
         for x, _ in batches:
             z = self.scaled(x)
-            log_joint = gaussians.log_joint(z)
-            log_p = log_joint.logsumexp(1)
-            r = log_joint.sub_(log_p[:, None]).exp_()
+            r, log_p = responsibilities(gaussians.log_joint(z))
             mass += r.sum(0)
             first += r.mT @ z
             add_second_moments(second, r, z, self.config.covariance)
@@ -209,6 +207,14 @@ class GMM(nn.Module):
             return covariances.clamp_min(0) + self.config.ridge
         ridge = self.config.ridge * torch.eye(self.space.dim, dtype=covariances.dtype, device=covariances.device)
         return 0.5 * (covariances + covariances.mT) + ridge
+
+
+def responsibilities(log_joint: Tensor) -> tuple[Tensor, Tensor]:
+    """p(k | x) (B, K), in the memory of log p(x, k), and log p(x) (B,); with one exponential for both."""
+    most = log_joint.amax(1, keepdim=True)
+    r = log_joint.sub_(most).exp_()
+    total = r.sum(1, keepdim=True)
+    return r.div_(total), (most + total.log())[:, 0]
 
 
 def diagonal(value: float, shape: tuple[int, ...]) -> Tensor:

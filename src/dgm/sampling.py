@@ -184,13 +184,13 @@ def _chosen(
     """The sampler with these options."""
     sampler = {"solver": solver, "sampling_steps": sampling_steps, "spacing": spacing, "eta": eta}
     chosen = {name: value for name, value in sampler.items() if value is not None}
+    if given is not None and decoding is None and not chosen and has(model, Imputing):
+        x, mask = _partly_observed(model, n, given, observed)
+        return lambda rows, y, noise: iter([State(model.impute(x[rows], mask[rows], y, seed=noise), 1, 1)])
     if isinstance(model, TrainsPart) and (given is not None or chosen or guidance is not None or decoding is not None):
         if given is None:
             return _of_part(model, n, guidance=guidance, mean=mean, decoding=decoding, **chosen)
         return _completed_codes(model, n, given, observed, decoding=decoding, **chosen)
-    if given is not None and decoding is None and not chosen and has(model, Imputing):
-        x, mask = _partly_observed(model, n, given, observed)
-        return lambda rows, y, noise: iter([State(model.impute(x[rows], mask[rows], y, seed=noise), 1, 1)])
     if isinstance(observed, Tensor):
         wrong = f"{type(model).__name__} cannot be given any part of x, only the first dimensions"
         raise Unsupported(wrong, "give the number of the first dimensions that are observed, or choose a gmm")

@@ -110,6 +110,8 @@ class State(TypedDict):
     frozen: NotRequired[str]
     validated: NotRequired[int]
     best_loss: NotRequired[float | None]
+    slower: NotRequired[float]
+    note: NotRequired[str]
 
 
 class LikelihoodPart(TypedDict):

@@ -74,6 +74,10 @@ class TrainingStopped(DgmError):
     """Training that could not continue: a non-finite loss, a full disk, a second training in the same directory."""
 
 
+class Diverged(TrainingStopped):
+    """A loss or a weight that is not finite."""
+
+
 class Interrupted(TrainingStopped):
     """Training that was interrupted and saved a checkpoint."""
 

@@ -18,6 +18,8 @@ if it is conditional on y in the space ``condition``. The arguments are stored a
     ``"nats a dimension"`` if the loss is a negative log-likelihood, or a bound of it, divided by the number of
     dimensions. By default it is in nats per example, or it is not a likelihood, such as the squared error of a
     denoiser.
+``remedy``
+    What to do if the training diverges, in the imperative; by default a lower learning rate or clipping.
 ``likelihood_method``
     A short description of the likelihood for a table; ``estimate_method`` is the description of the estimate, for a
     model that has an estimate and a better kind of likelihood.

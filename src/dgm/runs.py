@@ -286,11 +286,7 @@ class Run:
         damages: list[DgmError] = []
         for folder in self.checkpoints():
             try:
-                shards = state_files(folder)
-                check_manifest(folder, [*shards, STATE[1]])
-                values = documents.checked(read_json(folder / STATE[1]), documents.State, folder / STATE[1])
-                paths = [folder / name for name in shards]
-                state = read_weights(paths[0]) if len(paths) == 1 else Shards(paths), values
+                state = checkpoint_state(folder)
             except DamagedRun as damage:
                 damages.append(damage)
                 continue
@@ -324,6 +320,19 @@ class Run:
             return Selection(last, last, None, stopped)
         loss, step = min(validated)
         return Selection(step, last, loss, stopped)
+
+
+def checkpoint_state(folder: Path) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """The tensors and plain values of one checkpoint.
+
+    Raises:
+        DamagedRun: If a file is missing, or is not the one that was written.
+    """
+    shards = state_files(folder)
+    check_manifest(folder, [*shards, STATE[1]])
+    values = documents.checked(read_json(folder / STATE[1]), documents.State, folder / STATE[1])
+    paths = [folder / name for name in shards]
+    return read_weights(paths[0]) if len(paths) == 1 else Shards(paths), values
 
 
 def state_files(folder: Path) -> list[str]:

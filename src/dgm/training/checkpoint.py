@@ -74,8 +74,13 @@ def of_first(number: int, fabric: Any) -> int:
     return int(shared)
 
 
+def all_of(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
 def newest(folder: Path) -> Path | None:
-    return max(folder.glob("step-*"), default=None)
+    return max(all_of(folder), default=None)
 
 
 def forget_after(folder: Path, step: int) -> None:
@@ -87,7 +92,7 @@ def forget_after(folder: Path, step: int) -> None:
 
 def sweep(out: Path, *, everything: bool) -> None:
     """Removes the unfinished files of a killed process; ``everything`` if the process ended before the run began."""
-    for leftover in [*out.glob(".*.tmp"), *out.glob("checkpoints/*" if everything else "checkpoints/.*.tmp")]:
+    for leftover in {*out.glob(".*.tmp"), *out.glob("*/.*.tmp"), *(out.glob("checkpoints/*") if everything else ())}:
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:

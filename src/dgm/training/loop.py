@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dgm import registry
 from dgm.data import SETS, Dataset
-from dgm.errors import Interrupted, TrainingStopped
+from dgm.errors import Diverged, Interrupted
 from dgm.inputs import model_given, place
 from dgm.models.two_stage import TwoStage
 from dgm.networks.conditions import fit_marginals
@@ -40,12 +40,16 @@ from dgm.training.metrics import Metrics
 from dgm.training.noise import DrawnTogether
 from dgm.training.players import Player, factor, refuse_too_large
 from dgm.training.precision import PlayerLosses, autocast, choose, loss_of, module_of
-from dgm.training.saving import Saving
+from dgm.training.saving import ROLLBACK, Saving
 from dgm.training.settings import Settings, settings_for
 from dgm.training.sharding import average, averaged_statistics, local
 from dgm.training.step import Losses, Step
 from dgm.training.validation import Validation
 
+SLOWER, SMALLER = 0.1, "with a tenth of the"  # the learning rate after a rollback
+MARKS = 10  # states in a training that it may be rolled back to
+EXPLAINED = 3  # losses before the one that is not finite, in an error
+REMEDY = "train again with a lower --lr or with --clip 1"
 LOGGED = 200  # lines of metrics.jsonl in a training, besides the lines of validations
 
 
@@ -66,7 +70,9 @@ def fit(
     Raises:
         BadInput: If a setting is out of range, the data has another space, or ``out`` exists or cannot be written.
         Interrupted: If SIGINT, SIGTERM or SIGHUP stops the training, after the training is saved.
-        TrainingStopped: If a loss is not finite, or another process trains in ``out``.
+        TrainingStopped: If another process trains in ``out``.
+        Diverged: If a loss or a weight is not finite; with ``out``, if it is so again after a rollback to the last good
+            state with a tenth of the learning rate.
 
     Example:
         >>> import dgm
@@ -99,6 +105,8 @@ class Training:
         self.step = 0
         self.seconds = 0.0
         self.note = ""  # the note of the next step
+        self.slower = 1.0  # the factor of all learning rates, below 1 after a rollback
+        self.recent: dict[str, dict[int, float]] = {}  # the last losses of each player, by step
         self.saving: Saving | None = None
 
     # -- steps
@@ -117,9 +125,7 @@ class Training:
                 if self.saving is not None:
                     self.saving.begin(resume)
                 self.started = time.monotonic() - self.seconds
-                out = self.out if self.fabric.is_global_zero else None
-                with Metrics(out, self.step, self.settings.tensorboard, loss_unit(self.model)) as metrics:
-                    yield from self.steps(metrics, guard)
+                yield from self.all_steps(guard)
                 self.finish()
             except Exception:
                 if self.saving is None or not self.saving.step:  # there is no checkpoint of a trained step
@@ -176,11 +182,31 @@ class Training:
             return min(1.0, self.step / self.settings.steps)
         return min(1.0, self.seconds / (self.settings.budget or math.inf))
 
+    def all_steps(self, guard: Guard) -> Iterator[Step]:
+        """The steps to the end, with one rollback if the training diverges."""
+        out = self.out if self.fabric.is_global_zero else None
+        while True:
+            try:
+                with Metrics(out, self.step, self.settings.tensorboard, loss_unit(self.model)) as metrics:
+                    yield from self.steps(metrics, guard)
+                self.finite_weights()
+                return
+            except Diverged as diverged:
+                self.roll_back(diverged)
+
+    def roll_back(self, diverged: Diverged) -> None:
+        """Restores the last good state and makes the steps smaller; the second time, or without such a state, ends."""
+        if self.saving is None or self.slower != 1 or not checkpoint.all_of(self.saving.out / ROLLBACK):
+            raise self.stopped(diverged)
+        self.saving.roll_back(SLOWER, f"{diverged.wrong}: rolled back to step {{step}}, {SMALLER} learning rate")
+        self.diagnosis.since.clear()
+        self.recent.clear()
+
     def steps(self, metrics: Metrics, guard: Guard) -> Iterator[Step]:
         moves = self.passes() if self.by_passes else self.descents()
         while self.progress < 1 and not self.validation.exhausted(self.step, self.progress):
             before = self.progress
-            self.factor = factor(self.step, before, self.settings)
+            self.factor = self.slower * factor(self.step, before, self.settings)
             losses = next(moves, None)
             if losses is None:  # a model fitted by passes has converged
                 return
@@ -190,6 +216,8 @@ class Training:
                 step = self.diagnosed(step) if self.diagnosis.due(before, step.progress) else step
                 metrics.write(step)
             yield step
+            if self.saving is not None and int(before * MARKS) < int(step.progress * MARKS) < MARKS:
+                self.saving.mark()
             self.pause(guard)
 
     def moved(self, losses: Losses, before: float) -> Step:
@@ -268,8 +296,14 @@ class Training:
 
     def finite(self, step: int, losses: Mapping[str, Any]) -> None:
         for player, loss in losses.items():
-            if not math.isfinite(loss):
-                raise self.failed(f"the loss of '{player}' is {float(loss)} at step {step}")
+            before = self.recent.setdefault(player, {})
+            if not math.isfinite(value := float(loss)):
+                past = ", ".join(f"{of_step:.3g}" for of_step in list(before.values())[-EXPLAINED:])
+                after = f", after {past} at the steps before" if past else ""
+                raise self.diverged(f"the loss of '{player}' is {value} at step {step}{after}")
+            before[step] = value
+            if len(before) > EXPLAINED:
+                del before[next(iter(before))]
 
     def finite_weights(self) -> None:
         """Checks the parameters. Buffers are not checked, since a mask may have an infinity."""
@@ -277,14 +311,17 @@ class Training:
         wrong = next((name for name, parameter in named if not parameter.isfinite().all()), None)
         if summed(self.fabric, wrong is not None)[0]:  # all processes end at this step
             which = f"'{wrong}'" if wrong else "of another process"
-            raise self.failed(f"the weights {which} are not finite after step {self.step}")
+            raise self.diverged(f"the weights {which} are not finite after step {self.step}")
 
-    def failed(self, wrong: str) -> TrainingStopped:
+    def diverged(self, wrong: str) -> Diverged:
+        return Diverged(wrong, getattr(self.model, "remedy", REMEDY))
+
+    def stopped(self, diverged: Diverged) -> Diverged:
+        """The error that ends the training, with what was tried and where the last good state is."""
+        wrong = diverged.wrong + (f", {SMALLER} learning rate too" if self.slower != 1 else "")
         saved = self.saving is not None and self.saving.step
         last = checkpoint.newest(self.out / "checkpoints") if self.out is not None and saved else None
-        if last is not None:
-            wrong += f"; the last good checkpoint is {last}"
-        return TrainingStopped(wrong, "train again with a lower --lr or with --clip 1")
+        return Diverged(wrong if last is None else f"{wrong}; the last good checkpoint is {last}", diverged.remedy)
 
     # -- end
 

@@ -1,12 +1,14 @@
 """The files of a training, and how a training resumes from them.
 
-A checkpoint has everything that training changes. Frozen parts of a model, such as a first stage, are stored once
-beside the checkpoints, in ``frozen.safetensors``. For a sharded model, every process writes a file of its own rows, and
-any number of processes can read these files.
+A checkpoint has everything that training changes. Two more, of the last two tenths of the training, are kept to roll
+back to: their steps do not depend on the time, so that a resumed training rolls back to the same state. Frozen parts of
+a model, such as a first stage, are stored once beside the checkpoints, in ``frozen.safetensors``. For a sharded model,
+every process writes a file of its own rows, and any number of processes can read these files.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dgm.training.loop import Training
+
+ROLLBACK = "rollback"
 
 
 class Saving:
@@ -74,6 +78,8 @@ class Saving:
         self.save()
         if self.first:
             runs.write_json(self.document(), self.out / "config.json")
+        if not checkpoint.all_of(self.out / ROLLBACK):
+            self.mark()
 
     def save(self) -> None:
         """Writes a checkpoint, unless there is one of this step."""
@@ -81,6 +87,17 @@ class Saving:
         self.at = time.monotonic()
         if self.step == of.step:
             return
+        tensors, values = self.state()
+        folder = self.out / "checkpoints"
+        if any(map(is_sharded, tensors.values())):
+            checkpoint.save_shards(folder, tensors, values, of.settings.keep, of.fabric)
+        elif self.first:
+            checkpoint.save(folder, tensors, values, of.settings.keep)
+        self.step = of.step
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors and the plain values of a checkpoint of this step."""
+        of = self.training
         of.finite_weights()
         random, values = random_states(of.fabric)
         tensors = labelled("random", random) | labelled("model", self.moving(of.whole.state_dict()))
@@ -89,14 +106,27 @@ class Saving:
             tensors |= labelled(f"optimiser/{name}", player.state())
         values |= {"step": of.step, "seconds": of.seconds, "players": list(of.players)}
         values |= of.validation.state() | {"processes": of.fabric.world_size}
+        values |= ({"slower": of.slower} if of.slower != 1 else {}) | ({"note": of.note} if of.note else {})
         if self.digest:
             values["frozen"] = self.digest
-        folder = self.out / "checkpoints"
-        if any(map(is_sharded, tensors.values())):
-            checkpoint.save_shards(folder, tensors, values, of.settings.keep, of.fabric)
-        elif self.first:
-            checkpoint.save(folder, tensors, values, of.settings.keep)
-        self.step = of.step
+        return tensors, values
+
+    def mark(self) -> None:
+        """Keeps this state to roll back to. A training by several processes, or by passes, has none."""
+        of = self.training
+        if of.fabric.world_size == 1 and not of.by_passes and of.slower == 1:
+            checkpoint.save(self.out / ROLLBACK, *self.state(), keep=2)
+
+    def roll_back(self, slower: float, note: str) -> None:
+        """Restores the older of the two marked states, from which the training goes on with a smaller step."""
+        of = self.training
+        self.take(*runs.checkpoint_state(checkpoint.all_of(self.out / ROLLBACK)[-2:][0]))
+        of.slower, of.note = slower, note.format(step=of.step)
+        checkpoint.forget_after(self.out / "checkpoints", of.step)
+        last = checkpoint.newest(self.out / "checkpoints")
+        # a training that resumes from that one diverges and is rolled back in the same way
+        self.step = of.step if last is not None and last.name == f"step-{of.step:08d}" else None
+        self.save()
 
     def moving(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that training can change."""
@@ -120,7 +150,8 @@ class Saving:
         self.step = self.training.step
         self.training.fabric.barrier()  # all processes read before one of them deletes
         if self.first:
-            checkpoint.forget_after(self.out / "checkpoints", self.training.step)
+            for folder in ("checkpoints", ROLLBACK):
+                checkpoint.forget_after(self.out / folder, self.training.step)
 
     def take(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Restores the state of a checkpoint."""
@@ -129,6 +160,8 @@ class Saving:
         of.ema.restore(placed_as(part(tensors, "ema"), of.ema.shadow))
         of.validation.restore(placed_as(part(tensors, "best"), of.model.state_dict()), values)
         of.step, of.seconds = values["step"], values["seconds"]
+        of.slower, of.note = values.get("slower", 1.0), values.get("note", "")
+        of.players.clear()
         for name in values["players"]:
             of.player(name).restore(part(tensors, f"optimiser/{name}"))
         rank, processes = of.fabric.global_rank, of.fabric.world_size
@@ -147,6 +180,7 @@ class Saving:
         if self.first:
             runs.write_weights(weights, self.out / "weights.safetensors")
             runs.write_manifest(self.out, ["weights.safetensors"])
+            shutil.rmtree(self.out / ROLLBACK, ignore_errors=True)
 
 
 def labelled(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -39,6 +39,7 @@ class LangevinEnergy(nn.Module, ABC):
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     conditions: ClassVar[frozenset[str]] = EVERY_KIND
+    remedy = f"train again: {REMEDY}"
 
     replay: Tensor
     replay_y: Tensor

@@ -3,10 +3,12 @@
 dgm compress runs/pixelcnn t10k-images-idx3-ubyte --out test.dgm
 dgm compress runs/pixelcnn pictures/*.png --out pictures.dgm
 dgm compress runs/shakespeare play.txt --out play.dgm
+dgm compress runs/wavenet speech.wav --out speech.dgm
+dgm compress runs/people people.csv --out people.dgm
 dgm decompress runs/shakespeare play.dgm --out play.txt
 
-Images of any size are cut into tiles of the model's size. The files are .npy and IDX arrays of integers, images, and
-texts for a model of text; they come back byte for byte. Of an image in a compressed format, such as .jpg, the pixels
+Images of any size are cut into tiles of the model's size. The files are .npy and IDX arrays of integers, images, 16-bit
+sounds, tables without real numbers, and texts for a model of text; they come back byte for byte. Of an image in a compressed format, such as .jpg, the pixels
 come back, as a .png file.
 """
 

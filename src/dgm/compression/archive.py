@@ -20,7 +20,9 @@ from torch import Tensor
 from dgm import documents
 from dgm.compression.codecs import Codec, codec_of
 from dgm.compression.container import Block, Reader, Writer
-from dgm.compression.content import FORMS, Interface, form_of
+from dgm.compression.content import Interface
+from dgm.compression.forms import FORMS, form_of
+from dgm.compression.sounds import CompandedCodec, levels_and_bits
 from dgm.compression.stack import Stack
 from dgm.errors import BadInput, DamagedRun
 from dgm.files import replacing
@@ -136,19 +138,20 @@ def compress(
         Unsupported: For a model without a codec, or a file that is no example of its space.
         BadInput: For a file with values that the model does not have.
     """
+    codec_of(model)  # raises the error for a model without one
     started, interface, digest = time.perf_counter(), Interface(model.space, about), digest_of(model)
     parts, block = described(files, interface), block or block_of(model)
     condition = None if y is None else y.flatten().tolist()
     header = {"model": digest, "files": parts, "block": block, "condition": condition}
     total, done, claimed, kind = sum(part["examples"] for part in parts), 0, 0.0, ""
     with in_float64(model), replacing(out) as temporary, temporary.open("wb") as file:
-        coder, writer = Coder(model, y), Writer(file, header)
+        coder, writer = Coder(model, y, sound=is_sound(parts)), Writer(file, header)
         each = (x for path, part in zip(files, parts, strict=True) for x in of_file(path, part, interface))
         while batch := list(islice(each, block)):
             x = torch.cat(batch)
             writer.write(coder.encode(x, writer.blocks, verify=verify))
-            likelihood = log_likelihood(model, x, coder.conditions(len(x)))
-            claimed, kind, done = claimed - float(likelihood.nats.sum()) / math.log(2), likelihood.kind, done + len(x)
+            bits, kind = coder.claimed(x)
+            claimed, done = claimed + bits, done + len(x)
             progress(done / total, f"{writer.bits / (done * model.space.dim):.3f} bits/dim")
         writer.end()
     return Rate(
@@ -186,17 +189,40 @@ def described(files: Sequence[Path], interface: Interface) -> list[FilePart]:
     return found
 
 
+def is_sound(parts: Sequence[FilePart]) -> bool:
+    """Whether the examples are 16-bit values of sound.
+
+    Raises:
+        BadInput: If there are examples of other forms beside them.
+    """
+    forms = {part["form"] for part in parts}
+    if "sound" in forms and len(forms) > 1:
+        raise BadInput("sounds and files of another form", "compress them apart")
+    return "sound" in forms
+
+
 class Coder:
     """Codes blocks of examples.
 
     Args:
         model: In evaluation mode and float64.
         y: (1, *shape), the condition of all examples, or None.
+        sound: Whether x are 16-bit values, of which the model has the companded levels.
     """
 
-    def __init__(self, model: Model, y: Conditions | None) -> None:
-        self.model, self.y = model, y
-        self.codec = codec_of(model)
+    def __init__(self, model: Model, y: Conditions | None, *, sound: bool = False) -> None:
+        self.model, self.y, self.sound = model, y, sound
+        self.codec = self.made()
+
+    def made(self, *, stepwise: bool = False) -> Codec:
+        codec = codec_of(self.model, stepwise=stepwise)
+        return CompandedCodec(codec) if self.sound else codec
+
+    def claimed(self, x: Batch) -> tuple[float, str]:
+        """-log2 p(x) by `dgm.log_likelihood`, and its kind."""
+        levels, bits = levels_and_bits(x) if self.sound else (x, 0.0)
+        likelihood = log_likelihood(self.model, levels, self.conditions(len(x)))
+        return bits - float(likelihood.nats.sum()) / math.log(2), likelihood.kind
 
     def conditions(self, n: int) -> Conditions | None:
         return None if self.y is None else self.y.expand(n, *self.y.shape[1:])
@@ -205,7 +231,7 @@ class Coder:
         """The examples as block ``number``."""
         block = self.pushed(self.codec, x, number)
         if verify and not self.returns(block, x):
-            block = self.pushed(codec_of(self.model, stepwise=True), x, number)
+            block = self.pushed(self.made(stepwise=True), x, number)
             if not self.returns(block, x):
                 wrong = "a block is not decoded to itself: this machine's arithmetic is not reproducible"
                 raise BadInput(wrong, "set OMP_NUM_THREADS=1, or compress on another machine")
@@ -221,7 +247,7 @@ class Coder:
 
     def returns(self, block: Block, x: Batch) -> bool:
         try:
-            return torch.equal(self.decode(block), x)
+            return torch.equal(self.decode(block).nan_to_num(-1), x.nan_to_num(-1))
         except DamagedRun:
             return False
 
@@ -271,7 +297,9 @@ def decompress(
     if y is not None and model.condition is not None:
         y = y.reshape(1, *model.condition.shape).to(model.condition.dtype)
     with in_float64(model), replacing(out) as temporary:
-        batches = decoded(Coder(model, y), reader, header, lost, salvage=salvage, progress=progress)
+        batches = decoded(
+            Coder(model, y, sound=is_sound(header["files"])), reader, header, lost, salvage=salvage, progress=progress
+        )
         each = (row for batch in batches for row in batch.split(1))
         several = len(header["files"]) > 1
         if several:
@@ -313,7 +341,7 @@ def decoded(
                 remedy = f"{error.remedy}, or add --salvage for the other blocks"
                 raise DamagedRun(error.wrong, remedy) from error
             lost.append(number)
-            yield torch.zeros(n, *coder.model.space.shape, dtype=coder.model.space.dtype)
+            yield torch.zeros(n, *coder.codec.space.shape, dtype=coder.codec.space.dtype)
 
 
 def in_turn(reader: Reader, blocks: int) -> Iterator[tuple[int, Block | None]]:

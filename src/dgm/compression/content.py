@@ -7,6 +7,7 @@ yields batches, and ``restore`` writes the bytes of a file again.
 - Images of any size, .pgm, .ppm and what Pillow reads: cut into tiles of the model's size, the last ones padded by the
   edge's pixels. Of a compressed image format the pixels are kept, and come back as a .png file.
 - Texts, in windows of the model's context; the last one is padded.
+- Sounds (`dgm.compression.sounds`) and the rows of tables (`dgm.compression.rows`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dgm.data import text, walk
+from dgm.data import text
 from dgm.data.folder import GREY, UNREADABLE, opened
 from dgm.errors import BadInput, Unsupported
 from dgm.space import Space
@@ -227,18 +228,3 @@ class Texts:
                 out.write(text.decode(tokens, interface.about).encode())
             else:
                 out.write(bytes(tokens.tolist()))
-
-
-FORMS: Mapping[str, Form] = {"array": Arrays(), "image": Pictures(), "text": Texts()}
-
-
-def form_of(path: Path, interface: Interface) -> str:
-    """The name of the form of a file."""
-    if path.suffix.lower() in {*walk.IMAGES, ".pgm", ".ppm"}:
-        return "image"
-    if path.suffix == ".npy" or path.name.endswith("-ubyte"):
-        return "array"
-    if text.is_text(interface.about):
-        return "text"
-    wrong = f"a '{path.suffix}' file is no example of {interface.space}"
-    raise Unsupported(wrong, "give an image, an .npy or IDX array, or a text to a model of text")

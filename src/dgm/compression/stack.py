@@ -14,6 +14,7 @@ from torch import Tensor
 from dgm.compression.frequencies import Frequencies
 
 ANY = constriction.stream.model.Categorical(perfect=False)
+UNIFORM = constriction.stream.model.Uniform()
 WORD = 2**32
 
 
@@ -45,6 +46,19 @@ class Stack:
         """The (m,) values, int64, that were pushed last with these frequencies."""
         self.checksum = (self.checksum + frequencies.checksum) % WORD
         return torch.from_numpy(self.coder.decode(ANY, frequencies.table).astype(numpy.int64))
+
+    def push_uniform(self, symbols: Tensor, counts: Tensor) -> None:
+        """Pushes (m,) values, each one of as many equally probable ones as its count says."""
+        several = counts > 1
+        values, sizes = (v[several].numpy().astype(numpy.int32) for v in (symbols, counts))
+        self.coder.encode_reverse(values, UNIFORM, sizes)
+
+    def pop_uniform(self, counts: Tensor) -> Tensor:
+        """The (m,) values, int64, that were pushed last with these counts."""
+        found, several = torch.zeros_like(counts), counts > 1
+        drawn = self.coder.decode(UNIFORM, counts[several].numpy().astype(numpy.int32))
+        found[several] = torch.from_numpy(drawn.astype(numpy.int64))
+        return found
 
     def words(self) -> numpy.ndarray:
         """The bits of the stack as 32-bit words, the lowest first."""

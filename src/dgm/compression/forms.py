@@ -1,0 +1,39 @@
+"""The forms of files, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dgm.compression.content import Arrays, Form, Interface, Pictures, Texts
+from dgm.compression.rows import Rows
+from dgm.compression.sounds import Sounds
+from dgm.data import text, walk
+from dgm.errors import Unsupported
+
+FORMS: Mapping[str, Form] = {
+    "array": Arrays(),
+    "image": Pictures(),
+    "text": Texts(),
+    "sound": Sounds(),
+    "table": Rows(),
+}
+SUFFIXES = {
+    **dict.fromkeys([*walk.IMAGES, ".pgm", ".ppm"], "image"),
+    **dict.fromkeys(walk.SOUNDS, "sound"),
+    ".npy": "array",
+}
+
+
+def form_of(path: Path, interface: Interface) -> str:
+    """The name of the form of a file."""
+    if form := SUFFIXES.get(path.suffix.lower()):
+        return form
+    if path.name.endswith("-ubyte"):
+        return "array"
+    if text.is_text(interface.about):
+        return "text"
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return "table"
+    wrong = f"a '{path.suffix}' file is no example of {interface.space}"
+    raise Unsupported(wrong, "give an image, a sound, a table, an .npy or IDX array, or a text to a model of text")

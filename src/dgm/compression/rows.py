@@ -1,0 +1,134 @@
+"""The rows of a .csv file as examples of a model of records, and back to the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from dgm.compression.content import Interface
+from dgm.data.columns import MISSING, Column, of_run
+from dgm.errors import BadInput, DgmError, Unsupported
+from dgm.space import Space
+
+MOST = 4  # a share of 1 in so many rows, at most, whose spelling is not that of the values
+
+
+class Rows:
+    """A .csv file with the columns of the model.
+
+    ``about`` has the line of the header, the delimiter, the end of a line, the text of a missing value, and the text of
+    each row that these do not determine, such as a number with more digits.
+    """
+
+    def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:
+        if not interface.about.get("columns"):
+            raise Unsupported(f"{path} is no example of {interface.space}", "use a model of a table, such as made")
+        columns, parts = of_run(interface.about, interface.space), parts_of(interface.space)
+        with path.open(encoding="utf-8", newline="") as file:
+            try:
+                header = file.readline()
+                about = {"header": header, "delimiter": delimiter_of(header, columns, path)}
+                about["end"] = "\r\n" if header.endswith("\r\n") else "\n"
+                about["missing"] = missing_text(records(file, about["delimiter"]))
+                file.seek(0)
+                file.readline()
+                count, spelled = 0, dict[str, str]()
+                for raw, cells in records(file, about["delimiter"]):
+                    numbers = numbers_of(cells, columns, parts, f"{path}, row {count + 1}")
+                    if line(numbers, columns, about) != raw:
+                        spelled[str(count)] = raw
+                    count += 1
+            except (UnicodeDecodeError, csv.Error) as error:
+                raise BadInput(f"{path} cannot be read as a table: {error}", "write it as UTF-8 text") from error
+        if len(spelled) > max(10, count // MOST):
+            shown = next(iter(spelled.values())).strip()
+            wrong = f"{len(spelled)} of {count} rows of {path} are not spelled as dgm spells their values: {shown}"
+            raise BadInput(wrong, "write the table as `dgm sample --out rows.csv` does")
+        return about | {"spelled": spelled}, count
+
+    def examples(self, path: Path, about: dict[str, Any], interface: Interface) -> Iterator[Tensor]:
+        columns, parts = of_run(interface.about, interface.space), parts_of(interface.space)
+        with path.open(encoding="utf-8", newline="") as file:
+            file.readline()
+            for _, cells in records(file, about["delimiter"]):
+                x = torch.tensor(numbers_of(cells, columns, parts, str(path)))
+                yield x.reshape(1, *interface.space.shape).to(interface.space.dtype)
+
+    def restore(self, batches: Iterator[Tensor], about: dict[str, Any], interface: Interface, out: IO[bytes]) -> None:
+        columns, count = of_run(interface.about, interface.space), 0
+        out.write(about["header"].encode())
+        for batch in batches:
+            for row in batch.flatten(1).double().tolist():
+                text = about["spelled"].get(str(count))
+                out.write((line(row, columns, about) if text is None else text).encode())
+                count += 1
+
+
+def parts_of(space: Space) -> list[Space]:
+    """The space of each column."""
+    if space.kind != "record":
+        return [replace(space, shape=(), loc=(), scale=())] * space.dim
+    return [part for _, part in space.parts for _ in range(part.dim)]
+
+
+def delimiter_of(header: str, columns: list[Column], path: Path) -> str:
+    names = [column.name for column in columns]
+    for delimiter in ",;\t":
+        if next(csv.reader([header.lstrip("\ufeff")], delimiter=delimiter), []) == names:
+            return delimiter
+    raise BadInput(f"{path} has other columns than the model, which has {', '.join(names)}", "give such a table")
+
+
+def records(lines: Iterable[str], delimiter: str) -> Iterator[tuple[str, list[str]]]:
+    """Each row as it is in the file, with the end of its line, and its cells."""
+    read: list[str] = []
+
+    def remembered() -> Iterator[str]:
+        for text in lines:
+            read.append(text)
+            yield text
+
+    for cells in csv.reader(remembered(), delimiter=delimiter):
+        yield "".join(read), cells
+        read.clear()
+
+
+def missing_text(rows: Iterable[tuple[str, list[str]]]) -> str:
+    """The most frequent text of a missing value."""
+    found = Counter(cell for _, cells in rows for cell in cells if cell in MISSING)
+    return found.most_common(1)[0][0] if found else ""
+
+
+def numbers_of(cells: list[str], columns: list[Column], parts: list[Space], where: str) -> list[float]:
+    if len(cells) != len(columns):
+        raise BadInput(f"{where}: {len(cells)} cells, expected {len(columns)}", "mend that row")
+    numbers = []
+    for cell, column, part in zip(cells, columns, parts, strict=True):
+        try:
+            number = column.number_of(cell, part)
+        except DgmError as error:
+            raise BadInput(f"{where}: {error.wrong}", "compress data like that of the model's training") from error
+        if math.isnan(number) and not part.optional:
+            raise BadInput(f"{where}: the model has no missing values in '{column.name}'", "fill it in")
+        numbers.append(number)
+    return numbers
+
+
+def line(numbers: list[float], columns: list[Column], about: dict[str, Any]) -> str:
+    """The text of a row."""
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=about["delimiter"], lineterminator=about["end"])
+    cells = (column.texts_of([number])[0] for column, number in zip(columns, numbers, strict=True))
+    writer.writerow(
+        [about["missing"] if math.isnan(number) else cell for number, cell in zip(numbers, cells, strict=True)]
+    )
+    return out.getvalue()

@@ -1,0 +1,256 @@
+"""Sounds, tables and long texts to a container and back, and decoding in other batches than encoding."""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import Tensor
+
+import dgm
+from dgm.compression import content
+from dgm.compression.archive import Coder, Rate, compress, decompress, in_float64
+from dgm.compression.codecs import SequentialCodec
+from dgm.compression.sounds import SILENCE, VALUES, CompandedCodec, companding
+from dgm.compression.stack import Stack
+from dgm.contracts.laws import perturbed
+from dgm.data import sound
+from dgm.errors import BadInput, Unsupported
+from dgm.protocols import Model
+from dgm.registry import create
+from dgm.space import Space
+
+OF_SOUND: dict[str, Any] = {"options": {}, "rate": 8000}
+
+
+def model_of(space: Space, name: str = "made", **config: Any) -> Model:
+    torch.manual_seed(0)
+    return perturbed(create(name, space, **config))
+
+
+def returned(model: Model, about: dict[str, Any], path: Path, **how: Any) -> tuple[bytes, Rate]:
+    rate = compress(model, about, [path], path.with_name("x.dgm"), **how)
+    back = path.with_name("back")
+    assert decompress(model, about, path.with_name("x.dgm"), back) == []
+    return back.read_bytes(), rate
+
+
+# -- sounds
+
+
+def of_sound() -> Model:
+    return model_of(Space.levels((1, 40), 256), hidden=8)
+
+
+def wav(samples: numpy.ndarray, *, rate: int = 8000, width: int = 2, channels: int = 1) -> bytes:
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setparams((channels, width, rate, 0, "NONE", ""))
+        file.writeframes(samples.astype("<i2").tobytes())
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("length", [40, 100])
+def test_a_sound_of_16_bits_comes_back_and_costs_its_levels_and_what_they_leave_open(
+    length: int, tmp_path: Path
+) -> None:
+    samples = numpy.random.default_rng(0).normal(0, 3000, length).round().clip(-32768, 32767)
+    samples[:4] = -32768, 32767, 0, -1
+    trailer = b"LIST\x04\x00\x00\x00abcd"
+    path, model = tmp_path / "a.wav", of_sound()
+    path.write_bytes(wav(samples) + trailer)
+    back, rate = returned(model, OF_SOUND, path)
+    assert back == path.read_bytes()
+    padded = numpy.zeros(math.ceil(length / 40) * 40)
+    padded[:length] = samples
+    levels = torch.from_numpy(sound.compress(padded / 32768)).view(-1, 1, 40)
+    open_to = torch.from_numpy(numpy.bincount(sound.compress(numpy.arange(-32768, 32768) / 32768), minlength=256))
+    with torch.no_grad():
+        claimed = float(open_to[levels.long()].double().log2().sum() - model.log_prob(levels).sum() / math.log(2))
+    assert rate.claimed == pytest.approx(claimed, rel=1e-6)
+    assert rate.bits == pytest.approx(claimed, rel=1e-3, abs=64)
+
+
+def test_each_level_has_its_values() -> None:
+    level, first, size = companding()
+    assert int(size.sum()) == VALUES
+    assert (size > 0).all()
+    for k in (0, 1, 127, 128, 255):
+        inside = torch.arange(int(first[k]), int(first[k] + size[k]))
+        assert (level[inside] == k).all()
+    assert level[SILENCE] == sound.compress(numpy.zeros(1))[0]
+
+
+def test_values_of_16_bits_are_popped_as_they_were_pushed() -> None:
+    model = of_sound()
+    x = torch.randint(VALUES, (5, 1, 40), generator=torch.Generator().manual_seed(0)).to(Space.levels((), VALUES).dtype)
+    with in_float64(model):
+        codec, stack = CompandedCodec(SequentialCodec(model)), Stack()
+        codec.push(stack, x, None)
+        assert torch.equal(codec.pop(stack, 5, None), x)
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [({"rate": 16000}, "at 16000 Hz"), ({"channels": 2}, "in 2 channels"), ({"width": 1}, "8 bits")],
+)
+def test_a_sound_of_another_format_is_refused(how: dict[str, int], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(numpy.zeros(60), **how))
+    with pytest.raises(BadInput, match=expected):
+        compress(of_sound(), OF_SOUND, [tmp_path / "a.wav"], tmp_path / "x.dgm")
+    assert not (tmp_path / "x.dgm").exists()
+
+
+def test_sounds_are_not_mixed_with_other_files(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(numpy.zeros(40)))
+    numpy.save(tmp_path / "a.npy", numpy.zeros((1, 1, 40), numpy.uint8))
+    with pytest.raises(BadInput, match="compress them apart"):
+        compress(of_sound(), OF_SOUND, [tmp_path / "a.wav", tmp_path / "a.npy"], tmp_path / "x.dgm")
+
+
+# -- tables
+
+PEOPLE = "name,age,member,since\n" + "".join(
+    f"{name},{age},{member},{since}\n"
+    for name, age, member, since in [
+        ('"Smith, A"', 31, "true", "2020-01-05"),
+        ("Jones", 44, "false", ""),
+        ("Jones", 31, "true", "2020-02-29"),
+        ("Kim", 52, "false", "2020-01-05"),
+    ]
+    * 12
+)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, dict[str, Any], Path]:
+    path = tmp_path_factory.mktemp("people") / "people.csv"
+    path.write_text(PEOPLE, encoding="utf-8")
+    dataset = dgm.data.load(path, types="name=category,age=integer,member=boolean,since=date")
+    return model_of(dataset.space, hidden=16), dataset.describe(), path
+
+
+def as_others_write_it(text: str) -> str:
+    """Other ends of lines, another delimiter and another text of missing values."""
+    lines = (line.replace(",", ";").replace('"Smith; A"', '"Smith, A"') for line in text.splitlines())
+    return "".join((f"{line}NA" if line.endswith(";") else line) + "\r\n" for line in lines)
+
+
+TABLES: dict[str, Callable[[str], str]] = {
+    "as it is": lambda text: text,
+    "as others write it": as_others_write_it,
+    "some numbers with zeros, and no last end": lambda text: text.replace(",31,true", ",31.0,true", 3).rstrip("\n"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_come_back_byte_for_byte(name: str, people: tuple[Model, dict[str, Any], Path], tmp_path: Path) -> None:
+    model, about, _ = people
+    path = tmp_path / "rows.csv"
+    path.write_bytes(TABLES[name](PEOPLE).encode())
+    back, rate = returned(model, about, path, block=10)
+    assert back == path.read_bytes()
+    assert rate.bits == pytest.approx(rate.claimed, rel=1e-3, abs=64 * 5)  # of five blocks
+    assert rate.kind == "exact"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("age,member", "size,member"), "other columns"),
+        (("Kim", "Lee"), "row 4: .*'Lee'"),
+        ((",44,", ",444,"), "row 2: .*'444'"),
+        ((",44,", ",,"), "row 2: .*no missing values in 'age'"),
+        (("Jones,44,false,", "Jones,44,false"), "row 2: 3 cells, expected 4"),
+        ((",31,", ",31.0,"), "24 of 48 rows"),
+    ],
+)
+def test_rows_that_the_model_does_not_have_are_refused(
+    change: tuple[str, str], expected: str, people: tuple[Model, dict[str, Any], Path], tmp_path: Path
+) -> None:
+    model, about, _ = people
+    path = tmp_path / "rows.csv"
+    path.write_text(PEOPLE.replace(*change), encoding="utf-8")
+    with pytest.raises(BadInput, match=expected):
+        compress(model, about, [path], tmp_path / "x.dgm")
+    assert not (tmp_path / "x.dgm").exists()
+
+
+def test_real_numbers_have_no_code(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n" + "".join(f"{k / 7},{k}\n" for k in range(30)), encoding="utf-8")
+    dataset = dgm.data.load(tmp_path / "a.csv", types="a=real,b=integer")
+    with pytest.raises(Unsupported, match="real numbers"):
+        compress(model_of(dataset.space, hidden=8), dataset.describe(), [tmp_path / "a.csv"], tmp_path / "x.dgm")
+
+
+# -- long texts, and other batches
+
+
+def test_a_text_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A character may lie on both sides of the end of a piece, and no more than a piece is kept."""
+    monkeypatch.setattr(content, "PIECE", 5)
+    text = "aé b\n" * 40
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    about = {"options": {}, "alphabet": "\n abé"}
+    model = model_of(Space.tokens(6, 5), hidden=8)
+    kept = []
+    windows = content.Texts.examples
+    monkeypatch.setattr(
+        content.Texts, "examples", lambda *args: (kept.append(x.untyped_storage().size()) or x for x in windows(*args))
+    )
+    assert returned(model, about, tmp_path / "a.txt", block=4)[0] == text.encode()
+    assert max(kept) <= 8 * (6 + 5)
+
+
+class OneByOne:
+    """A model whose conditionals are computed for each example alone."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.space, self.observed = model, model.space, model.observed
+
+    def sequential_conditionals(self, x: Tensor, y: Tensor | None = None) -> Iterator[Tensor]:
+        for each in zip(*(self.model.sequential_conditionals(row) for row in x.split(1)), strict=True):
+            yield torch.cat(each)
+
+
+@pytest.mark.parametrize("name", ["pixelcnn", "made", "nade"])
+def test_what_a_batch_of_16_encoded_is_decoded_one_by_one(name: str) -> None:
+    space = Space.levels((1, 4, 4), 256)
+    model, x = model_of(space, name), torch.randint(256, (16, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    with in_float64(model):
+        coder = Coder(model, None)
+        block = coder.encode(x.to(space.dtype), verify=False)
+        coder.codec = SequentialCodec(OneByOne(model))  # type: ignore[arg-type]
+        assert torch.equal(coder.decode(block), x.to(space.dtype))
+
+
+COMPILED = """
+import torch
+from dgm.compression.archive import Coder, in_float64
+from dgm.contracts.laws import perturbed
+from dgm.registry import create
+from dgm.space import Space
+
+model, x = perturbed(create("made", Space.levels((1, 4, 4), 256), hidden=32)), torch.randint(256, (16, 1, 4, 4))
+with in_float64(model):
+    coder, plain = Coder(model, None), model.conditionals
+    model.conditionals = torch.compile(plain)
+    block = coder.encode(x.byte(), verify=False)
+    model.conditionals = plain
+    assert torch.equal(coder.decode(block), x.byte())
+"""
+
+
+@pytest.mark.slow
+def test_what_a_compiled_model_encoded_is_decoded_by_the_model() -> None:
+    """In a process whose types are not checked, which no compiler understands."""
+    subprocess.run([sys.executable, "-c", COMPILED], check=True)

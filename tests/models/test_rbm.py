@@ -67,8 +67,7 @@ def test_the_gradient_is_that_of_the_likelihood_where_chains_end_in_exact_sample
     model = rbm()
     v, x = states(5).to(torch.uint8), torch.tensor([[1, 0, 0, 1, 1]], dtype=torch.uint8)
     exact = torch.autograd.grad(-model.log_prob(x).sum(), [model.W, model.a, model.b])
-    ends = v.double()
-    model.after_sweeps = lambda start, *_: ends  # type: ignore[method-assign, assignment]
+    model.after_sweeps = lambda start, *_: v.double()  # type: ignore[method-assign]
     loss = model.loss(x.expand(32, -1))
     assert torch.allclose(loss, model.energy(x) - model.energy(v))
     found = torch.autograd.grad((loss * model.log_prob(v).exp().detach()).sum(), [model.W, model.a, model.b])
@@ -175,20 +174,25 @@ def test_a_condition_shifts_the_hidden_biases(hidden: int) -> None:
 
 
 def test_persistent_chains_go_on_and_others_start_at_the_data() -> None:
-    model, x = rbm(chains=7, gibbs_steps=2), states(5)[:6].to(torch.uint8)
-    before, starts = model.persistent.clone(), []
-    model.after_sweeps = lambda v, b, noise, sweeps: starts.append((v, sweeps)) or 1 - v  # type: ignore[method-assign, assignment, func-returns-value]
+    """Kills: chains that start anew, one sweep too many, hidden states of the start."""
+    model, x = rbm(chains=7, gibbs_steps=3), states(5)[:6].to(torch.uint8)
+    before, seen = model.persistent.clone(), []
+    model.visible_given = lambda h, noise, beta=1.0: seen.append(h) or torch.ones(6, 5).double()  # type: ignore[method-assign, func-returns-value]
+    with torch.no_grad():
+        model.b.copy_(torch.tensor([90.0, -90.0, 90.0, -90.0]))  # of which every h but the first is
     _, (rows, ends) = model.loss_and_outputs(x)
     assert torch.equal(model.persistent, before)
-    assert torch.equal(starts[0][0], before[rows])
-    assert starts[0][1] == 2
+    assert torch.equal(seen[0], before[rows])
+    assert [h.tolist() for h in (*seen[1:], ends)] == [[[1, 0, 1, 0]] * 6] * 3
     model.after_step(rows, ends)
-    assert torch.equal(model.persistent[rows], 1 - before[rows])
+    assert torch.equal(model.persistent[rows], ends)
     assert len(rows.unique()) == 6
     contrastive = rbm(chains=0)
-    contrastive.after_sweeps = model.after_sweeps  # type: ignore[method-assign]
+    contrastive.W.data.copy_(80 * torch.eye(5)[:, :4] - 40 / 5)
+    contrastive.b.data.fill_(0)
+    contrastive.visible_given = model.visible_given  # type: ignore[method-assign]
     assert contrastive.loss_and_outputs(x)[1] == ()
-    assert torch.equal(starts[1][0], x.double())
+    assert torch.equal(seen[-1][1:5, 3], x[1:5, 3].double()), "h is drawn given the data"
 
 
 def test_biases_start_from_the_moments_of_the_data_once() -> None:

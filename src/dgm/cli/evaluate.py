@@ -157,6 +157,10 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
     show_codes(document)
     if constant := document.get("constant"):
         show_constant(constant)
+    if mixed := document.get("mixing"):
+        heading(f"{mixed['rule']}: {mixed['chains']} chains of {mixed['states']} states")
+        number("R̂, 1 if mixed", mixed["r_hat"])
+        number("effective sample size", mixed["effective"])
     if judged := document.get("representation"):
         show_representation(judged)
     for features, rows in itertools.groupby(document["metrics"], key=itemgetter("features")):

@@ -46,8 +46,8 @@ class Draws:
 
 
 def bernoulli(logits: Tensor, noise: Noise) -> Tensor:
-    """Zeros and ones, in the dtype of the logits (n, units)."""
-    return torch.lt(noise.uniform(logits.shape[1:]).to(logits), logits.sigmoid()).to(logits)
+    """Zeros and ones (n, units), in the dtype of the logits, which are (n, units) or (1, units)."""
+    return noise.uniform(logits.shape[1:]).to(logits).lt_(logits.sigmoid())
 
 
 class Units(nn.Module, ABC):

@@ -14,13 +14,14 @@ PASSES = 3  # over the training data: a run with fewer is hardly trained
 # a loss that falls as t^(-1/2) has 3 % of its fall since the first twentieth in the last fifth, one that falls linearly
 # has 21 %: the threshold lies between the two
 FIRST, LAST, FALLING = 0.05, 0.8, 0.1
+APART = 1.0  # nats between two estimates of log Z
 ALIVE, ENOUGH = 0.9, 10  # share of a codebook's entries that are in use; codes for each entry that can show it
 
 
 def cautions(document: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> list[str]:
     """Cautions about one run, from its evaluation, the rows of its metrics.jsonl and its config."""
     sentences = [disagreement(document), missed_modes(document), copies(document)]
-    sentences += [memorised(document), collapse(document), dead_codes(document)]
+    sentences += [memorised(document), collapse(document), dead_codes(document), unknown_constant(document)]
     sentences += [few_passes(metrics, config), still_falling(metrics), alarm(metrics)]
     return [sentence for sentence in sentences if sentence]
 
@@ -32,6 +33,18 @@ def dead_codes(document: Mapping[str, Any]) -> str:
         return ""
     dead, all_codes = book["entries"] - book["used"], f"{book['codes']:,} codes of the {book['split']} split"
     return f"Dead codes: {dead} of {book['entries']} entries of the codebook are none of the {all_codes}."
+
+
+def unknown_constant(document: Mapping[str, Any]) -> str:
+    """A caution where annealing forward and backward disagrees about log Z, so that log p(x) means nothing."""
+    constant = document.get("constant")
+    if constant is None or abs(constant["gap"]) <= APART:
+        return ""
+    return (
+        f"log Z is not known: annealing forward and backward gives {constant['forward']['log_z']:.1f} and "
+        f"{constant['backward']['log_z']:.1f} nats, and log p(x) may be overstated by more than that. Take more "
+        "temperatures (--annealed), or train with a smaller learning rate."
+    )
 
 
 def disagreement(document: Mapping[str, Any]) -> str:

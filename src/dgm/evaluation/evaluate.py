@@ -35,6 +35,7 @@ from dgm.evaluation.distances import DRAWS, metrics
 from dgm.evaluation.features import NAMES, default_features, features
 from dgm.evaluation.held_out import HeldOut, drawn_rows
 from dgm.evaluation.memorisation import TRAINING, memorisation
+from dgm.evaluation.mixing import mixing
 from dgm.evaluation.modes import duplicates, modes
 from dgm.evaluation.representation import judged
 from dgm.evaluation.skipping import Skipped
@@ -139,6 +140,9 @@ def evaluate(
                 document["likelihood"].append(row)
             if constant_of(model) is not None and (annealed or Kind.EXACT not in kinds_of(model)):
                 document["constant"] = constant_in_words(model, given_conditions(model, real))
+        with skipped.on_failure("the chains"):
+            if found := mixing(model, conditions_to_draw(model, 1, seed, condition), seed):
+                document["mixing"] = found
         with torch.random.fork_rng(), skipped.on_failure("codes"):
             torch.manual_seed(seed)
             measure_codes(document, model, real, split, seed, annealed, progress)
@@ -321,7 +325,8 @@ def likelihoods(
     """Rows of log-likelihoods, one for each informative kind that the model has.
 
     An exact log-likelihood alone if there is one; otherwise a lower bound, also with importance weights, and an
-    estimate, which uses a subset of many examples; an unnormalised log-density only where there is nothing else.
+    estimate, which uses a subset of many examples if each needs an ODE; an unnormalised log-density only where there
+    is nothing else.
 
     Args:
         skipped: Collects the kinds that fail; without it a failure is raised.
@@ -339,7 +344,7 @@ def likelihoods(
             progress(LIKELIHOODS * (k + share) / len(requested), str(kind).replace("_", " "))
 
         rows = torch.arange(len(x))
-        if kind is Kind.ESTIMATE:
+        if kind is Kind.ESTIMATE and constant_of(model) is None:
             rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
         with nullcontext() if skipped is None else skipped.on_failure(str(kind).replace("_", " ")):
             how = dict(ode or {}) if kind is Kind.ESTIMATE else {}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, softplus
+from torch.nn.functional import linear, logsigmoid
 from torch.utils.checkpoint import checkpoint
 
 from dgm.distributions.units import Draws, Noise, bernoulli, visible_units
@@ -54,7 +54,7 @@ class RBM(nn.Module):
     h is binary. v is binary with t(v) = v and m(v) = 1, or a scaled real number with t(v) = v / sigma² and Gaussian
     p(v|h) = N(a + W h, sigma²). The loss of an example is F(v) - F(v'), whose gradient is that of contrastive
     divergence. v' is the state after k sweeps of block Gibbs sampling, from a persistent chain or, with ``chains=0``,
-    from v itself. The loss is no likelihood.
+    from v itself. The loss is no likelihood. A persistent chain is kept as its h, drawn given the last v'.
 
     With up to 20 hidden units, log Z is a sum over their 2^H states. With more, it is estimated by annealed importance
     sampling from independent units, with fixed random numbers, so that equal weights have equal estimates; the estimate
@@ -106,7 +106,7 @@ class RBM(nn.Module):
         likelihood = ExactLikelihood if self.is_exact else EstimatedLikelihood
         has: set[type] = {Trainable, DataDependent, Samplable, Progressive, Unnormalised, AnnealedConstant, likelihood}
         if config.chains:
-            start = torch.randint(2, (config.chains, space.dim), generator=torch.Generator().manual_seed(0))
+            start = torch.randint(2, (config.chains, config.hidden), generator=torch.Generator().manual_seed(0))
             self.register_buffer("persistent", start.to(self.base))
             has.add(Stateful)
         self.capabilities = frozenset(has)
@@ -135,13 +135,17 @@ class RBM(nn.Module):
         """v, (B, D)."""
         return self.visible.encode(x).to(self.a)
 
-    def free_energy(self, v: Tensor, b: Tensor) -> PerExample:
-        t = self.visible.statistic(v)
-        return -self.visible.log_measure(v) - t @ self.a - softplus(b + t @ self.W).sum(1)
+    def inputs(self, v: Tensor, b: Tensor) -> Tensor:
+        """b + t(v) W, the inputs of the hidden units, (n, H)."""
+        return torch.addmm(b, self.visible.statistic(v), self.W).to(self.b)  # also where autocast multiplies in bf16
+
+    def free_energy(self, v: Tensor, inputs: Tensor) -> PerExample:
+        return -self.visible.log_measure(v) - self.visible.statistic(v) @ self.a + logsigmoid(-inputs).sum(1)
 
     def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """F of the scaled x, minus the log-determinant of the scaling."""
-        return self.free_energy(self.scaled(x), self.hidden_bias(y)) - self.visible.ladj
+        v = self.scaled(x)
+        return self.free_energy(v, self.inputs(v, self.hidden_bias(y))) - self.visible.ladj
 
     def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return self.normalised(x, y, self.log_z)
@@ -152,7 +156,7 @@ class RBM(nn.Module):
     def normalised(self, x: Batch, y: Conditions | None, log_z: Callable[[Tensor], Tensor]) -> PerExample:
         v, b = self.scaled(x), self.hidden_bias(y)
         of_b = log_z(b) if torch.is_grad_enabled() else self.constants(self, b, log_z)
-        return self.visible.ladj - self.free_energy(v, b) - of_b
+        return self.visible.ladj - self.free_energy(v, self.inputs(v, b)) - of_b
 
     # -- training
 
@@ -161,28 +165,28 @@ class RBM(nn.Module):
         return self.loss_and_outputs(x, y)[0]
 
     def loss_and_outputs(self, x: Batch, y: Conditions | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
-        """The loss, the rows of the persistent chains, and their ends."""
+        """The loss, the rows of the persistent chains, and the hidden states that they end in."""
         v, b = self.scaled(x), self.hidden_bias(y)
+        inputs, noise = self.inputs(v, b), Draws(len(v), v.device)
         with torch.no_grad():
             rows = shuffled(len(v), self.config.chains, v.device) if self.config.chains else None
-            start = v if rows is None else self.persistent[rows]
-            end = self.after_sweeps(start, b, Draws(len(v), v.device), self.config.gibbs_steps)
-        positive, negative = self.free_energy(torch.cat([v, end]), b.expand(len(v), -1).repeat(2, 1)).chunk(2)
-        return positive - negative, () if rows is None else (rows, end)
+            h = bernoulli(inputs, noise) if rows is None else self.persistent[rows]
+            end = self.after_sweeps(self.visible_given(h, noise), b, noise, self.config.gibbs_steps - 1)
+        inputs_of_end = self.inputs(end, b)
+        loss = self.free_energy(v, inputs) - self.free_energy(end, inputs_of_end)
+        return loss, () if rows is None else (rows, bernoulli(inputs_of_end.detach(), noise))
 
     @torch.no_grad()
     def initialise(self, x: Batch, y: Conditions | None = None) -> None:
-        """The visible biases of independent units with the moments of the batch, and the chains as draws from them."""
+        """The visible biases of independent units with the moments of the batch."""
         if self.started:
             return
         self.base.copy_(self.visible.fit(self.scaled(x)))
         self.a.copy_(self.base)
-        if self.config.chains:
-            self.persistent.copy_(self.independent(Draws(self.config.chains, self.a.device)))
         self.started.fill_(True)
 
     def after_step(self, *outputs: Tensor) -> None:
-        """Replaces the states of the persistent chains by the ends."""
+        """Replaces the hidden states of the persistent chains."""
         rows, ends = outputs
         self.persistent[rows] = ends
 
@@ -195,19 +199,16 @@ class RBM(nn.Module):
             lambda h, v: self.visible_given(h, noise, beta),
         )
 
-    def inputs(self, v: Tensor, b: Tensor) -> Tensor:
-        """b + t(v) W, the inputs of the hidden units, (n, H)."""
-        return b + self.visible.statistic(v) @ self.W
-
     def visible_given(self, h: Tensor, noise: Noise, beta: float = 1.0) -> Tensor:
-        eta = linear(h, self.W, self.a)
-        return self.visible.draw(eta if beta == 1 else self.base.lerp(eta, beta), noise)
+        eta = torch.addmm(self.base.lerp(self.a, beta), h, self.W.mT, alpha=beta)
+        return self.visible.draw(eta.to(self.a), noise)
 
     def independent(self, noise: Noise) -> Tensor:
         """Draws of the independent units at beta = 0."""
         return self.visible.draw(self.base[None], noise)
 
     def after_sweeps(self, v: Tensor, b: Tensor, noise: Noise, sweeps: int, beta: float = 1.0) -> Tensor:
+        """v after sweeps that draw h, then v."""
         for _, state in block_gibbs([v, v], self.conditionals(b, noise, beta), sweeps=sweeps):
             v = state
         return v
@@ -289,7 +290,7 @@ class RBM(nn.Module):
 
         def step(v: Tensor, before: float, after: float) -> tuple[Tensor, Tensor]:
             inputs = self.inputs(v, b)
-            of_hidden = (softplus(after * inputs) - softplus(before * inputs)).sum(1)
+            of_hidden = (logsigmoid(-before * inputs) - logsigmoid(-after * inputs)).sum(1)
             log_ratio = of_hidden + (after - before) * (self.visible.statistic(v) @ towards)
             return log_ratio, self.visible_given(bernoulli(after * inputs, noise), noise, after)
 

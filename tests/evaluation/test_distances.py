@@ -11,8 +11,9 @@ import torch
 from prdc import compute_prdc
 from torchmetrics.image.kid import poly_mmd
 
+from dgm.data import order
 from dgm.evaluation.frechet import frechet_distance
-from dgm.evaluation.kernel import kernel_distance
+from dgm.evaluation.kernel import cubic, kernel_distance, kernel_distance_of_parts
 from dgm.evaluation.neighbours import memorised, nearest, precision_recall_density_coverage
 from dgm.evaluation.score import inception_score
 
@@ -71,6 +72,29 @@ def test_kernel_is_unbiased_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyP
     whole = kernel_distance(x, y).item()
     monkeypatch.setattr("dgm.evaluation.kernel.BLOCK", 7)
     assert kernel_distance(x, y).item() == pytest.approx(whole, rel=1e-9)
+
+
+def test_the_kernel_distance_of_parts_is_their_mean() -> None:
+    x, y = torch.randn(60, 5, dtype=torch.float64), torch.randn(47, 5, dtype=torch.float64) + 0.3
+    one = kernel_distance_of_parts(x, y, 1).item()
+    assert one == pytest.approx(kernel_distance(x, y).item(), rel=1e-9)
+    assert kernel_distance_of_parts(x.float(), y.float(), 1).item() == pytest.approx(one, rel=1e-4)
+    a, b = x[order(60, 3, 0)], y[order(47, 3, 1)]
+    expected = (kernel_distance(a[::2], b[::2]) + kernel_distance(a[1::2], b[1::2])) / 2
+    assert kernel_distance_of_parts(x, y, 2, seed=3).item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_two_halves_have_the_variance_of_the_papers_subsets() -> None:
+    """100 subsets of a tenth of N: both have twice the variance of all pairs, within four errors of a ratio of 400."""
+    halves, subsets = [], []
+    for _ in range(400):
+        x, y = torch.randn(2, 100, 3)
+        halves.append(kernel_distance_of_parts(x, y, 2))
+        i, j = torch.rand(2, 100, 100).argsort(2)[:, :, :10]  # (subsets, rows)
+        xx, yy = (cubic(v, v).fill_diagonal_(0)[k[:, :, None], k[:, None]].sum() for v, k in ((x, i), (y, j)))
+        subsets.append((xx + yy) / 9000 - 2 * cubic(x, y)[i[:, :, None], j[:, None]].mean())
+    ratio = torch.stack(halves).var() / torch.stack(subsets).var()
+    assert ratio.log().abs() < 4 * math.sqrt(4 / 400)
 
 
 def test_prdc_is_prdcs_with_each_papers_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 LINE = "{:<21}{:>9}  {:<21} {:<21}{:>5}"
 # options of the evaluation of one run, with the values that they have when they are left out
-ALONE: dict[str, Any] = {"annealed": 0, "draws": 1, "marginal": False}
-ALONE |= dict.fromkeys(("solver", "tolerance", "solver_steps", "trace", "label", "condition"))
+ALONE: dict[str, Any] = {"annealed": 0, "draws": 1, "marginal": False, "downstream": False}
+ALONE |= dict.fromkeys(("target", "solver", "tolerance", "solver_steps", "trace", "label", "condition"))
 NAMES = {"kernel": "mmd cubic (KID)", "neighbour_kl": "KL, neighbours", "neighbour_reverse_kl": "reverse KL, neighb."}
 NAMES |= {"mmd_inverse_multiquadric": "mmd multiquadric", "kl": "KL", "reverse_kl": "reverse KL"}
 

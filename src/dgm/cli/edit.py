@@ -34,7 +34,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dgm.cli import condition, edit_codes, edit_compose, edit_rows, out, own
-from dgm.cli.edit_task import Edited, Task, common_options, write
+from dgm.cli.edit_task import Edited, Task, common_options, show_truth, write
 from dgm.cli.images import examples, missing
 from dgm.cli.parser import Parser
 from dgm.cli.terminal import Progress
@@ -127,6 +127,7 @@ def run(task: Task, args: argparse.Namespace) -> int:
     write(edited, model.space, path)
     count, each = edited.result.shape[:2]
     print(f"{count} × {each} results in {path}")
+    show_truth(edited, model.space)
     return 0
 
 
@@ -138,7 +139,8 @@ def inpaint(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) ->
     x, known = examples(args, model.space, about), ~missing(args.mask, model.space)
     masked = model.scaling.inverse(torch.where(known, model.scaling(x), 0.0))
     with editing(args, len(x)) as how:
-        return Edited("x", edit.inpaint(model, x, known, **how), (x, masked))
+        result = edit.inpaint(model, x, known, **how)
+    return Edited("x", result, (x, masked), truth=None if args.given else x, where=~known)
 
 
 def restored(operator: Operator, args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
@@ -154,7 +156,9 @@ def restored(operator: Operator, args: argparse.Namespace, model: Model, about: 
     measurement = model.scaling.inverse(measured if seen == model.space.shape else operator.pinv(measured))
     with editing(args, len(x)) as how:
         result = edit.restore(model, measured, operator, noise=args.noise, **how)
-    return Edited("x", result, (measurement,) if args.given else (x, measurement))
+    if args.given:
+        return Edited("x", result, (measurement,))
+    return Edited("x", result, (x, measurement), truth=x)
 
 
 def superres(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:

@@ -39,12 +39,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Edited:
-    """The result, (rows, n, ...), with its name in an .npz file, and the images to show before and after it."""
+    """The result, (rows, n, ...), with its name in an .npz file, and the images to show before and after it.
+
+    Attributes:
+        truth: (rows, ...), the images that the results restore, where they are known; ``before`` has the input last.
+        where: bool, the pixels that are restored; None for all.
+    """
 
     name: str
     result: Tensor
     before: tuple[Tensor, ...] = ()
     after: tuple[Tensor, ...] = ()
+    truth: Tensor | None = None
+    where: Tensor | None = None
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:
@@ -81,3 +88,18 @@ def write(edited: Edited, space: Space, out: Path) -> None:
         before, after = ([x[:, None] for x in images] for images in (edited.before, edited.after))
         columns = torch.cat([*before, edited.result, *after], 1)
         grid(columns.flatten(0, 1), space, columns=columns.shape[1]).save(temporary, format="PNG")
+
+
+def show_truth(edited: Edited, space: Space) -> None:
+    """Prints the error and the similarity of the input and of the results beside the truth, where it is known."""
+    from dgm.evaluation.fidelity import beside_truth, row
+
+    if edited.truth is None:
+        return
+    rows = [row("the input", edited.before[-1], edited.truth, space, edited.where)]
+    rows += beside_truth(edited.result, edited.truth, space, edited.where)
+    of = "" if edited.where is None else ", error of the generated pixels"
+    print(f"beside the truth{of}:")
+    print(f"  {'':<20}{'MSE':>10}{'PSNR [dB]':>11}{'SSIM':>8}")
+    for found in rows:
+        print(f"  {found['name']:<20}{found['mse']:>10.4g}{found['psnr']:>11.2f}{found['ssim']:>8.4f}")

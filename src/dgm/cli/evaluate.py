@@ -48,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="temperatures of annealed importance sampling: of 100 examples, and of 100 simulated ones from both "
         "sides, or of log Z (1000)",
     )
+    parser.add_argument(
+        "--downstream",
+        action="store_true",
+        help="train a classifier on the labelled samples, and test it on real examples",
+    )
     parser.add_argument("--seed", type=seed(), default=0, help="random seed of samples and draws (0)")
     parser.add_argument("--anomaly", metavar="DATA", help=evaluate_anomaly.HELP)
     condition.add_arguments(parser, "all samples, and of the real examples that they are compared with")
@@ -116,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
             trace=args.trace,
             annealed=args.annealed,
             target=args.target,
+            downstream=args.downstream,
             progress=progress.update,
             on_interrupt=write_part,
         )
@@ -177,6 +183,10 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         show_table(table)
     if agreed := document.get("agreement"):
         show_shares(f"the condition is followed: {agreed['rule']}", agreed)
+    if trained := document.get("downstream"):
+        heading(f"downstream accuracy: {trained['rule']}")
+        ends = [(part["low"], part["high"]) for part in (trained, trained["real"])]
+        number("accuracy", trained["accuracy"], *ends)
     if copies := document.get("duplicates"):
         show_shares(f"copies among {copies['n']:,} samples: {copies['rule']}", copies)
     if covered := document.get("modes"):

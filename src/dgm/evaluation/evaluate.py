@@ -32,6 +32,7 @@ from dgm.evaluation.codebook import codebook_usage
 from dgm.evaluation.collapse import codes_in_use
 from dgm.evaluation.columns import of_table, refuse_target
 from dgm.evaluation.distances import DRAWS, metrics
+from dgm.evaluation.downstream import downstream_accuracy
 from dgm.evaluation.features import NAMES, default_features, features
 from dgm.evaluation.held_out import HeldOut, drawn_rows
 from dgm.evaluation.memorisation import TRAINING, memorisation
@@ -81,6 +82,7 @@ def evaluate(
     trace: Trace | None = None,
     annealed: int = 0,
     target: str | None = None,
+    downstream: bool = False,
     progress: Progress = silent,
     on_interrupt: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
@@ -95,6 +97,7 @@ def evaluate(
         annealed: Temperatures of annealed importance sampling: of a model with a code, of up to 100 examples, with the
             bracket of as many simulated ones, 0 for none; of a model with an unknown log Z, 0 for its own number.
         target: The column of a table that gradient boosting predicts after training on samples; by default the last.
+        downstream: Also train a classifier on the samples and test it on real examples, of images with labels.
         marginal: Compute log p(x) of a conditional model, summed over its labels, instead of log p(x|y).
         condition: One condition, (*shape): samples are drawn given it and compared with the examples that have it.
         solver: The solver of the ODE of an estimate; see `log_likelihood`, also for ``tolerance``, ``solver_steps`` and
@@ -166,6 +169,10 @@ def evaluate(
                     measure_samples(
                         document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress, target
                     )
+                if torchrun.is_first() and downstream:
+                    with skipped.on_failure("downstream accuracy"):
+                        of = part_of(progress, 0.95, 0.05, "classifiers of samples and of real examples")
+                        document["downstream"] = downstream_accuracy(dataset, x, y, real, of)
     except KeyboardInterrupt:
         skipped.add("all later measures", "the evaluation was interrupted")
         if on_interrupt is not None and (document["likelihood"] or "samples" in document):

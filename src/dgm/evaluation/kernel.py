@@ -86,6 +86,39 @@ def kernel_distance(real: Tensor, generated: Tensor) -> Tensor:
     return mmd(real, generated)
 
 
+def kernel_distance_of_parts(real: Tensor, generated: Tensor, parts: int = 2, seed: int = 0) -> Tensor:
+    """The mean of `kernel_distance` over disjoint random parts of both sets, in their own precision, for large sets.
+
+    Where the distributions are equal, all pairs of N = 10,000 have a variance of 8 / N² (times that of the kernel), and
+    the mean of 100 random subsets of 1,000, as in the paper, 8 / N² + 8 / (100 · 1000²), twice as much. So have two
+    halves, 8 / (2 (N / 2)²), which take a third of the products. Where they differ, all have about the same variance.
+
+    Args:
+        real: (N, D) features.
+        generated: (M, D) features.
+    """
+    if min(len(real), len(generated)) < 2 * parts:
+        wrong = f"{parts} parts need two sets of at least {2 * parts}, got {len(real)} and {len(generated)}"
+        raise BadInput(wrong, "draw more samples, or take fewer parts")
+    x, y = (v[order(len(v), seed, k)] for k, v in enumerate((real, generated)))
+    return torch.stack([cubic_mmd(x[k::parts], y[k::parts]) for k in range(parts)]).mean()
+
+
+def cubic_mmd(x: Tensor, y: Tensor) -> Tensor:
+    """`kernel_distance` in one block, by numpy, which computes one half of a symmetric product; sums in float64."""
+    sizes = torch.tensor([len(x), len(y)], dtype=torch.float64)
+    return unbiased(cubic_sum(x, x), cubic_sum(y, y), cubic_sum(x, y), *sizes)
+
+
+def cubic_sum(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of the cubic kernel over pairs, without those of an example and itself."""
+    rows = x.numpy(force=True)
+    products = torch.from_numpy(rows @ (rows if y is x else y.numpy(force=True)).T)
+    linear = products.div_(x.shape[1]).add_(1)
+    values = linear * linear * linear
+    return values.fill_diagonal_(0).sum(dtype=torch.float64) if y is x else values.sum(dtype=torch.float64)
+
+
 def kernel_left_out(real: Folds, generated: Folds, kernel: Kernel = cubic) -> LeftOut:
     """`mmd`, also without each fold: the kernel of each pair is computed once and summed by folds.
 

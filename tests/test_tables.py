@@ -88,3 +88,15 @@ def test_distances_of_the_first_format_are_left_out_and_its_likelihoods_marked_b
 def test_the_kernel_distance_comes_before_the_frechet_distance(tables: ModuleType) -> None:
     keys = list(tables.COLUMNS)
     assert keys.index("kernel") < keys.index("frechet_infinity") < keys.index("frechet")
+
+
+def test_each_uci_table_has_the_figures_of_all_models_in_nats(tables: ModuleType) -> None:
+    """Kills: the validation split for the test split, and a model's figure in the column of another."""
+    documents = [read(f"uci-{model}") for model in ("gaussian", "gmm", "kde")]
+    text = tables.densities(documents)
+    row = row_of(text, "concrete")
+    assert row[1:3] == ["9", "1,030"]
+    for cell, document in zip(row[3:], documents, strict=True):
+        test = document["densities"]["concrete"]["likelihood"]["test"]
+        assert cell == f"{test['nats']:.2f} ± {test['nats_se']:.2f}"
+    assert row_of(text, "keggdirected")[4:] == ["–", "–"]

@@ -228,3 +228,27 @@ def test_a_number_without_a_level_of_real_data_leaves_the_others_theirs():
     both = [metric("frechet", 5.0, 1.0), metric("inception_score", 3.0, 0.1) | {"reference": None}]
     found = reference([trained("vae", evaluation(metrics=both))], "classifier")
     assert found.keys() == {"frechet", "memorised"}
+
+
+def test_codes_have_the_measures_that_evaluate_prints() -> None:
+    """Kills: the mean of the KL for its sum, and a probe of one attribute for that of all."""
+    document = evaluation() | {
+        "codes": {"kl": [1.5, 0.25], "active_units": 1, "of": 2, "mutual_information": 1.25, "n": 300, "rule": "r"},
+        "codebook": {"entries": 8, "used": 6, "perplexity": 5.0, "codes": 100, "split": "test"},
+        "representation": {
+            "probe": {"size": 0.5, "shape": 1.0},
+            "most_frequent": {"size": 0.25, "shape": 0.5},
+            "n": 200,
+            "rule": "r",
+            "mig": 0.125,
+        },
+    }
+    (row,) = rows([trained("vae", document)], "classifier")
+    found = {key: cell.value for key, cell in row.cells.items()}
+    expected = {"active_units": 1, "code_kl": 1.75, "code_information": 1.25, "codebook_used": 0.75, "probe": 0.75}
+    assert expected.items() <= found.items()
+    assert (found["codebook_perplexity"], found["mig"]) == (5.0, 0.125)
+    assert "ari" not in found
+    assert "size: 25.0%" in row.cells["probe"].note
+    groups = {column.key: column.group for column in columns_of([row])}
+    assert groups["probe"] == groups["mig"] == "codes beside the condition"

@@ -290,20 +290,10 @@ def show_constant(constant: dict[str, Any]) -> None:
     number("gap, nats", constant["gap"])  # by which log p(x) is lower with the backward one
 
 
-MEASURES = {
-    "ari": "k-means, ARI",
-    "nmi": "k-means, NMI",
-    "mig": "MIG",
-    "sap": "SAP",
-    "disentanglement": "DCI disentangled",
-    "completeness": "DCI complete",
-    "informativeness": "DCI informative",
-    "factor_vae": "FactorVAE score",
-}
-
-
 def show_representation(judged: dict[str, Any]) -> None:
     """Prints the measures of the codes beside labels or factors."""
+    from dgm.report.table import MEASURES
+
     heading(f"the code beside the condition: N = {judged['n']:,}, {judged['rule']}")
     for name, accuracy in judged["probe"].items():
         chance = f"most frequent: {judged['most_frequent'][name]:.1%}"

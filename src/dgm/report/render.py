@@ -28,7 +28,9 @@ from dgm.report.pictures import grid, lines, scatter
 from dgm.report.sound import spectrograms
 from dgm.report.study import of_runs, section
 from dgm.report.table import (
+    BESIDE,
     BITS,
+    CODES,
     FEW,
     GIVEN,
     Column,
@@ -53,6 +55,7 @@ PARTS = {
     "likelihood": (BITS, GIVEN),
     "quality and coverage": ("quality", "coverage"),
     "columns of the table": ("table",),
+    "codes of held-out examples": (CODES, BESIDE),
     "score, memorisation and cost": ("score", "memorisation", "cost"),
 }
 PAIRS = 6  # samples shown with their nearest training examples

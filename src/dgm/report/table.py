@@ -197,6 +197,55 @@ def of_table(name: str) -> Reader:
     return read
 
 
+def in_use(run: Trained, features: str) -> Cell | None:
+    """The share of the codebook's entries in use."""
+    book = run.evaluation.get("codebook")
+    note = "" if book is None else f"{book['used']} of {book['entries']} entries; {book['codes']:,} codes"
+    return None if book is None else Cell.plain(book["used"] / book["entries"], note)
+
+
+def divergence(run: Trained, features: str) -> Cell | None:
+    """The KL divergence of the posterior from the prior, summed over dimensions."""
+    codes = run.evaluation.get("codes")
+    return None if codes is None else Cell.plain(sum(codes["kl"]), f"{len(codes['kl'])} dimensions, N = {codes['n']:,}")
+
+
+def information(run: Trained, features: str) -> Cell | None:
+    codes = run.evaluation.get("codes") or {}
+    found = codes.get("mutual_information")
+    return None if found is None else Cell.plain(found, f"N = {codes['n']:,}")
+
+
+def probe(run: Trained, features: str) -> Cell | None:
+    """The accuracy of the linear probe, the mean over the parts of the condition."""
+    judged = run.evaluation.get("representation")
+    if judged is None:
+        return None
+    chance = ", ".join(f"{name}: {value:.1%}" for name, value in judged["most_frequent"].items())
+    return Cell.plain(statistics.fmean(judged["probe"].values()), f"N = {judged['n']:,}; most frequent: {chance}")
+
+
+def of_codes(key: str) -> Reader:
+    """Reads a measure of the codes beside the condition, which not every condition has."""
+
+    def read(run: Trained, features: str) -> Cell | None:
+        judged = run.evaluation.get("representation") or {}
+        return Cell.plain(float(judged[key]), f"N = {judged['n']:,}; {judged['rule']}") if key in judged else None
+
+    return read
+
+
+MEASURES = {
+    "ari": "k-means, ARI",
+    "nmi": "k-means, NMI",
+    "mig": "MIG",
+    "sap": "SAP",
+    "disentanglement": "DCI disentangled",
+    "completeness": "DCI complete",
+    "informativeness": "DCI informative",
+    "factor_vae": "FactorVAE score",
+}
+CODES, BESIDE = "codes", "codes beside the condition"
 BITS, GIVEN = "bits per dimension", "bits per dimension, condition given"
 COLUMNS: Sequence[Column] = (
     Column("exact", BITS, "exact", -1, likelihood("exact"), fixed),
@@ -235,6 +284,13 @@ COLUMNS: Sequence[Column] = (
     Column("utility", "table", "trained on samples", 1, of_table("utility"), fixed),
     Column("closest", "table", "closest row, median", 0, of_table("closest"), number),
     Column("closest_5th", "table", "closest row, 5th percentile", 0, of_table("closest_5th"), number),
+    Column("active_units", CODES, "active dimensions", 0, entry_of("codes", "active_units"), count),
+    Column("code_kl", CODES, "KL(q || p), nats", 0, divergence, number),
+    Column("code_information", CODES, "I(x; z), nats", 0, information, number),
+    Column("codebook_used", CODES, "codebook used", 0, in_use, share),
+    Column("codebook_perplexity", CODES, "codebook perplexity", 0, entry_of("codebook", "perplexity", "split"), number),
+    Column("probe", BESIDE, "linear probe", 1, probe, share),
+    *(Column(key, BESIDE, heading, 1, of_codes(key), fixed) for key, heading in MEASURES.items()),
     Column("inception_score", "score", "score", 1, metric("inception_score"), number),
     Column("sharpness", "score", "sharpness", 1, metric("sharpness"), number),
     Column("diversity", "score", "diversity", 1, metric("diversity"), number),

@@ -66,6 +66,8 @@ ONE_OF_EACH_FAMILY = (
 )
 
 
+KNOTS = 21  # of the normal scores of a table's numbers, for models of real numbers
+
 # every package.module:Class that the user has named in this process; files may name these classes too
 _named: set[str] = set()
 
@@ -199,7 +201,8 @@ def _made(
     if space.kind in ("binary", "levels", "record") and "continuous" in kinds:
         from dgm.distributions.dequantisation import Dequantised, box
 
-        how = settings.build(Dequantised.Config, {"noise": noise}, what="dequantisation")
+        knots = KNOTS if space.kind == "record" else 0
+        how = settings.build(Dequantised.Config, {"noise": noise, "knots": knots}, what="dequantisation")
         return Dequantised(space, how, condition, model=made(box(space)))
     if noise != "uniform":
         raise BadInput(f"{name} does not dequantise a {space.kind} space", "leave --dequantisation out")

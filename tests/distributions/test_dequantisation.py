@@ -232,7 +232,7 @@ def test_labels_reach_the_model_within() -> None:
 def test_its_description_has_the_model_as_a_part() -> None:
     model = registry.create("realnvp", LEVELS, Space.categories(4), layers=2)
     described = registry.describe(model)
-    assert (described["name"], described["config"]) == ("dequantised", {"noise": "uniform"})
+    assert (described["name"], described["config"]) == ("dequantised", {"noise": "uniform", "knots": 0})
     assert described["parts"]["model"]["space"] == BOX.to_json()
     assert registry.describe(registry.from_description(described)) == described
 

@@ -99,7 +99,7 @@ def covered(model: Representation, v: Tensor, given: Tensor, known: Tensor) -> T
     """Which v are in the noise of the observed values: the middle half of the cell of a bit, the whole of another."""
     cells, (c_0, hidden) = model.cells, model.cells.coordinates(given[None])  # type: ignore[union-attr]
     share = torch.where(cells.bit & (model.part.space != model.space), 0.5, 1.0)  # type: ignore[union-attr]
-    within = (v * cells.scale + cells.loc - c_0 - 0.5).abs() <= share / 2  # type: ignore[union-attr]
+    within = (cells.unscored(v)[0] * cells.scale + cells.loc - c_0 - 0.5).abs() <= share / 2  # type: ignore[union-attr]
     return (within | hidden | ~model.spread(known[None], present=False)).all(1)
 
 

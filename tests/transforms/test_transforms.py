@@ -30,6 +30,7 @@ from dgm.transforms import (
     Inverse,
     InvertibleLinear,
     Logit,
+    NormalScores,
     Patches,
     Permutation,
     Planar,
@@ -72,6 +73,14 @@ def scales() -> Composition:
     prior = lambda shape: ChannelCoupling(nn.Conv2d(shape[0] // 2, shape[0], 1))  # noqa: E731
     board = lambda shape: [coupling(shape)]  # noqa: E731
     return Composition(multi_scale((1, 4, 8), 3, before=board, after=step, prior=prior))
+
+
+def scores() -> NormalScores:
+    """Of a skewed, a bounded and a normal dimension; x reaches beyond the knots of the last."""
+    made, x = NormalScores(3, 9), torch.rand(400, 3, dtype=torch.float64)
+    x[:, 0], x[:, 2] = x[:, 0] ** 3, 0.5 + 0.02 * torch.randn(400)
+    made.fit(x)
+    return made
 
 
 def composition() -> Composition:
@@ -117,6 +126,8 @@ CASES: dict[str, tuple[Callable[[], Transform], tuple[int, ...], int]] = {
     "scaled from bounds": (lambda: Scaled(Space.continuous(PICTURE, low=-1.0, high=17.0)), PICTURE, 0),
     "logit": (lambda: Logit(0.05), PICTURE, 0),
     "exp": (Exp, ROW, 0),
+    "normal scores": (scores, ROW, 0),
+    "normal scores before the fit": (lambda: NormalScores(3, 5), ROW, 0),
     "planar": (lambda: Planar(3), ROW, 0),
     "planar of a picture": (lambda: Planar(48), PICTURE, 0),
     "planar, conditional": (lambda: Planar(3, 5), ROW, 5),

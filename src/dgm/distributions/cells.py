@@ -19,8 +19,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from dgm.protocols import Batch, PerExample
+from dgm.protocols import Batch, Module, PerExample
 from dgm.space import Space
+from dgm.transforms.normal_scores import NormalScores
 
 MIDDLE = 0.5  # the share of a bit's cell that its noise is drawn from, around the centre
 
@@ -85,6 +86,7 @@ class RecordCells(nn.Module):
     * for an integer, uniform on its cell of length 1 / scale: log q = log scale;
     * for a bit, uniform on the middle half of its cell: log q = log scale + log 2, so that the tails of a smooth
       density seldom cross the boundary of the cell, which would flip the bit;
+    * for a number with normal scores z = T(v), see `dgm.transforms.NormalScores`: log T'(v) less, of either kind;
     * for the dimensions of a missing part, whose cell is all of R: v ~ N(0, 1) and log q = log N(v; 0, 1).
 
     Binary codes without a category are mapped to the last category. A number beyond the first or the last value of an
@@ -94,6 +96,7 @@ class RecordCells(nn.Module):
 
     Args:
         space: A record.
+        knots: Of the normal scores of each real number and integer, which `fit` sets; 0 for none.
     """
 
     method = "uniform dequantisation"
@@ -105,7 +108,7 @@ class RecordCells(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, knots: int = 0) -> None:
         super().__init__()
         self.space = space
         rows = [row for _, part in space.parts for row in dimensions(part)]
@@ -113,6 +116,30 @@ class RecordCells(nn.Module):
         for name, values in zip(Dimension._fields, zip(*rows, strict=True), strict=True):
             dtype = torch.bool if isinstance(values[0], bool) else torch.float64
             self.register_buffer(name, torch.tensor(values, dtype=dtype), persistent=False)
+        self.scores = NormalScores(len(rows), knots) if knots else None
+
+    @torch.no_grad()
+    def fit(self, x: Batch) -> None:
+        """Sets the normal scores by the quantiles of the training examples, integers with noise in their cells."""
+        if self.scores is None:
+            return
+        c, hidden = self.coordinates(x)
+        u = torch.rand(c.shape, generator=torch.Generator().manual_seed(0), dtype=c.dtype).to(c.device)
+        standardised = (c + self.counted * u - self.loc) / self.scale
+        self.scores.fit(standardised.masked_fill(hidden, torch.nan), ~self.bit)
+
+    def scored(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The normal scores of standardised numbers, and the logarithm of the slope there."""
+        if self.scores is None:
+            return v, torch.zeros_like(v)
+        z = self.scores.value(v)
+        return z, self.scores.log_slope(z)
+
+    def unscored(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of `scored`, and the logarithm of the slope of `scored` there."""
+        if self.scores is None:
+            return z, torch.zeros_like(z)
+        return self.scores.inverse_value(z), self.scores.log_slope(z)
 
     def lift(self, x: Batch) -> tuple[Tensor, PerExample | float]:
         shape = (len(x), *self.box.shape)
@@ -129,15 +156,17 @@ class RecordCells(nn.Module):
         c, hidden = self.coordinates(x)
         shares = torch.where(self.bit, share, 1.0)
         v = (c + self.counted * (0.5 + shares * (u - 0.5)) - self.loc) / self.scale
-        log_q = torch.where(hidden, log_normal(eps), (self.scale / shares).log())
+        v, log_slope = self.scored(v)
+        log_q = torch.where(hidden, log_normal(eps), (self.scale / shares).log() - log_slope)
         return torch.where(hidden, eps, v), log_q
 
     def log_noise(self, v: Tensor, x: Batch) -> PerExample:
         """log q(v|x) of noise that is uniform on the whole cells of bits too; minus infinity outside of the cells."""
-        c, (c_0, hidden) = v.double() * self.scale + self.loc, self.coordinates(x)
+        standardised, log_slope = self.unscored(v.double())
+        c, (c_0, hidden) = standardised * self.scale + self.loc, self.coordinates(x)
         counted = (c >= c_0) & (c < c_0 + 1)
         inside = torch.where(self.counted, counted, (c >= self.low) & (c <= self.high))
-        log_q = torch.where(inside, self.scale.log(), -torch.inf)
+        log_q = torch.where(inside, self.scale.log() - log_slope, -torch.inf)
         return torch.where(hidden, log_normal(v.double()), log_q).sum(1)
 
     def spread(self, observed: Tensor, *, present: bool) -> Tensor:
@@ -157,7 +186,7 @@ class RecordCells(nn.Module):
 
     def centre(self, x: Batch) -> Tensor:
         c, hidden = self.coordinates(x)
-        v = (c + 0.5 * self.counted - self.loc) / self.scale
+        v = self.scored((c + 0.5 * self.counted - self.loc) / self.scale)[0]
         return v.masked_fill(hidden, 0.0).to(torch.get_default_dtype())
 
     def coordinates(self, x: Batch) -> tuple[Tensor, Tensor]:
@@ -177,7 +206,7 @@ class RecordCells(nn.Module):
         return torch.cat(found, 1), torch.cat(hidden, 1)
 
     def floor(self, v: Tensor) -> Batch:
-        c = v.double() * self.scale + self.loc
+        c = self.unscored(v.double())[0] * self.scale + self.loc
         c = torch.where(self.bit, c, reflected(c, self.low, self.high + self.counted.double()))
         c = torch.where(self.counted, c.floor(), c).clamp(self.low, self.high)
         parts, start = [], 0
@@ -277,6 +306,13 @@ def number(b: Tensor, bits: int, n: int) -> Tensor:
     return (b.reshape(len(b), n, bits) << torch.arange(bits, device=b.device)).sum(-1)
 
 
-def cells(space: Space) -> UnitCells | RecordCells:
+def cells(space: Space, knots: int = 0) -> UnitCells | RecordCells:
     """Those of a space of ordered integers, or of a record."""
-    return RecordCells(space) if space.kind == "record" else UnitCells(space)
+    return RecordCells(space, knots) if space.kind == "record" else UnitCells(space)
+
+
+def fit_cells(model: Module, x: Batch) -> None:
+    """Sets the normal scores of all records in a model by the training data."""
+    for part in model.modules():
+        if isinstance(part, RecordCells):
+            part.fit(x)

@@ -93,6 +93,7 @@ class Dequantised(TrainsPart):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         noise: Literal["uniform", "variational"] = setting("uniform", "distribution of the noise within a cell")
+        knots: int = setting(0, "knots of the normal scores of each number of a record; 0 for none", low=0, high=1000)
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None, *, model: Model) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class Dequantised(TrainsPart):
             for one in dequantised
         )
         self.learnt = config.noise == "variational"
-        self.cells = self.learnt_cells() if self.learnt else cells(space)
+        self.cells = self.learnt_cells() if self.learnt else cells(space, config.knots)
 
     @property
     def likelihood_method(self) -> str:

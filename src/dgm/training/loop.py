@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dgm import registry
 from dgm.data import SETS, Dataset
+from dgm.distributions.cells import fit_cells
 from dgm.errors import Diverged, Interrupted
 from dgm.inputs import model_given, place
 from dgm.models.two_stage import TwoStage
@@ -89,6 +90,8 @@ def fit(
     if condition_of(model) is not None:
         fit_marginals(model, dataset.train.y)
         model.names = dataset.names
+    if model.space.kind == "record":
+        fit_cells(model, dataset.train.x)
     return Training(model, dataset, settings, out).run(resume)
 
 

@@ -18,6 +18,7 @@ from dgm.transforms.causal import CausalAffine, Patches
 from dgm.transforms.coupling import AffineCoupling, ChannelCoupling, VectorCoupling, alternating, checkerboard
 from dgm.transforms.elementwise import Exp, Logit, Scaled, to_real_numbers
 from dgm.transforms.linear import ActNorm, InvertibleLinear, Permutation, Squeeze
+from dgm.transforms.normal_scores import NormalScores
 from dgm.transforms.planar import Planar, Radial
 from dgm.transforms.residual import Residual
 from dgm.transforms.scales import FirstHalf, glow_steps, multi_scale
@@ -40,6 +41,7 @@ __all__ = [
     "Inverse",
     "InvertibleLinear",
     "Logit",
+    "NormalScores",
     "Patches",
     "Permutation",
     "Planar",

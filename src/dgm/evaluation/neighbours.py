@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,15 +79,15 @@ def coverage_left_out(real: Folds, generated: Folds) -> LeftOut:
     for rows in torch.arange(len(x)).split(BLOCK):
         distance = squared_distances(x[rows], y)
         for k in range(len(coverage_radii)):
-            precision_hits[k] |= (distance < precision_radii[k, rows, None]).any(0)
+            precision_hits[k] |= some(distance < precision_radii[k, rows, None], 0)
             within = distance < coverage_radii[k, rows, None]
-            density_counts[k] += within.sum(0)
-            coverage_hits[k, rows] = within.any(1).float()
+            density_counts[k] += count(within)
+            coverage_hits[k, rows] = some(within, 1).float()
             if k == 0:
                 parts = within.split([len(fold) for fold in generated], dim=1)
-                covering[rows] = torch.stack([part.any(1) for part in parts], 1).float()
+                covering[rows] = torch.stack([some(part, 1) for part in parts], 1).float()
         for k in range(len(generated_radii)):
-            recall_hits[k, rows] = (distance < generated_radii[k]).any(1).float()
+            recall_hits[k, rows] = some(distance < generated_radii[k], 1).float()
     others = torch.cat([covering.any(1)[:, None], covering.sum(1, keepdim=True) > covering], 1)[
         :, : len(generated_radii)
     ].mT
@@ -154,9 +155,21 @@ def share(hits: Tensor, mask: Tensor | None = None) -> Tensor:
     return (hits * mask).double().sum(-1) / mask.sum(-1)
 
 
+def some(within: Tensor, dim: int) -> Tensor:
+    """``within.any(dim)``, by numpy, which is many times as fast on the first dimension."""
+    return torch.from_numpy(within.numpy().any(dim))
+
+
+def count(within: Tensor) -> Tensor:
+    """``within.sum(0)``, by numpy, which adds bytes."""
+    return torch.from_numpy(within.numpy().view(np.uint8).sum(0, dtype=np.int32))
+
+
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M), by one matrix product."""
-    return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.mT).clamp_min(0)
+    """(N, M), by one matrix product: (-2 a, |a|^2, 1) (b, 1, |b|^2)^T."""
+    of_a, of_b = a.square().sum(1, keepdim=True), b.square().sum(1, keepdim=True)
+    left = torch.cat([-2 * a, of_a, torch.ones_like(of_a)], 1)
+    return (left @ torch.cat([b, torch.ones_like(of_b), of_b], 1).mT).clamp_min_(0)
 
 
 def nearest(a: Tensor, b: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -99,12 +99,12 @@ def given(entry: dict[str, Any], document: dict[str, Any]) -> str:
 
 
 def compression(documents: list[dict[str, Any]]) -> str:
-    """Sizes of coded test images, the smallest first."""
+    """Sizes of coded test examples, the smallest first."""
     lines = ["## Compression", ""]
     for d in documents:
         lines += [
-            f"{d['examples']:,} test images of {d['dataset']}: `{d['command']}` on {d['machine']}. Image codecs "
-            "code each image as a file. *Claimed* is -log2 p(x) by the likelihood. The size of a model is apart from "
+            f"{d['what']} of {d['dataset']}: `{d['command']}` on {d['machine']}. Codecs of images and of sound "
+            "code each example as a file. *Claimed* is -log2 p(x) by the likelihood. The size of a model is apart from "
             "its rate.",
             "",
             "| codec | bytes | bits/dim | claimed | difference | weights, bytes | seconds |",

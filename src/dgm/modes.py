@@ -6,12 +6,13 @@ Likelihoods and samples are computed in evaluation mode, whatever the mode of th
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar, cast
 
 import torch
+from torch import nn
 
 from dgm.protocols import Module
 
@@ -22,13 +23,20 @@ T = TypeVar("T", bound=Callable[..., Any])
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
     """A context with ``model`` in evaluation mode; afterwards the mode of each module is restored."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    with all_evaluating([*model.modules()]):
+        yield
+
+
+@contextmanager
+def all_evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in training:
+            module.training = True
 
 
 def evaluated(method: T) -> T:
@@ -47,9 +55,9 @@ def evaluated(method: T) -> T:
 
 
 def each_evaluated(model: Module, steps: Iterator[S]) -> Iterator[S]:
-    end = object()
+    end, modules = object(), [*model.modules()]
     while True:
-        with evaluating(model):
+        with all_evaluating(modules):
             step = next(steps, end)
         if step is end:
             return

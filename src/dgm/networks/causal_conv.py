@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -95,20 +95,19 @@ class Cursor:
     column: int = 0
 
 
-class PixelConv(nn.Module):
+class PixelConv:
     """A `CausalConv2d` at the cursor's pixel: (B, inputs) to (B, outputs), or None where its stride skips the pixel.
 
     It stores the inputs at earlier pixels.
     """
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
-        super().__init__()
         self.side, self.right, self.above = conv.side, conv.right, conv.above
         self.stride, self.halvings, self.cursor, self.bias = conv.stride, conv.halvings, cursor, conv.bias
         self.taps = conv.masked().permute(2, 3, 1, 0).flatten(0, 2)
         self.past = padded_map(conv, n, size).movedim(1, -1).contiguous()
 
-    def forward(self, h: Tensor) -> Tensor | None:
+    def __call__(self, h: Tensor) -> Tensor | None:
         if self.side == self.above == 0:
             return torch.addmm(self.bias, h, self.taps)
         self.store(h)
@@ -125,19 +124,18 @@ class PixelConv(nn.Module):
         ] = h
 
 
-class RowConv(nn.Module):
+class RowConv:
     """A `CausalConv2d` on the cursor's row: (B, inputs, 1, W) to (B, outputs, 1, W), or None where it skips the row.
 
     It stores the inputs in the rows above.
     """
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
-        super().__init__()
         self.side, self.above, self.stride, self.halvings = conv.side, conv.above, conv.stride, conv.halvings
         self.cursor, self.bias, self.weight = cursor, conv.bias, conv.masked()
         self.past = padded_map(conv, n, size)
 
-    def forward(self, h: Tensor) -> Tensor | None:
+    def __call__(self, h: Tensor) -> Tensor | None:
         if self.side == self.above == 0:
             return conv2d(h, self.weight, self.bias)
         self.store(h)
@@ -157,12 +155,11 @@ def padded_map(conv: CausalConv2d, n: int, size: tuple[int, int]) -> Tensor:
     return conv.weight.new_zeros(n, conv.weight.shape[1], height + conv.above, width + conv.side + conv.right)
 
 
-def cached(
-    network: nn.Module, kind: type[PixelConv | RowConv], n: int, size: tuple[int, int], cursor: Cursor
-) -> nn.Module:
+def cached(network: nn.Module, kind: type[PixelConv | RowConv], n: int, size: tuple[int, int], cursor: Cursor) -> Any:
     """A copy of ``network`` with the same weights, whose convolutions work pixel by pixel or row by row."""
     if isinstance(network, CausalConv2d):
         return kind(network, n, size, cursor)
     copied = copy.copy(network)
+    # a convolution of one pixel is no module, whose call would take longer than the convolution itself
     copied._modules = {name: part and cached(part, kind, n, size, cursor) for name, part in network._modules.items()}
     return copied

@@ -50,7 +50,7 @@ DENOISERS = (
 OTHERS = ("vae", "gan", "masked_diffusion")
 CONDITIONAL = {name for name in MODELS if hasattr(model_class(name), "conditions")}
 AUTOENCODERS = {"autoencoder", "denoising_ae", "sparse_ae", "contractive_ae", "stacked_ae"}
-WITHOUT = {"gmm", "ppca", "kde", "score_matching"} | AUTOENCODERS
+WITHOUT = {"hopfield", "gmm", "ppca", "kde", "score_matching"} | AUTOENCODERS
 
 
 def made(name: str, kind: str, space: Space, **config: Any) -> Any:

@@ -32,7 +32,7 @@ def digits_model(name: str) -> Any:
     return dgm.create(name, digits(name).space)
 
 
-ONE_PASS = {"ppca", "kde"}  # fitted in closed form by one pass, so that there is nothing to go on with
+ONE_PASS = {"ppca", "kde", "hopfield"}  # fitted in closed form by one pass, so that there is nothing to go on with
 
 
 @pytest.mark.slow

@@ -4,6 +4,9 @@ from dgm.models.spec import Spec, family
 
 MODELS = family(
     "energy",
+    hopfield=Spec(
+        "Hopfield", "unnormalised", "Hopfield 1982", "memory that stores examples as minima of a quadratic energy"
+    ),
     rbm=Spec(
         "RBM",
         "estimate",

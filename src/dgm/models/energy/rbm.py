@@ -83,7 +83,7 @@ class RBM(nn.Module):
         hidden: int = setting(256, "H, hidden units; up to 20, the likelihood is exact", low=1)
         gibbs_steps: int = setting(1, "k, Gibbs sweeps of the chains in each training step", low=1, high=100_000)
         chains: int = setting(100, "persistent chains; 0 for chains that start at the data", low=0)
-        sampling_steps: int = setting(1000, "Gibbs sweeps of a sample", low=2, high=1_000_000)
+        sampling_steps: int = setting(500, "Gibbs sweeps of a sample", low=2, high=1_000_000)
 
     spaces: ClassVar[set[str]] = {"binary", "continuous"}
     conditions: ClassVar[frozenset[str]] = EVERY_KIND

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(1, MOST_STEPS),
         default=0,
         help="temperatures of annealed importance sampling: of 100 examples, and of 100 simulated ones from both "
-        "sides, or of log Z (1000)",
+        "sides; of log Z (1000); of a GAN, with Gaussian noise on its samples",
     )
     parser.add_argument(
         "--downstream",
@@ -161,6 +161,8 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
     if held := document.get("calibration"):
         show_calibration(held)
     show_codes(document)
+    if held := document.get("observed"):
+        show_observed(held)
     if constant := document.get("constant"):
         show_constant(constant)
     if mixed := document.get("mixing"):
@@ -273,10 +275,25 @@ def show_codes(document: dict[str, Any]) -> None:
         if codes["mutual_information"] is not None:
             number("I(x; z), nats", codes["mutual_information"])
     if held := document.get("bracket"):
-        heading(f"{held['rule']}, N = {held['n']:,}")
-        number("lower bound, nats", held["lower"])
-        number("upper bound, nats", held["upper"])
-        number("gap, nats", held["gap"], (held["gap"] - Z * held["gap_se"], held["gap"] + Z * held["gap_se"]))
+        show_bracket(held)
+
+
+def show_bracket(held: dict[str, Any]) -> None:
+    heading(f"{held['rule']}, N = {held['n']:,}")
+    number("lower bound, nats", held["lower"])
+    number("upper bound, nats", held["upper"])
+    number("gap, nats", held["gap"], (held["gap"] - Z * held["gap_se"], held["gap"] + Z * held["gap_se"]))
+
+
+def show_observed(held: dict[str, Any]) -> None:
+    """Prints lower bounds of the density of a generator's noisy samples, which is no likelihood of the generator."""
+    heading(f"no p(x) of its own; lower bounds of the log-density of its {held['rule']}")
+    for row in held["likelihood"]:
+        heading(f"{row['method']}: {row['split']}, N = {row['n']:,}")
+        for name in ("bits_per_dim", "nats"):
+            half = Z * row[f"{name}_se"]
+            number(name.replace("bits_per_dim", "bits/dim"), row[name], (row[name] - half, row[name] + half))
+    show_bracket(held["bracket"])
 
 
 def show_constant(constant: dict[str, Any]) -> None:

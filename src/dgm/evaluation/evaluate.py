@@ -38,11 +38,20 @@ from dgm.evaluation.held_out import HeldOut, drawn_rows
 from dgm.evaluation.memorisation import TRAINING, memorisation
 from dgm.evaluation.mixing import mixing
 from dgm.evaluation.modes import duplicates, modes
+from dgm.evaluation.observation import (
+    SAMPLES,
+    Observed,
+    chosen_noise,
+    density_of_samples,
+    dequantised,
+    means_of,
+)
 from dgm.evaluation.representation import judged
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, Likelihood, kinds_of, log_likelihood
 from dgm.memory import refuse_too_large
+from dgm.models.gan.base import AdversarialModel
 from dgm.modes import device_of
 from dgm.networks.conditions import labels_of, marginal_of
 from dgm.progress import Progress, silent
@@ -121,7 +130,7 @@ def evaluate(
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
     ode: dict[str, Any] = {"solver": solver, "tolerance": tolerance, "solver_steps": solver_steps, "trace": trace}
     refuse_target(dataset, target)
-    if annealed:
+    if annealed and not isinstance(model, AdversarialModel):
         refuse_without_densities(model)
     ode_of(model, **ode)  # raises the error for arguments that the model does not support
     pool = HeldOut(dataset, split, condition)
@@ -149,6 +158,8 @@ def evaluate(
         with torch.random.fork_rng(), skipped.on_failure("codes"):
             torch.manual_seed(seed)
             measure_codes(document, model, real, split, seed, annealed, progress)
+            if annealed and isinstance(model, AdversarialModel):
+                document["observed"] = observed(model, dataset, real, split, seed, annealed, progress)
         with torch.random.fork_rng(), skipped.on_failure("classification"):
             torch.manual_seed(seed)
             if labelled := classification(model, real, split):
@@ -199,6 +210,29 @@ def measure_codes(
         result = annealed_likelihood(model, x, y, temperatures=annealed, progress=lambda done, _: share(done))
         document["likelihood"].append(row_of(result, len(real), split, CHAINS))
         document["bracket"] = bracket_in_words(model, n, annealed, seed, lambda done, _: share(done))
+
+
+def observed(
+    model: AdversarialModel, dataset: Dataset, real: Split, split: str, seed: int, annealed: int, progress: Progress
+) -> dict[str, Any]:
+    """The estimates of the density of a generator's samples with Gaussian noise, and the bracket of simulated data."""
+    device, n = device_of(model), min(EXAMPLES, len(real))
+    samples = means_of(model, SAMPLES, seed)
+    held = (dataset.validation if len(dataset.validation) else dataset.train).x[:1000]
+    sigma = chosen_noise(model, dequantised(model, held.to(device)), samples)
+    x, y = dequantised(model, real.x.to(device)), None if real.y is None else real.y[:n]
+    noisy = Observed(model, sigma)
+    share = part_of(progress, LIKELIHOODS, 0.0, "annealed importance sampling")
+    found = [
+        density_of_samples(model, x, sigma, samples),
+        annealed_likelihood(noisy, x[:n], y, temperatures=annealed, progress=lambda done, _: share(done)),
+    ]
+    return {
+        "sigma": sigma,
+        "rule": f"samples with N(0, {sigma:.3g}²) noise, which has the best validation value, in scaled data",
+        "likelihood": [row_of(one, len(real), split, CHAINS) for one in found],
+        "bracket": bracket_in_words(noisy, n, annealed, seed, lambda done, _: share(done)),
+    }
 
 
 def given_conditions(model: Model, real: Split) -> Tensor | None:

@@ -1,0 +1,66 @@
+"""The density of a generator's noisy samples, against a linear generator, whose density is a normal distribution."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal, Normal
+
+import dgm
+from dgm.evaluation.annealed import annealed_log_prob, bracket
+from dgm.evaluation.observation import Observed, chosen_noise, dequantised, kernel_density, means_of
+from dgm.space import Space
+
+A = torch.tensor([[1.0, 0.0], [0.5, 0.8], [-0.3, 0.4]])
+SHIFT, SIGMA = torch.tensor([0.5, -1.0, 0.0]), 0.5
+SPACE = Space.continuous((3,), loc=(1.0, 2.0, 3.0), scale=(2.0, 2.0, 4.0))
+EXACT = MultivariateNormal(SHIFT, A @ A.mT + SIGMA**2 * torch.eye(3))
+
+
+@pytest.fixture
+def gan(monkeypatch: pytest.MonkeyPatch) -> Any:
+    model: Any = dgm.create("gan", SPACE, latent=2, width=2)
+    monkeypatch.setattr(type(model), "generated", lambda self, z, y: z @ A.mT.to(z) + SHIFT.to(z))
+    return model
+
+
+def in_units(nats: Tensor) -> Tensor:
+    """The log-density of scaled x, about x."""
+    return nats - math.log(2 * 2 * 4)
+
+
+def test_annealing_finds_the_density_of_noisy_samples(gan: Any) -> None:
+    """Kills: sigma in place of its square, the log-determinant of the scaling with the other sign or left out."""
+    torch.manual_seed(0)
+    x = EXACT.sample((10,))
+    found = annealed_log_prob(Observed(gan, SIGMA), x, None, temperatures=60)
+    torch.testing.assert_close(found.mean().float(), in_units(EXACT.log_prob(x)).mean(), atol=0.1, rtol=0)
+    held = bracket(Observed(gan, SIGMA), 10, temperatures=60, seed=0)
+    exact = in_units(EXACT.log_prob(held.x)).mean()
+    assert held.lower.mean() - 0.1 < exact < held.upper.mean() + 0.1
+    assert held.upper.mean() - held.lower.mean() < 0.2
+
+
+def test_kernel_density_of_samples_is_a_mean_over_codes(gan: Any) -> None:
+    """Kills: the number of samples left out, a kernel of another dimension; the choice of the smallest noise."""
+    torch.manual_seed(0)
+    x, samples = EXACT.sample((300,)), means_of(gan, 10_000, 0)
+    found = kernel_density(gan, x, torch.tensor([SIGMA], dtype=torch.float64), samples)[0]
+    torch.testing.assert_close(found.mean().float(), in_units(EXACT.log_prob(x)).mean(), atol=0.03, rtol=0)
+    assert chosen_noise(gan, x[:100], samples[:4000]) == pytest.approx(SIGMA, rel=0.25)
+
+
+def test_levels_have_the_mass_of_their_cells() -> None:
+    """Of uniform noise the mean of exp is P(x) itself. Kills: a cell of two widths, the sign of its logarithm."""
+    torch.manual_seed(0)
+    space = Space.levels((1,), 5)  # -1, -0.5, 0, 0.5, 1
+    model: Any = dgm.create("gan", space, latent=1, width=2)
+    x = torch.arange(5, dtype=torch.uint8)[:, None].repeat(20_000, 1)
+    noise = torch.tensor([0.3], dtype=torch.float64)
+    mass = kernel_density(model, dequantised(model, x), noise, torch.zeros(1, 1))[0].exp().view(-1, 5).mean(0)
+    walls = Normal(0.0, 0.3).cdf(torch.linspace(-1.25, 1.25, 6))
+    torch.testing.assert_close(mass.float(), walls.diff(), atol=2e-3, rtol=0)

@@ -23,6 +23,7 @@ bench: .venv/bench
 
 docs: .venv/ready
 	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/measuring.py
 
 # torch first, at its pinned version, so that no other package's requirement picks a build for CUDA.
 .venv/ready: pyproject.toml constraints.txt

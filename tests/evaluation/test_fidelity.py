@@ -57,7 +57,8 @@ def test_the_mean_of_samples_has_half_the_error_of_one() -> None:
     assert one["mse"] == pytest.approx(2, rel=0.06)  # four standard errors of 60 · 144 true values
     assert mean["mse"] == pytest.approx(1 + 1 / 8, rel=0.06)
     assert (one["n"], mean["n"], mean["name"]) == (480, 60, "mean of 8 results")
-    assert mean["psnr"] > one["psnr"]
+    assert mean["psnr"] == pytest.approx(10 * math.log10(255**2 / mean["mse"]))
+    assert mean["ssim"] > one["ssim"]
     assert [row["name"] for row in beside_truth(results[:, :1], truth, space)] == ["one result"]
 
 

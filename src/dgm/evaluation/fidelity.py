@@ -113,5 +113,6 @@ def row(name: str, x: Tensor, truth: Tensor, space: Space, where: Tensor | None 
     data_range = range_of(space)
     error = mse(x, truth, where)
     similarity = ssim(x, truth, data_range)
-    means = {"mse": error, "psnr": psnr(error, data_range), "ssim": similarity}
-    return {"name": name, "n": len(x), **{key: float(value.mean()) for key, value in means.items()}}
+    # of the mean error: the ratio of one image without error is infinite
+    means = {"mse": error.mean(), "psnr": psnr(error.mean(), data_range), "ssim": similarity.mean()}
+    return {"name": name, "n": len(x), **{key: float(value) for key, value in means.items()}}

@@ -14,6 +14,7 @@ from dgm.condition import encoded
 from dgm.data import Dataset
 from dgm.documents import Comparison, checked, read
 from dgm.errors import BadInput, DgmError, Interrupted, Unsupported, one_line
+from dgm.evaluation.columns import refuse_target
 from dgm.inputs import number, of_type, place, tensor, whole
 from dgm.progress import Progress, silent
 from dgm.registry import ONE_OF_EACH_FAMILY
@@ -64,6 +65,7 @@ def compare(
     budget: float = BUDGET,
     seeds: int = 1,
     samples: int = 500,
+    target: str | None = None,
     command: str = "dgm.compare",
     progress: Progress = silent,
 ) -> Compared:
@@ -79,6 +81,7 @@ def compare(
         budget: Training time of each model in seconds.
         seeds: Number of seeds for each model.
         samples: Number of samples for the evaluation of each model.
+        target: The column of a table that is predicted after training on samples; by default the last.
         command: The command for the report's description of itself.
         progress: Called with the completed fraction and a description.
 
@@ -100,7 +103,9 @@ def compare(
         raise BadInput("this data has no condition", "leave conditional out, or give one: see docs/conditions.md")
     y = given(condition, dataset)
     wanted = {"data": dataset.describe(), "budget": budget, "samples": samples}
+    refuse_target(dataset, target)
     wanted |= {} if y is None else {"condition": y.tolist()}
+    wanted |= {} if target is None else {"target": target}
     refuse_another_comparison(out, wanted | ({"conditional": True} if conditional else {}))
     done: list[Path] = []
     left_out: list[dict[str, str]] = []
@@ -115,7 +120,7 @@ def compare(
 
             try:
                 how: dict[str, Any] = {"budget": budget, "seed": seed, "samples": samples, "progress": tell}
-                how["condition"] = y
+                how |= {"condition": y, "target": target}
                 make(name, dataset, folder, conditional=conditional, **how)
                 done.append(folder)
             except Interrupted:
@@ -175,6 +180,7 @@ def make(
     budget: float,
     seed: int,
     samples: int,
+    target: str | None,
     progress: Progress,
 ) -> None:
     """Trains and evaluates one model, unless this has been done already."""
@@ -189,9 +195,8 @@ def make(
     def tell(share: float, text: str) -> None:
         progress(TRAINING + (1 - TRAINING) * share, f"{steps}, measuring: {text}")
 
-    document = evaluation.evaluate(
-        load(folder), dataset, samples=samples, condition=condition, seed=seed, progress=tell
-    )
+    how: dict[str, Any] = {"samples": samples, "condition": condition, "target": target, "seed": seed}
+    document = evaluation.evaluate(load(folder), dataset, **how, progress=tell)
     write_json(document, folder / "evaluation.json")
     return progress(1.0, f"{steps}, measured")
 

@@ -283,6 +283,7 @@ class Comparison(TypedDict):
     data: DataPart
     budget: float
     samples: int
+    target: NotRequired[str]
     conditional: NotRequired[bool]
     condition: NotRequired[Any]
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dgm.data import Dataset
-    from dgm.report.table import Row
+    from dgm.report.table import Cell, Column, Row
 
 MOST_SEEDS = 1000
 MOST_SAMPLES = 100_000
 KINDS = ("exact", "lower_bound", "estimate")
 GIVEN = tuple(f"{kind}_given_label" for kind in KINDS)
 OF_A_TABLE = ("total_variation", "kolmogorov_smirnov", "correlation", "cramers_v", "utility", "closest_5th")
-MAIN_COLUMNS = (*KINDS, *GIVEN, *OF_A_TABLE, "kernel", "frechet_infinity", "coverage", "per_second")
+MAIN_COLUMNS = (*KINDS, *GIVEN, "kernel", "frechet_infinity", "coverage", "per_second")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", type=whole(20, MOST_SAMPLES), default=500, help="number of samples for the evaluation (500)"
     )
+    parser.add_argument("--target", help="of a table: the column to predict after training on samples (the last one)")
     parser.add_argument("--out", help="output folder (compare/DATA)")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
 
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     y = chosen_condition(args, dataset)
     out = output.place(f"compare/{Path(args.data).stem}" if args.out is None else args.out)
     how: dict[str, Any] = {"budget": budget, "seeds": args.seeds, "samples": args.samples, "condition": y}
+    how["target"] = args.target
     with Progress("comparing", quiet=args.json) as progress:
         command = shlex.join(["dgm", *sys.argv[1:]])
         comparison = dgm.compare(
@@ -99,24 +102,29 @@ def show(table: list[Row]) -> None:
     """Prints the main numbers in the terminal; the report has all numbers."""
     from dgm.report.table import columns_of, reference
 
-    shown = [column for column in columns_of(table) if column.key in MAIN_COLUMNS]
+    columns = columns_of(table)
+    shown = [column for column in columns if column.key in MAIN_COLUMNS]
+    show_columns(table, shown, {})
+    said = " or against those of a given label" if any(column.key in GIVEN for column in shown) else ""
+    print(f"likelihoods in bits per dimension; kinds must not be ranked against one another{said}")
+    if of_table := [column for column in columns if column.key in OF_A_TABLE]:
+        runs = [run for row in table for run in row.runs]
+        features = next((entry["features"] for run in runs for entry in run.evaluation["metrics"]), "")
+        show_columns(table, of_table, reference(runs, features))
+        target = runs[0].evaluation["table"]["target"]
+        print(f"trained on samples: {target['score']} of '{target['column']}' on real rows")
+
+
+def show_columns(table: list[Row], shown: Sequence[Column], cells: Mapping[str, Cell]) -> None:
+    """Prints some columns of the table, and below them the ``cells`` of held-out rows."""
     console = Table(box=None, header_style="bold", pad_edge=False)
     console.add_column("model", no_wrap=True)
     for column in shown:
         given = ", condition given" if column.key in GIVEN else ""
         console.add_column(f"{column.heading}{given} {column.arrow}", justify="right")
-    for row in table:
+    rows = [(row.model, row.cells) for row in table] + ([("held-out rows", cells)] if cells else [])
+    for name, values in rows:
         console.add_row(
-            row.model,
-            *(column.show(row.cells[column.key].value) if column.key in row.cells else "" for column in shown),
-        )
-    runs = [run for row in table for run in row.runs]
-    if any(column.key in OF_A_TABLE for column in shown):
-        features = next((entry["features"] for run in runs for entry in run.evaluation["metrics"]), "")
-        cells = reference(runs, features)
-        console.add_row(
-            "held-out rows", *(column.show(cells[column.key].value) if column.key in cells else "" for column in shown)
+            name, *(column.show(values[column.key].value) if column.key in values else "" for column in shown)
         )
     Stdout().print(console)
-    said = " or against those of a given label" if any(column.key in GIVEN for column in shown) else ""
-    print(f"likelihoods in bits per dimension; kinds must not be ranked against one another{said}")

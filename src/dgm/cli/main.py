@@ -26,7 +26,7 @@ VERBS = {
     "data": ("dgm.cli.data", "list the data sets, or show one"),
     "train": ("dgm.cli.train", "train a model, or resume a training"),
     "sample": ("dgm.cli.sample", "draw samples from a trained model into a picture, a folder or a table"),
-    "edit": ("dgm.cli.edit", "inpaint, enlarge, colourise or deblur images; edit them by their codes"),
+    "edit": ("dgm.cli.edit", "inpaint, enlarge, colourise or deblur images; edit them by their codes; impute tables"),
     "evaluate": ("dgm.cli.evaluate", "evaluate a trained model: likelihood, sample quality, coverage, memorisation"),
     "compare": ("dgm.cli.compare", "train one model of each family on the same data and write the report"),
     "compress": ("dgm.cli.compress", "code files losslessly by the likelihood of a trained model"),

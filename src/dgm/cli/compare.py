@@ -13,6 +13,7 @@ import argparse
 import json
 import shlex
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,11 +35,24 @@ if TYPE_CHECKING:
     from dgm.data import Dataset
     from dgm.report.table import Cell, Column, Row
 
+WIDTH = 80  # characters in a line
 MOST_SEEDS = 1000
 MOST_SAMPLES = 100_000
 KINDS = ("exact", "lower_bound", "estimate")
 GIVEN = tuple(f"{kind}_given_label" for kind in KINDS)
-OF_A_TABLE = ("total_variation", "kolmogorov_smirnov", "correlation", "cramers_v", "utility", "closest_5th")
+# the columns of a table's measures, with short headings
+OF_A_TABLE = {
+    "total_variation": "TV",
+    "kolmogorov_smirnov": "KS",
+    "correlation": "correlation off",
+    "cramers_v": "V off",
+    "utility": "trained",
+    "closest_5th": "closest",
+}
+LEGEND = (
+    "TV: total variation; KS: Kolmogorov-Smirnov; correlation and Cramér's V: off by so much; trained on samples: "
+    "{score} of '{column}' on real rows; closest: 5th percentile of the distance to the closest training row"
+)
 MAIN_COLUMNS = (*KINDS, *GIVEN, "kernel", "frechet_infinity", "coverage", "per_second")
 
 
@@ -111,8 +125,8 @@ def show(table: list[Row]) -> None:
         runs = [run for row in table for run in row.runs]
         features = next((entry["features"] for run in runs for entry in run.evaluation["metrics"]), "")
         show_columns(table, of_table, reference(runs, features))
-        target = runs[0].evaluation["table"]["target"]
-        print(f"trained on samples: {target['score']} of '{target['column']}' on real rows")
+        measured = next(run for run in runs if run.evaluation.get("table"))
+        print(textwrap.fill(LEGEND.format_map(measured.evaluation["table"]["target"]), WIDTH))
 
 
 def show_columns(table: list[Row], shown: Sequence[Column], cells: Mapping[str, Cell]) -> None:
@@ -121,7 +135,8 @@ def show_columns(table: list[Row], shown: Sequence[Column], cells: Mapping[str, 
     console.add_column("model", no_wrap=True)
     for column in shown:
         given = ", condition given" if column.key in GIVEN else ""
-        console.add_column(f"{column.heading}{given} {column.arrow}", justify="right")
+        heading = OF_A_TABLE.get(column.key, column.heading)
+        console.add_column(f"{heading}{given} {column.arrow}", justify="right")
     rows = [(row.model, row.cells) for row in table] + ([("held-out rows", cells)] if cells else [])
     for name, values in rows:
         console.add_row(

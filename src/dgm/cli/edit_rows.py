@@ -61,7 +61,8 @@ def impute(args: argparse.Namespace) -> int:
     with replacing(path) as temporary:
         rows.write_completed(table, found.x, columns, temporary)
     holes = int(x.isnan().sum())
-    print(f"{holes:,} values imputed in {len(x):,} rows, {args.draws} draws each, in {path}")
+    times = f", {args.draws} draws of each" if args.draws > 1 else ""
+    print(f"{holes:,} values imputed in {len(x):,} rows{times}, in {path}")
     say(found)
     return 0
 

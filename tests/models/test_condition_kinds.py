@@ -205,7 +205,7 @@ def test_pixel_by_pixel_the_image_of_the_condition_is_that_of_one_pass(name: str
     torch.testing.assert_close(torch.stack(list(model.sequential_conditionals(x, y)), 1), one_pass)
 
 
-@pytest.mark.parametrize("name", [*PIXEL_MODELS, "realnvp", "glow"])
+@pytest.mark.parametrize("name", [*PIXEL_MODELS, "realnvp", "glow", "nsf"])
 @torch.no_grad()
 def test_a_pixel_of_the_condition_acts_on_its_surroundings(name: str) -> None:
     """An image of x's size enters as maps: a change in its last column does not reach the first ones of x.
@@ -214,6 +214,7 @@ def test_a_pixel_of_the_condition_acts_on_its_surroundings(name: str) -> None:
     """
     space, condition = Space.levels((1, 4, 32), 4), Space.levels((1, 4, 32), 4)
     config = PIXEL_MODELS.get(name, {"layers": 2, "scales": 1, "hidden": 8})
+    config |= {"kind": "coupling", "blocks": 1} if name == "nsf" else {}
     torch.manual_seed(0)
     continuous = name not in PIXEL_MODELS
     model = contracts.perturbed(

@@ -77,6 +77,18 @@ def test_constants_are_the_papers() -> None:
     assert grey.sampler.sampling_steps == 18
 
 
+def test_training_noise_is_log_normal() -> None:
+    """ln sigma ~ N(-1.2, 1.2²), table 1. Kills: P_mean and P_std of another sign or exchanged."""
+    mine, seen = model(), list[Tensor]()
+    mine.network = nn.Module()  # type: ignore[assignment]
+    mine.network.forward = lambda x, c, y=None: seen.append(c) or torch.zeros_like(x)  # type: ignore[method-assign]
+    torch.manual_seed(0)
+    mine.loss(torch.zeros(20_000, 2, dtype=torch.float64))
+    log_sigma = 4 * seen[0]  # c_noise = ln(sigma) / 4
+    assert log_sigma.mean().item() == pytest.approx(-1.2, abs=0.04)  # 4 standard errors are 0.034 and 0.024
+    assert log_sigma.std().item() == pytest.approx(1.2, abs=0.03)
+
+
 def test_loss_is_one_untrained_on_data_of_the_stated_spread() -> None:
     """The weight undoes c_out². Kills: lambda inverted, or without its square."""
     for space in (PLANE, Space.continuous((2,), low=-1.0, high=1.0)):

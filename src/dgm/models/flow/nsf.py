@@ -68,9 +68,10 @@ class NSF(Flow):
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__(space, config, condition)
-        self.features = ConditionFeatures(condition)
         shape = space.shape
-        if config.kind == "coupling" and len(shape) == 3 and shape[1] % 2 == shape[2] % 2 == 0:
+        in_scales = config.kind == "coupling" and len(shape) == 3 and shape[1] % 2 == shape[2] % 2 == 0
+        self.features = ConditionFeatures(condition, shape[1:] if in_scales else None)
+        if in_scales:
             parts = multi_scale(shape, config.scales, before=lambda _: [], after=self.steps, prior=self.prior)
         else:
             layers = [part for layer in range(config.layers) for part in self.layer(layer)]

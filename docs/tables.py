@@ -354,6 +354,51 @@ def covered(runs: list[dict[str, Any]]) -> str:
     return f"{found} of {runs[0]['of']:,} ({mean:.0%} outside)" if "outside" in runs[0] else f"{found} (KL {mean:.2f})"
 
 
+def energies(document: dict[str, Any]) -> str:
+    """The divergences of each trainer's density: the mean over seeds and, in brackets, the value of each seed."""
+    lines = [
+        "## One energy, seven trainers",
+        "",
+        f"`{document['command']}`: {document['protocol']}; seeds 0 to {max(document['seeds'])}, on "
+        f"{document['machine']}. p is the true density, q = exp(-E) / Z; in nats. log Z is 0 of a "
+        "normalised energy.",
+        "",
+        "| trainer | KL(p \\|\\| q) ↓ | KL(q \\|\\| p) ↓ | total variation ↓ | log Z | CPU seconds |",
+        "|---" * 6 + "|",
+    ]
+    for name, found in document["trainers"].items():
+        runs = found["runs"]
+        each = ", ".join(f"{run['kl_true_to_model']:.3f}" for run in runs)
+        keys = ("kl_true_to_model", "kl_model_to_true", "total_variation", "log_z", "seconds")
+        first, reverse, variation, log_z, seconds = (sum(run[key] for run in runs) / len(runs) for key in keys)
+        cells = f"{first:.3f} ({each}) | {reverse:.3f} | {variation:.3f} | {log_z:.2f} | {seconds:.0f}"
+        lines.append(f"| `{name}` | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def anomalies(document: dict[str, Any]) -> str:
+    """The AUROC of each score, of each model and pair of data sets."""
+    rows = [
+        (data, other, model, of["scores"])
+        for data, models in document["data"].items()
+        for model, found in models.items()
+        for other, of in found["others"].items()
+    ]
+    scores = list(dict.fromkeys(score for *_, found in rows for score in found))
+    lines = [
+        "## Anomaly scores side by side",
+        "",
+        f"`{document['command']}`: AUROC; {document['protocol']}, on {document['machine']}.",
+        "",
+        f"| trained on | anomalies | model | {' | '.join(scores)} |",
+        "|---" * (3 + len(scores)) + "|",
+    ]
+    for data, other, model, found in sorted(rows, key=lambda row: row[:2]):
+        cells = " | ".join(f"{found[score]['auroc']:.3f}" if score in found else "–" for score in scores)
+        lines.append(f"| {data} | {other} | `{model}` | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     results = HERE.parent / "results"
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
@@ -380,6 +425,8 @@ def main() -> None:
                 compression(coded),
                 plane(toys),
                 games([d for d in documents if "games" in d]),
+                *map(energies, [d for d in documents if "trainers" in d]),
+                *map(anomalies, [d for d in documents if "anomaly" in d.get("command", "")]),
             ]
         ),
         encoding="utf-8",

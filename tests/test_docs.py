@@ -25,6 +25,7 @@ SHORTER = [
     (r"^(dgm evaluate .*)", r"\1 --samples 30 --features pixels"),
     (r"^(dgm compare .*)", r"\1 --samples 30"),
     (r" --palette 512\b", ""),
+    (r"^(dgm edit compose .*)", r"\1 -n 2 --sampling-steps 3 --langevin-steps 1"),
     # its likelihood by an ODE, of 250 digits, is most of a page's time
     (r"^(dgm train ddpm (?!.*--on).*)", r"\1 --model.width 8"),
 ]

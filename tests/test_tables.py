@@ -100,3 +100,21 @@ def test_each_uci_table_has_the_figures_of_all_models_in_nats(tables: ModuleType
         test = document["densities"]["concrete"]["likelihood"]["test"]
         assert cell == f"{test['nats']:.2f} ± {test['nats_se']:.2f}"
     assert row_of(text, "keggdirected")[4:] == ["–", "–"]
+
+
+def test_a_divergence_of_an_energy_is_the_mean_over_seeds(tables: ModuleType) -> None:
+    document = read("energies")
+    row = row_of(tables.energies(document), "`nce`")
+    runs = [run["kl_true_to_model"] for run in document["trainers"]["nce"]["runs"]]
+    assert row[1] == f"{sum(runs) / len(runs):.3f} ({', '.join(f'{v:.3f}' for v in runs)})"
+
+
+def test_a_score_that_a_model_lacks_is_a_dash(tables: ModuleType) -> None:
+    scores = {"log p": {"auroc": 0.25}, "gradient": {"auroc": 0.75}}
+    found = {
+        "ebm": {"others": {"b": {"scores": scores}}},
+        "vae": {"others": {"b": {"scores": {"log p": {"auroc": 0.5}}}}},
+    }
+    text = tables.anomalies({"command": "c", "protocol": "p", "machine": "m", "data": {"a": found}})
+    assert "| a | b | `ebm` | 0.250 | 0.750 |" in text
+    assert "| a | b | `vae` | 0.500 | – |" in text

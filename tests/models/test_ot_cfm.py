@@ -40,6 +40,13 @@ def test_as_many_points_as_a_batch_cost_what_scipy_says_of_the_squares() -> None
     assert chosen.sort().values.tolist() == list(range(300))
 
 
+def test_pairs_are_the_same_where_training_is_in_bfloat16() -> None:
+    x, z = torch.randn(2, 40, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pairs(x, z)
+    assert torch.equal(found, pairs(x, z))
+
+
 def test_in_one_dimension_the_order_is_kept() -> None:
     x, z = torch.randn(50, 1), torch.randn(50, 1)
     assert torch.equal(x.flatten().argsort(), z[pairs(x, z)].flatten().argsort())

@@ -87,7 +87,12 @@ def pairs(x: Tensor, z: Tensor) -> Tensor:
     Returns:
         int64 (n,), a permutation.
     """
-    gain = x.flatten(1).float() @ z.flatten(1).float().T
+    with torch.autocast(x.device.type, enabled=False):  # the exact solver has no bfloat16
+        return assignment(x.flatten(1).float() @ z.flatten(1).float().T)
+
+
+def assignment(gain: Tensor) -> Tensor:
+    """The columns of the rows of a square matrix, which is overwritten, that maximise the sum."""
     deviation = gain.std(correction=0).clamp_min(torch.finfo(gain.dtype).tiny)
     gain -= gain.amax(1, keepdim=True)
     gain /= deviation
@@ -100,7 +105,7 @@ def pairs(x: Tensor, z: Tensor) -> Tensor:
         gain += entropic * u.log()[:, None]
         gain += entropic * v.log()
     _, columns = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
-    return torch.from_numpy(columns).to(x.device)
+    return torch.from_numpy(columns).to(gain.device)
 
 
 def pairs_within(x: Tensor, z: Tensor, y: Conditions) -> Tensor:

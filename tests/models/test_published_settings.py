@@ -49,7 +49,10 @@ IMAGE = Space.levels((1, 8, 8), 256)
                 **{"hidden": 256, "layers": 2},
             },
         ),
-        ("td_vae", {"latent": 16, "belief": 128, "hidden": 256, "jump": 4}),  # the jump is Gregor et al.'s
+        (
+            "td_vae",
+            {"latent": 16, "belief": 128, "hidden": 256, "jump": 4},
+        ),  # the jump is Gregor et al.'s
         (
             "discrete_vae",
             {

@@ -14,6 +14,7 @@ dgm edit interpolate RUN --out out.png                   interpolate between ima
 dgm edit traverse RUN --out out.png                      vary one dimension of a code in each row
 dgm edit arithmetic RUN --expression "x - 4 + 7" --out out.png    add and subtract codes
 dgm edit invert RUN --out out.png                        the codes of images under a gan, found by descent
+dgm edit embed RUN --out out.png                         the codes in the plane, by PCA and t-SNE, beside the data
 
 The rows of a table:
 dgm edit impute RUN --data holes.csv --out filled.csv    draw the missing values of each row, given its others
@@ -33,7 +34,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dgm.cli import condition, edit_codes, edit_compose, edit_rows, out, own
+from dgm.cli import condition, edit_codes, edit_compose, edit_embed, edit_rows, out, own
 from dgm.cli.edit_task import Edited, Task, common_options, show_truth, write
 from dgm.cli.images import examples, missing
 from dgm.cli.parser import Parser
@@ -201,5 +202,6 @@ TASKS: Mapping[str, Task] = {
     "deblur": Task("Sharpen a blurred image, by DDRM (arXiv:2201.11793).", deblurring_options, deblur),
     **edit_codes.TASKS,
     **edit_compose.TASKS,
+    **edit_embed.TASKS,
     **edit_rows.TASKS,
 }

@@ -14,6 +14,7 @@ from dgm.distributions.features import features
 from dgm.distributions.output import output_distribution
 from dgm.errors import BadInput
 from dgm.inputs import whole
+from dgm.models.vae.base import with_count
 from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.mlp import mlp
@@ -35,7 +36,8 @@ class TDVAE(nn.Module):
         - \log q(z_s|z_t, b_s, b_t, d)]
 
     with z_t from p_B(z_t|b_t) and z_s from the smoothing distribution q. Time 0 is before the first frame, with a
-    belief b_0 of its own.
+    belief b_0 of its own. In training the weight of all terms but the first rises linearly to 1 over the first
+    ``warmup`` steps, so that the states say something of the frames before a transition between them is learnt.
 
     The states of a sample are z_0 ~ p_B(z_0|b_0) and z_t ~ p(z_t|z_{t-1}, 1), its frames x_t ~ p(x_t|z_t). The
     likelihood is a bound of the density of these samples, in nats about x in the data's own numbers, whose posterior is
@@ -47,8 +49,8 @@ class TDVAE(nn.Module):
     Source: Temporal Difference Variational Auto-Encoder (Gregor et al., 2019), arXiv:1806.03107, equations 5 to 8 and
     section 4.
     Differs from it: one layer of states; the networks of p and q have the change of the state as their output; the
-    length d of a jump is an input of p and q; the belief before the first
-    frame, with which the model has a density of whole sequences; the last equation is ours.
+    length d of a jump is an input of p and q; the warm-up; the belief before the first frame, with which the model has
+    a density of whole sequences; the last equation is ours.
 
     Args:
         space: Sequences (T, *frame) of at least two frames; an image (C, H, W) is the sequence of its rows.
@@ -66,9 +68,11 @@ class TDVAE(nn.Module):
         belief: int = setting(128, "width of the belief b_t", low=1)
         hidden: int = setting(256, "width of the hidden layers", low=1)
         jump: int = setting(4, "longest jump of the loss, in frames", low=1, high=1000)
+        warmup: int = setting(0, "steps over which the weight of the divergence rises to 1; 0 for none", low=0)
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     conditions: ClassVar[frozenset[str]] = EVERY_KIND
+    trained: Tensor
     defaults: ClassVar[dict[str, Any]] = {"batch": 64, "lr": 1e-3, "ema": 0.999, "clip": 10.0}
     likelihood_method = "bound of one-step transitions"
 
@@ -91,6 +95,10 @@ class TDVAE(nn.Module):
         self.transition = mlp([config.latent + config.jump + extra, width, 2 * config.latent])
         self.smoothing = mlp([config.latent + 2 * config.belief + config.jump, width, 2 * config.latent])
         self.decoder = mlp([config.latent + extra, width, width, dim * self.observed.outputs])
+        self.register_buffer("trained", torch.tensor(0.0))
+        self.register_load_state_dict_pre_hook(with_count)
+        for net in (self.frame, self.decoder):
+            scaled(net)
 
     # -- the distributions
 
@@ -138,6 +146,17 @@ class TDVAE(nn.Module):
 
     # -- training
 
+    def after_step(self, *outputs: Tensor) -> None:
+        """Counts the steps of the warm-up."""
+        self.trained += 1
+
+    @property
+    def weight(self) -> Tensor | float:
+        """That of all terms but log p(x_t|z_t)."""
+        if not (self.training and self.config.warmup):
+            return 1.0
+        return ((self.trained + 1) / self.config.warmup).clamp(max=1.0)
+
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """The sum over t of L_{s,t} (equation 7), each with a jump of its own."""
         b, y = self.read(x, y)
@@ -146,8 +165,8 @@ class TDVAE(nn.Module):
         b_t, b_s = b[:, 1:], b.gather(1, (t - d)[..., None].expand(-1, -1, b.shape[-1]))
         z_t, log_b_t = self.believed(b_t).draw()
         z_s, log_q = self.smoothed(z_t, b_s, b_t, d).draw()
-        log_p = self.believed(b_s).log_prob(z_s) + self.moved(z_s, d, y).log_prob(z_t) + self.log_frames(x, z_t, y)
-        return (log_b_t + log_q - log_p).sum(1)
+        log_p = self.believed(b_s).log_prob(z_s) + self.moved(z_s, d, y).log_prob(z_t)
+        return (self.weight * (log_b_t + log_q - log_p) - self.log_frames(x, z_t, y)).sum(1)
 
     # -- the bound
 
@@ -239,6 +258,15 @@ def gaussian(outputs: Tensor, mean: Tensor | float = 0.0) -> Gaussian:
     """Its mean is the network's output added to ``mean``."""
     mu, log_sigma = outputs.chunk(2, -1)
     return Gaussian(mean + mu, log_sigma.clamp(*LOG_SIGMAS))
+
+
+def scaled(net: nn.Sequential) -> None:
+    """He's initialisation, since PyTorch's shrinks the signal by a factor of three in each layer."""
+    for name, parameter in net.named_parameters():
+        if name.endswith("weight"):
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+        else:
+            nn.init.zeros_(parameter)
 
 
 def beside(x: Tensor, y: Tensor | None) -> Tensor:

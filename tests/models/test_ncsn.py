@@ -60,6 +60,19 @@ def test_true_score_makes_the_gradient_of_the_loss_zero() -> None:
     assert torch.autograd.grad(loss, network.slope)[0] < -0.01
 
 
+def test_each_noise_scale_of_the_geometric_sequence_is_trained_alike() -> None:
+    """Kills: the strongest or the weakest noise left out of training, or another spacing."""
+    torch.manual_seed(0)
+    model, seen = ncsn(sigma_max=8.0, sigma_min=0.5, noise_scales=5), list[Tensor]()
+    model.network = nn.Module()  # type: ignore[assignment]
+    model.network.forward = lambda x, t, y=None: seen.append(t) or torch.zeros_like(x)  # type: ignore[method-assign]
+    model.loss(torch.zeros(20_000, 1, dtype=torch.float64))
+    sigma, counts = model.path.sigma(seen[0]).unique(return_counts=True)
+    geometric = 0.5 * 2.0 ** torch.arange(5, dtype=torch.float64)
+    torch.testing.assert_close(sigma, geometric, rtol=1e-4, atol=0)  # the earliest time is 1e-5 and not 0
+    assert (counts - 4000).abs().max() < 4 * (20_000 * 0.2 * 0.8) ** 0.5  # standard errors
+
+
 def test_loss_is_half_untrained_and_zero_with_the_answer() -> None:
     torch.manual_seed(0)
     model, x = ncsn(), torch.randn(20_000, 1, dtype=torch.float64)

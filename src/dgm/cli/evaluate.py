@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="B", help="another run or a data set, that this one is compared with")
     parser.add_argument("--samples", type=whole(20, 100_000), default=1000, help="number of samples (1000)")
     parser.add_argument("--split", choices=("validation", "test"), default="test", help="split of the data (test)")
-    parser.add_argument("--features", nargs="+", choices=("pixels", "pca", "classifier"), help="feature spaces (all)")
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        choices=("pixels", "pca", "classifier", "dinov2", "clip"),
+        help="feature spaces (pixels, pca and classifier, where the data allows them)",
+    )
     parser.add_argument(
         "--draws",
         type=whole(1, 1_000_000),

@@ -24,6 +24,7 @@ from dgm.evaluation.evaluate import FEWEST, provenance
 from dgm.evaluation.features import Features, default_features, features
 from dgm.evaluation.jackknife import Folds, LeftOut, folds, half_width, left_out, left_out_in_pairs
 from dgm.evaluation.kernel import KERNELS, kernel_left_out, median_distance, permutation_p
+from dgm.evaluation.pretrained import refuse_without_extra
 from dgm.evaluation.sides import Side, checked
 from dgm.evaluation.skipping import Skipped
 from dgm.evaluation.transport import MOST, sliced_wasserstein, wasserstein
@@ -91,6 +92,7 @@ def against(
     """
     started = time.perf_counter()
     checked(a, b)
+    refuse_without_extra(spaces or ())
     n = int(min(samples, a.most(), b.most()))
     if n < FEWEST:
         raise BadInput(f"a comparison needs at least {FEWEST} examples of each, there are {n}", "give larger ones")

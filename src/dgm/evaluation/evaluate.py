@@ -46,6 +46,7 @@ from dgm.evaluation.observation import (
     dequantised,
     means_of,
 )
+from dgm.evaluation.pretrained import refuse_without_extra
 from dgm.evaluation.representation import judged
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
@@ -265,6 +266,7 @@ def check_arguments(
     for name in spaces or ():
         if name not in NAMES:
             raise UnknownName.of("feature space", str(name), NAMES)
+    refuse_without_extra(spaces or ())
     if marginal and not labels_of(model):
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
     if condition is not None and conditional_on is None:

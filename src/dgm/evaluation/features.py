@@ -1,4 +1,7 @@
-"""Feature spaces for the comparison of samples: pixels, principal components, the last layer of a classifier."""
+"""Feature spaces for the comparison of samples: pixels, principal components, the last layer of a classifier.
+
+Those of networks that were trained on other images are in `dgm.evaluation.pretrained`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from dgm.evaluation.held_out import fitting_rows
 from dgm.runs import read_weights, write_json, write_weights
 from dgm.space import Space
 
-NAMES = ("pixels", "pca", "classifier")
+NAMES = ("pixels", "pca", "classifier", "dinov2", "clip")
 COMPONENTS = 32
 ONES = 32  # categories of a column that are ones and zeros
 LARGEST = 32  # side of the classifier's input in pixels; larger images are average-pooled to it
@@ -60,11 +63,16 @@ def features(name: str, dataset: Dataset, progress: Callable[[float], None] = la
     Raises:
         UnknownName: For an unknown feature space.
         BadInput: For a classifier of data without labels or attributes.
+        MissingExtra: For a pretrained network without its extra.
     """
     if name not in NAMES:
         raise UnknownName.of("feature space", name, NAMES)
     makers: dict[str, Callable[[Dataset], Features]] = {"pixels": pixels, "pca": principal_components}
     makers["classifier"] = partial(classifier, progress=progress)
+    if name not in makers:
+        from dgm.evaluation.pretrained import pretrained  # which imports this module
+
+        return pretrained(name, dataset)
     return makers[name](dataset)
 
 

@@ -35,7 +35,7 @@ def examples() -> Tensor:
 def epochs(x: Tensor) -> Iterator[Any]:
     """One step of training after another, with persistent chains and one Gibbs sweep, as scikit-learn has it."""
     data = Dataset(name="bits", space=SPACE, train=Split(x), validation=Split(x[:8]), test=Split(x[:8]), split="none")
-    model = dgm.create("rbm", SPACE, hidden=HIDDEN)
+    model = dgm.create("rbm", SPACE, hidden=HIDDEN, chains=BATCH)
     yield from fit(model, data, steps=10**6, batch=BATCH, optimiser="sgd", betas=(0.0, 0.0), lr=LR, precision="32-true")
 
 

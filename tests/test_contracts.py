@@ -43,7 +43,7 @@ NOTHING_TO_LOOK_AT = {
 # a short chain of the sampler, of which the laws hold as well: the quick tests have it, the slow ones the model's own
 FEW_STEPS: dict[str, dict[str, Any]] = {
     "ncsn": {"langevin_steps": 1},
-    "rbm": {"hidden": 6, "sampling_steps": 20},  # an exact likelihood; the model's own is an estimate
+    "rbm": {"hidden": 6, "chains": 20, "sampling_steps": 20},  # an exact likelihood; the model's own is an estimate
 } | {
     name: {"sampling_steps": 6} for name in ("edm", "ebm", "jem", "score_matching", "score_sde", "ddpm", "ddim", "vdm")
 }

@@ -53,8 +53,8 @@ class RBM(nn.Module):
 
     h is binary. v is binary with t(v) = v and m(v) = 1, or a scaled real number with t(v) = v / sigma² and Gaussian
     p(v|h) = N(a + W h, sigma²). The loss of an example is F(v) - F(v'), whose gradient is that of contrastive
-    divergence. v' is the state after k sweeps of block Gibbs sampling, from a persistent chain or, with ``chains=0``,
-    from v itself. The loss is no likelihood. A persistent chain is kept as its h, drawn given the last v'.
+    divergence. v' is the state after k sweeps of block Gibbs sampling, from v itself or, with ``chains`` of them,
+    from a persistent chain. The loss is no likelihood. A persistent chain is kept as its h, drawn given the last v'.
 
     With up to 20 hidden units, log Z is a sum over their 2^H states. With more, it is estimated by annealed importance
     sampling from independent units, with fixed random numbers, so that equal weights have equal estimates; the estimate
@@ -80,14 +80,16 @@ class RBM(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        hidden: int = setting(256, "H, hidden units; up to 20, the likelihood is exact", low=1)
+        hidden: int = setting(500, "H, hidden units; up to 20, the likelihood is exact", low=1)
         gibbs_steps: int = setting(1, "k, Gibbs sweeps of the chains in each training step", low=1, high=100_000)
-        chains: int = setting(100, "persistent chains; 0 for chains that start at the data", low=0)
+        chains: int = setting(
+            0, "persistent chains; 0 for chains that start at the data, contrastive divergence", low=0
+        )
         sampling_steps: int = setting(500, "Gibbs sweeps of a sample", low=2, high=1_000_000)
 
     spaces: ClassVar[set[str]] = {"binary", "continuous"}
     conditions: ClassVar[frozenset[str]] = EVERY_KIND
-    defaults: ClassVar[dict[str, Any]] = {"batch": 100, "lr": 1e-3, "select": "last"}
+    defaults: ClassVar[dict[str, Any]] = {"batch": 100, "lr": 2e-3, "select": "last"}
 
     base: Tensor
     started: Tensor

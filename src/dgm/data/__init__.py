@@ -59,7 +59,7 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
         BadInput: If a file cannot be read. The message has the file, and the row and the column where they are known.
 
     Example:
-        >>> load([[0.5, k] for k in range(20)]).space.shape
+        >>> load([[k * k, k / 2] for k in range(20)]).space.shape
         (2,)
     """
     if "seed" in options:

@@ -7,6 +7,7 @@ Source: A note on the evaluation of generative models (Theis et al., 2016), arXi
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import platform
@@ -112,6 +113,7 @@ def parzen(points: Tensor, dataset: dgm.data.Dataset) -> dict[str, float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     began = time.process_time()

@@ -23,8 +23,8 @@ from dgm.cli.main import main
 
 ENDLESS = 30  # seconds of the processor, after which a command is taken for one that does not end
 ROOM = 2 << 30  # bytes of addresses that the commands may take beside those of torch
-# what is said besides the one line: how far it got, and what was done with the data
-ASIDE = re.compile(r"[^\n]*: +\d+%  [^\n]*\n|12 images have 12 sizes: [^\n]*\n")
+# what is said besides the one line: how far it got, a return to an earlier step, and what was done with the data
+ASIDE = re.compile(r"[^\n]*: +\d+%  [^\n]*\n|[^\n]*: rolled back to step [^\n]*\n|12 images have 12 sizes: [^\n]*\n")
 
 
 class Endless(BaseException):

@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Path:
         ({"parts": {"model": 5}}, "model.parts.model must be an object, got 5"),
         ({"parts": {"inner": None}}, "model.parts.inner must be an object"),
         ({"space": {"shape": [2], "kind": "levels", "values": 5}}, "cannot be dequantised"),
-        ({"name": "vae"}, "TypeError"),
+        ({"name": "vae"}, "no option of vae is called .noise."),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(wrong: dict[str, Any], told: str, tmp_path: Path) -> None:

@@ -153,9 +153,15 @@ class SamplesPart(TypedDict):
     condition: NotRequired[Any]
 
 
-class MemorisationPart(TypedDict):
+class CopiesPart(TypedDict):
     share: Real
     held_out_share: Real
+    authenticity: NotRequired[Real]
+    held_out_authenticity: NotRequired[Real]
+
+
+class MemorisationPart(CopiesPart):
+    in_features: NotRequired[dict[str, CopiesPart]]
     rule: str
     nearest: NotRequired[list[int]]
 

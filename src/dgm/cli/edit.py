@@ -20,7 +20,7 @@ The rows of a table:
 dgm edit impute RUN --data holes.csv --out filled.csv    draw the missing values of each row, given its others
 
 Of energies, or of diffusion, score or flow-matching models:
-dgm edit compose A --and B --not C --out out.png         samples of a product, a mixture or a quotient of densities
+dgm edit compose RUN --and B --not C --out out.png       samples of a product, a mixture or a quotient of densities
 
 `dgm edit TASK --help` lists the options of a task. The examples are held-out ones of the run's data, or a file that
 --given names.

@@ -148,7 +148,7 @@ class Marginal(nn.Module):
         rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:KEPT]
         stored = y[rows].to(self.examples)
         self.examples[: len(stored)] = stored.nan_to_num() if stored.is_floating_point() else stored
-        if stored.dtype == torch.float64:
+        if self.condition.dtype == torch.float64:
             self.missing[: len(stored)] = stored.isnan()
         self.known.fill_(len(stored))
 
@@ -161,7 +161,7 @@ class Marginal(nn.Module):
             raise Unsupported(wrong, "give condition=, or train it by dgm.fit")
         row = (noise.uniform(()).double() * self.known).long().to(self.examples.device)
         y = self.examples[row]
-        return y if y.dtype != torch.float64 else y.masked_fill(self.missing[row], torch.nan)
+        return y if self.condition.dtype != torch.float64 else y.masked_fill(self.missing[row], torch.nan)
 
 
 def marginal_of(model: Model) -> Marginal:

@@ -218,8 +218,8 @@ def information(run: Trained, features: str) -> Cell | None:
 
 def probe(run: Trained, features: str) -> Cell | None:
     """The accuracy of the linear probe, the mean over the parts of the condition."""
-    judged = run.evaluation.get("representation")
-    if judged is None:
+    judged = run.evaluation.get("representation") or {}
+    if not judged.get("probe"):
         return None
     chance = ", ".join(f"{name}: {value:.1%}" for name, value in judged["most_frequent"].items())
     return Cell.plain(statistics.fmean(judged["probe"].values()), f"N = {judged['n']:,}; most frequent: {chance}")

@@ -155,7 +155,8 @@ class Training:
         self.conditional = condition_of(model) is not None
         if self.step == 0 and has(model, DataDependent):
             x, y = self.batches.at(0)
-            model.initialise(x, y if self.conditional else None)
+            given = gathered(fabric, y) if self.conditional and y is not None else None
+            model.initialise(gathered(fabric, x), given)
             self.share_weights()
         if settings.precision == "auto":
             began = time.monotonic()

@@ -48,7 +48,7 @@ class Hopfield(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        patterns: int = setting(8, "P, training examples that are stored", low=1)
+        patterns: int = setting(8, "P, training examples that are stored", low=1, high=100_000)
         rule: Literal["hebb", "projection"] = setting("hebb", "how W follows from the patterns")
         sampling_steps: int = setting(20, "sweeps over all units, at most", low=1, high=100_000)
 

@@ -83,7 +83,7 @@ class RBM(nn.Module):
         hidden: int = setting(500, "H, hidden units; up to 20, the likelihood is exact", low=1)
         gibbs_steps: int = setting(1, "k, Gibbs sweeps of the chains in each training step", low=1, high=100_000)
         chains: int = setting(
-            0, "persistent chains; 0 for chains that start at the data, contrastive divergence", low=0
+            0, "persistent chains; 0 for chains that start at the data, contrastive divergence", low=0, high=100_000
         )
         sampling_steps: int = setting(500, "Gibbs sweeps of a sample", low=2, high=1_000_000)
 

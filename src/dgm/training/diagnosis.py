@@ -26,11 +26,14 @@ MISSED = 0.5  # share of the modes
 class Diagnosis:
     """The symptoms that the model states, the norms of the players' gradients and, where they are known, the modes
     that the samples cover.
+
+    Args:
+        sharded: Whether the weights are sharded: then nothing is measured, since only the loss gathers them.
     """
 
-    def __init__(self, model: Model, whole: Model, dataset: Dataset, ema: EMA) -> None:
+    def __init__(self, model: Model, whole: Model, dataset: Dataset, ema: EMA, *, sharded: bool = False) -> None:
         self.model, self.whole, self.ema, self.modes = model, whole, ema, dataset.modes
-        self.asks = has(model, Diagnosed)
+        self.asks = has(model, Diagnosed) and not sharded
         self.counts = self.asks and self.modes is not None and has(whole, Samplable)
         self.since: dict[str, float] = {}  # the progress at which each symptom that now lasts was first seen
 

@@ -168,7 +168,7 @@ class Training:
             fabric.strategy.setup_module(model)
         self.statistics = averaged_statistics(model) if fabric.world_size > 1 else []
         self.ema = EMA(model, 0 if self.by_passes else settings.ema)
-        self.diagnosis = Diagnosis(model, self.whole, data, self.ema)
+        self.diagnosis = Diagnosis(model, self.whole, data, self.ema, sharded=sharded)
         self.validation = Validation(model, self.ema, data, settings, fabric, self.batches.in_epoch)
         if not self.by_passes:
             self.loss = torch.compile(loss_of(model)) if settings.compile else loss_of(model)

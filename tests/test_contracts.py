@@ -55,8 +55,8 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-# the sum of a bound over all x needs thousands of draws of its single term until its mean is settled
-MINUTES = {"vdm"}
+# vdm's bound over all x needs thousands of draws of its single term; ddim and edm have most laws in common with ddpm
+MINUTES = {"vdm", "ddim", "edm"}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 import dgm
 from dgm.evaluation.annealed import annealed_log_prob, bracket
-from dgm.evaluation.observation import Observed, chosen_noise, dequantised, kernel_density, means_of
+from dgm.evaluation.observation import Observed, chosen_noise, kernel_density, means_of
 from dgm.space import Space
 
 A = torch.tensor([[1.0, 0.0], [0.5, 0.8], [-0.3, 0.4]])
@@ -61,6 +61,6 @@ def test_levels_have_the_mass_of_their_cells() -> None:
     model: Any = dgm.create("gan", space, latent=1, width=2)
     x = torch.arange(5, dtype=torch.uint8)[:, None].repeat(20_000, 1)
     noise = torch.tensor([0.3], dtype=torch.float64)
-    mass = kernel_density(model, dequantised(model, x), noise, torch.zeros(1, 1))[0].exp().view(-1, 5).mean(0)
+    mass = kernel_density(model, model.dequantised(x), noise, torch.zeros(1, 1))[0].exp().view(-1, 5).mean(0)
     walls = Normal(0.0, 0.3).cdf(torch.linspace(-1.25, 1.25, 6))
     torch.testing.assert_close(mass.float(), walls.diff(), atol=2e-3, rtol=0)

@@ -43,7 +43,6 @@ from dgm.evaluation.observation import (
     Observed,
     chosen_noise,
     density_of_samples,
-    dequantised,
     means_of,
 )
 from dgm.evaluation.pretrained import refuse_without_extra
@@ -220,8 +219,8 @@ def observed(
     device, n = device_of(model), min(EXAMPLES, len(real))
     samples = means_of(model, SAMPLES, seed)
     held = (dataset.validation if len(dataset.validation) else dataset.train).x[:1000]
-    sigma = chosen_noise(model, dequantised(model, held.to(device)), samples)
-    x, y = dequantised(model, real.x.to(device)), None if real.y is None else real.y[:n]
+    sigma = chosen_noise(model, model.dequantised(held.to(device)), samples)
+    x, y = model.dequantised(real.x.to(device)), None if real.y is None else real.y[:n]
     noisy = Observed(model, sigma)
     share = part_of(progress, LIKELIHOODS, 0.0, "annealed importance sampling")
     found = [

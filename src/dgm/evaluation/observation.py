@@ -73,12 +73,6 @@ def log_constant(model: AdversarialModel, sigma: float | Tensor) -> Any:
     return float(cell) - model.space.dim * (log_sigma + 0.5 * math.log(2 * math.pi))
 
 
-def dequantised(model: AdversarialModel, x: Batch) -> Tensor:
-    """Scaled x, of discrete data with uniform noise in its cell."""
-    z = model.scaling(x)
-    return z + (torch.rand_like(z) - 0.5) / model.scaling.scale if model.space.discrete else z
-
-
 @torch.no_grad()
 def kernel_density(model: AdversarialModel, x: Tensor, sigmas: Tensor, samples: Tensor) -> Tensor:
     """log of the mean over samples of N(x; G(z_i), sigma²), (sigmas, B) float64, of dequantised x."""

@@ -21,7 +21,7 @@ from dgm.transforms.linear import ActNorm, InvertibleLinear, Permutation, Squeez
 from dgm.transforms.normal_scores import NormalScores
 from dgm.transforms.planar import Planar, Radial
 from dgm.transforms.residual import Residual
-from dgm.transforms.scales import FirstHalf, glow_steps, multi_scale
+from dgm.transforms.scales import FirstHalf, convolutional_prior, glow_steps, multi_scale
 from dgm.transforms.splines import RationalQuadratic
 from dgm.transforms.transform import Composition, Conditioned, Flattened, Inverse, Transform
 from dgm.transforms.univariate import Affine, Shift, Univariate
@@ -56,6 +56,7 @@ __all__ = [
     "VectorCoupling",
     "alternating",
     "checkerboard",
+    "convolutional_prior",
     "glow_steps",
     "multi_scale",
     "to_real_numbers",

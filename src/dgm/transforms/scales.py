@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dgm.transforms.coupling import ChannelCoupling
 from dgm.transforms.linear import ActNorm, InvertibleLinear, Squeeze
 from dgm.transforms.transform import Composition, Inverse, Mapped, Transform
 
@@ -38,6 +39,11 @@ def glow_steps(channels: int, layers: int, coupling: Callable[[int], Transform])
     Source: Glow (Kingma & Dhariwal, 2018), arXiv:1807.03039, section 3.
     """
     return [part for _ in range(layers) for part in (ActNorm(channels), InvertibleLinear(channels), coupling(channels))]
+
+
+def convolutional_prior(channels: int, context: int) -> Transform:
+    """The second half of the channels as normals given the first and ``context`` channels of a condition."""
+    return ChannelCoupling(nn.Conv2d(channels // 2 + context, channels, 3, padding=1))
 
 
 def multi_scale(

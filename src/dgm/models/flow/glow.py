@@ -18,6 +18,7 @@ from dgm.transforms import (
     Transform,
     VectorCoupling,
     alternating,
+    convolutional_prior,
     glow_steps,
     multi_scale,
     to_real_numbers,
@@ -84,8 +85,7 @@ class Glow(Flow):
         )
 
     def prior(self, shape: tuple[int, ...]) -> Transform:
-        """The second half of the channels as normals given the first."""
-        return ChannelCoupling(nn.Conv2d(shape[0] // 2 + self.features.width, shape[0], 3, padding=1))
+        return convolutional_prior(shape[0], self.features.width)
 
     def of_vectors(self, dim: int) -> list[Transform]:
         hidden = [self.config.hidden] * 2

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from torch import nn
-
 from dgm.models.flow.base import Flow
 from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conv import ConvNet
@@ -22,6 +20,7 @@ from dgm.transforms import (
     Transform,
     VectorCoupling,
     alternating,
+    convolutional_prior,
     glow_steps,
     multi_scale,
     to_real_numbers,
@@ -88,8 +87,7 @@ class NSF(Flow):
         return ChannelCoupling(ConvNet(inputs, config.hidden, outputs, blocks=config.blocks), spline)
 
     def prior(self, shape: tuple[int, ...]) -> Transform:
-        """The second half of the channels as normals given the first."""
-        return ChannelCoupling(nn.Conv2d(shape[0] // 2 + self.features.width, shape[0], 3, padding=1))
+        return convolutional_prior(shape[0], self.features.width)
 
     def layer(self, layer: int) -> list[Transform]:
         config, dim = self.config, self.space.dim

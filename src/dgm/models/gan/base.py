@@ -213,13 +213,15 @@ class AdversarialModel(nn.Module, ABC):
         """V of scaled examples."""
         return self.discriminator(x.flatten(1) if self.flat else x, y)
 
-    def lifted(self, x: Batch) -> Tensor:
-        """Scaled examples, with noise where the data is discrete."""
+    def dequantised(self, x: Batch) -> Tensor:
+        """Scaled x, with uniform noise in its cell where the data is discrete."""
         z = self.scaling(x)
-        if not self.space.discrete:
-            return z
-        z = z + (torch.rand_like(z) - 0.5) / self.scaling.scale
-        return z - 2 * (z - z.clamp(-1, 1))  # the outer half of the cell at a bound is reflected inwards
+        return z + (torch.rand_like(z) - 0.5) / self.scaling.scale if self.space.discrete else z
+
+    def lifted(self, x: Batch) -> Tensor:
+        """Dequantised x, in which the outer half of the cell at a bound is reflected inwards."""
+        z = self.dequantised(x)
+        return z - 2 * (z - z.clamp(-1, 1)) if self.space.discrete else z
 
 
 def duplicates(real: Tensor, fake: Tensor) -> float:

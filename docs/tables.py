@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def compression(documents: list[dict[str, Any]]) -> str:
 def density_sets(documents: list[dict[str, Any]]) -> str:
     """Negative log-likelihoods of the binary density sets, one column for each model, with published figures."""
     commands = " ".join(f"`{d['command']}`" for d in documents)
-    models = [d["model"] for d in documents]
+    about = {"variables": lambda row: row["variables"]}
     lines = [
         "## Binary density sets",
         "",
@@ -138,20 +139,37 @@ def density_sets(documents: list[dict[str, Any]]) -> str:
         f"on all sets and the weights with the best validation loss; training used one thread. Commands: {commands}. "
         f"In brackets, the published figures: {documents[0]['source']}. For dna, only the test split is the same.",
         "",
-        f"| set | variables | {' | '.join(models)} |",
-        "|---" * (len(models) + 2) + "|",
+        *by_model(documents, "sets", "set", about, cell),
     ]
-    found = {of: row for d in documents for of, row in d["sets"].items()}
-    for of, row in sorted(found.items(), key=lambda item: item[1]["variables"]):
-        cells = [cell(d["sets"].get(of)) for d in documents]
-        lines.append(f"| {of} | {row['variables']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def by_model(
+    documents: list[dict[str, Any]],
+    key: str,
+    name: str,
+    about: dict[str, Callable[[dict[str, Any]], int]],
+    cell_of: Callable[[dict[str, Any] | None], str],
+) -> list[str]:
+    """A table with one row for each data set and one column for each document, in the order of the last of ``about``.
+
+    Args:
+        key: The entry of a document that has its rows by the name of the data set.
+        about: The columns that describe a data set: title to number.
+    """
+    titles = [name, *about, *(d["model"] for d in documents)]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    found = {of: [of_row(row) for of_row in about.values()] for d in documents for of, row in d[key].items()}
+    for of, described in sorted(found.items(), key=lambda item: item[1][-1]):
+        cells = [of, *(f"{value:,}" for value in described), *(cell_of(d[key].get(of)) for d in documents)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def densities(documents: list[dict[str, Any]]) -> str:
     """Log-densities of the UCI tables, one column for each model."""
     commands = ", ".join(f"`{d['command']}`" for d in documents)
-    models = [d["model"] for d in documents]
+    about = {"columns": lambda row: row["variables"], "rows": lambda row: sum(row["rows"].values())}
     lines = [
         "## Densities of the UCI tables",
         "",
@@ -161,15 +179,16 @@ def densities(documents: list[dict[str, Any]]) -> str:
         "figures (elevators, parkinsons) depend on the ridge; gas has outliers in its test split. `gaussian` is one "
         f"normal with a full covariance. Commands: {commands}.",
         "",
-        f"| table | columns | rows | {' | '.join(models)} |",
-        "|---" * (len(models) + 3) + "|",
+        *by_model(documents, "densities", "table", about, density_cell),
     ]
-    found = {of: row for d in documents for of, row in d["densities"].items()}
-    for of, row in sorted(found.items(), key=lambda item: sum(item[1]["rows"].values())):
-        test = [d["densities"][of]["likelihood"]["test"] if of in d["densities"] else None for d in documents]
-        cells = ["–" if one is None else f"{one['nats']:.2f} ± {one['nats_se']:.2f}" for one in test]
-        lines.append(f"| {of} | {row['variables']} | {sum(row['rows'].values()):,} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def density_cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    test = row["likelihood"]["test"]
+    return f"{test['nats']:.2f} ± {test['nats_se']:.2f}"
 
 
 def cell(row: dict[str, Any] | None) -> str:

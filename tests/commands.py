@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
 from dgm.cli.main import main
+
+BANK = Path(__file__).parent.parent / "examples" / "bank.py"
 
 
 def dgm(arguments: str, cwd: Path) -> CompletedProcess[str]:
@@ -15,3 +19,12 @@ def dgm(arguments: str, cwd: Path) -> CompletedProcess[str]:
     with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(arguments.split())
     return CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def with_bank(folder: Path, rows: int, *commands: str) -> Path:
+    """The folder, with a table of so many customers in bank.csv, and with the runs of these commands."""
+    subprocess.run([sys.executable, BANK, folder / "bank.csv", "--rows", str(rows)], check=True, capture_output=True)
+    for arguments in commands:
+        done = dgm(arguments, folder)
+        assert done.returncode == 0, done.stderr
+    return folder

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from commands import dgm
+from commands import dgm, with_bank
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
@@ -18,22 +16,18 @@ from dgm.data.columns import Column
 from dgm.errors import BadInput, UnknownName
 from dgm.space import Space
 
-BANK = Path(__file__).parent.parent / "examples" / "bank.py"
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("rows")
-    subprocess.run([sys.executable, BANK, made / "bank.csv", "--rows", "600"], check=True, capture_output=True)
-    for arguments in (
+    made = with_bank(
+        tmp_path_factory.mktemp("rows"),
+        600,
         "train gmm --data bank.csv --out gmm --model.components 4 --steps 20",
         "train made --data bank.csv --out made --model.hidden 32 --steps 60",
         "train made --data bank.csv --out married --conditional --condition-columns married --types visits=skip "
         "--steps 3",
         "train made --out digits --model.hidden 8 --steps 2",
-    ):
-        done = dgm(arguments, made)
-        assert done.returncode == 0, done.stderr
+    )
     lines = (made / "bank.csv").read_text(encoding="utf-8").splitlines()
     (made / "holes.csv").write_text("\n".join(lines[:31]) + "\n", encoding="utf-8")
     return made

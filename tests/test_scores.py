@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from commands import dgm
+from commands import dgm, with_bank
 from scipy import stats
 
 from dgm import create, load
@@ -22,22 +20,19 @@ from dgm.models.mixture.kde import KDE
 from dgm.runs import Run
 from dgm.space import Space
 
-BANK = Path(__file__).parent.parent / "examples" / "bank.py"
 NAN = math.nan
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("scores")
-    subprocess.run([sys.executable, BANK, made / "bank.csv", "--rows", "400"], check=True, capture_output=True)
-    for arguments in (
+    made = with_bank(
+        tmp_path_factory.mktemp("scores"),
+        400,
         "train made --data bank.csv --out made --model.hidden 16 --steps 40",
         "train gan --data bank.csv --out gan --steps 2",
         "train made --out digits --model.hidden 8 --steps 2",
         "train made --data bank.csv --out given --conditional --condition-columns married --steps 3",
-    ):
-        done = dgm(arguments, made)
-        assert done.returncode == 0, done.stderr
+    )
     text = "age,job,balance [EUR],income [kEUR],married,joined,visits\n"
     text += (
         "40,nurse,2000,30.5,yes,2015-01-01,2\n,nurse,2000,30.5,yes,2015-01-01,2\n200,nurse,1,30.5,yes,2015-01-01,2\n"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import datetime
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
-from commands import dgm
+from commands import dgm, with_bank
 from pyarrow import parquet
 from sklearn import datasets
 
@@ -23,16 +21,13 @@ from dgm.registry import create
 from dgm.space import Space
 from dgm.training import fit
 
-BANK = Path(__file__).parent.parent / "examples" / "bank.py"
 JOBS = {"engineer", "nurse", "retired", "self-employed", "student", "teacher", "unemployed"}
 SIX = ("gmm", "made", "vae", "realnvp", "ddpm", "flow_matching")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("bank")
-    subprocess.run([sys.executable, BANK, made / "bank.csv", "--rows", "1000"], check=True, capture_output=True)
-    return made
+    return with_bank(tmp_path_factory.mktemp("bank"), 1000)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from dgm.compression.archive import Coder, in_float64
 from dgm.compression.bits_back import log_interval
 from dgm.compression.codecs import SequentialCodec, codec_of
 from dgm.compression.frequencies import LAST, TABLE, Frequencies
-from dgm.compression.stack import Stack
+from dgm.compression.stack import START, Stack
 from dgm.contracts.laws import perturbed
 from dgm.errors import BadInput, Unsupported
 from dgm.models.two_stage import TwoStage
@@ -45,6 +45,7 @@ def test_a_code_of_an_exact_model_returns_and_is_as_long_as_its_likelihood_says(
     except BadInput:
         return  # the model is not of this space
     x = examples(space, 40)
+    x.flatten(1)[:, space.dim // 2 :] = 0  # the values that are pushed first: no run of the lowest one is free
     with in_float64(model):
         block = Coder(model, None).encode(x, verify=False)
         assert torch.equal(Coder(model, None).decode(block), x)
@@ -143,6 +144,15 @@ def test_codes_of_a_codebook_cost_the_bound(prior: str) -> None:
         assert torch.equal(coder.decode(block), x)
         claimed = -float(model.elbo(x).sum()) / math.log(2)  # the code is no random variable: no draw, no noise
     assert 32 * len(block.words) == pytest.approx(claimed, rel=1e-3, abs=64)
+
+
+def test_the_first_values_of_equally_probable_ones_are_not_free() -> None:
+    """Such as the silence at the end of a sound."""
+    stack, counts = Stack(), torch.full((2000,), 6)
+    stack.push_uniform(torch.zeros(2000, dtype=torch.int64), counts)
+    assert 32 * (len(stack.words()) - len(START)) == pytest.approx(2000 * math.log2(6), abs=32)
+    assert torch.equal(stack.pop_uniform(counts), torch.zeros(2000, dtype=torch.int64))
+    assert numpy.array_equal(stack.words(), START)
 
 
 def test_frequencies_are_probabilities_to_a_64th_of_a_nat() -> None:

@@ -74,8 +74,9 @@ def test_a_sound_of_16_bits_comes_back_and_costs_its_levels_and_what_they_leave_
     padded[:length] = samples
     levels = torch.from_numpy(sound.compress(padded / 32768)).view(-1, 1, 40)
     open_to = torch.from_numpy(numpy.bincount(sound.compress(numpy.arange(-32768, 32768) / 32768), minlength=256))
+    kept = open_to[levels.long()].double().log2().flatten()[:length]
     with torch.no_grad():
-        claimed = float(open_to[levels.long()].double().log2().sum() - model.log_prob(levels).sum() / math.log(2))
+        claimed = float(kept.sum() - model.log_prob(levels).sum() / math.log(2))
     assert rate.claimed == pytest.approx(claimed, rel=1e-6)
     assert rate.bits == pytest.approx(claimed, rel=1e-3, abs=64)
 
@@ -94,9 +95,21 @@ def test_values_of_16_bits_are_popped_as_they_were_pushed() -> None:
     model = of_sound()
     x = torch.randint(VALUES, (5, 1, 40), generator=torch.Generator().manual_seed(0)).to(Space.levels((), VALUES).dtype)
     with in_float64(model):
-        codec, stack = CompandedCodec(SequentialCodec(model)), Stack()
+        codec, stack = CompandedCodec(SequentialCodec(model), torch.tensor([40, 40, 7, 40, 0])), Stack()
+        x[2, :, 7:] = x[4] = SILENCE  # after the ends of sounds
         codec.push(stack, x, None)
         assert torch.equal(codec.pop(stack, 5, None), x)
+
+
+def test_silence_after_the_end_of_a_sound_costs_its_level_alone(tmp_path: Path) -> None:
+    """The claim and the code agree also where the values that are pushed first are all the same."""
+    model, path, rates = of_sound(), tmp_path / "a.wav", []
+    for length in (80, 41):
+        path.write_bytes(wav(numpy.zeros(length)))
+        rates.append(returned(model, OF_SOUND, path)[1])
+        assert rates[-1].bits == pytest.approx(rates[-1].claimed, rel=1e-3, abs=64)
+    of_silence = math.log2(float(companding().size[companding().level[SILENCE]]))
+    assert rates[0].claimed - rates[1].claimed == pytest.approx(39 * of_silence)
 
 
 @pytest.mark.parametrize(

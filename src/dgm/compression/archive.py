@@ -22,7 +22,7 @@ from dgm.compression.codecs import Codec, codec_of
 from dgm.compression.container import Block, Reader, Writer
 from dgm.compression.content import Interface
 from dgm.compression.forms import FORMS, form_of
-from dgm.compression.sounds import CompandedCodec, levels_and_bits
+from dgm.compression.sounds import CompandedCodec, lengths_of, levels_and_bits
 from dgm.compression.stack import Stack
 from dgm.errors import BadInput, DamagedRun
 from dgm.files import replacing
@@ -145,12 +145,12 @@ def compress(
     header = {"model": digest, "files": parts, "block": block, "condition": condition}
     total, done, claimed, kind = sum(part["examples"] for part in parts), 0, 0.0, ""
     with in_float64(model), replacing(out) as temporary, temporary.open("wb") as file:
-        coder, writer = Coder(model, y, sound=is_sound(parts)), Writer(file, header)
+        coder, writer = Coder(model, y, samples=samples_of(parts, model, block)), Writer(file, header)
         each = (x for path, part in zip(files, parts, strict=True) for x in of_file(path, part, interface))
         while batch := list(islice(each, block)):
             x = torch.cat(batch)
+            bits, kind = coder.claimed(x, writer.blocks)
             writer.write(coder.encode(x, writer.blocks, verify=verify))
-            bits, kind = coder.claimed(x)
             claimed, done = claimed + bits, done + len(x)
             progress(done / total, f"{writer.bits / (done * model.space.dim):.3f} bits/dim")
         writer.end()
@@ -189,16 +189,19 @@ def described(files: Sequence[Path], interface: Interface) -> list[FilePart]:
     return found
 
 
-def is_sound(parts: Sequence[FilePart]) -> bool:
-    """Whether the examples are 16-bit values of sound.
+def samples_of(parts: Sequence[FilePart], model: Model, block: int) -> list[Tensor] | None:
+    """The number of samples of each example of sounds, by blocks, or None for files of other forms.
 
     Raises:
-        BadInput: If there are examples of other forms beside them.
+        BadInput: For files of both kinds.
     """
     forms = {part["form"] for part in parts}
-    if "sound" in forms and len(forms) > 1:
+    if "sound" not in forms:
+        return None
+    if len(forms) > 1:
         raise BadInput("sounds and files of another form", "compress them apart")
-    return "sound" in forms
+    each = [lengths_of(part["about"]["samples"], model.space.dim) for part in parts]
+    return list(torch.tensor([length for lengths in each for length in lengths]).split(block))
 
 
 class Coder:
@@ -207,20 +210,21 @@ class Coder:
     Args:
         model: In evaluation mode and float64.
         y: (1, *shape), the condition of all examples, or None.
-        sound: Whether x are 16-bit values, of which the model has the companded levels.
+        samples: See `samples_of`; x are 16-bit values then, of which the model has the companded levels.
     """
 
-    def __init__(self, model: Model, y: Conditions | None, *, sound: bool = False) -> None:
-        self.model, self.y, self.sound = model, y, sound
-        self.codec = self.made()
+    def __init__(self, model: Model, y: Conditions | None, *, samples: Sequence[Tensor] | None = None) -> None:
+        self.model, self.y, self.samples = model, y, samples
+        self.codec = codec_of(model)
 
-    def made(self, *, stepwise: bool = False) -> Codec:
-        codec = codec_of(self.model, stepwise=stepwise)
-        return CompandedCodec(codec) if self.sound else codec
+    def codec_of(self, number: int, *, stepwise: bool = False) -> Codec:
+        """The codec of block ``number``."""
+        codec = codec_of(self.model, stepwise=True) if stepwise else self.codec
+        return codec if self.samples is None else CompandedCodec(codec, self.samples[number])
 
-    def claimed(self, x: Batch) -> tuple[float, str]:
-        """-log2 p(x) by `dgm.log_likelihood`, and its kind."""
-        levels, bits = levels_and_bits(x) if self.sound else (x, 0.0)
+    def claimed(self, x: Batch, number: int = 0) -> tuple[float, str]:
+        """-log2 p(x) of block ``number`` by `dgm.log_likelihood`, and its kind."""
+        levels, bits = (x, 0.0) if self.samples is None else levels_and_bits(x, self.samples[number])
         likelihood = log_likelihood(self.model, levels, self.conditions(len(x)))
         return bits - float(likelihood.nats.sum()) / math.log(2), likelihood.kind
 
@@ -229,9 +233,9 @@ class Coder:
 
     def encode(self, x: Batch, number: int = 0, *, verify: bool = True) -> Block:
         """The examples as block ``number``."""
-        block = self.pushed(self.codec, x, number)
+        block = self.pushed(self.codec_of(number), x, number)
         if verify and not self.returns(block, x):
-            block = self.pushed(self.made(stepwise=True), x, number)
+            block = self.pushed(self.codec_of(number, stepwise=True), x, number)
             if not self.returns(block, x):
                 wrong = "a block is not decoded to itself: this machine's arithmetic is not reproducible"
                 raise BadInput(wrong, "set OMP_NUM_THREADS=1, or compress on another machine")
@@ -257,9 +261,9 @@ class Coder:
         Raises:
             DamagedRun: If its frequencies are not those of the encoder, or bits are left over.
         """
-        stack = Stack(numpy.concatenate([self.codec.initial[: block.left_out], block.words]))
         try:
-            x = self.codec.pop(stack, block.examples, self.conditions(block.examples))
+            stack = Stack(numpy.concatenate([self.codec.initial[: block.left_out], block.words]))
+            x = self.codec_of(block.number).pop(stack, block.examples, self.conditions(block.examples))
         except (AssertionError, ValueError) as error:
             raise DamagedRun(f"block {block.number} cannot be decoded: {error}", "take the file from a copy") from error
         if stack.checksum != block.checksum or not numpy.array_equal(stack.words(), self.codec.initial):
@@ -298,7 +302,12 @@ def decompress(
         y = y.reshape(1, *model.condition.shape).to(model.condition.dtype)
     with in_float64(model), replacing(out) as temporary:
         batches = decoded(
-            Coder(model, y, sound=is_sound(header["files"])), reader, header, lost, salvage=salvage, progress=progress
+            Coder(model, y, samples=samples_of(header["files"], model, header["block"])),
+            reader,
+            header,
+            lost,
+            salvage=salvage,
+            progress=progress,
         )
         each = (row for batch in batches for row in batch.split(1))
         several = len(header["files"]) > 1
@@ -341,7 +350,8 @@ def decoded(
                 remedy = f"{error.remedy}, or add --salvage for the other blocks"
                 raise DamagedRun(error.wrong, remedy) from error
             lost.append(number)
-            yield torch.zeros(n, *coder.codec.space.shape, dtype=coder.codec.space.dtype)
+            space = coder.codec_of(number).space
+            yield torch.zeros(n, *space.shape, dtype=space.dtype)
 
 
 def in_turn(reader: Reader, blocks: int) -> Iterator[tuple[int, Block | None]]:

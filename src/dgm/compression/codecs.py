@@ -23,14 +23,12 @@ import torch
 from torch import Tensor
 
 from dgm.compression.frequencies import Frequencies
-from dgm.compression.stack import Stack
+from dgm.compression.stack import START, Stack
 from dgm.distributions.output import OutputDistribution
 from dgm.errors import Unsupported
 from dgm.networks.raster import raster_order, to_sequence
 from dgm.protocols import Autoregressive, Batch, Conditions, Model, has
 from dgm.space import Space
-
-EMPTY = numpy.zeros(0, numpy.uint32)
 
 
 class Codec(Protocol):
@@ -104,7 +102,7 @@ class SequentialCodec:
     the same but for an extremely rare case; ``stepwise`` makes ``push`` take the steps of ``pop``.
     """
 
-    initial = EMPTY
+    initial = START
 
     def __init__(self, model: Model, *, stepwise: bool = False) -> None:
         self.model, self.space, self.stepwise = model, model.space, stepwise
@@ -134,7 +132,7 @@ class SequentialCodec:
 class UnmaskingCodec:
     """Masked diffusion: the positions in one random order, each given those before; its mean rate is the bound."""
 
-    initial = EMPTY
+    initial = START
 
     def __init__(self, model: Model) -> None:
         self.model, self.space = model, model.space
@@ -186,7 +184,7 @@ class GivenCode:
 class IntegerFlowCodec:
     """A flow of integers: the parts of z by their priors, the last resolution first; its rate is its likelihood."""
 
-    initial = EMPTY
+    initial = START
 
     def __init__(self, model: Model) -> None:
         self.model, self.space = model, model.space
@@ -207,7 +205,7 @@ class IntegerFlowCodec:
 class UniformCodec:
     """Equally probable values in every dimension."""
 
-    initial = EMPTY
+    initial = START
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -225,7 +223,7 @@ class UniformCodec:
 class CodebookCodec:
     """A VQ-VAE: z by its prior, which is uniform or that of a second stage, and x given z; its rate is the bound."""
 
-    initial = EMPTY
+    initial = START
 
     def __init__(self, first_stage: Model, prior: Codec) -> None:
         self.space, self.first_stage, self.prior = first_stage.space, first_stage, prior

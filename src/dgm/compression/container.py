@@ -26,7 +26,7 @@ import numpy
 from dgm.errors import DamagedRun
 
 MAGIC, BLOCK, DONE = b"DGMC", b"BLCK", b"DONE"
-VERSION = 1
+VERSION = 2
 REMEDY = "take the file from a copy"
 START, HEAD, END = struct.Struct("<4sHI"), struct.Struct("<4sIIIII"), struct.Struct("<4sI")
 CRC = struct.Struct("<I")

@@ -44,34 +44,53 @@ def companding() -> Companding:
 
 
 class CompandedCodec:
-    """16-bit values: the level by the codec of a model, the value among those of the level uniformly."""
+    """16-bit values: the level by the codec of a model, the value among those of the level uniformly.
 
-    def __init__(self, levels: Codec) -> None:
+    Args:
+        levels: The codec of the model.
+        lengths: (B,), how many values of each example are coded; the others are silent.
+    """
+
+    def __init__(self, levels: Codec, lengths: Tensor) -> None:
         self.levels, self.initial = levels, levels.initial
         self.space = Space.levels(levels.space.shape, VALUES)
+        self.inside = inside(lengths, self.space.shape)
 
     def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
         level, first, size = companding()
         z = level[x.long()]
-        stack.push_uniform((x.long() - first[z]).flatten(), size[z].flatten())
+        stack.push_uniform((x.long() - first[z])[self.inside], size[z][self.inside])
         self.levels.push(stack, z.to(self.levels.space.dtype), y)
 
     def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
-        z = self.levels.pop(stack, n, y).long()
+        z = self.levels.pop(stack, n, y).long()[self.inside]
         _, first, size = companding()
-        return (first[z] + stack.pop_uniform(size[z].flatten()).view_as(z)).to(self.space.dtype)
+        x = torch.full((n, *self.space.shape), SILENCE)
+        x[self.inside] = first[z] + stack.pop_uniform(size[z])
+        return x.to(self.space.dtype)
 
 
-def levels_and_bits(x: Batch) -> tuple[Tensor, float]:
+def inside(lengths: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(B, *shape), whether a value is one of the first of its example."""
+    return (torch.arange(math.prod(shape)) < lengths[:, None]).view(-1, *shape)
+
+
+def levels_and_bits(x: Batch, lengths: Tensor) -> tuple[Tensor, float]:
     """The levels of 16-bit values, uint8, and the bits that the values take given their levels."""
     level, _, size = companding()
     z = level[x.long()]
-    return z.to(torch.uint8), float(size[z].double().log2().sum())
+    return z.to(torch.uint8), float(size[z].double().log2()[inside(lengths, x.shape[1:])].sum())
+
+
+def lengths_of(samples: int, size: int) -> list[int]:
+    """The number of samples of each example of a sound."""
+    return [min(size, samples - start) for start in range(0, samples, size)]
 
 
 class Sounds:
     """A .wav file of 16-bit samples in one channel at the model's rate, in pieces of the model's length; the last one
-    is padded with silence. ``about`` has the number of samples, and the bytes before and after them.
+    is padded with silence, of which the model codes the level alone. ``about`` has the number of samples, and the bytes
+    before and after them.
     """
 
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:

@@ -16,13 +16,16 @@ from dgm.compression.frequencies import Frequencies
 ANY = constriction.stream.model.Categorical(perfect=False)
 UNIFORM = constriction.stream.model.Uniform()
 WORD = 2**32
+START = numpy.array(
+    [0, 1], numpy.uint32
+)  # the least full state; on an empty one, the lowest value is free until another comes
 
 
 class Stack:
     """A stack of bits, with the checksum of all frequencies that were used, in whatever order.
 
     Args:
-        words: The bits of the stack as 32-bit words, the lowest first; the last is not 0.
+        words: The bits of the stack as 32-bit words, two at least, the lowest first; the last is not 0.
 
     Example:
         >>> frequencies = Frequencies(torch.full((3, 4), -1.5, dtype=torch.float64))
@@ -32,9 +35,8 @@ class Stack:
         tensor([2, 0, 3])
     """
 
-    def __init__(self, words: numpy.ndarray | None = None) -> None:
-        empty = words is None or not len(words)
-        self.coder = constriction.stream.stack.AnsCoder() if empty else constriction.stream.stack.AnsCoder(words)
+    def __init__(self, words: numpy.ndarray = START) -> None:
+        self.coder = constriction.stream.stack.AnsCoder(words)
         self.checksum = 0
 
     def push(self, symbols: Tensor, frequencies: Frequencies) -> None:

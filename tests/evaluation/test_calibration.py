@@ -12,11 +12,19 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from dgm import create, data
 from dgm.data import Dataset, Split
-from dgm.evaluation.calibration import calibration, coverage, ordered, ranks, uniformity_p
+from dgm.evaluation.calibration import (
+    calibration,
+    coverage,
+    ordered,
+    posterior_calibration,
+    ranks,
+    uniformity_p,
+)
 from dgm.evaluation.cautions import memorised
 from dgm.evaluation.classification import BINS, calibration_error, classification, posterior
 from dgm.evaluation.memorisation import memorisation
 from dgm.networks.conditions import Marginal
+from dgm.protocols import Model
 from dgm.seeds import Seed, streams
 from dgm.space import Space
 
@@ -103,6 +111,46 @@ def test_columns_of_a_fitted_normal_are_calibrated_given_the_others() -> None:
         assert column["coverage"]["90%"] == pytest.approx(0.9, abs=4 * math.sqrt(0.09 / n))
         assert column["coverage"]["50%"] == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / n))
         assert column["p"] > 1e-3
+
+
+def linear_vae(spread: float = 1.0, shift: float = 0.0) -> Model:
+    r"""x = W z + sigma eps with orthogonal columns w_j, and q(z|x) of ``spread`` times the posterior's deviation.
+
+    .. math:: p(z_j|x) = N(w_j^T x / (|w_j|^2 + \sigma^2), \sigma^2 / (|w_j|^2 + \sigma^2))
+    """
+    sigma, w = 0.5, torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.3]])
+    model = create("vae", Space.continuous((3,)), latent=2, scale=sigma)
+    decoder, encoder = nn.Linear(2, 3), nn.Linear(3, 4)
+    precision = w.square().sum(0) + sigma**2
+    with torch.no_grad():
+        decoder.weight.copy_(w)
+        decoder.bias.zero_()
+        encoder.weight.copy_(torch.cat([w.mT / precision[:, None], torch.zeros(2, 3)]))
+        encoder.bias.copy_(torch.cat([torch.full((2,), shift), (spread * sigma / precision.sqrt()).log()]))
+    model.decoder, model.encoder = decoder, encoder
+    return model
+
+
+@pytest.mark.parametrize(
+    ("how", "low", "high"), [({}, 0.86, 0.94), ({"spread": 0.4}, 0.4, 0.6), ({"spread": 3.0}, 0.98, 1.0)], ids=str
+)
+def test_the_posterior_of_a_linear_vae_is_calibrated_and_a_narrow_one_is_not(
+    how: dict[str, float], low: float, high: float
+) -> None:
+    """400 ranks of 90 %: give or take about three standard errors; |N(0, 1)| < 1.64 * 0.4 has 49 %."""
+    torch.manual_seed(0)
+    found = posterior_calibration(linear_vae(**how))
+    assert found is not None
+    assert low <= found["coverage"]["90%"] <= high
+    assert (found["p"] < 1e-3) == bool(how)
+    assert len(found["each"]) == found["dimensions"] == 2
+
+
+def test_a_posterior_whose_mean_is_wrong_is_found() -> None:
+    found = posterior_calibration(linear_vae(shift=0.4))
+    assert found is not None
+    assert found["p"] < 1e-3
+    assert posterior_calibration(create("gmm", Space.continuous((2,)))) is None
 
 
 def test_unordered_numbers_and_images_are_left_out() -> None:

@@ -165,6 +165,8 @@ def show(document: dict[str, Any], *, tokens: bool) -> None:
         number("calibration error", labelled["calibration_error"])
     if held := document.get("calibration"):
         show_calibration(held)
+    if held := document.get("posterior"):
+        show_posterior(held)
     show_codes(document)
     if held := document.get("observed"):
         show_observed(held)
@@ -225,6 +227,12 @@ def show_copies(copied: dict[str, Any]) -> None:
             if key in found:
                 held_out = f"held out: {found[f'held_out_{key}']:.1%}"
                 print(LINE.format(f"  {key}", f"{found[key]:.1%}", f"in {features}", held_out))
+
+
+def show_posterior(held: dict[str, Any]) -> None:
+    heading(f"calibration of q(z|x): N = {held['n']:,}; {held['rule']}: coverage of intervals, p of the ranks")
+    inside = ", ".join(f"{level}: {share:.0%}" for level, share in held["coverage"].items())
+    print(LINE.format(f"  {held['dimensions']} dimensions", "", inside, f"p = {held['p']:.3f}"))
 
 
 def show_calibration(held: dict[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""Calibration of the conditional distributions of numbers, such as the columns of a table: ranks and coverage."""
+"""Calibration of the conditional distributions of numbers: ranks and coverage.
+
+Of the columns of a table given the others or the condition, and of the code of a variational autoencoder given x.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from torch import Tensor
 
 from dgm.data import Dataset, order
 from dgm.distributions.columns import scalars
-from dgm.protocols import Imputing, Model, Samplable, condition_of, has
+from dgm.modes import device_of, evaluating
+from dgm.networks.conditions import marginal_of
+from dgm.protocols import Imputing, JointDensity, Model, Samplable, condition_of, has
 from dgm.sampling import sample
+from dgm.seeds import Streams
 from dgm.space import Space
 
 DRAWS = 19  # of each example: 20 ranks
@@ -54,6 +60,38 @@ def coverage(found: Tensor, draws: int, level: float) -> Tensor:
     """
     tail = round((draws + 1) * (1 - level) / 2)
     return ((found >= tail) & (found <= draws - tail)).double().mean(0)
+
+
+@torch.no_grad()
+def posterior_calibration(model: Model, seed: int = 0) -> dict[str, Any] | None:
+    """Ranks of codes z ~ p(z) among draws of q(z|x), where x ~ p(x|z); None for a model without a joint density.
+
+    They are uniform in every dimension if q(z|x) is the model's posterior. Where q is too narrow, z is too often
+    outside of its intervals.
+
+    Returns:
+        ``coverage`` of intervals of 50 and 90 %, averaged over the ``dimensions`` of z; ``each``, the p-value of
+        uniform ranks of every dimension, and ``p``, the least of them times their number; ``n``, ``draws``, ``rule``.
+    """
+    if not has(model, JointDensity):
+        return None
+    with evaluating(model):
+        noise = Streams(seed, range(EXAMPLES), device_of(model))
+        y = None if condition_of(model) is None else marginal_of(model).draw(noise)
+        z = model.prior_code(noise, y)
+        x = model.sample_given_code(z, y, seed=noise)
+        drawn = torch.stack([model.sample_code(x, y) for _ in range(DRAWS)])
+    found = ranks(z.flatten(1).cpu(), drawn.flatten(2).cpu(), seed)
+    each = [uniformity_p(column, DRAWS) for column in found.unbind(1)]
+    return {
+        "coverage": {f"{level:.0%}": float(coverage(found, DRAWS, level).mean()) for level in LEVELS},
+        "each": each,
+        "p": min(1.0, min(each) * len(each)),
+        "dimensions": len(each),
+        "n": EXAMPLES,
+        "draws": DRAWS,
+        "rule": f"codes of the prior among {DRAWS} draws of q(z|x), where x is a sample given the code",
+    }
 
 
 def calibration(model: Model, dataset: Dataset, split: str, seed: int = 0) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from dgm.evaluation.annealed import (
     constant_of,
     refuse_without_densities,
 )
-from dgm.evaluation.calibration import calibration
+from dgm.evaluation.calibration import calibration, posterior_calibration
 from dgm.evaluation.classification import classification
 from dgm.evaluation.codebook import codebook_usage
 from dgm.evaluation.collapse import codes_in_use
@@ -201,6 +201,8 @@ def measure_codes(
     """Adds the use of the code to the document, and annealed importance sampling where it is asked for."""
     if has(model, CodeDivergence):
         document["codes"] = codes_in_use(model, real.x, real.y, seed)
+    if ranked := posterior_calibration(model, seed):
+        document["posterior"] = ranked
     if usage := codebook_usage(model, real, split):
         document["codebook"] = usage
     if annealed and has(model, JointDensity):

@@ -80,6 +80,20 @@ def test_every_player_and_the_validation_have_a_line():
     assert {"discriminator", "generator", "validation"} <= set(re.findall(r">(\w+)</text>", svg))
 
 
+def test_symptoms_have_a_plot_of_their_own():
+    """Kills: a line without the measurements of lines that have none, an empty plot of a run without symptoms."""
+    run = trained("gan", evaluation())
+    assert not list(figures.symptoms(rows([run], "classifier")))
+    lines = [{"seconds": float(k), "losses": {"model": 1.0}, "symptoms": {"saturation": 0.1 * k}} for k in range(3)]
+    run.metrics[:] = [lines[0], {"seconds": 0.5, "losses": {"model": 1.0}}, *lines[1:]]
+    axes = Figure().subplots()
+    figures.draw_symptoms(run, axes)
+    (line,) = axes.lines
+    assert line.get_xydata().tolist() == [[0.0, 0.0], [1.0, 0.1], [2.0, 0.2]]
+    ((model, svg),) = figures.symptoms(rows([run], "classifier"))
+    assert (model, "saturation" in svg) == ("gan", True)
+
+
 def limits(losses: list[float]) -> tuple[float, float]:
     run = trained("made", evaluation())
     run.metrics[:] = [{"seconds": float(k), "losses": {"model": loss}} for k, loss in enumerate(losses)]

@@ -32,9 +32,16 @@ class Gaussians(NamedTuple):
     means: Tensor
     roots: Tensor
 
-    def log_joint(self, z: Tensor) -> Tensor:
-        """log pi_k + log N(z; mu_k, Sigma_k) of points (B, D), as (B, K)."""
-        squares, log_det = self.matrices(z) if self.roots.ndim == 3 else self.variances(z)
+    def log_joint(self, z: Tensor, powers: Tensor | None = None) -> Tensor:
+        """log pi_k + log N(z; mu_k, Sigma_k) of points (B, D), as (B, K).
+
+        Args:
+            powers: `second_powers` of z and the roots, where they are known; not of matrices.
+        """
+        if self.roots.ndim == 3:
+            squares, log_det = self.matrices(z)
+        else:
+            squares, log_det = self.variances(z, second_powers(z, self.roots) if powers is None else powers)
         constant = 0.5 * z.shape[1] * math.log(2 * math.pi)
         return torch.sub(self.log_weights - log_det - constant, squares, alpha=0.5)
 
@@ -79,16 +86,17 @@ class Gaussians(NamedTuple):
         ]
         return torch.cat(found).mT, log_det
 
-    def variances(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """||(z - mu_k) / sigma_k||^2 (B, K), and the sum of log sigma_k (K,)."""
-        if self.roots.shape[1] == 1 < z.shape[1]:
-            return squared_distances(z, self.means) / self.roots.mT.square(), z.shape[1] * self.roots[:, 0].log()
-        sigma = self.roots.expand_as(self.means)
-        precision = sigma.square().reciprocal()
-        # in one matrix product: z^2 / sigma^2 - 2 z mu / sigma^2 + mu^2 / sigma^2
-        factors = torch.cat([precision, -2 * self.means * precision], 1)
-        squares = torch.addmm((self.means.square() * precision).sum(1), torch.cat([z.square(), z], 1), factors.mT)
-        return squares, sigma.log().sum(1)
+    def variances(self, z: Tensor, powers: Tensor) -> tuple[Tensor, Tensor]:
+        """||(z - mu_k) / sigma_k||^2 (B, K), and the sum of log sigma_k (K,).
+
+        By matrix products: of z^2 with 1 / sigma^2, of z with -2 mu / sigma^2, and mu^2 / sigma^2.
+        """
+        precision = self.roots.square().reciprocal()
+        scaled = self.means * precision
+        # (K, B) in memory, so that sums over the components of many points are fast
+        squares = torch.addmm((self.means * scaled).sum(1, keepdim=True), scaled, z.mT, alpha=-2)
+        squares = squares.addmm_(precision, powers.mT).clamp_min(0)
+        return squares.mT, z.shape[1] // self.roots.shape[1] * self.roots.log().sum(1)
 
     def sample(self, noise: Streams) -> Tensor:
         """One point for each stream, (n, D)."""
@@ -141,6 +149,11 @@ class Gaussians(NamedTuple):
         root = torch.linalg.cholesky(rest + ridge)
         mean = mu_m[k] + (along.mT[k] @ white.permute(2, 0, 1)[torch.arange(len(k)), k][..., None])[..., 0]
         return mean + (root[k] @ eps[..., None])[..., 0]
+
+
+def second_powers(z: Tensor, deviations: Tensor) -> Tensor:
+    """z^2 (B, D), or its sum over the dimensions (B, 1) where they share one deviation."""
+    return z.square() if deviations.shape[1] > 1 else z.square().sum(1, keepdim=True)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

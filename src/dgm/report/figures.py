@@ -164,6 +164,24 @@ def draw_losses(run: Trained, axes: Axes) -> None:
         )
 
 
+def symptoms(table: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """Plots of what a training measured of itself against seconds, (model, plot)."""
+    for row in table:
+        if any(line.get("symptoms") for line in row.runs[0].metrics):
+            yield row.model, svg(f"symptoms-{row.model}", (3.4, 2.4), partial(draw_symptoms, row.runs[0]))
+
+
+def draw_symptoms(run: Trained, axes: Axes) -> None:
+    lines = [line for line in run.metrics if line.get("symptoms")]
+    looks = ((colour, dash) for dash in ("-", "--", ":") for colour in (FIRST, SECOND, SOFT))
+    for name, (colour, dash) in zip(lines[0]["symptoms"], looks, strict=False):
+        points = [(line["seconds"], line["symptoms"].get(name)) for line in lines]
+        axes.plot(*zip(*points, strict=True), linestyle=dash, linewidth=1, color=colour, label=name)
+    axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_xlabel("seconds", fontsize=8)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=7, frameon=False, labelcolor=INK)
+
+
 def svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
     """One plot as SVG. ``name`` makes its ids unique in the page."""
     with lettering({**STYLE, "svg.hashsalt": name}):

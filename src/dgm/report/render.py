@@ -179,6 +179,7 @@ def page(
         study="" if judged is None else section(judged),
         trilemma=figures.trilemma(table, references[first]),
         curves=dict(figures.curves(table)),
+        symptoms=dict(figures.symptoms(table)),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from dgm.distributions.gaussian_mixture import TOGETHER, Gaussians
+from dgm.distributions.gaussian_mixture import TOGETHER, Gaussians, second_powers
 from dgm.distributions.scaling import Scaling
 from dgm.protocols import Batch, Conditions, ExactLikelihood, Fittable, Imputing, PerExample, Samplable, Trainable
 from dgm.seeds import Seed, streams
@@ -165,10 +165,14 @@ class GMM(nn.Module):
         total, worst, worst_log_p = 0.0, self.means[0], math.inf
         for x, _ in batches:
             z = self.scaled(x)
-            r, log_p = responsibilities(gaussians.log_joint(z))
+            powers = second_powers(z, gaussians.roots) if second.ndim == 2 else None
+            r, log_p = responsibilities(gaussians.log_joint(z, powers))
             mass += r.sum(0)
             first += r.mT @ z
-            add_second_moments(second, r, z, self.config.covariance)
+            if powers is None:
+                add_second_moments(second, r, z)
+            else:
+                second += r.mT @ powers * (powers.shape[1] / z.shape[1])
             total += float(log_p.sum())
             least, where = log_p.min(0)
             if float(least) < worst_log_p:
@@ -231,16 +235,12 @@ def form(covariances: Tensor, kind: Covariance) -> Tensor:
     return variances if kind == "diagonal" else variances.mean(1, keepdim=True)
 
 
-def add_second_moments(second: Tensor, r: Tensor, z: Tensor, kind: Covariance) -> None:
-    """Adds sum_i r_ik x_i x_i^T in the form of a kind."""
-    match kind:
-        case "tied":
-            second += z.mT @ z
-        case "diagonal":
-            second += r.mT @ z.square()
-        case "spherical":
-            second += r.mT @ z.square().mean(1, keepdim=True)
-        case _:  # as many components in one matrix product as fit in a cache
-            for k in torch.arange(r.shape[1]).split(max(1, TOGETHER // max(1, z.numel()))):
-                weighted = (r[:, k, None] * z[:, None]).flatten(1)
-                second[k] += (weighted.mT @ z).view(len(k), *second.shape[1:])
+def add_second_moments(second: Tensor, r: Tensor, z: Tensor) -> None:
+    """Adds sum_i r_ik x_i x_i^T of each component (K, D, D), or of all together (1, D, D)."""
+    if len(second) < r.shape[1]:
+        second += z.mT @ z
+        return
+    # as many components in one matrix product as fit in a cache
+    for k in torch.arange(r.shape[1]).split(max(1, TOGETHER // max(1, z.numel()))):
+        weighted = (r[:, k, None] * z[:, None]).flatten(1)
+        second[k] += (weighted.mT @ z).view(len(k), *second.shape[1:])

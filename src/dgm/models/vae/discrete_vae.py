@@ -2,6 +2,7 @@ r"""Variational autoencoder with categorical or Bernoulli latents."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from dgm.models.vae.base import DecoderConfig, LatentVariableModel
-from dgm.protocols import Batch, Conditions, PerExample
+from dgm.protocols import Batch, Conditions, PerExample, Symptom
 from dgm.seeds import Streams
 from dgm.settings import setting
 from dgm.space import Space
+
+EXAMPLES, DRAWS = 16, 32  # of which the variance of a gradient is measured in training
 
 
 class DiscreteVAE(LatentVariableModel):
@@ -32,7 +35,8 @@ class DiscreteVAE(LatentVariableModel):
     .. math:: \frac{1}{S} \sum_s (l_s - \tfrac{1}{S-1} \sum_{r \ne s} l_r) \nabla \log q(z_s|x), \quad
         l_s = \log p(x|z_s)
 
-    The KL divergence and its gradient are exact. Bounds are in nats about x in the data's own numbers, and always of
+    The KL divergence and its gradient are exact. The variance of both gradients, whichever is chosen, is measured in
+    training. Bounds are in nats about x in the data's own numbers, and always of
     discrete z; in evaluation mode the loss is the negative bound.
 
     Source: Categorical Reparameterization with Gumbel-Softmax (Jang et al., 2016), arXiv:1611.01144, equation 2; The
@@ -129,6 +133,22 @@ class DiscreteVAE(LatentVariableModel):
         log_p = torch.stack([self.likelihood(x, one, y) for one in z])
         score = ((log_p - others(log_p)).detach() * (log_q * self.one_hot(z)).sum((2, 3))).mean(0)
         return log_p.mean(0) + score - score.detach()
+
+    def diagnose(self, x: Batch, y: Conditions | None = None) -> dict[str, Symptom]:
+        """The variance of both gradients, in nats² and summed over the logits of q; the mean of `EXAMPLES`."""
+        x, y = x[:EXAMPLES], None if y is None else y[:EXAMPLES]
+        ways = {"Gumbel-softmax": self.relaxed, "REINFORCE": self.scored}
+        drawn = {name: self.gradients(way, x, y, DRAWS) for name, way in ways.items()}
+        return {f"variance of {name}": Symptom(float(g.var(0).sum((1, 2)).mean())) for name, g in drawn.items()}
+
+    def gradients(self, expected: Callable[..., PerExample], x: Batch, y: Conditions | None, n: int) -> Tensor:
+        """n draws of the gradient of the first term with respect to the logits of q, (n, B, latent, K)."""
+        many = x.repeat(n, *[1] * (x.ndim - 1))
+        conditions = None if y is None else y.repeat(n, *[1] * (y.ndim - 1))
+        with torch.enable_grad():
+            logits = self.log_posterior(many, conditions).detach().requires_grad_()
+            total = expected(many, logits.log_softmax(-1), conditions).sum()
+        return torch.autograd.grad(total, logits)[0].unflatten(0, (n, -1))
 
     # -- codes
 

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dgm.editing import completion, latent_search
+from dgm.distributions.scaling import Scaling
+from dgm.editing import completion, latent_restore, latent_search
 from dgm.editing import restore as restoration
 from dgm.editing.codes import (
     Arithmetic,
@@ -45,10 +46,11 @@ from dgm.inputs import model_given, number, of_type, tensor, whole
 from dgm.likelihood import Kind
 from dgm.memory import refuse_too_many
 from dgm.models.gan.base import AdversarialModel
+from dgm.models.two_stage import TwoStage
 from dgm.modes import evaluating
 from dgm.networks.conditions import check_condition, given_condition
 from dgm.progress import Progress, silent
-from dgm.protocols import Batch, Conditions, Denoising, Model, State, condition_of, has
+from dgm.protocols import Batch, CodeMoments, Conditions, Denoising, Model, State, condition_of, has
 from dgm.seeds import Streams
 from dgm.space import Space
 
@@ -118,7 +120,7 @@ def inpaint(
         raise BadInput(wrong, "give (H, W), true where a pixel is known")
 
     def states(rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:
-        return restoration.inpaint(model, x[rows], mask, y, seed=noise, resampling=resampling)
+        return method_of(model).inpaint(model, x[rows], mask, y, seed=noise, resampling=resampling)
 
     return sampled(model, len(x), states, condition, n, seed, progress)
 
@@ -153,7 +155,7 @@ def restore(
     noise_std = 2 * positive("noise", noise)  # black to white is -1 to 1
 
     def states(rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:
-        return restoration.restore(
+        return method_of(model).restore(
             model, measured[rows], operator, y, noise_std=noise_std, seed=noise, resampling=resampling
         )
 
@@ -162,7 +164,7 @@ def restore(
 
 def measure(model: Model, x: Batch | Any, operator: Operator, *, noise: float = 0.0, seed: int = 0) -> Tensor:
     """The operator applied to complete images, with noise: a measurement to test `restore` with."""
-    seen = operator(model.scaling(examples(model, x)))
+    seen = operator(Scaling(model.space)(examples(model, x)))
     drawn = torch.randn(seen.shape, generator=torch.Generator().manual_seed(whole("the seed", seed)))
     return seen + 2 * positive("noise", noise) * drawn
 
@@ -201,7 +203,7 @@ def restored(model: Model, x: Any, operator: Operator, condition: Any, how: dict
     refuse_other_models(model)
     seen = operator(torch.zeros(1, *model.space.shape)).shape[1:]
     x = replace(model.space, shape=tuple(seen)).check(x)
-    return restore(model, model.scaling(x), operator, condition, **how)
+    return restore(model, Scaling(model.space)(x), operator, condition, **how)
 
 
 def invert(
@@ -329,11 +331,20 @@ def a_value(space: Space) -> Tensor:
     return torch.tensor(lowest, dtype=torch.float64).view(space.shape)
 
 
+def method_of(model: Model) -> Any:
+    """The module with the samplers of a denoising model of images, or of one of their codes."""
+    return latent_restore if isinstance(model, TwoStage) else restoration
+
+
 def refuse_other_models(model: Model) -> None:
     model_given(model)
-    if not has(model, Denoising):
-        wrong = f"{type(model).__name__} is no denoising model, which editing asks of a model"
+    denoising = model.prior if isinstance(model, TwoStage) else model
+    if not has(denoising, Denoising):
+        wrong = f"{type(denoising).__name__} is no denoising model, which editing asks of a model or of its prior"
         raise Unsupported(wrong, "take a diffusion, score or flow-matching model of `dgm models`")
+    if isinstance(model, TwoStage) and not has(model.first_stage, CodeMoments):
+        wrong = f"a measurement of x has no gradient through the decoder of {type(model.first_stage).__name__}"
+        raise Unsupported(wrong, "take a prior on a vae or an autoencoder, or a diffusion model of x itself")
     if len(model.space.shape) != 3:
         raise Unsupported(f"editing is for images, this model is of {model.space}", "take a model of images")
 

@@ -392,6 +392,18 @@ class Latent(Protocol):
 
 
 @runtime_checkable
+class CodeMoments(Protocol):
+    """A `Latent` with a differentiable decoder: a measurement of x can be a condition of a diffusion of its codes."""
+
+    def moments_given_code(self, z: Codes, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
+        """The mean and the variance of each dimension of x given z, (B, *shape), differentiable functions of z.
+
+        x is scaled by `dgm.distributions.scaling.Scaling`. A decoder without a distribution has a variance of 0.
+        """
+        ...
+
+
+@runtime_checkable
 class Invertible(Protocol):
     """A `Latent` whose ``decode`` is the inverse of ``encode``, so that a density of codes is a density of x."""
 
@@ -481,6 +493,7 @@ CAPABILITIES: Sequence[type] = (
     Classifying,
     AnnealedConstant,
     Latent,
+    CodeMoments,
     Stateful,
     DataDependent,
     Regularised,

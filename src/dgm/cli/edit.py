@@ -1,6 +1,6 @@
 """Edit with a trained model, without further training.
 
-Images, with a diffusion, score or flow-matching model:
+Images, with a diffusion, score or flow-matching model, or one of the codes of a vae or an autoencoder:
 
 dgm edit inpaint RUN --mask bottom --out out.png         generate a masked part of an image
 dgm edit superres RUN --factor 4 --out out.png           super-resolution
@@ -136,9 +136,11 @@ def inpaint(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) ->
     import torch
 
     from dgm import edit
+    from dgm.distributions.scaling import Scaling
 
+    scaling = Scaling(model.space)
     x, known = examples(args, model.space, about), ~missing(args.mask, model.space)
-    masked = model.scaling.inverse(torch.where(known, model.scaling(x), 0.0))
+    masked = scaling.inverse(torch.where(known, scaling(x), 0.0))
     with editing(args, len(x)) as how:
         result = edit.inpaint(model, x, known, **how)
     return Edited("x", result, (x, masked), truth=None if args.given else x, where=~known)
@@ -149,12 +151,14 @@ def restored(operator: Operator, args: argparse.Namespace, model: Model, about: 
     import torch
 
     from dgm import edit
+    from dgm.distributions.scaling import Scaling
 
+    scaling = Scaling(model.space)
     seen = tuple(operator(torch.zeros(1, *model.space.shape)).shape[1:])
     x = examples(args, replace(model.space, shape=seen) if args.given else model.space, about)
     how = {"noise": args.noise, "seed": args.seed}
-    measured = model.scaling(x) if args.given else edit.measure(model, x, operator, **how)
-    measurement = model.scaling.inverse(measured if seen == model.space.shape else operator.pinv(measured))
+    measured = scaling(x) if args.given else edit.measure(model, x, operator, **how)
+    measurement = scaling.inverse(measured if seen == model.space.shape else operator.pinv(measured))
     with editing(args, len(x)) as how:
         result = edit.restore(model, measured, operator, noise=args.noise, **how)
     if args.given:

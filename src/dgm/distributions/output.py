@@ -1,7 +1,8 @@
 r"""Output distributions: the distribution of one dimension, given the outputs of a network, for every kind of space.
 
 Each has ``outputs``, the number of parameters of a dimension, ``log_prob(outputs, x)``, in nats for each dimension, and
-``sample(outputs, u)``, a deterministic function of two uniform numbers for each dimension. Outputs are
+``sample(outputs, u)``, a deterministic function of two uniform numbers for each dimension. Those of ordered values have
+``moments(outputs)``, the mean and the variance of scaled x, differentiable functions of the outputs. Outputs are
 (B, *shape, outputs), x is (B, *shape), u is (B, *shape, 2) in [0, 1). For a single dimension ``dim``, as in sampling of
 an autoregressive model, outputs are (B, outputs) and u is (B, 2).
 """
@@ -40,6 +41,14 @@ def component(outputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     return mu.gather(-1, drawn)[..., 0], log_s.gather(-1, drawn)[..., 0].exp()
 
 
+def mixture_moments(outputs: Tensor, variance: float) -> tuple[Tensor, Tensor]:
+    """The mean and the variance of a mixture, whose components have this variance at scale 1."""
+    log_pi, mu, log_s = mixture(outputs)
+    pi = log_pi.exp()
+    mean = (pi * mu).sum(-1)
+    return mean, (pi * (variance * (2 * log_s).exp() + mu.square())).sum(-1) - mean.square()
+
+
 @runtime_checkable
 class OutputDistribution(Protocol):
     outputs: int
@@ -65,6 +74,10 @@ class Bernoulli(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         return (outputs[..., 0] > 0).to(torch.uint8)
 
+    def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        p = outputs[..., 0].sigmoid()
+        return 2 * p - 1, 4 * p * (1 - p)
+
     def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
         return (u[..., 0] < outputs[..., 0].sigmoid()).to(torch.uint8)
 
@@ -86,6 +99,12 @@ class Categorical(nn.Module):
 
     def forward(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(-1).to(self.space.dtype)
+
+    def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Of ordered values; the moments of categories have no meaning."""
+        p, values = outputs.softmax(-1), torch.linspace(-1, 1, self.outputs).to(outputs)
+        mean = p @ values
+        return mean, p @ values.square() - mean.square()
 
     def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
         return categorical(outputs, u[..., 0]).to(self.space.dtype)
@@ -129,8 +148,11 @@ class DiscretisedLogistics(nn.Module):
         return torch.where(first, logsigmoid(upper), torch.where(last, logsigmoid(-lower), inner))
 
     def forward(self, outputs: Tensor) -> Tensor:
-        log_pi, mu, _ = mixture(outputs)
-        return self.scaling.inverse((log_pi.exp() * mu).sum(-1))
+        return self.scaling.inverse(self.moments(outputs)[0])
+
+    def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the logistics, before they are discretised."""
+        return mixture_moments(outputs, math.pi**2 / 3)
 
     def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
         mu, s = component(outputs, u)
@@ -162,8 +184,10 @@ class Gaussians(nn.Module):
         return mixed - self.scaling.at(dim)[1].log()
 
     def forward(self, outputs: Tensor) -> Tensor:
-        log_pi, mu, _ = mixture(outputs)
-        return self.scaling.inverse((log_pi.exp() * mu).sum(-1))
+        return self.scaling.inverse(self.moments(outputs)[0])
+
+    def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        return mixture_moments(outputs, 1.0)
 
     def sample(self, outputs: Tensor, u: Tensor, dim: int | None = None) -> Tensor:
         mu, s = component(outputs, u)

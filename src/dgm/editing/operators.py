@@ -28,9 +28,12 @@ class Operator(ABC):
 
     Attributes:
         smallest: The smallest singular value above 0.
+        power: The mean squared singular value of what is measured: white noise of x of variance v has a variance of
+            power v in A x, on average.
     """
 
     smallest: float
+    power: float
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
@@ -47,6 +50,10 @@ class Operator(ABC):
 
 class Tight(Operator):
     """An operator whose singular values are one s or 0."""
+
+    @property
+    def power(self) -> float:  # type: ignore[override]
+        return self.smallest**2
 
     def spectral(self, f: Spectrum, x: Tensor) -> Tensor:
         kept_value, null_value = f(torch.tensor([self.smallest, 0.0], dtype=torch.float64)).tolist()
@@ -110,7 +117,7 @@ class Blur(Operator):
         rows, columns = (_decay(length, sigma) for length in size)
         s = rows[:, None] * columns
         self.s = torch.where(s < smallest, 0.0, s)
-        self.smallest = float(s[s >= smallest].min())
+        self.smallest, self.power = float(s[s >= smallest].min()), float(self.s.square().mean())
         self.bases = tuple(cosines(length) for length in size)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dgm.distributions.output import output_distribution
+from dgm.distributions.output import Bernoulli, output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Seed, streams
@@ -98,6 +98,12 @@ class CodeAndReconstruction(nn.Module):
 
     def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         return self.encoder(self.flat(x))
+
+    def moments_given_code(self, z: Tensor, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
+        outputs = self.decoder(z).unflatten(1, self.space.shape)
+        if self.space.kind == "binary":
+            return Bernoulli().moments(outputs[..., None])
+        return outputs, torch.zeros_like(outputs)
 
     def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
         """The reconstruction: the most likely value for binary data, otherwise the nearest value of the space."""

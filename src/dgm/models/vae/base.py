@@ -177,6 +177,9 @@ class LatentVariableModel(nn.Module, ABC):
         y = sampled_condition(y, self, noise)
         return self.outputs(self.prior_code(noise, y), y)
 
+    def moments_given_code(self, z: Tensor, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
+        return self.observed.moments(self.outputs(z, y))
+
     def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
         """The decoder's mean, or most likely value."""
         return self.observed(self.outputs(z, y))

@@ -142,6 +142,8 @@ train json:JSONDecoder --out new --steps 2
 train : --out new --steps 2
 train json: --out new --steps 2
 train :json --out new --steps 2
+train ddpm --on vae --size 8 --out new --steps 2
+train ddpm --on vae --palette 0 --out new --steps 2
 train --resume nowhere
 train --resume file.txt
 train --resume folder
@@ -255,6 +257,15 @@ evaluate vae --against digits --draws 2
 evaluate vae --against moons
 evaluate text --against vae
 evaluate vae --against damaged-cut-weights
+evaluate vae --against digits --anomaly digits
+evaluate vae --against digits --score table.csv
+evaluate vae --against digits --out new.csv
+evaluate vae --against digits --label 3
+evaluate vae --anomaly permuted --samples 30
+evaluate vae --anomaly permuted --downstream
+evaluate table --score table.csv --json
+evaluate table --score table.csv --features pixels
+evaluate gan --marginal
 evaluate vae --against table.csv
 compare --models
 compare --models vae,,gmm --out new
@@ -434,6 +445,7 @@ def prepare(folder: Path) -> None:
         "train vae --steps 4 --out vae",
         "train made --conditional --steps 2 --out made",
         "train ddpm --conditional --steps 2 --model.width 8 --out ddpm",
+        "train gan --conditional --steps 2 --model.width 8 --out gan",
         "train flow_matching --data toy/moons --steps 2 --out moons",
         "train gmm --data table.csv --steps 2 --model.components 2 --out table",
         "train char_gpt --data words.txt --context 16 --steps 2 --model.layers 1 --out text",

@@ -144,6 +144,8 @@ def test_texts_are_the_inverse_of_numbers() -> None:
         real.number_of("2", Space.continuous((), low=0.0, high=1.0))
     with pytest.raises(BadInput, match="'inf' is no value"):
         real.number_of("inf", Space.continuous(()))
+    with pytest.raises(BadInput, match="'1e400' is no value"):
+        Column(name="n", type="integer").number_of("1e400", Space.levels((), 7))
     with pytest.raises(UnknownName, match="no value of the column 'c'"):
         Column(name="c", type="category", values=("a",)).number_of("q", Space.categories(1))
 

@@ -98,6 +98,11 @@ class Line(TypedDict):
     note: NotRequired[str]
 
 
+class OwedPart(TypedDict):
+    losses: dict[str, Real]
+    lr: Real
+
+
 class State(TypedDict):
     """state.json of a checkpoint."""
 
@@ -112,6 +117,7 @@ class State(TypedDict):
     best_loss: NotRequired[float | None]
     slower: NotRequired[float]
     note: NotRequired[str]
+    owed: NotRequired[OwedPart]
 
 
 class LikelihoodPart(TypedDict):

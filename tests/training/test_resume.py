@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from trainees import MODELS, SPACE, Normal, made, points
 
 from dgm import runs
 from dgm.errors import BadInput, DamagedRun, Interrupted, TrainingStopped
-from dgm.training import Step, fit
+from dgm.training import Step, fit, validation
+from dgm.training.validation import Validation
 
 STEPS = {"noisy": 23, "duel": 23, "creeping": 2000}
 
@@ -218,6 +219,36 @@ def test_a_signal_saves_and_says_how_to_go_on(number: int, tmp_path: Path, unint
     assert signal.getsignal(number) != handler
     assert next(training("noisy", out)).step == 6
     assert finish("noisy", out) == uninterrupted["noisy"][0]
+
+
+@pytest.mark.parametrize("at", [11, 23])
+def test_an_interrupted_validation_is_made_up_for(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also that of the last step. Kills: that validation left out; its line or its losses lost; weights not selected
+    by it; a second block after the signal.
+    """
+    monkeypatch.setattr(validation, "evaluation_batch", lambda model: 8)
+    whole = finish("noisy", tmp_path / "whole")
+    out, steps, blocks = tmp_path / "run", list[int](), list[int]()
+    measure, total = Validation.measure, Validation.total
+
+    def measured(self: Validation, step: int, stopped: Callable[[], bool]) -> float | None:
+        steps.append(step)
+        return measure(self, step, stopped)
+
+    def interrupted(self: Validation, rows: torch.Tensor) -> float:
+        if steps[-1] == at:
+            blocks.append(len(rows))
+            signal.raise_signal(signal.SIGTERM)
+        return total(self, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Validation, "measure", measured)
+        patched.setattr(Validation, "total", interrupted)
+        with pytest.raises(Interrupted, match=f"stopped at step {at}"):
+            finish("noisy", out, checkpoint_every=1e9)
+    assert blocks == [8]
+    assert finish("noisy", out) == whole
+    assert numbers(out) == numbers(tmp_path / "whole")
 
 
 def test_the_second_interrupt_leaves_at_once(tmp_path: Path) -> None:

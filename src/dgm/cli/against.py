@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Any
 from dgm import torchrun
 from dgm.cli import own
 from dgm.cli.terminal import Progress
-from dgm.errors import BadInput
 
 if TYPE_CHECKING:
     from dgm.evaluation.sides import Side
 
 LINE = "{:<21}{:>9}  {:<21} {:<21}{:>5}"
-# options of the evaluation of one run, with the values that they have when they are left out
-ALONE: dict[str, Any] = {"annealed": 0, "draws": 1, "marginal": False, "downstream": False}
-ALONE |= dict.fromkeys(("target", "solver", "tolerance", "solver_steps", "trace", "label", "condition"))
 NAMES = {"kernel": "mmd cubic (KID)", "neighbour_kl": "KL, neighbours", "neighbour_reverse_kl": "reverse KL, neighb."}
 NAMES |= {"mmd_inverse_multiquadric": "mmd multiquadric", "kl": "KL", "reverse_kl": "reverse KL"}
 
@@ -28,10 +24,6 @@ NAMES |= {"mmd_inverse_multiquadric": "mmd multiquadric", "kl": "KL", "reverse_k
 def run(args: argparse.Namespace) -> int:
     from dgm.evaluation.against import against
 
-    for option, left_out in ALONE.items():
-        if getattr(args, option) != left_out:
-            wrong = f"--{option.replace('_', '-')} is for the evaluation of one run"
-            raise BadInput(wrong, "leave it or --against out")
     a, b = side(args.run, args), side(args.against, args)
     with Progress("comparing", quiet=args.json or not torchrun.is_first()) as progress:
         document = against(a, b, samples=args.samples, spaces=args.features, progress=progress.update)

@@ -27,6 +27,12 @@ from dgm.errors import BadInput
 WIDTH = 80  # characters in a line
 LINE = "{:<20}{:>11}   {:<24}{}"
 Z = 1.96  # half the width of a 95 % interval, in standard errors
+# the options that each of these reads, besides --data and --trust; alone, a run is evaluated by itself
+READS = {
+    "against": {"samples", "split", "features", "seed", "json"},
+    "score": {"out", "draws", "seed", "split", "label", "condition"},
+    "anomaly": {"split", "draws", "seed", "json"},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +91,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="with --score: the .csv file to write")
 
 
+def refuse_unread(args: argparse.Namespace) -> None:
+    """Refuses the options that --against, --score or --anomaly does not read."""
+    way = next((way for way in READS if getattr(args, way) is not None), None)
+    if way is None:
+        return
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for action in parser._actions:
+        read = action.dest in {way, "data", "trust", *READS[way]} or not action.option_strings
+        if not read and getattr(args, action.dest, action.default) != action.default:
+            wrong = f"{action.option_strings[0]} has no effect with --{way}"
+            raise BadInput(wrong, "leave one of the two out")
+
+
 def run(args: argparse.Namespace) -> int:
+    refuse_unread(args)
     if args.against is not None:
         return against.run(args)
     if args.score is not None:

@@ -219,12 +219,15 @@ def chosen_data(chosen: jsonargparse.Namespace, given: set[str]) -> Dataset:
         return data.load(chosen.data, **data_options(chosen))
     from dgm.runs import Run
 
-    run = Run(Path(chosen.on))
+    run, options = Run(Path(chosen.on)), data_options(chosen)
     if "data" not in given:
+        if options:
+            wrong = f"--{next(iter(options)).replace('_', '-')} is of --data, and the data is that of {run.path}"
+            raise BadInput(wrong, "leave it out, or name the data by --data too")
         return run.dataset()
     about = run.config["data"]
     same = about["name"] in (chosen.data, str(Path(chosen.data).expanduser().resolve()))
-    return data.load(chosen.data, **((about["options"] if same else {}) | data_options(chosen)))
+    return data.load(chosen.data, **((about["options"] if same else {}) | options))
 
 
 def untrained(chosen: jsonargparse.Namespace, dataset: Dataset, config: dict[str, Any]) -> Model:

@@ -103,13 +103,13 @@ class Column:
             return float(self.values.index(text))
         number = number_in(text, self.type) - self.offset
         low, high = (0, (space.values or 0) - 1) if space.discrete else space.bounds or (-LARGEST, LARGEST)
-        if not low <= number <= high or (space.discrete and number != int(number)):
+        if not low <= number <= high or (space.discrete and number % 1):
             kind = {"real": "number", "integer": "whole number", "date": "date such as 2020-12-31"}[self.type]
             limits = ""
             if abs(high) < LARGEST:
                 limits = " from {} to {}".format(*self.texts_of([low, high]))
             wrong = f"'{text}' is no value of the column '{self.name}', expected a {kind}{limits}"
-            outside = not math.isnan(number) and (not space.discrete or number == int(number))
+            outside = not math.isnan(number) and (not space.discrete or number % 1 == 0)
             raise (OutOfRange if outside else BadInput)(wrong, "mend it, or leave the value out")
         return number
 

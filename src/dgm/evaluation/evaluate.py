@@ -270,6 +270,8 @@ def check_arguments(
     refuse_without_extra(spaces or ())
     if marginal and not labels_of(model):
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
+    if marginal and not kinds_of(model):
+        raise Unsupported("this model has no likelihood to sum over labels", "leave marginal out")
     if condition is not None and conditional_on is None:
         raise Unsupported("this model was trained without a condition", "leave the condition out")
     if condition is not None and len(dataset.splits[split].given(condition)) < 2:

@@ -191,7 +191,8 @@ class Training:
         out = self.out if self.fabric.is_global_zero else None
         while True:
             try:
-                with Metrics(out, self.step, self.settings.tensorboard, loss_unit(self.model)) as metrics:
+                logged = self.step - bool(self.validation.owed)
+                with Metrics(out, logged, self.settings.tensorboard, loss_unit(self.model)) as metrics:
                     yield from self.steps(metrics, guard)
                 self.finite_weights()
                 return
@@ -208,13 +209,18 @@ class Training:
 
     def steps(self, metrics: Metrics, guard: Guard) -> Iterator[Step]:
         moves = self.passes() if self.by_passes else self.descents()
+        if owed := self.validation.owed:
+            step = self.described(owed["losses"], owed["lr"], self.validated(guard))
+            metrics.write(step)
+            yield step
+            self.pause(guard)
         while self.progress < 1 and not self.validation.exhausted(self.step, self.progress):
             before = self.progress
             self.factor = self.slower * factor(self.step, before, self.settings)
             losses = next(moves, None)
             if losses is None:  # a model fitted by passes has converged
                 return
-            step = self.moved(losses, before)
+            step = self.moved(losses, before, guard)
             if step.validation is not None or step.note or int(before * LOGGED) < int(step.progress * LOGGED):
                 self.finite(step.step, losses)
                 step = self.diagnosed(step) if self.diagnosis.due(before, step.progress) else step
@@ -224,20 +230,31 @@ class Training:
                 self.saving.mark()
             self.pause(guard)
 
-    def moved(self, losses: Losses, before: float) -> Step:
+    def moved(self, losses: Losses, before: float, guard: Guard) -> Step:
         self.step += 1
         self.seconds = time.monotonic() - self.started
         if self.settings.budget is not None:  # all processes must end at the same step
             self.seconds = summed(self.fabric, self.seconds)[0] / self.fabric.world_size
-        due = self.validation.due(self.step, before, self.progress)
-        validation = self.validation.measure(self.step) if due else None
+        lr = self.settings.lr * self.factor
+        validation = None
+        if self.validation.due(self.step, before, self.progress):
+            self.validation.owed = {"losses": dict(losses), "lr": lr}
+            validation = self.validated(guard)
+        return self.described(losses, lr, validation)
+
+    def validated(self, guard: Guard) -> float | None:
+        """The validation loss of this step; None if a signal interrupts it, and the resumed training owes it."""
+        validation = self.validation.measure(self.step, lambda: guard.stopped)
+        if validation is not None:
+            self.validation.owed = {}
+        return validation
+
+    def described(self, losses: Mapping[str, float], lr: float, validation: float | None) -> Step:
         examples = self.step * (len(self.batches.split) if self.by_passes else self.batches.size)
         note, self.note = self.note, ""
-        if due:
+        if validation is not None:
             note = self.validation.exhausted(self.step, self.progress) or note
-        return Step(
-            self.step, self.progress, losses, self.settings.lr * self.factor, self.seconds, examples, validation, note
-        )
+        return Step(self.step, self.progress, losses, lr, self.seconds, examples, validation, note)
 
     def diagnosed(self, step: Step) -> Step:
         """The step with the symptoms of the training, and with an alarm where one is due."""

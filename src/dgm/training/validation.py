@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,6 +39,9 @@ class Validation:
 
     Args:
         in_epoch: The number of steps in an epoch.
+
+    Attributes:
+        owed: The losses and the learning rate of the step whose validation was interrupted; empty if none was.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Validation:
         self.recent: list[tuple[int, float]] = []  # the steps and losses of the last three validations
         self.best_loss, self.best_step = math.inf, 0
         self.best: dict[str, Tensor] = {}
+        self.owed: dict[str, Any] = {}
         self.frozen = frozen_names(model)
 
     @property
@@ -86,14 +90,18 @@ class Validation:
         )
 
     @torch.no_grad()
-    def measure(self, step: int) -> float:
-        """The mean loss on the validation split, with the same noise each time."""
+    def measure(self, step: int, stopped: Callable[[], bool]) -> float | None:
+        """The mean loss on the validation split, with the same noise each time; None if it was ``stopped`` before.
+
+        One of several processes cannot stop alone, since the others wait for it.
+        """
         with torch.random.fork_rng(), self.ema.applied(), autocast(self.fabric.device, self.precision):
             torch.manual_seed(SEED)
             self.model.eval()
-            rows = torch.arange(len(self.split)).split(evaluation_batch(self.model))
-            loss = sum(self.total(part) for part in rows) / len(self.split)
+            loss = self.mean(stopped)
             self.model.train()
+        if loss is None:
+            return None
         loss = summed(self.fabric, loss)[0] / self.fabric.world_size  # all processes need the same number
         self.recent = [*self.recent[-2:], (step, loss)]
         if self.selects and loss < self.best_loss:
@@ -103,6 +111,14 @@ class Validation:
             self.best = {name: tensor.detach().clone() for name, tensor in moving.items()}
         return loss
 
+    def mean(self, stopped: Callable[[], bool]) -> float | None:
+        total = 0.0
+        for rows in torch.arange(len(self.split)).split(evaluation_batch(self.model)):
+            if self.fabric.world_size == 1 and stopped():
+                return None
+            total += self.total(rows)
+        return total / len(self.split)
+
     def total(self, rows: Tensor) -> float:
         x, y = self.split.batch(rows)
         y = y.to(self.fabric.device) if y is not None and self.conditional else None
@@ -110,12 +126,12 @@ class Validation:
 
     def state(self) -> dict[str, Any]:
         best = {"best_loss": self.best_loss if self.best else None, "best_step": self.best_step}
-        return {"validations": self.recent, **best}
+        return {"validations": self.recent, **best} | ({"owed": self.owed} if self.owed else {})
 
     def restore(self, best: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         self.best = dict(best)
         self.best_loss = math.inf if values["best_loss"] is None else values["best_loss"]
-        self.best_step = values.get("best_step", 0)
+        self.best_step, self.owed = values.get("best_step", 0), values.get("owed", {})
         # a checkpoint of an older dgm has only the step of the last validation
         before = [(values["validated"], self.best_loss)] if values.get("validated") else []
         self.recent = [(step, loss) for step, loss in values.get("validations", before)]

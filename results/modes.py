@@ -1,6 +1,6 @@
 """Modes that a GAN of each objective and penalty covers of a ring and a grid of Gaussians, in results/modes.json.
 
-python results/modes.py                 trains each game with three seeds, about 20 minutes of a core
+python results/modes.py                 trains each game with three seeds, about 45 minutes of a core
 python results/modes.py --games 2       the first two games alone
 """
 
@@ -19,10 +19,10 @@ import torch
 import dgm
 
 HERE = Path(__file__).parent
-DATA, SEEDS, STEPS, SAMPLES = ("ring", "grid"), 3, 1000, 2500
+DATA, SEEDS, STEPS, SAMPLES = ("ring", "grid"), 3, 3000, 2500
 PLAIN = {"spectral_norm": False, "conditioning": "concatenation"}
-LOGISTIC = {"lr": 1e-3, "betas": (0.0, 0.99)}
-SMALL = {"width": 16, "latent": 2}  # perceptrons of three layers of 64
+LOGISTIC = {"lr": 2e-3, "betas": (0.0, 0.99)}
+SMALL = {"width": 32, "latent": 2}  # perceptrons of three layers of 128
 # title -> model, its settings and the training's, besides those that all have
 GAMES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "non-saturating": ("gan", PLAIN, LOGISTIC),
@@ -36,7 +36,7 @@ GAMES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "least squares": ("lsgan", {}, LOGISTIC),
     "hinge": ("gan", PLAIN | {"objective": "hinge"}, LOGISTIC),
     "hinge, spectral normalisation": ("sngan", {"critic_steps": 1}, LOGISTIC),
-    "Wasserstein, gradient penalty": ("wgan_gp", {"gradient_penalty": 1.0}, {"lr": 1e-3}),
+    "Wasserstein, gradient penalty": ("wgan_gp", {"gradient_penalty": 1.0}, {"lr": 2e-3}),
     "Wasserstein, clipping": ("wgan", {}, {}),
     "f-GAN, KL": ("f_gan", {"objective": "kl"}, LOGISTIC),
     "f-GAN, reverse KL": ("f_gan", {"objective": "reverse_kl"}, LOGISTIC),
@@ -72,7 +72,7 @@ def main() -> None:
     torch.set_num_threads(1)
     document: dict[str, Any] = {
         "command": f"python results/{Path(sys.argv[0]).name}",
-        "protocol": f"{STEPS:,} steps of 128 points, perceptrons of three layers of 64, z in the plane, cosine "
+        "protocol": f"{STEPS:,} steps of 128 points, perceptrons of three layers of 128, z in the plane, cosine "
         f"schedule, EMA 0.99; {SAMPLES:,} samples; a mode is covered by a sample within three standard deviations of "
         "its centre",
         "seeds": list(range(SEEDS)),

@@ -58,7 +58,7 @@ def test_a_missing_extra_and_missing_weights_are_one_line(monkeypatch: pytest.Mo
             fails()
     refuse_without_extra(["pixels", "pca"])
 
-    def failing(address: str, use_safetensors: bool) -> None:
+    def failing(address: str, revision: str, use_safetensors: bool) -> None:
         raise OSError(f"{address}: no connection\nand more")
 
     network = SimpleNamespace(from_pretrained=failing)

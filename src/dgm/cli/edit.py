@@ -44,6 +44,7 @@ from dgm.errors import BadInput, UnknownName, Unsupported
 
 if TYPE_CHECKING:
     from dgm.editing.operators import Operator
+    from dgm.evaluation.lpips import LPIPS
     from dgm.protocols import Model
 
 
@@ -70,6 +71,9 @@ def sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jump", type=whole(1, MOST_STEPS), default=5, help="steps between resamplings (5)")
     parser.add_argument(
         "--resamplings", type=whole(1, MOST_STEPS), default=5, help="number of resamplings of these steps (5)"
+    )
+    parser.add_argument(
+        "--lpips", action="store_true", help="also LPIPS beside the truth, by the extra 'pretrained' and a download"
     )
 
 
@@ -122,14 +126,21 @@ def run(task: Task, args: argparse.Namespace) -> int:
     memory.refuse_too_many((args.examples or 1) * getattr(args, "n", 1), model.space)
     about = Run(args.run).config["data"]
     args.y = condition.from_arguments(args, model, most=1)
+    perceptual = learned_similarity() if getattr(args, "lpips", False) else None
     assert task.edit is not None
     edited = task.edit(args, model, about)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(edited, model.space, path)
     count, each = edited.result.shape[:2]
     print(f"{count} × {each} results in {path}")
-    show_truth(edited, model.space)
+    show_truth(edited, model.space, perceptual)
     return 0
+
+
+def learned_similarity() -> LPIPS:
+    from dgm.evaluation.lpips import lpips
+
+    return lpips()
 
 
 def inpaint(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:

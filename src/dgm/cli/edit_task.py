@@ -14,6 +14,7 @@ from dgm.cli.values import seed, whole
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dgm.evaluation.fidelity import Perceptual
     from dgm.protocols import Model
     from dgm.space import Space
 
@@ -90,16 +91,17 @@ def write(edited: Edited, space: Space, out: Path) -> None:
         grid(columns.flatten(0, 1), space, columns=columns.shape[1]).save(temporary, format="PNG")
 
 
-def show_truth(edited: Edited, space: Space) -> None:
+def show_truth(edited: Edited, space: Space, perceptual: Perceptual | None = None) -> None:
     """Prints the error and the similarity of the input and of the results beside the truth, where it is known."""
     from dgm.evaluation.fidelity import beside_truth, row
 
     if edited.truth is None:
         return
-    rows = [row("the input", edited.before[-1], edited.truth, space, edited.where)]
-    rows += beside_truth(edited.result, edited.truth, space, edited.where)
+    rows = [row("the input", edited.before[-1], edited.truth, space, edited.where, perceptual=perceptual)]
+    rows += beside_truth(edited.result, edited.truth, space, edited.where, perceptual=perceptual)
     of = "" if edited.where is None else ", error of the generated pixels"
     print(f"beside the truth{of}:")
-    print(f"  {'':<20}{'MSE':>10}{'PSNR [dB]':>11}{'SSIM':>8}")
+    print(f"  {'':<20}{'MSE':>10}{'PSNR [dB]':>11}{'SSIM':>8}" + (f"{'LPIPS':>8}" if perceptual else ""))
     for found in rows:
-        print(f"  {found['name']:<20}{found['mse']:>10.4g}{found['psnr']:>11.2f}{found['ssim']:>8.4f}")
+        learned = f"{found['lpips']:>8.4f}" if perceptual else ""
+        print(f"  {found['name']:<20}{found['mse']:>10.4g}{found['psnr']:>11.2f}{found['ssim']:>8.4f}{learned}")

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features",
         nargs="+",
-        choices=("pixels", "pca", "classifier", "dinov2", "clip"),
+        choices=("pixels", "pca", "classifier", "inception", "dinov2", "clip"),
         help="feature spaces (pixels, pca and classifier, where the data allows them)",
     )
     parser.add_argument(

@@ -27,7 +27,7 @@ from dgm.evaluation.held_out import fitting_rows
 from dgm.runs import read_weights, write_json, write_weights
 from dgm.space import Space
 
-NAMES = ("pixels", "pca", "classifier", "dinov2", "clip")
+NAMES = ("pixels", "pca", "classifier", "inception", "dinov2", "clip")
 COMPONENTS = 32
 ONES = 32  # categories of a column that are ones and zeros
 LARGEST = 32  # side of the classifier's input in pixels; larger images are average-pooled to it

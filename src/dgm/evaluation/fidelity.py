@@ -2,15 +2,18 @@ r"""Images beside the true ones: mean squared error, peak signal-to-noise ratio 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput, Unsupported
 from dgm.space import Space
 
+Perceptual: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 HALF, SIGMA = 5, 1.5  # of the window
 K_1, K_2 = 0.01, 0.03
 
@@ -90,8 +93,15 @@ def window_of(half: int) -> Tensor:
     return (window / window.sum())[None, None]
 
 
-def beside_truth(results: Tensor, truth: Tensor, space: Space, where: Tensor | None = None) -> list[dict[str, Any]]:
-    """The three measures of single results, and of the mean of the results of each image.
+def beside_truth(
+    results: Tensor,
+    truth: Tensor,
+    space: Space,
+    where: Tensor | None = None,
+    *,
+    perceptual: Perceptual | None = None,
+) -> list[dict[str, Any]]:
+    """The measures of single results, and of the mean of the results of each image.
 
     The mean has the smallest squared error and is blurred; a single result is sharp, and its squared error is up to
     twice as large where the results are samples of the posterior.
@@ -99,20 +109,32 @@ def beside_truth(results: Tensor, truth: Tensor, space: Space, where: Tensor | N
     Args:
         results: (B, n, C, H, W)
         truth: (B, C, H, W)
-        where: Pixels that count in the error; structural similarity is of the whole image.
+        where: Pixels that count in the error; the similarities are of the whole image.
+        perceptual: `dgm.evaluation.lpips.lpips`, for this measure too.
     """
     of_all = truth[:, None].expand_as(results).flatten(0, 1)
-    rows = [row("one result", results.flatten(0, 1), of_all, space, where)]
+    rows = [row("one result", results.flatten(0, 1), of_all, space, where, perceptual=perceptual)]
     if results.shape[1] > 1:
         mean = results.double().mean(1)
-        rows.append(row(f"mean of {results.shape[1]} results", mean, truth, space, where))
+        rows.append(row(f"mean of {results.shape[1]} results", mean, truth, space, where, perceptual=perceptual))
     return rows
 
 
-def row(name: str, x: Tensor, truth: Tensor, space: Space, where: Tensor | None = None) -> dict[str, Any]:
+def row(
+    name: str,
+    x: Tensor,
+    truth: Tensor,
+    space: Space,
+    where: Tensor | None = None,
+    *,
+    perceptual: Perceptual | None = None,
+) -> dict[str, Any]:
     data_range = range_of(space)
     error = mse(x, truth, where)
     similarity = ssim(x, truth, data_range)
     # of the mean error: the ratio of one image without error is infinite
     means = {"mse": error.mean(), "psnr": psnr(error.mean(), data_range), "ssim": similarity.mean()}
+    if perceptual is not None:
+        scaling = Scaling(space)
+        means["lpips"] = perceptual(scaling(x), scaling(truth)).mean()
     return {"name": name, "n": len(x), **{key: float(value) for key, value in means.items()}}

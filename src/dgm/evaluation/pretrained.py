@@ -1,4 +1,7 @@
-"""Features of pretrained vision transformers, DINOv2 and CLIP, by the extra ``pretrained``."""
+"""Features of networks that were trained on other images, by the extra ``pretrained``: DINOv2, CLIP and Inception.
+
+Inception is in `dgm.evaluation.inception`.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,11 @@ from dgm.data import Dataset
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput, MissingExtra, Unsupported, one_line
 from dgm.evaluation.features import Features, in_blocks
+from dgm.evaluation.inception import inception
+from dgm.evaluation.weights import hub
 from dgm.space import Space
 
+INCEPTION = "inception"
 SIDE = 224  # pixels of the networks' input
 BATCH = 32
 
@@ -27,6 +33,8 @@ class Pretrained:
 
     Attributes:
         address: The publisher's repository on the Hugging Face hub.
+        revision: Of the repository, which fixes the weights; of "main" the sha256 in the evaluation tells which they
+            were.
         network: The class in transformers.
         output: The name of the features among its outputs.
         mean: Of each colour between 0 and 1, by which the network's images were normalised.
@@ -34,6 +42,7 @@ class Pretrained:
     """
 
     address: str
+    revision: str
     network: str
     output: str
     mean: tuple[float, float, float]
@@ -45,10 +54,16 @@ class Pretrained:
 # Fréchet Inception Distance (Kynkäänniemi et al., 2023), arXiv:2203.06026
 PRETRAINED: Mapping[str, Pretrained] = {
     "dinov2": Pretrained(
-        "facebook/dinov2-small", "Dinov2Model", "pooler_output", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        "facebook/dinov2-small",
+        "ed25f3a31f01632728cabb09d1542f84ab7b0056",
+        "Dinov2Model",
+        "pooler_output",
+        (0.485, 0.456, 0.406),
+        (0.229, 0.224, 0.225),
     ),
     "clip": Pretrained(
         "openai/clip-vit-base-patch32",
+        "main",
         "CLIPVisionModelWithProjection",
         "image_embeds",
         (0.48145466, 0.4578275, 0.40821073),
@@ -67,9 +82,12 @@ def pretrained(name: str, dataset: Dataset) -> Features:
         MissingExtra: Without the extra.
         BadInput: If the weights cannot be loaded.
     """
-    spec, space = PRETRAINED[name], dataset.space
+    space = dataset.space
     if len(space.shape) != 3 or space.shape[0] not in (1, 3) or space.kind in ("tokens", "categories"):
         raise Unsupported(f"{name} features are of grey or colour images, not of {space}", "choose pca or pixels")
+    if name == INCEPTION:
+        return inception(dataset)
+    spec = PRETRAINED[name]
     network = loaded(name, spec)
 
     def of(x: Tensor) -> Tensor:
@@ -82,7 +100,7 @@ def pretrained(name: str, dataset: Dataset) -> Features:
 def loaded(name: str, spec: Pretrained) -> Any:
     cls = getattr(extra(name), spec.network)
     try:
-        network = cls.from_pretrained(spec.address, use_safetensors=True)
+        network = cls.from_pretrained(spec.address, revision=spec.revision, use_safetensors=True)
     except OSError as error:
         wrong = f"the weights {spec.address} cannot be loaded: {one_line(error)}"
         raise BadInput(wrong, "look at the connection, or download them into the cache of Hugging Face") from error
@@ -107,6 +125,8 @@ def refuse_without_extra(names: Iterable[str]) -> None:
     for name in names:
         if name in PRETRAINED:
             extra(name)
+        elif name == INCEPTION:
+            hub(f"{name} features")
 
 
 def normalised(space: Space, spec: Pretrained, x: Tensor) -> Tensor:

@@ -1,0 +1,64 @@
+"""Weights of published networks: safetensors on the Hugging Face hub, checked by the hash of the file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from dgm.errors import BadInput, MissingExtra, one_line
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights.
+
+    Attributes:
+        repository: On the hub.
+        revision: Of the repository.
+        file: Its name in the repository.
+        sha256: Of the file.
+    """
+
+    repository: str
+    revision: str
+    file: str
+    sha256: str
+
+
+def hub(what: str) -> Any:
+    """The module huggingface_hub."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingExtra.of(what, "pretrained") from error
+    return huggingface_hub
+
+
+def read(what: str, weights: Weights) -> dict[str, Tensor]:
+    """The tensors of a file by their names; it is downloaded once, into the cache of Hugging Face.
+
+    Args:
+        what: What needs them, in words.
+
+    Raises:
+        MissingExtra: Without the extra ``pretrained``.
+        BadInput: If the file cannot be downloaded, or is not the published one.
+    """
+    address = f"{weights.repository}/{weights.file}"
+    downloaded = hub(what).hf_hub_download
+    try:
+        path = Path(downloaded(weights.repository, weights.file, revision=weights.revision))
+    except OSError as error:
+        wrong = f"the weights {address} cannot be loaded: {one_line(error)}"
+        raise BadInput(wrong, "look at the connection, or download them into the cache of Hugging Face") from error
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != weights.sha256:
+        wrong = f"{address} has the sha256 {found}, the published file has {weights.sha256}"
+        raise BadInput(wrong, f"remove {path}, and it is downloaded again")
+    return safetensors.torch.load_file(path)

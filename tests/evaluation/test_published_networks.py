@@ -1,0 +1,209 @@
+"""Inception and LPIPS beside published implementations, and their weights from files of the same format."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from dgm import data
+from dgm.errors import BadInput, MissingExtra
+from dgm.evaluation import inception, lpips
+from dgm.evaluation.features import features
+from dgm.evaluation.fidelity import beside_truth
+from dgm.evaluation.inception import BLOCKS, STRIDE, Inception
+from dgm.evaluation.lpips import HEADS, LPIPS
+from dgm.evaluation.pretrained import refuse_without_extra
+from dgm.evaluation.weights import read
+from dgm.space import Space
+
+# output channels of each convolution, and its kernel
+STEM = {"1a_3x3": (32, 3, 3), "2a_3x3": (32, 3, 3), "2b_3x3": (64, 3, 3), "3b_1x1": (80, 1, 1), "4a_3x3": (192, 3, 3)}
+KERNELS = {
+    "branch1x1": (1, 1),
+    "branch5x5_2": (5, 5),
+    "branch3x3": (3, 3),
+    "branch3x3_2": (3, 3),
+    "branch3x3_2a": (1, 3),
+    "branch3x3_2b": (3, 1),
+    "branch3x3dbl_2": (3, 3),
+    "branch3x3dbl_3": (3, 3),
+    "branch3x3dbl_3a": (1, 3),
+    "branch3x3dbl_3b": (3, 1),
+    "branch7x7_2": (1, 7),
+    "branch7x7_3": (7, 1),
+    "branch7x7dbl_2": (7, 1),
+    "branch7x7dbl_3": (1, 7),
+    "branch7x7dbl_4": (7, 1),
+    "branch7x7dbl_5": (1, 7),
+    "branch7x7x3_2": (1, 7),
+    "branch7x7x3_3": (7, 1),
+    "branch7x7x3_4": (3, 3),
+}
+A = [64, 48, 64, 64, 96, 96]
+LAST = [320, 384, 384, 384, 448, 384, 384, 384, 192]
+WIDTHS = {
+    "Mixed_5b": [*A, 32],
+    "Mixed_5c": [*A, 64],
+    "Mixed_5d": [*A, 64],
+    "Mixed_6a": [384, 64, 96, 96],
+    **{
+        f"Mixed_6{k}": [192, n, n, 192, n, n, n, n, 192, 192] for k, n in zip("bcde", (128, 160, 160, 192), strict=True)
+    },
+    "Mixed_7a": [192, 320, 192, 192, 192, 192],
+    "Mixed_7b": LAST,
+    "Mixed_7c": LAST,
+}
+
+
+def shapes(divisor: int) -> dict[str, tuple[int, ...]]:
+    """Of the kernels of all convolutions, by their names; the channels but the colours are divided."""
+    found, channels = {}, 3
+    for name, (out, *kernel) in STEM.items():
+        found[f"Conv2d_{name}"], channels = (out // divisor, channels, *kernel), out // divisor
+    for block, branches in BLOCKS.items():
+        widths, outs = iter(WIDTHS[block]), 0
+        for branch in branches:
+            inside = channels
+            for name in branch.split():
+                plain = name.removesuffix(STRIDE)
+                if plain not in ("mean", "max"):
+                    if f"{block}.{plain}" not in found:
+                        found[f"{block}.{plain}"] = (next(widths) // divisor, inside, *KERNELS.get(plain, (1, 1)))
+                    inside = found[f"{block}.{plain}"][0]
+            outs += inside
+        channels = outs
+    return found
+
+
+def random_inception(divisor: int) -> dict[str, Tensor]:
+    """Each tensor from the seed that is its number in the order of names."""
+    sizes = {}
+    for name, shape in shapes(divisor).items():
+        sizes[f"{name}.conv.weight"] = shape
+        sizes |= {f"{name}.bn.{part}": shape[:1] for part in ("bias", "running_mean", "running_var", "weight")}
+    found = {}
+    for seed, name in enumerate(sorted(sizes)):
+        value = torch.randn(sizes[name], generator=torch.Generator().manual_seed(seed))
+        if name.endswith("conv.weight"):
+            found[name] = value * (2 / value[0].numel()) ** 0.5
+        else:
+            found[name] = 1 + 0.1 * value.abs() if name.endswith(("var", "weight")) else 0.1 * value
+    return found
+
+
+@pytest.mark.slow
+def test_inception_is_torch_fidelitys() -> None:
+    """Features that torch-fidelity 0.4.0 (FeatureExtractorInceptionV3) has of the same weights and the same image."""
+    image = torch.randint(0, 256, (1, 3, 299, 299), generator=torch.Generator().manual_seed(7), dtype=torch.uint8)
+    found = Inception(random_inception(1))((image.float() - 128) / 128)
+    assert found.shape == (1, 2048)
+    some = found[0, [0, 319, 320, 1087, 1472, 2047]].tolist()
+    expected = [0.16516369581222534, 0.0, 0.0, 0.007024999707937241, 0.0, 16.482582092285156]
+    assert some == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    assert found.mean().item() == pytest.approx(2.2426300048828125, rel=1e-4)
+
+
+def test_poolings_at_the_border_are_of_the_pixels_inside() -> None:
+    """Where all pixels of a map are 1, so are those of both poolings."""
+    network, ones = Inception({}), torch.ones(1, 2, 4, 4)
+    assert torch.equal(network.branch("", ["mean"], ones), ones)
+    assert torch.equal(network.branch("", ["max"], ones), ones)
+
+
+def put(weights: dict[str, Tensor], folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A hub that has these weights; their sha256."""
+    safetensors.torch.save_file(weights, folder / "weights.safetensors")
+    hub = SimpleNamespace(hf_hub_download=lambda *_, revision: str(folder / "weights.safetensors"))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+
+
+def test_features_of_tiny_weights_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of grey digits of one level all sizes agree: x = 2 * 4 / 16 - 1 everywhere, in three equal colours."""
+    tiny = random_inception(16)
+    sha256 = put(tiny, tmp_path, monkeypatch)
+    monkeypatch.setattr(inception, "WEIGHTS", replace(inception.WEIGHTS, sha256=sha256))
+    monkeypatch.setattr(inception, "SIDE", 107)
+    space = features("inception", data.load("digits"))
+    found = space.of(torch.full((1, 1, 8, 8), 4, dtype=torch.uint8))
+    expected = Inception(tiny)(torch.full((1, 3, 107, 107), -0.5))
+    torch.testing.assert_close(found, expected.double(), rtol=1e-4, atol=1e-5)
+    assert found.shape == (1, 128)
+    assert space.about["sha256"] == sha256
+
+
+def test_other_weights_and_a_missing_extra_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put({"a": torch.zeros(2)}, tmp_path, monkeypatch)
+    with pytest.raises(BadInput, match=r"has the sha256 .* the published file has b7a528bf"):
+        read("inception features", inception.WEIGHTS)
+
+    def failing(*_: str, revision: str) -> str:
+        raise OSError("no connection\nand more")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=failing))
+    with pytest.raises(
+        BadInput, match=r"vgg16\.tv_in1k/model.safetensors cannot be loaded: OSError: no connection and more;"
+    ):
+        read("LPIPS", lpips.VGG)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtra, match="LPIPS needs the extra 'pretrained'"):
+        read("LPIPS", lpips.VGG)
+    with pytest.raises(MissingExtra, match="inception features needs the extra"):
+        refuse_without_extra(["pca", "inception"])
+
+
+def vgg(*widths: int) -> nn.Sequential:
+    """Convolutions and poolings in the order of VGG-16's."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for k, (width, depth) in enumerate(zip(widths, (2, 2, 3, 3, 3), strict=True)):
+        layers += [nn.MaxPool2d(2, 2)] if k else []
+        for _ in range(depth):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+    return nn.Sequential(*layers)
+
+
+def by_name(network: nn.Sequential) -> dict[str, Tensor]:
+    return {f"features.{name}": value.detach() for name, value in network.state_dict().items()}
+
+
+@pytest.mark.slow
+def test_lpips_is_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the published w_l, and random weights of VGG-16 in both."""
+    from torchmetrics.functional.image import lpips as theirs
+
+    network = vgg(64, 128, 256, 512, 512)
+    monkeypatch.setattr(theirs, "_get_tv_model_features", lambda *_: network)
+    x, truth = torch.rand(2, 2, 3, 32, 20).mul(2).sub(1)
+    reference = theirs._LPIPS(net="vgg", pnet_rand=True)
+    with torch.no_grad():
+        expected = reference(x, truth).flatten()
+    found = LPIPS(by_name(network), safetensors.torch.load_file(HEADS))
+    torch.testing.assert_close(found(x, truth), expected, rtol=1e-4, atol=1e-6)
+    assert found(x, x).tolist() == [0, 0]
+
+
+def test_lpips_of_digits_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = vgg(4, 4, 4, 4, 4)
+    monkeypatch.setattr(lpips, "VGG", replace(lpips.VGG, sha256=put(by_name(tiny), tmp_path, monkeypatch)))
+    monkeypatch.setattr(lpips, "HEADS", tmp_path / "heads.safetensors")
+    heads = {f"lin{k}": torch.rand(1, 4, 1, 1) for k in range(5)}
+    safetensors.torch.save_file(heads, tmp_path / "heads.safetensors")
+    truth = torch.randint(17, (3, 1, 8, 8))
+    noisy = (truth[:, None] + torch.randint(-4, 5, (3, 4, 1, 8, 8))).clamp(0, 16)
+    one, mean = beside_truth(noisy, truth, Space.levels((1, 8, 8), 17), perceptual=lpips.lpips())
+    assert one["lpips"] > 0
+    assert beside_truth(truth[:, None], truth, Space.levels((1, 8, 8), 17), perceptual=lpips.lpips())[0]["lpips"] == 0
+    expected = LPIPS(by_name(tiny), heads)(noisy.double().mean(1) / 8 - 1, truth.double() / 8 - 1).mean()
+    assert mean["lpips"] == pytest.approx(expected.item(), rel=1e-5)
+    with pytest.raises(BadInput, match="of one shape"):
+        lpips.lpips()(truth.float(), truth[:2].float())

@@ -28,16 +28,17 @@ class Operator(ABC):
 
     Attributes:
         smallest: The smallest singular value above 0.
-        power: The mean squared singular value of what is measured: white noise of x of variance v has a variance of
-            power v in A x, on average.
     """
 
     smallest: float
-    power: float
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
         """y = A x."""
+
+    @abstractmethod
+    def variance(self, v: Tensor) -> Tensor:
+        """The variance of each number of A x, of independent pixels with the variances v (B, C, H, W)."""
 
     @abstractmethod
     def pinv(self, y: Tensor) -> Tensor:
@@ -50,10 +51,6 @@ class Operator(ABC):
 
 class Tight(Operator):
     """An operator whose singular values are one s or 0."""
-
-    @property
-    def power(self) -> float:  # type: ignore[override]
-        return self.smallest**2
 
     def spectral(self, f: Spectrum, x: Tensor) -> Tensor:
         kept_value, null_value = f(torch.tensor([self.smallest, 0.0], dtype=torch.float64)).tolist()
@@ -71,6 +68,9 @@ class Masked(Tight):
     def __call__(self, x: Tensor) -> Tensor:
         return x * self.known
 
+    def variance(self, v: Tensor) -> Tensor:
+        return v * self.known
+
     def pinv(self, y: Tensor) -> Tensor:
         return y * self.known
 
@@ -87,6 +87,9 @@ class AveragePooling(Tight):
             raise BadInput(wrong, "choose a factor that divides both sides")
         return torch.nn.functional.avg_pool2d(x, self.factor)
 
+    def variance(self, v: Tensor) -> Tensor:
+        return self(v) / self.factor**2
+
     def pinv(self, y: Tensor) -> Tensor:
         return y.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
 
@@ -98,6 +101,9 @@ class Grey(Tight):
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.mean(-3, keepdim=True)
+
+    def variance(self, v: Tensor) -> Tensor:
+        return self(v) / 3
 
     def pinv(self, y: Tensor) -> Tensor:
         return y.expand(*y.shape[:-3], 3, *y.shape[-2:])
@@ -117,11 +123,20 @@ class Blur(Operator):
         rows, columns = (_decay(length, sigma) for length in size)
         s = rows[:, None] * columns
         self.s = torch.where(s < smallest, 0.0, s)
-        self.smallest, self.power = float(s[s >= smallest].min()), float(self.s.square().mean())
+        self.smallest = float(s[s >= smallest].min())
         self.bases = tuple(cosines(length) for length in size)
+        self.decays = rows, columns
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.spectral(lambda s: s, x)
+
+    def variance(self, v: Tensor) -> Tensor:
+        """Without the small singular values that are set to 0."""
+        rows, columns = (
+            (basis.mT @ (decay[:, None] * basis)).square().to(v)
+            for basis, decay in zip(self.bases, self.decays, strict=True)
+        )
+        return rows @ v @ columns.mT
 
     def pinv(self, y: Tensor) -> Tensor:
         return self.spectral(lambda s: torch.where(s > 0, 1 / s, 0.0), y)

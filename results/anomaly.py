@@ -1,8 +1,10 @@
-"""How well scores tell other data from a model's own, by AUROC: pictures against pictures, and data against itself with
-every dimension shuffled, in results/anomaly.json.
+"""How well scores tell other data from a model's own, by AUROC: pictures against pictures, the rows of a table against
+those of another kind, and data against itself with every dimension shuffled, in results/anomaly.json.
 
-python results/anomaly.py                  trains every model, about 25 minutes of a core
+python results/anomaly.py                  trains every model, about 40 minutes of a core
 python results/anomaly.py --data digits    one data set alone
+
+Letters are those of Omniglot, 28×28 and light on dark: a file letters.npz in the working directory, with them as x.
 """
 
 from __future__ import annotations
@@ -14,23 +16,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
+from sklearn.datasets import load_breast_cancer
 from torch import Tensor
 
 import dgm
+from dgm.data import Dataset, Split, order
 from dgm.evaluation.anomaly import PERMUTED, anomaly, permuted
+from dgm.evaluation.classification import label_log_probs
+from dgm.protocols import Classifying, has
+from dgm.space import Space
 
 HERE = Path(__file__).parent
 SEED = 0
-# data -> the other data; "omniglot" is a file of handwritten letters, letters.npz in the working directory
+# data -> the other data
 OTHERS: dict[str, tuple[str, ...]] = {
     "digits": (PERMUTED,),
     "mnist": ("fashion_mnist", "omniglot", PERMUTED),
     "fashion_mnist": ("mnist", "omniglot", PERMUTED),
+    "breast_cancer": ("malignant", PERMUTED),
     "uci/concrete": (PERMUTED,),
 }
 # model -> its settings, its steps, and whether it is conditional on the label
-IMAGES: dict[str, tuple[dict[str, Any], int, bool]] = {
+Models = dict[str, tuple[dict[str, Any], int, bool]]
+SMALL: Models = {
     "realnvp": ({}, 1500, False),
     "pixelcnn": ({"layers": 5}, 800, False),
     "vae": ({}, 3000, False),
@@ -38,20 +48,47 @@ IMAGES: dict[str, tuple[dict[str, Any], int, bool]] = {
     "ebm": ({"width": 16}, 800, False),
     "jem": ({"width": 16}, 800, True),
 }
-TABLES: dict[str, tuple[dict[str, Any], int, bool]] = {
+LARGE: Models = {
+    "pixelcnn": ({"layers": 3, "width": 8, "components": 5}, 150, False),
+    "vae": ({}, 1000, False),
+    "autoencoder": ({}, 2000, False),
+    "ebm": ({"width": 16}, 300, False),
+    "jem": ({"width": 16}, 500, True),
+}
+TABLES: Models = {
     "gmm": ({}, 50, False),
     "maf": ({}, 3000, False),
     "vae": ({}, 3000, False),
     "ebm": ({"trainer": "denoising"}, 3000, False),
 }
+MODELS = {"digits": SMALL, "mnist": LARGE, "fashion_mnist": LARGE, "breast_cancer": TABLES, "uci/concrete": TABLES}
 
 
-def other_data(name: str, dataset: Any) -> Tensor:
+def loaded(name: str) -> Dataset:
+    return benign() if name == "breast_cancer" else dgm.data.load(name)
+
+
+def tumours(kind: int) -> Tensor:
+    """The 30 measurements of scikit-learn's tumours: 357 benign ones, of kind 1, and 212 malignant ones, of kind 0."""
+    table = load_breast_cancer()
+    return torch.from_numpy(table.data[table.target == kind]).float()
+
+
+def benign() -> Dataset:
+    """Benign tumours alone, in a random order: 207 for training, 50 for validation, 100 for the test."""
+    x = tumours(1)
+    train, validation, test = x[order(len(x), SEED, 0)].split([207, 50, 100])
+    space = Space.continuous((30,), loc=tuple(train.mean(0).tolist()), scale=tuple(train.std(0).tolist()))
+    splits = {"train": Split(train), "validation": Split(validation), "test": Split(test)}
+    return Dataset(name="breast_cancer", space=space, split=f"random, seed {SEED}", **splits)
+
+
+def other_data(name: str, dataset: Dataset) -> Tensor:
     if name == PERMUTED:
         return permuted(dataset.test.x, SEED)
+    if name == "malignant":
+        return tumours(0)
     if name == "omniglot":
-        import numpy
-
         return torch.from_numpy(numpy.load("letters.npz", allow_pickle=False)["x"])[:, None]
     return dgm.data.load(name).test.x
 
@@ -62,6 +99,11 @@ def trained(name: str, dataset: Any, settings: dict[str, Any], steps: int, condi
     for _ in dgm.fit(model, dataset, steps=steps, seed=SEED, precision="32-true"):
         pass
     return model
+
+
+def accuracy(model: Any, dataset: Dataset) -> float:
+    """The share of the test split whose likeliest label is the right one."""
+    return float((label_log_probs(model, dataset.test.x).argmax(1) == dataset.test.y).double().mean())
 
 
 def main() -> None:
@@ -79,12 +121,14 @@ def main() -> None:
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
     }
     for name in chosen.data:
-        dataset = dgm.data.load(name)
+        dataset = loaded(name)
         of_data = document["data"].setdefault(name, {})
-        for model_name, (settings, steps, conditional) in (TABLES if name.startswith("uci") else IMAGES).items():
+        for model_name, (settings, steps, conditional) in MODELS[name].items():
             model = trained(model_name, dataset, settings, steps, conditional)
             found = {o: anomaly(model, dataset, other_data(o, dataset), o, seed=SEED) for o in OTHERS[name]}
             of_data[model_name] = {"settings": settings, "steps": steps, "others": found}
+            if has(model, Classifying):
+                of_data[model_name]["accuracy"] = accuracy(model, dataset)
             print(
                 name,
                 model_name,

@@ -3,7 +3,8 @@
 In results/compose.json. A sample of a composition has the factors of the nearest of all 25,920 sprites, or, of digits,
 the label that the evaluation's classifier finds. The share of samples that have both factors is the figure.
 
-python results/compose.py            trains both energies and the diffusion model, about 30 minutes of a core
+python results/compose.py                   trains both energies and the diffusion model, about 20 minutes of a core
+python results/compose.py --parts digits    one of the two alone
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dgm.evaluation.features import features
 from dgm.report.pictures import grid
 
 HERE = Path(__file__).parent
-SEED, SAMPLES, STEPS = 0, 16, 1000
+SEED, SAMPLES, STEPS, DIGITS_STEPS = 0, 16, 800, 3000
 COLUMNS = (0, 4, 8, 11)  # values of x that are composed with each shape
 SETTINGS = {"width": 16}
 
@@ -71,7 +72,7 @@ def sprites_composed(document: dict[str, Any], out: Path) -> None:
 def digits_composed(document: dict[str, Any], out: Path) -> None:
     """Either of two labels, and a label of which another is negated."""
     dataset = dgm.data.load("digits")
-    model = trained("ddpm", "digits", 2 * STEPS, condition_dropout=0.1)
+    model = trained("ddpm", "digits", DIGITS_STEPS, condition_dropout=0.1)
     guess = features("classifier", dataset).guess
     assert guess is not None
     label = lambda k: Term(model, torch.tensor([k]))  # noqa: E731
@@ -88,22 +89,28 @@ def digits_composed(document: dict[str, Any], out: Path) -> None:
         rows.append(x[:SAMPLES])
         print(name, found[name], flush=True)
     grid(torch.cat(rows), dataset.space, columns=SAMPLES).save(out / "compose-digits.png")
-    document["digits"] = {"steps": 2 * STEPS, "n": 2 * SAMPLES, "labels": found}
+    document["digits"] = {"steps": DIGITS_STEPS, "n": 2 * SAMPLES, "labels": found}
+
+
+PARTS = {"digits": digits_composed, "sprites": sprites_composed}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--pictures", default=".", help="folder of the pictures")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    document: dict[str, Any] = {
+    path = HERE / "compose.json"
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    document |= {
         "command": f"python results/{Path(sys.argv[0]).name}",
         "seed": SEED,
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
     }
-    for part in (digits_composed, sprites_composed):
-        part(document, Path(chosen.pictures))
-        (HERE / "compose.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    for part in chosen.parts:
+        PARTS[part](document, Path(chosen.pictures))
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

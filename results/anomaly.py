@@ -79,8 +79,14 @@ def benign() -> Dataset:
     x = tumours(1)
     train, validation, test = x[order(len(x), SEED, 0)].split([207, 50, 100])
     space = Space.continuous((30,), loc=tuple(train.mean(0).tolist()), scale=tuple(train.std(0).tolist()))
-    splits = {"train": Split(train), "validation": Split(validation), "test": Split(test)}
-    return Dataset(name="breast_cancer", space=space, split=f"random, seed {SEED}", **splits)
+    return Dataset(
+        name="breast_cancer",
+        space=space,
+        train=Split(train),
+        validation=Split(validation),
+        test=Split(test),
+        split=f"random, seed {SEED}",
+    )
 
 
 def other_data(name: str, dataset: Dataset) -> Tensor:
@@ -103,7 +109,9 @@ def trained(name: str, dataset: Any, settings: dict[str, Any], steps: int, condi
 
 def accuracy(model: Any, dataset: Dataset) -> float:
     """The share of the test split whose likeliest label is the right one."""
-    return float((label_log_probs(model, dataset.test.x).argmax(1) == dataset.test.y).double().mean())
+    guess, y = label_log_probs(model, dataset.test.x).argmax(1), dataset.test.y
+    assert y is not None
+    return float((guess == y).double().mean())
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
 from dgm.likelihood import Kind, Likelihood, kinds_of, log_likelihood
 from dgm.memory import refuse_too_large
-from dgm.models.gan.base import AdversarialModel
+from dgm.models.gan.base import Implicit
 from dgm.modes import device_of
 from dgm.networks.conditions import labels_of, marginal_of
 from dgm.progress import Progress, silent
@@ -130,7 +130,7 @@ def evaluate(
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
     ode: dict[str, Any] = {"solver": solver, "tolerance": tolerance, "solver_steps": solver_steps, "trace": trace}
     refuse_target(dataset, target)
-    if annealed and not isinstance(model, AdversarialModel):
+    if annealed and not isinstance(model, Implicit):
         refuse_without_densities(model)
     ode_of(model, **ode)  # raises the error for arguments that the model does not support
     pool = HeldOut(dataset, split, condition)
@@ -158,7 +158,7 @@ def evaluate(
         with torch.random.fork_rng(), skipped.on_failure("codes"):
             torch.manual_seed(seed)
             measure_codes(document, model, real, split, seed, annealed, progress)
-            if annealed and isinstance(model, AdversarialModel):
+            if annealed and isinstance(model, Implicit):
                 document["observed"] = observed(model, dataset, real, split, seed, annealed, progress)
         with torch.random.fork_rng(), skipped.on_failure("classification"):
             torch.manual_seed(seed)
@@ -215,7 +215,7 @@ def measure_codes(
 
 
 def observed(
-    model: AdversarialModel, dataset: Dataset, real: Split, split: str, seed: int, annealed: int, progress: Progress
+    model: Implicit, dataset: Dataset, real: Split, split: str, seed: int, annealed: int, progress: Progress
 ) -> dict[str, Any]:
     """The estimates of the density of a generator's samples with Gaussian noise, and the bracket of simulated data."""
     device, n = device_of(model), min(EXAMPLES, len(real))

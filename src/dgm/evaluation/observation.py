@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from dgm.distributions.gaussian_mixture import squared_distances
 from dgm.likelihood import Kind, Likelihood
-from dgm.models.gan.base import AdversarialModel
+from dgm.models.gan.base import Implicit
 from dgm.modes import device_of, evaluating
 from dgm.networks.conditions import marginal_of
 from dgm.protocols import Batch, Conditions, PerExample, condition_of
@@ -42,7 +42,7 @@ class Observed(nn.Module):
         sigma: The standard deviation of the noise.
     """
 
-    def __init__(self, model: AdversarialModel, sigma: float) -> None:
+    def __init__(self, model: Implicit, sigma: float) -> None:
         super().__init__()
         self.model, self.sigma, self.condition = model, sigma, model.condition
         self.space = Space.continuous(model.space.shape)
@@ -63,7 +63,7 @@ class Observed(nn.Module):
         return mean + self.sigma * streams(len(z), seed, device_of(self)).normal(self.space.shape).to(mean)
 
 
-def log_constant(model: AdversarialModel, sigma: float | Tensor) -> Any:
+def log_constant(model: Implicit, sigma: float | Tensor) -> Any:
     """The terms of log N(x; m, sigma²) that do not depend on x, with the log-determinant of the scaling.
 
     Of discrete data it is the density of x with uniform noise, a lower bound of log P(x) in expectation.
@@ -74,7 +74,7 @@ def log_constant(model: AdversarialModel, sigma: float | Tensor) -> Any:
 
 
 @torch.no_grad()
-def kernel_density(model: AdversarialModel, x: Tensor, sigmas: Tensor, samples: Tensor) -> Tensor:
+def kernel_density(model: Implicit, x: Tensor, sigmas: Tensor, samples: Tensor) -> Tensor:
     """log of the mean over samples of N(x; G(z_i), sigma²), (sigmas, B) float64, of dequantised x."""
     found = []
     for rows in x.flatten(1).split(ROWS):
@@ -84,13 +84,13 @@ def kernel_density(model: AdversarialModel, x: Tensor, sigmas: Tensor, samples: 
     return torch.cat(found, 1) + constant[:, None].to(found[0])
 
 
-def chosen_noise(model: AdversarialModel, x: Tensor, samples: Tensor) -> float:
+def chosen_noise(model: Implicit, x: Tensor, samples: Tensor) -> float:
     """The sigma whose kernel density of x is highest."""
     return float(SIGMAS[kernel_density(model, x, SIGMAS.to(x.device), samples).mean(1).argmax().cpu()])
 
 
 @torch.no_grad()
-def means_of(model: AdversarialModel, n: int, seed: int) -> Tensor:
+def means_of(model: Implicit, n: int, seed: int) -> Tensor:
     """G(z) of n samples, scaled, under conditions drawn from p(y)."""
     with evaluating(model):
         noise = Streams(seed, range(n), device_of(model))
@@ -100,7 +100,7 @@ def means_of(model: AdversarialModel, n: int, seed: int) -> Tensor:
         return torch.cat([model.generated(z[rows], None if y is None else y[rows]) for rows in parts])
 
 
-def density_of_samples(model: AdversarialModel, x: Tensor, sigma: float, samples: Tensor) -> Likelihood:
+def density_of_samples(model: Implicit, x: Tensor, sigma: float, samples: Tensor) -> Likelihood:
     """The kernel density of the samples at dequantised x."""
     nats = kernel_density(model, x, torch.tensor([sigma], dtype=torch.float64, device=x.device), samples)[0]
     method = f"kernel density of {len(samples):,} samples"

@@ -1,4 +1,4 @@
-"""Generative adversarial networks."""
+"""Generators without a density: adversarial networks, and one that follows a drifting field."""
 
 from dgm.models.spec import Spec, family
 
@@ -19,4 +19,7 @@ MODELS = family(
     ),
     sngan=Spec("SNGAN", "none", "Miyato et al. 2018, arXiv:1802.05957", "hinge loss, spectral normalisation"),
     r3gan=Spec("R3GAN", "none", "Huang et al. 2024, arXiv:2501.05441", "relativistic pairs, R1 and R2, residual"),
+    drifting=Spec(
+        "Drifting", "none", "Deng et al. 2026, arXiv:2602.04770", "no opponent: samples drift towards data in training"
+    ),
 )

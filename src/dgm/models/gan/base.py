@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -76,43 +76,101 @@ def preset(name: str, default: Any) -> Any:
     return field(default=default, metadata=options[name].metadata)
 
 
-class AdversarialModel(nn.Module, ABC):
+class Implicit(nn.Module, ABC):
+    """A generator G(z, y), z ~ N(0, I), of samples without a density; no likelihood.
+
+    Discrete data is scaled to [-1, 1] and samples are rounded to the levels.
+
+    Args:
+        make: Makes the generator's network from the number of its inputs.
+    """
+
+    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
+
+    def __init__(self, space: Space, config: Any, condition: Space | None, make: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.space, self.config, self.condition = space, config, condition
+        self.marginal = None if condition is None else Marginal(condition)
+        self.scaling = Scaling(space)
+        self.latent_space = Space.continuous((config.latent,))
+        self.generator = ConditionalGenerator(make, config.latent, condition)
+
+    @torch.no_grad()
+    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        return self.reparameterised(n, y, seed)
+
+    def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        refuse_discrete(self.space)
+        return self.reparameterised(n, y, seed)
+
+    @torch.no_grad()
+    @evaluated
+    def sample_truncated(self, n: int, truncation: float, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+        """Samples whose z is N(0, I) given that no number exceeds ``truncation`` in magnitude.
+
+        Source: Large Scale GAN Training (Brock et al., 2018), arXiv:1809.11096, section 3.1.
+        """
+        noise = streams(n, seed, device_of(self))
+        y = sampled_condition(y, self, noise)
+        tail = torch.special.ndtr(torch.tensor(-truncation, dtype=torch.float64)).item()
+        u = noise.uniform((self.config.latent,)).double()
+        z = torch.special.ndtri(tail + (1 - 2 * tail) * u).clamp(-truncation, truncation)
+        return self.decode(z.to(next(self.parameters())), y)
+
+    @evaluated
+    def reparameterised(self, n: int, y: Conditions | None, seed: Seed) -> Batch:
+        like = next(self.parameters())
+        noise = streams(n, seed, like.device)
+        y = sampled_condition(y, self, noise)
+        return self.decode(noise.normal((self.config.latent,)).to(like), y)
+
+    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
+        """G(z, y) in the data's own numbers, for z of ``latent_space``."""
+        return self.scaling.inverse(self.generated(z, y))
+
+    def generated_like(self, real: Tensor, y: Conditions | None) -> Tensor:
+        """As many scaled examples, of new noise."""
+        return self.generated(torch.randn(len(real), self.config.latent, device=real.device), y)
+
+    def generated(self, z: Tensor, y: Conditions | None) -> Tensor:
+        """Scaled examples from z (B, latent)."""
+        x = self.generator(z, y)
+        return x if self.space.kind == "continuous" and self.space.bounds is None else x.tanh()
+
+    def dequantised(self, x: Batch) -> Tensor:
+        """Scaled x, with uniform noise in its cell where the data is discrete."""
+        z = self.scaling(x)
+        return z + (torch.rand_like(z) - 0.5) / self.scaling.scale if self.space.discrete else z
+
+
+class AdversarialModel(Implicit):
     r"""A generator G(z, y), z ~ N(0, I), and a discriminator V(x, y) that learn from each other; no likelihood.
 
     Each step updates the discriminator ``critic_steps`` times, each time with new noise, and then the generator. Which
     losses they minimise, which penalties the discriminator has, and which networks they are, is chosen from three
     tables: `objectives`, `penalties` and `networks`. A model of the literature is a choice of them.
 
-    Discrete data is scaled to [-1, 1] and samples are rounded to the levels. The discriminator gets real data with
-    uniform noise of the width of one level, so that it cannot detect the grid; at the bounds of half that width,
-    inwards.
+    The discriminator gets real discrete data with uniform noise of the width of one level, so that it cannot detect the
+    grid; at the bounds of half that width, inwards.
     """
 
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
-    spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
     conditions: ClassVar[frozenset[str]] = EVERY_KIND
     defaults: ClassVar[dict[str, Any]] = GAME
 
     def __init__(self, space: Space, config: Any, condition: Space | None = None) -> None:
-        super().__init__()
-        self.space, self.config, self.condition = space, config, condition
-        self.marginal = None if condition is None else Marginal(condition)
-        self.scaling = Scaling(space)
-        self.latent_space = Space.continuous((config.latent,))
+        name = config.network if len(space.shape) == 3 else "dense"
+        networks, shape, flat = NETWORKS[name], space.shape, name == "dense"
+        super().__init__(space, config, condition, lambda inputs: networks.generator(inputs, config.width, shape))
+        self.flat = flat
         self.objective = OBJECTIVES[config.objective]
         self.penalties = {name: weight for name in PENALTIES if (weight := getattr(config, name))}
-        name = config.network if len(space.shape) == 3 else "dense"
-        networks, shape, self.flat = NETWORKS[name], space.shape, name == "dense"
-
-        def generator(inputs: int) -> nn.Module:
-            return networks.generator(inputs, config.width, shape)
 
         def discriminator(inputs: int) -> nn.Module:
             return networks.discriminator(inputs, config.width, shape, bool(self.penalties) or config.spectral_norm)
 
-        self.generator = ConditionalGenerator(generator, config.latent, condition)
         kind = ProjectionDiscriminator if config.conditioning == "projection" else ConcatenatingDiscriminator
-        self.discriminator = kind(discriminator, space.dim if self.flat else shape[0], condition)
+        self.discriminator = kind(discriminator, space.dim if flat else shape[0], condition)
         if config.spectral_norm:
             normalise_spectrally(self.discriminator)
 
@@ -167,56 +225,9 @@ class AdversarialModel(nn.Module, ABC):
             slopes = torch.autograd.grad(self.objective.discriminator(*v).sum(), v)
         return float((torch.stack(slopes).abs() < FLAT).double().mean())
 
-    @torch.no_grad()
-    def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        return self.reparameterised(n, y, seed)
-
-    def rsample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        refuse_discrete(self.space)
-        return self.reparameterised(n, y, seed)
-
-    @torch.no_grad()
-    @evaluated
-    def sample_truncated(self, n: int, truncation: float, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        """Samples whose z is N(0, I) given that no number exceeds ``truncation`` in magnitude.
-
-        Source: Large Scale GAN Training (Brock et al., 2018), arXiv:1809.11096, section 3.1.
-        """
-        noise = streams(n, seed, device_of(self))
-        y = sampled_condition(y, self, noise)
-        tail = torch.special.ndtr(torch.tensor(-truncation, dtype=torch.float64)).item()
-        u = noise.uniform((self.config.latent,)).double()
-        z = torch.special.ndtri(tail + (1 - 2 * tail) * u).clamp(-truncation, truncation)
-        return self.decode(z.to(next(self.parameters())), y)
-
-    @evaluated
-    def reparameterised(self, n: int, y: Conditions | None, seed: Seed) -> Batch:
-        like = next(self.parameters())
-        noise = streams(n, seed, like.device)
-        y = sampled_condition(y, self, noise)
-        return self.decode(noise.normal((self.config.latent,)).to(like), y)
-
-    def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
-        """G(z, y) in the data's own numbers, for z of ``latent_space``."""
-        return self.scaling.inverse(self.generated(z, y))
-
-    def generated_like(self, real: Tensor, y: Conditions | None) -> Tensor:
-        """As many scaled examples, of new noise."""
-        return self.generated(torch.randn(len(real), self.config.latent, device=real.device), y)
-
-    def generated(self, z: Tensor, y: Conditions | None) -> Tensor:
-        """Scaled examples from z (B, latent)."""
-        x = self.generator(z, y)
-        return x if self.space.kind == "continuous" and self.space.bounds is None else x.tanh()
-
     def judged(self, x: Tensor, y: Conditions | None) -> PerExample:
         """V of scaled examples."""
         return self.discriminator(x.flatten(1) if self.flat else x, y)
-
-    def dequantised(self, x: Batch) -> Tensor:
-        """Scaled x, with uniform noise in its cell where the data is discrete."""
-        z = self.scaling(x)
-        return z + (torch.rand_like(z) - 0.5) / self.scaling.scale if self.space.discrete else z
 
     def lifted(self, x: Batch) -> Tensor:
         """Dequantised x, in which the outer half of the cell at a bound is reflected inwards."""

@@ -63,7 +63,11 @@ log = logging.getLogger("dgm")
 
 def write_json(document: Any, out: Path) -> None:
     with replacing(out) as temporary:
-        temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(in_json(document), encoding="utf-8")
+
+
+def in_json(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_weights(weights: Mapping[str, Tensor], out: Path) -> None:

@@ -87,6 +87,12 @@ def test_the_default_patch(size: int, patch: int) -> None:
     assert patch_of((1, size, size), None) == patch
 
 
+def test_maps_alternate_in_their_order() -> None:
+    """Section 2.1. With one order for all, the first vector would be an affine map of z for ever."""
+    maps = [part for part in TarFlow(Space.continuous((2,)), TarFlow.Config()).transform if hasattr(part, "reverse")]
+    assert [part.reverse for part in maps] == [False, True, False, True]
+
+
 def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(BadInput, match="patches of 3 do not divide"):
         TarFlow(Space.continuous((1, 8, 8)), TarFlow.Config(patch=3))

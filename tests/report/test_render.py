@@ -186,6 +186,13 @@ def test_ids_are_unique_and_references_are_to_them(report):
     assert set(re.findall(r'(?:url\(#|href="#|labelledby=")([^")]+)', text)) <= set(ids)
 
 
+def test_of_the_three_files_all_are_written_or_none(report, tmp_path):
+    (tmp_path / "page.html").mkdir()  # where a file cannot be put
+    with pytest.raises(BadInput, match=r"page\.html cannot be written"):
+        write_report(report.parent.parent / "vae", tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == [tmp_path / "page.html"]
+
+
 def test_json_and_csv_hold_the_same_numbers(report):
     document = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))
     rows = list(csv.DictReader(report.with_suffix(".csv").read_text(encoding="utf-8").splitlines()))

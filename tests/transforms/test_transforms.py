@@ -222,6 +222,14 @@ def test_elementwise_maps_are_torchs() -> None:
         torch.testing.assert_close(ladj, log_slope.sum(1))
 
 
+def test_a_log_scale_is_the_output_of_the_network_near_0_and_ends_at_its_bound() -> None:
+    """a / (1 + |a| / 3). Kills: another slope at 0, another bound, the magnitude in place of the number."""
+    a = torch.tensor([-1e9, -3.0, 0.0, 1e-4, 3.0, 1e9], dtype=torch.float64)
+    expected = torch.tensor([-3.0, -1.5, 0.0, 1e-4, 1.5, 3.0], dtype=torch.float64)
+    found = Affine(3.0).log_scale(a)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)  # a / 3 of second order, and 3 / 1e9
+
+
 def test_a_coupling_starts_at_the_identity_and_keeps_half() -> None:
     x = torch.rand(3, *ROW)
     start = coupling(ROW)

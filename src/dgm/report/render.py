@@ -6,6 +6,7 @@ import base64
 import io
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib import resources
 from itertools import groupby
@@ -45,7 +46,7 @@ from dgm.report.table import (
     reference,
     rows,
 )
-from dgm.runs import replacing, runs_in, write_json
+from dgm.runs import in_json, replacing, runs_in
 from dgm.space import Space
 from dgm.study.analysis import Analysis
 
@@ -104,11 +105,11 @@ def write_report(
     judged = None if study is None else of_runs(study, dataset, runs)
     document = summary(runs, tables, dataset, command, left_out)
     document |= {} if judged is None else {"study": asdict(judged)}
+    files = {".json": in_json(document), ".csv": as_csv(table), ".html": page(tables, dataset, document, judged)}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(document, out.with_suffix(".json"))
-    for path, content in ((out.with_suffix(".csv"), as_csv(table)), (out, page(tables, dataset, document, judged))):
-        with replacing(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    with ExitStack() as all_written:  # so that none of them replaces another report's if one cannot be written
+        for suffix, content in files.items():
+            all_written.enter_context(replacing(out.with_suffix(suffix))).write_text(content, encoding="utf-8")
     return table
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import dgm
-from dgm.compression.archive import Rate, compress, decompress
+from dgm.compression.archive import Coder, Rate, compress, decompress
 from dgm.compression.container import Reader
 from dgm.contracts.laws import perturbed
 from dgm.errors import BadInput, DamagedRun, DgmError, Unsupported
@@ -63,6 +63,16 @@ FILES: dict[str, Callable[[Path], None]] = {
     "a.pgm": lambda path: path.write_bytes(b"P5\n# a comment\n9 6\n255\n" + shades(6, 9).tobytes()),
     "a.png": lambda path: Image.fromarray(shades(6, 9)).save(path, optimize=True),
 }
+
+
+def test_words_that_a_block_began_with_and_did_not_use_are_left_out() -> None:
+    """Kills: the first word that differs from those it began with, as the first that does not."""
+    model = model_of(Space.levels((1, 4, 4), 256), "vae", latent=3).double().eval()
+    coder, x = Coder(model, None), torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    block = coder.encode(x)
+    assert block.left_out > 0
+    assert len(block.words) == 0 or block.words[0] != coder.codec.initial[block.left_out]
+    assert torch.equal(coder.decode(block), x)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -121,19 +121,21 @@ def test_the_signal_does_not_shrink_in_the_layers() -> None:
 def test_the_loss_of_a_jump_is_the_likelihood_given_the_past_and_a_divergence() -> None:
     r"""E L_{s,t} = -log p(x_t|x_1 ... x_s) + KL(p(z_t|x_1 ... x_t) || p(z_t|x_1 ... x_s, x_t)), for the smoother used.
 
-    Kills: a jump that is not drawn uniformly from those that fit, and a length that the transition does not have.
+    Kills: a jump that is not drawn uniformly from those that fit, a long one from before the first frame, and a length
+    that the transition does not have.
     """
     model, x = kalman(3), marginal().sample((1,))
     b = model.beliefs(x[..., None], None)[0]
     expected = 0.0
     for t in range(1, T + 1):
-        for d in range(1, min(3, t) + 1):
+        longest = min(3, max(1, t - 1))
+        for d in range(1, longest + 1):
             prior = moved(b[t - d, 0], b[t - d, 1], d)
             seen = Normal(C * prior[0], (C * C * prior[1] + R).sqrt()).log_prob(x[0, t - 1])
             gain = prior[1] * C / (C * C * prior[1] + R)
             of_both = Normal(prior[0] + gain * (x[0, t - 1] - C * prior[0]), ((1 - gain * C) * prior[1]).sqrt())
             gap = kl_divergence(Normal(b[t, 0], b[t, 1].sqrt()), of_both)
-            expected += float(gap - seen) / min(3, t)
+            expected += float(gap - seen) / longest
     losses = model.loss(x.expand(40_000, T))
     assert float(losses.mean()) == pytest.approx(expected, abs=5 * float(losses.std()) / 200)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from dgm.models.vae.base import LOG_SIGMAS, DecoderConfig, GaussianVAE
+from dgm.networks.mlp import scaled
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
 from dgm.space import Space
@@ -67,6 +68,8 @@ class ProgressiveVAE(GaussianVAE):
         self.upwards = nn.ModuleList(nn.Linear(width, width) for _ in range(levels - 1))
         self.downwards = nn.ModuleList(nn.Linear(a, width) for a in [latent] + [width + latent] * (levels - 1))
         self.decoder = self.decoding(width)
+        for net in (self.encoder, self.upwards, self.downwards, self.decoder):
+            scaled(net)  # else little of x reaches the highest level, whose divergence then falls to 0
         self.heads = nn.Parameter(torch.empty(levels, width, 2 * latent).uniform_(-1, 1) / math.sqrt(width))
         self.biases = nn.Parameter(torch.zeros(levels, 1, 2 * latent))
 

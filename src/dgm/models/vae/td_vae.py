@@ -17,12 +17,13 @@ from dgm.inputs import whole
 from dgm.models.vae.base import with_count
 from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
-from dgm.networks.mlp import mlp
+from dgm.networks.mlp import mlp, scaled
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Seed, Streams, streams
 from dgm.settings import setting
 from dgm.space import Space
 
+CAUTIOUS = 0.3  # factor of the last weights of the networks of states, whose distributions are wide at first
 LOG_SIGMAS = (-4.0, 3.0)  # bounds of all log standard deviations; the states have a scale of about one
 
 
@@ -30,14 +31,15 @@ class TDVAE(nn.Module):
     r"""Temporal-difference variational autoencoder; its likelihood is a lower bound.
 
     A belief b_t, the state of an LSTM after x_1 ... x_t, is a distribution p_B(z_t|b_t) of the state of the world. The
-    loss of a jump from s to t = s + d, for every t and with a random d of 1 to ``jump``, is
+    loss of a jump from s to t = s + d, for every t and with a random d of at most ``jump``, is
 
     .. math:: L_{s,t} = -E[\log p(x_t|z_t) + \log p_B(z_s|b_s) + \log p(z_t|z_s, d) - \log p_B(z_t|b_t)
         - \log q(z_s|z_t, b_s, b_t, d)]
 
     with z_t from p_B(z_t|b_t) and z_s from the smoothing distribution q. Time 0 is before the first frame, with a
-    belief b_0 of its own. In training the weight of all terms but the first rises linearly to 1 over the first
-    ``warmup`` steps, so that the states say something of the frames before a transition between them is learnt.
+    belief b_0 of its own; only the jump to the first frame begins there, so that the code of what is seen is paid for
+    once. In training the weight of all terms but the first rises linearly to 1 over the first ``warmup`` steps, so that
+    the states say something of the frames before a transition between them is learnt.
 
     The states of a sample are z_0 ~ p_B(z_0|b_0) and z_t ~ p(z_t|z_{t-1}, 1), its frames x_t ~ p(x_t|z_t). The
     likelihood is a bound of the density of these samples, in nats about x in the data's own numbers, whose posterior is
@@ -64,8 +66,8 @@ class TDVAE(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        latent: int = setting(16, "dimensions of the state z_t", low=1)
-        belief: int = setting(128, "width of the belief b_t", low=1)
+        latent: int = setting(32, "dimensions of the state z_t", low=1)
+        belief: int = setting(256, "width of the belief b_t", low=1)
         hidden: int = setting(256, "width of the hidden layers", low=1)
         jump: int = setting(4, "longest jump of the loss, in frames", low=1, high=1000)
         warmup: int = setting(0, "steps over which the weight of the divergence rises to 1; 0 for none", low=0)
@@ -91,14 +93,16 @@ class TDVAE(nn.Module):
         self.frame = mlp([dim * self.reader.width + extra, width, width])
         self.lstm = nn.LSTM(width, config.belief, batch_first=True)
         self.first = nn.Parameter(torch.zeros(config.belief))
-        self.belief = mlp([config.belief, width, 2 * config.latent])
-        self.transition = mlp([config.latent + config.jump + extra, width, 2 * config.latent])
-        self.smoothing = mlp([config.latent + 2 * config.belief + config.jump, width, 2 * config.latent])
+        self.belief = mlp([config.belief, width, width, 2 * config.latent])
+        self.transition = mlp([config.latent + config.jump + extra, width, width, 2 * config.latent])
+        self.smoothing = mlp([config.latent + 2 * config.belief + config.jump, width, width, 2 * config.latent])
         self.decoder = mlp([config.latent + extra, width, width, dim * self.observed.outputs])
         self.register_buffer("trained", torch.tensor(0.0))
         self.register_load_state_dict_pre_hook(with_count)
         for net in (self.frame, self.decoder):
             scaled(net)
+        for net in (self.belief, self.transition, self.smoothing):
+            scaled(net, last=CAUTIOUS)
 
     # -- the distributions
 
@@ -161,7 +165,8 @@ class TDVAE(nn.Module):
         """The sum over t of L_{s,t} (equation 7), each with a jump of its own."""
         b, y = self.read(x, y)
         t = torch.arange(1, self.frames + 1, device=b.device).expand(len(b), -1)
-        d = 1 + (torch.rand(t.shape, device=b.device) * t.clamp_max(self.config.jump)).long()
+        longest = (t - 1).clamp(1, self.config.jump)
+        d = 1 + (torch.rand(t.shape, device=b.device) * longest).long()
         b_t, b_s = b[:, 1:], b.gather(1, (t - d)[..., None].expand(-1, -1, b.shape[-1]))
         z_t, log_b_t = self.believed(b_t).draw()
         z_s, log_q = self.smoothed(z_t, b_s, b_t, d).draw()
@@ -258,15 +263,6 @@ def gaussian(outputs: Tensor, mean: Tensor | float = 0.0) -> Gaussian:
     """Its mean is the network's output added to ``mean``."""
     mu, log_sigma = outputs.chunk(2, -1)
     return Gaussian(mean + mu, log_sigma.clamp(*LOG_SIGMAS))
-
-
-def scaled(net: nn.Sequential) -> None:
-    """He's initialisation, since PyTorch's shrinks the signal by a factor of three in each layer."""
-    for name, parameter in net.named_parameters():
-        if name.endswith("weight"):
-            nn.init.kaiming_normal_(parameter, nonlinearity="relu")
-        else:
-            nn.init.zeros_(parameter)
 
 
 def beside(x: Tensor, y: Tensor | None) -> Tensor:

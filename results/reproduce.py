@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 SAMPLES = 500
 MADE = "MADE, arXiv:1502.03509, table 6"
 IWAE = "Importance weighted autoencoders, arXiv:1509.00519"
+FFJORD = "as quoted by FFJORD, arXiv:1810.01367, table 2"
 PIXELRNN = "Pixel recurrent neural networks, arXiv:1601.06759, table 4"
 # recipe -> the published figure, its unit and its source; None where nobody published one
 PUBLISHED: dict[str, tuple[float, str, str] | None] = {
@@ -51,6 +52,9 @@ PUBLISHED: dict[str, tuple[float, str, str] | None] = {
     "mnist/vdm": None,
     "mnist/flow_matching": None,
     "mnist/ncsn": None,
+    "mnist/realnvp": (1.06, "bits/dim", f"RealNVP, {FFJORD}"),
+    "mnist/glow": (1.05, "bits/dim", f"Glow, {FFJORD}"),
+    "mnist/integer_flow": None,
     "tinyshakespeare/char_gpt": (1.88, "nats a character", "nanoGPT's character-level CPU run, validation loss"),
     "fsdd/wavenet": None,
     "binarized_mnist/vae": (88.71, "nats", f"{IWAE}, appendix D, VAE, k = 1, 3,280 epochs"),

@@ -65,7 +65,10 @@ class Logit(Elementwise):
 
     def __init__(self, alpha: float) -> None:
         super().__init__()
-        self.reach = 0.5 - alpha
+        self.alpha, self.reach = alpha, 0.5 - alpha
+
+    def __repr__(self) -> str:
+        return f"logit with alpha = {self.alpha:g}"
 
     def value(self, x: Tensor) -> Tensor:
         return (0.5 + self.reach * x).logit()

@@ -26,7 +26,7 @@ from dgm.protocols import (
 )
 from dgm.seeds import Seed, streams
 from dgm.space import Space
-from dgm.transforms import ActNorm, Transform
+from dgm.transforms import ActNorm, Logit, Transform
 
 
 class Flow(nn.Module, ABC):
@@ -47,7 +47,7 @@ class Flow(nn.Module, ABC):
     spaces: ClassVar[set[str]] = {"continuous"}
     conditions: ClassVar[frozenset[str]] = EVERY_KIND
     reparameterised: ClassVar[bool] = True  # whether the inverse has the derivatives of its argument and parameters
-    likelihood_method = "change of variables"
+    method = "change of variables"
     transform: Transform
     features: ConditionFeatures
 
@@ -62,6 +62,11 @@ class Flow(nn.Module, ABC):
             self.capabilities -= {Invertible}
         if not (self.reparameterised and self.base.reparameterised):
             self.capabilities -= {Reparameterised}
+
+    @property
+    def likelihood_method(self) -> str:
+        """How the density is computed, and the alpha of the logit of bounded data."""
+        return "; ".join([self.method, *(str(part) for part in self.transform.modules() if isinstance(part, Logit))])
 
     def log_prob(self, x: Batch, y: Conditions | None = None) -> PerExample:
         z, ladj = self.encode_and_ladj(x, y)

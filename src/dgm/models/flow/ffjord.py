@@ -73,7 +73,7 @@ class FFJORD(Flow):
         super().__init__(space, config, condition, exact=exact)
         self.exact = exact
         trace = "exact" if exact else "stochastic"
-        self.likelihood_method = f"ODE to {config.tolerance:g}, {trace} trace"
+        self.method = f"ODE to {config.tolerance:g}, {trace} trace"
         self.transform = Composition(to_real_numbers(space))
         self.features = ConditionFeatures(condition)
         shape = space.shape if image else (space.dim,)

@@ -57,7 +57,7 @@ class ResidualFlow(Flow):
         exact = config.determinant == "exact" or (config.determinant == "auto" and not image and space.dim <= EXACT)
         super().__init__(space, config, condition, exact=exact)
         self.features, self.exact = ConditionFeatures(condition), exact
-        self.likelihood_method = f"change of variables, {'exact' if exact else 'estimated'} log-determinant"
+        self.method = f"change of variables, {'exact' if exact else 'estimated'} log-determinant"
         shape = space.shape if image else (space.dim,)
         squeezes = image and shape[1] % 2 == shape[2] % 2 == 0
         first = config.blocks // 2 if squeezes else config.blocks

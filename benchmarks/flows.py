@@ -19,34 +19,14 @@ import zuko
 from timing import figure, seconds
 from torch import Tensor, nn
 
+import dgm
 from dgm.models.flow.glow import Glow
 from dgm.space import Space
-from dgm.transforms import (
-    Autoregressive,
-    Composition,
-    Permutation,
-    RationalQuadratic,
-    Transform,
-    VectorCoupling,
-    alternating,
-)
+from dgm.transforms import alternating
 
 ROUNDS, TRAINED, DRAWN = 7, 512, 4096
 LAYERS, HIDDEN, BINS = 5, [256, 256], 8
 Times = dict[str, Callable[[], Any]]  # what is timed, by its name
-
-
-class Ours(nn.Module):
-    def __init__(self, parts: list[Transform], dim: int) -> None:
-        super().__init__()
-        self.transform, self.dim = Composition(parts), dim
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        z, ladj = self.transform(x)
-        return ladj - 0.5 * (z.square() + 1.8378770664093453).sum(1)
-
-    def draw(self, n: int) -> Tensor:
-        return self.transform.inverse(torch.randn(n, self.dim))[0]
 
 
 class Zuko(nn.Module):
@@ -117,12 +97,27 @@ def perceptron(inputs: int, outputs: int) -> nn.Module:
     return Perceptron(*hidden, nn.Linear(HIDDEN[-1], outputs))
 
 
-def ours(name: str, dim: int) -> Ours:
-    spline = RationalQuadratic(BINS) if "NSF" in name else None
-    if "coupling" in name:
-        return Ours([VectorCoupling(alternating(dim, k), spline, hidden=HIDDEN) for k in range(LAYERS)], dim)
-    layers = (Autoregressive(dim, spline, hidden=HIDDEN) for _ in range(LAYERS))
-    return Ours([part for layer in layers for part in (layer, Permutation(range(dim)[::-1]))], dim)
+class Ours(nn.Module):
+    """A model with the networks of the peers; its data is standardised already."""
+
+    def __init__(self, name: str, dim: int) -> None:
+        super().__init__()
+        model, bins = {
+            "MAF": ("maf", {}),
+            "affine coupling": ("realnvp", {}),
+            "NSF autoregressive": ("nsf", {"bins": BINS}),
+            "NSF coupling": ("nsf", {"bins": BINS, "kind": "coupling"}),
+        }[name]
+        blocks = len(HIDDEN) - (model == "realnvp")  # whose first hidden layer belongs to no block
+        self.flow: Any = dgm.create(
+            model, Space.continuous((dim,)), layers=LAYERS, hidden=HIDDEN[0], blocks=blocks, **bins
+        )
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.flow.log_prob(x)
+
+    def draw(self, n: int) -> Tensor:
+        return self.flow.sample(n)
 
 
 def peers(name: str, dim: int) -> Iterator[tuple[str, nn.Module]]:
@@ -208,7 +203,7 @@ def main() -> None:
         ("NSF autoregressive", 43),
         ("NSF coupling", 6),
     ):
-        mine = works(ours(name, dim), dim)
+        mine = works(Ours(name, dim), dim)
         others = {peer: works(flow, dim) for peer, flow in peers(name, dim)}
         for what, work in mine.items():
             slow = "samples" in what and dim > 6

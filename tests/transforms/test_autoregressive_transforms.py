@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm.contracts import perturbed
-from dgm.networks.masked_mlp import MaskedLinear, MaskedMLP
+from dgm.networks.masked_mlp import MaskedMLP
 from dgm.transforms import Affine, Autoregressive, Composition, Permutation
 
 
@@ -33,18 +33,22 @@ def test_an_output_reads_the_dimensions_before_it_and_the_condition(dim: int, co
     assert (of_c != 0).all()
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(300, 200), (43 * 6, 256)])
-def test_a_masked_product_in_blocks_is_the_whole_one(rows: int, columns: int) -> None:
-    """With its gradients, against autodiff of the dense product. Kills: blocks that leave out a column or a row."""
-    of_rows, of_columns = (torch.arange(n) * 43 // n for n in (rows, columns))
-    layer = MaskedLinear(of_columns, of_rows).double()
-    assert layer.stairs is not None
-    assert sum((part.stop - part.start) * end for part, end in layer.stairs.rows) < 0.72 * rows * columns
-    h = torch.randn(columns, 5, dtype=torch.float64, requires_grad=True)
-    dense = (layer.weight * layer.mask) @ h + layer.bias[:, None]
-    torch.testing.assert_close(layer(h), dense)
-    g, inputs = torch.randn_like(dense), (layer.weight, layer.bias, h)
-    for ours, expected in zip(*(torch.autograd.grad(out, inputs, g) for out in (layer(h), dense)), strict=True):
+@pytest.mark.parametrize("context", [0, 3])
+def test_a_network_in_blocks_is_the_dense_one(context: int) -> None:
+    """With all its gradients, against autodiff. Kills: blocks that leave out a column or a row, a ReLU without one."""
+    network = perturbed(MaskedMLP(43, 6, [200, 256], context)).double()
+    assert network.large
+    blocks = network.layers[-1].stairs.rows
+    assert sum((rows.stop - rows.start) * end for rows, end in blocks) < 0.72 * 258 * 256
+    x, c = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((43, 5), (5, context)))
+    inputs = [x, *([c] if context else []), *network.parameters()]
+    out = network(x, c if context else None)
+    g = torch.randn_like(out)
+    found = torch.autograd.grad(out, inputs, g)
+    network.large = False
+    dense = network(x, c if context else None)
+    torch.testing.assert_close(out, dense)
+    for ours, expected in zip(found, torch.autograd.grad(dense, inputs, g), strict=True):
         torch.testing.assert_close(ours, expected)
 
 

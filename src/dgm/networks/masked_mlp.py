@@ -42,17 +42,22 @@ class MaskedMLP(nn.Module):
         self.degrees = [torch.arange(1, dim + 1)] + [degrees(width, lowest, dim) for width in hidden]
         places = [*self.degrees, torch.arange(dim).repeat_interleave(outputs)]
         self.layers: Any = nn.ModuleList(MaskedLinear(*pair) for pair in pairwise(places))
+        self.large = any(len(rows) * len(columns) >= FEWEST for columns, rows in pairwise(places))
         self.context = nn.Linear(context, len(places[1]), bias=False) if context else None
         for parameter in self.layers[-1].parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """The outputs (D, P, B) of x (D, B) and a condition (B, K); examples are the last axis."""
-        h = self.layers[0](x)
-        if c is not None and self.context is not None:
-            h = h + self.context(c).mT
-        for layer in self.layers[1:]:
-            h = layer(h.relu())
+        of_condition = self.context(c).mT if c is not None and self.context is not None else None
+        if self.large and x.device.type == "cpu":
+            parameters = (parameter for layer in self.layers for parameter in (layer.weight, layer.bias))
+            h = MaskedNetwork.apply(x, of_condition, list(self.layers), *parameters)
+        else:
+            h = self.layers[0](x)
+            h = h if of_condition is None else h + of_condition
+            for layer in self.layers[1:]:
+                h = layer(h.relu())
         return h.unflatten(0, (self.dim, self.outputs))
 
     def in_blocks(
@@ -135,19 +140,17 @@ class MaskedLinear(nn.Module):
         self.weight, self.bias = linear.weight, linear.bias
         # as numbers, since a product with truth values would convert them each time
         self.register_buffer("mask", (rows[:, None] >= columns).to(self.weight.dtype), persistent=False)
-        self.stairs = stairs(rows, columns) if self.mask.numel() >= FEWEST else None
+        self.stairs = stairs(rows, columns)
 
     def masked(self) -> Tensor:
         return self.weight * self.mask
 
     def forward(self, h: Tensor) -> Tensor:
-        if self.stairs is None or h.device.type != "cpu":
-            return torch.addmm(self.bias[:, None], self.masked(), h)
-        return MaskedProduct.apply(self.masked(), h, self.bias, self.stairs)
+        return torch.addmm(self.bias[:, None], self.masked(), h)
 
 
 class Stairs(NamedTuple):
-    """The blocks of a staircase matrix that are not zero.
+    """The blocks of a staircase matrix that are not zero, and products of them alone.
 
     Attributes:
         rows: Slices of rows, each with the number of columns that they read.
@@ -157,8 +160,31 @@ class Stairs(NamedTuple):
     rows: list[tuple[slice, int]]
     columns: list[tuple[slice, int]]
 
+    def times(self, w: Tensor, h: Tensor) -> Tensor:
+        """W h."""
+        out = h.new_empty(len(w), h.shape[1])
+        for rows, end in self.rows:
+            torch.mm(w[rows, :end], h[:end], out=out[rows])
+        return out
+
+    def transposed_times(self, w: Tensor, g: Tensor) -> Tensor:
+        """W^T g."""
+        out = g.new_empty(w.shape[1], g.shape[1])
+        for columns, start in self.columns:
+            torch.mm(w[start:, columns].mT, g[start:], out=out[columns])
+        return out
+
+    def outer(self, g: Tensor, h: Tensor) -> Tensor:
+        """g h^T, and 0 where all of a block of W is 0."""
+        out = g.new_zeros(len(g), len(h))
+        for rows, end in self.rows:
+            torch.mm(g[rows], h[:end].mT, out=out[rows, :end])
+        return out
+
 
 def stairs(rows: Tensor, columns: Tensor) -> Stairs:
+    if len(rows) * len(columns) < FEWEST:
+        return Stairs([(slice(0, len(rows)), len(columns))], [(slice(0, len(columns)), 0)])
     return Stairs(
         [(block, int((columns <= rows[block.stop - 1]).sum())) for block in blocks(rows)],
         [(block, int((rows < columns[block.start]).sum())) for block in blocks(columns)],
@@ -176,29 +202,40 @@ def blocks(sorted_degrees: Tensor) -> list[slice]:
     return [slice(*pair) for pair in pairwise([0, *ends, n])]
 
 
-class MaskedProduct(torch.autograd.Function):
-    """W h + b, and its gradient, from the blocks of a staircase matrix W that are not zero."""
+class MaskedNetwork(torch.autograd.Function):
+    """Masked layers with ReLU between them, and their gradient, from the blocks of each matrix that are not zero.
+
+    A ReLU and its gradient overwrite the values that they are applied to.
+    """
 
     @staticmethod
-    def forward(ctx: Any, w: Tensor, h: Tensor, b: Tensor, steps: Stairs) -> Tensor:
-        ctx.save_for_backward(w, h)
-        ctx.steps = steps
-        out = h.new_empty(len(w), h.shape[1])
-        for rows, end in steps.rows:
-            torch.mm(w[rows, :end], h[:end], out=out[rows])
-        return out.add_(b[:, None])
+    def forward(
+        ctx: Any, x: Tensor, of_condition: Tensor | None, layers: list[MaskedLinear], *parameters: Tensor
+    ) -> Tensor:
+        ctx.layers, ctx.conditional, h = layers, of_condition is not None, x
+        saved = []
+        for k, layer in enumerate(layers):
+            w, b = parameters[2 * k] * layer.mask, parameters[2 * k + 1]
+            saved += [h, w]
+            h = layer.stairs.times(w, h).add_(b[:, None])
+            if k == 0 and of_condition is not None:
+                h.add_(of_condition)
+            if k + 1 < len(layers):
+                h.relu_()
+        ctx.save_for_backward(*saved)
+        return h
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor, None]:
-        w, h = ctx.saved_tensors
-        of_w = of_h = None
-        if ctx.needs_input_grad[0]:
-            of_w = torch.zeros_like(w)
-            for rows, end in ctx.steps.rows:
-                torch.mm(g[rows], h[:end].mT, out=of_w[rows, :end])
-        if ctx.needs_input_grad[1]:
-            of_h = torch.empty_like(h)
-            for columns, start in ctx.steps.columns:
-                torch.mm(w[start:, columns].mT, g[start:], out=of_h[columns])
-        return of_w, of_h, g.sum(1), None
+    def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
+        of_parameters: list[Tensor | None] = []
+        for k, layer in reversed(list(enumerate(ctx.layers))):
+            h, w = ctx.saved_tensors[2 * k : 2 * k + 2]
+            needed = ctx.needs_input_grad[3 + 2 * k]
+            of_parameters = [layer.stairs.outer(g, h).mul_(layer.mask) if needed else None, g.sum(1), *of_parameters]
+            if k:
+                g = layer.stairs.transposed_times(w, g)
+                torch.ops.aten.threshold_backward.grad_input(g, h, 0, grad_input=g)
+        of_condition = g if ctx.conditional else None
+        of_x = layer.stairs.transposed_times(w, g) if ctx.needs_input_grad[0] else None
+        return of_x, of_condition, None, *of_parameters

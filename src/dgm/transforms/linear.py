@@ -31,10 +31,10 @@ class Permutation(Transform):
         self.register_buffer("order", order)
 
     def forward(self, x: Tensor, c: Any = None) -> Mapped:
-        return x[:, self.order], x.new_zeros(len(x))
+        return x.transpose(0, 1).index_select(0, self.order).transpose(0, 1), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, c: Any = None) -> Mapped:
-        return z[:, self.order.argsort()], z.new_zeros(len(z))
+        return z.transpose(0, 1).index_select(0, self.order.argsort()).transpose(0, 1), z.new_zeros(len(z))
 
 
 class Squeeze(Transform):

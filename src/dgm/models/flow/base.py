@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Callable
+from itertools import repeat
 from typing import Any, ClassVar
 
 import torch
@@ -27,6 +29,9 @@ from dgm.protocols import (
 from dgm.seeds import Seed, streams
 from dgm.space import Space
 from dgm.transforms import ActNorm, Logit, Transform
+from dgm.transforms.transform import Mapped
+
+PART = 2048  # examples whose intermediate values stay in a cache and in memory that is used again
 
 
 class Flow(nn.Module, ABC):
@@ -84,7 +89,7 @@ class Flow(nn.Module, ABC):
         norms = [part for part in self.modules() if isinstance(part, ActNorm)]
         if norms:
             hooks = [norm.register_forward_pre_hook(lambda norm, args: norm.initialise(args[0])) for norm in norms]
-            self.encode(x, y)
+            self.transform(x, self.conditioning(y))  # of the whole batch at once
             for hook in hooks:
                 hook.remove()
 
@@ -124,13 +129,22 @@ class Flow(nn.Module, ABC):
 
     def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
         """x = f^-1(z)."""
-        return self.transform.inverse(z, self.conditioning(y))[0]
+        return in_parts(self.transform.inverse, z, self.conditioning(y))[0]
 
     def encode_and_ladj(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
         """f(x) and log |det df/dx|, (B,)."""
-        return self.transform(x, self.conditioning(y))
+        return in_parts(self.transform, x, self.conditioning(y))
 
     def conditioning(self, y: Conditions | None) -> Any:
         """The c of the transform: the features of the condition, (B, K)."""
         y = check_condition(y, self.condition)
         return None if y is None else self.features(y, next(self.parameters()))
+
+
+def in_parts(transform: Callable[[Tensor, Tensor | None], Mapped], x: Tensor, c: Tensor | None) -> Mapped:
+    """``transform(x, c)``, of `PART` examples at a time where a CPU needs no gradient."""
+    if torch.is_grad_enabled() or x.device.type != "cpu" or len(x) <= PART:
+        return transform(x, c)
+    conditions = repeat(None) if c is None else c.split(PART)
+    mapped = [transform(*part) for part in zip(x.split(PART), conditions, strict=False)]
+    return torch.cat([z for z, _ in mapped]), torch.cat([ladj for _, ladj in mapped])

@@ -415,7 +415,13 @@ def anomalies(document: dict[str, Any]) -> str:
     for data, other, model, found in sorted(rows, key=lambda row: row[:2]):
         cells = " | ".join(f"{found[score]['auroc']:.3f}" if score in found else "–" for score in scores)
         lines.append(f"| {data} | {other} | `{model}` | {cells} |")
-    return "\n".join(lines) + "\n"
+    accuracies = [
+        f"{found['accuracy']:.1%} of {data}'s labels by `{model}`"
+        for data, models in document["data"].items()
+        for model, found in models.items()
+        if "accuracy" in found
+    ]
+    return "\n".join([*lines, *(["", f"Accuracy of p(y\\|x): {', '.join(accuracies)}."] if accuracies else [])]) + "\n"
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -36,6 +37,17 @@ def test_the_stationary_variance_is_the_discretised_ones(std: float, eta: float,
 def test_each_step_is_one_state() -> None:
     states = list(langevin(lambda v: -v, torch.ones(1), langevin_steps=3, step_size=0.2, noise=lambda: torch.zeros(1)))
     assert [round(s.item(), 6) for s in states] == [0.9, 0.81, 0.729]
+
+
+def test_a_chain_of_sixty_steps_keeps_no_state_but_the_last() -> None:
+    """No graph and no list holds the states before. Kills: a score that is not detached."""
+    model = EBM(Space.continuous((2,)), EBM.Config(width=1))
+    states = []
+    for z in model.chain(torch.zeros(5, 2), None, 60, lambda: torch.randn(5, 2)):
+        states.append(weakref.ref(z))
+        assert sum(state() is not None for state in states) <= 2
+        assert not z.requires_grad
+    assert len(states) == 60
 
 
 def test_descending_the_loss_lowers_data_and_lifts_chains() -> None:

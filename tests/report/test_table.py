@@ -234,6 +234,7 @@ def test_codes_have_the_measures_that_evaluate_prints() -> None:
     """Kills: the mean of the KL for its sum, and a probe of one attribute for that of all."""
     document = evaluation() | {
         "codes": {"kl": [1.5, 0.25], "active_units": 1, "of": 2, "mutual_information": 1.25, "n": 300, "rule": "r"},
+        "mixing": {"r_hat": 1.25, "effective": 40.0, "rule": "rank-normalised"},
         "codebook": {"entries": 8, "used": 6, "perplexity": 5.0, "codes": 100, "split": "test"},
         "representation": {
             "probe": {"size": 0.5, "shape": 1.0},
@@ -245,7 +246,15 @@ def test_codes_have_the_measures_that_evaluate_prints() -> None:
     }
     (row,) = rows([trained("vae", document)], "classifier")
     found = {key: cell.value for key, cell in row.cells.items()}
-    expected = {"active_units": 1, "code_kl": 1.75, "code_information": 1.25, "codebook_used": 0.75, "probe": 0.75}
+    expected = {
+        "r_hat": 1.25,
+        "effective": 40,
+        "active_units": 1,
+        "code_kl": 1.75,
+        "code_information": 1.25,
+        "codebook_used": 0.75,
+        "probe": 0.75,
+    }
     assert expected.items() <= found.items()
     assert (found["codebook_perplexity"], found["mig"]) == (5.0, 0.125)
     assert "ari" not in found

@@ -245,6 +245,7 @@ MEASURES = {
     "informativeness": "DCI informative",
     "factor_vae": "FactorVAE score",
 }
+CHAINS = "chains of a sample"
 CODES, BESIDE = "codes", "codes beside the condition"
 BITS, GIVEN = "bits per dimension", "bits per dimension, condition given"
 COLUMNS: Sequence[Column] = (
@@ -284,6 +285,8 @@ COLUMNS: Sequence[Column] = (
     Column("utility", "table", "trained on samples", 1, of_table("utility"), fixed),
     Column("closest", "table", "closest row, median", 0, of_table("closest"), number),
     Column("closest_5th", "table", "closest row, 5th percentile", 0, of_table("closest_5th"), number),
+    Column("r_hat", CHAINS, "R̂, 1 if mixed", 0, entry_of("mixing", "r_hat"), fixed),
+    Column("effective", CHAINS, "effective sample size", 0, entry_of("mixing", "effective"), count),
     Column("active_units", CODES, "active dimensions", 0, entry_of("codes", "active_units"), count),
     Column("code_kl", CODES, "KL(q || p), nats", 0, divergence, number),
     Column("code_information", CODES, "I(x; z), nats", 0, information, number),

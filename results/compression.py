@@ -4,10 +4,13 @@ python results/compression.py mnist                                     general 
 python results/compression.py fashion_mnist --run runs/fashion --examples 1000
 python results/compression.py tinyshakespeare --run runs/text
 python results/compression.py fsdd --run runs/sound --examples 60
+python results/compression.py digits --run runs/vae runs/integer_flow
+python results/compression.py debd/nltcs --csv train.csv                     the training rows of a binary density set
+python results/compression.py debd/nltcs --run runs/made
 
 Codecs of images and of sound code each example as a file of its own, the others all examples together. Sounds are the
-recordings of 16 bits. The size of a model is counted apart. Some codecs are measured where their packages are
-installed: pip install brotli zstandard pillow-jxl-plugin soundfile.
+recordings of 16 bits, and the rows of a table are a .csv file. The size of a model is counted apart. Some codecs are
+measured where their packages are installed: pip install brotli zstandard pillow-jxl-plugin soundfile.
 """
 
 from __future__ import annotations
@@ -109,6 +112,23 @@ def of_sound(dataset: str, examples: int | None) -> Content:
     return Content(files, raw, len(raw) // 2, f"{len(files)} recordings of the test split, 16 bits", apart)
 
 
+def of_rows(dataset: str, examples: int | None) -> Content:
+    rows = rows_of(dataset, "test")[: None if examples is None else 1 + examples]
+    raw, columns = "".join(rows).encode(), rows[0].count(",") + 1
+    what = f"{len(rows) - 1:,} rows of {columns} columns of the test split, a .csv file"
+    return Content({"rows.csv": raw}, raw, columns * (len(rows) - 1), what, {})
+
+
+def rows_of(dataset: str, part: str) -> list[str]:
+    """The lines of a .csv file: a header, and one line for each row of a binary density set."""
+    folder = folder_of(SETS[dataset])
+    if folder is None:
+        raise SystemExit(f"{dataset} is not here: see dgm data {dataset}")
+    lines = (folder / f"{Path(dataset).name}.{part}.data").read_text(encoding="utf-8").split()
+    header = ",".join(f"q{k}" for k in range(1, lines[0].count(",") + 2))
+    return [f"{line}\n" for line in (header, *lines)]
+
+
 def read_samples(content: bytes) -> numpy.ndarray:
     with wave.open(io.BytesIO(content)) as file:
         return numpy.frombuffer(file.readframes(file.getnframes()), "<i2")
@@ -171,9 +191,13 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("--run", type=Path, nargs="*", default=[])
     parser.add_argument("--examples", type=int, help="so many test images or recordings (all)")
+    parser.add_argument("--csv", type=Path, help="write the training rows of a table, and do nothing else")
     parser.add_argument("--trained", default="", help="the command that trained the run, for the document")
     args = parser.parse_args()
-    kind = {"tinyshakespeare": of_text, "fsdd": of_sound}.get(args.dataset, of_images)
+    if args.csv:
+        args.csv.write_text("".join(rows_of(args.dataset, "train")), encoding="utf-8")
+        return
+    kind = {"tinyshakespeare": of_text, "fsdd": of_sound, "debd/nltcs": of_rows}.get(args.dataset, of_images)
     content, rows = kind(args.dataset, args.examples), []
     for name, size in {**content.apart, **general_codecs(content.raw)}.items():
         rows.append(measured(name, size, content.values))
@@ -181,7 +205,9 @@ def main() -> None:
     for run in args.run:
         rows.append(by_a_model(run, content))
         print(json.dumps(rows[-1]), flush=True)
-    options = (" --run RUN" if args.run else "") + (f" --examples {args.examples}" if args.examples else "")
+    options = (" --run RUN" + " …" * (len(args.run) > 1) if args.run else "") + (
+        f" --examples {args.examples}" if args.examples else ""
+    )
     command = f"python results/compression.py {args.dataset}{options}"
     document = {
         "dataset": args.dataset,
@@ -190,7 +216,7 @@ def main() -> None:
         "command": f"{args.trained}; {command}" if args.trained else command,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
-    write_json(document, HERE / f"compression-{args.dataset}.json")
+    write_json(document, HERE / f"compression-{Path(args.dataset).name}.json")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from dgm.compression.archive import Coder, in_float64
-from dgm.compression.bits_back import log_interval
 from dgm.compression.codecs import SequentialCodec, codec_of
-from dgm.compression.frequencies import LAST, TABLE, Frequencies
+from dgm.compression.frequencies import LAST, TABLE, Frequencies, log_interval
 from dgm.compression.stack import START, Stack
 from dgm.contracts.laws import perturbed
 from dgm.errors import BadInput, Unsupported

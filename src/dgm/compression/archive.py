@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +22,8 @@ from dgm.compression.codecs import Codec, codec_of
 from dgm.compression.container import Block, Reader, Writer
 from dgm.compression.content import Interface
 from dgm.compression.forms import FORMS, form_of
+from dgm.compression.reals import DIGIT, Grid
+from dgm.compression.rows import grids_of
 from dgm.compression.sounds import CompandedCodec, lengths_of, levels_and_bits
 from dgm.compression.stack import Stack
 from dgm.errors import BadInput, DamagedRun
@@ -34,7 +36,8 @@ from dgm.registry import describe
 from dgm.runs import sha256
 
 NUMBERS = 1 << 24  # frequencies of one block in memory
-LARGEST_BLOCK = 256
+MANY, VALUES = 256, 1 << 16  # examples of a block at most, or more of few dimensions, up to so many values
+OF_REALS = 4 * DIGIT  # frequencies of a real number, and what they are computed from
 
 
 class FilePart(TypedDict):
@@ -108,9 +111,10 @@ def digest_of(model: Model) -> str:
 
 
 def block_of(model: Model) -> int:
-    """The default number of examples in a block, such that the frequencies of a block fit into memory."""
-    values = max([model.space.values or 0, *((part.values or 0) for _, part in model.space.parts)])
-    return max(1, min(LARGEST_BLOCK, NUMBERS // (model.space.dim * values)))
+    """The default number of examples in a block, whose frequencies fit into memory. A block costs about 48 bits."""
+    parts = [part for _, part in model.space.parts] or [model.space]
+    values = max(part.values or OF_REALS for part in parts)
+    return max(1, min(max(MANY, VALUES // model.space.dim), NUMBERS // (model.space.dim * values)))
 
 
 def compress(
@@ -138,14 +142,15 @@ def compress(
         Unsupported: For a model without a codec, or a file that is no example of its space.
         BadInput: For a file with values that the model does not have.
     """
-    codec_of(model)  # raises the error for a model without one
     started, interface, digest = time.perf_counter(), Interface(model.space, about), digest_of(model)
+    if not about.get("columns"):
+        codec_of(model)  # raises the error for a model without one before files are read
     parts, block = described(files, interface), block or block_of(model)
     condition = None if y is None else y.flatten().tolist()
-    header = {"model": digest, "files": parts, "block": block, "condition": condition}
+    header = Header(model=digest, files=parts, block=block, condition=condition)
     total, done, claimed, kind = sum(part["examples"] for part in parts), 0, 0.0, ""
     with in_float64(model), replacing(out) as temporary, temporary.open("wb") as file:
-        coder, writer = Coder(model, y, samples=samples_of(parts, model, block)), Writer(file, header)
+        coder, writer = coder_of(model, y, header), Writer(file, header)
         each = (x for path, part in zip(files, parts, strict=True) for x in of_file(path, part, interface))
         while batch := list(islice(each, block)):
             x = torch.cat(batch)
@@ -204,6 +209,12 @@ def samples_of(parts: Sequence[FilePart], model: Model, block: int) -> list[Tens
     return list(torch.tensor([length for lengths in each for length in lengths]).split(block))
 
 
+def coder_of(model: Model, y: Conditions | None, header: Header) -> Coder:
+    files = header["files"]
+    grids = grids_of([part["about"] for part in files if part["form"] == "table"])
+    return Coder(model, y, samples=samples_of(files, model, header["block"]), grids=grids)
+
+
 class Coder:
     """Codes blocks of examples.
 
@@ -211,20 +222,30 @@ class Coder:
         model: In evaluation mode and float64.
         y: (1, *shape), the condition of all examples, or None.
         samples: See `samples_of`; x are 16-bit values then, of which the model has the companded levels.
+        grids: Of the columns of real numbers.
     """
 
-    def __init__(self, model: Model, y: Conditions | None, *, samples: Sequence[Tensor] | None = None) -> None:
-        self.model, self.y, self.samples = model, y, samples
-        self.codec = codec_of(model)
+    def __init__(
+        self,
+        model: Model,
+        y: Conditions | None,
+        *,
+        samples: Sequence[Tensor] | None = None,
+        grids: Mapping[int, Grid] | None = None,
+    ) -> None:
+        self.model, self.y, self.samples, self.grids = model, y, samples, grids or {}
+        self.codec = codec_of(model, grids=grids)
 
     def codec_of(self, number: int, *, stepwise: bool = False) -> Codec:
         """The codec of block ``number``."""
-        codec = codec_of(self.model, stepwise=True) if stepwise else self.codec
+        codec = codec_of(self.model, stepwise=True, grids=self.grids) if stepwise else self.codec
         return codec if self.samples is None else CompandedCodec(codec, self.samples[number])
 
     def claimed(self, x: Batch, number: int = 0) -> tuple[float, str]:
         """-log2 p(x) of block ``number`` by `dgm.log_likelihood`, and its kind."""
         levels, bits = (x, 0.0) if self.samples is None else levels_and_bits(x, self.samples[number])
+        for dim, grid in self.grids.items():  # the density times the distance of two values
+            bits += grid.bits * int((~x[:, dim].isnan()).sum())
         likelihood = log_likelihood(self.model, levels, self.conditions(len(x)))
         return bits - float(likelihood.nats.sum()) / math.log(2), likelihood.kind
 
@@ -301,14 +322,7 @@ def decompress(
     if y is not None and model.condition is not None:
         y = y.reshape(1, *model.condition.shape).to(model.condition.dtype)
     with in_float64(model), replacing(out) as temporary:
-        batches = decoded(
-            Coder(model, y, samples=samples_of(header["files"], model, header["block"])),
-            reader,
-            header,
-            lost,
-            salvage=salvage,
-            progress=progress,
-        )
+        batches = decoded(coder_of(model, y, header), reader, header, lost, salvage=salvage, progress=progress)
         each = (row for batch in batches for row in batch.split(1))
         several = len(header["files"]) > 1
         if several:

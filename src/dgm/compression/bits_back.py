@@ -26,7 +26,7 @@ arXiv:1901.04866, section 2.4 and appendix B.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import numpy
@@ -34,7 +34,8 @@ import torch
 from torch import Tensor
 
 from dgm.compression.codecs import GivenCode, Values
-from dgm.compression.frequencies import Frequencies
+from dgm.compression.frequencies import Frequencies, log_interval
+from dgm.compression.reals import Grid
 from dgm.compression.stack import Stack
 from dgm.networks.conditions import sampled_condition
 from dgm.networks.raster import from_sequence, raster_order
@@ -93,14 +94,6 @@ class BitsBackCodec:
             stack.push(ranks, self.posterior(x_k, y_k))
             found.append(x_k)
         return torch.cat(found[::-1])
-
-
-def log_interval(edges: Tensor) -> Tensor:
-    """log(Phi(b) - Phi(a)) of neighbouring edges, (L, K + 1) to (L, K), as a difference in the nearer tail."""
-    tail = torch.special.ndtr(-edges.abs())
-    a, b, upper = tail[..., :-1], tail[..., 1:], edges[..., :-1] >= 0
-    within = torch.where(edges[..., 1:] <= 0, b - a, 1 - a - b)
-    return torch.where(upper, a - b, within).log()
 
 
 class Intervals:
@@ -199,9 +192,9 @@ class ChainCodec:
 class OrdersCodec:
     """An average over orders, `orderless_made`: the order is popped by p(k|x) and pushed by its uniform prior."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, grids: Mapping[int, Grid] | None = None) -> None:
         self.model, self.space, self.initial = model, model.space, initial(1)
-        self.values, self.orders = Values(model.space, model.made.each), model.config.orders
+        self.values, self.orders = Values(model.space, model.made.each, grids), model.config.orders
         self.prior = Frequencies(torch.full((1, self.orders), -math.log(self.orders), dtype=torch.float64))
 
     def posterior(self, x: Batch, y: Conditions | None) -> Tensor:
@@ -222,8 +215,7 @@ class OrdersCodec:
             outputs = self.model.made.outputs(x_k, y_k, self.model.m[order], self.model.places[order])
             outputs = from_sequence(outputs, self.space).flatten(1, -2)
             for dim in reversed(self.dims(order)):
-                symbols = self.values.symbols(x_k.flatten(1)[:, dim], dim)
-                stack.push(symbols, self.values.frequencies(outputs[:, dim], dim))
+                self.values.push(stack, x_k.flatten(1)[:, dim], outputs[:, dim], dim)
             stack.push((order + shift(k, 1, self.orders)) % self.orders, self.prior)
 
     def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
@@ -234,8 +226,7 @@ class OrdersCodec:
             x_k = torch.zeros(1, *self.space.shape, dtype=self.space.dtype)
             walk = self.model.made.conditionals_by(x_k, y_k, self.model.m[order], self.model.places[order])
             for dim, outputs in zip(self.dims(order), walk, strict=True):
-                known = self.values.frequencies(outputs, dim)
-                x_k.view(1, -1)[:, dim] = self.values.values(stack.pop(known), dim)
+                x_k.view(1, -1)[:, dim] = self.values.pop(stack, outputs, dim)
             stack.push(torch.tensor([order]), Frequencies(self.posterior(x_k, y_k)))
             found.append(x_k)
         return torch.cat(found[::-1])

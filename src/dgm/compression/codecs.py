@@ -3,7 +3,8 @@ r"""Codecs: a distribution of x as a pair of inverse functions of a stack of bit
 ``push`` turns a batch into bits, about -log2 p(x) of them, and ``pop`` turns the bits into the same batch. The codec
 of a model follows from its capabilities:
 
-- An autoregressive model codes each dimension by its conditional distribution, given the earlier dimensions.
+- An autoregressive model codes each dimension by its conditional distribution, given the earlier dimensions; real
+  numbers of a table on a grid of their decimals (`dgm.compression.reals`).
 - A variational autoencoder, also one with a chain of latent variables, and an average over orders code by bits back
   (`dgm.compression.bits_back`).
 - A flow of integers codes the parts of z by their priors.
@@ -15,7 +16,7 @@ Networks compute in float64; see `dgm.compression.frequencies`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from dgm.compression.frequencies import Frequencies
+from dgm.compression.reals import Grid, RealColumn
 from dgm.compression.stack import START, Stack
 from dgm.distributions.output import OutputDistribution
 from dgm.errors import Unsupported
@@ -43,12 +45,30 @@ class Codec(Protocol):
 
 
 class Values:
-    """The values of each dimension of a discrete space, and their log-probabilities given outputs of a network."""
+    """The values of each dimension, and their log-probabilities given outputs of a network.
 
-    def __init__(self, space: Space, observed: OutputDistribution) -> None:
+    Args:
+        grids: The grid of each dimension of real numbers.
+    """
+
+    def __init__(self, space: Space, observed: OutputDistribution, grids: Mapping[int, Grid] | None = None) -> None:
         self.space, self.observed = space, observed
+        self.reals = {dim: RealColumn(observed, dim, grid) for dim, grid in (grids or {}).items()}
         self.parts = [part for _, part in space.parts for _ in range(part.dim)]
-        self.counts = [count_of(part) for part in self.parts]
+        self.counts = [0 if dim in self.reals else count_of(part) for dim, part in enumerate(self.parts)]
+
+    def push(self, stack: Stack, x: Tensor, outputs: Tensor, dim: int) -> None:
+        """Pushes (B,) values of one dimension, given (B, outputs)."""
+        if dim in self.reals:
+            self.reals[dim].push(stack, x, outputs)
+        else:
+            stack.push(self.symbols(x, dim), self.frequencies(outputs, dim))
+
+    def pop(self, stack: Stack, outputs: Tensor, dim: int) -> Tensor:
+        """The (B,) values that were pushed last."""
+        if dim in self.reals:
+            return self.reals[dim].pop(stack, outputs)
+        return self.values(stack.pop(self.frequencies(outputs, dim)), dim)
 
     def count(self, dim: int) -> int:
         """The number of values of a dimension. A missing value is the last."""
@@ -104,9 +124,9 @@ class SequentialCodec:
 
     initial = START
 
-    def __init__(self, model: Model, *, stepwise: bool = False) -> None:
+    def __init__(self, model: Model, *, stepwise: bool = False, grids: Mapping[int, Grid] | None = None) -> None:
         self.model, self.space, self.stepwise = model, model.space, stepwise
-        self.values = Values(model.space, model.observed)
+        self.values = Values(model.space, model.observed, grids)
         self.order = raster_order(model.space)
 
     def outputs(self, x: Batch, y: Conditions | None) -> Iterator[Tensor]:
@@ -115,17 +135,15 @@ class SequentialCodec:
         return iter(to_sequence(self.model.conditionals(x, y), self.space).unbind(1))
 
     def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
-        each = zip(self.order, self.outputs(x, y), strict=True)
-        frequencies = [self.values.frequencies(outputs, dim) for dim, outputs in each]
         flat = x.flatten(1)
-        for dim, known in reversed([*zip(self.order, frequencies, strict=True)]):
-            stack.push(self.values.symbols(flat[:, dim], dim), known)
+        for dim, outputs in reversed([*zip(self.order, self.outputs(x, y), strict=True)]):
+            self.values.push(stack, flat[:, dim], outputs, dim)
 
     def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
         x = torch.zeros(n, *self.space.shape, dtype=self.space.dtype)
         flat = x.view(n, -1)
         for dim, outputs in zip(self.order, self.model.sequential_conditionals(x, y), strict=True):
-            flat[:, dim] = self.values.values(stack.pop(self.values.frequencies(outputs, dim)), dim)
+            flat[:, dim] = self.values.pop(stack, outputs, dim)
         return x
 
 
@@ -238,11 +256,12 @@ class CodebookCodec:
         return self.given.pop(stack, self.prior.pop(stack, n, y), y)
 
 
-def codec_of(model: Model, *, stepwise: bool = False) -> Codec:
+def codec_of(model: Model, *, stepwise: bool = False, grids: Mapping[int, Grid] | None = None) -> Codec:
     """The codec of a model in evaluation mode and float64.
 
     Args:
         stepwise: See `SequentialCodec`.
+        grids: Of the columns of real numbers with a stated number of decimals, for a model that codes column by column.
 
     Raises:
         Unsupported: For a model whose likelihood is no probability of discrete values, or that has no codec.
@@ -256,11 +275,16 @@ def codec_of(model: Model, *, stepwise: bool = False) -> Codec:
     from dgm.models.vae.hierarchy import Hierarchy
     from dgm.models.vae.vq_vae import VQVAE
 
-    if model.space.kind != "record" and not model.space.discrete:
+    if model.space.kind != "record" and not model.space.discrete and not grids:
         wrong = f"{model.space} has a density and no probability, so no finite number of bits"
         raise Unsupported(wrong, "train on discrete data, such as images of 256 levels")
     if has(model, Autoregressive):
-        return SequentialCodec(model, stepwise=stepwise)
+        return SequentialCodec(model, stepwise=stepwise, grids=grids)
+    if isinstance(model, OrderlessMADE):
+        return OrdersCodec(model, grids)
+    if grids:
+        wrong = f"{type(model).__name__} has no codec of real numbers"
+        raise Unsupported(wrong, "use made, nade or orderless_made, or round the numbers to integers (--types)")
     if isinstance(model, MaskedDiffusion):
         return UnmaskingCodec(model)
     if isinstance(model, VQVAE):
@@ -271,8 +295,6 @@ def codec_of(model: Model, *, stepwise: bool = False) -> Codec:
         return BitsBackCodec(model)
     if isinstance(model, Hierarchy):
         return ChainCodec(model)
-    if isinstance(model, OrderlessMADE):
-        return OrdersCodec(model)
     if isinstance(model, IntegerFlow):
         return IntegerFlowCodec(model)
     wrong = f"{type(model).__name__} has no codec" + ("" if not isinstance(model, GaussianVAE) else " with this code")

@@ -61,3 +61,11 @@ class Frequencies:
         rounded = (log_p * -STEPS_A_NAT).round_().clamp_(0, LAST).to(torch.int16).contiguous().numpy()
         self.checksum = zlib.crc32(rounded.data)
         self.table = TABLE.take(rounded)  # in C order, which the coder takes for granted
+
+
+def log_interval(edges: Tensor) -> Tensor:
+    """log(Phi(b) - Phi(a)) of neighbouring edges, (L, K + 1) to (L, K), as a difference in the nearer tail."""
+    tail = torch.special.ndtr(-edges.abs())
+    a, b, upper = tail[..., :-1], tail[..., 1:], edges[..., :-1] >= 0
+    within = torch.where(edges[..., 1:] <= 0, b - a, 1 - a - b)
+    return torch.where(upper, a - b, within).log()

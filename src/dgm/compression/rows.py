@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -15,18 +15,20 @@ import torch
 from torch import Tensor
 
 from dgm.compression.content import Interface
+from dgm.compression.reals import LARGEST, Grid
 from dgm.data.columns import MISSING, Column, of_run
 from dgm.errors import BadInput, DgmError, Unsupported
 from dgm.space import Space
 
+EXACT = 2**22  # k of a float32 that is rounded back to k
 MOST = 4  # a share of 1 in so many rows, at most, whose spelling is not that of the values
 
 
 class Rows:
     """A .csv file with the columns of the model.
 
-    ``about`` has the line of the header, the delimiter, the end of a line, the text of a missing value, and the text of
-    each row that these do not determine, such as a number with more digits.
+    ``about`` has the line of the header, the delimiter, the end of a line, the text of a missing value, the grids of
+    real numbers, and the text of each row that these do not determine, such as a number with zeros at its front.
     """
 
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:
@@ -39,6 +41,9 @@ class Rows:
                 about = {"header": header, "delimiter": delimiter_of(header, columns, path)}
                 about["end"] = "\r\n" if header.endswith("\r\n") else "\n"
                 about["missing"] = missing_text(records(file, about["delimiter"]))
+                grids = grids_in(file, about["delimiter"], columns, parts, path)
+                about["grids"] = {str(dim): grid.to_json() for dim, grid in grids.items()}
+                refuse_too_fine(grids, columns, interface.space, path)
                 file.seek(0)
                 file.readline()
                 count, spelled = 0, dict[str, str]()
@@ -71,6 +76,38 @@ class Rows:
                 text = about["spelled"].get(str(count))
                 out.write((line(row, columns, about) if text is None else text).encode())
                 count += 1
+
+
+def grids_in(file: IO[str], delimiter: str, columns: list[Column], parts: list[Space], path: Path) -> dict[int, Grid]:
+    """The grid of each column of real numbers."""
+    file.seek(0)
+    file.readline()
+    found: dict[int, Grid] = {}
+    for count, (_, cells) in enumerate(records(file, delimiter)):
+        numbers = numbers_of(cells, columns, parts, f"{path}, row {count + 1}")
+        for dim, part in enumerate(parts):
+            if not part.discrete and not math.isnan(numbers[dim]):
+                grid = Grid.of(cells[dim])
+                found[dim] = grid.joined(found[dim]) if dim in found else grid
+    empty = [dim for dim, part in enumerate(parts) if not part.discrete and dim not in found]
+    return found | dict.fromkeys(empty, Grid(0, 0, 1))
+
+
+def refuse_too_fine(grids: Mapping[int, Grid], columns: list[Column], space: Space, path: Path) -> None:
+    for dim, grid in grids.items():
+        if grid.count > LARGEST or (space.dtype is torch.float32 and grid.largest > EXACT):
+            wrong = f"the column '{columns[dim].name}' of {path} has {grid.places} decimals, more than can be coded"
+            raise BadInput(wrong, "round it, or give it in a larger unit")
+
+
+def grids_of(parts: Sequence[Mapping[str, Any]]) -> dict[int, Grid]:
+    """The grids that have the values of all tables, from what `Rows.describe` found in each."""
+    found: dict[int, Grid] = {}
+    for part in parts:
+        for dim, document in part.get("grids", {}).items():
+            grid = Grid.from_json(document)
+            found[int(dim)] = grid.joined(found[int(dim)]) if int(dim) in found else grid
+    return found
 
 
 def parts_of(space: Space) -> list[Space]:
@@ -127,8 +164,13 @@ def line(numbers: list[float], columns: list[Column], about: dict[str, Any]) -> 
     """The text of a row."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter=about["delimiter"], lineterminator=about["end"])
-    cells = (column.texts_of([number])[0] for column, number in zip(columns, numbers, strict=True))
-    writer.writerow(
-        [about["missing"] if math.isnan(number) else cell for number, cell in zip(numbers, cells, strict=True)]
-    )
+    each = enumerate(zip(columns, numbers, strict=True))
+    writer.writerow([cell_of(number, column, dim, about) for dim, (column, number) in each])
     return out.getvalue()
+
+
+def cell_of(number: float, column: Column, dim: int, about: dict[str, Any]) -> str:
+    if math.isnan(number):
+        return str(about["missing"])
+    grid = about["grids"].get(str(dim))
+    return column.texts_of([number])[0] if grid is None else Grid.from_json(grid).text(number)

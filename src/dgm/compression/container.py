@@ -16,7 +16,7 @@ import json
 import mmap
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -59,7 +59,7 @@ def sealed(data: bytes) -> bytes:
 class Writer:
     """Writes a container to an open file, block by block."""
 
-    def __init__(self, file: IO[bytes], header: dict[str, Any]) -> None:
+    def __init__(self, file: IO[bytes], header: Mapping[str, Any]) -> None:
         self.file, self.blocks, self.bits = file, 0, 0
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         file.write(sealed(START.pack(MAGIC, VERSION, len(text)) + text))

@@ -38,7 +38,7 @@ class Rows:
         with path.open(encoding="utf-8", newline="") as file:
             try:
                 header = file.readline()
-                about = {"header": header, "delimiter": delimiter_of(header, columns, path)}
+                about: dict[str, Any] = {"header": header, "delimiter": delimiter_of(header, columns, path)}
                 about["end"] = "\r\n" if header.endswith("\r\n") else "\n"
                 about["missing"] = missing_text(records(file, about["delimiter"]))
                 grids = grids_in(file, about["delimiter"], columns, parts, path)

@@ -208,3 +208,14 @@ def test_images_are_read_by_strided_convolutions() -> None:
     h = hidden((h * h.sigmoid()).flatten(1))
     w = net.last.weight + net.projection.weight[y]  # type: ignore[union-attr, index]
     assert torch.allclose(net(x, y), (w * h * h.sigmoid()).sum(1) + net.last.bias, atol=1e-6)
+
+
+def test_only_a_model_of_noisy_data_removes_the_noise_of_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tweedie's formula: of a standard normal, whose score is -z, z becomes (1 - sigma²) z. Kills: the score left out,
+    sigma for its square, the sign, the step for other trainers.
+    """
+    z = torch.tensor([[1.0, -2.0]])
+    for trainer, expected in (("denoising", (1 - 0.3**2) * z), ("sliced", z)):
+        ebm = EBM(Space.continuous((2,)), EBM.Config(trainer=trainer))
+        monkeypatch.setattr(ebm, "score", lambda z, y: -z)
+        torch.testing.assert_close(ebm.finished(z, None), expected)

@@ -120,7 +120,8 @@ def compression(documents: list[dict[str, Any]]) -> str:
         for row in d["rows"]:
             audit = ["–"] * 3
             if "claimed" in row:
-                audit = [f"{row['claimed'] / row['dimensions']:.4f} {row['kind'].replace('_', ' ')}"]
+                values = 8 * row["bytes"] / row["bits_per_dim"]  # without the padding of files
+                audit = [f"{row['claimed'] / values:.4f} {row['kind'].replace('_', ' ')}"]
                 audit += [f"{row['difference']:+.3%}", f"{row['weights_bytes']:,}"]
             cells = [row["codec"], f"{row['bytes']:,}", f"{row['bits_per_dim']:.4f}", *audit, f"{row['seconds']:.1f}"]
             lines.append("| " + " | ".join(cells) + " |")

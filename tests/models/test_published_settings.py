@@ -51,7 +51,7 @@ IMAGE = Space.levels((1, 8, 8), 256)
         ),
         (
             "td_vae",
-            {"latent": 16, "belief": 128, "hidden": 256, "jump": 4},
+            {"latent": 32, "belief": 256, "hidden": 256, "jump": 4},
         ),  # the jump is Gregor et al.'s
         (
             "discrete_vae",

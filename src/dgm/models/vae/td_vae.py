@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn.functional import one_hot, silu
 
 from dgm.distributions.features import features
 from dgm.distributions.output import output_distribution
@@ -23,7 +23,7 @@ from dgm.seeds import Seed, Streams, streams
 from dgm.settings import setting
 from dgm.space import Space
 
-CAUTIOUS = 0.3  # factor of the last weights of the networks of states, whose distributions are wide at first
+CAUTIOUS = 0.1  # factor of the last weights of the networks of states, whose means are near 0 at first
 LOG_SIGMAS = (-4.0, 3.0)  # bounds of all log standard deviations; the states have a scale of about one
 
 
@@ -50,9 +50,9 @@ class TDVAE(nn.Module):
 
     Source: Temporal Difference Variational Auto-Encoder (Gregor et al., 2019), arXiv:1806.03107, equations 5 to 8 and
     section 4.
-    Differs from it: one layer of states; the networks of p and q have the change of the state as their output; the
-    length d of a jump is an input of p and q; the warm-up; the belief before the first frame, with which the model has
-    a density of whole sequences; the last equation is ours.
+    Differs from it: one layer of states; a hidden layer before the gates of the networks of states; those of p and q
+    have the change of the state as their output; the length d of a jump is an input of p and q; the warm-up; the belief
+    before the first frame, with which the model has a density of whole sequences; the last equation is ours.
 
     Args:
         space: Sequences (T, *frame) of at least two frames; an image (C, H, W) is the sequence of its rows.
@@ -93,16 +93,14 @@ class TDVAE(nn.Module):
         self.frame = mlp([dim * self.reader.width + extra, width, width])
         self.lstm = nn.LSTM(width, config.belief, batch_first=True)
         self.first = nn.Parameter(torch.zeros(config.belief))
-        self.belief = mlp([config.belief, width, width, 2 * config.latent])
-        self.transition = mlp([config.latent + config.jump + extra, width, width, 2 * config.latent])
-        self.smoothing = mlp([config.latent + 2 * config.belief + config.jump, width, width, 2 * config.latent])
+        self.belief = Gated(config.belief, width, 2 * config.latent)
+        self.transition = Gated(config.latent + config.jump + extra, width, 2 * config.latent)
+        self.smoothing = Gated(config.latent + 2 * config.belief + config.jump, width, 2 * config.latent)
         self.decoder = mlp([config.latent + extra, width, width, dim * self.observed.outputs])
         self.register_buffer("trained", torch.tensor(0.0))
         self.register_load_state_dict_pre_hook(with_count)
-        for net in (self.frame, self.decoder):
-            scaled(net)
-        for net in (self.belief, self.transition, self.smoothing):
-            scaled(net, last=CAUTIOUS)
+        scaled(self.frame)
+        scaled(self.decoder)
 
     # -- the distributions
 
@@ -257,6 +255,23 @@ class Gaussian:
         """Summed over the last dimension."""
         eps = (z - self.mu) / self.log_sigma.exp()
         return -(0.5 * (eps.square() + math.log(2 * math.pi)) + self.log_sigma).sum(-1)
+
+
+class Gated(nn.Module):
+    """W (tanh(a) * sigmoid(b)), with a and b of one hidden layer; the block D of the appendix has none."""
+
+    def __init__(self, inputs: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.first, self.gates, self.last = (
+            nn.Linear(inputs, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, outputs),
+        )
+        scaled(self, last=CAUTIOUS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.gates(silu(self.first(x))).chunk(2, -1)
+        return self.last(a.tanh() * b.sigmoid())
 
 
 def gaussian(outputs: Tensor, mean: Tensor | float = 0.0) -> Gaussian:

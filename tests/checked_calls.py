@@ -6,7 +6,7 @@ from typing import Any
 
 from beartype import BeartypeConf, FrozenDict, beartype
 
-from dgm.protocols import Model, Module
+from dgm.protocols import AutoregressiveModel, BaseModel, DenoisingModel, JointModel, Model, Module
 
 
 class OfAnything(type):
@@ -21,4 +21,5 @@ class Anything(metaclass=OfAnything):
     """Tests give functions a model of the few methods that these call."""
 
 
-checked = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({Model: Anything, Module: Anything})))
+MODELS = (Module, BaseModel, DenoisingModel, AutoregressiveModel, JointModel, Model)
+checked = beartype(conf=BeartypeConf(hint_overrides=FrozenDict(dict.fromkeys(MODELS, Anything))))

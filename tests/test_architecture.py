@@ -42,6 +42,8 @@ LAYERS = [
 ]
 # `create` and an error's hint need the table of models by name, and `dgm` itself only its version
 DOWNWARDS_ANYWAY = {("likelihood", "registry"), ("registry", "distributions"), ("registry", "networks")}
+# the types of a model's attributes
+DOWNWARDS_ANYWAY |= {("protocols", "distributions"), ("protocols", "processes"), ("protocols", "samplers")}
 
 
 def layer(part: str) -> int:

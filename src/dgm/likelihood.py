@@ -18,6 +18,7 @@ from dgm.modes import device_of, evaluating
 from dgm.networks.conditions import check_condition, given_condition, labels_of, marginal_of, name_of
 from dgm.progress import Progress, silent
 from dgm.protocols import (
+    BaseModel,
     Batch,
     BoundedLikelihood,
     Classifying,
@@ -101,12 +102,12 @@ KINDS: Sequence[tuple[type, Kind]] = (
 )
 
 
-def kinds_of(model: Model) -> list[Kind]:
+def kinds_of(model: BaseModel) -> list[Kind]:
     """The kinds of likelihood of a model, or of a class of models, the best first."""
     return [kind for protocol, kind in KINDS if has(model, protocol)]
 
 
-def kind_of(model: Model) -> Kind | None:
+def kind_of(model: BaseModel) -> Kind | None:
     """The best kind of likelihood of a model, or of a class of models; None if it has none."""
     return next(iter(kinds_of(model)), None)
 

@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -48,6 +48,14 @@ from torch import Tensor, nn
 
 from dgm.seeds import Seed, Streams
 from dgm.space import Space
+
+if TYPE_CHECKING:
+    from dgm.condition import Names
+    from dgm.distributions.output import OutputDistribution
+    from dgm.distributions.scaling import Scaling
+    from dgm.processes.gaussian import GaussianPath
+    from dgm.processes.parameterisation import Prediction
+    from dgm.samplers.diffusion import SamplerConfig
 
 Batch: TypeAlias = Shaped[Tensor, "batch *shape"]
 PerExample: TypeAlias = Float[Tensor, "batch"]
@@ -68,31 +76,31 @@ class PartlyHidden(NamedTuple):
 
 
 class Module(Protocol):
-    """The used part of `torch.nn.Module`.
-
-    As there, an attribute that is not declared may have any type: a type checker cannot know which capabilities `has`
-    found, and each of their methods would be an error.
-    """
+    """The used part of `torch.nn.Module`."""
 
     training: bool
 
     def train(self, mode: bool = True) -> Self: ...
     def eval(self) -> Self: ...
     def to(self, device: torch.device | str) -> Self: ...
+    def double(self) -> Self: ...
+    def requires_grad_(self, requires_grad: bool = True) -> Self: ...
     def zero_grad(self, set_to_none: bool = True) -> None: ...
+    def get_submodule(self, target: str) -> nn.Module: ...
     def modules(self) -> Iterator[nn.Module]: ...
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]: ...
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]: ...
     def state_dict(self) -> dict[str, Tensor]: ...
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any: ...
-    def __getattr__(self, name: str) -> Any: ...
-    def __setattr__(self, name: str, value: Any) -> None: ...
 
 
-class Model(Module, Protocol):
-    """A module with a space. `has` returns whether it has one of the capabilities below."""
+class BaseModel(Module, Protocol):
+    """A module with a space, of which nothing else is known: the interface of all models."""
 
-    def __init__(self, space: Space, config: Any, *condition: Space | None, **parts: Model) -> None: ...
     @property
     def space(self) -> Space: ...
     @property
@@ -308,8 +316,8 @@ class Denoising(Protocol):
     `dgm.samplers.diffusion.SamplerConfig` of its default sampler.
     """
 
-    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> tuple[Tensor, Tensor]:
-        """E[x_0 | x_t] and E[eps | x_t], of x_t's shape, as `dgm.processes.parameterisation.Prediction`.
+    def predict(self, x_t: Tensor, t: PerExample, y: Conditions | PartlyHidden | None = None) -> Prediction:
+        """E[x_0 | x_t] and E[eps | x_t], of x_t's shape.
 
         ``y`` of None gives the unconditional prediction.
         """
@@ -504,6 +512,76 @@ CAPABILITIES: Sequence[type] = (
     CodeDivergence,
     NormalPosterior,
 )
+
+
+class DenoisingModel(BaseModel, Denoising, Protocol):
+    """A model with the capability `Denoising`, and the attributes that this capability implies."""
+
+    @property
+    def path(self) -> GaussianPath: ...
+    @property
+    def scaling(self) -> Scaling: ...
+    @property
+    def t_min(self) -> float: ...
+    @property
+    def sampler(self) -> SamplerConfig: ...
+
+
+class AutoregressiveModel(BaseModel, Autoregressive, Protocol):
+    """A model with the capability `Autoregressive`, and its output distribution."""
+
+    @property
+    def observed(self) -> OutputDistribution: ...
+
+
+class JointModel(BaseModel, JointDensity, Protocol):
+    """A model with p(z) and p(x|z), which can be simulated."""
+
+    def sample_given_code(self, z: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch: ...
+
+
+class Model(
+    DenoisingModel,
+    AutoregressiveModel,
+    Trainable,
+    MultiPlayer,
+    Stateful,
+    DataDependent,
+    Regularised,
+    Diagnosed,
+    Fittable,
+    Samplable,
+    Imputing,
+    Reparameterised,
+    Progressive,
+    ExactLikelihood,
+    BoundedLikelihood,
+    ImportanceWeighted,
+    ManyWeights,
+    EstimatedLikelihood,
+    Unnormalised,
+    Classifying,
+    AnnealedConstant,
+    Latent,
+    CodeMoments,
+    Invertible,
+    Variational,
+    JointDensity,
+    CodeDivergence,
+    NormalPosterior,
+    Protocol,
+):
+    """Any model. It has those of these methods, and the attributes that belong to them, whose capabilities `has` finds.
+
+    A type checker knows their signatures; which of them a model defines is known at run time only.
+    """
+
+    names: Names  # of the conditions
+    temperatures: int
+
+    def __init__(self, space: Space, config: Any, *condition: Space | None, **parts: Model) -> None: ...
+    @property
+    def latent_space(self) -> Space: ...
 
 
 def condition_of(model: Any) -> Space | None:

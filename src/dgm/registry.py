@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import distributions
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dgm import settings
 from dgm.errors import BadInput, UnknownName
@@ -203,7 +203,7 @@ def _made(
 
         knots = KNOTS if space.kind == "record" else 0
         how = settings.build(Dequantised.Config, {"noise": noise, "knots": knots}, what="dequantisation")
-        return Dequantised(space, how, condition, model=made(box(space)))
+        return cast("Model", Dequantised(space, how, condition, model=made(box(space))))
     if noise != "uniform":
         raise BadInput(f"{name} does not dequantise a {space.kind} space", "leave --dequantisation out")
     taken = " or ".join(sorted(kinds))

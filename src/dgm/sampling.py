@@ -195,7 +195,7 @@ def _chosen(
         wrong = f"{type(model).__name__} cannot be given any part of x, only the first dimensions"
         raise Unsupported(wrong, "give the number of the first dimensions that are observed, or choose a gmm")
     if given is None and decoding is not None and hasattr(model, "sample_tempered"):
-        return _tempered(model, decoding)
+        return _tempered(model.sample_tempered, decoding)
     given_x = _given(model, n, given, observed, decoding)
     if mean:
         return _decoded_mean(model)
@@ -221,13 +221,12 @@ def _chosen(
     )
 
 
-def _tempered(model: Model, decoding: DecodingOptions) -> DrawStates:
+def _tempered(draw: Callable[..., Tensor], decoding: DecodingOptions) -> DrawStates:
     """The sampler of a flow whose noise is multiplied by the temperature."""
     of_type("decoding", decoding, DecodingOptions, "give dgm.DecodingOptions(temperature=0.7)")
     if decoding.truncates:
-        raise Unsupported(f"{type(model).__name__} has no categories to take the top of", "use the temperature")
-    draw = partial(model.sample_tempered, temperature=decoding.temperature)
-    return lambda rows, y, noise: iter([State(draw(len(rows), y, seed=noise), 1, 1)])
+        raise Unsupported("a flow has no categories to take the top of", "use the temperature")
+    return lambda rows, y, noise: iter([State(draw(len(rows), y, seed=noise, temperature=decoding.temperature), 1, 1)])
 
 
 def _of_part(
@@ -242,17 +241,17 @@ def _of_part(
     return lambda rows, y, noise: model.through_part(lambda y, noise: draw_states(rows, y, noise), y, noise, mean=mean)
 
 
-def _completed_codes(model: Model, n: int, given: Any, observed: Any, **how: Any) -> DrawStates:
+def _completed_codes(model: TrainsPart, n: int, given: Any, observed: Any, **how: Any) -> DrawStates:
     """The sampler of two stages, whose prior completes the codes of a given part of x."""
-    prior: Model = model.trained_part[1]
-    if not hasattr(model, "observed_codes") or not has(prior, Autoregressive):
+    prior, observed_codes = model.trained_part[1], getattr(model, "observed_codes", None)
+    if observed_codes is None or not has(prior, Autoregressive):
         wrong = f"{type(model).__name__} with the trained part {type(prior).__name__} cannot be given a part of x"
         raise Unsupported(wrong, "leave it out, or train an autoregressive prior of the codes of a vq_vae")
     x, count = _checked_part(model, n, given, observed)
 
     def draw_states(rows: Tensor, y: Conditions | None, noise: Streams) -> Iterator[State]:
         part, each = x[rows].to(device_of(model)), torch.arange(len(rows))
-        z, of_codes, known = model.observed_codes(part, count, y)
+        z, of_codes, known = observed_codes(part, count, y)
         draw = _chosen(prior, len(rows), given=z, observed=of_codes, **how)
         for state in model.through_part(lambda y, noise: draw(each, y, noise), y, noise):
             yield state._replace(x=torch.where(known, part, state.x))
@@ -278,11 +277,12 @@ def _guided(model: Model, guidance: Guidance | float | None) -> Callable[..., It
     return lambda model, rows, y, noise: model.guided(len(rows), y, seed=noise, scale=chosen.scale)
 
 
-def _decoded_mean(model: Model) -> DrawStates:
-    if not hasattr(model, "sample_mean"):
+def _decoded_mean(model: Model | TrainsPart) -> DrawStates:
+    sample_mean = getattr(model, "sample_mean", None)
+    if sample_mean is None:
         wrong = f"{type(model).__name__} has no decoder with a mean"
         raise Unsupported(wrong, "leave the mean out, or sample a vae")
-    return lambda rows, y, noise: iter([State(model.sample_mean(len(rows), y, seed=noise), 1, 1)])
+    return lambda rows, y, noise: iter([State(sample_mean(len(rows), y, seed=noise), 1, 1)])
 
 
 def _truncated(model: Model, truncation: float) -> DrawStates:
@@ -368,7 +368,7 @@ def _given(model: Model, n: int, given: Any, observed: int | None, decoding: Dec
     return None if given is None else _checked_part(model, n, given, observed)[0]
 
 
-def _checked_part(model: Model, n: int, given: Any, observed: Any) -> tuple[Batch, int]:
+def _checked_part(model: Model | TrainsPart, n: int, given: Any, observed: Any) -> tuple[Batch, int]:
     """x, (n, *shape), and the number of its first dimensions that are observed."""
     if observed is None or isinstance(observed, Tensor):
         wrong = f"{type(model).__name__} is given the first dimensions of x"

@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast, get_type_hints
 
 import jsonargparse
 import yaml
@@ -240,7 +240,7 @@ def untrained(chosen: jsonargparse.Namespace, dataset: Dataset, config: dict[str
     import dgm
 
     own.trust(chosen, chosen.on)
-    return dgm.two_stage(chosen.name, dgm.load(chosen.on), dataset, condition, **config)
+    return cast("Model", dgm.two_stage(chosen.name, dgm.load(chosen.on), dataset, condition, **config))
 
 
 def how_to_look(out: str | Path, dataset: Dataset) -> str:

@@ -37,9 +37,12 @@ from dgm.compression.codecs import GivenCode, Values
 from dgm.compression.frequencies import Frequencies, log_interval
 from dgm.compression.reals import Grid
 from dgm.compression.stack import Stack
+from dgm.models.autoregressive.orderless_made import OrderlessMADE
+from dgm.models.vae.base import GaussianVAE
+from dgm.models.vae.hierarchy import Hierarchy
 from dgm.networks.conditions import sampled_condition
 from dgm.networks.raster import from_sequence, raster_order
-from dgm.protocols import Batch, Conditions, Model
+from dgm.protocols import Batch, Conditions
 from dgm.seeds import mix, streams
 
 INTERVALS = 2**12
@@ -63,8 +66,8 @@ def shift(k: int, values: int, of: int = INTERVALS) -> Tensor:
 class BitsBackCodec:
     """A VAE with a normal posterior and the standard normal prior."""
 
-    def __init__(self, model: Model) -> None:
-        self.model, self.space, self.given = model, model.space, GivenCode(model, model.outputs)
+    def __init__(self, model: GaussianVAE) -> None:
+        self.model, self.space, self.given = model, model.space, GivenCode(model.space, model.observed, model.outputs)
         self.latent = model.latent_space.dim
         ranks = torch.arange(INTERVALS + 1, dtype=torch.float64) / INTERVALS
         self.edges = torch.special.ndtri(ranks)
@@ -121,9 +124,9 @@ class Intervals:
 class ChainCodec:
     """A chain of latent variables: `dgm.models.vae.hierarchy`."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Hierarchy) -> None:
         self.model, self.space = model, model.space
-        self.given = GivenCode(model, model.outputs_of)
+        self.given = GivenCode(model.space, model.observed, model.outputs_of)
         self.latents: tuple[int, ...] = model.config.latents[::-1]  # the top level first
         self.initial = initial(sum(self.latents))
 
@@ -192,7 +195,7 @@ class ChainCodec:
 class OrdersCodec:
     """An average over orders, `orderless_made`: the order is popped by p(k|x) and pushed by its uniform prior."""
 
-    def __init__(self, model: Model, grids: Mapping[int, Grid] | None = None) -> None:
+    def __init__(self, model: OrderlessMADE, grids: Mapping[int, Grid] | None = None) -> None:
         self.model, self.space, self.initial = model, model.space, initial(1)
         self.values, self.orders = Values(model.space, model.made.each, grids), model.config.orders
         self.prior = Frequencies(torch.full((1, self.orders), -math.log(self.orders), dtype=torch.float64))

@@ -28,6 +28,13 @@ from dgm.compression.reals import Grid, RealColumn
 from dgm.compression.stack import START, Stack
 from dgm.distributions.output import OutputDistribution
 from dgm.errors import Unsupported
+from dgm.models.autoregressive.orderless_made import OrderlessMADE
+from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
+from dgm.models.flow.integer_flow import IntegerFlow
+from dgm.models.two_stage import TwoStage
+from dgm.models.vae.base import GaussianVAE
+from dgm.models.vae.hierarchy import Hierarchy
+from dgm.models.vae.vq_vae import VQVAE
 from dgm.networks.raster import raster_order, to_sequence
 from dgm.protocols import Autoregressive, Batch, Conditions, Model, has
 from dgm.space import Space
@@ -152,7 +159,7 @@ class UnmaskingCodec:
 
     initial = START
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: MaskedDiffusion) -> None:
         self.model, self.space = model, model.space
         self.order = torch.randperm(model.space.dim, generator=torch.Generator().manual_seed(0)).tolist()
 
@@ -179,13 +186,19 @@ class GivenCode:
     """p(x|z) of a decoder whose outputs are independent given z.
 
     Args:
-        model: A model with an output distribution ``observed``.
+        space: The space of x.
+        observed: The output distribution of the decoder.
         outputs: Its numbers (B, *shape, outputs), a function of z and the condition.
     """
 
-    def __init__(self, model: Model, outputs: Callable[[Tensor, Conditions | None], Tensor]) -> None:
-        self.space, self.outputs = model.space, outputs
-        self.values = Values(model.space, model.observed)
+    def __init__(
+        self,
+        space: Space,
+        observed: OutputDistribution,
+        outputs: Callable[[Tensor, Conditions | None], Tensor],
+    ) -> None:
+        self.space, self.outputs = space, outputs
+        self.values = Values(space, observed)
 
     def push(self, stack: Stack, x: Batch, z: Tensor, y: Conditions | None) -> None:
         flat = x.flatten(1)
@@ -204,7 +217,7 @@ class IntegerFlowCodec:
 
     initial = START
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: IntegerFlow) -> None:
         self.model, self.space = model, model.space
 
     def frequencies(self, outputs: Tensor) -> Frequencies:
@@ -243,9 +256,13 @@ class CodebookCodec:
 
     initial = START
 
-    def __init__(self, first_stage: Model, prior: Codec) -> None:
+    def __init__(self, first_stage: VQVAE, prior: Codec) -> None:
         self.space, self.first_stage, self.prior = first_stage.space, first_stage, prior
-        self.given = GivenCode(first_stage, lambda z, y: first_stage.outputs(first_stage.codebook(z), y))
+        self.given = GivenCode(
+            first_stage.space,
+            first_stage.observed,
+            lambda z, y: first_stage.outputs(first_stage.codebook(z), y),
+        )
 
     def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
         z = self.first_stage.encode(x, y)
@@ -267,13 +284,6 @@ def codec_of(model: Model, *, stepwise: bool = False, grids: Mapping[int, Grid] 
         Unsupported: For a model whose likelihood is no probability of discrete values, or that has no codec.
     """
     from dgm.compression.bits_back import BitsBackCodec, ChainCodec, OrdersCodec
-    from dgm.models.autoregressive.orderless_made import OrderlessMADE
-    from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
-    from dgm.models.flow.integer_flow import IntegerFlow
-    from dgm.models.two_stage import TwoStage
-    from dgm.models.vae.base import GaussianVAE
-    from dgm.models.vae.hierarchy import Hierarchy
-    from dgm.models.vae.vq_vae import VQVAE
 
     if model.space.kind != "record" and not model.space.discrete and not grids:
         wrong = f"{model.space} has a density and no probability, so no finite number of bits"

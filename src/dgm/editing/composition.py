@@ -57,7 +57,7 @@ class ComposedEnergy(LangevinEnergy):
     """The composition of energies, as an energy with the scaling and the chains of the first."""
 
     def __init__(self, of: Composition, sampling_steps: int | None) -> None:
-        first = of.either[0].model
+        first = energy_model(of.either[0])
         config = replace(first.config, **({} if sampling_steps is None else {"sampling_steps": sampling_steps}))
         super().__init__(first.space, config, None, step_size=first.step_size, noise=first.noise, buffer=0)
         self.of, self.models = of, models_of(of)
@@ -74,8 +74,13 @@ class ComposedEnergy(LangevinEnergy):
 
 def energy_of(term: Term, z: Tensor) -> PerExample:
     """E of scaled examples."""
-    model, y = term
+    model, y = energy_model(term), term.y
     return model.potential(z, None if y is None else y.expand(len(z), *y.shape[1:])) / model.temperature
+
+
+def energy_model(term: Term) -> LangevinEnergy:
+    assert isinstance(term.model, LangevinEnergy)  # as `composed` found
+    return term.model
 
 
 class ComposedScore(nn.Module):

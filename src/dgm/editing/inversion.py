@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dgm.networks.conditions import check_condition
-from dgm.protocols import Batch, Conditions, Model
+from dgm.protocols import Batch, Conditions, DenoisingModel
 from dgm.samplers import flow_density
 from dgm.samplers.ddim import ddim
 from dgm.samplers.diffusion import denoiser
@@ -29,7 +29,7 @@ SHARE = 1 / 8  # standard deviation of the noise over the distance of two grey l
 
 
 def encode(
-    model: Model, x: Batch, y: Conditions | None = None, *, sampling_steps: int = STEPS, seed: Seed = 0
+    model: DenoisingModel, x: Batch, y: Conditions | None = None, *, sampling_steps: int = STEPS, seed: Seed = 0
 ) -> Tensor:
     """The codes of images, (n, *shape), approximately N(0, I) for a good model.
 
@@ -44,25 +44,25 @@ def encode(
     return _last(model, x_t, y, grid) / _noise(model)
 
 
-def decode(model: Model, z: Tensor, y: Conditions | None = None, *, sampling_steps: int = STEPS) -> Batch:
+def decode(model: DenoisingModel, z: Tensor, y: Conditions | None = None, *, sampling_steps: int = STEPS) -> Batch:
     """The decoded codes, in the space of the data."""
     grid = _times(model, sampling_steps).flip(0)
     x_1 = z.to(model.scaling.loc) * _noise(model)
     return model.scaling.inverse(_last(model, x_1, y, torch.cat([grid, grid.new_zeros(1)])))
 
 
-def _times(model: Model, sampling_steps: int) -> Tensor:
+def _times(model: DenoisingModel, sampling_steps: int) -> Tensor:
     """(sampling_steps + 1,) increasing times from t_0."""
     first = max(float(flow_density.first_time(model, SHARE)), EARLIEST)
     return torch.linspace(first**0.5, 1, sampling_steps + 1, dtype=torch.float64).square().to(model.scaling.loc.device)
 
 
-def _noise(model: Model) -> float:
+def _noise(model: DenoisingModel) -> float:
     return float(model.path.sigma(torch.ones((), dtype=torch.float64)))
 
 
 @torch.no_grad()
-def _last(model: Model, x: Tensor, y: Conditions | None, grid: Tensor) -> Tensor:
+def _last(model: DenoisingModel, x: Tensor, y: Conditions | None, grid: Tensor) -> Tensor:
     denoise = denoiser(model, y if y is None else check_condition(y, model.condition))
     for state in ddim(denoise, model.path, x, grid.to(x)):
         x = state

@@ -17,8 +17,9 @@ import math
 import torch
 from torch import Tensor
 
+from dgm.models.gan.base import AdversarialModel
 from dgm.modes import evaluated
-from dgm.protocols import Batch, Conditions, Model
+from dgm.protocols import Batch, Conditions
 from dgm.seeds import Seed, streams
 
 STEPS, STARTS, LR = 300, 4, 0.1
@@ -27,7 +28,7 @@ PRIOR = 0.01  # lambda
 
 @evaluated
 def invert(
-    model: Model,
+    model: AdversarialModel,
     x: Batch,
     y: Conditions | None = None,
     *,
@@ -38,7 +39,7 @@ def invert(
     """Codes z, (n, d), with G(z, y) near x.
 
     Args:
-        model: With ``generated``, ``latent_space`` and ``scaling``, such as any GAN.
+        model: Any GAN.
         starts: Random codes that each example is descended from.
     """
     like = next(model.parameters())
@@ -59,7 +60,7 @@ def invert(
     return z.detach().view(-1, starts, d)[torch.arange(len(x)), best]
 
 
-def misfit(model: Model, z: Tensor, target: Tensor, y: Conditions | None) -> Tensor:
+def misfit(model: AdversarialModel, z: Tensor, target: Tensor, y: Conditions | None) -> Tensor:
     """The objective of each code, (n,)."""
     error = (model.generated(z, y) - target).square().flatten(1).mean(1)
     return error + PRIOR / z.shape[1] * (z.norm(dim=1) - math.sqrt(z.shape[1])).square()

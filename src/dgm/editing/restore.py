@@ -33,7 +33,7 @@ from dgm.editing.resampling import Resampling
 from dgm.networks.conditions import check_condition
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise
-from dgm.protocols import Conditions, Model, State
+from dgm.protocols import Conditions, DenoisingModel, State
 from dgm.samplers.diffusion import clamped, denoiser
 from dgm.samplers.times import float64, times
 from dgm.seeds import Seed, streams
@@ -44,7 +44,7 @@ Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def restore(
-    model: Model,
+    model: DenoisingModel,
     measured: Tensor,
     operator: Operator,
     y: Conditions | None = None,
@@ -74,7 +74,7 @@ def restore(
 
 
 def inpaint(
-    model: Model,
+    model: DenoisingModel,
     x: Tensor,
     known: Tensor,
     y: Conditions | None = None,
@@ -93,7 +93,7 @@ def inpaint(
     return restore(model, given, operator, y, seed=seed, resampling=resampling)
 
 
-def prior(model: Model, y: Conditions | None) -> Denoise:
+def prior(model: DenoisingModel, y: Conditions | None) -> Denoise:
     """The prediction of the model, clamped to the bounds of the data if its sampler clamps it."""
     denoise = denoiser(model, y if y is None else check_condition(y, model.condition))
     bounded = model.sampler.clamp and (model.space.discrete or model.space.bounds)
@@ -102,7 +102,7 @@ def prior(model: Model, y: Conditions | None) -> Denoise:
 
 @torch.no_grad()
 def sample_states(
-    model: Model, step: Step, noise: Noise, resampling: Resampling, largest_snr: float | None = None
+    model: DenoisingModel, step: Step, noise: Noise, resampling: Resampling, largest_snr: float | None = None
 ) -> Iterator[State]:
     """The states of the sampler with resampling by the forward process (arXiv:2201.09865, line 10).
 

@@ -27,9 +27,11 @@ from dgm.networks.conditions import marginal_of, name_of
 from dgm.progress import Progress, silent
 from dgm.protocols import (
     AnnealedConstant,
+    BaseModel,
     Batch,
     Conditions,
     JointDensity,
+    JointModel,
     Model,
     PerExample,
     condition_of,
@@ -63,7 +65,7 @@ class Path:
         temperatures: K, steps of the path.
     """
 
-    def __init__(self, model: Model, x: Batch, y: Conditions | None, *, temperatures: int, chains: int) -> None:
+    def __init__(self, model: JointModel, x: Batch, y: Conditions | None, *, temperatures: int, chains: int) -> None:
         self.model, self.chains, self.betas = model, chains, sigmoid_schedule(temperatures)
         self.x = x.repeat_interleave(chains, 0)
         self.y = None if y is None else y.repeat_interleave(chains, 0)
@@ -98,7 +100,7 @@ class Path:
 
 
 def annealed_log_prob(
-    model: Model,
+    model: JointModel,
     x: Batch,
     y: Conditions | None,
     *,
@@ -115,7 +117,7 @@ def annealed_log_prob(
 
 
 def bracket(
-    model: Model, n: int, *, temperatures: int, seed: int, chains: int = CHAINS, progress: Progress = silent
+    model: JointModel, n: int, *, temperatures: int, seed: int, chains: int = CHAINS, progress: Progress = silent
 ) -> Bracket:
     """A lower and an upper bound on log p(x) of ``n`` examples that are simulated from the model."""
     with evaluating(model), torch.no_grad():
@@ -131,12 +133,12 @@ def bracket(
     return Bracket(x, *in_batches(model, n, chains, both, progress).unbind(1))
 
 
-def pair(model: Model, x: Batch, y: Conditions | None, rows: Tensor) -> tuple[Batch, Conditions | None]:
+def pair(model: JointModel, x: Batch, y: Conditions | None, rows: Tensor) -> tuple[Batch, Conditions | None]:
     device = device_of(model)
     return x[rows].to(device), None if y is None else y[rows].to(device)
 
 
-def in_batches(model: Model, n: int, chains: int, of: Callable[[Tensor], Tensor], progress: Progress) -> Tensor:
+def in_batches(model: JointModel, n: int, chains: int, of: Callable[[Tensor], Tensor], progress: Progress) -> Tensor:
     found = []
     with evaluating(model):
         for rows in torch.arange(n).split(max(1, TOGETHER // chains)):
@@ -146,10 +148,11 @@ def in_batches(model: Model, n: int, chains: int, of: Callable[[Tensor], Tensor]
 
 
 def annealed_likelihood(
-    model: Model, x: Batch, y: Conditions | None, *, temperatures: int, progress: Progress = silent
+    model: JointModel, x: Batch, y: Conditions | None, *, temperatures: int, progress: Progress = silent
 ) -> Likelihood:
     """`annealed_log_prob` with its kind."""
-    refuse_without_densities(model)
+    if not has(model, JointDensity):
+        raise no_densities(model)
     given = None if y is None or condition_of(model) is None else y
     nats = annealed_log_prob(model, x, given, temperatures=temperatures, progress=progress)
     condition = None if given is None or model.condition is None else name_of(model.condition)
@@ -158,7 +161,9 @@ def annealed_likelihood(
     )
 
 
-def bracket_in_words(model: Model, n: int, temperatures: int, seed: int, progress: Progress = silent) -> dict[str, Any]:
+def bracket_in_words(
+    model: JointModel, n: int, temperatures: int, seed: int, progress: Progress = silent
+) -> dict[str, Any]:
     """The bracket of simulated data, for an evaluation."""
     found = bracket(model, n, temperatures=temperatures, seed=seed, progress=progress)
     gap = found.upper - found.lower
@@ -178,8 +183,12 @@ def stated(temperatures: int) -> str:
 
 def refuse_without_densities(model: Model) -> None:
     if not has(model, JointDensity) and constant_of(model) is None:
-        wrong = f"{type(model).__name__} has no p(z) and p(x|z) of a continuous code to anneal between"
-        raise Unsupported(wrong, "leave annealed out")
+        raise no_densities(model)
+
+
+def no_densities(model: BaseModel) -> Unsupported:
+    wrong = f"{type(model).__name__} has no p(z) and p(x|z) of a continuous code to anneal between"
+    return Unsupported(wrong, "leave annealed out")
 
 
 # -- an unknown log Z

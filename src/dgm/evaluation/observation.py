@@ -44,7 +44,7 @@ class Observed(nn.Module):
 
     def __init__(self, model: Implicit, sigma: float) -> None:
         super().__init__()
-        self.model, self.sigma, self.condition = model, sigma, model.condition
+        self.model, self.sigma, self.config, self.condition = model, sigma, model.config, model.condition
         self.space = Space.continuous(model.space.shape)
 
     def prior_code(self, noise: Streams, y: Conditions | None) -> Tensor:

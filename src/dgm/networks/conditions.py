@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dgm.condition import Names, encoded
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import brief, tensor
-from dgm.protocols import Conditions, Model, PartlyHidden, condition_of
+from dgm.protocols import BaseModel, Conditions, Model, PartlyHidden, condition_of
 from dgm.seeds import Streams
 from dgm.space import Space
 
@@ -91,7 +91,7 @@ def given_condition(model: Model, y: Any, n: int) -> Conditions | None:
     return condition.check(batch if whole else batch.to(condition.dtype)).to(condition.dtype)
 
 
-def sampled_condition(y: Conditions | None, model: Model, noise: Streams) -> Conditions | None:
+def sampled_condition(y: Conditions | None, model: BaseModel, noise: Streams) -> Conditions | None:
     """The condition of each sample: ``y``, or, if it is None, draws from the model's `Marginal` with the random streams
     of the samples.
 
@@ -164,7 +164,7 @@ class Marginal(nn.Module):
         return y if self.condition.dtype != torch.float64 else y.masked_fill(self.missing[row], torch.nan)
 
 
-def marginal_of(model: Model) -> Marginal:
+def marginal_of(model: BaseModel) -> Marginal:
     """The distribution p(y) of the model, or of one of its parts.
 
     Raises:

@@ -14,7 +14,7 @@ from dgm.modes import evaluated
 from dgm.networks.conditions import sampled_condition
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise, Prediction
-from dgm.protocols import Conditions, Model, State
+from dgm.protocols import Conditions, DenoisingModel, State
 from dgm.samplers.solvers import SOLVERS
 from dgm.samplers.times import SPACINGS, Spacing, times
 from dgm.seeds import Seed, streams
@@ -45,7 +45,7 @@ class SamplerConfig:
             raise BadInput(f"a sampler needs at least 1 sampling step, got {self.sampling_steps}", "give more")
 
 
-def denoiser(model: Model, y: Conditions | None) -> Denoise:
+def denoiser(model: DenoisingModel, y: Conditions | None) -> Denoise:
     """The prediction of ``model`` under the conditions ``y``; the unconditional prediction if they are None."""
     return lambda x, t: model.predict(x, t.expand(len(x)), y)
 
@@ -63,13 +63,13 @@ def clamped(denoise: Denoise, path: GaussianPath) -> Denoise:
 
 @evaluated
 def trajectory(
-    model: Model,
+    model: DenoisingModel,
     n: int,
     y: Conditions | None = None,
     *,
     seed: Seed = None,
     sampler: SamplerConfig | None = None,
-    guide: Callable[[Model, Conditions | None], Denoise] = denoiser,
+    guide: Callable[[DenoisingModel, Conditions | None], Denoise] = denoiser,
 ) -> Iterator[State]:
     """States from noise to samples, each in the space of the data.
 
@@ -86,7 +86,7 @@ def trajectory(
 
 
 @evaluated
-def sample(model: Model, n: int, y: Conditions | None = None, *, seed: Seed = None, **how: Any) -> Tensor:
+def sample(model: DenoisingModel, n: int, y: Conditions | None = None, *, seed: Seed = None, **how: Any) -> Tensor:
     """The last state of `trajectory`, (n, *shape)."""
     *_, x = states(model, n, y, seed=seed, **how)
     return model.scaling.inverse(x)
@@ -94,13 +94,13 @@ def sample(model: Model, n: int, y: Conditions | None = None, *, seed: Seed = No
 
 @torch.no_grad()
 def states(
-    model: Model,
+    model: DenoisingModel,
     n: int,
     y: Conditions | None = None,
     *,
     seed: Seed = None,
     sampler: SamplerConfig | None = None,
-    guide: Callable[[Model, Conditions | None], Denoise] = denoiser,
+    guide: Callable[[DenoisingModel, Conditions | None], Denoise] = denoiser,
 ) -> Iterator[Tensor]:
     """The states of `trajectory`, in the units of the path."""
     sampler, loc = sampler or model.sampler, model.scaling.loc

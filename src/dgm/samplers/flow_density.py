@@ -32,7 +32,7 @@ from dgm.composite import TrainsPart
 from dgm.distributions import discrete_decoder
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.inputs import number, whole
-from dgm.protocols import Batch, Conditions, Denoising, EstimatedLikelihood, Model, PerExample, has
+from dgm.protocols import Batch, Conditions, Denoising, DenoisingModel, EstimatedLikelihood, PerExample, has
 from dgm.samplers.change_of_variables import integrated_divergence
 from dgm.samplers.diffusion import denoiser
 from dgm.samplers.ode import TABLEAUX, Solver
@@ -90,7 +90,7 @@ CONFIGURED: ContextVar[ODE] = ContextVar("ode", default=PLAIN)
 
 
 def ode_of(
-    model: Model,
+    model: DenoisingModel,
     *,
     solver: Solver | None = None,
     tolerance: float | None = None,
@@ -116,7 +116,7 @@ def ode_of(
     return ode
 
 
-def denoising_part(model: Model) -> Model:
+def denoising_part(model: DenoisingModel) -> DenoisingModel:
     """The model, or the part of a composite that has its ODE."""
     return denoising_part(model.trained_part[1]) if isinstance(model, TrainsPart) else model
 
@@ -132,7 +132,7 @@ def solved_by(ode: ODE) -> Iterator[None]:
 
 
 @torch.no_grad()
-def log_prob(model: Model, x: Batch, y: Conditions | None = None, ode: ODE | None = None) -> PerExample:
+def log_prob(model: DenoisingModel, x: Batch, y: Conditions | None = None, ode: ODE | None = None) -> PerExample:
     """One draw of the estimate of the log-density, or of the bound above, in nats; unbiased up to the solver's error.
 
     Args:
@@ -163,7 +163,7 @@ def log_prob(model: Model, x: Batch, y: Conditions | None = None, ode: ODE | Non
     return prior.log_prob(x_1).flatten(1).sum(1) + divergence + offset
 
 
-def first_time(model: Model, share: float = DEQUANTISING) -> Tensor:
+def first_time(model: DenoisingModel, share: float = DEQUANTISING) -> Tensor:
     """t_0, a float64 scalar, where sigma is this share of the distance of two grey levels, or the model's ``t_min``."""
     t_min = torch.tensor(model.t_min, dtype=torch.float64)
     if not model.space.discrete:
@@ -172,6 +172,6 @@ def first_time(model: Model, share: float = DEQUANTISING) -> Tensor:
     return torch.maximum(model.path.time_of(-noise.log()), t_min)
 
 
-def method(model: Model) -> str:
+def method(model: DenoisingModel) -> str:
     """The default configuration of `log_prob` in a few words, for a table."""
     return PLAIN.words(model.space)

@@ -15,14 +15,16 @@ from torch import Tensor
 from dgm.errors import BadInput, Unsupported
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise, Prediction
-from dgm.protocols import Conditions, Model, PartlyHidden, PerExample
+from dgm.protocols import Conditions, DenoisingModel, PartlyHidden, PerExample
 from dgm.samplers.diffusion import denoiser
 
 Interval = tuple[float, float]
 ALWAYS: Interval = (0.0, 1.0)
 
 
-def classifier_free(model: Model, y: Conditions | None, *, scale: float, interval: Interval = ALWAYS) -> Denoise:
+def classifier_free(
+    model: DenoisingModel, y: Conditions | None, *, scale: float, interval: Interval = ALWAYS
+) -> Denoise:
     r"""Classifier-free guidance: extrapolates from the unconditional to the conditional prediction.
 
     .. math:: \hat\epsilon = \hat\epsilon(x_t) + s \, (\hat\epsilon(x_t, y) - \hat\epsilon(x_t))
@@ -59,7 +61,7 @@ def classifier_free(model: Model, y: Conditions | None, *, scale: float, interva
 
 
 def autoguidance(
-    model: Model, y: Conditions | None, *, weak: Model, scale: float, interval: Interval = ALWAYS
+    model: DenoisingModel, y: Conditions | None, *, weak: DenoisingModel, scale: float, interval: Interval = ALWAYS
 ) -> Denoise:
     r"""Autoguidance: away from the prediction of a weak model, which is smaller or was trained for fewer steps.
 
@@ -83,7 +85,7 @@ def autoguidance(
 
 
 def classifier(
-    model: Model, y: Conditions | None, *, log_p: Callable[[Tensor, Tensor], PerExample], scale: float = 1.0
+    model: DenoisingModel, y: Conditions | None, *, log_p: Callable[[Tensor, Tensor], PerExample], scale: float = 1.0
 ) -> Denoise:
     r"""Classifier guidance: adds the gradient of the log-probability of a classifier of noisy states.
 
@@ -119,7 +121,7 @@ def extrapolated(base: Prediction, predicted: Prediction, scale: float) -> Predi
     return Prediction(x_0, eps, predicted.variance)
 
 
-def refuse_other_path(weak: Model, model: Model) -> None:
+def refuse_other_path(weak: DenoisingModel, model: DenoisingModel) -> None:
     """
     Raises:
         BadInput: If the models have different paths.

@@ -16,7 +16,7 @@ from dgm.errors import BadInput, Unsupported
 from dgm.modes import evaluated
 from dgm.networks.conditions import sampled_condition
 from dgm.networks.raster import raster_order, to_sequence
-from dgm.protocols import Batch, Conditions, Model, State
+from dgm.protocols import AutoregressiveModel, Batch, Conditions, State
 from dgm.seeds import Seed, streams
 
 
@@ -54,7 +54,7 @@ DEFAULT = DecodingOptions()
 
 @evaluated
 def trajectory(
-    model: Model,
+    model: AutoregressiveModel,
     n: int,
     y: Conditions | None = None,
     *,
@@ -91,7 +91,14 @@ def trajectory(
 
 @torch.inference_mode()
 def fill(
-    model: Model, x: Batch, y: Conditions | None, u: Tensor, observed: int, decoding: DecodingOptions, *, cached: bool
+    model: AutoregressiveModel,
+    x: Batch,
+    y: Conditions | None,
+    u: Tensor,
+    observed: int,
+    decoding: DecodingOptions,
+    *,
+    cached: bool,
 ) -> Iterator[State]:
     """Fills ``x`` dimension by dimension; it is allocated outside of inference mode, so that it can be trained on."""
     flat, order = x.view(len(x), -1), raster_order(model.space)
@@ -103,19 +110,19 @@ def fill(
 
 
 @evaluated
-def sample(model: Model, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
+def sample(model: AutoregressiveModel, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
     for state in trajectory(model, n, y, seed=seed):
         x = state.x
     return x
 
 
-def naive_conditionals(model: Model, x: Batch, y: Conditions | None) -> Iterator[Tensor]:
+def naive_conditionals(model: AutoregressiveModel, x: Batch, y: Conditions | None) -> Iterator[Tensor]:
     """`Autoregressive.sequential_conditionals` of any model, which computes all conditionals for each dimension."""
     for i in range(model.space.dim):
         yield to_sequence(model.conditionals(x, y), model.space)[:, i]
 
 
-def draw(model: Model, outputs: Tensor, u: Tensor, dim: int, decoding: DecodingOptions) -> Tensor:
+def draw(model: AutoregressiveModel, outputs: Tensor, u: Tensor, dim: int, decoding: DecodingOptions) -> Tensor:
     if decoding.temperature == 0 and outputs.shape[-1] == model.space.values:
         return outputs.argmax(-1).to(model.space.dtype)
     if decoding.temperature != 1:

@@ -230,3 +230,42 @@ def test_a_pixel_of_the_condition_acts_on_its_surroundings(name: str) -> None:
     moved = (outputs[0] - outputs[1]).abs().reshape(2, 4, 32, -1).amax((0, 1, 3))
     assert float(moved[-1]) > 1e-4
     assert float(moved[:8].max()) <= (1e-2 * float(moved[-1]) if name == "pixelrnn" else 0)  # its states reach all rows
+
+
+def of_ffjord(model: Any, x: Tensor, y: Tensor) -> Tensor:
+    """v(z, t), whose solutions over a whole path have no local Jacobian."""
+    return model.velocity(model.transform(x)[0], torch.full((len(x),), 0.5), model.conditioning(y))
+
+
+def of_integer_flow(model: Any, x: Tensor, y: Tensor) -> Tensor:
+    """The outputs of a coupling's network and of the last prior."""
+    c = model.features_of(y)
+    outputs = model.resolutions[0].couplings[0].network(torch.cat([x.to(c), c], 1))
+    return torch.cat([outputs, model.last_outputs(len(x), c).movedim(-1, 1).flatten(1, 2)], 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "function"),
+    [
+        ("ffjord", {"layers": 1, "hidden": 4}, of_ffjord),
+        ("residual_flow", {"blocks": 1, "layers": 1, "hidden": 4}, lambda model, x, y: model.encode(x, y)),
+        ("integer_flow", {"layers": 1, "resolutions": 1, "hidden": 4}, of_integer_flow),
+    ],
+)
+@torch.no_grad()
+def test_a_pixel_of_a_condition_image_has_an_effect_at_its_place_alone(
+    name: str, config: dict[str, Any], function: Any
+) -> None:
+    """Of networks of few convolutions, whose receptive field is 13 × 13 of 15 × 15 pixels at most.
+
+    Kills: the image as one vector, which has the same effect everywhere.
+    """
+    torch.manual_seed(0)
+    space = Space.levels((1, 15, 15), 4) if name == "integer_flow" else Space.continuous((1, 15, 15))
+    model: Any = contracts.perturbed(create(name, space, Space.levels((1, 15, 15), 4), **config)).eval()
+    x, y = contracts.random_examples(space, 1), torch.zeros(1, 1, 15, 15, dtype=torch.uint8)
+    other = y.clone()
+    other[..., 0, 0] = 3
+    effect = (function(model, x, other) - function(model, x, y)).abs().amax((0, 1))
+    assert effect[:2, :2].min() > 1e-6
+    assert effect[7:].max() == effect[:, 7:].max() == 0

@@ -289,12 +289,14 @@ class ConditionFeatures(nn.Module):
 
     Attributes:
         width: The number of features.
+        has_maps: Whether they are maps (B, width, H, W).
     """
 
     def __init__(self, condition: Space | None, size: tuple[int, ...] | None = None) -> None:
         super().__init__()
         self.labels = (condition.values or 0) if is_label(condition) else 0
         self.embedding = None if condition is None or self.labels else embedded(condition, size)
+        self.has_maps = isinstance(self.embedding, ConditionMaps)
         self.width = 0 if condition is None else self.labels or WIDTH
 
     def forward(self, y: Conditions, like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dgm.models.flow.base import Flow
-from dgm.networks.conditioning import ConditionFeatures, per_channel
+from dgm.networks.conditioning import ConditionFeatures, Projection, per_channel
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.samplers.change_of_variables import divergence_and_norm, integrated_divergence
 from dgm.samplers.ode import FieldOfRows, integrate, integrate_each
@@ -75,7 +75,7 @@ class FFJORD(Flow):
         trace = "exact" if exact else "stochastic"
         self.method = f"ODE to {config.tolerance:g}, {trace} trace"
         self.transform = Composition(to_real_numbers(space))
-        self.features = ConditionFeatures(condition)
+        self.features = ConditionFeatures(condition, space.shape[1:] if image else None)
         shape = space.shape if image else (space.dim,)
         sizes = [shape[0], *[config.hidden] * config.layers, shape[0]]
         self.velocity = Velocity(sizes, 1 + self.features.width, image=image)
@@ -149,16 +149,16 @@ class Velocity(nn.Module):
         self.layers, self.gates, self.shifts = (nn.ModuleList() for _ in range(3))
         for before, after in pairwise(sizes):
             self.layers.append(nn.Conv2d(before, after, 3, padding=1) if image else nn.Linear(before, after))
-            self.gates.append(nn.Linear(conditions, after))
-            self.shifts.append(nn.Linear(conditions, after, bias=False))
+            self.gates.append(Projection(conditions, after))
+            self.shifts.append(Projection(conditions, after, bias=False))
         for last in (self.layers[-1], self.shifts[-1]):
             for parameter in last.parameters():
                 nn.init.zeros_(parameter)
 
     def forward(self, z: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-        """z (B, *shape), times (B,) and features (B, K) to z's shape."""
+        """z (B, *shape), times (B,) and features (B, K), or maps of them (B, K, H, W), to z's shape."""
         given, h = t[:, None].to(z), z if self.image else z.flatten(1)
-        given = given if c is None else torch.cat([given, c], 1)
+        given = given if c is None else torch.cat([per_channel(given, c).expand(-1, -1, *c.shape[2:]), c], 1)
         for k, (layer, gate, shift) in enumerate(zip(self.layers, self.gates, self.shifts, strict=True)):
             h = softplus(h) if k else h
             h = layer(h) * per_channel(gate(given).sigmoid(), h) + per_channel(shift(given), h)

@@ -13,7 +13,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from dgm.distributions.output import Bernoulli
 from dgm.distributions.wrapped_logistics import WrappedLogistics
 from dgm.modes import device_of, evaluated
-from dgm.networks.conditioning import ConditionFeatures
+from dgm.networks.conditioning import ConditionFeatures, Projection, resized
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.conv import ConvNet
 from dgm.networks.mlp import mlp
@@ -77,7 +77,7 @@ class IntegerFlow(nn.Module):
         super().__init__()
         self.space, self.config, self.condition = space, config, condition
         self.marginal = None if condition is None else Marginal(condition)
-        self.features = ConditionFeatures(condition)
+        self.features = ConditionFeatures(condition, space.shape[1:] if len(space.shape) == 3 else None)
         self.observed = Bernoulli() if space.kind == "binary" else WrappedLogistics(space, config.components)
         shape = space.shape
         self.resolutions: Any = nn.ModuleList()
@@ -93,7 +93,8 @@ class IntegerFlow(nn.Module):
             shape = squeezed(shape)
         self.last = nn.Parameter(torch.randn(*shape, self.observed.outputs) / 2)
         width = self.features.width
-        self.last_of_condition = nn.Linear(width, self.last.numel(), bias=False) if width else None
+        outputs = shape[0] * self.observed.outputs if self.features.has_maps else self.last.numel()
+        self.last_of_condition = Projection(width, outputs, bias=False) if width else None
 
     def network(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
         """A network of z of this shape, beside the condition, to z's size with ``outputs`` channels."""
@@ -153,7 +154,10 @@ class IntegerFlow(nn.Module):
     def last_outputs(self, n: int, c: Tensor | None) -> Tensor:
         if self.last_of_condition is None:
             return self.last.expand(n, *self.last.shape)
-        return self.last + self.last_of_condition(c).view(n, *self.last.shape)
+        if c is None or c.ndim == 2:
+            return self.last + self.last_of_condition(c).view(n, *self.last.shape)
+        maps = self.last_of_condition(resized(c, self.last.shape[1:3]))
+        return self.last + maps.unflatten(1, (-1, self.observed.outputs)).movedim(2, -1)
 
     # -- codes
 
@@ -191,7 +195,7 @@ class IntegerFlow(nn.Module):
         return (x if x.ndim == 4 else x.flatten(1)).to(self.last)
 
     def features_of(self, y: Conditions | None) -> Tensor | None:
-        """The condition's features, (B, K)."""
+        """The condition's features, (B, K), or maps of them, (B, K, H, W)."""
         y = check_condition(y, self.condition)
         return None if y is None else self.features(y, self.last)
 

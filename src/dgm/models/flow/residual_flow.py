@@ -56,7 +56,7 @@ class ResidualFlow(Flow):
         image = len(space.shape) == 3
         exact = config.determinant == "exact" or (config.determinant == "auto" and not image and space.dim <= EXACT)
         super().__init__(space, config, condition, exact=exact)
-        self.features, self.exact = ConditionFeatures(condition), exact
+        self.features, self.exact = ConditionFeatures(condition, space.shape[1:] if image else None), exact
         self.method = f"change of variables, {'exact' if exact else 'estimated'} log-determinant"
         shape = space.shape if image else (space.dim,)
         squeezes = image and shape[1] % 2 == shape[2] % 2 == 0

@@ -28,7 +28,7 @@ def cases(document: dict[str, Any]) -> str:
         "Fréchet, N → ∞",
         "precision",
         "recall",
-        "told from real",
+        "distinguished from real",
         "memorised",
     ]
     rows = [row_of(case["name"], case) for case in document["cases"]]

@@ -243,7 +243,7 @@ class Imputed(NamedTuple):
 
     Attributes:
         x: (B, n, *shape), n draws for each example.
-        log_p: (B, n), log p(x_o) of what is observed in nats, of the ``kind`` of likelihood; the exponentials of
+        log_p: (B, n), log p(x_o) of the observed values in nats, of the ``kind`` of likelihood; the exponentials of
             weights are unbiased. NaN where ``kind`` is None.
         method: In words.
         effective: (B, n), the number of draws that the weights of an importance sampler are worth; infinite where the
@@ -270,7 +270,7 @@ def impute(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Imputed:
-    """Draws of what is not observed of each example, p(x_m | x_o): exact where the model allows it, by sampling
+    """Draws of the missing values of each example, p(x_m | x_o): exact where the model allows it, by sampling
     otherwise; see `dgm.editing.completion`.
 
     Args:
@@ -312,7 +312,7 @@ def impute(
 
 
 def partly_observed(model: Model, x: Any, observed: Any) -> tuple[Batch, Tensor]:
-    """x with a value of the space where it is not observed, and what is observed, bool of the shape of x."""
+    """x with a value of the space where it is missing, and the mask of the observed values, bool of the shape of x."""
     space, x = model.space, tensor("x", x)
     if x.ndim == 0 or tuple(x.shape[1:]) != space.shape:
         raise BadInput(f"expected examples of shape {space.shape}, got {tuple(x.shape[1:])}", "give a batch of them")

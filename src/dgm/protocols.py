@@ -250,7 +250,7 @@ class Imputing(Protocol):
     ) -> Batch:
         """x where ``observed``, bool, is True, and a draw of p(x_missing | x_observed) elsewhere.
 
-        What is not observed is not looked at. Sample k depends on row k, on the seed and on k alone.
+        Missing values are not used. Sample k depends on row k, on the seed and on k alone.
         """
         ...
 

@@ -221,7 +221,7 @@ class Run:
         if about["name"] == UNSTATED:
             return self.unstated(named, root)
         if named is None and about["name"] not in (*data.SETS, ARRAY, TABLE):  # data from memory is not stored
-            wrong = f"{self.path} was trained on '{about['name']}', and what is read is for you to say"
+            wrong = f"{self.path} was trained on '{about['name']}', and no path in a run is used"
             raise BadInput(wrong, f"if it may be read, add: --data {shlex.quote(about['name'])}")
         dataset = data.load(about["name"] if named is None else named, root=root, **about["options"])
         expected, got = about.get("sha256"), fingerprint(dataset.train.x)

@@ -342,7 +342,7 @@ def _partly_observed(model: Model, n: int, given: Any, observed: int | Tensor | 
 
 
 def _inside(model: Model) -> float:
-    """A number of the space, in the place of what is not observed."""
+    """A number of the space, in the place of a missing value."""
     return 0.0 if model.space.bounds is None else model.space.bounds[0]
 
 

@@ -111,7 +111,7 @@ def refuse_other_data(space: Space, about: Mapping[str, Any]) -> None:
 
 
 def where(args: argparse.Namespace, model: Model, about: Mapping[str, Any], y: Tensor | None) -> Tensor:
-    """Samples of the other columns given those that ``--where`` names."""
+    """Samples of the other columns given the columns that ``--where`` names."""
     import torch
 
     from dgm import edit

@@ -176,7 +176,7 @@ def of_file(path: Path, part: FilePart, interface: Interface) -> Iterator[Tensor
 
 
 def described(files: Sequence[Path], interface: Interface) -> list[FilePart]:
-    """The entry of each file in the header; its sha256 is that of what `decompress` writes."""
+    """The entry of each file in the header; its sha256 is that of the file that `decompress` writes."""
     found = []
     for path in files:
         form = form_of(path, interface)
@@ -289,7 +289,9 @@ class Coder:
             raise DamagedRun(f"block {block.number} cannot be decoded: {error}", "take the file from a copy") from error
         if stack.checksum != block.checksum or not numpy.array_equal(stack.words(), self.codec.initial):
             wrong = f"the frequencies of block {block.number} are not those with which it was coded"
-            raise DamagedRun(wrong, "decode it on a machine and with a torch like those that coded it")
+            raise DamagedRun(
+                wrong, "decode it on a machine and with a version of torch like those with which it was coded"
+            )
         return x
 
 
@@ -316,7 +318,9 @@ def decompress(
         raise BadInput(f"{path} was compressed by another model", "name the run that compressed it")
     refuse_unusable(header, path)
     if not reader.ends and not salvage:
-        raise DamagedRun(f"{path} ends too early", "take the file from a copy, or add --salvage for what is there")
+        raise DamagedRun(
+            f"{path} ends too early", "take the file from a copy, or add --salvage for the files that are there"
+        )
     interface, lost = Interface(model.space, about), list[int]()
     y = None if header["condition"] is None else torch.tensor(header["condition"])
     if y is not None and model.condition is not None:

@@ -5,7 +5,7 @@ before choose z and come back on decoding, so the expected net number of bits is
 
 .. math:: E_{q(z|x)}[-\log_2 p(x|z) - \log_2 p(z) + \log_2 q(z|x)]
 
-The stack starts with bits of a fixed seed. What was used of them is part of the length, and decoding ends with them.
+The stack starts with bits of a fixed seed. The used ones are part of the length, and decoding ends with them.
 
 z is one of 2^12 values in each dimension, the medians of intervals of equal probability under the standard normal
 prior, so that log2 p(z) = -12 exactly. q(z|x) is the probability of each interval under the posterior.

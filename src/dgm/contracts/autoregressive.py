@@ -38,7 +38,7 @@ def density_is_the_product_of_conditionals(model: Model) -> str:
 
 @torch.no_grad()
 def sequential_conditionals_agree(model: Model) -> str:
-    """Conditionals that are computed one dimension at a time equal those that are computed in parallel."""
+    """Conditionals that are computed one dimension at a time equal the conditionals computed in parallel."""
     x = random_examples(model.space)
     parallel = to_sequence(model.conditionals(*with_condition(model, x)), model.space)
     seen = torch.zeros_like(x)

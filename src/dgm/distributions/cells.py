@@ -244,7 +244,7 @@ class Dimension(NamedTuple):
 
 
 def reflected(c: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Numbers beyond a wall, mirrored at it; those that are further away than the other wall stay.
+    """Numbers beyond a wall, mirrored at it; numbers further away than the other wall stay.
 
     Example:
         >>> reflected(torch.tensor([-0.25, 0.5, 2.25, 9.0]), torch.tensor(0.0), torch.tensor(2.0))

@@ -18,7 +18,7 @@ class WrappedLogistics(nn.Module):
     .. math:: P(x) = \sum_m \pi_m \sum_{k=-1}^{1} \frac{F((x + kK + \tfrac12 - \mu_m)/s_m)
         - F((x + kK - \tfrac12 - \mu_m)/s_m)}{F((2K - \tfrac12 - \mu_m)/s_m) - F((-K - \tfrac12 - \mu_m)/s_m)}
 
-    F is the logistic sigmoid. Each logistic is truncated to three turns of the circle, so that P sums to 1. As a
+    F is the logistic sigmoid. Each logistic is truncated to three periods, so that P sums to 1. As a
     function of a real x it is smooth, and continuous from K - 1 to 0, where the cells at the ends of
     `dgm.distributions.output.DiscretisedLogistics` have derivatives that point away from the mode: a flow that shifts x
     by a rounded number needs them.
@@ -42,8 +42,8 @@ class WrappedLogistics(nn.Module):
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
         log_pi, mu, log_s = mixture(outputs)
         mu, s = self.located(mu, log_s.exp())
-        turns = self.values * torch.arange(-1, 2, device=x.device)
-        away = x[..., None, None] + turns - mu[..., None]
+        periods = self.values * torch.arange(-1, 2, device=x.device)
+        away = x[..., None, None] + periods - mu[..., None]
         inside = log_cell(away - 0.5, away + 0.5, s[..., None]).logsumexp(-1)
         whole = log_cell(-self.values - 0.5 - mu, 2 * self.values - 0.5 - mu, s)
         return (log_pi + inside - whole).logsumexp(-1)

@@ -1,16 +1,16 @@
-"""Draws of what is not observed of x, given what is: p(x_m | x_o), by the best means that a model has.
+"""Draws of the missing values of x given the observed ones, p(x_m | x_o), by the best method of each model.
 
 * A model with conditionals in closed form, such as `gmm` of real numbers, draws from them.
-* An autoregressive model draws dimension by dimension, with particles where something is observed after something that
-  is not: see `dgm.editing.particles`. `orderless_made` does so under each of its orders, and chooses one of the draws
-  by the probability of what is observed under its order.
-* A denoising model generates what is not observed as RePaint does: see `dgm.editing.restore`. It is approximate.
+* An autoregressive model draws dimension by dimension, with particles where a dimension is observed after a missing
+  one: see `dgm.editing.particles`. `orderless_made` does so under each of its orders, and chooses one of the draws
+  by the probability of the observed values under its order.
+* A denoising model generates the missing values as RePaint does: see `dgm.editing.restore`. It is approximate.
 * Any other model with a density draws by importance sampling: see `dgm.editing.proposals`. The density may be a lower
   bound with importance weights, which is exact for many draws too, or unnormalised.
-* Of any other model that can be sampled, samples that are close to what is observed are used. It is approximate, and
-  the worse the more is observed.
+* Of any other model that can be sampled, samples close to the observed values are used. It is approximate, and its
+  error grows with the number of observed values.
 
-Where the model says that values of x may be missing, it may be known that those that are drawn are present, as in the
+Where the model says that values of x may be missing, the drawn values may be known to be present, as in the
 imputation of a table; otherwise a missing value may be drawn, too.
 """
 

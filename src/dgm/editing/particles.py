@@ -1,12 +1,12 @@
 r"""Some dimensions of x given any others, by particles of a model with p(x) = prod p(x_i | x_<i).
 
-The dimensions are visited in the order of the model. Each of P particles draws what is not observed from its
-conditional, and what is observed multiplies the particle's weight by its probability,
+The dimensions are drawn in the order of the model. Each of P particles draws the missing dimensions from their
+conditionals, and each observed dimension multiplies the particle's weight by its probability,
 
 .. math:: w^{(p)} = \prod_{i \in o} p(x_i | x^{(p)}_{<i}), \qquad E \frac1P \sum_p w^{(p)} = p(x_o)
 
 Particles are resampled where few have most of the weight. A particle that is drawn by its weight is a draw of
-p(x_m | x_o) for P to infinity. It is an exact one with a single particle where all that is observed comes first.
+p(x_m | x_o) for P to infinity. It is an exact one with a single particle where all observed dimensions come first.
 
 Source: Sequential Monte Carlo samplers as importance sampling with resampling, An introduction to sequential Monte
 Carlo methods (Doucet, de Freitas & Gordon, 2001), section 1.3; systematic resampling, Carpenter, Clifford & Fearnhead,
@@ -92,14 +92,14 @@ def drawn(
         numbers = u[:, : cloud.x.shape[1], dim]
         free, log_present = value(factors.observed, outputs, numbers[..., :2].flatten(0, 1), dim, present=present)
         known = factors.observed.log_prob(outputs, cloud.x[..., dim].flatten(), dim)
-        cloud.visit(dim, seen[:, dim, None], known.double(), free, log_present.double())
+        cloud.extend(dim, seen[:, dim, None], known.double(), free, log_present.double())
         cloud.resample(numbers[:, 0, 2])
     cloud.choose(noise.uniform((1,))[:, 0])
     return Drawn(cloud.x[:, 0], cloud.log_p, cloud.effective)
 
 
 def beginning(factors: Factors, x: Tensor, dims: Sequence[int], y: Conditions | None) -> PerExample:
-    """log p of what all rows begin with, which needs one pass."""
+    """log p of the first dimensions, which are observed in all rows and need one pass."""
     log_p = x.new_zeros(len(x), dtype=torch.float64)
     outputs = factors.conditionals(x.view(-1, *factors.shape), y) if dims else None
     for place, dim in zip(factors.order, dims, strict=False):
@@ -111,7 +111,7 @@ class Cloud:
     """The particles of each row, (B, P, D), and their weights.
 
     Attributes:
-        log_p: log p of what is observed so far, without the present weights; with them after `choose`.
+        log_p: log p of the observed dimensions so far, without the present weights; with them after `choose`.
         effective: The least number of draws so far that the weights are worth.
     """
 
@@ -120,7 +120,7 @@ class Cloud:
         self.log_w = log_p.new_zeros(x.shape[:2])
         self.effective = torch.full_like(log_p, torch.inf)
 
-    def visit(self, dim: int, seen: Tensor, known: Tensor, free: Tensor, log_present: Tensor) -> None:
+    def extend(self, dim: int, seen: Tensor, known: Tensor, free: Tensor, log_present: Tensor) -> None:
         """Weighs a dimension where it is observed, and takes the value ``free`` where it is not."""
         shape = self.log_w.shape
         self.log_w = self.log_w + torch.where(seen, known.view(shape), log_present.view(shape))

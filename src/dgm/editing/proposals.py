@@ -1,13 +1,13 @@
 r"""Some dimensions of x given any others, by importance sampling from the density of the model.
 
-x is represented by real numbers v, as in `dgm.distributions.cells`, with the density p(v). What is not observed of v is
+x is represented by real numbers v, as in `dgm.distributions.cells`, with the density p(v). The missing part of v is
 drawn K times from a mixture of Gaussians q that is fitted to samples of the model, whose conditionals are exact, and
 one of the draws is chosen by its weight,
 
 .. math:: w = \frac{p(v_o, v_m)}{q(v_m | v_o) \, q(v_o | x_o)}, \qquad E w = p(x_o)
 
-with q(v_o | x_o) the noise within the cells of what is observed. It is a draw of p(x_m | x_o) for K to infinity. A part
-of q is broader than the model, so that the weights are bounded where the fit is narrow.
+with q(v_o | x_o) the noise within the cells of the observed values. It is a draw of p(x_m | x_o) for K to infinity. A
+part of q is broader than the model, so that the weights are bounded where the fit is narrow.
 
 Source: Using the SIR algorithm to simulate posterior distributions (Rubin, 1988), section 2.
 """

@@ -1,4 +1,4 @@
-r"""A classifier between two sets: whether they can be told apart, and the log-ratio of their densities."""
+r"""A classifier between two sets: its accuracy, and the log-ratio of their densities."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def draw_losses(run: Trained, axes: Axes) -> None:
 
 
 def symptoms(table: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """Plots of what a training measured of itself against seconds, (model, plot)."""
+    """Plots of the symptoms of a training against seconds, (model, plot)."""
     for row in table:
         if any(line.get("symptoms") for line in row.runs[0].metrics):
             yield row.model, svg(f"symptoms-{row.model}", (3.4, 2.4), partial(draw_symptoms, row.runs[0]))

@@ -170,7 +170,7 @@ def exposure(run: str, mine: Sequence[RealOrFakeAnswer], held: Answers) -> Estim
 
 
 def ranked(sources: Sequence[str], answers: Sequence[PairAnswer]) -> tuple[list[Ranked], list[str]]:
-    """The sources by strength, the best first, and sentences on what could not be compared."""
+    """The sources by strength, the best first, and sentences on sources that could not be compared."""
     sources = [name for name in sources if any(name in (answer["left"], answer["right"]) for answer in answers)]
     raters = sorted({answer["rater"] for answer in answers})
     clusters = len(raters) if len(raters) >= FEWEST else len(answers)
@@ -285,7 +285,7 @@ def judges(held: Answers) -> list[Judge]:
 
 
 def notes(found: Analysis) -> list[str]:
-    """What a reader has to know of the numbers."""
+    """The remarks that a reader of the numbers needs."""
     study, raters = found.study, [judge for judge in found.raters if judge.answers]
     lost = sum(judge.lost for judge in raters)
     unfinished = sum(not judge.finished for judge in raters)

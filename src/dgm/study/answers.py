@@ -107,8 +107,8 @@ def parsed(content: bytes, path: Path) -> Answers:
             raise BadInput(f"{path}, line {number}, is no JSON: {error}", "take the file from a copy") from error
         kind = kind_of(row, number)
         if wrong := misfit(row, kind, ""):
-            told = " is no file of a study's answers" if number == 1 else f", line {number}: {wrong}"
-            raise BadInput(f"{path}{told}", "name the file that `dgm study` wrote")
+            where = " is no file of a study's answers" if number == 1 else f", line {number}: {wrong}"
+            raise BadInput(f"{path}{where}", "name the file that `dgm study` wrote")
         if number == 1:
             found = Answers(cast(StudyPart, row), [], [])
         elif found is not None and kind is RaterLine:

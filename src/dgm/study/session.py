@@ -32,7 +32,7 @@ class OtherTab(BadInput):
 
 @dataclass
 class Rater:
-    """One rater: the trials in their order, the exposures so far, and what the page shows now."""
+    """One rater: the trials in their order, the exposures so far, and the present state of the page."""
 
     number: int
     token: str

@@ -338,7 +338,7 @@ class Training:
         return Diverged(wrong, getattr(self.model, "remedy", REMEDY))
 
     def stopped(self, diverged: Diverged) -> Diverged:
-        """The error that ends the training, with what was tried and where the last good state is."""
+        """The error that ends the training, with the remedy that was tried and the place of the last good state."""
         wrong = diverged.wrong + (f", {SMALLER} learning rate too" if self.slower != 1 else "")
         saved = self.saving is not None and self.saving.step
         last = checkpoint.newest(self.out / "checkpoints") if self.out is not None and saved else None

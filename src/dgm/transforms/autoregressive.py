@@ -12,7 +12,7 @@ from dgm.networks.masked_mlp import MaskedMLP
 from dgm.transforms.transform import Mapped, Transform
 from dgm.transforms.univariate import Affine, Univariate
 
-AT_ONCE = 32  # dimensions that are solved for together on a GPU, where a pass takes as long for many as for one
+BLOCK = 32  # dimensions that are solved for together on a GPU, where a pass takes as long for many as for one
 LARGEST = 1e18  # of an iterate that has not converged: its products with weights stay finite
 
 
@@ -75,7 +75,7 @@ class Autoregressive(Transform):
         """x of z (D, B), and minus the logarithm of each slope."""
         x, slopes = torch.zeros_like(z), torch.zeros_like(z)
         small = 4 * torch.finfo(z.dtype).eps
-        size = self.size or (1 if z.device.type == "cpu" else AT_ONCE)
+        size = self.size or (1 if z.device.type == "cpu" else BLOCK)
         for dims, outputs in self.network.in_blocks(x, c, size):
             for left in range(dims.stop - dims.start, 0, -1):
                 found, slopes[dims] = self.univariate.inverse(z[dims], outputs())

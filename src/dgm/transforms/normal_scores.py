@@ -108,7 +108,7 @@ def knots_of(known: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def merged(x: Tensor, z: Tensor, closest: float) -> tuple[Tensor, Tensor]:
-    """Knots that are at least ``closest`` apart: of those that are closer, the first, at the mean of their scores."""
+    """Knots that are at least ``closest`` apart: of closer ones, the first, at the mean of their scores."""
     group = torch.zeros(len(x), dtype=torch.int64)
     first = 0
     for k in range(1, len(x)):

@@ -48,7 +48,7 @@ class IntegerFlow(nn.Module):
     Source: Integer Discrete Flows and Lossless Compression (Hoogeboom et al., 2019), arXiv:1905.07376, section 4.
     Differs from it: arithmetic modulo K, so that P sums to 1 over images and every sample is one, where the source's z
     are all integers; t is within half a turn, K / 2 tanh; convolutional residual networks in place of DenseNets; no
-    permutations, since masks take turns.
+    permutations, since masks alternate.
 
     Args:
         space: Ordered integers, of any shape; a shape other than (C, H, W) has one resolution.

@@ -128,7 +128,7 @@ class KDE(nn.Module):
 
     @torch.no_grad()
     def impute(self, x: Batch, observed: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        """A training point, drawn by its kernel's density of what is observed, and its kernel's noise in the others."""
+        """A training point, drawn by its kernel's density of the observed values, with its kernel's noise in others."""
         noise, found = streams(len(x), seed, self.points.device), []
         u, eps = noise.uniform(()), noise.normal((self.space.dim,)).double()
         for rows, log_kernels in self.observed_kernels(x, observed):
@@ -144,7 +144,7 @@ class KDE(nn.Module):
         return (kernels - constant + self.scaling.ladj_of(observed)).to(torch.get_default_dtype())
 
     def observed_kernels(self, x: Batch, observed: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """-1/2 of the squared distances of what is observed to each training point, in bandwidths, of some rows."""
+        """-1/2 of the squared distances of the observed values to each training point, in bandwidths, of some rows."""
         z, mask = self.scaled(x), observed.flatten(1)
         for rows in torch.arange(len(z)).split(max(1, TOGETHER // self.points.numel())):
             off = torch.where(mask[rows, None], z[rows, None] - self.points, 0.0)

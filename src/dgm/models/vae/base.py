@@ -328,7 +328,7 @@ def observed(space: Space, config: NetworkConfig) -> Any:
     """The output distribution that the config names.
 
     Raises:
-        BadInput: If it is none of a space of this kind, or convolutions are asked for what is no image.
+        BadInput: If it is none of a space of this kind, or convolutions are chosen for data without images.
     """
     if config.network == "conv" and len(space.shape) != 3:
         raise BadInput(f"convolutions need an image (C, H, W), got {space}", "choose network dense")

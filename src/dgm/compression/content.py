@@ -4,8 +4,8 @@ Each form of a file has three functions: ``describe`` reads what restores the fi
 yields batches, and ``restore`` writes the bytes of a file again.
 
 - Arrays: .npy and IDX files of integers.
-- Images of any size, .pgm, .ppm and any format that Pillow reads: cut into tiles of the model's size, the last ones padded by
-  the edge's pixels. Of a compressed image format the pixels are kept, and come back as a .png file.
+- Images of any size, .pgm, .ppm and any format that Pillow reads: cut into tiles of the model's size, the last ones
+  padded by the edge's pixels. Of a compressed image format the pixels are kept, and come back as a .png file.
 - Texts, in windows of the model's context; the last one is padded.
 - Sounds (`dgm.compression.sounds`) and the rows of tables (`dgm.compression.rows`).
 """

@@ -2,6 +2,7 @@
 
 python results/modes.py                 trains each game with three seeds, about 45 minutes of a core
 python results/modes.py --games 2       the first two games alone
+python results/modes.py --only drifting   those whose title has this word, in results/modes-drifting.json
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ GAMES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "f-GAN, Pearson": ("f_gan", {"objective": "pearson"}, LOGISTIC),
     "f-GAN, squared Hellinger": ("f_gan", {"objective": "squared_hellinger"}, LOGISTIC),
     "f-GAN, Jensen-Shannon": ("f_gan", {"objective": "jensen_shannon"}, LOGISTIC),
+    "drifting, no game": ("drifting", {}, {"lr": 2e-3}),
 }
 
 
@@ -68,10 +70,12 @@ def covered(name: str, settings: dict[str, Any], training: dict[str, Any], data:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", type=int, default=len(GAMES), help="how many of the games, from the first on")
+    parser.add_argument("--only", default="", help="a word of the titles of the games, which get a file of their own")
     chosen = parser.parse_args()
+    path = HERE / (f"modes-{chosen.only}.json" if chosen.only else "modes.json")
     torch.set_num_threads(1)
     document: dict[str, Any] = {
-        "command": f"python results/{Path(sys.argv[0]).name}",
+        "command": f"python results/{Path(sys.argv[0]).name}" + (f" --only {chosen.only}" if chosen.only else ""),
         "protocol": f"{STEPS:,} steps of 128 points, perceptrons of three layers of 128, z in the plane, cosine "
         f"schedule, EMA 0.99; {SAMPLES:,} samples; a mode is covered by a sample within three standard deviations of "
         "its centre",
@@ -79,12 +83,12 @@ def main() -> None:
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
         "games": {},
     }
-    for title in list(GAMES)[: chosen.games]:
+    for title in (title for title in list(GAMES)[: chosen.games] if chosen.only in title):
         name, settings, training = GAMES[title]
         runs = {data: [covered(name, settings, training, data, seed) for seed in range(SEEDS)] for data in DATA}
         document["games"][title] = {"model": name, "settings": settings, "training": training} | runs
         print(title, {data: [run.get("found") for run in found] for data, found in runs.items()}, flush=True)
-        (HERE / "modes.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -203,6 +203,7 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, container: Path)
         ("a.npy", shades(3, 5, 5), "expected"),
         ("big.npy", shades(2, 1, 4, 4).astype(numpy.int64) + 200, "values from"),
         ("real.npy", numpy.zeros((2, 1, 4, 4)), "integers"),
+        ("columns.npy", numpy.asfortranarray(shades(2, 1, 4, 4)), "in C order"),
         ("a.txt", b"text", "no example"),
         ("a.png", b"none", "cannot be read"),
     ],

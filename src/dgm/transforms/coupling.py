@@ -121,22 +121,25 @@ class VectorCoupling(Transform):
         inputs = len(self.kept) + context
         self.constant = inputs == 0  # one dimension that depends on nothing
         outputs = len(self.moved) * self.univariate.parameters
-        self.network: Any = mlp([inputs or 1, *hidden, outputs], dropout=dropout, activation=nn.ReLU)
+        self.network: Any = mlp(
+            [inputs or 1, *hidden, outputs], dropout=dropout, activation=lambda: nn.ReLU(inplace=True)
+        )
         start_at_zero(self.network)
 
     def parameters_of(self, x: Tensor, c: Tensor | None) -> Tensor:
         """(moved, P, B): examples are the last axis."""
-        h = torch.cat([x[:, self.kept], *([] if c is None else [c])], 1)
+        kept = x.index_select(1, self.kept)
+        h = kept if c is None else torch.cat([kept, c], 1)
         h = self.network[:-1](x.new_zeros(len(x), 1) if self.constant else h)
         last = self.network[-1]
         return torch.addmm(last.bias[:, None], last.weight, h.mT).unflatten(0, (-1, self.univariate.parameters))
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Mapped:
-        z, slopes = self.univariate.forward(x.mT[self.moved], self.parameters_of(x, c))
+        z, slopes = self.univariate.forward(x.mT.index_select(0, self.moved), self.parameters_of(x, c))
         return x.index_copy(1, self.moved, z.mT), slopes.sum(0)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> Mapped:
-        x, slopes = self.univariate.inverse(z.mT[self.moved], self.parameters_of(z, c))
+        x, slopes = self.univariate.inverse(z.mT.index_select(0, self.moved), self.parameters_of(z, c))
         return z.index_copy(1, self.moved, x.mT), slopes.sum(0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 Valued: TypeAlias = tuple[Tensor, Tensor]
@@ -46,11 +47,13 @@ class Affine(Univariate):
         self.bound = bound
 
     def forward(self, x: Tensor, parameters: Tensor) -> Valued:
-        s, t = self.log_scale(parameters[..., 0, :]), parameters[..., 1, :]
-        return x * s.exp() + t, s
+        a, t = parameters.unbind(-2)
+        s = self.log_scale(a)
+        return torch.addcmul(t, x, s.exp()), s
 
     def inverse(self, z: Tensor, parameters: Tensor) -> Valued:
-        s, t = self.log_scale(parameters[..., 0, :]), parameters[..., 1, :]
+        a, t = parameters.unbind(-2)
+        s = self.log_scale(a)
         return (z - t) * (-s).exp(), -s
 
     def log_scale(self, a: Tensor) -> Tensor:

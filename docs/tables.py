@@ -218,7 +218,7 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
     headings = " | ".join(COLUMNS[name] for name in distances)
     earlier = " Rows with dashes were measured with an earlier format." if len(classified) < len(documents) else ""
     lines = [
-        f"## Score, diffusion and flow matching on {data}",
+        f"## Flows, score, diffusion and flow matching on {data}",
         "",
         "The command of each row is `python results/reproduce.py RECIPE`, on one thread. Likelihoods are in bits per "
         "dimension of test images, including dequantisation; in brackets are published figures, of larger networks and "
@@ -235,7 +235,7 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
         of, training, theirs = document["evaluation"], document["training"], document["published"]
         bits = {
             row["kind"]: f"{row['bits_per_dim']:.3f} ± {row['bits_per_dim_se']:.3f}{given(row, document)}"
-            for row in of["likelihood"]
+            for row in reversed(of["likelihood"])  # the first of a kind is of one draw
         }
         if theirs:
             bits["lower_bound"] += f" ({theirs['value']:.2f})"

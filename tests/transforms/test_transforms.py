@@ -43,6 +43,7 @@ from dgm.transforms import (
     VectorCoupling,
     checkerboard,
     multi_scale,
+    to_real_numbers,
 )
 from dgm.transforms.coupling import beside
 
@@ -220,6 +221,14 @@ def test_elementwise_maps_are_torchs() -> None:
         z, ladj = transform(x)
         torch.testing.assert_close(z, value)
         torch.testing.assert_close(ladj, log_slope.sum(1))
+
+
+def test_data_at_its_bounds_has_a_finite_density_and_gradient() -> None:
+    """logit(0.05) at the bounds. Kills: a logit of 0 and 1."""
+    x = torch.tensor([[2.0, 5.0]], dtype=torch.float64, requires_grad=True)
+    z, ladj = Composition(to_real_numbers(Space.continuous((2,), low=2.0, high=5.0)))(x)
+    assert z[0].tolist() == pytest.approx([math.log(1 / 19), math.log(19)])
+    assert torch.autograd.grad(ladj.sum(), x)[0].isfinite().all()
 
 
 def test_a_log_scale_is_the_output_of_the_network_near_0_and_ends_at_its_bound() -> None:

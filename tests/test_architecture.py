@@ -28,6 +28,7 @@ LAYERS = [
         "modes",
         "memory",
         "progress",
+        "time_of_day",
     }
     | {"condition", "composite"},
     {"distributions", "networks", "processes", "transforms"},

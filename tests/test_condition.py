@@ -15,6 +15,7 @@ FACE = Space.binary((3,)), Names(columns=("smiling", "glasses", "young"))
 WEATHER = Space.continuous((2,), loc=(10.0, 1.0), scale=(5.0, 1.0)), Names(columns=("warmth", "wind speed"))
 TEXT = Space.tokens(5, 7), Names(words=("a", "seven", "red", ",", "two"))
 DAY = Space.levels((1,), 400), Names(columns=("day",), offset=18_000, dates=True)
+START = Space.levels((1,), 600), Names(columns=("start",), offset=480, unit=60_000)
 YEAR = Space.levels((1,), 30), Names(columns=("year",), offset=1990)
 SMOKES = Space.binary((1,)), Names(columns=("smokes",), labels=("no", "yes"))
 LABEL = Space.categories(3), Names(labels=("7", "cat", "dog"))
@@ -42,6 +43,7 @@ PERSON = (
         (TEXT, "A red seven", [2, 4, 3, 0, 0]),
         (TEXT, "two, seven", [6, 5, 3, 0, 0]),
         (DAY, "day=2019-04-15", [1]),
+        (START, "start=08:30", [30]),
         (YEAR, "1999", [9]),
         (SMOKES, "smokes=yes", [1]),
         (LABEL, "dog", 2),
@@ -88,6 +90,8 @@ def test_a_record_is_written_part_by_part() -> None:
         (WEATHER, "warmth=1e300,wind speed=1", "expected a number"),
         (DAY, "2019-04-13", "expected a date from 2019-04-14 to 2020-05-17"),
         (DAY, "today", "'today' is no value of the condition, expected a date"),
+        (START, "07:00", "'07:00' is no value of the condition, expected a time from 08:00 to 17:59"),
+        (START, "08:30:20", "expected a time from 08:00"),
         (YEAR, "2020", "expected a whole number from 1990 to 2019"),
         (SMOKES, "maybe", "no label of this run is called 'maybe'"),
         (TEXT, "a sevn", "no word of this run's texts is called 'sevn'; did you mean 'seven'"),
@@ -110,7 +114,7 @@ def test_quotes_hold_commas() -> None:
     assert pairs('a="1, 2",b=3,"c=4, 5"', ["a", "b", "c"]) == {"a": "1, 2", "b": "3", "c": "4, 5"}
 
 
-@pytest.mark.parametrize("names", [FACE[1], TEXT[1], PERSON[1], DAY[1], Names()])
+@pytest.mark.parametrize("names", [FACE[1], TEXT[1], PERSON[1], DAY[1], START[1], Names()])
 def test_names_are_kept_as_json(names: Names) -> None:
     assert Names.from_json(names.to_json()) == names
 
@@ -122,7 +126,15 @@ def test_names_have_to_fit_the_space_that_they_are_of() -> None:
     assert not LABEL[1].fit(Space.categories(4))
     assert not TEXT[1].fit(Space.tokens(5, 8))
     assert not Names(parts={"pet": Names()}).fit(PERSON[0])
-    for wrong in ([], {"labels": "ab"}, {"words": [1]}, {"parts": []}, {"parts": {"a": 3}}):
+    for wrong in (
+        [],
+        {"labels": "ab"},
+        {"words": [1]},
+        {"parts": []},
+        {"parts": {"a": 3}},
+        {"unit": 7},
+        {"unit": 60_000, "offset": 1_440},
+    ):
         with pytest.raises(BadInput):
             Names.from_json(wrong)
 

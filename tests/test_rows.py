@@ -131,6 +131,8 @@ def test_texts_are_the_inverse_of_numbers() -> None:
     for column, space in (
         (Column(name="n", type="integer", offset=-3), Space.levels((), 7)),
         (Column(name="d", type="date", offset=19_000), Space.levels((), 40)),
+        (Column(name="m", type="time", offset=1_400, unit=60_000), Space.levels((), 40)),
+        (Column(name="s", type="time", offset=30_600, unit=1_000), Space.levels((), 90)),
         (Column(name="c", type="category", values=("a", "b", "1.0")), Space.categories(3)),
         (Column(name="b", type="boolean", values=("false", "true")), Space.binary(())),
         (Column(name="z", type="boolean", values=("0", "1")), Space.binary(())),
@@ -146,6 +148,10 @@ def test_texts_are_the_inverse_of_numbers() -> None:
         real.number_of("inf", Space.continuous(()))
     with pytest.raises(BadInput, match="'1e400' is no value"):
         Column(name="n", type="integer").number_of("1e400", Space.levels((), 7))
+    minutes = Column(name="m", type="time", offset=480, unit=60_000)
+    for wrong in ("07:59", "08:01:30", "noon"):
+        with pytest.raises(BadInput, match="expected a time of the day such as 08:30 from 08:00 to 08:59"):
+            minutes.number_of(wrong, Space.levels((), 60))
     with pytest.raises(UnknownName, match="no value of the column 'c'"):
         Column(name="c", type="category", values=("a",)).number_of("q", Space.categories(1))
 

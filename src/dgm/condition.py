@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from dgm.errors import BadInput, UnknownName
 from dgm.inputs import brief
 from dgm.space import Space
+from dgm.time_of_day import DAY, UNITS, text_of
+from dgm.time_of_day import number_of as number_of_time
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +43,7 @@ class Names:
         parts: The names of each part of a record.
         offset: The integer that level 0 represents.
         dates: Whether the integers are dates, as days since 1970-01-01.
+        unit: The milliseconds from one integer to the next, if they are times of the day; otherwise 0.
     """
 
     labels: tuple[str, ...] = ()
@@ -49,12 +52,13 @@ class Names:
     parts: Mapping[str, Names] = field(default_factory=dict)
     offset: int = 0
     dates: bool = False
+    unit: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The names as JSON, without empty entries."""
         lists = {name: list(getattr(self, name)) for name in LISTS if getattr(self, name)}
         parts = {name: names.to_json() for name, names in self.parts.items()}
-        whole = {"offset": self.offset, "dates": self.dates}
+        whole = {"offset": self.offset, "dates": self.dates, "unit": self.unit}
         return lists | ({"parts": parts} if parts else {}) | {name: value for name, value in whole.items() if value}
 
     @classmethod
@@ -72,8 +76,12 @@ class Names:
         offset, dates = document.get("offset", 0), document.get("dates", False)
         if type(offset) is not int or abs(offset) > WHOLE or type(dates) is not bool:
             raise BadInput("names: the offset must be a whole number, and dates true or false", "mend them")
+        unit = document.get("unit", 0)
+        if type(unit) is not int or unit not in (0, *UNITS) or (unit and not 0 <= offset * unit < DAY):
+            raise BadInput("names: the unit must be that of times of the day", "give what Names.to_json gave")
         parts = {name: cls.from_json(part) for name, part in document.get("parts", {}).items()}
-        return cls(**{name: tuple(values) for name, values in found.items()}, parts=parts, offset=offset, dates=dates)
+        lists = {name: tuple(values) for name, values in found.items()}
+        return cls(**lists, parts=parts, offset=offset, dates=dates, unit=unit)
 
     def fit(self, space: Space) -> bool:
         """Whether there is a name for each value or dimension of ``space``, or there are no names."""
@@ -139,7 +147,8 @@ def value_of(given: Any, space: Space, names: Names) -> float | int:
     number = number_in(text, names)
     low, high = (0, (space.values or 0) - 1) if space.discrete else space.bounds or (-LARGEST, LARGEST)
     if not low <= number <= high or (space.discrete and number != int(number)):
-        wanted = "a date" if names.dates else "a whole number" if space.discrete else "a number"
+        whole = "a date" if names.dates else "a time" if names.unit else "a whole number"
+        wanted = whole if space.discrete else "a number"
         if abs(high) < LARGEST:
             say = written(space, names)
             wanted = "0 or 1" if space.kind == "binary" else f"{wanted} from {say(low)} to {say(high)}"
@@ -149,6 +158,8 @@ def value_of(given: Any, space: Space, names: Names) -> float | int:
 
 def number_in(text: str, names: Names) -> float:
     """The number that a text represents; NaN for an empty text."""
+    if names.unit:
+        return number_of_time(text, names.unit) - names.offset
     try:
         if names.dates:
             return (date.fromisoformat(text) - EPOCH).days - names.offset
@@ -314,4 +325,6 @@ def written(space: Space, names: Names) -> Callable[[float], str]:
         return lambda value: names.labels[int(value)]
     if names.dates:
         return lambda value: (EPOCH + timedelta(days=int(value) + names.offset)).isoformat()
+    if names.unit:
+        return lambda value: text_of(value + names.offset, names.unit)
     return lambda value: str(int(value) + names.offset) if space.discrete else f"{value:.8g}"

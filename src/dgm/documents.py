@@ -57,9 +57,10 @@ class ConditionPart(TypedDict):
 
 class ColumnPart(TypedDict):
     name: str
-    type: Literal["real", "integer", "category", "boolean", "date"]
+    type: Literal["real", "integer", "category", "boolean", "date", "time"]
     offset: NotRequired[int]
     values: NotRequired[list[str]]
+    unit: NotRequired[int]
 
 
 class DataPart(TypedDict):

@@ -144,6 +144,66 @@ class TestTypes:
         assert found.space.parts[1][1].optional
 
 
+TIMES = {
+    60_000: ["08:30", "00:00", "23:59"],
+    1_000: ["08:30:00", "13:45:10", "23:59:59"],
+    1: ["08:30:00.250", "13:45:10.000", "23:59:59.999"],
+}
+TIMESPEC = {60_000: "minutes", 1_000: "seconds", 1: "milliseconds"}
+
+
+class TestTimes:
+    @pytest.mark.parametrize("unit", TIMES)
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_times_come_back_as_they_were(self, tmp_path: Path, unit: int, suffix: str) -> None:
+        """Kills: an offset in another unit than the levels, a unit that drops the seconds, times as texts."""
+        lines = [f"{cell},{k / 3}" for k, cell in enumerate([*TIMES[unit], ""] * 5)]
+        found = data.load(written(tmp_path, "start,a\n" + "\n".join(lines)))
+        column, (_, space) = found.columns[0], found.space.parts[0]
+        first, last = (datetime.datetime.fromisoformat(f"1970-01-01T{f(TIMES[unit])}+00:00") for f in (min, max))
+        assert (column.type, column.unit, space.optional) == ("time", unit, True)
+        assert column.offset * unit == 1_000 * first.timestamp()
+        assert (space.values or 0) - 1 == pytest.approx((last - first).total_seconds() * 1_000 / unit, abs=1e-6)
+        out = tmp_path / f"rows{suffix}"
+        tables.write(everything(found), found.columns, out, suffix)
+        assert data.load(str(out)).columns == found.columns
+        if suffix == ".csv":
+            cells = [line.split(",")[0] for line in out.read_text(encoding="utf-8").split()[1:]]
+        else:
+            held = parquet.read_table(out)["start"]
+            assert str(held.type) == "time32[ms]"
+            cells = [(c and c.isoformat(TIMESPEC[unit])) or "" for c in held.to_pylist()]
+        assert sorted(cells) == sorted([*TIMES[unit], ""] * 5)
+
+    @pytest.mark.parametrize("kind", ["time32[s]", "time32[ms]", "time64[us]", "time64[ns]"])
+    def test_every_type_of_parquet(self, kind: str) -> None:
+        values = [datetime.time(8, 30), None, datetime.time(13, 45, 10)] * 5
+        table = pyarrow.table({"a": pyarrow.array(values, pyarrow.type_for_alias(kind)), "b": list(range(15))})
+        found = data.load(table).columns[0]
+        assert found == Column(name="a", type="time", offset=8 * 3_600 + 30 * 60, unit=1_000)
+        fine = pyarrow.table({"a": pyarrow.array([1, 2_000] * 5, pyarrow.time64("us")), "b": list(range(10))})
+        with pytest.raises(BadInput, match="no time of the day in milliseconds"):
+            data.load(fine)
+
+    def test_hours_of_one_digit_and_what_is_no_time(self, tmp_path: Path) -> None:
+        path = written(tmp_path, "a,b\n" + "8:30,9:61\n11:05,10:30\n" * 6)
+        found = data.load(path)
+        assert [column.type for column in found.columns] == ["time", "category"]
+        assert found.columns[0].texts_of([0, 155]) == ["08:30", "11:05"]
+        assert data.load(path, types="a=category").columns[0].values == ("11:05", "8:30")
+        with pytest.raises(BadInput, match="column 'b' holds '9:61', no time of the day"):
+            data.load(path, types="b=time")
+        with pytest.raises(BadInput, match="dates with times of the day; split it"):
+            data.load(written(tmp_path, "a,b\n" + "2020-01-01 08:30:00,1\n2020-01-02 09:30:00,2\n" * 6))
+
+    def test_the_day_ends(self) -> None:
+        late = Column(name="t", type="time", offset=1_438, unit=60_000)
+        assert late.fits(Space.levels((), 2))
+        assert not late.fits(Space.levels((), 3)), "24:00"
+        assert not Column(name="t", type="time", unit=7).fits(Space.levels((), 2))
+        assert Column.from_json(late.to_json()) == late
+
+
 class TestWishes:
     def test_zeros_in_front_are_kept_where_it_is_a_category(self, tmp_path: Path) -> None:
         path = written(tmp_path, "zip,a\n" + "".join(f"{k % 4:05},{k / 3}\n" for k in range(30)))

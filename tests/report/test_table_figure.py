@@ -50,6 +50,18 @@ def test_categories_are_bars_with_their_names_the_others_and_what_is_missing() -
     assert [label.get_text() for label in drawn(x)[1].get_xticklabels()] == ["no", "yes"]
 
 
+def test_the_axis_of_a_time_is_in_hours_and_minutes() -> None:
+    """Kills: ticks in units since the first time."""
+    figure = Figure()
+    x = torch.arange(0.0, 61, 10)[:, None].double()
+    draw_columns(figure, x, x, [Column(name="start", type="time", offset=500, unit=60_000)])
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    texts = {tick: label.get_text() for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
+    assert any(0 < tick < 60 for tick in texts)
+    assert texts == {tick: f"{(500 + tick) // 60:02.0f}:{(500 + tick) % 60:02.0f}" for tick in texts}
+
+
 def test_axes_are_in_the_values_of_the_table() -> None:
     x = rows()
     _, _, joined, age, pay = drawn(x, x)

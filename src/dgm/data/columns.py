@@ -19,16 +19,23 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from dgm.errors import BadInput, UnknownName
 from dgm.inputs import of_type
 from dgm.space import Space
+from dgm.time_of_day import DAY, UNITS, number_of, text_of, time_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Type = Literal["real", "integer", "category", "boolean", "date"]
+Type = Literal["real", "integer", "category", "boolean", "date", "time"]
 TYPES: tuple[str, ...] = get_args(Type)
 SKIP = "skip"
 EPOCH = date(1970, 1, 1)
 LARGEST = 3.4e38  # of real numbers, as float32
-KINDS = {"real": "continuous", "integer": "levels", "date": "levels", "category": "categories", "boolean": "binary"}
+KINDS = {"real": "continuous", "category": "categories", "boolean": "binary"}  # of all others: levels
+WANTED = {
+    "real": "number",
+    "integer": "whole number",
+    "date": "date such as 2020-12-31",
+    "time": "time of the day such as 08:30",
+}
 TRUTH, DIGITS = ("false", "true"), ("0", "1")  # the texts of booleans, in words and as numbers
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")  # texts of a missing value
 SHOWN = 4  # categories in an overview
@@ -42,14 +49,17 @@ class Column:
     Attributes:
         name: The name in the table's header with its unit, such as ``income [kEUR]``.
         type: The type of the values.
-        offset: The value of level 0, for integers and dates; a date is the number of days since 1970-01-01.
+        offset: The value of level 0, for integers, dates and times; a date is the number of days since 1970-01-01, a
+            time the number of units since midnight.
         values: The text of each value, from 0 on, for categories and booleans.
+        unit: The milliseconds from one level to the next, for times.
     """
 
     name: str
     type: Type = "real"
     offset: int = 0
     values: tuple[str, ...] = ()
+    unit: int = 0
 
     def fits(self, part: Space) -> bool:
         """Whether ``part``, the space of a part of a record, can hold the numbers of this column."""
@@ -57,12 +67,15 @@ class Column:
             first, last = date.min.toordinal(), date.max.toordinal()
             day = self.offset + EPOCH.toordinal()  # the day of level 0
             return part.kind == "levels" and first <= day and day + (part.values or 0) - 1 <= last
+        if self.type == "time":
+            last = (self.offset + (part.values or 0) - 1) * self.unit
+            return part.kind == "levels" and self.unit in UNITS and self.offset >= 0 and last < DAY
         if self.type in ("category", "boolean"):
             return part.kind == KINDS[self.type] and len(self.values) == part.values
-        return part.kind == KINDS[self.type]
+        return part.kind == KINDS.get(self.type, "levels")
 
     def values_of(self, numbers: Iterable[float]) -> list[Any]:
-        """The value, a float, int, str, bool or date, of each number in a batch's column; None for NaN."""
+        """The value, a float, int, str, bool, date or time, of each number in a batch's column; None for NaN."""
         return [None if math.isnan(number) else self.value_of(number) for number in numbers]
 
     def value_of(self, number: float) -> Any:
@@ -73,12 +86,16 @@ class Column:
                 return int(number) + self.offset
             case "date":
                 return EPOCH + timedelta(days=int(number) + self.offset)
+            case "time":
+                return time_of(int(number) + self.offset, self.unit)
         if self.values == TRUTH:
             return bool(number)
         return int(number) if self.values == DIGITS else self.values[int(number)]
 
     def texts_of(self, numbers: Iterable[float]) -> list[str]:
         """The values as texts of a .csv file; the empty text for a missing value."""
+        if self.type == "time":
+            return ["" if math.isnan(number) else text_of(number + self.offset, self.unit) for number in numbers]
         return [text(value) for value in self.values_of(numbers)]
 
     def number_of(self, text: str, space: Space) -> float:
@@ -101,17 +118,25 @@ class Column:
             if text not in self.values:
                 raise UnknownName.of(f"value of the column '{self.name}'", text, self.values)
             return float(self.values.index(text))
-        number = number_in(text, self.type) - self.offset
+        number = self.number_in(text) - self.offset
         low, high = (0, (space.values or 0) - 1) if space.discrete else space.bounds or (-LARGEST, LARGEST)
         if not low <= number <= high or (space.discrete and number % 1):
-            kind = {"real": "number", "integer": "whole number", "date": "date such as 2020-12-31"}[self.type]
             limits = ""
             if abs(high) < LARGEST:
                 limits = " from {} to {}".format(*self.texts_of([low, high]))
-            wrong = f"'{text}' is no value of the column '{self.name}', expected a {kind}{limits}"
+            wrong = f"'{text}' is no value of the column '{self.name}', expected a {WANTED[self.type]}{limits}"
             outside = not math.isnan(number) and (not space.discrete or number % 1 == 0)
             raise (OutOfRange if outside else BadInput)(wrong, "mend it, or leave the value out")
         return number
+
+    def number_in(self, text: str) -> float:
+        """The number of a text: for a date in days since 1970-01-01, for a time in units since midnight; else NaN."""
+        if self.type == "time":
+            return number_of(text, self.unit)
+        try:
+            return (datetime.fromisoformat(text).date() - EPOCH).days if self.type == "date" else float(text)
+        except ValueError:
+            return math.nan
 
     def to_json(self) -> dict[str, Any]:
         """The column as JSON, without empty fields."""
@@ -121,14 +146,6 @@ class Column:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Column:
         return cls(**{**document, "values": tuple(document.get("values", ()))})
-
-
-def number_in(text: str, kind: Type) -> float:
-    """The number of a text, for a date in days since 1970-01-01; NaN if it has none."""
-    try:
-        return (datetime.fromisoformat(text).date() - EPOCH).days if kind == "date" else float(text)
-    except ValueError:
-        return math.nan
 
 
 def of_run(about: Mapping[str, Any], space: Space) -> list[Column]:
@@ -185,7 +202,7 @@ def overview(columns: Sequence[Column], x: Tensor) -> list[dict[str, str]]:
 
 
 def values_in_words(column: Column, known: Tensor) -> str:
-    """The range of numbers and dates, or the most frequent categories with their shares."""
+    """The range of numbers, dates and times, or the most frequent categories with their shares."""
     if not len(known):
         return ""
     if not column.values:

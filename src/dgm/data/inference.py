@@ -13,6 +13,7 @@ import pyarrow.compute as arrow
 from dgm.data.columns import DIGITS, MISSING, TRUTH, Column, Wanted
 from dgm.errors import BadInput
 from dgm.space import Space
+from dgm.time_of_day import UNITS, number_of
 
 LARGEST = float(numpy.finfo(numpy.float32).max)
 FEW, OFTEN = 20, 10  # a column with at most FEW distinct whole numbers, each OFTEN times on average, is of integers
@@ -20,6 +21,8 @@ WIDEST = 2**31  # levels of a column of integers; a column of a wider range is r
 LONGEST = 100  # characters in the name of a column
 MANY = 50  # from this number of distinct texts on, a column of mostly distinct texts is not of categories
 DATE, TEXT, REAL, WHOLE = pyarrow.date32(), pyarrow.string(), pyarrow.float64(), pyarrow.int64()
+TIME = pyarrow.time32("ms")
+TIMES = r"^([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?$"  # 8:30 and 08:30:10.5 too, which are texts to pyarrow
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def part_of(what: str, name: str, values: Any, wanted: Wanted | None, first: int
         if not gaps:
             raise BadInput(f"{what} never changes", f'leave it out: --types "{name}=skip"')
         kind = "category"  # the only value is present or missing
-    made = {"real": reals, "integer": integers, "category": categories, "boolean": booleans, "date": dates}[kind]
-    part: Part = made(what, name, values, wanted or Wanted(kind), first)
+    part: Part = MADE[kind](what, name, values, wanted or Wanted(kind), first)
     return replace(part, space=replace(part.space, optional=gaps), inferred=wanted is None)
 
 
@@ -77,7 +79,11 @@ def type_of(what: str, name: str, known: Any, n: int) -> str:
         return "boolean"
     if known.type == DATE:
         return "date"
+    if pyarrow.types.is_time(known.type):
+        return "time"
     if known.type == TEXT:
+        if arrow.all(arrow.match_substring_regex(known, TIMES)).as_py():
+            return "time"
         different = len(known.unique())
         if different > MANY and 2 * different > len(known):
             wrong = f"{what} holds {different:,} different texts in {n:,} rows, such as '{known[0].as_py()[:40]}'"
@@ -90,11 +96,11 @@ def type_of(what: str, name: str, known: Any, n: int) -> str:
 
 
 def plain(what: str, name: str, values: Any) -> Any:
-    """The values as booleans, integers, real numbers, dates or texts; NaN and values of other types are missing."""
+    """The values as booleans, numbers, dates, times or texts; NaN and values of other types are missing."""
     kind = values.type
     if pyarrow.types.is_dictionary(kind):
         return plain(what, name, values.cast(kind.value_type))
-    if kind == pyarrow.bool_() or kind == DATE:
+    if kind == pyarrow.bool_() or kind == DATE or pyarrow.types.is_time(kind):
         return values
     if pyarrow.types.is_null(kind):
         return values.cast(TEXT)
@@ -109,10 +115,10 @@ def plain(what: str, name: str, values: Any) -> Any:
     if pyarrow.types.is_timestamp(kind) or pyarrow.types.is_date64(kind):
         days = values.cast(DATE, safe=False)
         if not arrow.all(arrow.equal(days.cast(kind), values)).as_py():
-            wrong = f"{what} holds times of the day, of which dgm has no type"
-            raise BadInput(wrong, f'keep the days alone, or leave it out: --types "{name}=skip"')
+            wrong = f"{what} holds dates with times of the day"
+            raise BadInput(wrong, f'split it into a column of each, or leave it out: --types "{name}=skip"')
         return days
-    wrong = f"{what} holds {kind}, expected numbers, texts, dates or truth values"
+    wrong = f"{what} holds {kind}, expected numbers, texts, dates, times or truth values"
     raise BadInput(wrong, f'encode it, or leave it out: --types "{name}=skip"')
 
 
@@ -166,6 +172,43 @@ def dates(what: str, name: str, values: Any, wanted: Wanted, first: int) -> Part
     if not column.fits(space):
         raise BadInput(f"{what} has dates outside the years 1 to 9999", f'leave it out: --types "{name}=skip"')
     return Part(column, space, days - low)
+
+
+def times(what: str, name: str, values: Any, wanted: Wanted, first: int) -> Part:
+    """In the coarsest unit that has all times of the column."""
+    x = milliseconds(what, values)
+    unit = next(unit for unit in UNITS if not (x[~numpy.isnan(x)] % unit).any())
+    low, high = int(numpy.nanmin(x)) // unit, int(numpy.nanmax(x)) // unit
+    if low == high:
+        raise BadInput(f"{what} never changes", f'leave it out: --types "{name}=skip"')
+    return Part(Column(name=name, type="time", offset=low, unit=unit), Space.levels((), high - low + 1), x / unit - low)
+
+
+def milliseconds(what: str, values: Any) -> numpy.ndarray:
+    """(N,) since midnight; NaN for missing values."""
+    remedy = "write times as 08:30, 13:45:10 or 13:45:10.250"
+    if values.type != TEXT:
+        try:
+            x: numpy.ndarray = values.cast(TIME).cast(pyarrow.int32()).cast(REAL).to_numpy().copy()
+        except pyarrow.ArrowException as error:
+            raise BadInput(f"{what} holds what is no time of the day in milliseconds: {error}", remedy) from error
+        return x
+    texts = values.to_pylist()
+    x = numpy.array([numpy.nan if text is None else number_of(text, 1) for text in texts])
+    bad = next((text for text, number in zip(texts, x, strict=True) if text is not None and number % 1 != 0), None)
+    if bad is not None:
+        raise BadInput(f"{what} holds '{bad[:40]}', no time of the day in milliseconds", remedy)
+    return x
+
+
+MADE = {
+    "real": reals,
+    "integer": integers,
+    "category": categories,
+    "boolean": booleans,
+    "date": dates,
+    "time": times,
+}
 
 
 def numbers_of(what: str, values: Any, first: int) -> numpy.ndarray:

@@ -1,9 +1,9 @@
 """The user's own tables, .csv or .parquet. The type of each column is inferred, unless the user specifies it.
 
 Columns of texts are categories; columns of ``true`` and ``false``, or of 0 and 1, are booleans; columns of ISO dates
-are dates; columns of whole numbers are integers; and columns of other numbers are real. The rows of a table are vectors
-of real numbers if all columns are numeric, none has missing values, and none has only a few distinct whole numbers. The
-rows of any other table are records.
+are dates; columns such as 08:30 are times of the day; columns of whole numbers are integers; and columns of other
+numbers are real. The rows of a table are vectors of real numbers if all columns are numeric, none has missing values,
+and none has only a few distinct whole numbers. The rows of any other table are records.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 from dgm.condition import Names
 from dgm.data.columns import DIGITS, MISSING, SKIP, Column, Wanted, requested_types
 from dgm.data.dataset import Conditions, Dataset, consecutive, shuffled
-from dgm.data.inference import TEXT, Part, part_of
+from dgm.data.inference import TEXT, TIME, Part, part_of
 from dgm.errors import BadInput, UnknownName
 from dgm.memory import refuse_a_bomb, refuse_too_large
 from dgm.space import Space
@@ -125,7 +125,7 @@ def condition_of(parts: Sequence[Part], rows: Tensor, train: int) -> Conditions 
 
 def names_of(column: Column) -> Names:
     """The names of the numbers of a column."""
-    return Names(labels=column.values, offset=column.offset, dates=column.type == "date")
+    return Names(labels=column.values, offset=column.offset, dates=column.type == "date", unit=column.unit)
 
 
 def vector(parts: Sequence[Part], train: Tensor) -> Space:
@@ -250,7 +250,7 @@ def write(x: Tensor, columns: Sequence[Column], out: Path, suffix: str) -> None:
         arrays = [
             pyarrow.array(values.numpy(), from_pandas=True)
             if column.type == "real"
-            else pyarrow.array(column.values_of(values.tolist()))
+            else pyarrow.array(column.values_of(values.tolist()), TIME if column.type == "time" else None)
             for column, values in numbers
         ]
         parquet.write_table(pyarrow.Table.from_arrays(arrays, [column.name for column in columns]), out)

@@ -2,7 +2,7 @@ r"""Measures of a table's samples: each column, each pair of columns, their use 
 
 * Total variation of a categorical column, 1/2 sum_k |p_k - q_k| over its categories, with a missing value as one more;
   the gaps of any other column are a column of two categories.
-* Kolmogorov-Smirnov of a column of numbers or dates, sup_t |F(t) - G(t)|, of the known values.
+* Kolmogorov-Smirnov of a column of numbers, dates or times, sup_t |F(t) - G(t)|, of the known values.
 * The difference of Pearson's correlation of two columns of numbers, over the rows that have both.
 * The difference of Cramér's V of two categorical columns, (chi^2 / (n (min(r, c) - 1)))^(1/2).
 * Train on synthetic, test on real: gradient boosting predicts the target column of the evaluated split after it was

@@ -101,6 +101,8 @@ def draw_histogram(axes: Axes, x: numpy.ndarray, real: numpy.ndarray | None, col
         low, high = (column.value_of(float(numpy.round(edge))) for edge in (edges[0], edges[-1]))
         form = "%Y" if (high - low).days > 5 * 365 else "%Y-%m" if (high - low).days > 90 else "%m-%d"
         axes.xaxis.set_major_formatter(lambda value, _: column.value_of(value).strftime(form))
+    if column.type == "time":
+        axes.xaxis.set_major_formatter(lambda value, _: column.value_of(value).strftime("%H:%M"))
 
 
 def draw_bars(axes: Axes, x: numpy.ndarray, real: numpy.ndarray | None, column: Column) -> None:

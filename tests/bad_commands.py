@@ -250,7 +250,7 @@ evaluate
 evaluate vae vae
 evaluate vae --split train
 evaluate vae --features
-evaluate vae --features inception
+evaluate vae --features vgg
 evaluate vae --against vae
 evaluate vae --against digits --annealed 3
 evaluate vae --against digits --draws 2

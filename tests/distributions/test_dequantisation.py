@@ -376,5 +376,5 @@ def test_what_has_no_variational_dequantisation_is_refused() -> None:
 def test_a_model_with_learnt_noise_is_described() -> None:
     model = registry.create("realnvp", Space.levels((1, 4, 4), 5), dequantisation="variational")
     again = registry.from_description(registry.describe(model))
-    assert again.likelihood_method == "change of variables, variational dequantisation"
+    assert again.likelihood_method == "change of variables; logit with alpha = 0.05, variational dequantisation"
     assert {name: p.shape for name, p in again.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}

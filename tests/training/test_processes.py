@@ -134,6 +134,27 @@ def test_two_processes_go_on_to_the_same_bits(strategy: str, tmp_path: Path) -> 
     assert whole == cut
 
 
+TWICE = f"""
+import sys
+import torch
+from trainees import SPACE, Normal, points
+from dgm.training import fit
+
+torch.set_num_threads(1)
+for k in range(2):
+    list(fit(Normal(SPACE, Normal.Config()), points(), out=sys.argv[1] + "/" + str(k), strategy="ddp", **{SETTINGS}))
+"""
+
+
+@pytest.mark.slow
+def test_two_trainings_in_one_process_run_to_their_end(tmp_path: Path) -> None:
+    """With their runs, whose files one process writes. Kills: a group of processes that the first training closes."""
+    assert by_torchrun(tmp_path, TWICE) == [0, 0]
+    first, second = (runs.sha256(tmp_path / str(k) / "weights.safetensors") for k in range(2))
+    assert first == second
+    assert [line["step"] for line in runs.Run(tmp_path / "1").metrics()][-1] == SETTINGS["steps"]
+
+
 NOISY = """
 import os, sys
 import torch

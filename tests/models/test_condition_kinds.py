@@ -232,6 +232,21 @@ def test_a_pixel_of_the_condition_acts_on_its_surroundings(name: str) -> None:
     assert float(moved[:8].max()) <= (1e-2 * float(moved[-1]) if name == "pixelrnn" else 0)  # its states reach all rows
 
 
+@torch.no_grad()
+def test_a_patch_of_tarflow_depends_on_the_pixels_of_the_condition_up_to_its_own() -> None:
+    """Kills: the image as one vector, which every patch sees; the vectors of the patches in another order."""
+    torch.manual_seed(0)
+    space, condition = Space.continuous((1, 8, 8)), Space.levels((1, 8, 8), 4)
+    model: Any = contracts.perturbed(create("tarflow", space, condition, blocks=1, layers=1, width=8, patch=2)).eval()
+    x, y = contracts.random_examples(space, 1), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    other = y.clone()
+    other[..., -1, -1] = 3  # the maps of the condition have a receptive field of 5 × 5
+    effect = (model.encode(x, other) - model.encode(x, y)).abs()[0, 0]
+    assert effect[4:, 4:].min() > 1e-6
+    assert effect[:4].max() == effect[4:6, :4].max() == 0
+    torch.testing.assert_close(model.decode(model.encode(x, y), y), x, rtol=1e-4, atol=1e-4)
+
+
 def of_ffjord(model: Any, x: Tensor, y: Tensor) -> Tensor:
     """v(z, t), whose solutions over a whole path have no local Jacobian."""
     return model.velocity(model.transform(x)[0], torch.full((len(x),), 0.5), model.conditioning(y))

@@ -29,7 +29,7 @@ class CausalAffine(Transform):
     Args:
         shape: (T, D) of the sequence.
         reverse: Whether the order of the sequence is reversed.
-        condition: Width of the condition's vector; 0 without one.
+        condition: Width of the condition's vector, or of its vectors at each position; 0 without one.
         fixed_point: Whether the inverse is by fixed-point iteration, in place of the cache.
     """
 
@@ -62,7 +62,10 @@ class CausalAffine(Transform):
 
     def bias(self, c: Tensor | None) -> Tensor:
         """The positions and the condition, which are added to every token, (B, T, width) or (1, T, width)."""
-        return self.positions[None] if self.of_condition is None else self.positions + self.of_condition(c)[:, None]
+        if self.of_condition is None or c is None:
+            return self.positions[None]
+        h = self.of_condition(c)
+        return self.positions + (self.ordered(h) if h.ndim == 3 else h[:, None])
 
     def parameters_of(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
         """mu and alpha, (B, T, D) each, of the ordered sequence."""

@@ -69,7 +69,7 @@ class TarFlow(Flow):
         super().__init__(space, config, condition)
         if config.denoise and not config.noise:
             raise BadInput("denoise removes the noise of training, which is 0", "set noise too, such as 0.05")
-        self.features = ConditionFeatures(condition)
+        self.features = ConditionFeatures(condition, space.shape[1:] if len(space.shape) == 3 else None)
         patches = Patches(space.shape, patch_of(space.shape, config.patch))
         maps = [
             CausalAffine(
@@ -79,12 +79,17 @@ class TarFlow(Flow):
                 layers=config.layers,
                 heads=config.heads,
                 dropout=config.dropout,
-                condition=self.features.width,
+                condition=self.features.width * (patches.patch**2 if self.features.has_maps else 1),
                 fixed_point=config.inverse == "fixed_point",
             )
             for k in range(config.blocks)
         ]
         self.transform = Composition([Scaled(space), patches, *maps, Inverse(patches)])
+
+    def conditioning(self, y: Conditions | None) -> Any:
+        """The features of the condition, (B, K), or those of each patch, (B, T, K p²)."""
+        c = super().conditioning(y)
+        return c if c is None or c.ndim == 2 else self.transform[1](c)[0]
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         if self.config.noise:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,14 @@ def test_a_recipe_with_a_result_was_trained_with_its_settings(recipe: str) -> No
     for key in ("lr", "batch", "weight_decay"):
         if key in written:
             assert kept["training"][key] == written[key]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_says_whether_it_was_measured(recipe: str) -> None:
+    text = (train.RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8")
+    named = re.findall(r"results/([\w-]+\.json)", text)
+    assert all((RESULTS / name).exists() for name in named)
+    assert ("Not measured yet" in text) == (not named)
 
 
 @pytest.mark.results

@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from modes import trained
 
 import dgm
 from dgm.evaluation.evaluate import evaluate
@@ -41,18 +41,14 @@ def measured(dataset: Any, name: str, settings: dict[str, Any], steps: int, pict
     """The distances of one trained game, or why it stopped."""
     torch.manual_seed(0)
     model = dgm.create(name, dataset.space, **NETWORKS | settings)
-    began, alarms = time.process_time(), []
-    try:
-        for step in dgm.fit(model, dataset, steps=steps, batch=64, precision="32-true", ema=EMA):
-            alarms += [step.note] if step.note.startswith("alarm") else []
-    except dgm.errors.TrainingStopped as stopped:
-        return {"stopped": str(stopped)}
-    seconds = round(time.process_time() - began)
+    run = trained(model, dataset, steps=steps, batch=64, ema=EMA)
+    if "stopped" in run:
+        return run
     if picture is not None:
         grid(dgm.sample(model, 64, seed=0), dataset.space).save(picture)
     found = evaluate(model, dataset, samples=SAMPLES, spaces=["classifier"])
     distances = {row["name"]: row for row in found["metrics"] if row["name"] in KEPT}
-    return {"steps": steps, "seconds": seconds, "alarms": alarms, "metrics": distances, "modes": found["modes"]}
+    return {"steps": steps} | run | {"metrics": distances, "modes": found["modes"]}
 
 
 def main() -> None:

@@ -54,17 +54,25 @@ def covered(name: str, settings: dict[str, Any], training: dict[str, Any], data:
     assert dataset.modes is not None
     torch.manual_seed(seed)
     model = dgm.create(name, dataset.space, **SMALL, **settings)
-    how = {"steps": STEPS, "batch": 128, "seed": seed, "precision": "32-true", "schedule": "cosine", "ema": 0.99}
+    how = {"steps": STEPS, "batch": 128, "seed": seed, "schedule": "cosine", "ema": 0.99}
+    run = trained(model, dataset, **how, **training)
+    if "stopped" in run:
+        return run
+    found = dataset.modes.describe(dgm.sample(model, SAMPLES, seed=seed))
+    kept = {name: found[name] for name in ("found", "of", "kl", "outside", "n")}
+    return kept | run
+
+
+def trained(model: Any, dataset: Any, **how: Any) -> dict[str, Any]:
+    """The last symptoms, the alarms and the processor's seconds of the training of a game; or why it stopped."""
     began = time.process_time()
     try:
-        steps = list(dgm.fit(model, dataset, **how, **training))
+        steps = list(dgm.fit(model, dataset, precision="32-true", **how))
     except dgm.errors.TrainingStopped as stopped:
         return {"stopped": str(stopped)}
     seconds = time.process_time() - began
-    found = dataset.modes.describe(dgm.sample(model, SAMPLES, seed=seed))
-    kept = {name: found[name] for name in ("found", "of", "kl", "outside", "n")}
     alarms = [step.note for step in steps if step.note.startswith("alarm")]
-    return kept | {"symptoms": dict(steps[-1].symptoms), "alarms": alarms, "seconds": round(seconds, 1)}
+    return {"symptoms": dict(steps[-1].symptoms), "alarms": alarms, "seconds": round(seconds, 1)}
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ import argparse
 import json
 import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from modes import trained
 
 import dgm
 from dgm.evaluation.modes import modes
@@ -38,17 +38,13 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 def covered(dataset: Any, settings: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     model = dgm.create("r3gan", dataset.space, **settings)
-    began, alarms, step = time.process_time(), [], None
-    try:
-        for step in dgm.fit(model, dataset, steps=steps, seed=seed, precision="32-true", lr=LR, ema=0.99):
-            alarms += [step.note] if step.note.startswith("alarm") else []
-    except dgm.errors.TrainingStopped as stopped:
-        return {"stopped": str(stopped)}
-    seconds = round(time.process_time() - began, 1)
+    run = trained(model, dataset, steps=steps, seed=seed, lr=LR, ema=0.99)
+    if "stopped" in run:
+        return run
     found = modes(dataset, dgm.sample(model, SAMPLES, seed=seed))
     assert found is not None
     kept = {name: found[name] for name in ("found", "of", "kl", "n", "rule")}
-    return kept | {"alarms": alarms, "symptoms": dict(step.symptoms) if step else {}, "seconds": seconds}
+    return kept | run
 
 
 def main() -> None:

@@ -482,38 +482,6 @@ class NormalPosterior(Protocol):
         ...
 
 
-CAPABILITIES: Sequence[type] = (
-    Trainable,
-    MultiPlayer,
-    Fittable,
-    Samplable,
-    Imputing,
-    Reparameterised,
-    Progressive,
-    ExactLikelihood,
-    Autoregressive,
-    Denoising,
-    BoundedLikelihood,
-    ImportanceWeighted,
-    ManyWeights,
-    EstimatedLikelihood,
-    Unnormalised,
-    Classifying,
-    AnnealedConstant,
-    Latent,
-    CodeMoments,
-    Stateful,
-    DataDependent,
-    Regularised,
-    Diagnosed,
-    Invertible,
-    Variational,
-    JointDensity,
-    CodeDivergence,
-    NormalPosterior,
-)
-
-
 class DenoisingModel(BaseModel, Denoising, Protocol):
     """A model with the capability `Denoising`, and the attributes that this capability implies."""
 
@@ -582,6 +550,9 @@ class Model(
     def __init__(self, space: Space, config: Any, *condition: Space | None, **parts: Model) -> None: ...
     @property
     def latent_space(self) -> Space: ...
+
+
+CAPABILITIES: Sequence[type] = [base for base in Model.__mro__ if base.__bases__ == (Protocol,) and base is not Module]
 
 
 def condition_of(model: Any) -> Space | None:

@@ -59,14 +59,14 @@ class MaskedAutoencoder(nn.Module):
             maps.append(x)
         return maps
 
-    def restored(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """x from what is not hidden, (B, 1, H, W) bool, and the maps."""
+    def restored(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """x from its pixels that are not ``hidden``, (B, 1, H, W) bool."""
         seen = x.masked_fill(hidden, 0.0)
         maps = self(seen)
         h = maps[-1]
         for conv, finer in zip(self.restore, [*reversed(maps[:-1]), seen], strict=True):
             h = conv(torch.cat([interpolate(silu(h), finer.shape[2:]), finer], 1))
-        return h, maps
+        return h
 
 
 def random_patches(x: Tensor) -> Tensor:

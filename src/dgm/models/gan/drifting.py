@@ -129,8 +129,8 @@ def features_of_map(h: Tensor) -> list[Tensor]:
 def encoder_loss(encoder: MaskedAutoencoder, z: Tensor, y: Conditions | None) -> PerExample:
     """The squared error of what is hidden, and the cross-entropy of the labels."""
     hidden = random_patches(z)
-    restored, _ = encoder.restored(z, hidden)
-    of_patches = ((restored - z).square() * hidden).flatten(1).sum(1) / (hidden.flatten(1).sum(1) * z.shape[1] + TINY)
+    error = (encoder.restored(z, hidden) - z).square() * hidden
+    of_patches = error.flatten(1).sum(1) / (hidden.flatten(1).sum(1) * z.shape[1] + TINY)
     if y is None or encoder.classifier is None:
         return of_patches
     logits = encoder.classifier(encoder(z)[-1].mean((2, 3)))

@@ -49,7 +49,7 @@ class Rows:
                 count, spelled = 0, dict[str, str]()
                 for raw, cells in records(file, about["delimiter"]):
                     numbers = numbers_of(cells, columns, parts, f"{path}, row {count + 1}")
-                    if line(numbers, columns, about) != raw:
+                    if line(numbers, columns, about, grids) != raw:
                         spelled[str(count)] = raw
                     count += 1
             except (UnicodeDecodeError, csv.Error) as error:
@@ -69,12 +69,12 @@ class Rows:
                 yield x.reshape(1, *interface.space.shape).to(interface.space.dtype)
 
     def restore(self, batches: Iterator[Tensor], about: dict[str, Any], interface: Interface, out: IO[bytes]) -> None:
-        columns, count = of_run(interface.about, interface.space), 0
+        columns, grids, count = of_run(interface.about, interface.space), grids_of([about]), 0
         out.write(about["header"].encode())
         for batch in batches:
             for row in batch.flatten(1).double().tolist():
                 text = about["spelled"].get(str(count))
-                out.write((line(row, columns, about) if text is None else text).encode())
+                out.write((line(row, columns, about, grids) if text is None else text).encode())
                 count += 1
 
 
@@ -87,8 +87,7 @@ def grids_in(file: IO[str], delimiter: str, columns: list[Column], parts: list[S
         numbers = numbers_of(cells, columns, parts, f"{path}, row {count + 1}")
         for dim, part in enumerate(parts):
             if not part.discrete and not math.isnan(numbers[dim]):
-                grid = Grid.of(cells[dim])
-                found[dim] = grid.joined(found[dim]) if dim in found else grid
+                add(found, dim, Grid.of(cells[dim]))
     empty = [dim for dim, part in enumerate(parts) if not part.discrete and dim not in found]
     return found | dict.fromkeys(empty, Grid(0, 0, 1))
 
@@ -105,9 +104,13 @@ def grids_of(parts: Sequence[Mapping[str, Any]]) -> dict[int, Grid]:
     found: dict[int, Grid] = {}
     for part in parts:
         for dim, document in part.get("grids", {}).items():
-            grid = Grid.from_json(document)
-            found[int(dim)] = grid.joined(found[int(dim)]) if int(dim) in found else grid
+            add(found, int(dim), Grid.from_json(document))
     return found
+
+
+def add(found: dict[int, Grid], dim: int, grid: Grid) -> None:
+    """Extends the grid of a column by the values of another."""
+    found[dim] = grid.joined(found[dim]) if dim in found else grid
 
 
 def parts_of(space: Space) -> list[Space]:
@@ -160,17 +163,16 @@ def numbers_of(cells: list[str], columns: list[Column], parts: list[Space], wher
     return numbers
 
 
-def line(numbers: list[float], columns: list[Column], about: dict[str, Any]) -> str:
+def line(numbers: list[float], columns: list[Column], about: dict[str, Any], grids: Mapping[int, Grid]) -> str:
     """The text of a row."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter=about["delimiter"], lineterminator=about["end"])
     each = enumerate(zip(columns, numbers, strict=True))
-    writer.writerow([cell_of(number, column, dim, about) for dim, (column, number) in each])
+    writer.writerow([cell_of(number, column, grids.get(dim), about["missing"]) for dim, (column, number) in each])
     return out.getvalue()
 
 
-def cell_of(number: float, column: Column, dim: int, about: dict[str, Any]) -> str:
+def cell_of(number: float, column: Column, grid: Grid | None, missing: str) -> str:
     if math.isnan(number):
-        return str(about["missing"])
-    grid = about["grids"].get(str(dim))
-    return column.texts_of([number])[0] if grid is None else Grid.from_json(grid).text(number)
+        return missing
+    return column.texts_of([number])[0] if grid is None else grid.text(number)

@@ -67,10 +67,14 @@ def part_of(what: str, name: str, values: Any, wanted: Wanted | None, first: int
     gaps = values.null_count > 0
     if wanted is None and len(known.unique()) == 1:
         if not gaps:
-            raise BadInput(f"{what} never changes", f'leave it out: --types "{name}=skip"')
+            raise unchanging(what, name)
         kind = "category"  # the only value is present or missing
     part: Part = MADE[kind](what, name, values, wanted or Wanted(kind), first)
     return replace(part, space=replace(part.space, optional=gaps), inferred=wanted is None)
+
+
+def unchanging(what: str, name: str) -> BadInput:
+    return BadInput(f"{what} never changes", f'leave it out: --types "{name}=skip"')
 
 
 def type_of(what: str, name: str, known: Any, n: int) -> str:
@@ -167,7 +171,7 @@ def dates(what: str, name: str, values: Any, wanted: Wanted, first: int) -> Part
         raise BadInput(f"{what} holds what is no date: {error}", "write dates as 2020-12-31") from error
     low, high = int(numpy.nanmin(days)), int(numpy.nanmax(days))
     if low == high:
-        raise BadInput(f"{what} never changes", f'leave it out: --types "{name}=skip"')
+        raise unchanging(what, name)
     column, space = Column(name=name, type="date", offset=low), Space.levels((), high - low + 1)
     if not column.fits(space):
         raise BadInput(f"{what} has dates outside the years 1 to 9999", f'leave it out: --types "{name}=skip"')
@@ -180,7 +184,7 @@ def times(what: str, name: str, values: Any, wanted: Wanted, first: int) -> Part
     unit = next(unit for unit in UNITS if not (x[~numpy.isnan(x)] % unit).any())
     low, high = int(numpy.nanmin(x)) // unit, int(numpy.nanmax(x)) // unit
     if low == high:
-        raise BadInput(f"{what} never changes", f'leave it out: --types "{name}=skip"')
+        raise unchanging(what, name)
     return Part(Column(name=name, type="time", offset=low, unit=unit), Space.levels((), high - low + 1), x / unit - low)
 
 

@@ -16,10 +16,10 @@ from torch.nn.functional import interpolate
 
 from dgm.data import Dataset
 from dgm.distributions.scaling import Scaling
-from dgm.errors import BadInput, MissingExtra, Unsupported, one_line
+from dgm.errors import MissingExtra, Unsupported
 from dgm.evaluation.features import Features, in_blocks
 from dgm.evaluation.inception import inception
-from dgm.evaluation.weights import hub
+from dgm.evaluation.weights import hub, unreachable
 from dgm.space import Space
 
 INCEPTION = "inception"
@@ -102,8 +102,7 @@ def loaded(name: str, spec: Pretrained) -> Any:
     try:
         network = cls.from_pretrained(spec.address, revision=spec.revision, use_safetensors=True)
     except OSError as error:
-        wrong = f"the weights {spec.address} cannot be loaded: {one_line(error)}"
-        raise BadInput(wrong, "look at the connection, or download them into the cache of Hugging Face") from error
+        raise unreachable(spec.address, error) from error
     return network.eval()
 
 

@@ -39,6 +39,12 @@ def hub(what: str) -> Any:
     return huggingface_hub
 
 
+def unreachable(address: str, error: OSError) -> BadInput:
+    """The error of weights that cannot be downloaded and are not in the cache."""
+    wrong = f"the weights {address} cannot be loaded: {one_line(error)}"
+    return BadInput(wrong, "look at the connection, or download them into the cache of Hugging Face")
+
+
 def read(what: str, weights: Weights) -> dict[str, Tensor]:
     """The tensors of a file by their names; it is downloaded once, into the cache of Hugging Face.
 
@@ -54,8 +60,7 @@ def read(what: str, weights: Weights) -> dict[str, Tensor]:
     try:
         path = Path(downloaded(weights.repository, weights.file, revision=weights.revision))
     except OSError as error:
-        wrong = f"the weights {address} cannot be loaded: {one_line(error)}"
-        raise BadInput(wrong, "look at the connection, or download them into the cache of Hugging Face") from error
+        raise unreachable(address, error) from error
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != weights.sha256:

@@ -11,7 +11,7 @@ demo: .venv/ready
 
 # Lint, types, doctests and the quick tests. Continuous integration asks for the slow ones too: TESTS="not results".
 test: .venv/ready check
-	$(BIN)/pytest -n 2 -m "$(TESTS)"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "$(TESTS)"
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -17,6 +17,8 @@ import dgm
 from dgm.errors import BadInput
 from dgm.runs import Run
 
+pytestmark = pytest.mark.xdist_group("calls")  # one worker has all, so that the process of `outcomes` runs once
+
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:

@@ -55,8 +55,9 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-# vdm's bound over all x needs thousands of draws of its single term; ddim and edm have most laws in common with ddpm
-MINUTES = {"vdm", "ddim", "edm"}
+# vdm's bound over all x needs thousands of draws of its single term; the others have most laws in common with ddpm or
+# flow_matching
+MINUTES = {"vdm", "ddim", "edm", "score_sde", "ncsn", "ot_cfm"}
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,7 @@ def attack(whole: Path, folder: Path, count: int, first: int = 0) -> tuple[int, 
     return used, count - used
 
 
+@pytest.mark.slow
 def test_damaged_runs_are_used_or_refused_in_one_line(whole: Path, tmp_path: Path) -> None:
     used, refused = attack(whole, tmp_path, QUICK)
     assert used > 0

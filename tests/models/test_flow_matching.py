@@ -62,6 +62,7 @@ def test_density_is_in_the_datas_own_units() -> None:
     torch.testing.assert_close(model.log_prob_estimate(x), expected, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_stochastic_density_averages_to_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = flow_matching(Space.continuous((3,)))

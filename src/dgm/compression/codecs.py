@@ -95,8 +95,7 @@ class Values:
     def frequencies(self, outputs: Tensor, dim: int) -> Frequencies:
         """Of the values of one dimension, given (B, outputs)."""
         each = self.values(torch.arange(self.count(dim)), dim)
-        wide = outputs[:, None].expand(-1, len(each), -1)
-        return Frequencies(self.observed.log_prob(wide, each.expand(len(outputs), -1), dim).double())
+        return Frequencies(self.observed.log_prob(outputs[:, None], each[None], dim).double())
 
     def joint(self, outputs: Tensor) -> list[tuple[Tensor, Frequencies]]:
         """The flattened dimensions of x in groups, with the frequencies of the values of each group.

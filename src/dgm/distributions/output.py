@@ -94,7 +94,9 @@ class Categorical(nn.Module):
         self.outputs = space.values or 0
 
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
-        return to_float32(outputs).log_softmax(-1).gather(-1, x.long()[..., None])[..., 0]
+        log_p, x = to_float32(outputs).log_softmax(-1), x.long()[..., None]
+        shape = torch.broadcast_shapes(log_p.shape[:-1], x.shape[:-1])
+        return log_p.expand(*shape, -1).gather(-1, x.expand(*shape, 1))[..., 0]
 
     def forward(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(-1).to(self.space.dtype)
@@ -142,9 +144,10 @@ class DiscretisedLogistics(nn.Module):
         # log(F(a) - F(b)) = log F(a) + log F(-b) + log(1 - e^(b - a)) is accurate in both tails, and the width a - b of
         # the cell needs no subtraction
         width = 2 * self.half_cell / log_s.exp()
-        inner = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-width))
+        below, above = logsigmoid(upper), logsigmoid(-lower)
+        inner = below + above + torch.log(-torch.expm1(-width))
         first, last = (x == 0)[..., None], (x == (self.space.values or 0) - 1)[..., None]
-        return torch.where(first, logsigmoid(upper), torch.where(last, logsigmoid(-lower), inner))
+        return torch.where(first, below, torch.where(last, above, inner))
 
     def forward(self, outputs: Tensor) -> Tensor:
         log_pi, mu, _ = mixture(outputs)

@@ -67,6 +67,18 @@ def test_the_divergence_of_mean_activations() -> None:
     assert torch.allclose(model.loss(x), error + 2 * expected, atol=1e-5)
 
 
+def test_the_divergence_is_finite_where_no_unit_is_active_or_all_are() -> None:
+    """Mean activations are at least a millionth from 0 and 1. Kills: a larger bound, none, a bound of rho."""
+    model = SparseAE(ROW, SparseAE.Config(latent=4, sparsity=0.3)).double()
+    for mean in (1e-6, 1 - 1e-6):
+        z = torch.full((7, 4), round(mean), dtype=torch.float64)
+        each = 0.3 * math.log(0.3 / mean) + 0.7 * math.log(0.7 / (1 - mean))
+        assert float(model.penalty(z)) == pytest.approx(4 * each, rel=1e-9)
+        assert float(model.penalty(torch.full_like(z, 0.01))) == pytest.approx(
+            4 * (0.3 * math.log(30) + 0.7 * math.log(0.7 / 0.99))
+        )
+
+
 def test_absolute_values_cannot_be_traded_for_longer_columns() -> None:
     """A decoder of any scale is the same. Kills: columns that are not scaled, rows scaled in their place."""
     model = SparseAE(ROW, SparseAE.Config(latent=8, penalty="l1", weight=0.5))

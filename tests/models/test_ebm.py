@@ -219,3 +219,21 @@ def test_only_a_model_of_noisy_data_removes_the_noise_of_its_samples(monkeypatch
         ebm = EBM(Space.continuous((2,)), EBM.Config(trainer=trainer))
         monkeypatch.setattr(ebm, "score", lambda z, y: -z)
         torch.testing.assert_close(ebm.finished(z, None), expected)
+
+
+def test_the_last_state_of_a_chain_alone_loses_its_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: a sample that is not denoised, states before it that are, the temperature left out."""
+    config = EBM.Config(trainer="denoising", step_size=0.02, noise=0.2, sampling_steps=2)
+    ebm = EBM(Space.continuous((2,)), config)
+    ebm.network = Bowl(1.0)  # f = |z|² / 2 at T = 2
+    monkeypatch.setattr(ebm, "chain", lambda z, y, steps, noise: iter([torch.ones(3, 2), 2 * torch.ones(3, 2)]))
+    first, last = (state.x for state in ebm.trajectory(3, seed=0))
+    torch.testing.assert_close(first, torch.ones(3, 2))
+    torch.testing.assert_close(last, 2 * torch.ones(3, 2) * (1 - 0.3**2 / 2))
+
+
+def test_noise_contrastive_estimation_has_no_deviation_of_zero() -> None:
+    """Of a dimension that does not vary the noise of nce has a deviation of a thousandth."""
+    ebm = EBM(Space.continuous((2,)), EBM.Config(trainer="nce", data_noise=0.0))
+    ebm.initialise(torch.tensor([[1.0, 4.0], [3.0, 4.0]]))
+    assert ebm.noise_std.tolist() == pytest.approx([1.0, 1e-3])

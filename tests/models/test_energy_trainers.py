@@ -100,8 +100,12 @@ def test_noise_contrastive_estimation_of_the_noise_itself_is_a_coin() -> None:
     ebm = quadratic("nce", network={"c": c}, data_noise=0.0)
     ebm.noise_mean.fill_(M)
     ebm.noise_std.fill_(math.sqrt(V))
-    loss = ebm.loss(torch.randn(9, 2, dtype=torch.float64))
-    torch.testing.assert_close(loss, torch.full((9,), 2 * math.log(2), dtype=torch.float64))
+    z = torch.randn(9, 2, dtype=torch.float64)
+    torch.testing.assert_close(ebm.loss(z), torch.full((9,), 2 * math.log(2), dtype=torch.float64))
+    # chains at T = 2 sample exp(-f / 2): the same E has twice the f
+    warm = quadratic("nce", network={"c": c, "scale": 2.0}, data_noise=0.0, step_size=0.02, noise=0.2)
+    warm.load_state_dict(ebm.state_dict())
+    torch.testing.assert_close(warm.loss(z), torch.full((9,), 2 * math.log(2), dtype=torch.float64))
 
 
 def test_noise_contrastive_estimation_is_minimal_at_the_normalised_truth() -> None:

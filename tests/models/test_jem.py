@@ -76,6 +76,22 @@ def test_the_loss_is_that_of_a_classifier_and_of_the_energy(monkeypatch: pytest.
     torch.testing.assert_close(without.loss(X), energies)
 
 
+def test_data_has_noise_and_some_chains_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: data without its noise, a variance for a deviation, chains that are never restarted."""
+    n, seen = 20_000, list[Tensor]()
+    jem = known(None, data_noise=0.2, buffer=n)
+    jem.replay.fill_(7.0)
+    monkeypatch.setattr(jem, "chain", lambda z, y, steps, noise: iter([seen.append(z) or z]))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(jem, "logits", lambda z: seen.append(z) or z)  # type: ignore[func-returns-value]
+    jem.loss(torch.zeros(n, 2))
+    starts, both = seen
+    fresh = (starts != 7).all(1)
+    assert abs(float(fresh.float().mean()) - 0.05) < 5 * math.sqrt(0.05 * 0.95 / n)
+    assert starts[fresh].abs().max() <= 1
+    assert float(both[:n].std()) == pytest.approx(0.2, rel=5 / math.sqrt(4 * n))
+    assert torch.equal(both[n:], starts)
+
+
 def test_chains_of_a_label_climb_its_logit() -> None:
     """The drift of a step is eta / 2 times the slope of the label's logit, or of their log-sum-exp."""
     jem = known(step_size=0.1, noise=0.0)

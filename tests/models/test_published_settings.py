@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
 import pytest
 
-from dgm.models.autoencoder import base as autoencoder
-from dgm.models.energy import base as energy
+from dgm.models.energy.ebm import EBM
 from dgm.models.energy.trainers import TRAINERS
-from dgm.models.mixture import gmm
-from dgm.networks import norm
 from dgm.networks.causal_conv import CausalConv2d
 from dgm.registry import create, model_class
 from dgm.space import Space
-from dgm.transforms import elementwise
 
 IMAGE = Space.levels((1, 8, 8), 256)
 
@@ -82,32 +79,201 @@ IMAGE = Space.levels((1, 8, 8), 256)
         ("rectified_flow", {"reflow_after": 1000, "sampling_steps": 4}),
         ("mean_flow", {"apart": 0.25, "sampling_steps": 1}),
         ("masked_diffusion", {"width": 24, "layers": 4, "schedule": "linear", "sampling_steps": 64}),
+        # a source's numbers, or ours where it has none
+        (
+            "denoising_ae",
+            {"latent": 32, "hidden": 256, "layers": 1, "amount": 0.25},
+        ),  # Vincent et al.: a quarter masked
+        ("sparse_ae", {"latent": 128, "penalty": "kl", "weight": 0.1, "sparsity": 0.05}),  # Ng: rho = 0.05
+        ("contractive_ae", {"latent": 64, "hidden": 256, "layers": 0, "weight": 0.1}),  # Rifai et al.: lambda
+        ("stacked_ae", {"latent": 12, "widths": (256, 128), "pretraining": 500}),
+        ("beta_vae", {"beta": 4.0, "latent": 16}),  # Higgins et al.
+        ("tc_vae", {"beta": 6.0, "estimator": "weighted", "examples": 50_000}),  # Chen et al.
+        ("factor_vae", {"gamma": 10.0, "width": 256, "depth": 4}),  # Kim & Mnih
+        ("iwae", {"samples": 5, "gradient": "plain"}),  # Burda et al.
+        ("hierarchical_vae", {"latents": (16, 8), "warmup": 0}),
+        ("ladder_vae", {"latents": (16, 8), "warmup": 0}),
+        ("ppca", {"latent": 16, "fitting": "closed_form", "tolerance": 1e-6}),
+        ("kde", {"kernel": "gaussian", "bandwidth": "cv"}),
+        ("char_gpt", {"width": 128, "layers": 4, "heads": 4, "dropout": 0.0}),
+        ("ffjord", {"hidden": 64, "layers": 3, "ode_steps": 4, "tolerance": 1e-5, "kinetic": 0.0, "jacobian": 0.0}),
+        ("integer_flow", {"resolutions": 2, "layers": 8, "hidden": 32, "blocks": 1, "components": 5}),
+        ("nice", {"layers": 4, "hidden": 128, "blocks": 2, "dropout": 0.0}),
+        ("planar", {"layers": 16}),
+        ("radial", {"layers": 16}),
+        ("glow", {"scales": 2, "layers": 8, "hidden": 64}),
+        ("iaf", {"layers": 5, "hidden": 64, "blocks": 2}),
+        ("maf", {"layers": 5, "hidden": 128, "blocks": 2}),  # Papamakarios et al.: five layers
+        (
+            "nsf",
+            {"layers": 3, "hidden": 64, "blocks": 2, "bins": 8, "bound": 5.0, "scales": 2},
+        ),  # Durkan et al.: 8 bins
+        ("residual_flow", {"blocks": 4, "hidden": 48, "layers": 2, "coefficient": 0.97}),
+        ("tarflow", {"blocks": 4, "layers": 2, "width": 32, "heads": 2, "noise": 0.0, "denoise": False}),
+        ("rbm", {"hidden": 500, "gibbs_steps": 1, "chains": 0, "sampling_steps": 500}),  # Hinton: CD-1
+        ("hopfield", {"patterns": 8, "rule": "hebb", "sampling_steps": 20}),
+        (
+            "jem",
+            {
+                **{"langevin_steps": 20, "sampling_steps": 300, "step_size": 0.2, "noise": 0.005, "data_noise": 0.03},
+                **{"regularisation": 0.1, "buffer": 1024, "width": 32},
+            },
+        ),
+        ("drifting", {"latent": 32, "width": 32}),
+        ("edm", {"sampling_steps": 18, "condition_dropout": 0.1}),  # Karras et al., of 32 × 32 pixels
+        ("dcgan", {"latent": 100, "width": 32, "network": "dcgan"}),  # Radford et al.
+        ("wgan", {"critic_steps": 5, "weight_clip": 0.01, "objective": "wasserstein"}),  # Arjovsky et al., algorithm 1
+        ("wgan_gp", {"critic_steps": 5, "gradient_penalty": 10.0, "objective": "wasserstein"}),  # Gulrajani et al.
+        ("sngan", {"critic_steps": 5, "spectral_norm": True, "objective": "hinge"}),  # Miyato et al.
+        ("r3gan", {"r1": 1.0, "r2": 1.0, "objective": "relativistic", "latent": 64, "width": 16}),
+        (
+            "progressive_gan",  # Karras et al.: the drift
+            {"gradient_penalty": 10.0, "drift": 1e-3, "critic_steps": 1, "steps_per_stage": 500, "latent": 64},
+        ),
     ],
 )
 def test_settings(name: str, expected: dict[str, Any]) -> None:
     config = model_class(name).Config()
-    assert {key: getattr(config, key) for key in expected} == expected
+    assert {name: getattr(config, key) for name in expected} == expected
+
+
+OF_DENOISING = {"batch": 128, "lr": 2e-3, "warmup": 50, "clip": 1.0, "ema": 0.995}
+OF_FLOWS = {"batch": 256, "ema": 0.995, "clip": 10.0, "warmup": 100}
+OF_VAES = {"batch": 100, "ema": 0.999, "weight_decay": 0.01}
+OF_GAMES = {"batch": 64, "ema": 0.998, "schedule": "constant", "select": "last"}
+LEARNING: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(["ncsn", "score_sde", "score_matching", "ddpm", "ddim", "vdm", "edm"], OF_DENOISING),
+    **dict.fromkeys(["flow_matching", "ot_cfm", "rectified_flow", "mean_flow", "masked_diffusion"], OF_DENOISING),
+    **dict.fromkeys(["nice", "iaf", "maf", "nsf"], OF_FLOWS),
+    **{name: {**OF_FLOWS, "lr": 0.005} for name in ["planar", "radial"]},
+    **dict.fromkeys(["vae", "beta_vae", "tc_vae", "iwae", "hierarchical_vae", "ladder_vae", "discrete_vae"], OF_VAES),
+    **{name: {"batch": 100, "weight_decay": 0.01} for name in ["autoencoder", "sparse_ae", "stacked_ae"]},
+    **{name: {"batch": 100, "weight_decay": 0.1, "ema": 0.999} for name in ["made", "orderless_made"]},
+    **{name: {"batch": 100, "lr": 0.001, "ema": 0.999} for name in ["nade", "fvsbn"]},
+    **{name: {"batch": 64, "lr": 0.001, "ema": 0.999, "clip": 1.0} for name in ["pixelcnn", "gated_pixelcnn"]},
+    "pixelrnn": {"batch": 16, "lr": 1e-3, "ema": 0.999, "clip": 1.0},
+    "pixelcnn_pp": {"batch": 32, "lr": 1e-3, "ema": 0.999, "clip": 1.0},
+    "wavenet": {"batch": 4, "lr": 2e-3, "ema": 0.995, "clip": 1.0, "warmup": 50},
+    # Chen et al.'s momenta; nanoGPT's for characters
+    "image_gpt": {"batch": 32, "lr": 1e-3, "betas": (0.9, 0.95), "warmup": 100, "clip": 1.0, "ema": 0.995},
+    "char_gpt": {
+        **{"batch": 32, "lr": 2e-3, "betas": (0.9, 0.99), "weight_decay": 0.1},
+        **{"warmup": 100, "clip": 1.0, "ema": 0.99},
+    },
+    "factor_vae": {  # Kim & Mnih, of the discriminator
+        **{"batch": 64, "lr": 1e-3, "ema": 0.999, "select": "last"},
+        "players": {"discriminator": {"lr": 1e-4, "betas": (0.5, 0.9)}},
+    },
+    "vq_vae": {"batch": 128, "lr": 1e-3},
+    "td_vae": {"batch": 64, "lr": 1e-3, "ema": 0.999, "clip": 10.0},
+    "ffjord": {"batch": 128, "lr": 2e-3, "warmup": 100, "ema": 0.995, "clip": 1.0},
+    "integer_flow": {"batch": 64, "lr": 2e-3, "warmup": 100, "ema": 0.999, "clip": 10.0},
+    "realnvp": {"batch": 100, "ema": 0.999, "clip": 50.0, "warmup": 100, "weight_decay": 0.01},
+    "glow": {"batch": 64, "ema": 0.999, "clip": 50.0, "warmup": 200},
+    "residual_flow": {"batch": 128, "lr": 2e-3, "warmup": 100, "ema": 0.999, "clip": 10.0},
+    "tarflow": {"batch": 64, "lr": 1e-3, "warmup": 100, "ema": 0.999, "clip": 10.0},
+    # the momenta are those of Radford, Gulrajani, Miyato, Karras and Du & Mordatch; the step of wgan is its algorithm's
+    "gan": {**OF_GAMES, "lr": 4e-4, "betas": (0.5, 0.999)},
+    **{name: {**OF_GAMES, "lr": 0.0002, "betas": (0.5, 0.999)} for name in ["dcgan", "lsgan", "f_gan"]},
+    "wgan": {**OF_GAMES, "lr": 5e-5, "betas": (0.0, 0.99), "optimiser": "rmsprop"},
+    "wgan_gp": {**OF_GAMES, "lr": 1e-4, "betas": (0.0, 0.9)},
+    "sngan": {**OF_GAMES, "lr": 2e-4, "betas": (0.0, 0.9)},
+    "progressive_gan": {**OF_GAMES, "lr": 1e-3, "betas": (0.0, 0.99), "ema": 0.999},
+    "r3gan": {**OF_GAMES, "lr": 2e-4, "betas": (0.0, 0.99), "ema": 0.999},
+    "drifting": {"batch": 256, "lr": 1e-3, "ema": 0.99, "select": "last"},
+    "rbm": {"batch": 100, "lr": 2e-3, "select": "last"},
+    **{
+        name: {"batch": 64, "lr": 0.0005, "betas": (0.0, 0.999), "ema": 0.99, "clip": 0.1, "select": "last"}
+        for name in ["ebm", "jem"]
+    },
+}
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_settings_of_the_optimiser(name: str) -> None:
+    assert model_class(name).defaults == LEARNING[name]
 
 
 @pytest.mark.parametrize(
-    ("name", "betas"),
+    ("module", "constants"),
     [
-        ("gan", (0.5, 0.999)),  # Radford et al.
-        ("ebm", (0.0, 0.999)),  # Du & Mordatch
-        ("image_gpt", (0.9, 0.95)),  # Chen et al.
-        ("char_gpt", (0.9, 0.99)),  # nanoGPT's for characters
+        ("transforms.elementwise", {"ALPHA": 0.05}),  # section 4.1 of RealNVP
+        ("transforms.splines", {"SMALLEST": 1e-3}),  # Durkan et al.'s code
+        ("transforms.residual", {"TERMS": {True: 2, False: 20}, "STOP": 0.5}),  # Chen et al.
+        ("transforms.normal_scores", {"REACH": 2.5, "BEYOND": 5}),
+        ("models.energy.base", {"RESTARTED": 0.05, "LARGEST_DRIFT": 0.1, "APART": 4.0}),  # algorithm 1
+        ("models.energy.ebm", {"SMALLEST": 1e-3}),
+        ("models.energy.rbm", {"ENUMERATED": 20, "TEMPERATURES": 1000, "CHAINS": 100, "OF_EACH": 10}),
+        ("models.diffusion.edm", {"SIGMA_MIN": 0.002, "SIGMA_MAX": 80.0, "P_MEAN": -1.2, "P_STD": 1.2}),  # table 1
+        ("models.diffusion.ddpm", {"HYBRID": 1e-3}),  # Nichol & Dhariwal
+        ("models.gan.drifting", {"TEMPERATURES": (0.02, 0.05, 0.2), "MOST_LOCATIONS": 64, "OF_LABELS": 0.1}),
+        ("models.vae.base", {"QUICK": 10.0, "LOG_SIGMAS": (-7.0, 3.0)}),
+        ("models.vae.hierarchy", {"LOG_SIGMAS": (-3.0, 3.0)}),
+        ("models.vae.td_vae", {"CAUTIOUS": 0.1, "LOG_SIGMAS": (-4.0, 3.0)}),
+        ("models.flow_matching.rectified_flow", {"TEACHER_STEPS": 8, "USES": 4, "DECAY": 0.995}),
+        ("models.flow_matching.mean_flow", {"SMALLEST": 1e-3}),  # Geng et al.: c
+        ("models.flow.realnvp", {"BOUND": 2.0}),
+        ("models.flow.integer_flow", {"GAIN": 1 / 30}),
+        ("models.mixture.gmm", {"PRESENT": 1e-8}),
+        ("models.mixture.ppca", {"LEAST": 1e-9}),
+        ("models.autoencoder.base", {"MOMENTUM": 0.02}),
+        ("models.autoencoder.sparse_ae", {"LEAST": 1e-6}),
+        ("networks.norm", {"EPS": 1e-5}),  # torch's own
+        ("networks.dcgan", {"STD": 0.02}),  # Radford et al.
+        ("networks.progressive", {"SLOPE": 0.2, "EPS": 1e-8}),  # Karras et al.
+        ("networks.r3gan", {"SLOPE": 0.2, "EXPANSION": 2, "GROUP": 16}),  # Huang et al.
+        ("distributions.base", {"ATTEMPTS": 100, "COMPONENTS": 16, "DRAWS": 1024}),  # Stimper et al.: T
+        ("distributions.cells", {"MIDDLE": 0.5}),
+        ("distributions.units", {"NARROWEST": 0.05, "RAREST": 0.01}),
+        ("distributions.output", {"LOG_SCALES": (-7.0, 7.0)}),
+        ("distributions.discrete_decoder", {"REACH": 6.0}),
+        ("samplers.times", {"RHO": 7.0, "SIGMA_MAX": 80.0, "SIGMA_MIN": 0.002}),  # Karras et al.
+        ("samplers.ais", {"SHARPNESS": 4.0}),  # Wu et al.
+        ("samplers.hmc", {"TARGET": 0.65, "GAIN": 0.1}),  # Neal
+        ("samplers.flow_density", {"EXACT_TRACE": 16, "TOLERANCE": 1e-4, "DEQUANTISING": 1 / 4}),
+        ("samplers.ode", {"SAFETY": 0.9, "SMALLEST_FACTOR": 0.2, "LARGEST_FACTOR": 10.0}),
+        ("evaluation.fidelity", {"HALF": 5, "SIGMA": 1.5, "K_1": 0.01, "K_2": 0.03}),  # Wang et al.
+        ("evaluation.calibration", {"DRAWS": 19, "LEVELS": (0.5, 0.9)}),
+        ("evaluation.collapse", {"ACTIVE": 0.01}),  # Burda et al.
+        ("evaluation.classification", {"BINS": 15}),  # Guo et al.
+        ("evaluation.disentanglement", {"BINS": 20, "VOTES": 500, "DRAWS": 100, "COLLAPSED": 0.02}),  # Locatello et al.
+        ("evaluation.annealed", {"CHAINS": 8, "LEAPFROGS": 10, "Z": 1.96}),
+        ("evaluation.anomaly", {"Z": 1.96}),
+        ("evaluation.against", {"Z": 1.96, "MARGIN": 0.5}),
+        ("evaluation.jackknife", {"FOLDS": 10, "LEVEL": 0.95}),
+        ("evaluation.modes", {"MODE_SHARE": 0.1, "NEAR": 0.1}),
+        ("evaluation.distances", {"DRAWS": 20}),
+        ("evaluation.divergences", {"NEIGHBOURS": 5}),
+        ("evaluation.inception", {"EPSILON": 1e-3}),
+        ("evaluation.lpips", {"EPSILON": 1e-8}),
+        ("evaluation.evaluate", {"IMPORTANCE_DRAWS": 16, "ESTIMATED": 250, "ESTIMATED_NUMBERS": 16_000, "FEWEST": 20}),
+        ("editing.latent_restore", {"MISFIT": 0.1, "NEWTON_STEPS": 2}),
+        ("editing.latent_search", {"STEPS": 300, "STARTS": 4, "LR": 0.1, "PRIOR": 0.01}),
+        ("editing.particles", {"FEW": 0.5}),
+        ("editing.proposals", {"COMPONENTS": 16, "BROAD": 0.1, "TIMES": 4.0}),
+        ("editing.completion", {"PARTICLES": 64, "OF_AN_ORDER": 16, "DRAWS": 128, "NEAREST": 5}),
+        ("editing.inversion", {"STEPS": 100, "SHARE": 1 / 8}),
+        ("training.validation", {"PARTS": 20, "GROWTH": 1 / 4, "FINE_GROWTH": 1 / 16, "EPOCHS": 30, "WAIT": 0.2}),
+        ("training.loop", {"SLOWER": 0.1, "MARKS": 10}),
+        ("data.sound", {"MU": 255, "LEVELS": 256}),  # ITU-T G.711
+        ("data.mel", {"MOMENTUM": 0.99, "ITERATIONS": 64, "FLOOR": 1e-5}),  # Perraudin et al.
     ],
 )
-def test_momenta_of_adam(name: str, betas: tuple[float, float]) -> None:
-    assert model_class(name).defaults["betas"] == betas
+def test_constants_of_formulas(module: str, constants: dict[str, Any]) -> None:
+    found = importlib.import_module(f"dgm.{module}")
+    assert {name: getattr(found, name) for name in constants} == constants
 
 
-def test_constants_of_formulas() -> None:
-    assert elementwise.ALPHA == 0.05  # section 4.1
-    assert energy.RESTARTED == 0.05  # algorithm 1
-    assert TRAINERS["pcd"][1:] == TRAINERS["cd"][1:] == (0.2, 1.25e-4, 0.03)  # ours: noise of 0.005 in a step
-    assert norm.EPS == 1e-5  # torch's own
-    assert (gmm.PRESENT, autoencoder.MOMENTUM) == (1e-8, 0.02)
+def test_energies_are_trained_at_the_settings_of_the_table() -> None:
+    """The step size, the temperature and the noise on data of each trainer; T = 1 but for chains that descend."""
+    cold, plain = (0.2, 1.25e-4, 0.03), (0.01, 1.0, 0.03)
+    expected = {"pcd": cold, "cd": cold, "nce": plain, "implicit": plain, "sliced": plain}
+    expected |= dict.fromkeys(["explicit", "denoising"], (0.01, 1.0, 0.3))
+    assert {name: trainer[1:] for name, trainer in TRAINERS.items()} == expected
+    for name, (step_size, temperature, sigma) in expected.items():
+        ebm = EBM(Space.continuous((2,)), EBM.Config(trainer=name, width=1))  # type: ignore[arg-type]
+        assert (ebm.step_size, ebm.sigma) == (step_size, sigma)
+        assert ebm.temperature == pytest.approx(temperature)
 
 
 def test_first_layers_of_pixelcnns_are_seven_pixels_wide() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d
 
 from dgm import contracts
 from dgm.contracts import Outcome
@@ -23,6 +25,36 @@ SMALL: dict[str, Any] = {"codes": 5, "width": 3, "hidden": 6, "blocks": 1}
 
 def codebook(**settings: Any) -> Codebook:
     return Codebook(VQVAE.Config(codes=4, width=2, **settings))
+
+
+def test_the_codebook_starts_as_normal_vectors_that_no_example_has_counted() -> None:
+    """Kills: uniform entries, another scale, counts or sums that start above 0."""
+    book = Codebook(VQVAE.Config(codes=4000, width=3))
+    assert stats.kstest(book.entries.flatten().numpy(), stats.norm.cdf).pvalue > 1e-6
+    assert not book.counts.any()
+    assert not book.sums.any()
+
+
+def test_the_networks_are_the_papers() -> None:
+    """Section 4.1: strided convolutions, ReLU-3×3-ReLU-1×1 blocks, and the mirror image of that.
+
+    Kills: a rectifier or a residual connection left out.
+    """
+    model: Any = create("vq_vae", Space.continuous((2, 4, 8)), fields=2, halvings=2, codes=5, width=3, hidden=6)
+    model.double()
+
+    def blocks(h: Tensor, layers: Any) -> Tensor:
+        for block in layers:
+            h = h + conv2d(conv2d(h.relu(), *block.conv.parameters(), padding=1).relu(), *block.last.parameters())
+        return h
+
+    first, _, second, one, two, _, last = model.encoder
+    h, x = torch.randn(3, 6, 1, 2).double(), torch.randn(3, 2, 4, 8).double()
+    down = conv2d(conv2d(x, *first.parameters(), stride=2, padding=1).relu(), *second.parameters(), stride=2, padding=1)
+    torch.testing.assert_close(model.encoder(x), conv2d(blocks(down, [one, two]).relu(), *last.parameters()))
+    one, two, _, first, _, second = model.decoder
+    up = conv_transpose2d(blocks(h, [one, two]).relu(), *first.parameters(), stride=2, padding=1)
+    torch.testing.assert_close(model.decoder(h), conv_transpose2d(up.relu(), *second.parameters(), stride=2, padding=1))
 
 
 def test_the_code_is_that_of_the_nearest_entry() -> None:

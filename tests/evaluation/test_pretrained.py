@@ -1,71 +1,102 @@
-"""Features of pretrained networks, on tiny weights of the same format; what is missing is one line."""
+"""DINOv2 and CLIP on tiny weights of the published format: those of transformers, from a checked file."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
+from hub_of_tests import put
+from torch import Tensor
 
 from dgm import data
-from dgm.errors import BadInput, MissingExtra, Unsupported
+from dgm.errors import Unsupported
 from dgm.evaluation import pretrained
 from dgm.evaluation.features import features
-from dgm.evaluation.pretrained import PRETRAINED, normalised, refuse_without_extra
+from dgm.evaluation.pretrained import PRETRAINED, normalised
+from dgm.evaluation.vision_transformer import VisionTransformer
 from dgm.space import Space
 
+WIDTH, PATCH, BLOCKS = 128, 56, 2
 
-def tiny(name: str) -> Any:
-    """A network of the class with random weights."""
-    transformers = pytest.importorskip("transformers")
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+def shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Of all tensors by their published names; DINOv2's positions are of 5 x 5 patches, CLIP's of 4 x 4."""
+    patches = (WIDTH, 3, PATCH, PATCH)
     if name == "dinov2":
-        return transformers.Dinov2Model(transformers.Dinov2Config(**small, patch_size=56, image_size=224, mlp_ratio=2))
-    config = transformers.CLIPVisionConfig(**small, intermediate_size=32, patch_size=56, projection_dim=8)
-    return transformers.CLIPVisionModelWithProjection(config)
+        first, before, after = "embeddings.cls_token", [], ["layernorm"]
+        found = {first: (1, 1, WIDTH), "embeddings.position_embeddings": (1, 26, WIDTH)}
+        found |= {
+            f"embeddings.patch_embeddings.projection.{k}": s for k, s in (("weight", patches), ("bias", (WIDTH,)))
+        }
+        block, attention, norm = "encoder.layer", "attention.attention.{}", "norm"
+        names, out = ("query", "key", "value"), "attention.output.dense"
+        for k in range(BLOCKS):
+            found |= {f"{block}.{k}.layer_scale{n}.lambda1": (WIDTH,) for n in (1, 2)}
+    else:
+        first, before, after = "vision_model.embeddings.class_embedding", ["pre_layrnorm"], ["post_layernorm"]
+        found = {first: (WIDTH,), "vision_model.embeddings.position_embedding.weight": (17, WIDTH)}
+        found |= {"vision_model.embeddings.patch_embedding.weight": patches, "visual_projection.weight": (8, WIDTH)}
+        block, attention, norm = "vision_model.encoder.layers", "self_attn.{}", "layer_norm"
+        names, out = ("q_proj", "k_proj", "v_proj"), "self_attn.out_proj"
+        before, after = [f"vision_model.{v}" for v in before], [f"vision_model.{v}" for v in after]
+    linear = {attention.format(v): (WIDTH, WIDTH) for v in names} | {out: (WIDTH, WIDTH)}
+    linear |= {"mlp.fc1": (2 * WIDTH, WIDTH), "mlp.fc2": (WIDTH, 2 * WIDTH)}
+    for k in range(BLOCKS):
+        for layer, shape in linear.items():
+            found |= {f"{block}.{k}.{layer}.weight": shape, f"{block}.{k}.{layer}.bias": shape[:1]}
+        before += [f"{block}.{k}.{norm}{n}" for n in (1, 2)]
+    return found | {f"{v}.{part}": (WIDTH,) for v in before + after for part in ("weight", "bias")}
+
+
+def tiny(name: str) -> dict[str, Tensor]:
+    """Each tensor from the seed that is its number in the order of names."""
+    found = {}
+    for seed, (tensor, shape) in enumerate(sorted(shapes(name).items())):
+        value = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        found[tensor] = (
+            value * (2 / value[0].numel()) ** 0.5 if len(shape) > 1 and "embeddings." not in tensor else value
+        )
+    return found
+
+
+# transformers 5.23 (Dinov2Model's pooler_output, CLIPVisionModelWithProjection's image_embeds) of the same weights and
+# images: the first features of the first image, their mean, and the mean of the absolute values of both images
+THEIRS = {
+    "dinov2": ([-0.402199, 1.900060, -0.097877, -0.827716, 0.890452, 0.979632], 0.204118, 0.954774),
+    "clip": ([-0.247005, -0.956258, -3.317225, 2.505092, 0.065869, 0.945788], 0.240800, 1.292413),
+}
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
-def test_features_are_the_networks_of_a_constant_image(
+def test_features_are_those_of_transformers(name: str) -> None:
+    """CLIP's grid of patches is that of its positions, DINOv2's positions are interpolated."""
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(5))
+    found = VisionTransformer(tiny(name), PRETRAINED[name].architecture)(images)
+    first, mean, size = THEIRS[name]
+    assert found[0, :6].tolist() == pytest.approx(first, abs=1e-4)  # float32, in sums of another order
+    assert found[0].mean().item() == pytest.approx(mean, abs=1e-4)
+    assert found.abs().mean().item() == pytest.approx(size, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_features_of_a_constant_image_from_a_checked_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a grey level c all sizes and filters agree: each colour is (c / 16 - mean) / std."""
-    network, spec = tiny(name).eval(), PRETRAINED[name]
-    network.save_pretrained(tmp_path)
-    assert (tmp_path / "model.safetensors").is_file()
-    monkeypatch.setattr(pretrained, "PRETRAINED", {name: replace(spec, address=str(tmp_path))})
+    weights, spec = tiny(name), PRETRAINED[name]
+    spec = replace(spec, weights=replace(spec.weights, sha256=put(weights, tmp_path, monkeypatch)))
+    monkeypatch.setattr(pretrained, "PRETRAINED", {name: spec})
     space = features(name, data.load("digits"))
-    x = torch.full((2, 1, 8, 8), 4, dtype=torch.uint8)
     colours = (torch.tensor(0.25) - torch.tensor(spec.mean)) / torch.tensor(spec.std)
-    with torch.no_grad():
-        expected = network(pixel_values=colours[None, :, None, None].expand(2, 3, 224, 224))[spec.output]
-    torch.testing.assert_close(space.of(x), expected.double(), rtol=1e-4, atol=1e-5)
-    assert space.about["sha256"] == pretrained.digest(network.state_dict())
-    with torch.no_grad():
-        next(network.parameters()).add_(1)
-    assert space.about["sha256"] != pretrained.digest(network.state_dict())
+    expected = VisionTransformer(weights, spec.architecture)(colours[None, :, None, None].expand(1, 3, 224, 224))
+    found = space.of(torch.full((2, 1, 8, 8), 4, dtype=torch.uint8))
+    torch.testing.assert_close(found, expected.expand(2, -1).double(), rtol=1e-3, atol=1e-4)
+    assert space.about["sha256"] == spec.weights.sha256
 
 
-def test_a_missing_extra_and_missing_weights_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    digits = data.load("digits")
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    for fails in (lambda: features("dinov2", digits), lambda: refuse_without_extra(["pixels", "dinov2"])):
-        with pytest.raises(MissingExtra, match="dinov2 features needs the extra 'pretrained', which is not installed"):
-            fails()
-    refuse_without_extra(["pixels", "pca"])
-
-    def failing(address: str, revision: str, use_safetensors: bool) -> None:
-        raise OSError(f"{address}: no connection\nand more")
-
-    network = SimpleNamespace(from_pretrained=failing)
-    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(Dinov2Model=network))
-    with pytest.raises(BadInput, match=r"facebook/dinov2-small cannot be loaded: .*no connection") as caught:
-        features("dinov2", digits)
-    assert "\n" not in str(caught.value)
+def test_points_have_no_features_of_images() -> None:
     with pytest.raises(Unsupported, match="clip features are of grey or colour images"):
         features("clip", data.load("toy/moons"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
+from hub_of_tests import put
 from torch import Tensor, nn
 
 from dgm import data
@@ -118,14 +118,6 @@ def test_poolings_at_the_border_are_of_the_pixels_inside() -> None:
     assert torch.equal(network.branch("", ["max"], ones), ones)
 
 
-def put(weights: dict[str, Tensor], folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A hub that has these weights; their sha256."""
-    safetensors.torch.save_file(weights, folder / "weights.safetensors")
-    hub = SimpleNamespace(hf_hub_download=lambda *_, revision: str(folder / "weights.safetensors"))
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-
-
 def test_features_of_tiny_weights_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of grey digits of one level all sizes agree: x = 2 * 4 / 16 - 1 everywhere, in three equal colours."""
     tiny = random_inception(16)
@@ -158,6 +150,9 @@ def test_other_weights_and_a_missing_extra_are_one_line(tmp_path: Path, monkeypa
         read("LPIPS", lpips.VGG)
     with pytest.raises(MissingExtra, match="inception features needs the extra"):
         refuse_without_extra(["pca", "inception"])
+    with pytest.raises(MissingExtra, match="clip features needs the extra"):
+        refuse_without_extra(["clip"])
+    refuse_without_extra(["pixels", "pca"])
 
 
 def vgg(*widths: int) -> nn.Sequential:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dgm import contracts
 from dgm.errors import BadInput, Unsupported
 from dgm.networks.conditions import fit_marginals
+from dgm.networks.maps import MapsAtSizes
 from dgm.protocols import MultiPlayer, PartlyHidden, has
 from dgm.registry import MODELS, create, model_class
 from dgm.samplers.diffusion import denoiser
@@ -284,3 +285,83 @@ def test_a_pixel_of_a_condition_image_has_an_effect_at_its_place_alone(
     effect = (function(model, x, other) - function(model, x, y)).abs().amax((0, 1))
     assert effect[:2, :2].min() > 1e-6
     assert effect[7:].max() == effect[:, 7:].max() == 0
+
+
+STRIP = Space.levels((1, 4, 32), 4)  # halved by no network, so that few convolutions see a quarter of it at most
+GENERATORS = ("upsampling", "dcgan", "residual", "progressive")
+DECODERS = ("vae", "hierarchical_vae", "progressive_vae", "discrete_vae", "vq_vae")
+
+
+@pytest.mark.parametrize("name", [*GENERATORS, *DECODERS])
+@torch.no_grad()
+def test_a_generator_and_a_decoder_have_a_condition_image_at_its_place(name: str) -> None:
+    """A change in its last column does not reach the first ones of x, beside the vector that VAEs have, too.
+
+    Kills: an image as one vector; maps that a size leaves out, of networks that have one size here.
+    """
+    torch.manual_seed(0)
+    config = {"network": name, "latent": 2, "width": 4} if name in GENERATORS else {"network": "conv", "hidden": 8}
+    config = {"hidden": 8, "codes": 4, "width": 2, "halvings": 1, "blocks": 1} if name == "vq_vae" else config
+    model: Any = contracts.perturbed(create("gan" if name in GENERATORS else name, STRIP, STRIP, **config)).eval()
+    for of_vector in (getattr(model, "features", None), getattr(model, "bias", None)):
+        for weight in () if of_vector is None else of_vector.parameters():
+            weight.zero_()
+    y, x = contracts.random_examples(STRIP, 2), contracts.random_examples(STRIP, 2)
+    changed = y.clone()
+    changed[..., -1] = 3 - changed[..., -1]
+    if name in GENERATORS:
+        outputs = [model.generated(torch.ones(2, 2), given) for given in (y, changed)]
+    elif name == "vq_vae":
+        outputs = [model.outputs(model.codebook(model.encode(x, y)), given) for given in (y, changed)]
+    else:
+        outputs = [model.outputs(model.encode(x, y), given) for given in (y, changed)]
+    moved = (outputs[0] - outputs[1]).abs().reshape(2, 4, 32, -1).amax((0, 1, 3))
+    assert moved[-2:].min() > 1e-5
+    assert moved[:8].max() == 0
+
+
+@pytest.mark.parametrize("conditioning", ["concatenation", "projection"])
+@torch.no_grad()
+def test_a_discriminator_compares_an_image_with_the_condition_place_by_place(conditioning: str) -> None:
+    """V(x', y') - V(x', y) - V(x, y') + V(x, y) is 0 of changes that are far apart, and only of those.
+
+    Kills: an image as constant planes; no image where a projection is chosen.
+    """
+    torch.manual_seed(0)
+    config = {"conditioning": conditioning, "width": 4, "latent": 2, "spectral_norm": False}
+    model: Any = contracts.perturbed(create("gan", STRIP, STRIP, **config)).double()
+    if conditioning == "projection":
+        for weight in model.discriminator.embedding.parameters():
+            weight.zero_()
+    x, y = torch.randn(2, 1, 4, 32).double(), contracts.random_examples(STRIP, 2)
+    other_x, other_y = x.clone(), y.clone()
+    other_x[..., -1] += 1
+    other_y[..., -1] = 3 - other_y[..., -1]
+    near = interaction(model, x, other_x, y, other_y)
+    far = interaction(model, x, other_x, y.flip(-1), other_y.flip(-1))
+    assert near.abs().min() > 1e-6
+    assert far.abs().max() < 1e-12  # rounding
+
+
+def interaction(model: Any, x: Tensor, other_x: Tensor, y: Tensor, other_y: Tensor) -> Tensor:
+    v = model.discriminator
+    return v(other_x, other_y) - v(other_x, y) - v(x, other_y) + v(x, y)
+
+
+@pytest.mark.parametrize("name", [*GENERATORS, "vae", "vq_vae"])
+def test_a_condition_image_enters_at_each_size(name: str) -> None:
+    """Kills: a size of a network without the maps."""
+    config = {"network": name, "latent": 2, "width": 4} if name in GENERATORS else {"network": "conv", "hidden": 8}
+    config = {"hidden": 8, "codes": 4, "width": 2, "halvings": 2, "blocks": 1} if name == "vq_vae" else config
+    space = Space.levels((1, 9, 8), 4)
+    torch.manual_seed(0)
+    model: Any = contracts.perturbed(create("gan" if name in GENERATORS else name, space, KINDS["image"], **config))
+    y = contracts.random_examples(KINDS["image"], 3)
+    if name in GENERATORS:
+        model.generated(torch.randn(3, 2), y).square().sum().backward()
+    else:
+        model.loss(contracts.random_examples(space, 3), y).sum().backward()
+    projections = [p for at in model.modules() if isinstance(at, MapsAtSizes) for p in at.projections]
+    assert len(projections) > 1
+    for projection in projections:
+        assert projection.weight.grad.abs().max() > 0

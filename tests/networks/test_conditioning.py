@@ -181,3 +181,22 @@ def test_every_part_of_a_record_reaches_a_denoiser_in_its_own_form() -> None:
         again = conditioning(t, other)
         moved = {name for name in found._fields if not torch.equal(getattr(found, name), getattr(again, name))}
         assert moved == {"text": {"vector", "sequence"}, "label": {"vector"}, "low": {"maps"}}[part]
+
+
+def test_a_perceptron_of_an_image_has_the_pixels_of_a_condition_image() -> None:
+    """Beside the embedding of the other parts. Kills: one vector that averages over the places; pixels unscaled."""
+    image = Space.levels((2, 3, 4), 5)
+    y = batch(image, 6)
+    features = ConditionFeatures(image, (3, 4), flat=True)
+    assert (features.width, features.has_maps, features.has_images) == (24, False, True)
+    torch.testing.assert_close(features(y, torch.zeros(1)), Scaling(image)(y).flatten(1))
+    record = Space.record(picture=image, label=Space.categories(3))
+    both = ConditionFeatures(record, (3, 4), flat=True)
+    rows = torch.cat([y.flatten(1), torch.tensor([[0, 1, 2, 0, 1, 2]]).mT], 1).double()
+    found = both(rows, torch.zeros(1))
+    assert both.width == found.shape[1] == 24 + 64
+    torch.testing.assert_close(found[:, :24], Scaling(image)(y).flatten(1))
+    torch.testing.assert_close(found[:3, 24:], found[3:, 24:])
+    assert (found[0, 24:] - found[1, 24:]).abs().max() > 1e-3
+    assert ConditionFeatures(Space.categories(3), (3, 4), flat=True).width == 3
+    assert ConditionFeatures(image, None, flat=True).width == 64

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, one_hot, silu
+from torch.nn.functional import one_hot, silu
 
 from dgm.distributions.scaling import Scaling
 from dgm.networks.conditions import is_label
 from dgm.networks.embeddings import Sinusoidal
+from dgm.networks.maps import Projection, resized
 from dgm.networks.mlp import mlp
 from dgm.networks.transformer import Layer
 from dgm.protocols import Conditions, PartlyHidden
@@ -42,7 +44,7 @@ class ConditionEmbedding(nn.Module):
 
     def __init__(self, condition: Space, width: int, *, null: bool = False) -> None:
         super().__init__()
-        self.condition = condition
+        self.condition, self.width = condition, width
         self.parts: Iterable[Any] = nn.ModuleList(Part(part, width, null=null) for part in parts_of(condition))
 
     @property
@@ -201,7 +203,7 @@ class ConditionMaps(nn.Module):
 
     def __init__(self, condition: Space, size: tuple[int, ...]) -> None:
         super().__init__()
-        self.condition = condition
+        self.condition, self.width = condition, WIDTH
         self.parts: Iterable[Any] = maps_and_parts(condition, WIDTH, size, null=False)
         channels = sum(part.shape[0] for part in parts_of(condition) if is_image(part))
         self.convolutions = nn.Sequential(
@@ -210,17 +212,45 @@ class ConditionMaps(nn.Module):
 
     def forward(self, y: Conditions, n: int) -> Tensor:
         """The maps (n, 64, H, W)."""
-        values = values_of(y, self.condition)
-        embeddings = [part(*of_part, n) for part, of_part in zip(self.parts, values, strict=True)]
-        maps = self.convolutions(torch.cat([part for part in embeddings if part.ndim == 4], 1))
-        vectors = [part for part in embeddings if part.ndim == 3]
-        return maps + pooled(vectors)[:, :, None, None] if vectors else maps
+        images, vector = images_and_vector(self.parts, y, self.condition, n)
+        maps = self.convolutions(images)
+        return maps if vector is None else maps + vector[:, :, None, None]
 
 
-def embedded(condition: Space, size: tuple[int, ...] | None) -> nn.Module:
+class ConditionPixels(nn.Module):
+    """A condition with images as one vector for a perceptron: the pixels of the images, scaled and interpolated to the
+    size of x, and the sum of the embeddings of the other parts.
+
+    Args:
+        condition: The space of y, an image or a record with one.
+        size: (H, W) of x.
+    """
+
+    def __init__(self, condition: Space, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.condition, parts = condition, parts_of(condition)
+        self.parts: Iterable[Any] = maps_and_parts(condition, WIDTH, size, null=False)
+        pixels = sum(part.shape[0] * math.prod(size) for part in parts if is_image(part))
+        self.width = pixels + (0 if all(map(is_image, parts)) else WIDTH)
+
+    def forward(self, y: Conditions, n: int) -> Tensor:
+        """The vectors (n, width)."""
+        images, vector = images_and_vector(self.parts, y, self.condition, n)
+        return images.flatten(1) if vector is None else torch.cat([images.flatten(1), vector], 1)
+
+
+def images_and_vector(parts: Iterable[Any], y: Conditions, condition: Space, n: int) -> tuple[Tensor, Tensor | None]:
+    """The images of a condition (n, C, H, W), and the sum of the embeddings of the other parts, if there are any."""
+    embeddings = [part(*of_part, n) for part, of_part in zip(parts, values_of(y, condition), strict=True)]
+    vectors = [part for part in embeddings if part.ndim == 3]
+    return torch.cat([part for part in embeddings if part.ndim == 4], 1), pooled(vectors) if vectors else None
+
+
+def embedded(condition: Space, size: tuple[int, ...] | None, *, flat: bool = False) -> nn.Module:
     """The embedding of a condition: as maps of the size (H, W) of x if both are images, or else as a vector."""
-    has_maps = size is not None and any(map(is_image, parts_of(condition)))
-    return ConditionMaps(condition, size) if has_maps and size else ConditionEmbedding(condition, WIDTH)
+    if size is None or not has_images(condition):
+        return ConditionEmbedding(condition, WIDTH)
+    return ConditionPixels(condition, size) if flat else ConditionMaps(condition, size)
 
 
 class ConditionProjections(nn.Module):
@@ -253,13 +283,6 @@ class ConditionProjections(nn.Module):
         return nn.Embedding(self.labels, outputs) if self.labels else Projection(WIDTH, outputs, bias=False)
 
 
-class Projection(nn.Linear):
-    """A linear map of the channels, of a vector (B, C) or of maps (B, C, H, W)."""
-
-    def forward(self, c: Tensor) -> Tensor:
-        return super().forward(c.movedim(1, -1)).movedim(-1, 1)
-
-
 def condition_vector(condition: Space | None, width: int) -> nn.Module | None:
     """A module that maps a batch of conditions to vectors (B, width), V^T y for a label; None without a condition."""
     if condition is None:
@@ -286,18 +309,24 @@ class ConditionFeatures(nn.Module):
     Args:
         condition: The space of y; None for no features.
         size: (H, W) of x, for a network that takes maps.
+        flat: Whether the network is a perceptron of the flattened x, which takes the pixels of an image as a vector.
 
     Attributes:
         width: The number of features.
         has_maps: Whether they are maps (B, width, H, W).
+        has_images: Whether they are maps, or a vector with the pixels of images.
     """
 
-    def __init__(self, condition: Space | None, size: tuple[int, ...] | None = None) -> None:
+    def __init__(self, condition: Space | None, size: tuple[int, ...] | None = None, *, flat: bool = False) -> None:
         super().__init__()
         self.labels = (condition.values or 0) if is_label(condition) else 0
-        self.embedding = None if condition is None or self.labels else embedded(condition, size)
+        self.embedding: Any = None
+        self.width: int = self.labels
+        if condition is not None and not self.labels:
+            self.embedding = embedded(condition, size, flat=flat)
+            self.width = self.embedding.width
         self.has_maps = isinstance(self.embedding, ConditionMaps)
-        self.width = 0 if condition is None else self.labels or WIDTH
+        self.has_images = self.has_maps or isinstance(self.embedding, ConditionPixels)
 
     def forward(self, y: Conditions, like: Tensor) -> Tensor:
         """The features (B, width) or (B, width, H, W), with the dtype of ``like``."""
@@ -398,25 +427,9 @@ class Map(nn.Module):
         return z if given is None else torch.where(given[:, None, None, None], z, null)
 
 
-def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The maps (B, C, H, W), interpolated to another size where theirs differs."""
-    return maps if maps.shape[2:] == size else interpolate(maps, size, mode="bilinear", antialias=True)
+def has_images(condition: Space | None) -> TypeGuard[Space]:
+    return condition is not None and any(map(is_image, parts_of(condition)))
 
 
 def is_image(space: Space) -> bool:
     return len(space.shape) == 3 and space.kind in ("binary", "levels", "continuous")
-
-
-def per_channel(bias: Tensor, h: Tensor) -> Tensor:
-    """A vector (B, C) in a shape that broadcasts against h (B, C, ...), the same at every position; or maps."""
-    return bias.view(*bias.shape, *[1] * (h.ndim - bias.ndim))
-
-
-def of_row(c: Tensor | None, row: int) -> Tensor | None:
-    """The maps at one row, (B, C, 1, W); a vector or a label is the same in all rows."""
-    return c if c is None or c.ndim < 4 else c[:, :, row : row + 1]
-
-
-def of_pixel(c: Tensor | None, row: int, column: int) -> Tensor | None:
-    """The maps at one pixel, (B, C); a vector or a label is the same at all pixels."""
-    return c if c is None or c.ndim < 4 else c[:, :, row, column]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, silu
 
 from dgm.errors import BadInput
+from dgm.networks.maps import MapsAtSizes
 from dgm.transforms.coupling import beside
 
 
@@ -61,20 +62,22 @@ class ConvEncoder(nn.Module):
         width: Channels at full resolution.
         outputs: Length of the vector.
         numbers: The number of further inputs.
+        maps: The channels of maps of a condition, which are concatenated with the image.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, outputs: int, numbers: int = 0) -> None:
+    def __init__(self, shape: tuple[int, ...], width: int, outputs: int, numbers: int = 0, maps: int = 0) -> None:
         super().__init__()
         self.shape, path = image_shape(shape), sizes(*shape[1:])
         widths = [width * 2**k for k in range(len(path))]
-        self.first = nn.Conv2d(shape[0] + numbers, width, 3, padding=1)
+        self.first = nn.Conv2d(shape[0] + numbers + maps, width, 3, padding=1)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
         self.last = nn.Linear(widths[-1] * math.prod(path[0]), outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C H W + numbers) to (B, outputs)."""
+    def forward(self, x: Tensor, maps: Tensor | None = None) -> Tensor:
+        """(B, C H W + numbers) and (B, maps, H, W) to (B, outputs)."""
         image, numbers = x.split([math.prod(self.shape), x.shape[1] - math.prod(self.shape)], 1)
-        h = silu(self.first(beside(image.unflatten(1, self.shape), numbers)))
+        h = beside(image.unflatten(1, self.shape), numbers)
+        h = silu(self.first(h if maps is None else beside(h, maps)))
         for conv in self.convs:
             h = silu(conv(h))
         return self.last(h.flatten(1))
@@ -89,9 +92,10 @@ class ConvDecoder(nn.Module):
     Args:
         shape: (C, H, W) of the image.
         width: Channels at full resolution.
+        maps: The channels of maps of a condition, which enter at each size.
     """
 
-    def __init__(self, inputs: int, width: int, shape: tuple[int, ...], each: int = 1) -> None:
+    def __init__(self, inputs: int, width: int, shape: tuple[int, ...], each: int = 1, maps: int = 0) -> None:
         super().__init__()
         self.sizes, self.channels, self.each = sizes(*image_shape(shape)[1:]), shape[0], each
         widths = [width * 2**k for k in reversed(range(len(self.sizes)))]
@@ -99,12 +103,13 @@ class ConvDecoder(nn.Module):
         self.first = nn.Linear(inputs, math.prod(self.start))
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.last = nn.Conv2d(width, shape[0] * each, 3, padding=1)
+        self.maps = MapsAtSizes(maps, widths, self.sizes)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """(B, inputs) to (B, C H W each)."""
-        h = silu(self.first(z)).unflatten(1, self.start)
-        for conv, size in zip(self.convs, self.sizes[1:], strict=True):
-            h = silu(conv(interpolate(h, size)))
+    def forward(self, z: Tensor, maps: Tensor | None = None) -> Tensor:
+        """(B, inputs) and (B, maps, H, W) to (B, C H W each)."""
+        h = silu(self.maps(self.first(z).unflatten(1, self.start), 0, maps))
+        for k, conv in enumerate(self.convs, 1):
+            h = silu(self.maps(conv(interpolate(h, self.sizes[k])), k, maps))
         return self.last(h).unflatten(1, (self.channels, self.each)).movedim(2, -1).flatten(1)
 
 
@@ -120,14 +125,16 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Generator(nn.Module):
-    """A generator from a vector to an image: nearest-neighbour upsampling, convolution, batch normalisation.
+    """From a vector to an image: nearest-neighbour upsampling, convolution, batch normalisation.
+
+    As in all generators here, maps of a condition, if there are any, are added to the features of each size.
 
     Source: the architecture of DCGAN's generator (Radford et al., 2015), arXiv:1511.06434. Differs from it: upsampling
     and a 3×3 convolution in place of transposed convolutions, which cause checkerboard artifacts and need powers of
     two.
     """
 
-    def __init__(self, inputs: int, width: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, inputs: int, width: int, shape: tuple[int, ...], *, maps: int = 0) -> None:
         super().__init__()
         channels, height, side = shape
         self.sizes = sizes(height, side)
@@ -138,13 +145,14 @@ class Generator(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, [*widths[1:], channels], strict=True)
         )
+        self.maps = MapsAtSizes(maps, widths, self.sizes)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, maps: Tensor | None = None) -> Tensor:
         h = self.first(z).view(-1, *self.start)
         for k, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
             if k > 0:
                 h = interpolate(h, self.sizes[k])
-            h = conv(norm(h).relu())
+            h = conv(norm(self.maps(h, k, maps)).relu())
         return h
 
 

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from dgm.networks.maps import MapsAtSizes
+
 STD = 0.02  # of the initial weights
 
 
@@ -31,7 +33,7 @@ class DCGANGenerator(nn.Module):
     section 3 and figure 1. Differs from it: the size follows that of the data, and the last activation is the model's.
     """
 
-    def __init__(self, inputs: int, width: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, inputs: int, width: int, shape: tuple[int, ...], *, maps: int = 0) -> None:
         super().__init__()
         path = halvings(*shape[1:])
         widths = [width * 2**k for k in reversed(range(len(path) - 1))]
@@ -44,12 +46,13 @@ class DCGANGenerator(nn.Module):
             )
             for channels, size in zip(pairwise([*widths, shape[0]]), pairwise(path), strict=True)
         )
+        self.maps = MapsAtSizes(maps, [*widths, shape[0]], path)
         self.apply(normal_weights)
 
-    def forward(self, z: Tensor) -> Tensor:
-        h = self.project(z).view(-1, *self.start)
-        for norm, layer in zip(self.norms, self.layers, strict=True):
-            h = layer(norm(h).relu())
+    def forward(self, z: Tensor, maps: Tensor | None = None) -> Tensor:
+        h = self.maps(self.project(z).view(-1, *self.start), 0, maps)
+        for k, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True), 1):
+            h = self.maps(layer(norm(h).relu()), k, maps)
         return h
 
 

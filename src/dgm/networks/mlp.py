@@ -29,7 +29,8 @@ def scaled(net: nn.Module, last: float = 1.0) -> None:
     layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
     with torch.no_grad():
         for layer in layers[-1:]:
             layer.weight *= last

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, leaky_relu, linear
 
 from dgm.networks.conv import sizes
+from dgm.networks.maps import MapsAtSizes
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
@@ -81,7 +82,7 @@ class ProgressiveGenerator(Growing):
     follow that of the data.
     """
 
-    def __init__(self, inputs: int, width: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, inputs: int, width: int, shape: tuple[int, ...], *, maps: int = 0) -> None:
         super().__init__(shape)
         widths = [width * 2**k for k in reversed(range(len(self.sizes)))]
         self.start = (widths[0], *self.sizes[0])
@@ -92,13 +93,14 @@ class ProgressiveGenerator(Growing):
             for before, after in pairwise(widths)
         )
         self.images: Any = nn.ModuleList(Equalised(width, shape[0], 1, gain=1.0) for width in widths)
+        self.maps = MapsAtSizes(maps, [widths[0], *widths[:-1]], self.sizes)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, maps: Tensor | None = None) -> Tensor:
         last, weight = self.stage
         h = pixel_norm(leaky_relu(self.project(pixel_norm(z)).view(-1, *self.start), SLOPE))
-        h = before = activated(self.first, h)
+        h = before = activated(self.first, self.maps(h, 0, maps))
         for k in range(last):
-            before, h = h, interpolate(h, self.sizes[k + 1])
+            before, h = h, self.maps(interpolate(h, self.sizes[k + 1]), k + 1, maps)
             for layer in self.blocks[k]:
                 h = activated(layer, h)
         x = self.images[last](h)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from dgm.networks.conv import sizes
+from dgm.networks.maps import MapsAtSizes
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # of a leaky ReLU, so that it preserves the variance
@@ -57,7 +58,7 @@ class R3GANGenerator(nn.Module):
     at each halving, up to four times the width.
     """
 
-    def __init__(self, inputs: int, width: int, shape: tuple[int, ...], *, blocks: int = 1) -> None:
+    def __init__(self, inputs: int, width: int, shape: tuple[int, ...], *, blocks: int = 1, maps: int = 0) -> None:
         super().__init__()
         self.sizes = sizes(*shape[1:])
         widths = widths_of(width, len(self.sizes))[::-1]
@@ -69,11 +70,12 @@ class R3GANGenerator(nn.Module):
             nn.Sequential(*(ResidualBlock(width, total) for _ in range(blocks))) for width in widths
         )
         self.last = scaled(nn.Conv2d(widths[-1], shape[0], 1), 1.0)
+        self.maps = MapsAtSizes(maps, widths, self.sizes)
 
-    def forward(self, z: Tensor) -> Tensor:
-        h = self.blocks[0](self.basis * self.modulate(z)[:, :, None, None])
-        for change, blocks, size in zip(self.change, self.blocks[1:], self.sizes[1:], strict=True):
-            h = blocks(interpolate(change(h), size, mode="bilinear"))
+    def forward(self, z: Tensor, maps: Tensor | None = None) -> Tensor:
+        h = self.blocks[0](self.maps(self.basis * self.modulate(z)[:, :, None, None], 0, maps))
+        for k, (change, blocks) in enumerate(zip(self.change, self.blocks[1:], strict=True), 1):
+            h = blocks(self.maps(interpolate(change(h), self.sizes[k], mode="bilinear"), k, maps))
         return self.last(h)
 
 

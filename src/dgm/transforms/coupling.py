@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dgm.networks.conditioning import resized
+from dgm.networks.maps import resized
 from dgm.networks.mlp import mlp
 from dgm.transforms.transform import Mapped, Transform
 from dgm.transforms.univariate import Affine, Univariate, Valued

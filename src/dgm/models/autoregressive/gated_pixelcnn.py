@@ -25,7 +25,8 @@ from dgm.distributions.output import output_distribution
 from dgm.errors import BadInput
 from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, RowConv, cached
-from dgm.networks.conditioning import ConditionProjections, of_pixel, of_row, per_channel
+from dgm.networks.conditioning import ConditionProjections
+from dgm.networks.maps import of_pixel, of_row, per_channel
 from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space

@@ -35,7 +35,8 @@ from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, RowConv, cached
-from dgm.networks.conditioning import ConditionFeatures, Projection, of_pixel, of_row, per_channel, resized
+from dgm.networks.conditioning import ConditionFeatures
+from dgm.networks.maps import Projection, of_pixel, of_row, per_channel, resized
 from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space

@@ -29,7 +29,8 @@ from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
 from dgm.models.autoregressive.base import ChainRule
 from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, cached
-from dgm.networks.conditioning import ConditionProjections, of_pixel, per_channel
+from dgm.networks.conditioning import ConditionProjections
+from dgm.networks.maps import of_pixel, per_channel
 from dgm.protocols import Batch, Conditions
 from dgm.settings import setting
 from dgm.space import Space

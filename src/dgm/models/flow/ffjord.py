@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dgm.models.flow.base import Flow
-from dgm.networks.conditioning import ConditionFeatures, Projection, per_channel
+from dgm.networks.conditioning import ConditionFeatures
+from dgm.networks.maps import Projection, per_channel
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.samplers.change_of_variables import divergence_and_norm, integrated_divergence
 from dgm.samplers.ode import FieldOfRows, integrate, integrate_each

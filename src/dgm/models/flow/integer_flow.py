@@ -13,9 +13,10 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from dgm.distributions.output import Bernoulli
 from dgm.distributions.wrapped_logistics import WrappedLogistics
 from dgm.modes import device_of, evaluated
-from dgm.networks.conditioning import ConditionFeatures, Projection, resized
+from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.conv import ConvNet
+from dgm.networks.maps import Projection, resized
 from dgm.networks.mlp import mlp
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Seed, streams

@@ -23,6 +23,7 @@ from dgm.models.gan.networks import (
 from dgm.models.gan.objectives import OBJECTIVES, ObjectiveName
 from dgm.models.gan.penalties import PENALTIES
 from dgm.modes import device_of, evaluated
+from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.protocols import Batch, Conditions, PerExample, Regulariser, Symptom
 from dgm.seeds import Seed, streams
@@ -83,17 +84,25 @@ class Implicit(nn.Module, ABC):
 
     Args:
         make: Makes the generator's network from the number of its inputs.
+        flat: Whether the networks are perceptrons of the flattened x.
     """
 
     spaces: ClassVar[set[str]] = {"binary", "levels", "continuous"}
 
-    def __init__(self, space: Space, config: Any, condition: Space | None, make: Callable[[int], nn.Module]) -> None:
+    def __init__(
+        self, space: Space, config: Any, condition: Space | None, make: Callable[..., nn.Module], *, flat: bool = True
+    ) -> None:
         super().__init__()
         self.space, self.config, self.condition = space, config, condition
         self.marginal = None if condition is None else Marginal(condition)
         self.scaling = Scaling(space)
         self.latent_space = Space.continuous((config.latent,))
-        self.generator = ConditionalGenerator(make, config.latent, condition)
+        self.flat = flat
+        self.generator = ConditionalGenerator(make, config.latent, self.condition_features())
+
+    def condition_features(self) -> ConditionFeatures:
+        size = self.space.shape[1:] if len(self.space.shape) == 3 else None
+        return ConditionFeatures(self.condition, size, flat=self.flat)
 
     @torch.no_grad()
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
@@ -161,16 +170,20 @@ class AdversarialModel(Implicit):
     def __init__(self, space: Space, config: Any, condition: Space | None = None) -> None:
         name = config.network if len(space.shape) == 3 else "dense"
         networks, shape, flat = NETWORKS[name], space.shape, name == "dense"
-        super().__init__(space, config, condition, lambda inputs: networks.generator(inputs, config.width, shape))
-        self.flat = flat
+        make = partial(networks.generator, width=config.width, shape=shape)
+        super().__init__(space, config, condition, make, flat=flat)
         self.objective = OBJECTIVES[config.objective]
         self.penalties = {name: weight for name in PENALTIES if (weight := getattr(config, name))}
 
         def discriminator(inputs: int) -> nn.Module:
             return networks.discriminator(inputs, config.width, shape, bool(self.penalties) or config.spectral_norm)
 
-        kind = ProjectionDiscriminator if config.conditioning == "projection" else ConcatenatingDiscriminator
-        self.discriminator = kind(discriminator, space.dim if flat else shape[0], condition)
+        inputs, features = space.dim if flat else shape[0], self.condition_features()
+        self.discriminator: nn.Module
+        if config.conditioning == "projection":
+            self.discriminator = ProjectionDiscriminator(discriminator, inputs, features, condition)
+        else:
+            self.discriminator = ConcatenatingDiscriminator(discriminator, inputs, features)
         if config.spectral_norm:
             normalise_spectrally(self.discriminator)
 

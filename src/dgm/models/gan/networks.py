@@ -30,13 +30,13 @@ class Networks(NamedTuple):
     """A pair of networks.
 
     Attributes:
-        generator: Made from the width of its input, the setting ``width`` and the shape of x; its output is (B, *shape)
-            without an activation.
+        generator: Made from the width of its input, the setting ``width``, the shape of x, and the channels ``maps`` of
+            maps of a condition; its output is (B, *shape) without an activation.
         discriminator: Made from the number of its input channels, the width, the shape of x, and whether a penalty or
             spectral normalisation asks that examples be independent; its output is ``features`` numbers an example.
     """
 
-    generator: Callable[[int, int, Shape], nn.Module]
+    generator: Callable[..., nn.Module]
     discriminator: Callable[[int, int, Shape, bool], Any]
 
 
@@ -77,31 +77,38 @@ NETWORKS: Mapping[str, Networks] = {
 
 
 class ConditionalGenerator(nn.Module):
-    """G(z, y): the features of the condition are concatenated with z.
+    """G(z, y): the features of the condition are concatenated with z. Those of an image are maps, which enter the
+    network at each of its sizes.
 
     Source: Conditional Generative Adversarial Nets (Mirza & Osindero, 2014), arXiv:1411.1784, section 3.2.
+
+    Args:
+        make: Makes the network from the number of its inputs and, if there are maps, the number of their channels.
     """
 
-    def __init__(self, make: Callable[[int], nn.Module], latent: int, condition: Space | None) -> None:
+    def __init__(self, make: Callable[..., nn.Module], latent: int, condition: ConditionFeatures) -> None:
         super().__init__()
-        self.condition = ConditionFeatures(condition)
-        self.network = make(latent + self.condition.width)
+        self.condition = condition
+        self.network = make(latent, maps=condition.width) if condition.has_maps else make(latent + condition.width)
 
     def forward(self, z: Tensor, y: Conditions | None = None) -> Tensor:
-        return self.network(z if y is None else beside(z, self.condition(y, z)))
+        if y is None:
+            return self.network(z)
+        c = self.condition(y, z)
+        return self.network(z, c) if self.condition.has_maps else self.network(beside(z, c))
 
 
 class ConcatenatingDiscriminator(nn.Module):
-    """V(x, y): the features of the condition are concatenated with x, for images as constant planes.
+    """V(x, y): the features of the condition are concatenated with x; for images they are maps, or constant planes.
 
     Args:
         make: Makes the network from its number of input channels, of which x has ``inputs``.
     """
 
-    def __init__(self, make: Callable[[int], Any], inputs: int, condition: Space | None) -> None:
+    def __init__(self, make: Callable[[int], Any], inputs: int, condition: ConditionFeatures) -> None:
         super().__init__()
-        self.condition = ConditionFeatures(condition)
-        self.network = make(inputs + self.condition.width)
+        self.condition = condition
+        self.network = make(inputs + condition.width)
         self.last = nn.Linear(self.network.features, 1)
 
     def forward(self, x: Tensor, y: Conditions | None = None) -> PerExample:
@@ -112,17 +119,21 @@ class ProjectionDiscriminator(nn.Module):
     r"""V(x, y) = u^T phi(x) + b + (W y)^T phi(x), for a condition of any kind.
 
     Source: cGANs with Projection Discriminator (Miyato & Koyama, 2018), arXiv:1802.05637, equation 3. Differs from it:
-    the inner product is divided by the root of the number of features.
+    the inner product is divided by the root of the number of features; images of the condition are also concatenated
+    with x, so that phi depends on each of their pixels.
     """
 
-    def __init__(self, make: Callable[[int], Any], inputs: int, condition: Space | None) -> None:
+    def __init__(
+        self, make: Callable[[int], Any], inputs: int, condition: ConditionFeatures, space: Space | None
+    ) -> None:
         super().__init__()
-        self.network = make(inputs)
+        self.images = condition if condition.has_images else None
+        self.network = make(inputs + (condition.width if condition.has_images else 0))
         self.last = nn.Linear(self.network.features, 1)
-        self.embedding = condition_vector(condition, self.network.features)
+        self.embedding = condition_vector(space, self.network.features)
 
     def forward(self, x: Tensor, y: Conditions | None = None) -> PerExample:
-        features = self.network(x)
+        features = self.network(x if self.images is None or y is None else beside(x, self.images(y, x)))
         v = self.last(features)[:, 0]
         if self.embedding is None:
             return v

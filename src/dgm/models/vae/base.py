@@ -15,7 +15,7 @@ from dgm.distributions.features import features
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import refuse_discrete
 from dgm.errors import BadInput
-from dgm.networks.conditioning import ConditionFeatures
+from dgm.networks.conditioning import ConditionFeatures, ConditionMaps, has_images
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
 from dgm.networks.conv import ConvDecoder, ConvEncoder, sizes
 from dgm.networks.mlp import mlp
@@ -79,8 +79,12 @@ class LatentVariableModel(nn.Module, ABC):
         super().__init__()
         self.space, self.config, self.condition = space, config, condition
         self.marginal = None if condition is None else Marginal(condition)
-        self.features = ConditionFeatures(condition)
-        self.code = code
+        self.code, convolutional = code, config.network == "conv"
+        size = space.shape[1:] if len(space.shape) == 3 else None
+        self.features = ConditionFeatures(condition, None if convolutional else size, flat=True)
+        self.maps: ConditionMaps | None = None
+        if convolutional and has_images(condition):
+            self.maps = ConditionMaps(condition, space.shape[1:])
         self.reader, self.observed = features(space), observed(space, config)
         self.one_scale = space.kind in ("levels", "continuous") and self.observed.outputs == 3
         self.each = 1 if self.one_scale else self.observed.outputs  # numbers of the decoder for each dimension
@@ -106,14 +110,16 @@ class LatentVariableModel(nn.Module, ABC):
         """A network from the features of x and of the condition."""
         inputs, extra = self.space.dim * self.reader.width, self.features.width
         if self.config.network == "conv":
-            return ConvEncoder(self.space.shape, self.channels, outputs, extra)
+            maps = 0 if self.maps is None else self.maps.width
+            return ConvEncoder(self.space.shape, self.channels, outputs, extra, maps)
         return mlp([inputs + extra, *self.widths, outputs])
 
     def decoding(self, inputs: int) -> nn.Module:
         """A network to the numbers of the output distribution of every dimension."""
         inputs += self.features.width
         if self.config.network == "conv":
-            return ConvDecoder(inputs, self.channels, self.space.shape, self.each)
+            maps = 0 if self.maps is None else self.maps.width
+            return ConvDecoder(inputs, self.channels, self.space.shape, self.each, maps)
         return mlp([inputs, *self.widths, self.space.dim * self.each])
 
     @property
@@ -194,11 +200,16 @@ class LatentVariableModel(nn.Module, ABC):
 
     def outputs_of(self, h: Tensor, y: Conditions | None) -> Tensor:
         shape = (self.space.dim,) if self.space.kind == "record" else self.space.shape
-        read = self.decoder(self.beside(h, y)).unflatten(1, (*shape, self.each))
+        read = self.conditional(self.decoder, h, y).unflatten(1, (*shape, self.each))
         if not self.one_scale:
             return read
         log_scale = (self.log_scale + QUICK * self.quick["shift"])[..., None]
         return torch.cat([torch.zeros_like(read), read, log_scale.expand_as(read)], -1)
+
+    def conditional(self, network: nn.Module, h: Tensor, y: Conditions | None) -> Tensor:
+        """The output of the encoder or of the decoder for h (B, inputs) and the condition."""
+        h = self.beside(h, y)
+        return network(h) if self.maps is None or y is None else network(h, self.maps(y, len(y)))
 
     def beside(self, x: Tensor, y: Conditions | None) -> Tensor:
         y = check_condition(y, self.condition)
@@ -226,7 +237,7 @@ class GaussianVAE(LatentVariableModel):
 
     def moments(self, h: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor]:
         """mu and log sigma of the code of the features h of x."""
-        mu, log_sigma = self.encoder(self.beside(h, y)).chunk(2, -1)
+        mu, log_sigma = self.conditional(self.encoder, h, y).chunk(2, -1)
         return mu, log_sigma.clamp(*LOG_SIGMAS)
 
     def code_at(self, eps: Tensor, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Float[Tensor, "*batch"]]:

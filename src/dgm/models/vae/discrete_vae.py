@@ -81,7 +81,7 @@ class DiscreteVAE(LatentVariableModel):
 
     def log_posterior(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """log q(z_i = k|x), (B, latent, K)."""
-        logits = self.encoder(self.beside(self.reader(x).flatten(1), y))
+        logits = self.conditional(self.encoder, self.reader(x).flatten(1), y)
         return logits.unflatten(1, self.prior.shape).log_softmax(-1)
 
     def outputs(self, z: Tensor, y: Conditions | None) -> Tensor:

@@ -48,11 +48,11 @@ class HierarchicalVAE(Hierarchy):
         self.upwards = nn.ModuleList(self.between(below, 2 * above) for below, above in pairwise(sizes))
 
     def infer(self, x: Batch, y: Conditions | None, draw: Draw = drawn) -> list[Level]:
-        found, below = [], self.reader(x).flatten(1)
-        for network in (self.encoder, *self.upwards):
-            mu, log_sigma = moments(network(self.beside(below, y)))
-            below = draw(mu, log_sigma)
-            found.append((below, mu, log_sigma))
+        mu, log_sigma = moments(self.conditional(self.encoder, self.reader(x).flatten(1), y))
+        found = [(draw(mu, log_sigma), mu, log_sigma)]
+        for network in self.upwards:
+            mu, log_sigma = moments(network(self.beside(found[-1][0], y)))
+            found.append((draw(mu, log_sigma), mu, log_sigma))
         top = found.pop()
         levels = [Level(*top, *map(torch.zeros_like, top[1:]))]
         for k, posterior in enumerate(reversed(found)):

@@ -66,8 +66,9 @@ class LadderVAE(Hierarchy):
 
     def pass_upwards(self, x: Batch, y: Conditions | None) -> list[tuple[Tensor, Tensor]]:
         """The moments of the factors of all levels, the top one first."""
-        d, factors = self.reader(x).flatten(1), []
-        for network, factor in zip((self.encoder, *self.upwards), self.factors, strict=True):
+        d = silu(self.conditional(self.encoder, self.reader(x).flatten(1), y))
+        factors = [moments(self.factors[0](d))]
+        for network, factor in zip(self.upwards, self.factors[1:], strict=True):
             d = silu(network(self.beside(d, y)))
             factors.append(moments(factor(d)))
         return factors[::-1]

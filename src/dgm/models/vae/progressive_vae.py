@@ -81,7 +81,7 @@ class ProgressiveVAE(GaussianVAE):
         return torch.where(starts == 0, 1.0, rising.clamp(0, 1)).to(self.heads)
 
     def moments(self, h: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor]:
-        levels = [silu(self.encoder(self.beside(h, y)))]
+        levels = [silu(self.conditional(self.encoder, h, y))]
         for f in self.upwards:
             levels.append(silu(f(levels[-1])))
         faded = self.alpha[:, None, None] * torch.stack(levels[::-1])

@@ -113,15 +113,14 @@ class VAE(WarmedUp, GaussianVAE):
         return super().posterior(x, y)
 
     def moments(self, h: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor]:
-        mu, log_sigma = self.encoder(self.beside(h, y))[..., : 2 * self.code].chunk(2, -1)
+        mu, log_sigma = self.conditional(self.encoder, h, y)[..., : 2 * self.code].chunk(2, -1)
         return mu, log_sigma.clamp(*LOG_SIGMAS)
 
     def code_at(self, eps: Tensor, x: Batch, y: Conditions | None = None) -> tuple[Tensor, Tensor]:
         if self.config.posterior == "normal":
             return super().code_at(eps, x, y)
-        mu, log_sigma, context = self.encoder(self.beside(self.reader(x).flatten(1), y)).split(
-            [self.code, self.code, CONTEXT], -1
-        )
+        outputs = self.conditional(self.encoder, self.reader(x).flatten(1), y)
+        mu, log_sigma, context = outputs.split([self.code, self.code, CONTEXT], -1)
         log_sigma = log_sigma.clamp(*LOG_SIGMAS)
         shape = eps.shape[:-1]
         z, ladj = self.posterior_flow(

@@ -13,8 +13,9 @@ from torch.nn.functional import pad, relu
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput
-from dgm.networks.conditioning import condition_vector, per_channel
+from dgm.networks.conditioning import ConditionMaps, condition_vector, has_images
 from dgm.networks.conditions import EVERY_KIND, Marginal, check_condition, sampled_condition
+from dgm.networks.maps import MapsAtSizes, per_channel
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Seed, Streams, streams
 from dgm.settings import setting
@@ -91,8 +92,13 @@ class VQVAE(nn.Module):
         self.encoder = encoder(channels, inner, config)
         self.codebook = Codebook(config)
         self.bias = condition_vector(condition, config.hidden)
+        self.maps = ConditionMaps(condition, space.shape[1:]) if has_images(condition) else None
         self.first = nn.Conv2d(inner, config.hidden, 3, padding=1)
-        self.decoder = decoder(channels * self.observed.outputs, config)
+        outputs = channels * self.observed.outputs
+        self.decoder = decoder(outputs, config)
+        widths = [config.hidden] * config.halvings + [outputs]
+        sizes = [(self.grid[0] << k, self.grid[1] << k) for k in range(len(widths))]
+        self.maps_at = MapsAtSizes(self.maps.width if self.maps else 0, widths, sizes)
 
     @property
     def latent_space(self) -> Space:
@@ -122,9 +128,19 @@ class VQVAE(nn.Module):
         h, y = self.first(z_q.movedim(-1, 2).flatten(1, 2)), check_condition(y, self.condition)
         if self.bias is not None:
             h = h + per_channel(self.bias(y), h)
+        out = self.decoded(h, None if self.maps is None else pad(self.maps(y, len(h)), self.padding))
         _, height, across = self.space.shape
-        out = self.decoder(h)[..., :height, :across]
-        return out.unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
+        return out[..., :height, :across].unflatten(1, (self.space.shape[0], -1)).movedim(2, -1)
+
+    def decoded(self, h: Tensor, maps: Tensor | None) -> Tensor:
+        """The decoder of h, with the maps of the condition at each size."""
+        h, k = self.maps_at(h, 0, maps), 0
+        for layer in self.decoder:
+            h = layer(h)
+            if isinstance(layer, nn.ConvTranspose2d):
+                k += 1
+                h = self.maps_at(h, k, maps)
+        return h
 
     def likelihood(self, x: Batch, z_q: Tensor, y: Conditions | None) -> PerExample:
         """log p(x|z_q)."""

@@ -1,7 +1,7 @@
 """How long a command takes before it does anything, beside an interpreter that imports torch.
 
 python benchmarks/startup.py
-python benchmarks/startup.py --before CHECKOUT   beside another checkout of dgm, such as an older commit
+python benchmarks/startup.py --before CHECKOUT   user and system time beside another checkout, such as an older commit
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -26,13 +27,24 @@ def of(command: list[str], checkout: Path | None = None) -> float:
     return seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | path))
 
 
+def processor_time(command: list[str], checkout: Path) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    of(command, checkout)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def beside(before: Path) -> None:
     """Both checkouts in turn."""
     now = Path(__file__).parents[1]
-    for name, words in (("dgm --help", ["-m", "dgm", "--help"]), ("import dgm", ["-c", "import dgm"])):
+    for name, words in {
+        "dgm --help": ["-m", "dgm", "--help"],
+        "dgm models": ["-m", "dgm", "models"],
+        "import dgm": ["-c", "import dgm"],
+    }.items():
         command = [sys.executable, *words]
         of(command, now), of(command, before)
-        sides = (lambda command=command, at=at: of(command, at) for at in (now, before))
+        sides = (lambda command=command, at=at: processor_time(command, at) for at in (now, before))
         in_turn(f"{name}; peer: {before.name}", *sides, rounds=ROUNDS_BESIDE, unit="ms")
 
 

@@ -637,7 +637,8 @@ def settings_of_every_model() -> Iterator[tuple[str, ...]]:
     """Far too large, below the range, and no number, for each whole number that a model's Config has."""
     import dataclasses
 
-    from dgm.registry import MODELS, model_class
+    from dgm.models.table import MODELS
+    from dgm.registry import model_class
 
     for model in MODELS:
         data = {"char_gpt": "words.txt", "wavenet": "sounds"}.get(model, "digits")

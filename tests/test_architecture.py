@@ -42,7 +42,7 @@ LAYERS = [
     {"cli"},
 ]
 # `create` and an error's hint need the table of models by name, and `dgm` itself only its version
-DOWNWARDS_ANYWAY = {("likelihood", "registry"), ("registry", "distributions"), ("registry", "networks")}
+DOWNWARDS_ANYWAY = {("likelihood", "models"), ("registry", "distributions"), ("registry", "networks")}
 # the types of a model's attributes
 DOWNWARDS_ANYWAY |= {("protocols", "distributions"), ("protocols", "processes"), ("protocols", "samplers")}
 

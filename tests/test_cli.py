@@ -43,7 +43,7 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
 
 def test_models_and_data_are_listed(tmp_path: Path) -> None:
     from dgm.data.table import SETS
-    from dgm.registry import MODELS
+    from dgm.models.table import MODELS
 
     assert [row["name"] for row in json.loads(dgm("models", "--json", cwd=tmp_path).stdout)][: len(MODELS)] == list(
         MODELS

@@ -18,9 +18,10 @@ from dgm.data.dataset import labelled
 from dgm.errors import BadInput, Unsupported
 from dgm.evaluation.evaluate import likelihoods
 from dgm.likelihood import Kind, log_likelihood
+from dgm.models.table import MODELS
 from dgm.networks.conditions import Marginal, fit_marginals, marginal_of, sampled_condition
 from dgm.protocols import Autoregressive, has
-from dgm.registry import MODELS, create, model_class
+from dgm.registry import create, model_class
 from dgm.seeds import streams
 from dgm.space import Space
 

@@ -18,8 +18,9 @@ from dgm.contracts.conditions import MOST
 from dgm.errors import BadInput
 from dgm.models.autoencoder import MODELS as AUTOENCODERS
 from dgm.models.gan import MODELS as GANS
+from dgm.models.table import MODELS
 from dgm.protocols import Model
-from dgm.registry import MODELS, create, model_class
+from dgm.registry import create, model_class
 from dgm.settings import setting
 from dgm.space import Space
 

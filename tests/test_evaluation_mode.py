@@ -13,8 +13,9 @@ import dgm
 from dgm import contracts
 from dgm.errors import BadInput
 from dgm.likelihood import Kind
+from dgm.models.table import MODELS
 from dgm.protocols import Progressive
-from dgm.registry import MODELS, create, model_class
+from dgm.registry import create, model_class
 from dgm.space import Space
 
 SPACES = (Space.levels((1, 4, 4), 3), Space.tokens(6, 3))

@@ -18,7 +18,8 @@ from dgm import registry
 from dgm.contracts import all_examples, perturbed
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.likelihood import Kind, Likelihood, evaluation_batch, log_likelihood
-from dgm.registry import MODELS, create, describe, from_description, model_class
+from dgm.models.table import MODELS
+from dgm.registry import create, describe, from_description, model_class
 from dgm.settings import build, seconds
 from dgm.space import Space
 from dgm.training import Settings

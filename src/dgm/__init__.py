@@ -10,13 +10,15 @@ torch.Size([2, 1, 8, 8])
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+TYPE_CHECKING = (
+    False  # for type checkers, as `typing.TYPE_CHECKING`; typing itself takes longer to import than the rest
+)
 
 # the module of each name; it is imported at the first use, so that `import dgm` and `dgm --help` do not load torch
 _LAZY = {
-    "MODELS": "dgm.registry",
+    "MODELS": "dgm.models.table",
     "DecodingOptions": "dgm.samplers.sequential",
     "Guidance": "dgm.samplers.options",
     "Kind": "dgm.likelihood",
@@ -66,13 +68,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from dgm import data, edit
     from dgm.comparison import compare
     from dgm.contracts import check
     from dgm.evaluation.evaluate import evaluate
     from dgm.hub import pull, push
     from dgm.likelihood import Kind, Likelihood, log_likelihood
-    from dgm.registry import MODELS, create
+    from dgm.models.table import MODELS
+    from dgm.registry import create
     from dgm.report.render import write_report
     from dgm.runs import load
     from dgm.samplers.options import Guidance

@@ -6,7 +6,6 @@ dgm.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 # old names of settings and options, and the names that replaced them, one of which a model or a command has
@@ -41,6 +40,8 @@ class UnknownName(DgmError):
         for new in (name.removesuffix(old) + new for new in RENAMED.get(old, ())):
             if new in known:
                 return cls(f"the {what} '{name}' was renamed to '{new}'", "use the new name")
+        import difflib
+
         near = difflib.get_close_matches(name, known, n=1)
         return cls(
             f"no {what} is called '{name}'", f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"

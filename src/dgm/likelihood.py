@@ -329,7 +329,7 @@ def _count(draws: int) -> str:
 
 
 def _without_likelihood(model: Model) -> Unsupported:
-    from dgm.registry import MODELS
+    from dgm.models.table import MODELS
 
     names = ", ".join(name for name, spec in MODELS.items() if spec.likelihood in ("exact", "lower_bound"))
     stated = getattr(model, "likelihood_method", "")

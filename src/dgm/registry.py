@@ -1,54 +1,22 @@
-"""Models by name. Each family's folder has a table of its models; the class of a model is imported when it is used."""
+"""Models by name: their classes, which are imported when they are used, their creation and their descriptions."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib.metadata import distributions
 from typing import TYPE_CHECKING, Any, cast
 
 from dgm import settings
 from dgm.errors import BadInput, UnknownName
 from dgm.inputs import of_type
-from dgm.models import (
-    autoencoder,
-    autoregressive,
-    diffusion,
-    discrete_diffusion,
-    energy,
-    flow,
-    flow_matching,
-    gan,
-    mixture,
-    score,
-    vae,
-)
 from dgm.models.composites import COMPOSITES
-from dgm.models.spec import Spec, class_at
+from dgm.models.spec import class_at
+from dgm.models.table import MODELS, entry_point_models
 from dgm.space import Space
 
 if TYPE_CHECKING:
     from dgm.protocols import Model
 
-
-# the families, in the order of `dgm models`
-FAMILIES = (
-    mixture,
-    autoregressive,
-    autoencoder,
-    vae,
-    flow,
-    gan,
-    energy,
-    score,
-    diffusion,
-    flow_matching,
-    discrete_diffusion,
-)
-
-MODELS: Mapping[str, Spec] = {name: spec for family in FAMILIES for name, spec in family.MODELS.items()}
 
 # the default models of `dgm compare`
 ONE_OF_EACH_FAMILY = (
@@ -70,18 +38,6 @@ KNOTS = 21  # of the normal scores of a table's numbers, for models of real numb
 
 # every package.module:Class that the user has named in this process; files may name these classes too
 _named: set[str] = set()
-
-
-@cache
-def entry_point_models() -> Mapping[str, str]:
-    """Models of other packages, from the entry points of the group ``dgm.models``: name to ``package.module:Class``.
-
-    Only installed packages are searched. The empty entry of Python's path, which is the working directory, is left out,
-    since it may have files that were downloaded with a run.
-    """
-    installed = distributions(path=[place for place in sys.path if place])
-    points = (point for package in installed for point in package.entry_points)
-    return {point.name: point.value for point in points if point.group == "dgm.models"}
 
 
 def model_class(name: str) -> type[Model]:

@@ -16,9 +16,10 @@ from dgm.compression.frequencies import LAST, TABLE, Frequencies, log_interval
 from dgm.compression.stack import START, Stack
 from dgm.contracts.laws import perturbed
 from dgm.errors import BadInput, Unsupported
+from dgm.models.table import MODELS
 from dgm.models.two_stage import TwoStage
 from dgm.protocols import Model
-from dgm.registry import MODELS, create
+from dgm.registry import create
 from dgm.space import Space
 
 IMAGE, TEXT, BINARY = Space.levels((1, 4, 4), 17), Space.tokens(8, 5), Space.binary((1, 4, 4))

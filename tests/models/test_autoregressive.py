@@ -8,9 +8,10 @@ import torch
 from dgm import contracts
 from dgm.models.autoregressive.gated_pixelcnn import GatedPixelCNN
 from dgm.models.autoregressive.pixelcnn import PixelCNN
+from dgm.models.table import MODELS
 from dgm.networks.raster import from_sequence, raster_order, to_sequence
 from dgm.protocols import Autoregressive, Model
-from dgm.registry import MODELS, create, model_class
+from dgm.registry import create, model_class
 from dgm.samplers import sequential
 from dgm.space import Space
 

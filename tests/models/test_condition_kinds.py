@@ -11,10 +11,11 @@ from torch import Tensor
 
 from dgm import contracts
 from dgm.errors import BadInput, Unsupported
+from dgm.models.table import MODELS
 from dgm.networks.conditions import fit_marginals
 from dgm.networks.maps import MapsAtSizes
 from dgm.protocols import MultiPlayer, PartlyHidden, has
-from dgm.registry import MODELS, create, model_class
+from dgm.registry import create, model_class
 from dgm.samplers.diffusion import denoiser
 from dgm.samplers.guidance import classifier_free
 from dgm.space import Space

@@ -16,10 +16,11 @@ from dgm.models.autoregressive.made import MADE, degrees
 from dgm.models.autoregressive.orderless_made import OrderlessMADE
 from dgm.models.autoregressive.pixelcnn import PixelCNN
 from dgm.models.autoregressive.pixelrnn import PixelRNN
+from dgm.models.table import MODELS
 from dgm.networks import causal_transformer
 from dgm.networks.raster import raster_order, to_sequence
 from dgm.protocols import Autoregressive, Model
-from dgm.registry import MODELS, create, model_class
+from dgm.registry import create, model_class
 from dgm.space import Space
 
 COLOUR = Space.levels((3, 3, 4), 5)

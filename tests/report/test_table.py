@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dgm.registry import MODELS
+from dgm.models.table import MODELS
 from dgm.report.table import (
     COLUMNS,
     KINDS,

@@ -7,7 +7,8 @@ import torch
 
 import dgm
 from dgm.likelihood import Kind, kind_of
-from dgm.registry import MODELS, model_class
+from dgm.models.table import MODELS
+from dgm.registry import model_class
 
 
 @pytest.mark.parametrize("name", ["made", "nade", "fvsbn", "image_gpt", "char_gpt", "wavenet", "pixelcnn", "realnvp"])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import importlib
 import io
 import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from dgm import __version__, torchrun
-from dgm.cli.parser import Parser
+from dgm import __version__
 from dgm.errors import DgmError, UnknownName
 
 # verb -> (its module, a summary in one line); the module is imported when its verb is called
@@ -135,6 +132,11 @@ def dispatch(arguments: list[str]) -> int:
     module = importlib.import_module(VERBS[verb][0])
     if hasattr(module, "main"):  # the options of this verb depend on its arguments
         return int(module.main(rest))
+    import argparse
+
+    from dgm import torchrun
+    from dgm.cli.parser import Parser
+
     parser = Parser(
         prog=f"dgm {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -157,9 +159,8 @@ def one_line(error: BaseException) -> str | None:
             errno.EROFS: "the file system is read-only; choose another place",
         }
         return f"{error.filename or 'the output'}: {remedies.get(error.errno, f'{error.strerror}; look at the path')}"
-    if isinstance(error, MemoryError) or re.search(
-        r"not enough memory|out of memory|can't allocate memory", str(error)
-    ):
+    said = ("not enough memory", "out of memory", "can't allocate memory")
+    if isinstance(error, MemoryError) or any(words in str(error) for words in said):
         return "out of memory; ask for fewer samples, a smaller batch or a smaller model"
     return None
 

@@ -8,16 +8,12 @@ dgm models --json
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import inspect
-import json
 from typing import Any
 
 from rich.table import Table
 
-from dgm.cli.own import model_class
 from dgm.cli.terminal import Stdout
-from dgm.registry import MODELS, entry_point_models
+from dgm.models.table import MODELS, entry_point_models
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     rows = settings_of(args.name) if args.name else listed()
     if args.json:
+        import json
+
         print(json.dumps(rows, indent=2))
         return 0
     if args.name:
+        import inspect
+
+        from dgm.cli.own import model_class
+
         print(inspect.cleandoc(model_class(args.name).__doc__ or "").partition("\n")[0])
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in (
@@ -58,6 +60,10 @@ def listed() -> list[dict[str, Any]]:
 
 def settings_of(name: str) -> list[dict[str, Any]]:
     """One row for each setting of the model's Config."""
+    import dataclasses
+
+    from dgm.cli.own import model_class
+
     rows = []
     cls: type[Any] = model_class(name)
     for field in dataclasses.fields(cls.Config):

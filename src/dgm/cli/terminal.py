@@ -8,8 +8,6 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 REDRAW_SECONDS = 0.1
 LOG_SECONDS = 10.0
@@ -33,6 +31,10 @@ class Progress:
     """
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
+        # a command that only prints a table starts without these
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
         self.title = title
         self.quiet = quiet
         self.terminal = not quiet and sys.stderr is not None and sys.stderr.isatty()

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from dgm.registry import MODELS, family
+from dgm.models.table import MODELS
+from dgm.registry import family
 
 Z = 1.96  # half the width of a 95 % interval, in standard errors
 

@@ -4,13 +4,17 @@ python results/compression.py mnist                                     general 
 python results/compression.py fashion_mnist --run runs/fashion --examples 1000
 python results/compression.py tinyshakespeare --run runs/text
 python results/compression.py fsdd --run runs/sound --examples 60
+python results/compression.py binarized_mnist --run runs/made
 python results/compression.py digits --run runs/vae runs/integer_flow
 python results/compression.py debd/nltcs --csv train.csv                     the training rows of a binary density set
 python results/compression.py debd/nltcs --run runs/made
 
-Codecs of images and of sound code each example as a file of its own, the others all examples together. Sounds are the
-recordings of 16 bits, and the rows of a table are a .csv file. The size of a model is counted apart. Some codecs are
-measured where their packages are installed: pip install brotli zstandard pillow-jxl-plugin soundfile.
+Codecs of images and of sound code each example as a file of its own, those of images also one picture of all examples,
+whose header counts once as in a container of dgm; the others code all examples together. Binary images have one bit a
+pixel. Sounds are the recordings of 16 bits, and the rows of a table are a .csv file. The size of a model is counted
+apart. The interval of a rate is of 95 % over examples: of the files of each, or of -log2 p by a model. Some codecs are
+measured where their packages are installed: pip install brotli zstandard pillow-jxl-plugin soundfile. Models that the
+document has already stay in it, if their rows are of the same examples.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import importlib.util
 import io
 import json
 import lzma
+import math
 import platform
 import tempfile
 import time
@@ -37,26 +42,38 @@ import torch
 from PIL import Image, features
 
 import dgm
-from dgm.compression.archive import compress, decompress
+from dgm.compression.archive import compress, decompress, described, of_file
+from dgm.compression.content import Interface
 from dgm.data.sound import recordings
 from dgm.data.table import SETS, folder_of
 from dgm.data.text import decode
+from dgm.likelihood import log_likelihood
 from dgm.runs import Run, write_json
 
 HERE = Path(__file__).parent
+NAMES = {"png": "PNG, optimised", "webp": "WebP, lossless", "jxl": "JPEG XL, lossless"}
 
 
-def image_file(form: str, **options: Any) -> Callable[[numpy.ndarray], int]:
-    def size(images: numpy.ndarray) -> int:
-        total = 0
-        for image in images:
-            out = io.BytesIO()
-            pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
-            Image.fromarray(pixels).save(out, form, **options)
-            total += len(out.getvalue())
-        return total
+def image_files(form: str, images: numpy.ndarray, **options: Any) -> list[int]:
+    """The size of each image as a file."""
+    sizes = []
+    for image in images:
+        out = io.BytesIO()
+        pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+        Image.fromarray(pixels).save(out, form, **options)
+        sizes.append(len(out.getvalue()))
+    return sizes
 
-    return size
+
+def one_picture(images: numpy.ndarray) -> numpy.ndarray:
+    """(1, C, height, width): all images in rows of about as many as there are columns, zeros after the last."""
+    n, channels, height, width = images.shape
+    columns = math.isqrt(n - 1) + 1
+    rows = -(-n // columns)
+    grid = numpy.zeros((rows * columns, channels, height, width), images.dtype)
+    grid[:n] = images
+    picture = grid.reshape(rows, columns, channels, height, width).transpose(2, 0, 3, 1, 4)
+    return picture.reshape(1, channels, rows * height, columns * width)
 
 
 @dataclass
@@ -66,37 +83,46 @@ class Content:
     Attributes:
         files: The names and the bytes of the files that a model codes.
         raw: The bytes that general codecs code.
-        values: The number of dimensions: pixels, characters or samples of sound.
+        values: The number of dimensions of each example: pixels, characters or samples of sound.
         what: The examples, in words.
-        apart: The size of all examples by each codec of this kind of example.
+        apart: The size of each example, or of all as one, by each codec of this kind of example.
     """
 
     files: dict[str, bytes]
     raw: bytes
-    values: int
+    values: numpy.ndarray
     what: str
-    apart: dict[str, Callable[[], int]]
+    apart: dict[str, Callable[[], list[int]]]
 
 
 def of_images(dataset: str, examples: int | None) -> Content:
-    x = dgm.data.load(dataset).test.x[:examples].numpy()
-    array = io.BytesIO()
+    data = dgm.data.load(dataset)
+    x, array = data.test.x[:examples].numpy(), io.BytesIO()
     numpy.save(array, x)
-    codecs = {"PNG, optimised": image_file("png", optimize=True)}
+    pixels, raw = (x.astype(bool), numpy.packbits(x)) if data.space.kind == "binary" else (x, x)
+    options: dict[str, dict[str, Any]] = {"png": {"optimize": True}}
     if features.check("webp"):
-        codecs["WebP, lossless"] = image_file("webp", lossless=True, quality=100, method=6)
+        options["webp"] = {"lossless": True, "quality": 100, "method": 6}
     if importlib.util.find_spec("pillow_jxl"):
         importlib.import_module("pillow_jxl")
-        codecs["JPEG XL, lossless"] = image_file("jxl", lossless=True, effort=9)
-    apart = {name: partial(size, x) for name, size in codecs.items()}
-    return Content({"x.npy": array.getvalue()}, x.tobytes(), x.size, f"{len(x):,} test images", apart)
+        options["jxl"] = {"lossless": True, "effort": 9}
+    apart = {}
+    for form, given in options.items():
+        of = (
+            pixels if form == "png" else 255 * x if data.space.kind == "binary" else x
+        )  # the others have no binary mode
+        apart[NAMES[form]] = partial(image_files, form, of, **given)
+        apart[f"{NAMES[form]}, one picture of all"] = partial(image_files, form, one_picture(of), **given)
+    values = numpy.full(len(x), x[0].size)
+    return Content({"x.npy": array.getvalue()}, raw.tobytes(), values, f"{len(x):,} test images", apart)
 
 
 def of_text(dataset: str, _: int | None) -> Content:
     loaded = dgm.data.load(dataset)
     text = decode(loaded.test.x.flatten(), loaded.describe())
     raw = text.encode()
-    return Content({"x.txt": raw}, raw, len(text), f"{len(text):,} characters of the test split", {})
+    values = numpy.full(len(loaded.test.x), loaded.space.dim)
+    return Content({"x.txt": raw}, raw, values, f"{len(text):,} characters of the test split", {})
 
 
 def of_sound(dataset: str, examples: int | None) -> Content:
@@ -109,14 +135,15 @@ def of_sound(dataset: str, examples: int | None) -> Content:
     samples = [read_samples(content) for content in files.values()]
     apart = {"FLAC, level 8": partial(flac, samples)} if importlib.util.find_spec("soundfile") else {}
     raw = b"".join(one.tobytes() for one in samples)
-    return Content(files, raw, len(raw) // 2, f"{len(files)} recordings of the test split, 16 bits", apart)
+    values = numpy.array([len(one) for one in samples])
+    return Content(files, raw, values, f"{len(files)} recordings of the test split, 16 bits", apart)
 
 
 def of_rows(dataset: str, examples: int | None) -> Content:
     rows = rows_of(dataset, "test")[: None if examples is None else 1 + examples]
     raw, columns = "".join(rows).encode(), rows[0].count(",") + 1
     what = f"{len(rows) - 1:,} rows of {columns} columns of the test split, a .csv file"
-    return Content({"rows.csv": raw}, raw, columns * (len(rows) - 1), what, {})
+    return Content({"rows.csv": raw}, raw, numpy.full(len(rows) - 1, columns), what, {})
 
 
 def rows_of(dataset: str, part: str) -> list[str]:
@@ -134,27 +161,27 @@ def read_samples(content: bytes) -> numpy.ndarray:
         return numpy.frombuffer(file.readframes(file.getnframes()), "<i2")
 
 
-def flac(samples: list[numpy.ndarray]) -> int:
-    soundfile, total = importlib.import_module("soundfile"), 0
+def flac(samples: list[numpy.ndarray]) -> list[int]:
+    soundfile, sizes = importlib.import_module("soundfile"), []
     for one in samples:
         out = io.BytesIO()
         soundfile.write(out, one, 8000, format="FLAC", subtype="PCM_16", compression_level=1.0)
-        total += len(out.getvalue())
-    return total
+        sizes.append(len(out.getvalue()))
+    return sizes
 
 
-def general_codecs(raw: bytes) -> dict[str, Callable[[], int]]:
+def general_codecs(raw: bytes) -> dict[str, Callable[[], list[int]]]:
     """The size in bytes under each general codec that is installed."""
-    codecs: dict[str, Callable[[], int]] = {
-        "xz -9": lambda: len(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME)),
-        "bzip2 -9": lambda: len(bz2.compress(raw, 9)),
+    codecs: dict[str, Callable[[], list[int]]] = {
+        "xz -9": lambda: [len(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME))],
+        "bzip2 -9": lambda: [len(bz2.compress(raw, 9))],
     }
     if importlib.util.find_spec("zstandard"):
         zstandard = importlib.import_module("zstandard")
-        codecs["zstd -19"] = lambda: len(zstandard.ZstdCompressor(level=19).compress(raw))
+        codecs["zstd -19"] = lambda: [len(zstandard.ZstdCompressor(level=19).compress(raw))]
     if importlib.util.find_spec("brotli"):
         brotli = importlib.import_module("brotli")
-        codecs["brotli -11"] = lambda: len(brotli.compress(raw, quality=11))
+        codecs["brotli -11"] = lambda: [len(brotli.compress(raw, quality=11))]
     return codecs
 
 
@@ -174,16 +201,46 @@ def by_a_model(run: Path, content: Content) -> dict[str, Any]:
         if any(one.read_bytes() != path.read_bytes() for one, path in zip(back, paths, strict=True)):
             raise SystemExit(f"{run} does not restore the files")
     called = Run(run).config["model"]["name"]
-    row = {"codec": f"dgm {called}", "bytes": rate.size, "bits_per_dim": 8 * rate.size / content.values}
+    row = {"codec": f"dgm {called}", "bytes": rate.size, "bits_per_dim": 8 * rate.size / content.values.sum()}
+    row["plus_minus"] = of_claims(model, about, content)
     about_model = {"weights_bytes": (run / "weights.safetensors").stat().st_size, "decode_seconds": seconds}
     return row | asdict(rate) | about_model | {"difference": rate.difference, "training": Run(run).config["training"]}
 
 
-def measured(name: str, size: Callable[[], int], values: int) -> dict[str, Any]:
+def of_claims(model: Any, about: dict[str, Any], content: Content) -> float | None:
+    """Half of the interval of a model's rate; none for sounds, whose recordings are cut into pieces."""
+    (name, raw), *others = content.files.items()
+    if others or name.endswith(".wav"):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(raw)
+        interface = Interface(model.space, about)
+        x = torch.cat([*of_file(path, described([path], interface)[0], interface)])
+    with torch.inference_mode():
+        nats = torch.cat([log_likelihood(model, part).nats for part in x.split(100)])
+    return half_interval(nats.double().numpy() / -math.log(2), numpy.full(len(x), model.space.dim))
+
+
+def half_interval(bits: numpy.ndarray, values: numpy.ndarray) -> float:
+    """Of the bits of all examples over their dimensions, 1.96 standard errors."""
+    residuals = bits - bits.sum() / values.sum() * values
+    return float(1.96 * math.sqrt(len(bits)) * residuals.std(ddof=1) / values.sum())
+
+
+def measured(name: str, size: Callable[[], list[int]], values: numpy.ndarray) -> dict[str, Any]:
     started = time.perf_counter()
-    total = size()
+    sizes = size()
     seconds = time.perf_counter() - started
-    return {"codec": name, "bytes": total, "bits_per_dim": 8 * total / values, "seconds": seconds}
+    bits, total = 8 * numpy.array(sizes), sum(sizes)
+    about = {"plus_minus": half_interval(bits, values) if len(bits) > 1 else None, "seconds": seconds}
+    return {"codec": name, "bytes": total, "bits_per_dim": 8 * total / values.sum(), **about}
+
+
+def models_of(document: dict[str, Any], besides: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of models that were not measured anew."""
+    named = {row["codec"] for row in besides}
+    return [row for row in document["rows"] if "claimed" in row and row["codec"] not in named]
 
 
 def main() -> None:
@@ -209,14 +266,19 @@ def main() -> None:
         f" --examples {args.examples}" if args.examples else ""
     )
     command = f"python results/compression.py {args.dataset}{options}"
+    out = HERE / f"compression-{Path(args.dataset).name}.json"
+    before = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"what": "", "rows": []}
+    kept = models_of(before, besides=rows) if before["what"] == content.what else []
+    if args.trained or not kept:
+        before["command"] = "; ".join(filter(None, [args.trained, command]))
     document = {
         "dataset": args.dataset,
         "what": content.what,
-        "rows": sorted(rows, key=lambda row: row["bytes"]),
-        "command": f"{args.trained}; {command}" if args.trained else command,
+        "rows": sorted(rows + kept, key=lambda row: row["bytes"]),
+        "command": before["command"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
-    write_json(document, HERE / f"compression-{Path(args.dataset).name}.json")
+    write_json(document, out)
 
 
 if __name__ == "__main__":

@@ -145,6 +145,22 @@ def test_pca_keeps_the_variance_that_it_says(digits: Dataset) -> None:
     assert space.about["variance_kept"] == pytest.approx(theirs.explained_variance_ratio_.sum(), abs=1e-4)
 
 
+def test_components_of_large_images_are_found_without_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same distances and variances as by the exact decomposition, of more examples than components.
+
+    Kills: rows for columns, singular values for variances, the smallest components, a threshold that is never reached.
+    """
+    x = (torch.randn(150, 90) * torch.logspace(1, -1, 90)) @ torch.linalg.qr(torch.randn(90, 90)).Q
+    centred = (x - x.mean(0)).double()
+    exact, variances = module_of_features.leading_components(centred)
+    monkeypatch.setattr(module_of_features, "WIDE", 89)
+    basis, found = module_of_features.leading_components(centred)
+    torch.testing.assert_close(found, variances)
+    torch.testing.assert_close((basis.mT @ exact).abs(), torch.eye(32).double(), atol=1e-6, rtol=0)
+    few, _ = module_of_features.leading_components(centred[:20])
+    assert few.shape == (90, 20)
+
+
 def test_a_table_is_standardised_before_it_is_compared() -> None:
     x = torch.randn(100, 2) * torch.tensor([1e4, 1e-3])
     split = Split(x)

@@ -88,6 +88,8 @@ def test_students_quantile_has_satterthwaites_degrees_of_freedom() -> None:
     assert one.item() == pytest.approx(2.262157 * error, rel=1e-6)
     assert both.item() == pytest.approx(2.100922 * error * math.sqrt(2), rel=1e-6)
     assert half_width(LeftOut(torch.zeros(1), side[:0], 0 * side)).item() == 0
+    # a measure that needs every fold has no interval, and none of width 0
+    assert half_width(LeftOut(torch.zeros(1), side[:0], torch.full_like(side, torch.nan))).isnan().item()
 
 
 def draws(n: int, m: int, shift: float, scale: float, d: int = 8) -> tuple[list[Tensor], list[Tensor]]:

@@ -9,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dgm.errors import BadInput
 from dgm.models.autoencoder.autoencoder import Autoencoder
+from dgm.models.autoencoder.sparse_ae import SparseAE
 from dgm.space import Space
 
 
@@ -143,3 +144,26 @@ def test_codes_that_are_all_alike_are_sampled_too() -> None:
     model.mean.fill_(2.0)
     model.covariance.zero_()
     assert torch.allclose(model.sample(50, seed=0), torch.full((50, 3), 2.0), atol=6e-3)  # five times the root of 1e-6
+
+
+def test_a_reconstruction_has_no_variance_and_codes_carry_no_gradient() -> None:
+    model = Autoencoder(Space.continuous((3,)), Autoencoder.Config(latent=2))
+    z = torch.randn(4, 2)
+    mean, variance = model.moments_given_code(z)
+    assert torch.equal(mean, model.decoder(z))
+    assert not variance.any()
+    _, (codes,) = model.loss_and_outputs(torch.randn(4, 3))
+    assert not codes.requires_grad
+
+
+def test_sampled_codes_lie_where_the_encoders_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logistic code is in [0, 1], and the nearest such code is decoded; a linear one is anywhere."""
+    seen: list[torch.Tensor] = []
+    for model, bounded in (
+        (SparseAE(Space.continuous((3,)), SparseAE.Config(latent=2)), True),
+        (Autoencoder(Space.continuous((3,)), Autoencoder.Config(latent=2)), False),
+    ):
+        monkeypatch.setattr(model, "decode", lambda z: seen.append(z) or z)  # type: ignore[func-returns-value]
+        model.sample(200, seed=0)
+        assert (float(seen[-1].min()) == 0 and float(seen[-1].max()) == 1) == bounded
+        assert seen[-1].unique().numel() > 100

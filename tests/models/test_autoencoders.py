@@ -37,6 +37,8 @@ def test_gaussian_corruption_and_the_mean_of_unbounded_numbers() -> None:
     assert float(noisy.std()) == pytest.approx(0.5, rel=5 / math.sqrt(2 * 40_000))
     masked = DenoisingAE(ROW, DenoisingAE.Config(amount=1.0)).corrupted(torch.ones(2, 5))
     assert torch.equal(masked, torch.zeros(2, 5))
+    unit = DenoisingAE(Space.continuous((5,), low=0.0, high=1.0), DenoisingAE.Config(amount=1.0))
+    assert torch.equal(unit.corrupted(torch.ones(2, 5)), -torch.ones(2, 5))  # black, where x has bounds
     with pytest.raises(BadInput, match="salt and pepper need bounds"):
         DenoisingAE(ROW, DenoisingAE.Config(corruption="salt_and_pepper"))
     with pytest.raises(BadInput, match="at most 1"):
@@ -127,6 +129,15 @@ def test_the_jacobian_of_more_layers_is_estimated_without_bias() -> None:
     assert torch.allclose(found, expected, atol=0.2 * float(expected.abs().max()))
 
 
+def test_the_directions_of_the_estimate_are_signs() -> None:
+    """Of a code of one dimension the estimate is then exact. Kills: normal directions, which have more variance."""
+    model, x = (
+        ContractiveAE(ROW, ContractiveAE.Config(latent=1, hidden=6, layers=1)).double(),
+        torch.randn(6, 5).double(),
+    )
+    assert torch.allclose(model.codes_and_norm(x)[1], jacobian_norms(model, x), atol=1e-12)
+
+
 # -- layers
 
 
@@ -134,7 +145,9 @@ def test_no_gradient_passes_between_layers_in_pretraining() -> None:
     """Each layer's gradient is that of its own loss alone. Kills: a code that is not detached, a later start."""
     model = StackedAE(ROW, StackedAE.Config(latent=2, widths=(4, 3), pretraining=5)).train()
     x = torch.randn(9, 5)
-    model.loss(x).sum().backward()
+    loss, (codes,) = model.loss_and_outputs(x)
+    loss.sum().backward()
+    assert torch.allclose(codes, model.encode(x))
     h = x
     for encode, decode in zip(model.encoder, model.decoder[::-1], strict=True):
         loss = 0.5 * (decode(encode(h)) - h).square().sum()

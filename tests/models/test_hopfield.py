@@ -81,3 +81,14 @@ def test_grey_levels_are_split_at_the_middle_and_one_unit_is_refused() -> None:
     assert model.retrieve(x).tolist() == [[[0, 4], [0, 4]]]
     with pytest.raises(BadInput, match="at least two units"):
         Hopfield(Space.binary((1,)), Hopfield.Config())
+
+
+def test_random_states_are_half_ones_and_a_unit_without_input_keeps_its_state() -> None:
+    """Kills: another share of ones, the sign of 0 as a state, rounding taken for an input."""
+    model, x = storing(random_bits(1, 6)), random_bits(5, 6)
+    model.W.zero_()
+    assert torch.equal(model.retrieve(x), x)
+    n = 4000
+    assert abs(float(model.sample(n, seed=0).double().mean()) - 0.5) < 5 * 0.5 / (6 * n) ** 0.5
+    model.W[0, 1] = 1e-12  # a sum that cancels leaves as much
+    assert torch.equal(model.retrieve(x), x)

@@ -76,3 +76,28 @@ def test_a_fitted_one_is_made_again_from_its_weights() -> None:
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.log_prob(torch.zeros(1, 2)), model.log_prob(torch.zeros(1, 2)))
     assert list(again.fit([(torch.zeros(3, 2), None)])) == []
+
+
+def test_the_grid_of_bandwidths_and_the_points_that_choose_among_them() -> None:
+    """26 from a hundredth of Scott's to three times; every point has one vote. Kills: a mean of the blocks' means."""
+    factors = kde.FACTORS
+    assert (len(factors), float(factors[0]), float(factors[-1])) == (26, pytest.approx(0.01), pytest.approx(10**0.5))
+    model = fitted(torch.randn(300, 1), bandwidth=0.5)
+    object.__setattr__(model.config, "bandwidth", "cv")
+
+    def log_density(z: torch.Tensor, h: torch.Tensor, without: torch.Tensor) -> torch.Tensor:
+        votes = torch.zeros(len(h), len(z))
+        votes[3 if len(z) == 256 else 7] = 1.0 if len(z) == 256 else 5.0  # 256 points in all, or 220 of 44
+        return votes
+
+    model.log_density = log_density  # type: ignore[method-assign, assignment]
+    assert model.bandwidth(torch.arange(300)) == pytest.approx(float(300 ** (-1 / 5) * factors[3]))
+
+
+def test_the_loss_is_of_the_datas_units_and_samples_are_of_every_point() -> None:
+    space = Space.continuous((1,), loc=(1.0,), scale=(2.0,))
+    model, x = KDE(space, KDE.Config(bandwidth=1e-3)), torch.tensor([[0.0], [4.0], [9.0]])
+    (loss,) = model.fit([(x, None)])
+    assert loss == pytest.approx(-float(model.log_prob(x).mean()), abs=1e-5)
+    counts = (model.sample(3000, seed=0) / 4).round().long().flatten().bincount()
+    assert (counts - 1000).abs().max() < 5 * 26  # a standard deviation of (3000 · 2 / 9)^(1/2)

@@ -99,3 +99,9 @@ def test_training_draws_among_the_orders_and_they_are_no_state() -> None:
     each = {round(-float(model.log_prob_by(k, x).sum().detach()), 2) for k in range(3)}
     model.train()
     assert {round(float(model.loss(x).sum().detach()), 2) for _ in range(40)} == each
+
+
+def test_direct_connections_are_those_of_made() -> None:
+    for direct in (True, False):
+        model = OrderlessMADE(Space.binary((3,)), OrderlessMADE.Config(hidden=4, orders=2, direct=direct))
+        assert (model.made.direct is not None) == direct

@@ -134,7 +134,7 @@ IMAGE = Space.levels((1, 8, 8), 256)
 )
 def test_settings(name: str, expected: dict[str, Any]) -> None:
     config = model_class(name).Config()
-    assert {name: getattr(config, key) for name in expected} == expected
+    assert {key: getattr(config, key) for key in expected} == expected
 
 
 OF_DENOISING = {"batch": 128, "lr": 2e-3, "warmup": 50, "clip": 1.0, "ema": 0.995}
@@ -203,6 +203,7 @@ def test_settings_of_the_optimiser(name: str) -> None:
         ("transforms.normal_scores", {"REACH": 2.5, "BEYOND": 5}),
         ("models.energy.base", {"RESTARTED": 0.05, "LARGEST_DRIFT": 0.1, "APART": 4.0}),  # algorithm 1
         ("models.energy.ebm", {"SMALLEST": 1e-3}),
+        ("models.energy.hopfield", {"ROUNDING": 1e-9}),
         ("models.energy.rbm", {"ENUMERATED": 20, "TEMPERATURES": 1000, "CHAINS": 100, "OF_EACH": 10}),
         ("models.diffusion.edm", {"SIGMA_MIN": 0.002, "SIGMA_MAX": 80.0, "P_MEAN": -1.2, "P_STD": 1.2}),  # table 1
         ("models.diffusion.ddpm", {"HYBRID": 1e-3}),  # Nichol & Dhariwal

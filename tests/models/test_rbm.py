@@ -236,3 +236,16 @@ def test_it_learns_bars_and_stripes(config: dict[str, int], lr: float, most: flo
             model.after_step(*outputs)
     with torch.no_grad():
         assert -float(model.log_prob(x).mean()) < most
+
+
+def test_chains_of_samples_are_in_float64_and_persistent_ones_start_as_coins() -> None:
+    """A rounding error that flips one unit would change all later states. Kills: float32, states of zeros."""
+    model, seen = RBM(BITS, RBM.Config(hidden=40, chains=500, sampling_steps=2)), list[torch.dtype]()
+    share = float(model.persistent.mean())
+    assert set(model.persistent.unique().tolist()) == {0.0, 1.0}
+    assert abs(share - 0.5) < 5 * 0.5 / math.sqrt(40 * 500)
+    inputs = RBM.inputs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RBM, "inputs", lambda self, v, b: seen.append(self.W.dtype) or inputs(self, v, b))  # type: ignore[func-returns-value]
+        model.sample(3, seed=0)
+    assert set(seen) == {torch.float64}

@@ -95,6 +95,11 @@ def test_the_warm_up_and_the_free_bits_are_of_training_alone() -> None:
     torch.manual_seed(1)
     reconstruction, kl = vae.terms(x)
     torch.testing.assert_close(losses, [-reconstruction, kl.sum(-1) - reconstruction])
+    whole = small(prior="flow", free_bits=3.0).train()  # one divergence, with the bits of both dimensions
+    torch.manual_seed(1)
+    log_p, of_all = whole.terms(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(whole.loss(x), with_free_bits(of_all, 6.0).sum(-1) - log_p)
     vae.train().trained.fill_(5.0)
     torch.manual_seed(1)
     expected = 0.5 * with_free_bits(kl, 3.0).sum(-1) - reconstruction

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgm.samplers.hmc import HMC
 from dgm.samplers.mala import log_proposal, mala
-from dgm.samplers.metropolis import value_and_gradient
+from dgm.samplers.metropolis import accepted, value_and_gradient
 
 
 def double_well(x: Tensor) -> Tensor:
@@ -57,6 +57,25 @@ def test_mala_is_one_leapfrog_step_of_hmc() -> None:
     (found,) = mala(double_well, x, mala_steps=1, step_size=eta, noise=lambda: draws[0], uniform=lambda: draws[1])
     assert torch.allclose(found.x, expected)
     assert 0.3 < float(found.accepted.double().mean()) < 0.9
+
+
+def test_a_rejected_proposal_leaves_the_state_its_density_and_its_slope() -> None:
+    """Written out for two steps, of which the first is rejected. Kills: the proposal's slope or density kept."""
+    x, eta = torch.tensor([[0.3], [-1.1]], dtype=torch.float64), 0.4
+    noise = iter([torch.full_like(x, 6.0), torch.full_like(x, 0.1)])
+    u = iter([torch.full((2,), 0.999).double(), torch.full((2,), 1e-9).double()])
+    steps = mala(double_well, x, mala_steps=2, step_size=eta, noise=lambda: next(noise), uniform=lambda: next(u))
+    first, second = steps
+    assert torch.equal(first.x, x)
+    assert not first.accepted.any()
+    _, slope = value_and_gradient(double_well, x)
+    torch.testing.assert_close(second.x, x + eta / 2 * slope + math.sqrt(eta) * 0.1)
+
+
+def test_an_impossible_proposal_is_never_accepted() -> None:
+    """Of density 0, or with a density that is not a number, for u of 0 too; a better one always."""
+    log_acceptance = torch.tensor([-math.inf, math.nan, 0.0, 1.0])
+    assert accepted(log_acceptance, torch.tensor([0.0, 0.3, 0.9999, 0.9999])).tolist() == [False, False, True, True]
 
 
 def normal(x: Tensor) -> Tensor:

@@ -93,4 +93,4 @@ def half_width(estimates: LeftOut) -> Tensor:
     fold_freedom = torch.tensor([len(side) - 1.0 for side in sides], dtype=torch.float64)[:, None]
     freedom = total.square() / (variances.square() / fold_freedom).sum(0)
     quantile = torch.as_tensor(stdtrit(freedom.numpy(), (1 + LEVEL) / 2))
-    return torch.where(total > 0, quantile * total.sqrt(), 0.0)
+    return torch.where(total == 0, 0.0, quantile * total.sqrt())  # NaN where a measure needs every fold

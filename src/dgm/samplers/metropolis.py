@@ -22,7 +22,7 @@ def accepted(log_acceptance: Tensor, u: Tensor) -> Tensor:
         >>> accepted(torch.tensor([0.5, -1.0, -1.0]), torch.tensor([0.9, 0.3, 0.4]))
         tensor([ True,  True, False])
     """
-    return u.log() < log_acceptance.nan_to_num(nan=-math.inf)
+    return u.log() < log_acceptance.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
 
 
 def chosen(accept: Tensor, proposal: Tensor, x: Tensor) -> Tensor:

@@ -173,6 +173,14 @@ def test_noise_never_leaves_its_cell() -> None:
     assert torch.equal(lifted.floor().long(), x)
 
 
+def test_learnt_noise_never_leaves_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the sigmoid is rounded to 1."""
+    cells, x = learnt().cells, torch.tensor([[0, 2], [1, 1]])
+    monkeypatch.setattr(cells.flow, "forward", lambda e, c: (torch.full_like(e, 90.0), torch.zeros(len(e))))
+    v, _ = cells.lift(x)
+    assert torch.equal(v.floor().long(), x)
+
+
 def test_samples_are_floored_and_clamped() -> None:
     model = dequantise(Recorder(), LEVELS)
     expected = torch.tensor([[0, 0], [0, 1], [2, 2]], dtype=torch.uint8)

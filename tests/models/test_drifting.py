@@ -102,6 +102,25 @@ def image_model(condition: Space | None = None) -> Drifting:
     return Drifting(Space.levels((1, 8, 8), 17), Drifting.Config(width=8), condition)
 
 
+def test_features_of_an_image_and_the_size_of_the_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image, its mean square, then the encoder's maps; the drift is the root of the fields' summed mean squares.
+
+    Kills: a mean for the mean square, maps in the first place, a mean over the temperatures.
+    """
+    model, z = image_model(), torch.randn(5, 1, 8, 8)
+    image, square, *maps = model.features(z)
+    torch.testing.assert_close(image, z.flatten(1)[None])
+    torch.testing.assert_close(square, z.pow(2).mean((2, 3))[None])
+    assert len(maps) >= 2
+    plane, x = Drifting(Space.continuous((2,)), Drifting.Config()), torch.randn(40, 2)
+    fake = torch.randn(40, 2) + 3
+    monkeypatch.setattr(plane, "generated_like", lambda real, y: fake)
+    _, fields = module.drifts(fake[None], x[None])
+    expected = sum(float(field.square().mean()) for field in fields) ** 0.5
+    assert plane.diagnose(x)["drift"].value == pytest.approx(expected)
+    assert expected > 0.1
+
+
 def test_the_generator_has_no_gradient_for_the_encoder_nor_the_encoder_for_the_generator() -> None:
     model, x, y = image_model(Space.categories(2)), torch.randint(17, (6, 1, 8, 8)), torch.tensor([0, 1] * 3)
     encoder = model.encoder
@@ -128,6 +147,15 @@ def test_what_is_hidden_is_not_seen_and_alone_is_restored(monkeypatch: pytest.Mo
     torch.testing.assert_close(seen_alone, encoder.restored(x, hidden))
     monkeypatch.setattr(encoder, "restored", lambda z, hidden: torch.where(hidden, z + 2, z + 9))
     torch.testing.assert_close(module.encoder_loss(encoder, x, None), torch.full((4,), 4.0))
+    judge, y = MaskedAutoencoder((1, 6, 6), 8, labels=3), torch.tensor([0, 2, 1, 1])
+    monkeypatch.setattr(judge, "restored", lambda z, hidden: torch.where(hidden, z + 2, z + 9))
+    assert judge.classifier is not None
+    log_p = judge.classifier(judge(x)[-1].mean((2, 3))).log_softmax(1)
+    expected = 0.9 * 4.0 - 0.1 * log_p[torch.arange(4), y]
+    torch.testing.assert_close(module.encoder_loss(judge, x, y), expected)
+    two = torch.cat([x, x], 1)  # the error is a mean over channels too
+    monkeypatch.setattr(encoder, "restored", lambda z, hidden: torch.where(hidden, z + 2, z + 9))
+    torch.testing.assert_close(module.encoder_loss(encoder, two, None), torch.full((4,), 4.0))
 
 
 def test_a_condition_that_is_no_label_is_refused() -> None:

@@ -80,3 +80,13 @@ def test_data_in_a_subspace_keeps_a_finite_density() -> None:
     x = torch.randn(50, 1) * torch.ones(3)
     list(model.fit([(x, None)]))
     assert torch.isfinite(model.log_prob(x)).all()
+
+
+def test_there_is_at_least_one_dimension_of_noise() -> None:
+    """As many components as dimensions, or more, are one less: the variance of the noise is a mean of the others."""
+    for latent in (3, 16):
+        model = PPCA(Space.continuous((3,)), PPCA.Config(latent=latent))
+        assert model.W.shape == (3, 2)
+        (loss,) = model.fit([(torch.randn(50, 3), None)])
+        assert loss < 20
+        assert float(model.variance) > 0

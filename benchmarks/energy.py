@@ -32,11 +32,12 @@ def examples() -> Tensor:
     return (torch.rand(EXAMPLES, *SPACE.shape, generator=torch.Generator().manual_seed(0)) < 1 / 3).to(torch.uint8)
 
 
-def epochs(x: Tensor) -> Iterator[Any]:
+def epochs(x: Tensor, precision: str) -> Iterator[Any]:
     """One step of training after another, with persistent chains and one Gibbs sweep, as scikit-learn has it."""
     data = Dataset(name="bits", space=SPACE, train=Split(x), validation=Split(x[:8]), test=Split(x[:8]), split="none")
     model = dgm.create("rbm", SPACE, hidden=HIDDEN, chains=BATCH)
-    yield from fit(model, data, steps=10**6, batch=BATCH, optimiser="sgd", betas=(0.0, 0.0), lr=LR, precision="32-true")
+    plain = {"optimiser": "sgd", "betas": (0.0, 0.0), "ema": 0.0}
+    yield from fit(model, data, steps=10**6, batch=BATCH, lr=LR, precision=precision, **plain)
 
 
 def of_scikit_learn(x: Tensor, dtype: Any) -> Callable[[], Any]:
@@ -49,18 +50,22 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     x = examples()
-    steps = epochs(x)
-    ours = lambda: seconds(lambda: [next(steps) for _ in range(EXAMPLES // BATCH)], time.process_time)  # noqa: E731
-    ours()
-    for dtype in (np.float64, np.float32):
-        name = f"RBM ({HIDDEN} hidden, 28×28, batch {BATCH}, k = 1), an epoch of {EXAMPLES:,}"
-        peer = of_scikit_learn(x, dtype)
-        in_turn(
-            f"{name}; peer: scikit-learn's BernoulliRBM in {np.dtype(dtype).name}",
-            ours,
-            lambda peer=peer: seconds(peer, time.process_time),
-            rounds=ROUNDS,
-        )
+    peers = {dtype: of_scikit_learn(x, dtype) for dtype in (np.float64, np.float32)}
+    for precision in ("32-true", "bf16-mixed"):
+        steps = epochs(x, precision)
+
+        def ours(steps: Iterator[Any] = steps) -> float:
+            return seconds(lambda: [next(steps) for _ in range(EXAMPLES // BATCH)], time.process_time)
+
+        ours()
+        for dtype, peer in peers.items():
+            in_turn(
+                f"RBM ({HIDDEN} hidden, 28×28, batch {BATCH}, k = 1) in {precision}, an epoch of {EXAMPLES:,}; peer: "
+                f"scikit-learn's BernoulliRBM in {np.dtype(dtype).name}",
+                ours,
+                lambda peer=peer: seconds(peer, time.process_time),
+                rounds=ROUNDS,
+            )
     annealing(x)
 
 

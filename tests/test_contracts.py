@@ -46,7 +46,8 @@ FEW_STEPS: dict[str, dict[str, Any]] = {
     "ncsn": {"langevin_steps": 1},
     "rbm": {"hidden": 6, "chains": 20, "sampling_steps": 20},  # an exact likelihood; the model's own is an estimate
 } | {
-    name: {"sampling_steps": 6} for name in ("edm", "ebm", "jem", "score_matching", "score_sde", "ddpm", "ddim", "vdm")
+    name: {"sampling_steps": 6}
+    for name in ("edm", "ebm", "jem", "energy_matching", "score_matching", "score_sde", "ddpm", "ddim", "vdm")
 }
 # sizes on which no law depends, but the time to code examples one by one
 SMALL: dict[str, dict[str, Any]] = {
@@ -137,7 +138,10 @@ SHORT: dict[str, dict[str, Any]] = {
     "rbm": {"hidden": 6, "sampling_steps": 20},
 } | {
     name: {"sampling_steps": 4}
-    for name in ("score_sde", "ddpm", "ddim", "vdm", "flow_matching", "ot_cfm", "masked_diffusion", "ebm", "jem")
+    for name in (
+        *("score_sde", "ddpm", "ddim", "vdm", "flow_matching", "ot_cfm", "masked_diffusion"),
+        *("ebm", "jem", "energy_matching"),
+    )
 }
 # takes a thousand draws and more: it is looked at without a condition, and here where the slow tests are
 LONG = {"The exponential of the bound sums to at most one"}

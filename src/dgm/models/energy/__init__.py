@@ -25,4 +25,10 @@ MODELS = family(
         "Grathwohl et al. 2020, arXiv:1912.03263",
         "classifier whose logits are the energies of x with each label",
     ),
+    energy_matching=Spec(
+        "EnergyMatching",
+        "unnormalised",
+        "Balcerak et al. 2025, arXiv:2504.10612",
+        "one potential: optimal transport far from the data, the energy of the data near it",
+    ),
 )

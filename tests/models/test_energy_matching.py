@@ -76,6 +76,13 @@ def test_the_energy_is_that_of_the_highest_temperature() -> None:
     torch.testing.assert_close(model.energy(x), model.potential(x) / 0.2)
 
 
+def test_images_have_defaults_of_their_own() -> None:
+    image = EnergyMatching(Space.levels((1, 2, 2), 5), EnergyMatching.Config(contrast=3.0))
+    assert image.weights == module.IMAGES._replace(contrast=3.0)
+    assert image.temperature == pytest.approx(image.weights.temperature)
+    assert known().weights == module.POINTS
+
+
 def test_chains_have_no_noise_up_to_the_switch_and_all_of_it_at_the_data() -> None:
     """x - dt grad V + sqrt(2 dt epsilon) z. Kills: dt / 2, a variance for a deviation, noise at t = 0, one dt for all."""
     model, t = known(temperature=0.2, step_size=0.01), torch.tensor([0.0, 1.0]).double()

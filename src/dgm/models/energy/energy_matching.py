@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,17 @@ from dgm.space import Space
 
 SWITCH = 0.9  # tau*, the time from which chains have noise
 TRANSPORTED = 0.05  # dt of a step before it
+
+
+class Weights(NamedTuple):
+    """The settings whose defaults differ between points and images."""
+
+    warmup: int
+    contrast: float
+    temperature: float
+
+
+POINTS, IMAGES = Weights(200, 120.0, 0.3), Weights(700, 1.0, 0.05)
 
 
 class EnergyMatching(LangevinEnergy):
@@ -42,7 +53,8 @@ class EnergyMatching(LangevinEnergy):
     Source: Energy Matching (Balcerak et al., 2025), arXiv:2504.10612, sections 3 and 4 and algorithms 1 and 2, and the
     code of its authors. Differs from it: s = 2, since N(0, I) overlaps data in few dimensions; the pairs are the
     optimal assignment; steps of the transport are longer than those with noise; a quarter and not a half of the chains
-    starts from noise; the contrast is weighted more, as in few dimensions the transport does not determine the density.
+    starts from noise; in few dimensions the contrast has a larger weight, since there the transport's slopes are not
+    those of the density.
 
     Args:
         space: Any space but tokens.
@@ -59,9 +71,11 @@ class EnergyMatching(LangevinEnergy):
             32, "channels at full resolution, doubled at each halving; of perceptrons, a quarter", low=1
         )
         spread: float = setting(2.0, "s, standard deviation of the noise, for scaled data", low=1e-3)
-        warmup: int = setting(200, "training steps of the transport alone", low=0)
-        contrast: float = setting(120.0, "lambda, weight of the contrastive divergence", low=0.0)
-        temperature: float = setting(0.3, "epsilon_max, temperature at the data", low=1e-6)
+        warmup: int | None = setting(None, "training steps of the transport alone (200; of images 700)", low=0)
+        contrast: float | None = setting(None, "lambda, weight of the contrast (120; of images 1)", low=0.0)
+        temperature: float | None = setting(
+            None, "epsilon_max, temperature at the data (0.3; of images 0.05)", low=1e-6
+        )
         step_size: float = setting(0.01, "dt of a step with noise", low=1e-6)
         langevin_steps: int = setting(30, "steps of the chains in each training step", low=1, high=100_000)
         sampling_steps: int = setting(300, "steps of a sample, the first 18 of them without noise", low=1, high=100_000)
@@ -71,8 +85,10 @@ class EnergyMatching(LangevinEnergy):
     trained: Tensor
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
+        own = {name: value for name in Weights._fields if (value := getattr(config, name)) is not None}
+        self.weights = (IMAGES if len(space.shape) == 3 else POINTS)._replace(**own)
         eta = 2 * config.step_size  # of Langevin dynamics with the score of exp(-V / epsilon)
-        noise = default_noise(eta, config.temperature)
+        noise = default_noise(eta, self.weights.temperature)
         super().__init__(space, config, condition, step_size=eta, noise=noise, buffer=0)
         self.network = EnergyNetwork(space.shape, config.width, condition, bias=False)
         self.register_buffer("trained", torch.tensor(0))
@@ -88,12 +104,12 @@ class EnergyMatching(LangevinEnergy):
         x_0, t = self.config.spread * torch.randn_like(x_1), torch.rand(len(x_1), device=x_1.device).to(x_1)
         x_0 = x_0[pairs(x_1, x_0) if y is None else pairs_within(x_1, x_0, y)]
         transport = self.transport_error(x_0, x_1, t, y)
-        if int(self.trained) < self.config.warmup or not self.config.contrast:
+        if int(self.trained) < self.weights.warmup or not self.weights.contrast:
             return transport
         ends = self.negatives(x_1, y)
         both = None if y is None else torch.cat([y, y])
         positive, negative = self.potential(torch.cat([x_1, ends]), both).chunk(2)
-        return (1 - rise(t)) * transport + self.config.contrast * (positive - negative)
+        return (1 - rise(t)) * transport + self.weights.contrast * (positive - negative)
 
     def transport_error(self, x_0: Tensor, x_1: Tensor, t: Tensor, y: Conditions | None) -> PerExample:
         with torch.enable_grad():
@@ -121,7 +137,7 @@ class EnergyMatching(LangevinEnergy):
         for _ in range(steps):
             dt = torch.where(t < SWITCH, TRANSPORTED, self.config.step_size).to(x)
             t = t + dt
-            deviation = (2 * dt * self.config.temperature * rise(t)).sqrt()
+            deviation = (2 * dt * self.temperature * rise(t)).sqrt()
             x = x + per_row(dt, x) * self.score(x, y) + per_row(deviation, x) * noise()
             yield x
 

@@ -84,7 +84,7 @@ def test_images_have_defaults_of_their_own() -> None:
 
 
 def test_chains_have_no_noise_up_to_the_switch_and_all_of_it_at_the_data() -> None:
-    """x - dt grad V + sqrt(2 dt epsilon) z. Kills: dt / 2, a variance for a deviation, noise at t = 0, one dt for all."""
+    """x - dt grad V + sqrt(2 dt epsilon) z. Kills: dt / 2, a variance for a deviation, noise at t = 0, one dt."""
     model, t = known(temperature=0.2, step_size=0.01), torch.tensor([0.0, 1.0]).double()
     states = list(model.dynamics(torch.zeros(2, 2).double(), None, t, 19, lambda: torch.ones(2, 2).double()))
     full = math.sqrt(2 * 0.01 * 0.2)

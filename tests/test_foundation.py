@@ -170,6 +170,10 @@ class TestSettings:
             build(model_class("ddpm").Config, {"unlabelled": 0.2}, what="ddpm")
         with pytest.raises(UnknownName, match="no option of vae is called 'unlabelled'"):
             build(config, {"unlabelled": 0.2}, what="vae")
+        with pytest.raises(UnknownName, match="'classes'; the condition is a space now: train with --conditional"):
+            build(config, {"classes": 10}, what="vae")
+        with pytest.raises(UnknownName, match="'r1_every' was renamed to 'penalty_every'"):
+            build(model_class("gan").Config, {"r1_every": 4}, what="gan")
         with pytest.raises(BadInput, match="latent must be at least 1, got 0"):
             build(config, {"latent": 0}, what="vae")
         with pytest.raises(BadInput, match="latent must be a whole number, got 'x'; its default is 16"):

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-# old names of settings and options, and the names that replaced them, one of which a model or a command has
+# old names of settings, options and data sets, and the names that replaced them, one of which is known where it is used
 RENAMED: Mapping[str, tuple[str, ...]] = {
+    "dynamic_mnist": ("mnist/dynamic",),
     "levels": ("noise_scales", "resolutions"),
+    "r1_every": ("penalty_every",),
     "steps": ("timesteps", "langevin_steps", "sampling_steps", "sampling-steps"),
     "unlabelled": ("condition_dropout",),
+}
+# settings of a model that are now elsewhere, and their places
+MOVED: Mapping[str, str] = {
+    "classes": "the condition is a space now: train with --conditional, or dgm.create(name, space, condition=space_of_y)",
+    "likelihood_steps": "it is an argument of the likelihood now: dgm evaluate RUN --solver-steps, or solver_steps=",
 }
 
 
@@ -40,6 +47,8 @@ class UnknownName(DgmError):
         for new in (name.removesuffix(old) + new for new in RENAMED.get(old, ())):
             if new in known:
                 return cls(f"the {what} '{name}' was renamed to '{new}'", "use the new name")
+        if old in MOVED and what.startswith("option of"):
+            return cls(f"no {what} is called '{name}'", MOVED[old])
         import difflib
 
         near = difflib.get_close_matches(name, known, n=1)

@@ -18,7 +18,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
 }
 # settings of a model that are now elsewhere, and their places
 MOVED: Mapping[str, str] = {
-    "classes": "the condition is a space now: train with --conditional, or dgm.create(name, space, condition=space_of_y)",
+    "classes": "the condition is a space now: train with --conditional, or dgm.create(name, space, space_of_y)",
     "likelihood_steps": "it is an argument of the likelihood now: dgm evaluate RUN --solver-steps, or solver_steps=",
 }
 

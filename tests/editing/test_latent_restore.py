@@ -136,6 +136,7 @@ def test_given_pixels_stay_and_results_depend_on_their_own_numbers() -> None:
     torch.testing.assert_close(one.x[0], many.x[2])
     assert torch.equal(many.x[LEFT.expand_as(x)], x[LEFT.expand_as(x)])
     assert not torch.equal(many.x, x)
+    assert next(latent_restore.inpaint(model, x, LEFT)).sampling_steps == 50  # none is repeated by default
 
 
 # of a distribution with so many; the single logistic is at an end of its levels

@@ -8,7 +8,7 @@ from correlated import Correlated, dense, smooth
 from torch import Tensor
 
 from dgm.editing.operators import AveragePooling, Blur, Masked, Operator
-from dgm.editing.resampling import Resampling
+from dgm.editing.resampling import OF_IMAGES, Resampling
 from dgm.editing.restore import conditioned_step, inpaint, prior, restore, sample_states
 from dgm.errors import BadInput
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, Straight
@@ -101,6 +101,7 @@ def test_a_result_depends_on_its_own_number_alone(model: Correlated) -> None:
     few = Resampling(sampling_steps=5, jump=2, resamplings=2)
     *_, many = inpaint(model, x, UPPER, seed=4, resampling=few)
     *_, one = inpaint(model, x[:1], UPPER, seed=Streams(4, [2]), resampling=few)
+    assert next(inpaint(model, x, UPPER)).sampling_steps == len(list(Resampling(resamplings=5).moves()))
     torch.testing.assert_close(one.x[0], many.x[2])
 
 
@@ -118,7 +119,8 @@ def test_the_schedule_repeats_steps_and_ends() -> None:
     with pytest.raises(BadInput, match="jump must be at least 1, got 0"):
         Resampling(jump=0)
     plain = Resampling()  # as `dgm.editing.restore` states what it reaches with
-    assert (plain.sampling_steps, plain.jump, plain.resamplings) == (50, 5, 5)
+    assert (plain.sampling_steps, plain.jump, plain.with_default(OF_IMAGES).resamplings) == (50, 5, 5)
+    assert Resampling(resamplings=2).with_default(OF_IMAGES).resamplings == 2
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.1, 0.3, 2.0])

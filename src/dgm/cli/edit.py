@@ -70,7 +70,7 @@ def sampling_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jump", type=whole(1, MOST_STEPS), default=5, help="steps between resamplings (5)")
     parser.add_argument(
-        "--resamplings", type=whole(1, MOST_STEPS), default=5, help="number of resamplings of these steps (5)"
+        "--resamplings", type=whole(1, MOST_STEPS), help="how often these steps are taken (5; in a space of codes 1)"
     )
     parser.add_argument(
         "--lpips", action="store_true", help="also LPIPS beside the truth, by the extra 'pretrained' and a download"

@@ -75,7 +75,7 @@ def restore(
         return operator(mean).flatten(1), spread.clamp_min(SMALLEST) + noise_std**2
 
     step = conditioned_step(prior(of_codes, taken(of_codes, y)), of_codes.path, target, measurement, noise)
-    for state in sample_states(of_codes, step, noise, resampling or Resampling()):
+    for state in sample_states(of_codes, step, noise, (resampling or Resampling()).with_default(1)):
         yield state._replace(x=model.decode(state.x, y))
 
 

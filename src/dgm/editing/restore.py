@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from dgm.editing.operators import Masked, Operator
-from dgm.editing.resampling import Resampling
+from dgm.editing.resampling import OF_IMAGES, Resampling
 from dgm.networks.conditions import check_condition
 from dgm.processes.gaussian import GaussianPath
 from dgm.processes.parameterisation import Denoise
@@ -68,9 +68,8 @@ def restore(
         return draw.normal(model.space.shape).to(pinv_y)
 
     step = conditioned_step(prior(model, y), model.path, pinv_y, operator, noise_std, noise)
-    return sample_states(
-        model, step, noise, resampling or Resampling(), largest_snr=operator.smallest / noise_std if noise_std else None
-    )
+    chosen = (resampling or Resampling()).with_default(OF_IMAGES)
+    return sample_states(model, step, noise, chosen, largest_snr=operator.smallest / noise_std if noise_std else None)
 
 
 def inpaint(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import wave
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from PIL import Image
 
 import dgm
 from dgm.compression.archive import Coder, Rate, compress, decompress
-from dgm.compression.container import Reader
+from dgm.compression.container import Reader, Writer
 from dgm.contracts.laws import perturbed
 from dgm.errors import BadInput, DamagedRun, DgmError, Unsupported
 from dgm.protocols import Model
@@ -184,8 +187,6 @@ def test_another_model_is_refused(container: Path) -> None:
 
 
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, container: Path) -> None:
-    from dgm.compression.container import Writer
-
     header = Reader(container).header
     header["files"][0]["name"] = "../evil"
     with (tmp_path / "evil.dgm").open("wb") as file:
@@ -195,6 +196,108 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, container: Path)
         writer.end()
     with pytest.raises(DamagedRun, match="outside"):
         decompress(of_small(), OF_IMAGES, tmp_path / "evil.dgm", tmp_path / "folder" / "back")
+
+
+def of_table(folder: Path) -> tuple[Model, dict[str, Any], Path]:
+    columns = [{"name": "pay", "type": "real"}, {"name": "job", "type": "category", "values": ["a", "b"]}]
+    path = folder / "rows.csv"
+    path.write_text("pay,job\n1.50,a\n-3.25,b\n02.00,a\n", encoding="utf-8")
+    space = Space.record(pay=Space.continuous((), scale=(2.0,)), job=Space.categories(2))
+    return model_of(space, hidden=8), {"options": {}, "columns": columns}, path
+
+
+def of_sound(folder: Path) -> tuple[Model, dict[str, Any], Path]:
+    path = folder / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(numpy.arange(50, dtype="<i2").tobytes())
+    return model_of(Space.levels((1, 40), 256), hidden=4), {"options": {}, "rate": 8000}, path
+
+
+def of_others(name: str, folder: Path) -> tuple[Model, dict[str, Any], Path]:
+    path = folder / name
+    if name == "a.txt":
+        path.write_text("a bad cede", encoding="utf-8")
+        return of_text(), OF_TEXT, path
+    FILES[name](path)
+    return of_pictures(), OF_IMAGES, path
+
+
+WRONG: list[Any] = [
+    None,
+    -1,
+    0,
+    3,
+    10**6,
+    10**15,
+    10**30,
+    0.5,
+    float("nan"),
+    "",
+    "x",
+    "zz",
+    "O",
+    [],
+    {},
+    [2],
+    [[1]],
+    True,
+]
+
+
+def changed_headers(header: Any) -> Iterator[Any]:
+    """The header with each value, at any depth, gone or another, and with each list and text twice as long."""
+
+    def places(value: Any, way: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*way, key)
+            if isinstance(part, (dict, list)):
+                yield from places(part, (*way, key))
+
+    for way in places(header, ()):
+        for new in ["gone", "twice", *WRONG]:
+            changed = json.loads(json.dumps(header))
+            holder = functools.reduce(lambda value, key: value[key], way[:-1], changed)
+            if new == "gone":
+                del holder[way[-1]]
+            elif new == "twice":
+                holder[way[-1]] = holder[way[-1]] * 2 if isinstance(holder[way[-1]], (list, str)) else [0, 0]
+            else:
+                holder[way[-1]] = new
+            yield changed
+
+
+def error_of(model: Model, about: dict[str, Any], container: Path, out: Path) -> str:
+    """The message of the error of `decompress`, or an empty text. Any other exception is raised."""
+    try:
+        decompress(model, about, container, out)
+    except DgmError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.npy", "a.pgm", "a.png", "a.txt", "a.wav", "rows.csv"])
+def test_a_header_written_by_hand_is_used_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    """With a right CRC. Kills: a form's ``about`` without its schema; a header that is not compared with its blocks."""
+    model, about, path = {"a.wav": of_sound, "rows.csv": of_table}.get(name, lambda f: of_others(name, f))(tmp_path)
+    container, crafted, back = tmp_path / "x.dgm", tmp_path / "crafted.dgm", tmp_path / "back"
+    compress(model, about, [path], container)
+    reader = Reader(container)
+    reader.header["condition"] = None
+    refused = 0
+    for header in changed_headers(reader.header):
+        with crafted.open("wb") as file:
+            writer = Writer(file, header)
+            for block in reader.blocks():
+                writer.write(block)
+            writer.end()
+        said = error_of(model, about, crafted, back)
+        assert len(said.splitlines()) <= 1
+        assert not (said and back.exists())
+        refused += bool(said)
+        back.unlink(missing_ok=True)
+    assert refused > 50
 
 
 @pytest.mark.parametrize(

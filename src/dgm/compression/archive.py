@@ -205,6 +205,8 @@ def samples_of(parts: Sequence[FilePart], model: Model, block: int) -> list[Tens
         return None
     if len(forms) > 1:
         raise BadInput("sounds and files of another form", "compress them apart")
+    if any(math.ceil(part["about"]["samples"] / model.space.dim) != part["examples"] for part in parts):
+        raise ValueError("the examples of a sound are not those of its samples")
     each = [lengths_of(part["about"]["samples"], model.space.dim) for part in parts]
     return list(torch.tensor([length for lengths in each for length in lengths]).split(block))
 
@@ -286,7 +288,8 @@ class Coder:
             stack = Stack(numpy.concatenate([self.codec.initial[: block.left_out], block.words]))
             x = self.codec_of(block.number).pop(stack, block.examples, self.conditions(block.examples))
         except (AssertionError, ValueError) as error:
-            raise DamagedRun(f"block {block.number} cannot be decoded: {error}", "take the file from a copy") from error
+            wrong = f"block {block.number} cannot be decoded: {in_one_line(error)}"
+            raise DamagedRun(wrong, "take the file from a copy") from error
         if stack.checksum != block.checksum or not numpy.array_equal(stack.words(), self.codec.initial):
             wrong = f"the frequencies of block {block.number} are not those with which it was coded"
             raise DamagedRun(
@@ -322,10 +325,10 @@ def decompress(
             f"{path} ends too early", "take the file from a copy, or add --salvage for the files that are there"
         )
     interface, lost = Interface(model.space, about), list[int]()
-    y = None if header["condition"] is None else torch.tensor(header["condition"])
-    if y is not None and model.condition is not None:
-        y = y.reshape(1, *model.condition.shape).to(model.condition.dtype)
-    with in_float64(model), replacing(out) as temporary:
+    with in_float64(model), replacing(out) as temporary, of_header(path):
+        y = None if header["condition"] is None else torch.tensor(header["condition"])
+        if y is not None and model.condition is not None:
+            y = y.reshape(1, *model.condition.shape).to(model.condition.dtype)
         batches = decoded(coder_of(model, y, header), reader, header, lost, salvage=salvage, progress=progress)
         each = (row for batch in batches for row in batch.split(1))
         several = len(header["files"]) > 1
@@ -340,6 +343,20 @@ def decompress(
     return lost
 
 
+@contextmanager
+def of_header(path: Path) -> Iterator[None]:
+    """A context in which the header is used, which fits its schema, but may not fit the model or the blocks."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+        wrong = f"the header of {path} does not fit its content: {in_one_line(error)}"
+        raise DamagedRun(wrong, "take the file from a copy") from error
+
+
+def in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def refuse_unusable(header: Header, path: Path) -> None:
     """Before names from a container are written to."""
     if header["block"] < 1 or not header["files"]:
@@ -349,6 +366,7 @@ def refuse_unusable(header: Header, path: Path) -> None:
             raise DamagedRun(f"{path} names a file outside of its folder: {part['name']!r}", "take it from a copy")
         if part["form"] not in FORMS or part["examples"] < 1:
             raise DamagedRun(f"{path} has a file of an unknown form", "use the dgm that wrote it")
+        documents.checked(part["about"], FORMS[part["form"]].schema, f"the header of {path}")
 
 
 def decoded(

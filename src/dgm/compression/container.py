@@ -94,7 +94,10 @@ class Reader:
         self.first = START.size + length + CRC.size
         if not self.is_sealed(0, self.first):
             raise DamagedRun(f"the header of {path} is damaged", REMEDY)
-        self.header: Any = json.loads(self.data[START.size : START.size + length])
+        try:
+            self.header: Any = json.loads(self.data[START.size : START.size + length])
+        except (ValueError, RecursionError) as error:
+            raise DamagedRun(f"the header of {path} is no JSON", REMEDY) from error
 
     def is_sealed(self, start: int, end: int) -> bool:
         """Whether the bytes are there, and end with their CRC."""

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NotRequired, Protocol, TypedDict
 
 import numpy
 import torch
@@ -43,6 +43,8 @@ class Interface:
 
 
 class Form(Protocol):
+    schema: Any  # of ``about`` in a container
+
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]: ...
 
     def examples(self, path: Path, about: dict[str, Any], interface: Interface) -> Iterator[Tensor]: ...
@@ -52,8 +54,15 @@ class Form(Protocol):
     ) -> None: ...
 
 
+class AboutOfArrays(TypedDict):
+    header: str
+    dtype: str
+
+
 class Arrays:
-    """Integers in C order after a header. ``about`` has the header's bytes, the dtype and the number of examples."""
+    """Integers in C order after a header. ``about`` has the header's bytes and the dtype."""
+
+    schema: Any = AboutOfArrays
 
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:
         offset, dtype, shape = layout(path)
@@ -75,9 +84,12 @@ class Arrays:
             yield in_space(torch.from_numpy(values).reshape(1, *interface.space.shape), interface.space, path)
 
     def restore(self, batches: Iterator[Tensor], about: dict[str, Any], interface: Interface, out: IO[bytes]) -> None:
+        dtype = numpy.dtype(about["dtype"])
+        if dtype.kind not in "iub":
+            raise ValueError(f"{dtype} is no type of integers")
         out.write(bytes.fromhex(about["header"]))
         for batch in batches:
-            out.write(batch.numpy().astype(numpy.dtype(about["dtype"])).tobytes())
+            out.write(batch.numpy().astype(dtype).tobytes())
 
 
 def layout(path: Path) -> tuple[int, numpy.dtype, tuple[int, ...]]:
@@ -118,8 +130,16 @@ def in_space(x: Tensor, space: Space, path: Path) -> Tensor:
     return x.to(space.dtype)
 
 
+class AboutOfPictures(TypedDict):
+    size: list[int]
+    header: NotRequired[str]
+    pixels_only: NotRequired[bool]
+
+
 class Pictures:
     """One image, in tiles row by row. ``about`` has its size, and the header of a .pgm or .ppm file."""
+
+    schema: Any = AboutOfPictures
 
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:
         space = interface.space
@@ -188,8 +208,14 @@ def decoded(path: Path) -> tuple[numpy.ndarray, bytes | None]:
     return array.transpose(2, 0, 1), raw[: len(raw) - len(data)] if plain else None
 
 
+class AboutOfTexts(TypedDict):
+    length: int
+
+
 class Texts:
     """A text in windows. ``about`` has its number of characters, or bytes."""
+
+    schema: Any = AboutOfTexts
 
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:
         if not text.is_text(interface.about):

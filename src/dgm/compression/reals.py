@@ -24,6 +24,7 @@ from dgm.distributions.output import mixture
 
 DIGIT = 1 << 12  # values of each of the two parts
 LARGEST = DIGIT**2
+MOST_PLACES = 400  # decimals of a float64 that is not 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ class Grid:
 
     @classmethod
     def from_json(cls, document: list[Any]) -> Grid:
-        return cls(*document)
+        grid = cls(*document)
+        if not (0 <= grid.places <= MOST_PLACES and 1 <= grid.count <= LARGEST):
+            raise ValueError(f"no column has the grid {document}")
+        return grid
 
     def joined(self, other: Grid) -> Grid:
         """The smallest grid that has the values of both."""

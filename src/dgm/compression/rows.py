@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -24,12 +24,23 @@ EXACT = 2**22  # k of a float32 that is rounded back to k
 MOST = 4  # a share of 1 in so many rows, at most, whose spelling is not that of the values
 
 
+class AboutOfRows(TypedDict):
+    header: str
+    delimiter: str
+    end: str
+    missing: str
+    grids: dict[str, list[int | bool]]
+    spelled: dict[str, str]
+
+
 class Rows:
     """A .csv file with the columns of the model.
 
     ``about`` has the line of the header, the delimiter, the end of a line, the text of a missing value, the grids of
     real numbers, and the text of each row that these do not determine, such as a number with zeros at its front.
     """
+
+    schema: Any = AboutOfRows
 
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:
         if not interface.about.get("columns"):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypedDict
 
 import numpy
 import torch
@@ -87,11 +87,19 @@ def lengths_of(samples: int, size: int) -> list[int]:
     return [min(size, samples - start) for start in range(0, samples, size)]
 
 
+class AboutOfSounds(TypedDict):
+    before: str
+    after: str
+    samples: int
+
+
 class Sounds:
     """A .wav file of 16-bit samples in one channel at the model's rate, in pieces of the model's length; the last one
     is padded with silence, of which the model codes the level alone. ``about`` has the number of samples, and the bytes
     before and after them.
     """
+
+    schema: Any = AboutOfSounds
 
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:
         rate = interface.about.get("rate")

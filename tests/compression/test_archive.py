@@ -178,6 +178,15 @@ def test_a_truncated_file_is_refused(container: Path, kept: int) -> None:
     assert not container.with_name("back").exists()
 
 
+def test_another_version_is_refused(container: Path) -> None:
+    data = bytearray(container.read_bytes())
+    data[4] += 1
+    container.write_bytes(data)
+    with pytest.raises(DamagedRun, match=r"has the version \d+, this dgm reads \d+; use the dgm that wrote it"):
+        decompress(of_small(), OF_IMAGES, container, container.with_name("back"))
+    assert not container.with_name("back").exists()
+
+
 def test_another_model_is_refused(container: Path) -> None:
     model = of_small()
     with torch.no_grad():
@@ -320,6 +329,10 @@ def test_other_content_is_refused_and_nothing_is_left(name: str, content: Any, e
 
 
 CODECS: dict[str, dict[str, Any]] = {
+    "made": {"hidden": 16},
+    "nade": {"hidden": 16},
+    "image_gpt": {"width": 16, "layers": 1},
+    "pixelrnn": {"width": 4, "layers": 1},
     "pixelcnn": {},
     "gated_pixelcnn": {"width": 4, "layers": 2},
     "vae": {"hidden": 16},
@@ -330,13 +343,14 @@ CODECS: dict[str, dict[str, Any]] = {
     "vq_vae": {"codes": 6, "hidden": 16, "width": 4, "blocks": 1},
     "masked_diffusion": {"width": 8, "layers": 1},
 }
+OF_SEQUENCES = ("char_gpt", "wavenet")
 ELSEWHERE = """
 import sys
 from pathlib import Path
 import dgm
 from dgm.compression.archive import decompress
-for run in sys.argv[1:]:
-    decompress(dgm.load(run), {"options": {}}, Path(run, "a.dgm"), Path(run, "back"))
+for run in sys.argv[2:]:
+    decompress(dgm.load(run), {"options": {}, "alphabet": sys.argv[1]}, Path(run, "a.dgm"), Path(run, "back"))
 """
 
 
@@ -352,10 +366,17 @@ def test_it_is_decoded_with_other_threads_and_another_instruction_set(
         model = model_of(Space.levels((1, 4, 4), 256), name, **config)
         dgm.save(model, tmp_path / name)
         compress(model, OF_IMAGES, [tmp_path / "a.npy"], tmp_path / name / "a.dgm", block=16)
-    command = [sys.executable, "-c", ELSEWHERE, *(tmp_path / name for name in CODECS)]
+    (tmp_path / "a.txt").write_bytes(b"a b\nc" * 30)
+    for name in OF_SEQUENCES:
+        model = model_of(Space.tokens(8, len(ALPHABET)), name, width=16)
+        dgm.save(model, tmp_path / name)
+        compress(model, OF_TEXT, [tmp_path / "a.txt"], tmp_path / name / "a.dgm", block=16)
+    runs = [tmp_path / name for name in (*CODECS, *OF_SEQUENCES)]
+    command = [sys.executable, "-c", ELSEWHERE, ALPHABET, *runs]
     subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"} | elsewhere, check=True)
-    for name in CODECS:
-        assert (tmp_path / name / "back").read_bytes() == (tmp_path / "a.npy").read_bytes()
+    for run in runs:
+        expected = tmp_path / ("a.txt" if run.name in OF_SEQUENCES else "a.npy")
+        assert (run / "back").read_bytes() == expected.read_bytes()
 
 
 def test_the_commands_code_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

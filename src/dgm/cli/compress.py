@@ -8,8 +8,8 @@ dgm compress runs/people people.csv --out people.dgm
 dgm decompress runs/shakespeare play.dgm --out play.txt
 
 Images of any size are cut into tiles of the model's size. The files are .npy and IDX arrays of integers, images, 16-bit
-sounds, tables without real numbers, and texts for a model of text; they come back byte for byte. Of an image in a
-compressed format, such as .jpg, the pixels come back, as a .png file.
+sounds, tables, and texts for a model of text; they come back byte for byte. Of an image in a compressed format, such as
+.jpg, the pixels come back, as a .png file.
 """
 
 from __future__ import annotations

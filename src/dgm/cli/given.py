@@ -72,7 +72,7 @@ def picture(path: Path, space: Space, about: dict[str, Any], share: float | None
     from dgm.data.palette import tokens
 
     if len(space.shape) != 3 or not space.discrete:
-        raise BadInput(f"a picture cannot be given to a model of {space}", "give what the model was trained on")
+        raise BadInput(f"a picture cannot be given to a model of {space}", "give data of that space")
     channels, height, width = space.shape
     try:
         with opened(path) as image:
@@ -94,7 +94,7 @@ def heard(path: Path, space: Space, about: dict[str, Any], share: float | None) 
     from dgm.data import sound
 
     if not about.get("rate") or not space.discrete:
-        raise BadInput(f"a sound cannot be given to a model of {space}", "give what the model was trained on")
+        raise BadInput(f"a sound cannot be given to a model of {space}", "give data of that space")
     levels = sound.compress(sound.read(path, about["rate"]))
     levels = levels[: number_observed(len(levels), share, 1.0)][: space.dim]
     given = torch.full((1, *space.shape), sound.LEVELS // 2, dtype=space.dtype)

@@ -37,7 +37,7 @@ from dgm.runs import sha256
 
 NUMBERS = 1 << 24  # frequencies of one block in memory
 MANY, VALUES = 256, 1 << 16  # examples of a block at most, or more of few dimensions, up to so many values
-OF_REALS = 4 * DIGIT  # frequencies of a real number, and what they are computed from
+OF_REALS = 4 * DIGIT  # frequencies of a real number, and the numbers that they are computed from
 
 
 class FilePart(TypedDict):
@@ -305,7 +305,7 @@ def decompress(
 
     Args:
         model: The model that coded them.
-        salvage: Write what can be decoded, with zeros in the place of lost blocks. By default a damaged container is
+        salvage: Write the decodable blocks, with zeros in the place of lost blocks. By default a damaged container is
             refused, and nothing is written.
 
     Returns:

@@ -1,7 +1,7 @@
 """The content of files as examples of a model, and back to the same bytes.
 
-Each form of a file has three functions: ``describe`` reads what restores the file besides its examples, ``examples``
-yields batches, and ``restore`` writes the bytes of a file again.
+Each form of a file has three functions: ``describe`` reads the bytes and sizes that restore the file besides its
+examples, ``examples`` yields batches, and ``restore`` writes the bytes of a file again.
 
 - Arrays: .npy and IDX files of integers.
 - Images of any size, .pgm, .ppm and any format that Pillow reads: cut into tiles of the model's size, the last ones

@@ -16,7 +16,7 @@ from dgm.likelihood import Kind, kind_of
 from dgm.protocols import Model
 
 EXAMPLES, DRAWS = 64, 30
-RELATIVE, BITS = 1e-3, 64  # what rounding, and the last words of a code, may cost
+RELATIVE, BITS = 1e-3, 64  # the cost of rounding, and of the last words of a code, at most
 ERRORS = 5.0  # standard errors of a bound's draws: a false alarm in a million
 
 

@@ -101,7 +101,10 @@ def of_files(table: Path, folder: Path, files: Sequence[Path]) -> Rows:
     rows = read(table)
     k = next((k for k, name in enumerate(rows.columns) if name.casefold() in FILE_NAMES), 0)
     if len(rows.columns) < 2:
-        raise BadInput(f"{table} has one column, expected the pictures' names and another", "add what is known of each")
+        raise BadInput(
+            f"{table} has one column, expected the pictures' names and another",
+            "add a column with a value of each picture",
+        )
     place: dict[str, int] = {}
     for row, (name, line) in enumerate(zip(rows.cells[k], rows.lines, strict=True)):
         if place.setdefault(name, row) != row:

@@ -17,7 +17,7 @@ class Modes:
     Attributes:
         count: Their number.
         of: From (N, *shape) to the mode of each example, (N,) int64; -1 for an example of no mode.
-        rule: What makes an example one of a mode.
+        rule: The condition for an example to belong to a mode.
     """
 
     count: int

@@ -60,7 +60,7 @@ class Gaussians(NamedTuple):
         """log p(z_o) of the observed dimensions of each point, (B,).
 
         Args:
-            z: (B, D); what is not observed is not looked at.
+            z: (B, D); the values of unobserved numbers are not used.
             observed: bool (B, D).
         """
         log_p = z.new_zeros(len(z))
@@ -119,7 +119,7 @@ class Gaussians(NamedTuple):
         Source: Supervised learning from incomplete data via an EM approach (Ghahramani & Jordan, 1993), section 3.
 
         Args:
-            z: (B, D); what is not observed is not looked at.
+            z: (B, D); the values of unobserved numbers are not used.
             observed: bool (B, D).
             noise: B streams.
         """

@@ -73,7 +73,7 @@ def drawn(
     """
     Args:
         x: (B, D); the values that are not observed are not used.
-        seen: bool (B, D), what is observed.
+        seen: bool (B, D), true for the observed numbers.
         present: Whether the values that are drawn are known not to be missing.
         particles: P, of a row in whose order something is observed after something that is not.
     """

@@ -151,7 +151,7 @@ def drawn(
     """
     Args:
         x: (B, D), valid values also where nothing is observed, which are not used.
-        seen: bool (B, D), what is observed.
+        seen: bool (B, D), true for the observed numbers.
         of_proposal: The random streams of B times as many draws.
         present: Whether the values that are drawn are known not to be missing.
         draws: K.

@@ -124,6 +124,6 @@ def checked(a: Side, b: Side) -> None:
 
 
 def interface(space: Space) -> Space:
-    """The space without what is measured on training data: location, scale and bounds."""
+    """The space without the values that are measured on training data: location, scale and bounds."""
     parts = tuple((name, interface(part)) for name, part in space.parts)
     return replace(space, loc=(), scale=(), low=None, high=None, parts=parts)

@@ -1,4 +1,4 @@
-"""Symptoms of a training that goes wrong, measured on the way: what the log has of them, and when there is an alarm."""
+"""Symptoms of a training that goes wrong, measured at intervals, and the conditions of a warning."""
 
 from __future__ import annotations
 

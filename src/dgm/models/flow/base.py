@@ -85,7 +85,7 @@ class Flow(nn.Module, ABC):
 
     @torch.no_grad()
     def initialise(self, x: Batch, y: Conditions | None = None) -> None:
-        """Standardises what each actnorm gets of the batch."""
+        """Standardises the inputs of each actnorm on the batch."""
         norms = [part for part in self.modules() if isinstance(part, ActNorm)]
         if norms:
             hooks = [norm.register_forward_pre_hook(lambda norm, args: norm.initialise(args[0])) for norm in norms]

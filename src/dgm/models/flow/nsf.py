@@ -54,7 +54,7 @@ class NSF(Flow):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        kind: Literal["autoregressive", "coupling"] = setting("autoregressive", "what the splines are functions of")
+        kind: Literal["autoregressive", "coupling"] = setting("autoregressive", "networks of the splines' parameters")
         layers: int = setting(3, "layers of splines, of an image at each scale", low=1, high=1000)
         scales: int = setting(2, "couplings: squeezes of an image, as far as its sides are even", low=1, high=10)
         hidden: int = setting(64, "width, or channels, of the hidden layers of each network", low=1)

@@ -54,7 +54,7 @@ class Options:
     latent: int = setting(32, "dimensions of z", low=1)
     width: int = setting(48, "channels at full resolution, doubled at each halving; of perceptrons, a quarter", low=1)
     network: NetworkName = setting("upsampling", "networks for images; points and tables have perceptrons")
-    objective: ObjectiveName = setting("non_saturating", "what the players minimise")
+    objective: ObjectiveName = setting("non_saturating", "the losses of both players")
     critic_steps: int = setting(1, "discriminator's steps for each step of the generator", low=1, high=1000)
     spectral_norm: bool = setting(False, "spectral normalisation of the discriminator")
     r1: float = setting(0.0, "gamma of the penalty gamma/2 |dV/dx|² at real examples", low=0.0)

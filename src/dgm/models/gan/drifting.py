@@ -127,7 +127,7 @@ def features_of_map(h: Tensor) -> list[Tensor]:
 
 
 def encoder_loss(encoder: MaskedAutoencoder, z: Tensor, y: Conditions | None) -> PerExample:
-    """The squared error of what is hidden, and the cross-entropy of the labels."""
+    """The squared error of the hidden pixels, and the cross-entropy of the labels."""
     hidden = random_patches(z)
     error = (encoder.restored(z, hidden) - z).square() * hidden
     of_patches = error.flatten(1).sum(1) / (hidden.flatten(1).sum(1) * z.shape[1] + TINY)
@@ -168,7 +168,7 @@ def drift(to_positive: Tensor, to_negative: Tensor, positive: Tensor, negative: 
         V = \sum_{j k} A_j^+ A_k^- (y_j^+ - y_k^-), \qquad A = \sqrt{\operatorname{softmax}_y \operatorname{softmax}_x}
 
     Args:
-        to_positive, to_negative: Distances (..., N, P) and (..., N, Q) from the points, infinite to what is left out.
+        to_positive, to_negative: Distances (..., N, P) and (..., N, Q) from the points; infinite to leave a pair out.
         positive, negative: (..., P, C) and (..., Q, C).
 
     Example:

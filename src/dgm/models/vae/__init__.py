@@ -62,7 +62,7 @@ MODELS = family(
         "TDVAE",
         "lower_bound",
         "Gregor et al. 2019, arXiv:1806.03107",
-        "beliefs and jumps in time, for sequences of frames",
+        "beliefs and jumps in time, for clips; an image is the sequence of its rows",
     ),
     progressive_vae=Spec(
         "ProgressiveVAE",

@@ -1,4 +1,4 @@
-r"""What models with a decoder p(x|z) share: output distributions, likelihoods and samples; and a Gaussian encoder."""
+r"""Models with a decoder p(x|z): their output distributions, likelihoods and samples; and a Gaussian encoder."""
 
 from __future__ import annotations
 

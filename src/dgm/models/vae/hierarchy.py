@@ -1,4 +1,4 @@
-r"""What models with a chain of latent variables share: the generative chain, whitened codes and likelihoods."""
+r"""Models with a chain of latent variables: the generative chain, whitened codes and likelihoods."""
 
 from __future__ import annotations
 

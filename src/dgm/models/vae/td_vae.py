@@ -37,9 +37,9 @@ class TDVAE(nn.Module):
         - \log q(z_s|z_t, b_s, b_t, d)]
 
     with z_t from p_B(z_t|b_t) and z_s from the smoothing distribution q. Time 0 is before the first frame, with a
-    belief b_0 of its own; only the jump to the first frame begins there, so that the code of what is seen is paid for
-    once. In training the weight of all terms but the first rises linearly to 1 over the first ``warmup`` steps, so that
-    the states say something of the frames before a transition between them is learnt.
+    belief b_0 of its own; only the jump to the first frame begins there, so that the loss has the code of the observed
+    frames once. In training the weight of all terms but the first rises linearly to 1 over the first ``warmup`` steps,
+    so that the states represent the frames before a transition between them is learnt.
 
     The states of a sample are z_0 ~ p_B(z_0|b_0) and z_t ~ p(z_t|z_{t-1}, 1), its frames x_t ~ p(x_t|z_t). The
     likelihood is a bound of the density of these samples, in nats about x in the data's own numbers, whose posterior is

@@ -12,8 +12,9 @@ from torch import Tensor
 import dgm
 from dgm.editing import completion, particles
 from dgm.editing.completion import ByImportance, ByInpainting, ByOrders, ByParticles, BySamples, InClosedForm
-from dgm.editing.proposals import Representation
+from dgm.editing.proposals import Proposal, Representation
 from dgm.errors import BadInput, Unsupported
+from dgm.seeds import Streams
 from dgm.space import Space
 
 NAN = math.nan
@@ -88,6 +89,47 @@ def test_systematic_resampling_keeps_particles_by_their_weights() -> None:
     assert counts.mean(0).tolist() == pytest.approx([0.4, 2.4, 0.2, 1.0], abs=1e-3)
     assert ((counts - torch.tensor([0.4, 2.4, 0.2, 1.0])).abs() <= 1).all()
     assert float(particles.worth(log_w)) == pytest.approx(1 / (0.01 + 0.36 + 0.0025 + 0.0625))
+
+
+def test_rows_are_resampled_below_half_of_their_particles_and_keep_their_mean_weight() -> None:
+    """Two rows of four: worth 2.1 and 1.9. Kills: another share, a mean weight lost or counted twice."""
+    rows = []
+    for worth in (2.1, 1.9):  # weights p, (1 - p) / 3 thrice: p² + (1 - p)² / 3 = 1 / worth
+        p = 0.25 + (3 / 4 * (1 / worth - 1 / 4)) ** 0.5
+        rows.append([p, *[(1 - p) / 3] * 3])
+    log_w = torch.tensor(rows, dtype=torch.float64).log() + 2.0
+    cloud = particles.Cloud(torch.arange(4.0)[None, :, None].repeat(2, 1, 1), torch.tensor([-1.0, -1.0]).double())
+    cloud.log_w = log_w.clone()
+    assert particles.worth(log_w).tolist() == pytest.approx([2.1, 1.9])
+    cloud.resample(torch.tensor([0.5, 0.5]))
+    assert cloud.x[0, :, 0].tolist() == [0, 1, 2, 3]
+    assert cloud.x[1, :, 0].tolist().count(0) == 3  # of a weight of 0.71, at the points 1/8, 3/8, 5/8, 7/8
+    assert torch.equal(cloud.log_w, torch.stack([log_w[0], torch.zeros(4).double()]))
+    assert cloud.log_p.tolist() == pytest.approx([-1.0, -1.0 + 2.0 - math.log(4)])
+    cloud.choose(torch.tensor([0.0, 0.0]))
+    assert cloud.log_p.tolist() == pytest.approx([1.0 - math.log(4)] * 2)
+    assert cloud.effective.tolist() == pytest.approx([2.1, 1.9])
+
+
+def test_a_proposal_has_a_broad_part_and_its_density_is_of_the_datas_units() -> None:
+    """A tenth with four times the covariance of all samples. Kills: a share or a factor left out, log q of scaled v."""
+    torch.manual_seed(0)
+    v = torch.randn(100, 2).double() * torch.tensor([3.0, 0.5]) + torch.tensor([1.0, -2.0])
+    proposal = Proposal(v, 0)
+    q = proposal.gaussians
+    assert float(q.log_weights.exp().sum()) == pytest.approx(1)
+    assert float(q.log_weights[-1].exp()) == pytest.approx(0.1)
+    s = (v - v.mean(0)) / v.std(0)
+    torch.testing.assert_close(q.roots[-1] @ q.roots[-1].mT, 4 * (s.mT.cov() + 0.01 * torch.eye(2).double()))
+    nothing = torch.zeros(100, 2, dtype=torch.bool)
+    drawn, log_q = proposal.completed(v, nothing, Streams(0, range(100)))
+    expected = q.log_prob((drawn - v.mean(0)) / v.std(0)) - v.std(0).log().sum()
+    torch.testing.assert_close(log_q, expected)
+    first = torch.tensor([True, False]).expand(100, 2)
+    drawn, log_q = proposal.completed(v, first, Streams(0, range(100)))
+    assert torch.equal(drawn[:, 0], v[:, 0])
+    z = (drawn - v.mean(0)) / v.std(0)
+    torch.testing.assert_close(log_q, q.log_prob(z) - q.log_prob_observed(z, first) - v.std(0)[1].log())
 
 
 MIXED = Space.record(

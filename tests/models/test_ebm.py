@@ -23,7 +23,7 @@ from dgm.space import Space
 )
 def test_the_stationary_variance_is_the_discretised_ones(std: float, eta: float, temperature: float) -> None:
     """x' = (1 - eta / 2s²) x + sqrt(eta tau) e has variance tau s² / (1 - eta / 4s²)."""
-    x, n = torch.zeros(20_000, dtype=torch.float64), 20_000
+    x, n = torch.zeros(8_000, dtype=torch.float64), 8_000
     noise = lambda: torch.randn(n, dtype=torch.float64)  # noqa: E731
     for state in langevin(
         lambda v: -v / std**2, x, langevin_steps=200, step_size=eta, noise=noise, temperature=temperature
@@ -90,7 +90,7 @@ def test_the_chains_sample_the_density_of_the_energy(config: dict[str, float]) -
 
     Kills: an energy at temperature 1, T = noise / step_size, T = noise² / 2 step_size.
     """
-    n, ebm = 20_000, EBM(Space.continuous((1,)), EBM.Config(sampling_steps=300, **config))
+    n, ebm = 8_000, EBM(Space.continuous((1,)), EBM.Config(sampling_steps=300, **config))
     ebm.network = Bowl(1.0)
     z = torch.zeros(3, 1, dtype=torch.float64)
     energies = ebm.energy(z + torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float64))

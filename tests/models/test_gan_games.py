@@ -299,6 +299,21 @@ def test_penalties_are_due_as_the_settings_say_and_times_their_weight() -> None:
     assert not GAN(Space.continuous((2,)), GAN.Config()).regularisers()
 
 
+def test_a_model_takes_each_penalty_at_its_own_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With V = |x|², whose slope is 2 x: r1 and the drift at real examples, r2 at generated ones, times the weight.
+
+    Kills: r2 at real examples, r1 at generated ones, a weight left out.
+    """
+    gan = GAN(Space.continuous((2,)), GAN.Config(r1=3.0, r2=5.0, drift=7.0, spectral_norm=False))
+    real, fake = torch.tensor([[1.0, 2.0], [0.5, 0.0]]), torch.tensor([[3.0, 1.0], [0.0, 2.0]])
+    monkeypatch.setattr(gan, "judged", lambda x, y: x.square().sum(1))
+    monkeypatch.setattr(gan, "generated_like", lambda real, y: fake)
+    of_real, of_fake = real.square().sum(1), fake.square().sum(1)
+    torch.testing.assert_close(gan.penalty("r1", real), 3 * 2 * of_real)
+    torch.testing.assert_close(gan.penalty("r2", real), 5 * 2 * of_fake)
+    torch.testing.assert_close(gan.penalty("drift", real), 7 * of_real.square())
+
+
 def test_a_penalty_reaches_no_parameter_of_the_generator() -> None:
     game = R3GAN(Space.continuous((2,)), R3GAN.Config())
     for regulariser in game.regularisers():

@@ -207,6 +207,7 @@ def test_settings_of_the_optimiser(name: str) -> None:
         ("models.energy.rbm", {"ENUMERATED": 20, "TEMPERATURES": 1000, "CHAINS": 100, "OF_EACH": 10}),
         ("models.diffusion.edm", {"SIGMA_MIN": 0.002, "SIGMA_MAX": 80.0, "P_MEAN": -1.2, "P_STD": 1.2}),  # table 1
         ("models.diffusion.ddpm", {"HYBRID": 1e-3}),  # Nichol & Dhariwal
+        ("models.gan.base", {"FLAT": 0.01, "NEAR": 0.1, "SATURATED": 0.9, "COLLAPSED": 0.5}),
         ("models.gan.drifting", {"TEMPERATURES": (0.02, 0.05, 0.2), "MOST_LOCATIONS": 64, "OF_LABELS": 0.1}),
         ("models.vae.base", {"QUICK": 10.0, "LOG_SIGMAS": (-7.0, 3.0)}),
         ("models.vae.hierarchy", {"LOG_SIGMAS": (-3.0, 3.0)}),
@@ -255,7 +256,20 @@ def test_settings_of_the_optimiser(name: str) -> None:
         ("editing.completion", {"PARTICLES": 64, "OF_AN_ORDER": 16, "DRAWS": 128, "NEAREST": 5}),
         ("editing.inversion", {"STEPS": 100, "SHARE": 1 / 8}),
         ("training.validation", {"PARTS": 20, "GROWTH": 1 / 4, "FINE_GROWTH": 1 / 16, "EPOCHS": 30, "WAIT": 0.2}),
+        ("training.diagnosis", {"WAIT": 0.1, "PARTS": 40, "SAMPLES": 1000, "MISSED": 0.5}),
+        ("evaluation.cautions", {"HIGH": 0.5, "LOW": 0.1, "PASSES": 3, "COPIES": 0.05, "MODES": 0.9, "APART": 1.0}),
+        ("evaluation.neighbours", {"K_PRECISION": 3, "K_COVERAGE": 5}),  # Kynkäänniemi et al., Naeem et al.
+        ("evaluation.kernel", {"OF_BANDWIDTH": 1000, "PERMUTATIONS": 500}),
+        ("evaluation.frechet", {"PIECES": 4, "LEAST": 10}),
+        ("evaluation.columns", {"DRAWS": 5, "MOST": 50, "CLOSE": 0.05}),
+        ("evaluation.transport", {"DIRECTIONS": 500, "MOST": 2000}),
+        ("evaluation.two_sample", {"HIDDEN": 64, "RATE": 5e-3, "EPOCHS": 60}),
+        ("evaluation.observation", {"SAMPLES": 10_000}),
+        ("evaluation.representation", {"EXAMPLES": 2000}),
         ("training.loop", {"SLOWER": 0.1, "MARKS": 10}),
+        ("data.toy", {"SEED": 2026, "POINTS": 400}),
+        ("data.sprites", {"SIDE": 32, "LEAST": 5.0, "MOST": 10.0}),
+        ("data.digits", {"SPLIT_SEED": 1797, "SIZES": {"train": 1000, "validation": 300, "test": 497}}),
         ("data.sound", {"MU": 255, "LEVELS": 256}),  # ITU-T G.711
         ("data.mel", {"MOMENTUM": 0.99, "ITERATIONS": 64, "FLOOR": 1e-5}),  # Perraudin et al.
     ],

@@ -225,3 +225,21 @@ def test_the_method_says_what_the_likelihood_is_of() -> None:
     complete = Space.record(a=Space.binary(()), b=Space.continuous(()))
     found = log_likelihood(wrapped(complete), torch.tensor([[1.0, 3.5]]))
     assert found.method == "closed form, uniform dequantisation, 1 draw"
+
+
+def test_noise_beyond_a_wall_of_its_cell_has_no_density() -> None:
+    """The cell of k is [k, k + 1): its own lower wall is inside, the upper one outside; a real number keeps its bounds.
+
+    Kills: a wall that belongs to two cells or to none, log q of another scale.
+    """
+    space = Space.record(n=Space.levels((), 4, loc=(1.5,), scale=(2.0,)), r=Space.continuous((), low=0.0, high=4.0))
+    record = RecordCells(space)
+    x = torch.tensor([[2.0, 1.0]]).double()
+    r = (1.0 - 2.0) / 2.0
+    for c, inside in ((2.0, True), (2.5, True), (3.0, False), (1.5, False)):
+        v = torch.tensor([[(c - 2.0) / 2.0, r]]).double()
+        expected = 2 * math.log(2.0) if inside else -math.inf
+        assert float(record.log_noise(v, x)) == pytest.approx(expected)
+    for end, inside in ((-1.0, True), (1.0, True), (1.001, False)):
+        v = torch.tensor([[0.25, end]]).double()
+        assert math.isfinite(float(record.log_noise(v, x))) == inside

@@ -13,7 +13,7 @@ import dgm
 from dgm import edit
 from dgm.condition import Names
 from dgm.data import Dataset, Split
-from dgm.editing.codes import linear, spherical
+from dgm.editing.codes import between, ends, linear, spherical
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.space import Space
 
@@ -139,7 +139,7 @@ def test_each_half_of_an_interpolation_has_the_condition_of_its_end(x: Tensor) -
 def test_a_traversal_replaces_one_dimension_in_a_row_by_its_range(x: Tensor) -> None:
     model, z = Linear(), torch.tensor([0.5, 0.25, -1.0])
     of = edit.Spread(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.0, 2.0, 1.0]))
-    found = edit.traverse(model, z, of, dimensions=2, n=3, width=2.0)
+    found = edit.traverse(model, z, of, dimensions=2, n=3)  # two standard deviations to either side
     assert found.dimensions.tolist() == [1, 2]
     codes = model.encode(found.x.flatten(0, 1)).unflatten(0, (2, 3))
     expected = z.expand(2, 3, 3).clone()
@@ -241,3 +241,27 @@ def test_discrete_codes_are_decoded_and_have_nothing_in_between() -> None:
     assert edit.reconstruct(model, x).x.shape == x.shape
     with pytest.raises(Unsupported, match="no values in between"):
         edit.interpolate(model, x)
+
+
+def test_each_half_has_the_condition_of_its_end_and_the_middle_that_of_the_first() -> None:
+    """Pairs of conditions for odd and even numbers of results. Kills: the middle given to the second, pairs mixed."""
+    y = torch.tensor([3, 7, 1, 2, 9])  # the last has no partner
+    for n, expected in ((4, [3, 3, 7, 7, 1, 1, 2, 2]), (3, [3, 3, 7, 1, 1, 2])):
+        found = ends(y, n)
+        assert found is not None
+        assert found.tolist() == expected
+
+
+def test_codes_as_long_as_noise_keep_their_length_and_others_are_on_a_line() -> None:
+    """By default; and the arc of a narrow angle is an arc too. Kills: one path for all, a line below some angle."""
+    z = torch.tensor([[1.0, 0.0], [math.cos(0.2), math.sin(0.2)]])
+    middle = spherical(z[0], z[1], torch.tensor([0.25]))[0]
+    torch.testing.assert_close(middle, torch.tensor([math.cos(0.05), math.sin(0.05)]))
+    denoising, vae = (
+        dgm.create("ddpm", Space.continuous((1, 4, 4)), width=8),
+        dgm.create("vae", Space.continuous((2,)), latent=16),
+    )
+    codes = torch.randn(2, 16)
+    codes = codes / codes.norm(dim=1, keepdim=True)
+    assert float(between(denoising, codes.view(2, 1, 4, 4), n=3)[0, 1].norm()) == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(between(vae, codes, n=3)[0, 1], codes.mean(0))

@@ -251,6 +251,7 @@ def test_a_coupling_starts_at_the_identity_and_keeps_half() -> None:
 def test_actnorm_standardises_its_first_batch(shape: tuple[int, ...]) -> None:
     """Glow, section 3.1. Kills: numbers of places and of examples mixed up, the sample's variance."""
     norm, x = ActNorm(shape[0]), torch.randn(5, *shape) * 3 + 2
+    x[:, 0] = 1e-3 * torch.randn_like(x[:, 0])  # channels that vary little are standardised too
     norm.initialise(x)
     z = norm(x)[0].transpose(0, 1).flatten(1)
     assert z.mean(1).abs().max() < 1e-6
@@ -283,6 +284,9 @@ def test_an_actnorm_starts_once() -> None:
     before = norm.loc.clone()
     norm.initialise(torch.randn(5, 3))
     assert torch.equal(norm.loc, before)
+    constant = ActNorm(3)
+    constant.initialise(torch.ones(5, 3))
+    assert constant.log_scale.exp().tolist() == pytest.approx([1e-6] * 3)
 
 
 @pytest.mark.parametrize("channels", [1, 6])

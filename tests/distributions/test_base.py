@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily
 from torch.distributions import Normal as TorchNormal
 
 from dgm.contracts import perturbed
-from dgm.distributions.base import BASES, Mixture, Normal, Resampled, base, log_one_minus_exp
+from dgm.distributions.base import BASES, Mixture, Normal, Resampled, base, log_one_minus_exp, normal_points
 from dgm.errors import UnknownName
 from dgm.seeds import Streams
 
@@ -113,3 +113,17 @@ def test_log_one_minus_exp_is_accurate_at_both_ends() -> None:
 def test_an_unknown_base_is_named() -> None:
     with pytest.raises(UnknownName, match="did you mean 'normal'"):
         base("normall", (2,))
+
+
+def test_a_mixture_starts_at_normal_means_and_the_normaliser_is_drawn_anew_in_training() -> None:
+    """Kills: means that are equal, the fixed points in training, fresh ones in evaluation, points off the quantiles."""
+    mixture = Mixture((200,))
+    means = mixture.mu.detach()
+    assert float(means.std()) == pytest.approx(1, rel=5 / math.sqrt(2 * means.numel()))
+    resampled = Resampled((3,))
+    assert resampled.train().log_z() != resampled.log_z()
+    assert resampled.eval().log_z() == resampled.log_z()
+    points = normal_points(2)
+    assert abs(float(points.mean())) < 1e-3
+    assert float(points.std()) == pytest.approx(1, abs=1e-2)
+    assert float(points.abs().max()) < 5.5  # none is at the quantile of 0

@@ -243,3 +243,14 @@ def test_noise_beyond_a_wall_of_its_cell_has_no_density() -> None:
     for end, inside in ((-1.0, True), (1.0, True), (1.001, False)):
         v = torch.tensor([[0.25, end]]).double()
         assert math.isfinite(float(record.log_noise(v, x))) == inside
+
+
+def test_missing_values_take_no_part_in_scores_or_centres() -> None:
+    """What is known to be there determines its bit. Kills: a gap read as 0, a bit that is never or always known."""
+    space = Space.record(a=Space.levels((), 4, optional=True), r=Space.continuous(()))
+    x = torch.tensor([[1.0, 0.3], [math.nan, 0.1], [3.0, -0.4]] * 20).double()
+    record = RecordCells(space)
+    assert record.centre(x)[1, 1] == 0
+    nothing = torch.zeros(1, 2, dtype=torch.bool)
+    assert record.spread(nothing, present=True).tolist() == [[True, False, False]]
+    assert record.spread(nothing, present=False).tolist() == [[False, False, False]]

@@ -210,3 +210,16 @@ def test_a_bit_of_no_probability_is_never_drawn() -> None:
     observed, u = output_distribution(Space.binary((1,))), torch.tensor([[[0.0, 0.0]], [[1 - 2**-24, 0.0]]])
     for logit, bit in ((-200.0, 0), (200.0, 1)):
         assert observed.sample(torch.full((2, 1, 1), logit), u).flatten().tolist() == [bit, bit]
+
+
+def test_draws_reach_far_into_the_tails_and_a_narrow_logistic_has_its_variance() -> None:
+    """The quantiles at 1/1000 and 999/1000; pi² s² / 3 in the middle of the levels. Kills: tails that are cut off."""
+    u = torch.tensor([[0.5, 1e-3], [0.5, 1 - 1e-3]])
+    outputs = torch.tensor([0.0, 0.0, math.log(0.05)]).expand(2, 3)
+    normal = output_distribution(Space.continuous(())).sample(outputs, u)
+    assert normal.tolist() == pytest.approx([-0.05 * 3.0902, 0.05 * 3.0902], rel=1e-3)
+    levels = output_distribution(Space.levels((), 201), 1)
+    off = 100 * 0.05 * math.log(999)
+    assert levels.sample(outputs, u).tolist() == [round(100 - off), round(100 + off)]
+    variance = levels.moments(outputs)[1]  # type: ignore[attr-defined]
+    assert variance.tolist() == pytest.approx([math.pi**2 / 3 * 0.05**2] * 2, rel=1e-3)

@@ -170,3 +170,12 @@ def test_then_the_whole_network_is_trained_and_it_is_always_what_is_validated() 
         model.after_step(*outputs)
     assert [layer[0].in_features for layer in model.decoder] == [2, 4]
     assert [isinstance(layer[-1], nn.SiLU) for layer in (*model.encoder, *model.decoder)] == [True, False, True, False]
+
+
+def test_the_first_layer_is_pre_trained_by_the_likelihood_of_x() -> None:
+    """A cross-entropy of binary x. Kills: the squared error of the codes in its place."""
+    model = StackedAE(Space.binary((5,)), StackedAE.Config(latent=2, widths=(), pretraining=5)).train()
+    x = torch.tensor([[0, 1, 1, 0, 1], [1, 1, 0, 0, 0]], dtype=torch.uint8)
+    logits = model.decoder(model.encoder(2.0 * x - 1))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, x.float(), reduction="none").sum(1)
+    torch.testing.assert_close(model.loss(x), expected)

@@ -280,3 +280,12 @@ def test_chains_of_samples_are_in_float64_and_persistent_ones_start_as_coins() -
         patch.setattr(RBM, "inputs", lambda self, v, b: seen.append(self.W.dtype) or inputs(self, v, b))  # type: ignore[func-returns-value]
         model.sample(3, seed=0)
     assert set(seen) == {torch.float64}
+
+
+def test_weights_start_small_and_a_samples_chain_is_annealed_in_its_first_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: another deviation than a hundredth, a chain that is annealed to its end or not at all."""
+    model, betas = RBM(Space.binary((100,)), RBM.Config(hidden=100, sampling_steps=4)), list[float]()
+    assert float(model.W.detach().std()) == pytest.approx(0.01, rel=5 / math.sqrt(2 * 100**2))
+    monkeypatch.setattr(RBM, "after_sweeps", lambda self, v, b, noise, sweeps, beta=1.0: betas.append(beta) or v)  # type: ignore[func-returns-value]
+    model.sample(2, seed=0)
+    assert betas == [0.5, 1.0, 1.0, 1.0]

@@ -212,14 +212,14 @@ def failing(*arguments: object, **options: object) -> None:
 
 
 def test_a_measure_that_fails_is_named_and_the_others_stay(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "memorisation", failing)
+    """Copies in pixels are looked for also where features, such as those of a download, cannot be had."""
+    monkeypatch.setattr(evaluation, "duplicates", failing)
     monkeypatch.setattr("dgm.evaluation.features.principal_components", failing)
     document = evaluate(Repeats(digits, [0, 1]), digits, samples=100, spaces=["pca", "pixels"])
     reason = "ZeroDivisionError: no such luck"
-    assert document["skipped"] == [
-        {"what": "pca features", "reason": reason},
-        {"what": "memorisation", "reason": reason},
-    ]
+    assert document["skipped"] == [{"what": "pca features", "reason": reason}, {"what": "duplicates", "reason": reason}]
+    assert document["memorisation"]["share"] == 1
+    assert document["memorisation"]["in_features"] == {}
     assert {row["features"] for row in document["metrics"]} == {"pixels"}
 
 

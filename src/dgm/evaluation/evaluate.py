@@ -335,7 +335,7 @@ def measure_samples(
     progress(0.9, "memorisation")
     if dataset.space.kind != "tokens":
         with skipped.on_failure("memorisation"):
-            spaces_used = [name for name in names if name != "pixels"]
+            spaces_used = [name for name in document["features"] if name != "pixels"]
             document["memorisation"] = memorisation(dataset, x, real.x, spaces_used)
         with skipped.on_failure("duplicates"):
             document["duplicates"] = duplicates(dataset, x, real.x)

@@ -76,7 +76,7 @@ def test_an_untrained_flow_is_the_standard_normal() -> None:
 def test_one_coupling_is_torch_distributions_affine_transform() -> None:
     coupling = couplings(perturbed(RealNVP(Space.continuous((2,)), RealNVP.Config(layers=2))))[0]
     x = torch.randn(4, 2)
-    a, t = coupling.parameters_of(x, None)[0]
+    a, t = coupling.parameters_of(x.mT, None)[0]
     s = a / (1 + a.abs() / 2)
     z, ladj = coupling(x)
     affine = AffineTransform(t, s.exp())

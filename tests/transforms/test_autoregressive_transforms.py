@@ -38,7 +38,7 @@ def test_a_network_in_blocks_is_the_dense_one(context: int) -> None:
     """With all its gradients, against autodiff. Kills: blocks that leave out a column or a row, a ReLU without one."""
     network = perturbed(MaskedMLP(43, 6, [200, 256], context)).double()
     assert network.large
-    blocks = network.layers[-1].stairs.rows
+    blocks = network.layers[-1].product.rows
     assert sum((rows.stop - rows.start) * end for rows, end in blocks) < 0.72 * 258 * 256
     x, c = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((43, 5), (5, context)))
     inputs = [x, *([c] if context else []), *network.parameters()]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-ROWS = 64  # of a block of a masked product; fewer make the products inefficient
-FEWEST = 1 << 14  # weights of a layer from which on its product is split into blocks
+from dgm.networks.columns import FEWEST, Product, relu_network, staircase, written_out
 
 
 class MaskedMLP(nn.Module):
@@ -50,9 +49,9 @@ class MaskedMLP(nn.Module):
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """The outputs (D, P, B) of x (D, B) and a condition (B, K); examples are the last axis."""
         of_condition = self.context(c).mT if c is not None and self.context is not None else None
-        if self.large and x.device.type == "cpu":
-            parameters = (parameter for layer in self.layers for parameter in (layer.weight, layer.bias))
-            h = MaskedNetwork.apply(x, of_condition, list(self.layers), *parameters)
+        if self.large and written_out(x):
+            parameters = [parameter for layer in self.layers for parameter in (layer.weight, layer.bias)]
+            h = relu_network(x, [layer.product for layer in self.layers], parameters, of_condition)
         else:
             h = self.layers[0](x)
             h = h if of_condition is None else h + of_condition
@@ -140,102 +139,15 @@ class MaskedLinear(nn.Module):
         self.weight, self.bias = linear.weight, linear.bias
         # as numbers, since a product with truth values would convert them each time
         self.register_buffer("mask", (rows[:, None] >= columns).to(self.weight.dtype), persistent=False)
-        self.stairs = stairs(rows, columns)
+        self.staircase = staircase(rows, columns, self.mask)
+
+    @property
+    def product(self) -> Product:
+        """With the mask of today's dtype."""
+        return self.staircase if self.staircase.mask is None else self.staircase._replace(mask=self.mask)
 
     def masked(self) -> Tensor:
         return self.weight * self.mask
 
     def forward(self, h: Tensor) -> Tensor:
         return torch.addmm(self.bias[:, None], self.masked(), h)
-
-
-class Stairs(NamedTuple):
-    """The blocks of a staircase matrix that are not zero, and products of them alone.
-
-    Attributes:
-        rows: Slices of rows, each with the number of columns that they read.
-        columns: Slices of columns, each with the first row that reads them.
-    """
-
-    rows: list[tuple[slice, int]]
-    columns: list[tuple[slice, int]]
-
-    def times(self, w: Tensor, h: Tensor) -> Tensor:
-        """W h."""
-        out = h.new_empty(len(w), h.shape[1])
-        for rows, end in self.rows:
-            torch.mm(w[rows, :end], h[:end], out=out[rows])
-        return out
-
-    def transposed_times(self, w: Tensor, g: Tensor) -> Tensor:
-        """W^T g."""
-        out = g.new_empty(w.shape[1], g.shape[1])
-        for columns, start in self.columns:
-            torch.mm(w[start:, columns].mT, g[start:], out=out[columns])
-        return out
-
-    def outer(self, g: Tensor, h: Tensor) -> Tensor:
-        """g h^T, and 0 where all of a block of W is 0."""
-        out = g.new_zeros(len(g), len(h))
-        for rows, end in self.rows:
-            torch.mm(g[rows], h[:end].mT, out=out[rows, :end])
-        return out
-
-
-def stairs(rows: Tensor, columns: Tensor) -> Stairs:
-    if len(rows) * len(columns) < FEWEST:
-        return Stairs([(slice(0, len(rows)), len(columns))], [(slice(0, len(columns)), 0)])
-    return Stairs(
-        [(block, int((columns <= rows[block.stop - 1]).sum())) for block in blocks(rows)],
-        [(block, int((rows < columns[block.start]).sum())) for block in blocks(columns)],
-    )
-
-
-def blocks(sorted_degrees: Tensor) -> list[slice]:
-    """Slices of about `ROWS` rows, which begin where a degree does if one does nearby."""
-    n = len(sorted_degrees)
-    changes = [k for k in range(1, n) if sorted_degrees[k] != sorted_degrees[k - 1]] or [0]
-    ends = []
-    for k in range(ROWS, n - ROWS // 2, ROWS):
-        nearest = min(changes, key=lambda change, k=k: abs(change - k))  # type: ignore[misc]
-        ends.append(nearest if abs(nearest - k) < ROWS // 2 else k)
-    return [slice(*pair) for pair in pairwise([0, *ends, n])]
-
-
-class MaskedNetwork(torch.autograd.Function):
-    """Masked layers with ReLU between them, and their gradient, from the blocks of each matrix that are not zero.
-
-    A ReLU and its gradient overwrite the values that they are applied to.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, of_condition: Tensor | None, layers: list[MaskedLinear], *parameters: Tensor
-    ) -> Tensor:
-        ctx.layers, ctx.conditional, h = layers, of_condition is not None, x
-        saved = []
-        for k, layer in enumerate(layers):
-            w, b = parameters[2 * k] * layer.mask, parameters[2 * k + 1]
-            saved += [h, w]
-            h = layer.stairs.times(w, h).add_(b[:, None])
-            if k == 0 and of_condition is not None:
-                h.add_(of_condition)
-            if k + 1 < len(layers):
-                h.relu_()
-        ctx.save_for_backward(*saved)
-        return h
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
-        of_parameters: list[Tensor | None] = []
-        for k, layer in reversed(list(enumerate(ctx.layers))):
-            h, w = ctx.saved_tensors[2 * k : 2 * k + 2]
-            needed = ctx.needs_input_grad[3 + 2 * k]
-            of_parameters = [layer.stairs.outer(g, h).mul_(layer.mask) if needed else None, g.sum(1), *of_parameters]
-            if k:
-                g = layer.stairs.transposed_times(w, g)
-                torch.ops.aten.threshold_backward.grad_input(g, h, 0, grad_input=g)
-        of_condition = g if ctx.conditional else None
-        of_x = layer.stairs.transposed_times(w, g) if ctx.needs_input_grad[0] else None
-        return of_x, of_condition, None, *of_parameters

@@ -3,13 +3,12 @@ r"""Coupling layers: one part of x is transformed with parameters that are funct
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dgm.networks.columns import ColumnMLP
 from dgm.networks.maps import resized
-from dgm.networks.mlp import mlp
 from dgm.transforms.transform import Mapped, Transform
 from dgm.transforms.univariate import Affine, Univariate, Valued
 
@@ -121,26 +120,25 @@ class VectorCoupling(Transform):
         inputs = len(self.kept) + context
         self.constant = inputs == 0  # one dimension that depends on nothing
         outputs = len(self.moved) * self.univariate.parameters
-        self.network: Any = mlp(
-            [inputs or 1, *hidden, outputs], dropout=dropout, activation=lambda: nn.ReLU(inplace=True)
-        )
+        self.network = ColumnMLP([inputs or 1, *hidden, outputs], dropout)
         start_at_zero(self.network)
 
-    def parameters_of(self, x: Tensor, c: Tensor | None) -> Tensor:
-        """(moved, P, B): examples are the last axis."""
-        kept = x.index_select(1, self.kept)
-        h = kept if c is None else torch.cat([kept, c], 1)
-        h = self.network[:-1](x.new_zeros(len(x), 1) if self.constant else h)
-        last = self.network[-1]
-        return torch.addmm(last.bias[:, None], last.weight, h.mT).unflatten(0, (-1, self.univariate.parameters))
-
     def forward(self, x: Tensor, c: Tensor | None = None) -> Mapped:
-        z, slopes = self.univariate.forward(x.mT.index_select(0, self.moved), self.parameters_of(x, c))
-        return x.index_copy(1, self.moved, z.mT), slopes.sum(0)
+        return self.applied(x, c, self.univariate.forward)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> Mapped:
-        x, slopes = self.univariate.inverse(z.mT.index_select(0, self.moved), self.parameters_of(z, c))
-        return z.index_copy(1, self.moved, x.mT), slopes.sum(0)
+        return self.applied(z, c, self.univariate.inverse)
+
+    def applied(self, x: Tensor, c: Tensor | None, univariate: Callable[[Tensor, Tensor], Valued]) -> Mapped:
+        x = x.mT.contiguous()
+        z, slopes = univariate(x.index_select(0, self.moved), self.parameters_of(x, c))
+        return x.index_copy(0, self.moved, z).mT, slopes.sum(0)
+
+    def parameters_of(self, x: Tensor, c: Tensor | None) -> Tensor:
+        """(moved, P, B) of x (D, B): examples are the last axis."""
+        kept = x.new_zeros(1, x.shape[1]) if self.constant else x.index_select(0, self.kept)
+        outputs = self.network(kept if c is None else torch.cat([kept, c.mT]))
+        return outputs.unflatten(0, (len(self.moved), self.univariate.parameters))
 
 
 def beside(x: Tensor, c: Tensor) -> Tensor:

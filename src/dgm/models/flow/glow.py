@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import nn
 
 from dgm.models.flow.base import Flow
@@ -82,7 +83,7 @@ class Glow(Flow):
             nn.Conv2d(hidden, hidden, 1),
             nn.ReLU(),
             nn.Conv2d(hidden, channels, 3, padding=1),
-        )
+        ).to(memory_format=torch.channels_last)
 
     def prior(self, shape: tuple[int, ...]) -> Transform:
         return convolutional_prior(shape[0], self.features.width)

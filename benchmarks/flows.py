@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -206,7 +207,11 @@ def compare(what: str, mine: Callable[[], Any], others: Times, rounds: int) -> N
 
 
 def glow() -> None:
-    """A step of Glow on 28×28 images beside a step of the convolutions in it, on inputs of their shapes."""
+    """A step of Glow on 28×28 images beside a step of the convolutions in it, on inputs of their shapes.
+
+    Its convolutions are channels-last, which makes them faster than in PyTorch's default format; ours is beside both.
+    """
+    torch.manual_seed(0)
     flow = Glow(Space.continuous((1, 28, 28)), Glow.Config(layers=4, hidden=64))
     shapes: list[tuple[nn.Module, Tensor]] = []
     convolutions = [part for part in flow.modules() if isinstance(part, nn.Conv2d)]
@@ -219,14 +224,12 @@ def glow() -> None:
     for hook in hooks:
         hook.remove()
     inputs = [(part, h.requires_grad_()) for part, h in shapes]
-    alone = nn.ModuleList(convolutions)
-    loss = lambda: torch.stack([part(h).mean() for part, h in inputs]).sum()  # noqa: E731
-    compare(
-        "Glow, a step of 32 images of 28×28",
-        step_of(lambda: flow.loss(x).mean(), flow),
-        {"its convolutions alone": step_of(loss, alone)},
-        ROUNDS,
-    )
+    step = step_of(lambda: flow.loss(x).mean(), flow)
+    channels_first = [(deepcopy(part).to(memory_format=torch.contiguous_format), h) for part, h in inputs]
+    for which, parts in {"alone": inputs, "alone, channels first": channels_first}.items():
+        loss = lambda parts=parts: torch.stack([part(h).mean() for part, h in parts]).sum()  # noqa: E731
+        alone = step_of(loss, nn.ModuleList(part for part, _ in parts))
+        compare("Glow, a step of 32 images of 28×28", step, {f"its convolutions {which}": alone}, ROUNDS)
 
 
 def main() -> None:

@@ -79,11 +79,11 @@ class Glow(Flow):
         hidden = self.config.hidden
         return nn.Sequential(
             nn.Conv2d(channels // 2 + self.features.width, hidden, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(hidden, hidden, 1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(hidden, channels, 3, padding=1),
-        ).to(memory_format=torch.channels_last)
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def prior(self, shape: tuple[int, ...]) -> Transform:
         return convolutional_prior(shape[0], self.features.width)

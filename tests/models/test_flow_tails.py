@@ -31,6 +31,7 @@ FLOWS: dict[str, tuple[dict[str, Any], float, float]] = {
     "nsf, coupling": ({"kind": "coupling"}, 1e-10, 1e-4),
     "residual_flow": ({}, 1e-10, 1e-4),  # to the rounding of the fixed point
     "tarflow": ({}, 1e-10, 1e-4),
+    "ffjord": ({}, 1e-6, 1e-4),  # to the tolerance of its solver
 }
 SPACES = [Space.continuous((1,)), Space.continuous((3,), loc=(1.0, -2.0, 0.0), scale=(3.0, 0.5, 1.0))]
 

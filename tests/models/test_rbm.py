@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
-from torch.nn.functional import softplus
 
 from dgm.contracts.likelihood import frequencies_agree
 from dgm.distributions.dequantisation import Dequantised
 from dgm.distributions.units import Draws
 from dgm.evaluation.annealed import annealed_at, constant_in_words, interval
-from dgm.models.energy.rbm import RBM, softplus_difference
+from dgm.models.energy.rbm import RBM
 from dgm.registry import create
 from dgm.samplers.ais import log_mean
 from dgm.space import Space
@@ -108,8 +107,7 @@ def test_annealing_forward_and_backward_agrees_with_the_sum(space: Space) -> Non
         assert float(log_w.mean()) < sign * exact < float(log_w.mean()) + 2
     found = constant_in_words(model, None)
     assert found["forward"]["low"] - 0.05 < exact < found["forward"]["high"] + 0.05
-    halves = [found[way]["high"] - found[way]["log_z"] for way in ("forward", "backward")]
-    assert abs(found["gap"]) < 2 * sum(halves) < 1, "four standard errors, at least"
+    assert abs(found["gap"]) < 0.1
     assert found["rule"].endswith("1,000 temperatures, 100 chains")
 
 
@@ -133,35 +131,6 @@ def test_the_estimate_of_many_hidden_units_is_the_likelihood_of_the_annealed_con
     assert isinstance(digits, Dequantised)
     with annealed_at(digits, 7):
         assert "7 temperatures" in digits.likelihood_method
-
-
-def test_the_difference_of_softplus_by_a_product_is_that_of_each_unit() -> None:
-    """In float64, for 2,001 units, whose 2^-2001 is in no dtype's range, and for inputs whose exponential is not.
-
-    Kills: the two factors exchanged, the linear part left out or negative, all units in one product.
-    """
-    x = torch.linspace(-900, 900, 2001, dtype=torch.float64).expand(2, -1)
-    for before, after in ((0.0, 1.0), (0.5, 0.501), (0.9, 0.2), (0.3, 0.3)):
-        expected = (softplus(after * x) - softplus(before * x)).sum(1)
-        torch.testing.assert_close(softplus_difference(x, before, after), expected)
-    one = torch.tensor([[-0.7]], dtype=torch.float64)
-    expected = torch.tensor([math.log1p(math.exp(-0.35)) - math.log1p(math.exp(-0.14))], dtype=torch.float64)
-    torch.testing.assert_close(softplus_difference(one, 0.2, 0.5), expected)
-
-
-def test_uniform_draws_have_24_bits_and_no_pattern() -> None:
-    """Moments to five standard errors, also of neighbours, which share a 64-bit word. Kills: a shift of 1/2, a sign."""
-    torch.manual_seed(0)
-    u = Draws(400, torch.device("cpu")).uniform((25, 25))
-    assert u.shape == (400, 25, 25)
-    assert ((u >= 0) & (u < 1) & (u * 2**24 == (u * 2**24).round())).all()
-    seen = (u.flatten().double() * 16).long().bincount(minlength=16).double()
-    frequencies_agree(seen, torch.full((16,), u.numel() / 16))
-    first, second = (u.flatten(1)[:, k:624:2].flatten().double() - 0.5 for k in (0, 1))
-    for other in (second, second.roll(1)):
-        assert abs(float((first * other).mean())) < 5 / 12 / math.sqrt(len(first))
-    low = (u.flatten().double() * 2**24).remainder(256)
-    assert abs(float(low.mean()) - 127.5) < 5 * 73.9 / math.sqrt(len(low))
 
 
 def test_the_interval_of_a_constant_is_the_delta_methods() -> None:

@@ -21,7 +21,6 @@ from dgm.protocols import Batch
 from dgm.space import Space
 
 NARROWEST = 0.05  # standard deviation of a scaled Gaussian unit, at least
-UPPER = -0x000000FF_00000100  # mask of the upper 24 bits of both halves of a 64-bit word
 RAREST = 0.01  # probability of a one, and of a zero, that biases start from, at least
 
 
@@ -34,17 +33,13 @@ class Noise(Protocol):
 
 
 class Draws:
-    """The `Noise` of torch's generator for n examples; uniform on the multiples of 2^-24 in [0, 1)."""
+    """The `Noise` of torch's generator for n examples."""
 
     def __init__(self, n: int, device: torch.device) -> None:
         self.n, self.device = n, device
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
-        count = math.prod(shape)
-        # 64 bits for two numbers take two thirds of the time of `torch.rand`
-        words = torch.empty(self.n, -(-count // 2), dtype=torch.int64, device=self.device).random_(-(2**63), None)
-        upper = words.bitwise_and_(UPPER).view(torch.int32)[:, :count]
-        return upper.float().mul_(2.0**-32).add_(0.5).unflatten(1, shape)
+        return torch.rand(self.n, *shape, device=self.device)
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         return torch.randn(self.n, *shape, device=self.device)

@@ -39,7 +39,6 @@ from dgm.space import Space
 
 ENUMERATED = 20  # hidden units, at most, whose states are summed over
 TOGETHER = 1 << 12  # states of the hidden units in one block of the sum
-FACTORS = 1000  # numbers between 1/2 and 2 in one product
 # of annealed importance sampling: temperatures by default, chains, and chains of each condition that is no label
 TEMPERATURES, CHAINS, OF_EACH = 1000, 100, 10
 
@@ -293,25 +292,11 @@ class RBM(nn.Module):
 
         def step(v: Tensor, before: float, after: float) -> tuple[Tensor, Tensor]:
             inputs = self.inputs(v, b)
-            of_visible = (after - before) * (self.visible.statistic(v) @ towards)
-            log_ratio = softplus_difference(inputs, before, after) + of_visible
+            of_hidden = (logsigmoid(-before * inputs) - logsigmoid(-after * inputs)).sum(1)
+            log_ratio = of_hidden + (after - before) * (self.visible.statistic(v) @ towards)
             return log_ratio, self.visible_given(bernoulli(after * inputs, noise), noise, after)
 
         return step
-
-
-def softplus_difference(x: Tensor, before: float, after: float) -> Tensor:
-    r"""The sum over j of softplus(after x_j) - softplus(before x_j), (n,), for x (n, H) and factors of at least 0.
-
-    .. math:: \operatorname{softplus}(\beta x) = \beta \max(x, 0) - \log \sigma(\beta |x|)
-
-    The product of the sigmoids' ratios of `FACTORS` units, each between 1/2 and 2, is in the range of float64, and
-    takes less time than a logarithm of each.
-    """
-    size = x.abs()
-    ratios = (before * size).sigmoid_().div_(size.mul_(after).sigmoid_())
-    products = [part.prod(1, dtype=torch.float64) for part in ratios.split(FACTORS, 1)]
-    return torch.stack(products).log().sum(0) + (after - before) * x.relu().sum(1)
 
 
 class Remembered:

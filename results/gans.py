@@ -5,7 +5,7 @@ python results/gans.py --data mnist --games 2       the first two of them on MNI
 python results/gans.py --pictures PICTURES          keeps 64 samples of each as a picture
 
 All have the networks of DCGAN, so that objectives and penalties are compared, and about six minutes of a core each: a
-step of the generator has as many of the discriminator as the paper of the game has.
+step of the generator has as many of the discriminator as the paper of the game has. Games that the file has are kept.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def main() -> None:
     for data in chosen.data:
         dataset = dgm.data.load(data)
         for title in list(GAMES)[: chosen.games]:
+            if data in games.get(title, {}):
+                continue
             name, settings, steps = GAMES[title]
             picture = chosen.pictures and chosen.pictures / f"{data}-{name}.png"
             games.setdefault(title, {})[data] = measured(dataset, name, settings, steps, picture)

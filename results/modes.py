@@ -1,6 +1,8 @@
 """Modes that a GAN of each objective and penalty covers of a ring and a grid of Gaussians, in results/modes.json.
 
-python results/modes.py                 trains each game with three seeds, about 45 minutes of a core
+Games that the file has of the same protocol are kept, so that an interrupted run goes on.
+
+python results/modes.py                 trains each game with three seeds, about 80 minutes of a core
 python results/modes.py --games 2       the first two games alone
 python results/modes.py --only drifting   those whose title has this word, in results/modes-drifting.json
 """
@@ -8,7 +10,6 @@ python results/modes.py --only drifting   those whose title has this word, in re
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 import dgm
+from dgm.runs import read_object, write_json
 
 HERE = Path(__file__).parent
 DATA, SEEDS, STEPS, SAMPLES = ("ring", "grid"), 3, 3000, 2500
@@ -91,12 +93,16 @@ def main() -> None:
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
         "games": {},
     }
+    if path.is_file() and (before := read_object(path))["protocol"] == document["protocol"]:
+        document["games"] = before["games"]
     for title in (title for title in list(GAMES)[: chosen.games] if chosen.only in title):
+        if title in document["games"]:
+            continue
         name, settings, training = GAMES[title]
         runs = {data: [covered(name, settings, training, data, seed) for seed in range(SEEDS)] for data in DATA}
         document["games"][title] = {"model": name, "settings": settings, "training": training} | runs
         print(title, {data: [run.get("found") for run in found] for data, found in runs.items()}, flush=True)
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_json(document, path)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 python results/stacked.py digits --seeds 2
 python results/stacked.py mnist --steps 20000     for a larger machine
+
+Runs that the file has of the same protocol are kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from modes import trained
 
 import dgm
 from dgm.evaluation.modes import modes
+from dgm.runs import read_object, write_json
 
 HERE = Path(__file__).parent
 SAMPLES, LR = 26_000, 1e-3
@@ -56,7 +58,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     dataset = dgm.data.load(f"stacked_{chosen.data}")
-    document = {
+    document: dict[str, Any] = {
         "command": f"python results/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}",
         "protocol": f"{chosen.steps} steps of 64 examples, learning rate {LR}, EMA 0.99, gamma "
         f"{chosen.gamma}, {NETWORKS[chosen.data][0]}; "
@@ -64,14 +66,18 @@ def main() -> None:
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
         "games": {title: [] for title in GAMES},
     }
+    path = HERE / f"stacked-{chosen.data}.json"
+    if path.is_file() and (before := read_object(path))["protocol"] == document["protocol"]:
+        document["games"] |= before["games"]
     for seed in range(chosen.seeds):
         for title, settings in GAMES.items():
+            if len(document["games"][title]) > seed:
+                continue
             weights = {"r1": chosen.gamma, "r2": chosen.gamma} | NETWORKS[chosen.data][1]
             run = covered(dataset, weights | settings, chosen.steps, seed)
-            document["games"][title].append(run)  # type: ignore[index]
+            document["games"][title].append(run)
             print(title, seed, run.get("found"), run.get("kl"), run.get("seconds"), flush=True)
-            text = json.dumps(document, indent=1) + "\n"
-            (HERE / f"stacked-{chosen.data}.json").write_text(text, encoding="utf-8")
+            write_json(document, path)
 
 
 if __name__ == "__main__":

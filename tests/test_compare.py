@@ -1,6 +1,7 @@
 """``dgm compare`` from the command line: what is done stays done, one model's failure is its own."""
 
 import csv
+import itertools
 import json
 import signal
 
@@ -48,6 +49,9 @@ def test_it_trains_measures_and_reports_and_does_nothing_twice(table, capsys):
 
 
 def test_interrupted_it_goes_on_from_the_step_where_it_was(table, monkeypatch, capsys):
+    # a budget of 300 readings of the clock, so that two steps on a busy machine are not the whole of it
+    monkeypatch.setattr("time.monotonic", itertools.count(0.0, 0.001).__next__)
+
     class Impatient(dgm.cli.compare.Progress):
         asked = 0
 

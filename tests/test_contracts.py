@@ -43,12 +43,8 @@ NOTHING_TO_LOOK_AT = {
 
 # a short chain of the sampler, of which the laws hold as well: the quick tests have it, the slow ones the model's own
 FEW_STEPS: dict[str, dict[str, Any]] = {
-    "ncsn": {"langevin_steps": 1},
     "rbm": {"hidden": 6, "chains": 20, "sampling_steps": 20},  # an exact likelihood; the model's own is an estimate
-} | {
-    name: {"sampling_steps": 6}
-    for name in ("edm", "ebm", "jem", "energy_matching", "score_matching", "score_sde", "ddpm", "ddim", "vdm")
-}
+} | {name: {"sampling_steps": 6} for name in ("ebm", "jem", "energy_matching", "score_matching", "ddpm")}
 # sizes on which no law depends, but the time to code examples one by one
 SMALL: dict[str, dict[str, Any]] = {
     "orderless_made": {"orders": 4, "hidden": 64},
@@ -58,19 +54,17 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 # vdm's bound over all x needs thousands of draws of its single term; the others have most laws in common with ddpm or
-# flow_matching
+# flow_matching. Of these the slow tests alone take the laws, with the models' own sampler.
 MINUTES = {"vdm", "ddim", "edm", "score_sde", "ncsn", "ot_cfm"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in MINUTES else name for name in MODELS]
-)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in MINUTES])
 def test_every_law_holds_of(name: str) -> None:
     refuse_broken_on_small_spaces(name, **FEW_STEPS.get(name, {}), **SMALL.get(name, {}))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FEW_STEPS)
+@pytest.mark.parametrize("name", sorted(MINUTES | FEW_STEPS.keys()))
 def test_every_law_holds_with_the_models_own_sampler(name: str) -> None:
     refuse_broken_on_small_spaces(name)
 

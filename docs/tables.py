@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adversaries import anomalies, compositions, distances, energies, games, is_measured
+
 from dgm.report.table import number
 
 HERE = Path(__file__).parent
@@ -362,94 +364,6 @@ def plane(documents: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def games(documents: list[dict[str, Any]]) -> str:
-    """Modes that games cover, of each data set and seed, with the share of samples outside of all modes or the KL."""
-    blocks = ["## Modes covered by GANs", ""]
-    for document in documents:
-        runs = {title: of_data(game) for title, game in document["games"].items()}
-        columns = list(next(iter(runs.values())))
-        blocks += [
-            f"`{document['command']}`: {document['protocol']}. Each cell has the modes covered with each seed and, in "
-            "brackets, the mean share of samples outside of all modes, or the mean KL.",
-            "",
-            f"| game | {' | '.join(columns)} |",
-            "|---" * (1 + len(columns)) + "|",
-            *(
-                f"| {title} | {' | '.join(covered(found[column]) for column in columns)} |"
-                for title, found in runs.items()
-            ),
-            "",
-        ]
-    return "\n".join(blocks)
-
-
-def of_data(game: Any) -> dict[str, list[dict[str, Any]]]:
-    """The runs of a game by data set; those of one data set are a list in the file."""
-    if isinstance(game, list):
-        return {"stacked": game}
-    return {key: runs for key, runs in game.items() if isinstance(runs, list)}
-
-
-def covered(runs: list[dict[str, Any]]) -> str:
-    found = ", ".join(f"{run['found']:,}" if "found" in run else "stopped" for run in runs)
-    values = [run.get("outside", run["kl"]) for run in runs if "found" in run]
-    if not values:
-        return found
-    mean = sum(values) / len(values)
-    return f"{found} of {runs[0]['of']:,} ({mean:.0%} outside)" if "outside" in runs[0] else f"{found} (KL {mean:.2f})"
-
-
-def energies(document: dict[str, Any]) -> str:
-    """The divergences of each trainer's density: the mean over seeds and, in brackets, the value of each seed."""
-    lines = [
-        "## One energy, seven trainers",
-        "",
-        f"`{document['command']}`: {document['protocol']}; seeds 0 to {max(document['seeds'])}, on "
-        f"{document['machine']}. p is the true density, q = exp(-E) / Z; in nats. log Z is 0 of a "
-        "normalised energy.",
-        "",
-        "| trainer | KL(p \\|\\| q) ↓ | KL(q \\|\\| p) ↓ | total variation ↓ | log Z | CPU seconds |",
-        "|---" * 6 + "|",
-    ]
-    for name, found in document["trainers"].items():
-        runs = found["runs"]
-        each = ", ".join(f"{run['kl_true_to_model']:.3f}" for run in runs)
-        keys = ("kl_true_to_model", "kl_model_to_true", "total_variation", "log_z", "seconds")
-        first, reverse, variation, log_z, seconds = (sum(run[key] for run in runs) / len(runs) for key in keys)
-        cells = f"{first:.3f} ({each}) | {reverse:.3f} | {variation:.3f} | {log_z:.2f} | {seconds:.0f}"
-        lines.append(f"| `{name}` | {cells} |")
-    return "\n".join(lines) + "\n"
-
-
-def anomalies(document: dict[str, Any]) -> str:
-    """The AUROC of each score, of each model and pair of data sets."""
-    rows = [
-        (data, other, model, of["scores"])
-        for data, models in document["data"].items()
-        for model, found in models.items()
-        for other, of in found["others"].items()
-    ]
-    scores = list(dict.fromkeys(score for *_, found in rows for score in found))
-    lines = [
-        "## Anomaly scores side by side",
-        "",
-        f"`{document['command']}`: AUROC; {document['protocol']}, on {document['machine']}.",
-        "",
-        f"| trained on | anomalies | model | {' | '.join(scores)} |",
-        "|---" * (3 + len(scores)) + "|",
-    ]
-    for data, other, model, found in sorted(rows, key=lambda row: row[:2]):
-        cells = " | ".join(f"{found[score]['auroc']:.3f}" if score in found else "–" for score in scores)
-        lines.append(f"| {data} | {other} | `{model}` | {cells} |")
-    accuracies = [
-        f"{found['accuracy']:.1%} of {data}'s labels by `{model}`"
-        for data, models in document["data"].items()
-        for model, found in models.items()
-        if "accuracy" in found
-    ]
-    return "\n".join([*lines, *(["", f"Accuracy of p(y\\|x): {', '.join(accuracies)}."] if accuracies else [])]) + "\n"
-
-
 def main() -> None:
     results = HERE.parent / "results"
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
@@ -475,8 +389,10 @@ def main() -> None:
                 *map(precisions, [d for d in documents if "precision" in d]),
                 compression(coded),
                 plane(toys),
-                games([d for d in documents if "games" in d]),
+                games([d for d in documents if "games" in d and not is_measured(d)]),
+                *map(distances, filter(is_measured, documents)),
                 *map(energies, [d for d in documents if "trainers" in d]),
+                *map(compositions, [d for d in documents if "compose" in d.get("command", "")]),
                 *map(anomalies, [d for d in documents if "anomaly" in d.get("command", "")]),
             ]
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
+    sys.path.insert(0, str(ROOT / "docs"))  # as for a script that is run
     spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
     assert spec is not None
     assert spec.loader is not None
@@ -118,3 +120,17 @@ def test_a_score_that_a_model_lacks_is_a_dash(tables: ModuleType) -> None:
     text = tables.anomalies({"command": "c", "protocol": "p", "machine": "m", "data": {"a": found}})
     assert "| a | b | `ebm` | 0.250 | 0.750 |" in text
     assert "| a | b | `vae` | 0.500 | – |" in text
+
+
+def test_games_of_images_have_their_distances_and_those_that_stopped_a_dash(tables: ModuleType) -> None:
+    level = {"value": 3.0, "low": 2.5, "high": 3.5}
+    real = {"value": 0.25, "low": 0.0, "high": 1.0}
+    trained = {"steps": 1200, "seconds": 90.0, "metrics": {"frechet": level | {"reference": real}}}
+    document = {"command": "c", "protocol": "p", "games": {"A": {"mnist": trained}, "B": {"mnist": {"stopped": "NaN"}}}}
+    assert tables.is_measured(document)
+    assert not tables.is_measured(read("modes"))
+    rows = [line.split(" | ") for line in tables.distances(document).splitlines() if line.startswith("| mnist")]
+    assert rows[0][1:4] == ["A", "–", "3 (2.5 … 3.5)"]
+    assert rows[0][-2:] == ["1,200", "1.5 |"]
+    assert rows[1][1:4] == ["B", "stopped", "–"]
+    assert rows[2][3] == "0.25 (0 … 1)"

@@ -28,7 +28,7 @@ def test_every_option_of_a_recipe_is_one(recipe: str, capsys: pytest.CaptureFixt
         assert printed[key] == written[key]
     for key, value in written.get("model", {}).items():
         assert printed["model"][key] == value
-    assert written["name"] == recipe.split("/")[1]
+    assert written["name"] == re.split("[/-]", recipe)[1]
     assert written["data"] in SETS
 
 

@@ -37,8 +37,9 @@ def gaussian(slope: Tensor, sigma: float) -> nn.Linear:
     )
 
 
-def chain() -> HierarchicalVAE:
-    model = HierarchicalVAE(Space.continuous((3,)), HierarchicalVAE.Config(latents=(1, 1), layers=1)).double()
+def chain(samples: int = 1) -> HierarchicalVAE:
+    config = HierarchicalVAE.Config(latents=(1, 1), layers=1, samples=samples)
+    model = HierarchicalVAE(Space.continuous((3,)), config).double()
     variance = 1 / (PRECISION + 1 / V1)
     model.encoder = gaussian(variance * B.T / S**2, math.sqrt(variance))
     model.upwards[0] = gaussian(torch.tensor([[A / V1]], dtype=torch.float64), math.sqrt(1 - A**2 / V1))
@@ -71,6 +72,20 @@ def with_model(model: Any) -> Any:
 
 
 EXACT = {"chain": chain, "ladder": ladder}
+
+
+def test_the_loss_of_several_samples_is_minus_the_log_of_an_unbiased_estimate_of_the_density() -> None:
+    """Kills: no log K, a mean of logarithms, a mean over examples, draws of z that are equal."""
+    x, weights = TRUTH.sample((2,)), {}
+    for samples in (1, 4):
+        model = chain(samples)
+        with torch.no_grad():
+            model.encoder.bias[0] += 0.3  # a posterior that is not the true one
+            weights[samples] = (-model.loss(x.repeat(4000, 1)).unflatten(0, (4000, 2)) - TRUTH.log_prob(x)).exp()
+    for found in weights.values():
+        assert ((found.mean(0) - 1).abs() < 4 * found.std(0) / 4000**0.5).all()
+    ratio = weights[1].var(0) / weights[4].var(0)
+    assert ((ratio > 3) & (ratio < 5.3)).all()
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -279,7 +279,7 @@ class GaussianVAE(LatentVariableModel):
     def log_joint(self, x: Batch, z: Tensor, y: Conditions | None = None) -> Tensor:
         """log p(x, z) of several codes of each example, (draws, B), from z (draws, B, latent)."""
         shape, z = z.shape[:2], z.flatten(0, 1)
-        each_y = None if y is None else y.repeat(shape[0], *[1] * (y.ndim - 1))
+        each_y = None if y is None else repeated(y, shape[0])
         outputs = self.outputs(z, each_y).unflatten(0, shape)
         log_p = self.observed.log_prob(outputs, x.expand(shape[0], *x.shape)).flatten(2).sum(2)
         return log_p + self.log_prior(z, each_y).unflatten(0, shape)
@@ -364,3 +364,8 @@ def with_shift(model: nn.Module, weights: dict[str, Tensor], prefix: str, *rest:
 def with_count(model: nn.Module, weights: dict[str, Tensor], prefix: str, *rest: Any) -> None:
     """Weights of before there was a warm-up have no count of its steps."""
     weights.setdefault(f"{prefix}trained", torch.tensor(0.0))
+
+
+def repeated(of: Tensor, draws: int) -> Tensor:
+    """The batch, one copy for each draw, (draws * B, ...)."""
+    return of.repeat(draws, *[1] * (of.ndim - 1))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from dgm.models.vae.base import DecoderConfig, LatentVariableModel
+from dgm.models.vae.base import DecoderConfig, LatentVariableModel, repeated
 from dgm.protocols import Batch, Conditions, PerExample, Symptom
 from dgm.seeds import Streams
 from dgm.settings import setting
@@ -143,8 +143,8 @@ class DiscreteVAE(LatentVariableModel):
 
     def gradients(self, expected: Callable[..., PerExample], x: Batch, y: Conditions | None, n: int) -> Tensor:
         """n draws of the gradient of the first term with respect to the logits of q, (n, B, latent, K)."""
-        many = x.repeat(n, *[1] * (x.ndim - 1))
-        conditions = None if y is None else y.repeat(n, *[1] * (y.ndim - 1))
+        many = repeated(x, n)
+        conditions = None if y is None else repeated(y, n)
         with torch.enable_grad():
             logits = self.log_posterior(many, conditions).detach().requires_grad_()
             total = expected(many, logits.log_softmax(-1), conditions).sum()

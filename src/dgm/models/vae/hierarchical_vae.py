@@ -2,14 +2,17 @@ r"""Hierarchical variational autoencoder whose latent variables are a Markov cha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import nn
 
+from dgm.models.vae.base import repeated
 from dgm.models.vae.hierarchy import Draw, Hierarchy, HierarchyConfig, Level, drawn, moments
-from dgm.protocols import Batch, Conditions
+from dgm.protocols import Batch, Conditions, PerExample
+from dgm.settings import setting
 
 
 class HierarchicalVAE(Hierarchy):
@@ -20,11 +23,12 @@ class HierarchicalVAE(Hierarchy):
         {q(z_1|x) \prod_{t=2}^T q(z_t|z_{t-1})}\Big]
 
     All conditionals are normal with independent dimensions. The posterior runs upwards, from x to z_T, and the model
-    downwards. Bounds are in nats about x in the data's own numbers.
+    downwards. With K > 1 samples the loss is the importance-weighted bound, as `IWAE`'s. Bounds are in nats about x in
+    the data's own numbers.
 
-    Source: Importance Weighted Autoencoders (Burda et al., 2015), arXiv:1509.00519, equations 1 and 4; as a Markovian
-    chain, Understanding Diffusion Models (Luo, 2022), arXiv:2208.11970, equations 25-28. Differs from them: SiLU in
-    place of tanh; the output distributions of `VAE`; codes are whitened.
+    Source: Importance Weighted Autoencoders (Burda et al., 2015), arXiv:1509.00519, equations 1, 4 and 8; as a
+    Markovian chain, Understanding Diffusion Models (Luo, 2022), arXiv:2208.11970, equations 25-28. Differs from them:
+    SiLU in place of tanh; the output distributions of `VAE`; codes are whitened.
 
     Args:
         space: Any space but tokens.
@@ -37,7 +41,10 @@ class HierarchicalVAE(Hierarchy):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(HierarchyConfig): ...
+    class Config(HierarchyConfig):
+        samples: int = setting(1, "K, samples of all levels for each example in the loss", low=1, high=100_000)
+
+    config: Config
 
     first_inferred = "bottom"
 
@@ -46,6 +53,12 @@ class HierarchicalVAE(Hierarchy):
         sizes = self.config.latents
         self.encoder = self.encoding(2 * sizes[0])
         self.upwards = nn.ModuleList(self.between(below, 2 * above) for below, above in pairwise(sizes))
+
+    def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
+        draws = self.config.samples
+        x, y = repeated(x, draws), None if y is None else repeated(y, draws)
+        log_w = self.objective(x, y, self.kl_weight).unflatten(0, (draws, -1))
+        return math.log(draws) - log_w.logsumexp(0)
 
     def infer(self, x: Batch, y: Conditions | None, draw: Draw = drawn) -> list[Level]:
         mu, log_sigma = moments(self.conditional(self.encoder, self.reader(x).flatten(1), y))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
@@ -29,17 +30,21 @@ def tilted(**config: object) -> tuple[IWAE, MultivariateNormal]:
     return iwae, MultivariateNormal(torch.zeros(2).double(), w @ w.T + 0.64 * torch.eye(2).double())
 
 
-def test_the_loss_is_the_log_of_the_mean_weight() -> None:
-    """Kills: a mean of logs, a K that is left out, a weight of another sign."""
-    iwae, _ = tilted(samples=7)
+@pytest.mark.parametrize("gradient", ["plain", "doubly_reparameterised"])
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_the_loss_is_the_log_of_the_mean_weight(warmup: int, gradient: str) -> None:
+    """Kills: a mean of logs, a K that is left out, a weight of another sign, a warm-up of log p(x|z) or of one term."""
+    iwae, _ = tilted(samples=7, warmup=warmup, gradient=gradient)
+    iwae.after_step()  # a quarter of the warm-up
+    share = 0.25 if warmup else 1.0
     x = torch.randn(5, 2).double()
     torch.manual_seed(1)
     loss = iwae.loss(x)
     torch.manual_seed(1)
     mu, log_sigma = iwae.posterior(x)
     z = mu + log_sigma.exp() * torch.randn(7, 5, 2, dtype=torch.float64)
-    log_p = Normal(iwae.decoder(z), 0.8).log_prob(x).sum(-1) + Normal(0.0, 1.0).log_prob(z).sum(-1)
-    weights = (log_p - Normal(mu, log_sigma.exp()).log_prob(z).sum(-1)).exp()
+    log_ratio = (Normal(0.0, 1.0).log_prob(z) - Normal(mu, log_sigma.exp()).log_prob(z)).sum(-1)
+    weights = (Normal(iwae.decoder(z), 0.8).log_prob(x).sum(-1) + share * log_ratio).exp()
     torch.testing.assert_close(loss, -weights.mean(0).log())
 
 

@@ -274,15 +274,17 @@ class GaussianVAE(LatentVariableModel):
     def log_weights(self, x: Batch, y: Conditions | None = None, *, draws: int) -> Tensor:
         """``draws`` of log w of each example, (draws, B), for which the encoder is evaluated once."""
         z, log_q = self.code_at(self.noise(x, draws), x, y)
-        return self.log_joint(x, z, y) - log_q
+        return self.log_weights_at(x, z, log_q, y)
 
-    def log_joint(self, x: Batch, z: Tensor, y: Conditions | None = None) -> Tensor:
-        """log p(x, z) of several codes of each example, (draws, B), from z (draws, B, latent)."""
+    def log_weights_at(
+        self, x: Batch, z: Tensor, log_q: Tensor, y: Conditions | None = None, kl_weight: Tensor | float = 1.0
+    ) -> Tensor:
+        """log p(x|z) + kl_weight (log p(z) - log q(z|x)), (draws, B), of codes z (draws, B, latent)."""
         shape, z = z.shape[:2], z.flatten(0, 1)
         each_y = None if y is None else repeated(y, shape[0])
         outputs = self.outputs(z, each_y).unflatten(0, shape)
         log_p = self.observed.log_prob(outputs, x.expand(shape[0], *x.shape)).flatten(2).sum(2)
-        return log_p + self.log_prior(z, each_y).unflatten(0, shape)
+        return log_p + kl_weight * (self.log_prior(z, each_y).unflatten(0, shape) - log_q)
 
     def sample_code(self, x: Batch, y: Conditions | None = None) -> Tensor:
         return self.code_at(self.noise(x), x, y)[0]

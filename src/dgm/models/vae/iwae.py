@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dgm.models.vae.base import DecoderConfig, GaussianVAE, log_normal
+from dgm.models.vae.base import DecoderConfig, GaussianVAE, WarmedUp, log_normal
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
 
 
-class IWAE(GaussianVAE):
+class IWAE(WarmedUp, GaussianVAE):
     r"""Importance-weighted autoencoder; its likelihood is a lower bound.
 
     .. math::
@@ -32,7 +32,8 @@ class IWAE(GaussianVAE):
 
     Source: Importance Weighted Autoencoders (Burda et al., 2015), arXiv:1509.00519, equations 8 and 13; Doubly
     Reparameterized Gradient Estimators for Monte Carlo Objectives (Tucker et al., 2018), arXiv:1810.04152, equation 8.
-    Differs from them: the output distributions and networks of `VAE`.
+    Differs from them: the output distributions and networks of `VAE`; during a warm-up log p(z) - log q(z|x) has a
+    weight in each log w_k.
 
     Args:
         space: Any space but tokens.
@@ -48,12 +49,14 @@ class IWAE(GaussianVAE):
     class Config(DecoderConfig):
         samples: int = setting(5, "K, samples of z for each example", low=1, high=100_000)
         gradient: Literal["plain", "doubly_reparameterised"] = setting("plain", "estimator of the encoder's gradient")
+        warmup: int = setting(0, "steps over which the weight of log p(z) - log q(z|x) rises to 1; 0 for none", low=0)
 
     config: Config
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         if self.config.gradient == "plain" or not torch.is_grad_enabled():
-            return math.log(self.config.samples) - self.log_weights(x, y, draws=self.config.samples).logsumexp(0)
+            z, log_q = self.code_at(self.noise(x, self.config.samples), x, y)
+            return math.log(self.config.samples) - self.log_weights_at(x, z, log_q, y, self.kl_weight).logsumexp(0)
         return self.doubly_reparameterised_loss(x, y)
 
     def doubly_reparameterised_loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
@@ -62,7 +65,8 @@ class IWAE(GaussianVAE):
         z = mu + log_sigma.exp() * torch.randn(self.config.samples, *mu.shape, device=mu.device, dtype=mu.dtype)
         # log q(z|x) as a function of z alone: its parameters are constants
         standardised = (z - mu.detach()) / log_sigma.detach().exp()
-        log_w = self.log_joint(x, z, y) - (log_normal(standardised) - log_sigma.detach().sum(-1))
+        log_q = log_normal(standardised) - log_sigma.detach().sum(-1)
+        log_w = self.log_weights_at(x, z, log_q, y, self.kl_weight)
         share = log_w.detach().softmax(0)
         z.register_hook(lambda gradient: share[..., None] * gradient)  # the second factor w~ is of the encoder alone
         return valued(math.log(self.config.samples) - log_w.detach().logsumexp(0), -(share * log_w).sum(0))

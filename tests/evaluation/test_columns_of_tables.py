@@ -143,7 +143,7 @@ def test_samples_of_the_data_have_the_values_of_held_out_rows() -> None:
 
 def test_an_evaluation_of_a_table_has_them() -> None:
     model = create("gmm", SPACE, components=1)
-    found: dict[str, Any] = evaluate(model, dataset(), samples=40, target="c")
+    found: dict[str, Any] = evaluate(model, dataset(), samples=80, target="c")
     assert found["table"]["target"]["column"] == "c"
     assert not found["skipped"]
     with pytest.raises(UnknownName, match="no column of this table is called 'e'"):

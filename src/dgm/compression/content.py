@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NotRequired, Protocol, TypedDict
+from typing import IO, Any, Protocol, TypedDict
 
 import numpy
 import torch
@@ -130,10 +130,13 @@ def in_space(x: Tensor, space: Space, path: Path) -> Tensor:
     return x.to(space.dtype)
 
 
-class AboutOfPictures(TypedDict):
+class Size(TypedDict):
     size: list[int]
-    header: NotRequired[str]
-    pixels_only: NotRequired[bool]
+
+
+class AboutOfPictures(Size, total=False):
+    header: str
+    pixels_only: bool
 
 
 class Pictures:

@@ -117,10 +117,13 @@ class Player:
             number, _, key = name.partition("/")
             numbered.setdefault(int(number), {})[key] = tensor
         for place, values in numbered.items():
-            shapes, shape = {key: tensor.shape for key, tensor in values.items()}, self.parameters[place].shape
+            parameter = self.parameters[place]
+            shapes, shape = {key: tensor.shape for key, tensor in values.items()}, parameter.shape
             if shapes != {key: torch.Size() if key == "step" else shape for key in self.keeps}:
                 kind = self.own.optimiser
                 raise ValueError(f"the state that {kind} keeps of a parameter of shape {tuple(shape)} does not fit it")
             for key in self.keeps - {"step"}:
-                values[key] = placed(values[key], self.parameters[place])
+                values[key] = placed(values[key], parameter)
+                if values[key].stride() != parameter.stride():  # a fused step reads both in the order of memory
+                    values[key] = torch.empty_like(parameter, requires_grad=False).copy_(values[key])
         self.optimiser.load_state_dict({"state": numbered, "param_groups": self.optimiser.state_dict()["param_groups"]})

@@ -6,6 +6,7 @@ import contextlib
 import io
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -14,11 +15,12 @@ from dgm.cli.main import main
 BANK = Path(__file__).parent.parent / "examples" / "bank.py"
 
 
-def dgm(arguments: str, cwd: Path) -> CompletedProcess[str]:
+def dgm(arguments: str | Sequence[str], cwd: Path) -> CompletedProcess[str]:
+    words = arguments.split() if isinstance(arguments, str) else arguments
     out, err = io.StringIO(), io.StringIO()
     with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(arguments.split())
-    return CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+        code = main(list(words))
+    return CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def with_bank(folder: Path, rows: int, *commands: str) -> Path:

@@ -44,7 +44,7 @@ NOTHING_TO_LOOK_AT = {
 # a short chain of the sampler, of which the laws hold as well: the quick tests have it, the slow ones the model's own
 FEW_STEPS: dict[str, dict[str, Any]] = {
     "rbm": {"hidden": 6, "chains": 20, "sampling_steps": 20},  # an exact likelihood; the model's own is an estimate
-} | {name: {"sampling_steps": 6} for name in ("ebm", "jem", "energy_matching", "score_matching", "ddpm")}
+} | {name: {"sampling_steps": 6} for name in ("ebm", "jem", "energy_matching", "score_matching")}
 # sizes on which no law depends, but the time to code examples one by one
 SMALL: dict[str, dict[str, Any]] = {
     "orderless_made": {"orders": 4, "hidden": 64},
@@ -53,9 +53,9 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-# vdm's bound over all x needs thousands of draws of its single term; the others have most laws in common with ddpm or
+# vdm's bound over all x needs thousands of draws of its single term; the others have most laws in common with
 # flow_matching. Of these the slow tests alone take the laws, with the models' own sampler.
-MINUTES = {"vdm", "ddim", "edm", "score_sde", "ncsn", "ot_cfm"}
+MINUTES = {"vdm", "ddpm", "ddim", "edm", "score_sde", "ncsn", "ot_cfm", "ffjord"}
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in MINUTES])

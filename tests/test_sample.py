@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import wave
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import commands
 import numpy
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.xdist_group("sample")  # one worker has all, so that the runs are trained once
 
-def dgm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "dgm", *arguments], cwd=cwd, capture_output=True, text=True)
+
+def dgm(*arguments: str, cwd: Path) -> CompletedProcess[str]:
+    return commands.dgm(arguments, cwd)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,10 @@ def dgm(arguments: str | Sequence[str], cwd: Path) -> CompletedProcess[str]:
     words = arguments.split() if isinstance(arguments, str) else arguments
     out, err = io.StringIO(), io.StringIO()
     with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(list(words))
+        try:
+            code = main(list(words))
+        except SystemExit as ended:  # as --help ends
+            code = int(ended.code or 0)
     return CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 

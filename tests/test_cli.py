@@ -9,12 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import numpy
 import pytest
 from PIL import Image
 
 
 def dgm(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return commands.dgm([str(argument) for argument in arguments], cwd)
+
+
+def real(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
     command = [sys.executable, "-m", "dgm", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
@@ -24,7 +30,7 @@ def dgm(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs/vae in it."""
     folder = tmp_path_factory.mktemp("user")
-    done = dgm("train", "vae", "--steps", "150", "--model.latent", "8", "--out", "runs/vae", cwd=folder)
+    done = real("train", "vae", "--steps", "150", "--model.latent", "8", "--out", "runs/vae", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -32,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_names_every_verb(tmp_path: Path) -> None:
     from dgm.cli.main import VERBS
 
-    done = dgm("--help", cwd=tmp_path)
+    done = real("--help", cwd=tmp_path)
     assert done.returncode == 0
     assert all(f"  {verb} " in done.stdout for verb in VERBS)
     for verb in VERBS:
@@ -209,4 +215,4 @@ def test_a_damaged_run_is_named(trained: Path, tmp_path: Path) -> None:
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    assert "Traceback" in dgm("check", "nobody", "--debug", cwd=tmp_path).stderr
+    assert "Traceback" in real("check", "nobody", "--debug", cwd=tmp_path).stderr

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy
 import pytest
 import torch
@@ -91,8 +90,7 @@ def test_laws_hold_of_images_of_tokens(name: str) -> None:
 @pytest.mark.slow
 def test_samples_are_written_in_colour_and_pictures_are_gone_on_with(folder: Path, tmp_path: Path) -> None:
     def dgm(command: str) -> None:
-        arguments = [sys.executable, "-m", "dgm", *command.split()]
-        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+        done = commands.dgm(command, tmp_path)
         assert done.returncode == 0, done.stderr
 
     small = "--steps 2 --model.layers 1 --model.width 8"

@@ -87,7 +87,6 @@ def test_laws_hold_of_images_of_tokens(name: str) -> None:
     assert not broken
 
 
-@pytest.mark.slow
 def test_samples_are_written_in_colour_and_pictures_are_gone_on_with(folder: Path, tmp_path: Path) -> None:
     def dgm(command: str) -> None:
         done = commands.dgm(command, tmp_path)

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
+from threadpoolctl import threadpool_limits
 from timing import figure, in_turn, seconds
 
 import dgm
@@ -71,6 +72,8 @@ def density() -> None:
 def main() -> None:
     warnings.simplefilter("ignore")  # that scikit-learn's passes did not converge
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # a second thread that waits counts as CPU time too
+    threadpool_limits(1)
     for covariance in ("full", "diagonal", "tied", "spherical"):
         mixture(10, 32, 10_000, covariance)
     mixture(20, 64, 5_000, "full")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,10 @@ from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "Enter": 13}
+
+
+class Navigated(Exception):
+    """The page was left while it was asked."""
 
 
 class Browser:
@@ -53,6 +58,8 @@ class Browser:
             line, _, self._held = self._held.partition(b"\0")
             answer: dict[str, Any] = json.loads(line)
             if answer.get("id") == self._number:
+                if "navigated" in answer.get("error", {}).get("message", ""):
+                    raise Navigated
                 assert "error" not in answer, answer["error"]
                 return dict(answer["result"])
             self.events.append(answer)
@@ -100,8 +107,9 @@ class Page:
     def wait(self, expression: str, seconds: float = 20) -> Any:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if found := self.get(expression):
-                return found
+            with contextlib.suppress(Navigated):
+                if found := self.get(expression):
+                    return found
             time.sleep(0.02)
         raise AssertionError(f"not within {seconds} s: {expression}; {self.get('document.body.innerText')}")
 

@@ -214,7 +214,7 @@ def test_reload_back_and_a_second_tab(runs: list[Path], tmp_path: Path, browser:
     person.until_asked()
     assert person.page.get("trial.number") == 1
     person.page.open("about:blank")
-    person.page.get("history.back()")
+    person.page.get("setTimeout(() => history.back()); true")
     person.page.wait(f"{STATE} === 'instructions'")
     person.until_asked()
     second = Person(person.page.tab(), session, port, lambda _: 1)

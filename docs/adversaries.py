@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from layout import table
+
 
 def games(documents: list[dict[str, Any]]) -> str:
     """Modes that games cover, of each data set and seed, with the share of samples outside of all modes or the KL."""
@@ -15,11 +17,9 @@ def games(documents: list[dict[str, Any]]) -> str:
             f"`{document['command']}`: {document['protocol']}. Each cell has the modes covered with each seed and, in "
             "brackets, the mean share of samples outside of all modes, or the mean KL.",
             "",
-            f"| game | {' | '.join(columns)} |",
-            "|---" * (1 + len(columns)) + "|",
-            *(
-                f"| {title} | {' | '.join(covered(found[column]) for column in columns)} |"
-                for title, found in runs.items()
+            table(
+                ["game", *columns],
+                [[title, *(covered(found[key]) for key in columns)] for title, found in runs.items()],
             ),
             "",
         ]
@@ -48,35 +48,39 @@ def is_measured(document: dict[str, Any]) -> bool:
     return any("metrics" in found for game in games if isinstance(game, dict) for found in game.values())
 
 
+OF_IMAGES = {
+    "frechet_infinity": "Fréchet, N → ∞ ↓",
+    "frechet": "Fréchet ↓",
+    "precision": "precision ↑",
+    "recall": "recall ↑",
+}
+
+
 def distances(document: dict[str, Any]) -> str:
     """The distances of each game's samples to held-out examples, and the same of held-out examples to others."""
+    rows = []
+    for data in dict.fromkeys(data for game in document["games"].values() for data in game):
+        found = {title: game[data] for title, game in document["games"].items() if data in game}
+        rows += [[data, title, *distance_cells(game)] for title, game in found.items()]
+        real: dict[str, Any] = next((game["metrics"] for game in found.values() if "metrics" in game), {})
+        level = [level_cell(real.get(key, {}).get("reference")) for key in OF_IMAGES]
+        rows.append([data, "*held-out real data*", *level, "", ""])
     lines = [
         "## GANs of images",
         "",
         f"`{document['command']}`: {document['protocol']}. Intervals are of 95 %. The row *held-out real data* has "
         "real examples in place of the samples.",
         "",
-        "| data | game | Fréchet, N → ∞ ↓ | Fréchet ↓ | precision ↑ | recall ↑ | steps | CPU minutes |",
-        "|---" * 8 + "|",
+        table(["data", "game", *OF_IMAGES.values(), "steps", "CPU minutes"], rows),
     ]
-    for data in dict.fromkeys(data for game in document["games"].values() for data in game):
-        found = {title: game[data] for title, game in document["games"].items() if data in game}
-        for title, game in found.items():
-            lines.append(f"| {data} | {title} | {distance_cells(game)} |")
-        real = next(game["metrics"] for game in found.values() if "metrics" in game)
-        cells = " | ".join(level_cell(real.get(key, {}).get("reference")) for key in OF_IMAGES)
-        lines.append(f"| {data} | *held-out real data* | {cells} | | |")
     return "\n".join(lines) + "\n"
 
 
-OF_IMAGES = ("frechet_infinity", "frechet", "precision", "recall")
-
-
-def distance_cells(game: dict[str, Any]) -> str:
+def distance_cells(game: dict[str, Any]) -> list[str]:
     if "metrics" not in game:
-        return "stopped | – | – | – | – | –"
+        return ["stopped", *["–"] * (len(OF_IMAGES) + 1)]
     cells = [level_cell(game["metrics"].get(key)) for key in OF_IMAGES]
-    return " | ".join([*cells, f"{game['steps']:,}", f"{game['seconds'] / 60:.1f}"])
+    return [*cells, f"{game['steps']:,}", f"{game['seconds'] / 60:.1f}"]
 
 
 def level_cell(level: dict[str, Any] | None) -> str:
@@ -94,9 +98,10 @@ def compositions(document: dict[str, Any]) -> str:
             f"Labels that the classifier of the evaluation gives {digits['n']} samples of each composition of one "
             f"diffusion model of digits, trained for {digits['steps']:,} steps:",
             "",
-            f"| composition | {' | '.join(map(str, range(10)))} |",
-            "|---" * 11 + "|",
-            *(f"| {name} | {' | '.join(map(str, counts))} |" for name, counts in digits["labels"].items()),
+            table(
+                ["composition", *map(str, range(10))],
+                [[name, *map(str, counts)] for name, counts in digits["labels"].items()],
+            ),
             "",
         ]
     if "sprites" in document:
@@ -106,11 +111,12 @@ def compositions(document: dict[str, Any]) -> str:
             f"{sprites['steps']:,} steps, {sprites['both']:.1%} of the samples have the shape and, within one place, "
             f"the column; by chance it would be {sprites['chance']:.1%}:",
             "",
-            "| composition | shape | column | both |",
-            "|---|---|---|---|",
-            *(
-                f"| {name} | {pair['shape']:.0%} | {pair['x_within_one']:.0%} | {pair['both']:.0%} |"
-                for name, pair in sprites["pairs"].items()
+            table(
+                ["composition", "shape", "column", "both"],
+                [
+                    [name, *(f"{pair[key]:.0%}" for key in ("shape", "x_within_one", "both"))]
+                    for name, pair in sprites["pairs"].items()
+                ],
             ),
             "",
         ]
@@ -119,6 +125,7 @@ def compositions(document: dict[str, Any]) -> str:
 
 def energies(document: dict[str, Any]) -> str:
     """The divergences of each trainer's density: the mean over seeds and, in brackets, the value of each seed."""
+    heads = ["trainer", "KL(p \\|\\| q) ↓", "KL(q \\|\\| p) ↓", "total variation ↓", "log Z", "CPU seconds"]
     lines = [
         "## One energy, seven trainers",
         "",
@@ -126,17 +133,16 @@ def energies(document: dict[str, Any]) -> str:
         f"{document['machine']}. p is the true density, q = exp(-E) / Z; in nats. log Z is 0 of a "
         "normalised energy.",
         "",
-        "| trainer | KL(p \\|\\| q) ↓ | KL(q \\|\\| p) ↓ | total variation ↓ | log Z | CPU seconds |",
-        "|---" * 6 + "|",
+        table(heads, [[f"`{name}`", *cells_of(found["runs"])] for name, found in document["trainers"].items()]),
     ]
-    for name, found in document["trainers"].items():
-        runs = found["runs"]
-        each = ", ".join(f"{run['kl_true_to_model']:.3f}" for run in runs)
-        keys = ("kl_true_to_model", "kl_model_to_true", "total_variation", "log_z", "seconds")
-        first, reverse, variation, log_z, seconds = (sum(run[key] for run in runs) / len(runs) for key in keys)
-        cells = f"{first:.3f} ({each}) | {reverse:.3f} | {variation:.3f} | {log_z:.2f} | {seconds:.0f}"
-        lines.append(f"| `{name}` | {cells} |")
     return "\n".join(lines) + "\n"
+
+
+def cells_of(runs: list[dict[str, Any]]) -> list[str]:
+    each = ", ".join(f"{run['kl_true_to_model']:.3f}" for run in runs)
+    keys = ("kl_true_to_model", "kl_model_to_true", "total_variation", "log_z", "seconds")
+    first, reverse, variation, log_z, seconds = (sum(run[key] for run in runs) / len(runs) for key in keys)
+    return [f"{first:.3f} ({each})", f"{reverse:.3f}", f"{variation:.3f}", f"{log_z:.2f}", f"{seconds:.0f}"]
 
 
 def anomalies(document: dict[str, Any]) -> str:
@@ -153,12 +159,14 @@ def anomalies(document: dict[str, Any]) -> str:
         "",
         f"`{document['command']}`: AUROC; {document['protocol']}, on {document['machine']}.",
         "",
-        f"| trained on | anomalies | model | {' | '.join(scores)} |",
-        "|---" * (3 + len(scores)) + "|",
+        table(
+            ["trained on", "anomalies", "model", *scores],
+            [
+                [data, other, f"`{model}`", *(f"{found[of]['auroc']:.3f}" if of in found else "–" for of in scores)]
+                for data, other, model, found in sorted(rows, key=lambda row: row[:2])
+            ],
+        ),
     ]
-    for data, other, model, found in sorted(rows, key=lambda row: row[:2]):
-        cells = " | ".join(f"{found[score]['auroc']:.3f}" if score in found else "–" for score in scores)
-        lines.append(f"| {data} | {other} | `{model}` | {cells} |")
     accuracies = [
         f"{found['accuracy']:.1%} of {data}'s labels by `{model}`"
         for data, models in document["data"].items()

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from layout import table
+
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 
@@ -13,11 +15,6 @@ RESULTS = HERE.parent / "results"
 def read(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
     return found
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def cases(document: dict[str, Any]) -> str:

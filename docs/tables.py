@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adversaries import anomalies, compositions, distances, energies, games, is_measured
+from layout import table
 
 from dgm.report.table import number
 
@@ -45,11 +46,15 @@ MISSES = (
 
 def section(document: dict[str, Any]) -> str:
     data, run = document["data"], document["runs"][0]["evaluation"]
-    features, table = next(iter(document["tables"].items()))
+    features, found = next(iter(document["tables"].items()))
     columns = {
-        key: heading for key, heading in COLUMNS.items() if any(row.get(key) is not None for row in table["rows"])
+        key: heading for key, heading in COLUMNS.items() if any(row.get(key) is not None for row in found["rows"])
     }
     real = "held-out real data" if run["format"] > 1 else "training data"
+    rows = [
+        [name, *(number(float(row[key])) if row.get(key) is not None else "–" for key in columns)]
+        for name, row in [(row["model"], row) for row in found["rows"]] + [(f"*{real}*", found["reference"])]
+    ]
     lines = [
         f"## {data['name']}",
         "",
@@ -58,12 +63,8 @@ def section(document: dict[str, Any]) -> str:
         "Likelihoods are in bits per dimension on the test split. Each kind has its own column, and values of "
         "different columns must not be ranked against one another.",
         "",
-        "| model | " + " | ".join(columns.values()) + " |",
-        "|---" * (len(columns) + 1) + "|",
+        table(["model", *columns.values()], rows),
     ]
-    for name, row in [(row["model"], row) for row in table["rows"]] + [(f"*{real}*", table["reference"])]:
-        cells = [number(float(row[key])) if row.get(key) is not None else "–" for key in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -167,7 +168,7 @@ def density_sets(documents: list[dict[str, Any]]) -> str:
         f"on all sets and the weights with the best validation loss; training used one thread. Commands: {commands}. "
         f"In brackets, the published figures: {documents[0]['source']}. For dna, only the test split is the same.",
         "",
-        *by_model(documents, "sets", "set", about, cell),
+        by_model(documents, "sets", "set", about, cell),
     ]
     return "\n".join(lines) + "\n"
 
@@ -178,7 +179,7 @@ def by_model(
     name: str,
     about: dict[str, Callable[[dict[str, Any]], int]],
     cell_of: Callable[[dict[str, Any] | None], str],
-) -> list[str]:
+) -> str:
     """A table with one row for each data set and one column for each document, in the order of the last of ``about``.
 
     Args:
@@ -186,12 +187,12 @@ def by_model(
         about: The columns that describe a data set: title to number.
     """
     titles = [name, *about, *(d["model"] for d in documents)]
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     found = {of: [of_row(row) for of_row in about.values()] for d in documents for of, row in d[key].items()}
-    for of, described in sorted(found.items(), key=lambda item: item[1][-1]):
-        cells = [of, *(f"{value:,}" for value in described), *(cell_of(d[key].get(of)) for d in documents)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    rows = [
+        [of, *(f"{value:,}" for value in described), *(cell_of(d[key].get(of)) for d in documents)]
+        for of, described in sorted(found.items(), key=lambda item: item[1][-1])
+    ]
+    return table(titles, rows)
 
 
 def densities(documents: list[dict[str, Any]]) -> str:
@@ -207,7 +208,7 @@ def densities(documents: list[dict[str, Any]]) -> str:
         "figures (elevators, parkinsons) depend on the ridge; gas has outliers in its test split. `gaussian` is one "
         f"normal with a full covariance. Commands: {commands}.",
         "",
-        *by_model(documents, "densities", "table", about, density_cell),
+        by_model(documents, "densities", "table", about, density_cell),
     ]
     return "\n".join(lines) + "\n"
 
@@ -301,16 +302,23 @@ def solvers(document: dict[str, Any]) -> str:
         f"{training['budget']:,.0f} s on one thread. The distance of real examples ({document['of']}) is "
         f"{document['reference']:.1f}.",
         "",
-        f"| solver | {' | '.join(map(str, counts))} |",
-        "|---" * (len(counts) + 1) + "|",
+        table(
+            ["solver", *map(str, counts)],
+            [[label, *(number(row[n]) if n in row else "–" for n in counts)] for label, row in found.items()],
+        ),
+        "",
     ]
-    for label, row in found.items():
-        lines.append(f"| {label} | " + " | ".join(number(row[n]) if n in row else "–" for n in counts) + " |")
-    return "\n".join([*lines, "", f"![Quality against evaluations](solvers-{document['data']}.png)"]) + "\n"
+    return "\n".join([*lines, f"![Quality against evaluations](solvers-{document['data']}.png)"]) + "\n"
 
 
 def precisions(document: dict[str, Any]) -> str:
     """One model in each precision: the mean over seeds and, in brackets, the value of each seed."""
+    rows = []
+    for precision in dict.fromkeys(row["precision"] for row in document["precision"]):
+        rows.append([precision])
+        for key, digits in (("lower_bound", 3), ("estimate", 3), ("frechet", 1)):
+            each = [row[key] for row in document["precision"] if row["precision"] == precision]
+            rows[-1].append(f"{sum(each) / len(each):.{digits}f} ({', '.join(f'{v:.{digits}f}' for v in each)})")
     lines = [
         "## float32 and bf16",
         "",
@@ -319,15 +327,8 @@ def precisions(document: dict[str, Any]) -> str:
         "mean and, in brackets, the value of each seed. Likelihoods are in bits per dimension on the test split; the "
         f"Fréchet distance is in classifier features, with N = {document['samples']}.",
         "",
-        "| precision | lower bound | estimate | Fréchet ↓ |",
-        "|---" * 4 + "|",
+        table(["precision", "lower bound", "estimate", "Fréchet ↓"], rows),
     ]
-    for precision in dict.fromkeys(row["precision"] for row in document["precision"]):
-        cells = []
-        for key, digits in (("lower_bound", 3), ("estimate", 3), ("frechet", 1)):
-            each = [row[key] for row in document["precision"] if row["precision"] == precision]
-            cells.append(f"{sum(each) / len(each):.{digits}f} ({', '.join(f'{v:.{digits}f}' for v in each)})")
-        lines.append(f"| {precision} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -92,7 +92,12 @@ class Interrupted(TrainingStopped):
     """Training that was interrupted and saved a checkpoint."""
 
 
+def in_one_line(said: object) -> str:
+    """The message of an error, or a text, without its line breaks."""
+    return " ".join(str(said).split())
+
+
 def one_line(error: Exception) -> str:
     """The message of an error in one line, preceded by the type of the error unless it is a `DgmError`."""
-    text = " ".join(str(error).split())
+    text = in_one_line(error)
     return text if isinstance(error, DgmError) else f"{type(error).__name__}: {text}"

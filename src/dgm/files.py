@@ -11,7 +11,7 @@ from pathlib import Path
 
 import safetensors
 
-from dgm.errors import BadInput
+from dgm.errors import BadInput, in_one_line
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def writable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or in_one_line(error)
         raise BadInput(f"{path} cannot be written: {reason}", "make room there or get permission") from error
 
 

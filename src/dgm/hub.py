@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from dgm.data import SETS
 from dgm.data.memory import ARRAY, TABLE
 from dgm.data.storage import cache
-from dgm.errors import BadInput, DgmError, MissingExtra
+from dgm.errors import BadInput, DgmError, MissingExtra, in_one_line
 from dgm.files import replacing
 from dgm.inputs import place
 from dgm.runs import UNSTATED, WEIGHTS, Run, check_manifest, write_json
@@ -120,7 +120,7 @@ class refusals:  # noqa: N801 - a context, read as a word
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, DgmError):
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)[:200]
             raise BadInput(
                 f"the hub refuses {self.name}: {type(error).__name__}: {reason}",
                 "look at the name, the network, and `hf auth login`",

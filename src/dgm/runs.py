@@ -44,7 +44,7 @@ from dgm.data.dataset import fingerprint
 from dgm.data.memory import ARRAY, TABLE
 from dgm.documents import read as read_json
 from dgm.documents import read_object
-from dgm.errors import BadInput, DamagedRun, DgmError
+from dgm.errors import BadInput, DamagedRun, DgmError, in_one_line
 from dgm.files import replacing, writable
 from dgm.inputs import brief, place
 from dgm.protocols import Model
@@ -473,7 +473,7 @@ def usable(device: str | torch.device) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:
-        reason = " ".join(str(error).split()).partition(". ")[0]
+        reason = in_one_line(error).partition(". ")[0]
         raise BadInput(f"the device {brief(device)} cannot be used: {reason}", "take cpu, or another one") from error
 
 

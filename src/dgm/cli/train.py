@@ -28,7 +28,7 @@ from dgm.cli.data import CONDITION_COLUMNS, TYPES
 from dgm.cli.parser import Parser as PlainParser
 from dgm.cli.parser import in_plain_words, options_of, refuse_unknown
 from dgm.cli.terminal import Progress
-from dgm.errors import BadInput, UnknownName
+from dgm.errors import BadInput, UnknownName, in_one_line
 
 if TYPE_CHECKING:
     from dgm.data import Dataset
@@ -49,7 +49,7 @@ class Parser(jsonargparse.ArgumentParser):
     """A parser that raises an error where jsonargparse would print its usage and exit."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        text = " ".join(str(message).split())
+        text = in_one_line(message)
         if unknown := re.match(r"unrecognized arguments: (\S+)|Option '(\S+)' is not accepted", text):
             option = unknown[1] or f"--{unknown[2]}"
             if option.startswith("--model.") and not any("--model." in known for known in options_of(self)):

@@ -26,7 +26,7 @@ from dgm.compression.reals import DIGIT, Grid
 from dgm.compression.rows import grids_of
 from dgm.compression.sounds import CompandedCodec, lengths_of, levels_and_bits
 from dgm.compression.stack import Stack
-from dgm.errors import BadInput, DamagedRun
+from dgm.errors import BadInput, DamagedRun, in_one_line
 from dgm.files import replacing
 from dgm.likelihood import log_likelihood
 from dgm.modes import evaluating
@@ -351,10 +351,6 @@ def of_header(path: Path) -> Iterator[None]:
     except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
         wrong = f"the header of {path} does not fit its content: {in_one_line(error)}"
         raise DamagedRun(wrong, "take the file from a copy") from error
-
-
-def in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def refuse_unusable(header: Header, path: Path) -> None:

@@ -99,7 +99,9 @@ def of_images(dataset: str, examples: int | None) -> Content:
     data = dgm.data.load(dataset)
     x, array = data.test.x[:examples].numpy(), io.BytesIO()
     numpy.save(array, x)
-    pixels, raw = (x.astype(bool), numpy.packbits(x)) if data.space.kind == "binary" else (x, x)
+    pixels, grey, raw = x, x, x
+    if data.space.kind == "binary":
+        pixels, grey, raw = x.astype(bool), 255 * x, numpy.packbits(x)  # PNG alone has a mode of one bit
     options: dict[str, dict[str, Any]] = {"png": {"optimize": True}}
     if features.check("webp"):
         options["webp"] = {"lossless": True, "quality": 100, "method": 6}
@@ -108,9 +110,7 @@ def of_images(dataset: str, examples: int | None) -> Content:
         options["jxl"] = {"lossless": True, "effort": 9}
     apart = {}
     for form, given in options.items():
-        of = (
-            pixels if form == "png" else 255 * x if data.space.kind == "binary" else x
-        )  # the others have no binary mode
+        of = pixels if form == "png" else grey
         apart[NAMES[form]] = partial(image_files, form, of, **given)
         apart[f"{NAMES[form]}, one picture of all"] = partial(image_files, form, one_picture(of), **given)
     values = numpy.full(len(x), x[0].size)

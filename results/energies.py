@@ -65,8 +65,8 @@ def measured(model: Any, dataset: Any) -> dict[str, float]:
 def trained(trainer: str, seed: int) -> dict[str, Any]:
     dataset = dgm.data.load(DATA)
     torch.manual_seed(seed)
-    name = {"energy_matching": {"name": trainer}}.get(trainer, {"name": "ebm", "trainer": trainer})
-    model = dgm.create(space=dataset.space, **name, **COMMON, **TRAINERS[trainer])
+    name, settings = (trainer, {}) if trainer in dgm.MODELS else ("ebm", {"trainer": trainer})
+    model = dgm.create(name, dataset.space, **settings, **COMMON, **TRAINERS[trainer])
     how = {"steps": STEPS, "batch": 256, "lr": 1e-3, "betas": (0.9, 0.999), "clip": 1.0, "ema": 0.995, "seed": seed}
     began = time.process_time()
     try:

@@ -77,6 +77,12 @@ def trained(model: Any, dataset: Any, **how: Any) -> dict[str, Any]:
     return {"symptoms": dict(steps[-1].symptoms), "alarms": alarms, "seconds": round(seconds, 1)}
 
 
+def kept(path: Path, protocol: str) -> dict[str, Any]:
+    """The games that the file has of the protocol, so that an interrupted run goes on."""
+    before = read_object(path) if path.is_file() else {}
+    return before["games"] if before.get("protocol") == protocol else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", type=int, default=len(GAMES), help="how many of the games, from the first on")
@@ -91,10 +97,8 @@ def main() -> None:
         "its centre",
         "seeds": list(range(SEEDS)),
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
-        "games": {},
     }
-    if path.is_file() and (before := read_object(path))["protocol"] == document["protocol"]:
-        document["games"] = before["games"]
+    document["games"] = kept(path, document["protocol"])
     for title in (title for title in list(GAMES)[: chosen.games] if chosen.only in title):
         if title in document["games"]:
             continue

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from modes import trained
+from modes import kept, trained
 
 import dgm
 from dgm.evaluation.modes import modes
-from dgm.runs import read_object, write_json
+from dgm.runs import write_json
 
 HERE = Path(__file__).parent
 SAMPLES, LR = 26_000, 1e-3
@@ -67,8 +67,7 @@ def main() -> None:
         "games": {title: [] for title in GAMES},
     }
     path = HERE / f"stacked-{chosen.data}.json"
-    if path.is_file() and (before := read_object(path))["protocol"] == document["protocol"]:
-        document["games"] |= before["games"]
+    document["games"] |= kept(path, document["protocol"])
     for seed in range(chosen.seeds):
         for title, settings in GAMES.items():
             if len(document["games"][title]) > seed:

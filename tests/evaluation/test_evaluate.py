@@ -159,6 +159,8 @@ def test_components_of_large_images_are_found_without_all_of_them(monkeypatch: p
     torch.testing.assert_close((basis.mT @ exact).abs(), torch.eye(32).double(), atol=1e-6, rtol=0)
     few, _ = module_of_features.leading_components(centred[:20])
     assert few.shape == (90, 20)
+    torch.testing.assert_close(few.mT @ few, torch.eye(20).double())
+    torch.testing.assert_close(centred[:20] @ few @ few.mT, centred[:20])  # twenty rows span no more
 
 
 def test_a_table_is_standardised_before_it_is_compared() -> None:

@@ -84,9 +84,12 @@ def test_data_in_a_subspace_keeps_a_finite_density() -> None:
 
 def test_there_is_at_least_one_dimension_of_noise() -> None:
     """As many components as dimensions, or more, are one less: the variance of the noise is a mean of the others."""
+    x = torch.randn(50, 3)
+    (expected,) = PPCA(Space.continuous((3,)), PPCA.Config(latent=2)).fit([(x, None)])
     for latent in (3, 16):
         model = PPCA(Space.continuous((3,)), PPCA.Config(latent=latent))
         assert model.W.shape == (3, 2)
-        (loss,) = model.fit([(torch.randn(50, 3), None)])
+        (loss,) = model.fit([(x, None)])
         assert loss < 20
+        assert loss == pytest.approx(expected)
         assert float(model.variance) > 0

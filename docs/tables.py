@@ -70,6 +70,7 @@ def section(document: dict[str, Any]) -> str:
 
 def published(documents: list[dict[str, Any]]) -> str:
     """The figures of the recipes beside the published ones."""
+    heads = ["recipe", "published", "measured", "bits/dim", "split", "training", "steps", "epochs", "last tenth"]
     lines = [
         "## Published figures",
         "",
@@ -78,28 +79,28 @@ def published(documents: list[dict[str, Any]]) -> str:
         "tenth* is the decrease of the validation loss, in nats per example, since its last value before the last "
         "tenth of the training; a dash means that it was not measured.",
         "",
-        "| recipe | published | measured | bits/dim | split | training | steps | epochs | last tenth |",
-        "|---" * 9 + "|",
+        table(heads, map(published_row, documents)),
     ]
-    for d in documents:
-        training, theirs = d["training"], d["published"]
-        split = "validation" if theirs and "validation" in theirs["source"] else "test"
-        found = d["likelihood"][split]
-        per = d["dim"] if theirs and theirs["unit"].endswith("a character") else 1
-        cells = [
-            d["recipe"],
-            f"{theirs['value']:.2f} {theirs['unit']}" if theirs else "–",
-            f"{-found['nats'] / per:.2f} ± {found['nats_se'] / per:.2f} nats",
-            f"{found['bits_per_dim']:.4f} ± {found['bits_per_dim_se']:.4f}{given(found, d)}",
-            split,
-            f"{training['seconds'] / 60:.0f} min, {d['machine'].split(', ')[1]}",
-            number(training["steps"]),
-            f"{training['epochs']:.1f}",
-            "–" if training["gained_in_the_last_tenth"] is None else f"{training['gained_in_the_last_tenth']:.2f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
     notes = [f"- {d['recipe']}: {d['published']['source']}." for d in documents if d["published"]]
     return "\n".join([*lines, "", "Sources of the published figures:", "", *notes, "", MISSES]) + "\n"
+
+
+def published_row(d: dict[str, Any]) -> list[str]:
+    training, theirs = d["training"], d["published"]
+    split = "validation" if theirs and "validation" in theirs["source"] else "test"
+    found = d["likelihood"][split]
+    per = d["dim"] if theirs and theirs["unit"].endswith("a character") else 1
+    return [
+        d["recipe"],
+        f"{theirs['value']:.2f} {theirs['unit']}" if theirs else "–",
+        f"{-found['nats'] / per:.2f} ± {found['nats_se'] / per:.2f} nats",
+        f"{found['bits_per_dim']:.4f} ± {found['bits_per_dim_se']:.4f}{given(found, d)}",
+        split,
+        f"{training['seconds'] / 60:.0f} min, {d['machine'].split(', ')[1]}",
+        number(training["steps"]),
+        f"{training['epochs']:.1f}",
+        "–" if training["gained_in_the_last_tenth"] is None else f"{training['gained_in_the_last_tenth']:.2f}",
+    ]
 
 
 def given(entry: dict[str, Any], document: dict[str, Any]) -> str:
@@ -110,6 +111,7 @@ def given(entry: dict[str, Any], document: dict[str, Any]) -> str:
 
 def compression(documents: list[dict[str, Any]]) -> str:
     """Sizes of coded test examples, the smallest first."""
+    heads = ["codec", "bytes", "bits/dim", "claimed", "difference", "weights, bytes", "seconds"]
     lines = ["## Compression", "", *smallest(documents), ""]
     for d in documents:
         lines += [
@@ -117,44 +119,41 @@ def compression(documents: list[dict[str, Any]]) -> str:
             "code each example as a file, those of images also one picture of all. The interval is of 95 % over "
             "examples. *Claimed* is -log2 p(x) by the likelihood. The size of a model is apart from its rate.",
             "",
-            "| codec | bytes | bits/dim | claimed | difference | weights, bytes | seconds |",
-            "|---" * 7 + "|",
+            table(heads, map(coded_row, d["rows"])),
+            "",
         ]
-        for row in d["rows"]:
-            audit = ["–"] * 3
-            if "claimed" in row:
-                values = 8 * row["bytes"] / row["bits_per_dim"]  # without the padding of files
-                audit = [f"{row['claimed'] / values:.4f} {row['kind'].replace('_', ' ')}"]
-                audit += [f"{row['difference']:+.3%}", f"{row['weights_bytes']:,}"]
-            spread = f" ± {row['plus_minus']:.4f}" if row.get("plus_minus") else ""
-            rate = f"{row['bits_per_dim']:.4f}{spread}"
-            cells = [row["codec"], f"{row['bytes']:,}", rate, *audit, f"{row['seconds']:.1f}"]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def coded_row(row: dict[str, Any]) -> list[str]:
+    audit = ["–"] * 3
+    if "claimed" in row:
+        values = 8 * row["bytes"] / row["bits_per_dim"]  # without the padding of files
+        audit = [f"{row['claimed'] / values:.4f} {row['kind'].replace('_', ' ')}"]
+        audit += [f"{row['difference']:+.3%}", f"{row['weights_bytes']:,}"]
+    spread = f" ± {row['plus_minus']:.4f}" if row.get("plus_minus") else ""
+    return [row["codec"], f"{row['bytes']:,}", f"{row['bits_per_dim']:.4f}{spread}", *audit, f"{row['seconds']:.1f}"]
 
 
 def smallest(documents: list[dict[str, Any]]) -> list[str]:
     """The lowest rate of a model of each data set beside that of image codecs and of the best of all codecs."""
-    lines = [
+    heads = ["data", "model", "bits/dim", "PNG", "WebP", "JPEG XL", "best without a model"]
+    return [
         "Bits/dim of the model with the smallest files, of codecs of images, each example as a file and, after the "
         "stroke, all as one picture, and of the best general codec of all:",
         "",
-        "| data | model | bits/dim | PNG | WebP | JPEG XL | best without a model |",
-        "|---" * 7 + "|",
+        table(heads, map(smallest_row, documents)),
     ]
-    for d in documents:
-        rates = {row["codec"]: row["bits_per_dim"] for row in d["rows"]}
-        model = min((name for name in rates if name.startswith("dgm ")), key=lambda name: rates[name])
-        other = min((name for name in rates if not name.startswith("dgm ")), key=lambda name: rates[name])
-        images = [
-            f"{codec}, {kind}" for codec, kind in (("PNG", "optimised"), ("WebP", "lossless"), ("JPEG XL", "lossless"))
-        ]
-        pairs = [[rates.get(name + more) for more in ("", ", one picture of all")] for name in images]
-        cells = [" / ".join(f"{rate:.2f}" for rate in pair if rate) or "–" for pair in pairs]
-        best = f"{rates[other]:.2f} ({other})"
-        lines.append(f"| {d['dataset']} | {model[4:]} | {rates[model]:.2f} | {' | '.join(cells)} | {best} |")
-    return lines
+
+
+def smallest_row(d: dict[str, Any]) -> list[str]:
+    rates = {row["codec"]: row["bits_per_dim"] for row in d["rows"]}
+    model = min((name for name in rates if name.startswith("dgm ")), key=lambda name: rates[name])
+    other = min((name for name in rates if not name.startswith("dgm ")), key=lambda name: rates[name])
+    images = ("PNG, optimised", "WebP, lossless", "JPEG XL, lossless")
+    pairs = [[rates.get(name + more) for more in ("", ", one picture of all")] for name in images]
+    cells = [" / ".join(f"{rate:.2f}" for rate in pair if rate) or "–" for pair in pairs]
+    return [d["dataset"], model[4:], f"{rates[model]:.2f}", *cells, f"{rates[other]:.2f} ({other})"]
 
 
 def density_sets(documents: list[dict[str, Any]]) -> str:
@@ -243,7 +242,10 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
     }
     measured = {name for found in classified.values() for name in found}
     distances = [name for name in COLUMNS if name in measured and name in DISTANCES]
-    headings = " | ".join(COLUMNS[name] for name in distances)
+    heads = ["recipe", "lower bound", "estimate", *map(COLUMNS.__getitem__, distances), "N", "steps", "epochs"]
+    levels = next(iter(classified.values()), {})
+    real = [number(levels[name]["reference"]["value"]) for name in distances]
+    rows = [evaluated_row(d, distances, classified.get(d["recipe"], {})) for d in documents]
     earlier = " Rows with dashes were measured with an earlier format." if len(classified) < len(documents) else ""
     lines = [
         f"## Flows, score, diffusion and flow matching on {data}",
@@ -256,27 +258,9 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
         "first diffusion step is larger than the distance of two grey levels, which increases its bound by more than "
         "one bit per dimension.",
         "",
-        f"| recipe | lower bound | estimate | {headings} | N | steps | epochs | minutes |",
-        "|---" * (7 + len(distances)) + "|",
+        table([*heads, "minutes"], [*rows, ["*held-out real data*", "–", "–", *real, *[""] * 4]]),
+        "",
     ]
-    for document in documents:
-        of, training, theirs = document["evaluation"], document["training"], document["published"]
-        bits = {
-            row["kind"]: f"{row['bits_per_dim']:.3f} ± {row['bits_per_dim_se']:.3f}{given(row, document)}"
-            for row in reversed(of["likelihood"])  # the first of a kind is of one draw
-        }
-        if theirs:
-            bits["lower_bound"] += f" ({theirs['value']:.2f})"
-        found = classified.get(document["recipe"], {})
-        cells = [bits.get(kind, "–") for kind in ("lower_bound", "estimate")]
-        cells += [number(found[name]["value"]) if name in found else "–" for name in distances]
-        cells += [str(of["samples"]["n"]), f"{training['steps']:,}", f"{training['epochs']:.1f}"]
-        cells.append(f"{training['seconds'] / 60:.0f}")
-        lines.append(f"| {document['recipe']} | {' | '.join(cells)} |")
-    levels = next(iter(classified.values()), {})
-    cells = [number(levels[name]["reference"]["value"]) for name in distances]
-    lines.append(f"| *held-out real data* | – | – | {' | '.join(cells)} | | | | |")
-    lines.append("")
     for document in documents:
         each = (
             f"{r['kind'].replace('_', ' ')}: {r['n']:,} images, {r['method']}"
@@ -285,6 +269,21 @@ def evaluated_on(data: str, documents: list[dict[str, Any]]) -> str:
         source = [f"published: {document['published']['source']}"] if document["published"] else []
         lines.append(f"- {document['recipe']}: {'; '.join([*each, *source])}.")
     return "\n".join(lines) + "\n"
+
+
+def evaluated_row(document: dict[str, Any], distances: list[str], found: dict[str, dict[str, Any]]) -> list[str]:
+    """A recipe's likelihoods and, of those ``distances`` that were measured, the values that ``found`` has."""
+    of, training, theirs = document["evaluation"], document["training"], document["published"]
+    bits = {
+        row["kind"]: f"{row['bits_per_dim']:.3f} ± {row['bits_per_dim_se']:.3f}{given(row, document)}"
+        for row in reversed(of["likelihood"])  # the first of a kind is of one draw
+    }
+    if theirs:
+        bits["lower_bound"] += f" ({theirs['value']:.2f})"
+    cells = [document["recipe"], *(bits.get(kind, "–") for kind in ("lower_bound", "estimate"))]
+    cells += [number(found[name]["value"]) if name in found else "–" for name in distances]
+    cells += [str(of["samples"]["n"]), f"{training['steps']:,}", f"{training['epochs']:.1f}"]
+    return [*cells, f"{training['seconds'] / 60:.0f}"]
 
 
 def solvers(document: dict[str, Any]) -> str:
@@ -337,7 +336,12 @@ def plane(documents: dict[str, dict[str, Any]]) -> str:
     steps = next(
         row["wasserstein"] for document in documents.values() for row in document.values() if isinstance(row, dict)
     )
-    few = " | ".join(f"W2, {k}" for k in steps)
+    heads = ["data", "model", "mean log p", "true", "mean difference", "integral", "S", *(f"W2, {k}" for k in steps)]
+    rows = []
+    for data, document in documents.items():
+        rows += [[data, name, *plane_cells(row)] for name, row in document.items() if isinstance(row, dict)]
+        real = [number(document["of_training_data"]), *[""] * (len(steps) - 1)]
+        rows.append([data, "*training data*", *["–"] * 5, *real])
     lines = [
         "## Densities and straight paths in the plane",
         "",
@@ -347,22 +351,20 @@ def plane(documents: dict[str, dict[str, Any]]) -> str:
         "straight lines at constant speed; and the Wasserstein-2 distance (W2) between 2,000 samples and the test "
         "points for each number of sampling steps, by Euler's method or, for `mean_flow`, by its own sampler.",
         "",
-        f"| data | model | mean log p | true | mean difference | integral | S | {few} |",
-        "|---" * (7 + len(steps)) + "|",
+        table(heads, rows),
     ]
-    for data, document in documents.items():
-        for name, row in document.items():
-            if isinstance(row, dict):
-                apart = f"{row['mean_absolute_difference']:.3f} ± {row['mean_absolute_difference_se']:.3f}"
-                values = f"{row['log_p']:.3f} | {row['true_log_p']:.3f} | {apart} | {row['integral']:.4f}"
-                far = " | ".join(f"{value:.3f}" for value in row["wasserstein"].values())
-                straight = f"{row['straightness']:.4f}" if row["straightness"] is not None else "–"
-                lines.append(f"| {data} | {name} | {values} | {straight} | {far} |")
-        lines.append(
-            f"| {data} | *training data* | – | – | – | – | – | {number(document['of_training_data'])} |"
-            + " |" * (len(steps) - 1)
-        )
     return "\n".join(lines) + "\n"
+
+
+def plane_cells(row: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['log_p']:.3f}",
+        f"{row['true_log_p']:.3f}",
+        f"{row['mean_absolute_difference']:.3f} ± {row['mean_absolute_difference_se']:.3f}",
+        f"{row['integral']:.4f}",
+        f"{row['straightness']:.4f}" if row["straightness"] is not None else "–",
+        *(f"{value:.3f}" for value in row["wasserstein"].values()),
+    ]
 
 
 def main() -> None:

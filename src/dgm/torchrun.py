@@ -6,6 +6,7 @@ Without torchrun there is one process, and the functions return their arguments 
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,21 @@ def connect() -> None:
     from torch import distributed
 
     distributed.init_process_group()
-    atexit.register(lambda: distributed.is_initialized() and distributed.destroy_process_group())
+    disconnect_at_exit()
+
+
+def disconnect_at_exit() -> None:
+    """Ends the process group before the interpreter does: a thread of gloo that needs the interpreter then aborts."""
+    atexit.unregister(disconnect)
+    atexit.register(disconnect)
+
+
+def disconnect() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+        gc.collect()  # a training refers to itself and to its group, whose threads end when nothing refers to it
 
 
 def is_mine(k: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm import registry
+from dgm import registry, torchrun
 from dgm.data import SETS, Dataset
 from dgm.distributions.cells import fit_cells
 from dgm.errors import Diverged, Interrupted
@@ -120,6 +120,7 @@ class Training:
         with Guard(self.out, fresh=not resume, writes=is_first_process()) as guard:
             try:
                 self.fabric.launch()
+                torchrun.disconnect_at_exit()
                 if self.out is not None:
                     self.saving = Saving(self, self.out)
                     if resume:

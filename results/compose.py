@@ -1,10 +1,11 @@
-"""Conjunctions of concepts: of two energies, of a sprite's shape and of its column, and of labels of digits.
+"""Conjunctions of concepts: of a sprite's shape and its column, by two diffusion models, and of labels of digits.
 
 In results/compose.json. A sample of a composition has the factors of the nearest of all 25,920 sprites, or, of digits,
 the label that the evaluation's classifier finds. The share of samples that have both factors is the figure.
 
-python results/compose.py                   trains both energies and the diffusion model, about 20 minutes of a core
+python results/compose.py                   trains the three diffusion models, about 25 minutes of a core
 python results/compose.py --parts digits    one of the two alone
+python results/compose.py --runs runs       keeps the trained models in this folder, and takes those that it has
 """
 
 from __future__ import annotations
@@ -24,18 +25,24 @@ from dgm.data import sprites
 from dgm.editing.composition import Composition, Term, sampled
 from dgm.evaluation.features import features
 from dgm.report.pictures import grid
+from dgm.runs import Run
 
 HERE = Path(__file__).parent
-SEED, SAMPLES, STEPS, DIGITS_STEPS = 0, 16, 800, 3000
+SEED, SAMPLES = 0, 16
 COLUMNS = (0, 4, 8, 11)  # values of x that are composed with each shape
-SETTINGS = {"width": 16}
+SPRITES: dict[str, Any] = {"steps": 2000, "batch": 32, "ema": 0.995, "select": "last"}
+DIGITS: dict[str, Any] = {"steps": 3000}
 
 
-def trained(name: str, data: str, steps: int, **settings: Any) -> Any:
+def trained(data: str, runs: Path | None, width: int, training: dict[str, Any]) -> Any:
+    """A diffusion model of the data under its condition."""
+    out = runs and runs / f"ddpm-{data.replace('/', '-')}"
+    if out and out.is_dir() and Run(out).finished:
+        return dgm.load(out)
     dataset = dgm.data.load(data)
     torch.manual_seed(SEED)
-    model = dgm.create(name, dataset.space, dataset.condition, **settings)
-    for _ in dgm.fit(model, dataset, steps=steps, seed=SEED, precision="32-true"):
+    model = dgm.create("ddpm", dataset.space, dataset.condition, width=width)
+    for _ in dgm.fit(model, dataset, out=out, seed=SEED, precision="32-true", **training):
         pass
     return model.eval()
 

@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 import dgm
-from dgm.evaluation.annealed import annealed_log_prob, bracket
+from dgm.data import Dataset, Split
+from dgm.evaluation import evaluate
+from dgm.evaluation.annealed import annealed_log_prob, bracket, examples_within
 from dgm.evaluation.observation import Observed, chosen_noise, kernel_density, means_of
 from dgm.space import Space
 
@@ -64,3 +66,44 @@ def test_levels_have_the_mass_of_their_cells() -> None:
     mass = kernel_density(model, model.dequantised(x), noise, torch.zeros(1, 1))[0].exp().view(-1, 5).mean(0)
     walls = Normal(0.0, 0.3).cdf(torch.linspace(-1.25, 1.25, 6))
     torch.testing.assert_close(mass.float(), walls.diff(), atol=2e-3, rtol=0)
+
+
+def test_an_expensive_generator_gets_fewer_examples(gan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: chains, leapfrog steps, temperatures or one of the three passes left out of the count."""
+    each = 2 * (2 * 2 * 3)  # operations of a product of a row of 2 numbers with A, there and back
+    x = EXACT.sample((50,))
+    for examples, n in ((7, 7), (1, 5), (90, 50)):
+        monkeypatch.setattr("dgm.evaluation.annealed.WORK", examples * each * (3 * 8) * (10 + 1) * 20)
+        assert examples_within(Observed(gan, SIGMA), x, None, 20) == n
+
+
+def test_annealing_counts_its_gradients(gan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: the tuning left out, a pass too many, batches of one size, a chain of tuning that has another's x."""
+    monkeypatch.setattr("dgm.evaluation.annealed.TOGETHER", 24)
+    monkeypatch.setattr("dgm.evaluation.annealed.TUNING", 5)
+    shares: list[float] = []
+    annealed_log_prob(
+        Observed(gan, SIGMA), EXACT.sample((7,)), None, temperatures=3, progress=lambda s, _: shares.append(s)
+    )
+    bracket(Observed(gan, SIGMA), 7, temperatures=3, seed=0, progress=lambda s, _: shares.append(s))
+    ends = [share for share, after in zip(shares, [*shares[1:], 0.0], strict=True) if after < share]
+    assert ends == [1.0, 1.0]
+
+
+def test_an_interrupted_annealing_leaves_all_other_measures(gan: Any) -> None:
+    points = Dataset(
+        name="points",
+        space=SPACE,
+        split="drawn",
+        **dict.fromkeys(("train", "validation", "test"), Split(EXACT.sample((60,)))),
+    )
+    kept: list[dict[str, Any]] = []
+
+    def interrupt(share: float, text: str) -> None:
+        if "annealing 60 examples" in text and share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(gan, points, samples=20, annealed=3, progress=interrupt, on_interrupt=kept.append)
+    assert {row["name"] for row in kept[0]["metrics"]} >= {"precision", "recall"}
+    assert [row["method"][:6] for row in kept[0]["observed"]["likelihood"]] == ["kernel", "anneal"]

@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--annealed",
         type=whole(1, MOST_STEPS),
         default=0,
-        help="temperatures of annealed importance sampling: of 100 examples, and of 100 simulated ones from both "
-        "sides; of log Z (1000); of a GAN, with Gaussian noise on its samples",
+        help="temperatures of annealed importance sampling: of 100 examples, fewer of an expensive decoder, and of as "
+        "many simulated ones from both sides; of log Z (1000); of a GAN, with Gaussian noise on its samples",
     )
     parser.add_argument(
         "--downstream",

@@ -7,7 +7,7 @@ from above.
 The log Z of an energy-based model does not depend on x: its estimates from both ends are given with their intervals.
 
 Source: On the quantitative analysis of decoder-based generative models (Wu et al., 2017), arXiv:1611.04273, section 4.
-Differs from it: step sizes are tuned by chains of their own.
+Differs from it: step sizes are tuned by chains of their own, and an expensive decoder gets fewer examples.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from dgm.errors import Unsupported
 from dgm.likelihood import Kind, Likelihood
 from dgm.modes import device_of, evaluating
 from dgm.networks.conditions import marginal_of, name_of
-from dgm.progress import Progress, silent
+from dgm.progress import Progress, Remaining, silent
 from dgm.protocols import (
     AnnealedConstant,
     BaseModel,
@@ -39,11 +40,14 @@ from dgm.protocols import (
     nested,
 )
 from dgm.samplers.ais import annealed_importance, geometric, log_mean, sigmoid_schedule
-from dgm.samplers.hmc import HMC, tuned
+from dgm.samplers.hmc import HMC, Density, tuned
 from dgm.seeds import Streams
 
 CHAINS, LEAPFROGS = 8, 10
-EXAMPLES = 100  # held-out examples, and simulated ones, at most
+EXAMPLES, FEWEST = 100, 5  # held-out examples, and as many simulated ones, at most and at least
+WORK = 1e13  # floating-point operations within which the examples are at most that many: ten minutes of a core or less
+PASSES = 3  # of the chains of each example: held-out, and simulated from both ends
+TUNING = 100  # chains for the tuning of step sizes, about
 TOGETHER = 800  # chains in one batch
 Z = 1.96  # half the width of a 95 % interval, in standard errors
 
@@ -63,26 +67,47 @@ class Path:
         x: (B, *shape).
         y: The conditions of x, or None.
         temperatures: K, steps of the path.
+        done: Called with the number of chains after each gradient of them.
     """
 
-    def __init__(self, model: JointModel, x: Batch, y: Conditions | None, *, temperatures: int, chains: int) -> None:
-        self.model, self.chains, self.betas = model, chains, sigmoid_schedule(temperatures)
+    def __init__(
+        self,
+        model: JointModel,
+        x: Batch,
+        y: Conditions | None,
+        *,
+        temperatures: int,
+        chains: int,
+        done: Callable[[int], None] = lambda chains: None,
+    ) -> None:
+        self.model, self.chains, self.betas, self.done = model, chains, sigmoid_schedule(temperatures), done
         self.x = x.repeat_interleave(chains, 0)
         self.y = None if y is None else y.repeat_interleave(chains, 0)
         rows = range(len(self.x))
         self.start, other = (self.prior_codes(Streams(int(torch.randint(2**62, ())), rows, x.device)) for _ in range(2))
-        self.transition: HMC = tuned(self.log_density, other, self.betas, leapfrogs=LEAPFROGS)
+        few = for_tuning(len(rows))
+        step_sizes = tuned(self.log_density_of(few), other[few], self.betas, leapfrogs=LEAPFROGS).step_sizes
+        self.transition = HMC(self.log_density_of(slice(None)), step_sizes, leapfrogs=LEAPFROGS)
 
     def prior_codes(self, noise: Streams) -> Tensor:
         z: Tensor = self.model.prior_code(noise, self.y)
         return z.detach()
 
-    def log_likelihood(self, z: Tensor) -> Tensor:
+    def log_likelihood(self, z: Tensor, rows: slice = slice(None)) -> Tensor:
         with torch.set_grad_enabled(z.requires_grad):
-            return self.model.likelihood(self.x, z, self.y)
+            return self.model.likelihood(self.x[rows], z, self.given(rows))
 
-    def log_density(self, z: Tensor, beta: float) -> Tensor:
-        return self.model.log_prior(z, self.y) + beta * self.log_likelihood(z)
+    def given(self, rows: slice) -> Conditions | None:
+        return None if self.y is None else self.y[rows]
+
+    def log_density_of(self, rows: slice) -> Density:
+        """log f_beta of some of the chains."""
+
+        def log_density(z: Tensor, beta: float) -> Tensor:
+            self.done(len(z))
+            return self.model.log_prior(z, self.given(rows)) + beta * self.log_likelihood(z, rows)
+
+        return log_density
 
     def log_mean_weight(self, z: Tensor, betas: list[float]) -> PerExample:
         """The log of the mean weight of the chains of each x, (B,)."""
@@ -99,6 +124,11 @@ class Path:
         return -self.log_mean_weight(posterior.repeat_interleave(self.chains, 0), self.betas[::-1])
 
 
+def for_tuning(chains: int) -> slice:
+    """The chains that step sizes are tuned by: some of each example, if there are more than enough."""
+    return slice(None, None, max(1, chains // TUNING))
+
+
 def annealed_log_prob(
     model: JointModel,
     x: Batch,
@@ -109,11 +139,7 @@ def annealed_log_prob(
     progress: Progress = silent,
 ) -> PerExample:
     """A stochastic lower bound on log p(x) in nats, (B,), that is tighter the more temperatures there are."""
-
-    def lower(rows: Tensor) -> PerExample:
-        return Path(model, *pair(model, x, y, rows), temperatures=temperatures, chains=chains).lower()
-
-    return in_batches(model, len(x), chains, lower, progress)
+    return in_batches(model, x, y, Path.lower, 1, temperatures=temperatures, chains=chains, progress=progress)
 
 
 def bracket(
@@ -125,26 +151,60 @@ def bracket(
         y = None if condition_of(model) is None else marginal_of(model).draw(noise)
         z = model.prior_code(noise, y)
         x = model.sample_given_code(z, y, seed=noise)
+    codes = iter(z.split(together(chains)))
 
-    def both(rows: Tensor) -> Tensor:
-        path = Path(model, *pair(model, x, y, rows), temperatures=temperatures, chains=chains)
-        return torch.stack([path.lower(), path.upper(z[rows])], 1)
+    def both(path: Path) -> Tensor:
+        return torch.stack([path.lower(), path.upper(next(codes))], 1)
 
-    return Bracket(x, *in_batches(model, n, chains, both, progress).unbind(1))
-
-
-def pair(model: JointModel, x: Batch, y: Conditions | None, rows: Tensor) -> tuple[Batch, Conditions | None]:
-    device = device_of(model)
-    return x[rows].to(device), None if y is None else y[rows].to(device)
+    found = in_batches(model, x, y, both, 2, temperatures=temperatures, chains=chains, progress=progress)
+    return Bracket(x, *found.unbind(1))
 
 
-def in_batches(model: JointModel, n: int, chains: int, of: Callable[[Tensor], Tensor], progress: Progress) -> Tensor:
+def in_batches(
+    model: JointModel,
+    x: Batch,
+    y: Conditions | None,
+    of: Callable[[Path], Tensor],
+    passes: int,
+    *,
+    temperatures: int,
+    chains: int,
+    progress: Progress,
+) -> Tensor:
+    """What ``of`` finds by ``passes`` passes along the paths of some examples at a time."""
+    device, size = device_of(model), together(chains)
+    rows = torch.arange(len(x)).split(size)
+    total = sum(gradients(len(part) * chains, temperatures, passes) for part in rows)
+    work = Remaining(progress, total, f"annealing {len(x)} examples at {temperatures} temperatures")
     found = []
     with evaluating(model):
-        for rows in torch.arange(n).split(max(1, TOGETHER // chains)):
-            progress(int(rows[0]) / n, "annealed importance sampling")
-            found.append(of(rows).cpu())
+        for part in rows:
+            given = None if y is None else y[part].to(device)
+            path = Path(model, x[part].to(device), given, temperatures=temperatures, chains=chains, done=work.done)
+            found.append(of(path).cpu())
     return torch.cat(found)
+
+
+def together(chains: int) -> int:
+    """The number of examples in one batch."""
+    return max(1, TOGETHER // chains)
+
+
+def gradients(chains: int, temperatures: int, passes: int) -> int:
+    """The number of gradients of one chain that the paths of one batch take."""
+    tuning = len(range(chains)[for_tuning(chains)])
+    return (LEAPFROGS + 1) * (tuning * (temperatures + 1) + passes * chains * temperatures)
+
+
+def examples_within(model: JointModel, x: Batch, y: Conditions | None, temperatures: int) -> int:
+    """The number of examples whose annealing, with that of as many simulated ones, takes at most `WORK` operations."""
+    device = device_of(model)
+    given = None if y is None or condition_of(model) is None else y[:1].to(device)
+    with FlopCounterMode(display=False) as counter, evaluating(model):
+        Path(model, x[:1].to(device), given, temperatures=1, chains=1)
+    each = counter.get_total_flops() / gradients(1, 1, 0)
+    within = WORK / max(1, each * (LEAPFROGS + 1) * PASSES * CHAINS * temperatures)
+    return min(len(x), max(FEWEST, min(EXAMPLES, int(within))))
 
 
 def annealed_likelihood(

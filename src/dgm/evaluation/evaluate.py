@@ -24,6 +24,7 @@ from dgm.evaluation.annealed import (
     bracket_in_words,
     constant_in_words,
     constant_of,
+    examples_within,
     refuse_without_densities,
 )
 from dgm.evaluation.calibration import calibration, posterior_calibration
@@ -54,7 +55,7 @@ from dgm.memory import refuse_too_large
 from dgm.models.gan.base import Implicit
 from dgm.modes import device_of
 from dgm.networks.conditions import labels_of, marginal_of
-from dgm.progress import Progress, silent
+from dgm.progress import Progress, silent, within
 from dgm.protocols import CodeDivergence, ImportanceWeighted, JointDensity, Model, Samplable, condition_of, has
 from dgm.samplers.flow_density import Trace, ode_of
 from dgm.samplers.ode import Solver
@@ -63,6 +64,7 @@ from dgm.seeds import Streams, mix
 from dgm.space import Space
 
 LIKELIHOODS = 0.3  # approximate fraction of an evaluation's time
+UNANNEALED = 0.2  # the same of all but annealed importance sampling, where it is asked for; it comes last
 IMPORTANCE_DRAWS = 16
 # an estimate solves an ODE for each example: of at least so many examples, and of at most so many numbers beyond that
 ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
@@ -103,8 +105,9 @@ def evaluate(
         split: The split of the real examples.
         spaces: Feature spaces: pixels, pca and classifier; by default all that the data allows.
         draws: Random draws for each example, for bounds and estimates.
-        annealed: Temperatures of annealed importance sampling: of a model with a code, of up to 100 examples, with the
-            bracket of as many simulated ones, 0 for none; of a model with an unknown log Z, 0 for its own number.
+        annealed: Temperatures of annealed importance sampling: of a model with a code or a generator, of up to 100
+            examples, fewer of an expensive decoder, with the bracket of as many simulated ones, 0 for none; of a model
+            with an unknown log Z, 0 for its own number.
         target: The column of a table that gradient boosting predicts after training on samples; by default the last.
         downstream: Also train a classifier on the samples and test it on real examples, of images with labels.
         marginal: Compute log p(x) of a conditional model, summed over its labels, instead of log p(x|y).
@@ -143,6 +146,8 @@ def evaluate(
         seconds = round(time.perf_counter() - started, 2)
         return document | {"skipped": list(skipped), "provenance": provenance(seed) | {"seconds": seconds}} | how
 
+    coded = annealed and (isinstance(model, Implicit) or has(model, JointDensity))
+    whole_progress, progress = progress, within(progress, 0.0, UNANNEALED if coded else 1.0)
     try:
         with torch.random.fork_rng(), skipped.on_failure("likelihood"), annealed_at(model, annealed):
             torch.manual_seed(seed)
@@ -157,9 +162,7 @@ def evaluate(
                 document["mixing"] = found
         with torch.random.fork_rng(), skipped.on_failure("codes"):
             torch.manual_seed(seed)
-            measure_codes(document, model, real, split, seed, annealed, progress)
-            if annealed and isinstance(model, Implicit):
-                document["observed"] = observed(model, dataset, real, split, seed, annealed, progress)
+            measure_codes(document, model, real, split, seed)
         with torch.random.fork_rng(), skipped.on_failure("classification"):
             torch.manual_seed(seed)
             if labelled := classification(model, real, split):
@@ -184,6 +187,19 @@ def evaluate(
                     with skipped.on_failure("downstream accuracy"):
                         of = part_of(progress, 0.95, 0.05, "classifiers of samples and of real examples")
                         document["downstream"] = downstream_accuracy(dataset, x, y, real, of)
+        with torch.random.fork_rng(), skipped.on_failure("annealed importance sampling"):
+            torch.manual_seed(seed)
+            if coded:
+                anneal(
+                    document,
+                    model,
+                    dataset,
+                    real,
+                    split,
+                    seed,
+                    annealed,
+                    within(whole_progress, UNANNEALED, 1 - UNANNEALED),
+                )
     except KeyboardInterrupt:
         skipped.add("all later measures", "the evaluation was interrupted")
         if on_interrupt is not None and (document["likelihood"] or "samples" in document):
@@ -191,50 +207,50 @@ def evaluate(
         raise
     if skipped and not document["likelihood"] and "samples" not in document:
         raise BadInput(f"nothing could be measured: {skipped[0]['reason']}", "check the run and the split")
-    progress(1.0, "done")
+    whole_progress(1.0, "done")
     return finished()
 
 
-def measure_codes(
-    document: dict[str, Any], model: Model, real: Split, split: str, seed: int, annealed: int, progress: Progress
-) -> None:
-    """Adds the use of the code to the document, and annealed importance sampling where it is asked for."""
+def measure_codes(document: dict[str, Any], model: Model, real: Split, split: str, seed: int) -> None:
+    """Adds the use of the code to the document."""
     if has(model, CodeDivergence):
         document["codes"] = codes_in_use(model, real.x, real.y, seed)
     if ranked := posterior_calibration(model, seed):
         document["posterior"] = ranked
     if usage := codebook_usage(model, real, split):
         document["codebook"] = usage
-    if annealed and has(model, JointDensity):
-        n = min(EXAMPLES, len(real))
-        x, y = real.x[:n], None if real.y is None else real.y[:n]
-        share = part_of(progress, LIKELIHOODS, 0.0, "annealed importance sampling")
-        result = annealed_likelihood(model, x, y, temperatures=annealed, progress=lambda done, _: share(done))
-        document["likelihood"].append(row_of(result, len(real), split, CHAINS))
-        document["bracket"] = bracket_in_words(model, n, annealed, seed, lambda done, _: share(done))
 
 
-def observed(
-    model: Implicit, dataset: Dataset, real: Split, split: str, seed: int, annealed: int, progress: Progress
-) -> dict[str, Any]:
-    """The estimates of the density of a generator's samples with Gaussian noise, and the bracket of simulated data."""
-    device, n = device_of(model), min(EXAMPLES, len(real))
-    samples = means_of(model, SAMPLES, seed)
-    held = (dataset.validation if len(dataset.validation) else dataset.train).x[:1000]
-    sigma = chosen_noise(model, model.dequantised(held.to(device)), samples)
-    x, y = model.dequantised(real.x.to(device)), None if real.y is None else real.y[:n]
-    noisy = Observed(model, sigma)
-    share = part_of(progress, LIKELIHOODS, 0.0, "annealed importance sampling")
-    found = [
-        density_of_samples(model, x, sigma, samples),
-        annealed_likelihood(noisy, x[:n], y, temperatures=annealed, progress=lambda done, _: share(done)),
-    ]
-    return {
-        "sigma": sigma,
-        "rule": f"samples with N(0, {sigma:.3g}²) noise, which has the best validation value, in scaled data",
-        "likelihood": [row_of(one, len(real), split, CHAINS) for one in found],
-        "bracket": bracket_in_words(noisy, n, annealed, seed, lambda done, _: share(done)),
-    }
+def anneal(
+    document: dict[str, Any],
+    model: Any,
+    dataset: Dataset,
+    real: Split,
+    split: str,
+    seed: int,
+    annealed: int,
+    progress: Progress,
+) -> None:
+    """Adds annealed importance sampling: of held-out examples, then of simulated ones; of a GAN beside the kernel
+    density of its samples. What is finished is in the document if the rest is interrupted.
+    """
+    x, into, rows = real.x, document, document["likelihood"]
+    if isinstance(model, Implicit):
+        x = model.dequantised(real.x.to(device_of(model)))
+        samples = means_of(model, SAMPLES, seed)
+        held = (dataset.validation if len(dataset.validation) else dataset.train).x[:1000]
+        sigma = chosen_noise(model, model.dequantised(held.to(x.device)), samples)
+        rows = [row_of(density_of_samples(model, x, sigma, samples), len(real), split, CHAINS)]
+        rule = f"samples with N(0, {sigma:.3g}²) noise, which has the best validation value, in scaled data"
+        into = document["observed"] = {"sigma": sigma, "rule": rule, "likelihood": rows}
+        model = Observed(model, sigma)
+    n = examples_within(model, x, real.y, annealed)
+    y = None if real.y is None else real.y[:n]
+    held_out, simulated = within(progress, 0.0, 1 / 3), within(progress, 1 / 3, 2 / 3)
+    rows.append(
+        row_of(annealed_likelihood(model, x[:n], y, temperatures=annealed, progress=held_out), len(real), split, CHAINS)
+    )
+    into["bracket"] = bracket_in_words(model, n, annealed, seed, simulated)
 
 
 def given_conditions(model: Model, real: Split) -> Tensor | None:

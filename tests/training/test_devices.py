@@ -36,6 +36,16 @@ def test_the_reflows_step_stays_with_the_processor_and_is_saved() -> None:
     assert int(model.state_dict()["step"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "counter"), [("progressive_gan", "steps"), ("energy_matching", "trained"), ("stacked_ae", "step")]
+)
+def test_steps_are_counted_without_the_device(name: str, counter: str) -> None:
+    model = dgm.create(name, dgm.Space.levels((1, 8, 8), 17)).to("meta").train()
+    for _ in range(3):
+        model.after_step(torch.zeros(4, 12, device="meta"))
+    assert int(model.state_dict()[counter]) == 3
+
+
 def test_labels_are_looked_at_before_the_training() -> None:
     data = dgm.data.load("digits")
     model = dgm.create("vae", data.space, dgm.Space.categories(9))

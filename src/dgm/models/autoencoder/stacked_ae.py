@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from dgm.models.autoencoder.base import CodeAndReconstruction
+from dgm.networks.step_count import CountsSteps
 from dgm.protocols import PerExample
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class StackedAE(CodeAndReconstruction):
+class StackedAE(CountsSteps, CodeAndReconstruction):
     r"""Stacked autoencoder: layers that are trained as autoencoders of the layer below, then together; no likelihood.
 
     .. math:: L_l = \tfrac12 \|h_{l-1} - g_l(f_l(h_{l-1}))\|^2, \quad h_l = f_l(h_{l-1}), \quad h_0 = x, \qquad
@@ -48,7 +49,7 @@ class StackedAE(CodeAndReconstruction):
         steps, top = list(pairwise(sizes)), len(config.widths)
         self.encoder = nn.Sequential(*(layer(a, b, last=k == top) for k, (a, b) in enumerate(steps)))
         self.decoder = nn.Sequential(*[layer(b, a, last=k == 0) for k, (a, b) in enumerate(steps)][::-1])
-        self.register_buffer("step", torch.tensor(0))
+        self.register_counter()
 
     def loss_and_codes(self, x: Tensor) -> tuple[PerExample, Tensor]:
         if self.training and self.step < self.config.pretraining:

@@ -14,6 +14,7 @@ from dgm.models.flow_matching.ot_cfm import pairs, pairs_within
 from dgm.modes import evaluated
 from dgm.networks.conditions import check_condition, sampled_condition
 from dgm.networks.energy import EnergyNetwork
+from dgm.networks.step_count import CountsSteps
 from dgm.protocols import Batch, Conditions, PerExample, State
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
@@ -34,7 +35,7 @@ class Weights(NamedTuple):
 POINTS, IMAGES = Weights(200, 120.0, 0.3), Weights(700, 1.0, 0.05)
 
 
-class EnergyMatching(LangevinEnergy):
+class EnergyMatching(CountsSteps, LangevinEnergy):
     r"""One time-independent potential V; an unnormalised log-likelihood.
 
     .. math::
@@ -82,6 +83,7 @@ class EnergyMatching(LangevinEnergy):
 
     defaults: ClassVar[dict[str, Any]] = {"batch": 128, "lr": 2e-3, "ema": 0.99, "clip": 1.0, "select": "last"}
 
+    counter: ClassVar[str] = "trained"
     trained: Tensor
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
@@ -91,7 +93,7 @@ class EnergyMatching(LangevinEnergy):
         noise = default_noise(eta, self.weights.temperature)
         super().__init__(space, config, condition, step_size=eta, noise=noise, buffer=0)
         self.network = EnergyNetwork(space.shape, config.width, condition, bias=False)
-        self.register_buffer("trained", torch.tensor(0))
+        self.register_counter()
 
     def potential(self, z: Tensor, y: Conditions | None = None) -> PerExample:
         return self.network(z, y)

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dgm.models.flow_matching.flow_matching import FlowMatching
 from dgm.models.gaussian_denoiser import GaussianDenoiser
+from dgm.networks.step_count import CountsSteps
 from dgm.processes.parameterisation import Prediction
 from dgm.protocols import Batch, Conditions, Model, PartlyHidden, PerExample
 from dgm.samplers import flow_density
@@ -42,7 +42,7 @@ USES = 4  # uses of a pair in a batch, each at another time
 DECAY = 0.995  # of the EMA of the teacher
 
 
-class RectifiedFlow(GaussianDenoiser):
+class RectifiedFlow(CountsSteps, GaussianDenoiser):
     """Predicts the velocity of x_t; its teacher and the current training step are stored with its weights.
 
     Example:
@@ -68,7 +68,7 @@ class RectifiedFlow(GaussianDenoiser):
         self.matching = FlowMatching(space, chosen, condition)
         self.matching.marginal = None  # conditions are drawn by the outer model
         self.teacher = copy.deepcopy(self.matching.network).requires_grad_(False)
-        self.register_buffer("step", torch.tensor(0))
+        self.register_counter()
         self.path, self.t_min = self.matching.path, self.matching.t_min
         self.sampler = SamplerConfig(solver="euler", sampling_steps=config.sampling_steps)
         self.likelihood_method = flow_density.method(self)
@@ -80,13 +80,6 @@ class RectifiedFlow(GaussianDenoiser):
         y = self.checked(y)
         x_0, eps, y = self.pairs(torch.randn_like(self.scaling(x)), y)
         return self.matching.loss_of_pairs(x_0, eps, self.partly_hidden(y))
-
-    def _apply(self, *arguments: Any, **options: Any) -> RectifiedFlow:
-        """Moves all but the step counter, which stays on the CPU so that reading it needs no synchronisation."""
-        step = self.step
-        super()._apply(*arguments, **options)
-        self.step = step
-        return self
 
     @torch.no_grad()
     def after_step(self, *outputs: Tensor) -> None:

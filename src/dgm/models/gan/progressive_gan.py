@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from dgm.models.gan.base import GAME, AdversarialModel, Options, preset
 from dgm.models.gan.networks import NetworkName
 from dgm.models.gan.objectives import ObjectiveName
 from dgm.networks.progressive import Growing
+from dgm.networks.step_count import CountsSteps
 from dgm.settings import setting
 from dgm.space import Space
 
 
-class ProgressiveGAN(AdversarialModel):
+class ProgressiveGAN(CountsSteps, AdversarialModel):
     r"""Progressively grown GAN; no likelihood.
 
     .. math::
@@ -56,11 +56,12 @@ class ProgressiveGAN(AdversarialModel):
         steps_per_stage: int = setting(500, "steps in which a stage fades in, and is trained after that", low=1)
 
     defaults: ClassVar[dict[str, Any]] = GAME | {"lr": 1e-3, "betas": (0.0, 0.99), "ema": 0.999}
+    counter: ClassVar[str] = "steps"
     steps: Tensor
 
     def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
         super().__init__(space, config, condition)
-        self.register_buffer("steps", torch.tensor(0))
+        self.register_counter()
         self.grow()
 
     def after_step(self, *outputs: Tensor) -> None:

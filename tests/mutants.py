@@ -1,13 +1,13 @@
 """Breaks one formula at a time and says which broken ones the tests do not notice.
 
     python tests/mutants.py src/dgm/seeds.py --tests tests/test_foundation.py
-    python tests/mutants.py src/dgm/models/energy/ebm.py --sample 20
+    python tests/mutants.py src/dgm/models/energy src/dgm/samplers --sample 20 --seed 1
     python tests/mutants.py src/dgm/likelihood.py --swap "self.dim * math.log(2)" "self.dim"
 
 Each mutant is one change of a file: a sign or a comparison turned, a factor, a term or a function left out, a sum for a
 mean, a number doubled, a statement skipped. The tests run on a copy of the tree, in a process of their own, until the
-first fails. Without ``--tests`` they are those that import the file, its doctests, those in tests/models that have its
-name in quotes, and its model's contracts.
+first fails, which is run again on the unbroken tree. Without ``--tests`` they are those that import the file, its
+doctests, those in tests/models that have its name in quotes, and its model's contracts.
 A survivor is a missing test, or a change that means the same; which of the two, a person decides.
 """
 
@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import argparse
 import ast
+import collections
+import contextlib
+import functools
 import multiprocessing
 import os
 import random
-import re
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,20 +144,56 @@ def is_axis(node: ast.Constant, parent: ast.AST) -> bool:
 
 
 def tests_of(tree: Path, file: Path) -> list[list[str]]:
-    """Those that import the file, its doctests, those of models that name it, and the contracts of the model."""
-    *parents, stem = file.relative_to("src").with_suffix("").parts
-    imported = re.compile(rf"from {'.'.join(parents)}(\.{stem} import| import .*\b{stem}\b)")
+    """Those that import the file, its doctests, those of models that name it, and the contracts of the model.
+
+    Where no test imports the file, those stand in for them that import a module which imports it.
+    """
+    stem = file.stem
     texts = {path: path.read_text(encoding="utf-8") for path in sorted((tree / "tests").rglob("test_*.py"))}
-    found = [str(path) for path, text in texts.items() if imported.search(text)]
+    imports = {path: imported(text) for path, text in texts.items()}
+    modules, found = {module(file)}, []
+    while modules and not (found := [str(path) for path in texts if imports[path] & modules]):
+        modules = importers(tree, modules)
+    found.sort(key=lambda path: stem not in Path(path).stem)
     named = [str(path) for path, text in texts.items() if path.parent.name == "models" and f'"{stem}"' in text]
     of_contract = [str(tree / "tests/test_contracts.py"), "-k", f"[{stem}]"]
     return [[*found, str(tree / file)], [path for path in named if path not in found], of_contract]
 
 
-def run(tree: Path, tests: list[list[str]]) -> None:
+def module(file: Path) -> str:
+    return ".".join(file.relative_to("src").with_suffix("").parts).removesuffix(".__init__")
+
+
+def importers(tree: Path, modules: set[str]) -> set[str]:
+    files = {file.relative_to(tree) for file in (tree / "src/dgm").rglob("*.py")}
+    found = {module(file) for file in files if imported((tree / file).read_text(encoding="utf-8")) & modules}
+    return found - modules - {"dgm"}
+
+
+@functools.cache
+def imported(source: str) -> set[str]:
+    """Every module, and every name of a module, that an import states."""
+    nodes = list(ast.walk(ast.parse(source)))
+    of = {f"{node.module}.{name.name}" for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names}
+    return of | {name.rpartition(".")[0] for name in of}
+
+
+class Last:
+    """Writes each test's name before it starts, and ends the process where one does not end."""
+
+    def __init__(self, file: Path, limit: int) -> None:
+        self.file, self.limit = file, limit
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.file.write_text(nodeid, encoding="utf-8")
+        signal.alarm(self.limit)
+
+
+def run(tree: Path, tests: list[list[str]], limit: int) -> None:
     """In a process of its own, where ``tree`` is the code that is imported."""
     import pytest
 
+    os.setsid()
     os.chdir(tree)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
@@ -164,45 +202,47 @@ def run(tree: Path, tests: list[list[str]]) -> None:
     codes = [0]
     while tests and codes[-1] in (0, NONE_FOUND):
         chosen = tests.pop(0)
-        codes.append(int(pytest.main([*marked, *chosen])) if chosen else NONE_FOUND)
+        codes.append(
+            int(pytest.main([*marked, *chosen], [Last(tree.parent / "last", limit)])) if chosen else NONE_FOUND
+        )
     os._exit(NONE_FOUND if set(codes[1:]) == {NONE_FOUND} else codes[-1] % NONE_FOUND)
 
 
-def outcome(tree: Path, tests: list[list[str]], limit: float | None) -> str:
-    process = multiprocessing.get_context("fork").Process(target=run, args=(tree, tests))
+def outcome(tree: Path, tests: list[list[str]], limit: int) -> tuple[str, str]:
+    """And the test that ran last."""
+    (tree.parent / "last").write_text("", encoding="utf-8")
+    process = multiprocessing.get_context("fork").Process(target=run, args=(tree, list(tests), limit))
     process.start()
-    process.join(limit)
-    if process.is_alive():
-        process.kill()
-        process.join()
-        return "killed (too slow)"
-    if process.exitcode == NONE_FOUND:
-        raise SystemExit("no test was found; name some with --tests")
-    return "survived" if process.exitcode == 0 else "killed"
+    process.join()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, signal.SIGKILL)  # commands that a test has started
+    found = {NONE_FOUND: "no test", 0: "survived", -signal.SIGALRM: "too slow"}.get(process.exitcode or 0, "killed")
+    return found, (tree.parent / "last").read_text(encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("files", type=Path, nargs="+", help="or folders of them")
     parser.add_argument("--tests", help="what pytest is given, such as 'tests/test_foundation.py -k seeds'")
-    parser.add_argument("--lines", help="of the file, such as 20-45")
-    parser.add_argument("--sample", type=int, help="so many mutants, drawn at random")
+    parser.add_argument("--lines", help="of each file, such as 20-45")
+    parser.add_argument("--sample", type=int, help="so many mutants, drawn at random from those of all files")
     parser.add_argument("--seed", type=int, default=0, help="of --sample")
     parser.add_argument("--swap", nargs=2, metavar=("OLD", "NEW"), action="append", help="a change of your own")
+    parser.add_argument("--limit", type=int, default=120, help="seconds that a test may take")
+    parser.add_argument("--skip", type=int, default=0, help="so many that an interrupted run has done")
     args = parser.parse_args()
 
-    file = args.file.resolve().relative_to(ROOT)
-    source = (ROOT / file).read_text(encoding="utf-8")
-    tried = [of(source, *pair) for pair in args.swap] if args.swap else list(mutants(source))
-    if args.lines:
-        first, last = map(int, args.lines.split("-"))
-        tried = [mutant for mutant in tried if first <= mutant.line <= last]
+    paths = [path.resolve() for path in args.files]
+    files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+    tried = [(file.relative_to(ROOT), mutant) for file in files for mutant in of(file, args.swap, args.lines)]
     if args.sample and args.sample < len(tried):
-        tried = sorted(random.Random(args.seed).sample(tried, args.sample), key=lambda mutant: mutant.line)
+        tried = random.Random(args.seed).sample(tried, args.sample)
 
     sys.dont_write_bytecode = True  # a mutant of the same size and second would be taken for the one before
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    import sklearn.datasets  # noqa: F401  imported once for all processes
+    import pytest  # noqa: F401  imported once for all processes
+    import scipy.stats  # noqa: F401
+    import sklearn.datasets  # noqa: F401
     import torch
 
     torch.set_num_threads(1)
@@ -210,21 +250,37 @@ def main() -> None:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", "runs", "demo"))
         os.environ["PYTHONPATH"] = str(tree / "src")
-        tests = [shlex.split(args.tests)] if args.tests else tests_of(tree, file)
-        started = time.monotonic()
-        if outcome(tree, tests, None) != "survived":
-            raise SystemExit("the tests fail before anything is broken")
-        limit = 10 * (time.monotonic() - started)  # a mutant may not end
-        survivors = 0
-        for mutant in tried:
-            (tree / file).write_text(mutant.text, encoding="utf-8")
-            found = outcome(tree, tests, limit)
-            survivors += found == "survived"
-            print(f"{found:9} {file}:{mutant.line}  {brief(mutant.old)}  ->  {brief(mutant.new)}", flush=True)
-    print(f"{len(tried) - survivors} of {len(tried)} killed")
+        counts = collections.Counter[str]()
+        for file, mutant in tried[args.skip :]:
+            tests = [shlex.split(args.tests)] if args.tests else tests_of(tree, file)
+            found, last = of_mutant(tree, file, mutant, tests, args.limit)
+            counts[found] += 1
+            print(f"{found:9} {file}:{mutant.line}  {brief(mutant.old)}  ->  {brief(mutant.new)}  {last}", flush=True)
+    print(f"{counts['killed'] + counts['too slow']} of {counts.total()} killed")
 
 
-def of(source: str, old: str, new: str) -> Mutant:
+def of_mutant(tree: Path, file: Path, mutant: Mutant, tests: list[list[str]], limit: int) -> tuple[str, str]:
+    """The outcome, and the test that fails, which has to pass in the unbroken tree."""
+    unbroken = (tree / file).read_text(encoding="utf-8")
+    (tree / file).write_text(mutant.text, encoding="utf-8")
+    found, last = outcome(tree, tests, limit)
+    (tree / file).write_text(unbroken, encoding="utf-8")
+    if found in ("survived", "no test"):
+        return found, ""
+    again = [[last]] if last else [["--collect-only", *tests[0]]]
+    if outcome(tree, again, limit)[0] != "survived":
+        raise SystemExit(f"{last or file} fails before anything is broken")
+    return found, last
+
+
+def of(file: Path, swaps: list[tuple[str, str]] | None, lines: str | None) -> list[Mutant]:
+    source = file.read_text(encoding="utf-8")
+    found = [swapped(source, *pair) for pair in swaps] if swaps else list(mutants(source))
+    first, last = map(int, lines.split("-")) if lines else (0, len(source))
+    return [mutant for mutant in found if first <= mutant.line <= last]
+
+
+def swapped(source: str, old: str, new: str) -> Mutant:
     if source.count(old) != 1:
         raise SystemExit(f"expected {old!r} once in the file, found it {source.count(old)} times")
     return Mutant(source[: source.index(old)].count("\n") + 1, old, new, source.replace(old, new))

@@ -129,6 +129,10 @@ def test_training_measures_the_variance_of_both_gradients(monkeypatch: pytest.Mo
         expected = float(drawn_gradients(small(gradient=gradient), X).var(0).sum())
         # the variance of 10,000 draws, whose fourth moment is some ten times that of a normal, has an error of 4 %
         assert found[f"variance of {name}"] == pytest.approx(expected, rel=0.15)
+    model, seen = small(), []
+    monkeypatch.setattr(model, "gradients", lambda way, x, y, n: seen.append(len(x)) or torch.zeros(2, len(x), 2, 3))
+    model.diagnose(X.repeat(40, 1, 1, 1))
+    assert seen == [16, 16]
 
 
 def test_gumbel_softmax_becomes_the_draw_itself() -> None:

@@ -142,12 +142,13 @@ def test_a_pass_is_the_formulas() -> None:
             assert numpy.allclose(getattr(model, name), expected[name], atol=1e-9), name
 
 
-def test_a_lost_component_takes_the_worst_explained_example_and_the_pooled_covariance() -> None:
+@pytest.mark.parametrize("away", [1e3, 12.0])  # with no mass at all, and with a share of 1e-14
+def test_a_lost_component_takes_the_worst_explained_example_and_the_pooled_covariance(away: float) -> None:
     x = spots(60).double()
     model = GMM(PLANE, GMM.Config(components=3, shrinkage=2.0, ridge=1e-3))
     batches = [(x[:25], None), (x[25:], None)]
     model.start(batches)
-    model.means[1] = 1e3
+    model.means[1] = away
     with torch.no_grad():
         log_p, log_joint = model.log_prob(x), model.gaussians.log_joint(model.scaled(x))
     r = (log_joint[:, [0, 2]] - log_joint[:, [0, 2]].logsumexp(1, keepdim=True)).exp()

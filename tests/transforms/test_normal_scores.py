@@ -125,5 +125,8 @@ def test_models_of_tables_have_scores_that_training_fits() -> None:
     assert torch.equal(model.cells.scores.x, twin.cells.scores.x)
     assert not torch.equal(model.cells.scores.x[1], NormalScores(1).x[0])
     assert torch.equal(model.cells.scores.x[0], NormalScores(1).x[0])  # a bit
+    pay = x[:300, :1]
+    known = fitted((pay[~pay.isnan()][:, None] - 1.6) / 2.0, model.cells.scores.x.shape[1])
+    torch.testing.assert_close(model.cells.scores.x[1], known.x[0])  # gaps are no numbers
     v = model.lift(x[:300])
     assert abs(float(v[:, 1].std()) - 1) < 0.2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -344,9 +346,47 @@ def test_a_discriminator_compares_an_image_with_the_condition_place_by_place(con
     assert far.abs().max() < 1e-12  # rounding
 
 
+@pytest.mark.parametrize("name", ["ebm", "energy_matching"])
+@torch.no_grad()
+def test_the_convolutions_of_an_energy_have_a_condition_image_at_its_place(name: str) -> None:
+    """The features before the last layers. Kills: an image as one vector alone, which has no effect on them."""
+    torch.manual_seed(0)
+    model: Any = contracts.perturbed(create(name, STRIP, STRIP, width=4))
+    x, y = model.scaling(contracts.random_examples(STRIP, 2)), contracts.random_examples(STRIP, 2)
+    changed = y.clone()
+    changed[..., -1] = 3 - changed[..., -1]
+    seen: list[Tensor] = []
+    model.network.features.layers[-3].register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+    for given in (y, changed):
+        model.potential(x, given)
+    moved = (seen[0] - seen[1]).abs().amax((0, 1, 2))
+    assert moved[-1] > 1e-4
+    assert moved[:8].max() == 0
+
+
 def interaction(model: Any, x: Tensor, other_x: Tensor, y: Tensor, other_y: Tensor) -> Tensor:
     v = model.discriminator
     return v(other_x, other_y) - v(other_x, y) - v(x, other_y) + v(x, y)
+
+
+def entrance(name: str) -> str:
+    """How an image enters a model with its default settings."""
+    space = Space.tokens(8, 4) if name == "char_gpt" else Space.levels((1, 8, 8), 4)
+    model = create(name, space, KINDS["image"])
+    parts = {type(module).__name__ for module in model.modules()}
+    if "ConditionPixels" in parts:
+        return "pixels"
+    return "feature maps" if "Map" in parts else "a sequence" if "CausalTransformer" in parts else "one vector"
+
+
+@pytest.mark.slow
+def test_the_page_of_conditions_says_how_an_image_enters_each_model() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "conditions.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]*) \| (`.*`) \|$", page, re.MULTILINE)
+    written = {name: how.split(",")[0] for how, names in rows for name in re.findall(r"`(\w+)`", names)}
+    assert {name: how.removesuffix(" of vectors before that of x") for name, how in written.items()} == {
+        name: entrance(name) for name in CONDITIONAL - {"jem", "drifting"}
+    }
 
 
 @pytest.mark.parametrize("name", [*GENERATORS, "vae", "vq_vae"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
-from dgm.networks.conditioning import condition_vector
+from dgm.networks.conditioning import ConditionMaps, condition_vector, has_images
 from dgm.networks.conv import sizes
 from dgm.networks.mlp import mlp
 from dgm.protocols import Conditions
@@ -40,17 +41,20 @@ class EnergyNetwork(nn.Module):
 
     .. math:: f(z, y) = (w + V y)^\top h(z) + b
 
+    Images of the condition are also concatenated with an image z, so that h depends on each of their pixels.
+
     Source: the form of a projection discriminator, cGANs with Projection Discriminator (Miyato & Koyama, 2018),
     arXiv:1802.05637, equation 3.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int, condition: Space | None = None, *, bias: bool) -> None:
         super().__init__()
-        self.features = EnergyFeatures(shape, width)
+        self.maps = ConditionMaps(condition, shape[1:]) if len(shape) == 3 and has_images(condition) else None
+        self.features = EnergyFeatures((shape[0] + (self.maps.width if self.maps else 0), *shape[1:]), width)
         self.last = nn.Linear(self.features.features, 1, bias=bias)
         self.projection = condition_vector(condition, self.features.features)
 
     def forward(self, z: Tensor, y: Conditions | None = None) -> Tensor:
-        h = self.features(z)
+        h = self.features(z if self.maps is None or y is None else torch.cat([z, self.maps(y, len(z))], 1))
         f = self.last(h)[:, 0]
         return f if self.projection is None else f + (self.projection(y) * h).sum(1)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from dgm.contracts import perturbed
-from dgm.models.flow.ffjord import FFJORD
+from dgm.models.flow.ffjord import FFJORD, Velocity
 from dgm.protocols import EstimatedLikelihood, ExactLikelihood, Invertible, has
+from dgm.samplers.change_of_variables import divergence_and_norm
 from dgm.space import Space
 
 A = torch.tensor([[0.3, -0.8, 0.1], [0.5, -0.4, 0.2], [0.0, 0.3, 0.6]], dtype=torch.float64)
@@ -28,6 +29,30 @@ class Linear(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         return z @ self.matrix.T
+
+    def with_trace_and_norm(self, z: Tensor, t: Tensor, c: Tensor | None = None) -> tuple[Tensor, ...]:
+        trace, norm = self.matrix.trace(), self.matrix.square().sum()
+        return self(z, t), trace.expand(len(z)), norm.expand(len(z))
+
+
+def test_the_forward_trace_and_norm_are_those_of_autodiff() -> None:
+    """Of a network that gates and shifts by the time and a condition, and of their gradients.
+
+    Kills: a derivative without its gate or softplus, a transposed matrix, a norm of the diagonal alone.
+    """
+    network = Velocity([3, 8, 8, 3], 2, image=False).double()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    z = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    t, c = torch.rand(5, dtype=torch.float64), torch.randn(5, 1, dtype=torch.float64)
+    v, *found = network.with_trace_and_norm(z, t, c)
+    torch.testing.assert_close(v, network(z, t, c))
+    expected = divergence_and_norm(network(z, t, c), z, graph=True)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+        inputs = [z, *network.layers[1].parameters()]
+        gradients = [torch.autograd.grad(one.sum(), inputs, retain_graph=True) for one in (ours, theirs)]
+        torch.testing.assert_close(*gradients)
 
 
 def linear(space: Space = ROW, **settings: Any) -> FFJORD:

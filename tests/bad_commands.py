@@ -28,7 +28,7 @@ CHOICE = ("frobnicate", "")
 HUGE = "1000000000"
 STEPS = ("reflow_after", "stage", "fade", "steps_per_stage", "warmup")  # numbers of steps of training, which may be any
 
-# the closed range of what is right; an option that is not here is tried with what is no number alone
+# the closed range of what is right; an option that is not here is tried with what is not a number alone
 RANGES: dict[str, tuple[float, float]] = {
     "sample -n": (1, 1e9),
     "sample --seed": (0, 2**63 - 1),

@@ -90,7 +90,7 @@ def test_a_run_that_its_patience_ended_goes_on_without_it(runs: Path) -> None:
     assert steps < 60
     done = dgm("train --resume patient --data t.csv --steps 70", runs)
     assert done.returncode == 2
-    assert "stopped: the validation loss was least after step" in done.stderr
+    assert "stopped: the validation loss was lowest after step" in done.stderr
     assert done.stderr.endswith("add --patience 0 to train it longer all the same\n")
     assert dgm(f"train --resume patient --data t.csv --steps {steps + 2} --patience 0", runs).returncode == 0
     assert Run(runs / "patient").metrics()[-1]["step"] == steps + 2
@@ -100,7 +100,7 @@ def test_a_run_that_goes_on_keeps_what_decides_its_result(runs: Path) -> None:
     assert dgm("train vae --data t.csv --steps 6 --model.hidden 8 --out vae", runs).returncode == 0
     before = {path: path.read_bytes() for path in (runs / "vae").rglob("*") if path.is_file()}
     for options, says in (
-        ("--lr 0.1", "--lr cannot be changed in a run that goes on, vae keeps its own"),
+        ("--lr 0.1", "--lr cannot be changed when a run is resumed, vae keeps its own"),
         ("--data animals.npz", "is not the data of vae"),
         ("--out new", "--out cannot be changed"),
         ("--model.latent 3", "--model.latent is a model's, and no model is named"),

@@ -137,7 +137,7 @@ def test_equal_seeds_give_equal_weights_at_the_start(table, monkeypatch):
     ("options", "line"),
     [
         (["--models", "vea"], "no model is called 'vea'; did you mean 'vae'?"),
-        (["--budget", "fast"], "'fast' is no stretch of time; write it like 60s, 5m or 2h"),
+        (["--budget", "fast"], "'fast' is not a duration; write it like 60s, 5m or 2h"),
         (["--budget", "0s"], "a time must be above 0 and at most a year, got '0s'"),
         (["--seeds", "0"], "--seeds must be from 1 to 1000, got 0"),
         (["--samples", "3"], "--samples must be from 20 to 100000, got 3"),

@@ -166,7 +166,7 @@ def test_help_is_there_for_every_task(tmp_path: Path) -> None:
         ("inpaint ddpm", "--mask"),
         ("inpaint ddpm --mask bttom", "no mask is called 'bttom'; did you mean 'bottom'?"),
         ("inpaint ddpm --mask three.npz", "cannot be read as an image"),
-        ("inpaint vae --mask top", "VAE is no denoising model"),
+        ("inpaint vae --mask top", "VAE is not a denoising model"),
         ("arithmetic vae --expression x-11", "no label of this run is called '11'"),
         ("arithmetic vae", "--expression"),
         ("interpolate vae --path curved", "--path"),

@@ -102,7 +102,7 @@ def test_samples_have_the_values_that_are_given(folder: Path) -> None:
     [
         ("sample gmm -n 2 --where jobb=nurse", "no column of this run is called 'jobb'; did you mean 'job'?"),
         ("sample gmm -n 2 --where job=nurze", "no value of the column 'job' is called 'nurze'; did you mean 'nurse'?"),
-        ("sample gmm -n 2 --where age=400", "'400' is no value of the column 'age', expected a whole number from 1"),
+        ("sample gmm -n 2 --where age=400", "'400' is not a value of the column 'age', expected a whole number from 1"),
         ("sample gmm -n 2 --where joined=yesterday", "expected a date such as 2020-12-31 from 20"),
         ("sample gmm -n 2 --where age=", "no value of 'age' was missing in the training data"),
         ("sample gmm -n 2 --where nurse", "'nurse' gives no column a value"),
@@ -111,7 +111,7 @@ def test_samples_have_the_values_that_are_given(folder: Path) -> None:
         ("sample digits -n 2 --where age=40", "rows are those of a table, this run is of levels 1×8×8"),
         ("edit impute digits --data holes.csv", "rows are those of a table"),
         ("edit impute gmm --data nothing.csv", "there is no file nothing.csv"),
-        ("edit impute gmm --data bad.csv", "bad.csv, row 3: 'old' is no value of the column 'age'"),
+        ("edit impute gmm --data bad.csv", "bad.csv, row 3: 'old' is not a value of the column 'age'"),
         ("edit impute gmm --data odd.csv", "no column of this run is called 'aje'; did you mean 'age'?"),
         ("edit impute gmm --data short.csv", "short.csv: row 3 has 1 fields, expected 2"),
     ],

@@ -119,9 +119,12 @@ def test_the_weights_of_another_model(run: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda run: (run / "config.json").unlink(), "is no run directory: it has no config.json"),
-        (lambda run: (run / "config.json").write_text('{"format": 1', encoding="utf-8"), "config.json is no JSON"),
-        (lambda run: (run / "config.json").write_bytes(b"\xff\xfe"), "config.json is no JSON"),
+        (lambda run: (run / "config.json").unlink(), "is not a run directory: it has no config.json"),
+        (
+            lambda run: (run / "config.json").write_text('{"format": 1', encoding="utf-8"),
+            "config.json is not valid JSON",
+        ),
+        (lambda run: (run / "config.json").write_bytes(b"\xff\xfe"), "config.json is not valid JSON"),
         (lambda run: (run / "config.json").write_text("[]", encoding="utf-8"), "config.json holds no JSON object"),
         (lambda run: edited(run / "config.json", format=1), "has the run format 1, this dgm reads 2"),
         (lambda run: edited(run / "config.json", model=None), "says nothing of the model"),
@@ -143,7 +146,7 @@ def test_metrics_without_the_line_that_a_kill_cut(run: Path) -> None:
     (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st', encoding="utf-8")
     assert runs.Run(run).metrics() == [{"step": 1}, {"step": 2}]
     (run / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 2}\n', encoding="utf-8")
-    with pytest.raises(DamagedRun, match="a line that is no JSON"):
+    with pytest.raises(DamagedRun, match="a line that is not valid JSON"):
         runs.Run(run).metrics()
 
 

@@ -134,7 +134,7 @@ def test_the_real_command_beside_modules_of_wellknown_names(folder: Path) -> Non
     "settings", [b"axes.facecolor: red\nfont.size: 99\n", b"\xff\xfe\x00", b"no such setting: 1\n"]
 )
 def test_plots_take_no_settings_from_the_working_directory(settings: bytes, tmp_path: Path) -> None:
-    """matplotlib evaluates some of them, warns of unknown ones and fails at what is no text."""
+    """matplotlib evaluates some of them, warns of unknown ones and fails at what is not a text."""
     (tmp_path / "matplotlibrc").write_bytes(settings)
     module = "import dgm.report.figures, matplotlib; print(matplotlib.rcParams['axes.facecolor'])"
     done = subprocess.run([sys.executable, "-c", module], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -75,7 +75,7 @@ class Names:
                 raise BadInput(f"names: {name} must be a list of texts", "give what Names.to_json gave")
         offset, dates = document.get("offset", 0), document.get("dates", False)
         if type(offset) is not int or abs(offset) > WHOLE or type(dates) is not bool:
-            raise BadInput("names: the offset must be a whole number, and dates true or false", "mend them")
+            raise BadInput("names: the offset must be a whole number, and dates true or false", "correct them")
         unit = document.get("unit", 0)
         if type(unit) is not int or unit not in (0, *UNITS) or (unit and not 0 <= offset * unit < DAY):
             raise BadInput("names: the unit must be that of times of the day", "give what Names.to_json gave")
@@ -152,7 +152,7 @@ def value_of(given: Any, space: Space, names: Names) -> float | int:
         if abs(high) < LARGEST:
             say = written(space, names)
             wanted = "0 or 1" if space.kind == "binary" else f"{wanted} from {say(low)} to {say(high)}"
-        raise BadInput(f"'{text}' is no value of the condition, expected {wanted}", "give another")
+        raise BadInput(f"'{text}' is not a value of the condition, expected {wanted}", "give another")
     return int(number) if space.discrete else number
 
 

@@ -320,9 +320,9 @@ def read(path: Path) -> Any:
     except FileNotFoundError as error:
         raise DamagedRun(f"{path} is missing", "name a run directory as `dgm train` writes it") from error
     except OSError as error:
-        raise DamagedRun(f"{path} cannot be read: {error.strerror}", "mend its permissions") from error
+        raise DamagedRun(f"{path} cannot be read: {error.strerror}", "correct its permissions") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedRun(f"{path} is no JSON: {error}", REMEDY) from error
+        raise DamagedRun(f"{path} is not valid JSON: {error}", REMEDY) from error
 
 
 def is_deeper(value: Any, than: int) -> bool:

@@ -224,11 +224,11 @@ def invert(
         starts: Random codes that each example is descended from; the best is kept. See `dgm.editing.latent_search`.
 
     Raises:
-        Unsupported: For a model that is no GAN.
+        Unsupported: For a model that is not a GAN.
     """
     model_given(model)
     if not isinstance(model, AdversarialModel):
-        wrong = f"{type(model).__name__} is no GAN, whose codes are searched for"
+        wrong = f"{type(model).__name__} is not a GAN, whose codes are searched for"
         raise Unsupported(wrong, "use a GAN of `dgm models`; for a diffusion model there is encode")
     x, steps, starts = model.space.check(x), whole("steps", steps, low=1), whole("starts", starts, low=1)
     y = given_condition(model, condition, len(x))
@@ -340,7 +340,7 @@ def refuse_other_models(model: Model) -> None:
     model_given(model)
     denoising = model.prior if isinstance(model, TwoStage) else model
     if not has(denoising, Denoising):
-        wrong = f"{type(denoising).__name__} is no denoising model, which editing asks of a model or of its prior"
+        wrong = f"{type(denoising).__name__} is not a denoising model, which editing asks of a model or of its prior"
         raise Unsupported(wrong, "take a diffusion, score or flow-matching model of `dgm models`")
     if isinstance(model, TwoStage) and not has(model.first_stage, CodeMoments):
         wrong = f"a measurement of x has no gradient through the decoder of {type(model.first_stage).__name__}"

@@ -186,7 +186,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = place("a run", path)
         if not (self.path / "config.json").is_file():
-            wrong = f"{path} is no run directory: it has no config.json"
+            wrong = f"{path} is not a run directory: it has no config.json"
             raise DamagedRun(wrong, "name a directory that `dgm train --out` wrote")
         refuse_links(self.path)
         where = self.path / "config.json"
@@ -309,7 +309,9 @@ class Run:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             rows = [json.loads(line) for line in lines if line.endswith("\n")]
         except (ValueError, RecursionError) as error:
-            raise DamagedRun(f"{path} has a line that is no JSON: {error}", "take the file from a copy") from error
+            raise DamagedRun(
+                f"{path} has a line that is not valid JSON: {error}", "take the file from a copy"
+            ) from error
         return [documents.checked(row, documents.Line, f"{path}, line {k + 1}") for k, row in enumerate(rows)]
 
     def selection(self) -> Selection | None:
@@ -382,9 +384,9 @@ def fitting(about: Mapping[str, Any], space: Space, condition: Space | None, whe
     with refusing(f"{where}: the data's condition"):
         of_y, names = Space.from_json(about["condition"]["space"]), Names.from_json(about["condition"]["names"])
         if condition not in (None, of_y):
-            raise BadInput("it is another than the model's", "mend one of the two")
+            raise BadInput("it differs from the model's", "correct one of the two")
         if not names.fit(of_y):
-            raise BadInput("its names are not as many as its values or dimensions", "mend them")
+            raise BadInput("its names are not as many as its values or dimensions", "correct them")
     return names
 
 

@@ -296,7 +296,7 @@ def _truncated(model: Model, truncation: float) -> DrawStates:
 def _denoising(model: Model, chosen: Mapping[str, Any], guidance: Guidance | float | None) -> DrawStates:
     """The sampler of a denoising model with the given solver and guidance."""
     if not has(model, Denoising):
-        wrong = f"{type(model).__name__} is no denoising model and has no option {next(iter(chosen), 'guidance')}"
+        wrong = f"{type(model).__name__} is not a denoising model and has no option {next(iter(chosen), 'guidance')}"
         raise Unsupported(wrong, "leave it out, or sample a diffusion, score or flow-matching model of `dgm models`")
     how: dict[str, Any] = {"sampler": sampler_of(model, **chosen)}
     if guidance is not None:

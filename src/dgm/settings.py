@@ -58,7 +58,7 @@ def seconds(text: str) -> float:
     try:
         found = float(number) * UNITS[unit]
     except ValueError as error:
-        raise BadInput(f"'{text}' is no stretch of time", "write it like 60s, 5m or 2h") from error
+        raise BadInput(f"'{text}' is not a duration", "write it like 60s, 5m or 2h") from error
     if not 0 < found <= LONGEST:
         raise BadInput(f"a time must be above 0 and at most a year, got '{text}'", "write it like 60s, 5m or 2h")
     return found

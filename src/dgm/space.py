@@ -217,7 +217,7 @@ class Space:
                 part.check((known.long() if part.discrete else known).reshape(-1, *part.shape))
             except BadInput as error:
                 wrong = f"'{name}': {str(error).rpartition('; ')[0]}"
-                raise BadInput(wrong, "mend those values or change the space") from error
+                raise BadInput(wrong, "correct those values or change the space") from error
         return x
 
     @property

@@ -24,7 +24,7 @@ def text_of(number: float, unit: int) -> str:
 
 
 def number_of(text: str, unit: int) -> float:
-    """The units since midnight, the inverse of `text_of`; NaN if the text is no time of the day.
+    """The units since midnight, the inverse of `text_of`; NaN if the text is not a time of the day.
 
     Example:
         >>> number_of("8:30:30", 60_000), number_of("25:00", 60_000)

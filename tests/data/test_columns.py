@@ -234,9 +234,9 @@ class TestWishes:
             ("agee=integer", "no column is called 'agee'; did you mean 'age'"),
             ("age=real 3..1", "no bounds of the real column 'age'"),
             ("job=category 0..1", "no bounds of the category column"),
-            ("job=integer", "column 'job' holds what is no number"),
+            ("job=integer", "column 'job' contains a value that is not a number"),
             ("income [kEUR]=integer", r"holds 21.25 in row 3, no integer"),
-            ("job=date", "column 'job' holds what is no date"),
+            ("job=date", "column 'job' contains a value that is not a date"),
             ("age=boolean", "column 'age' holds 40 different values"),
         ],
     )

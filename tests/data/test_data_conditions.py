@@ -156,7 +156,7 @@ def test_a_bad_table_is_said_in_one_line(tmp_path: Path, header: str, rows: list
 def test_two_tables_and_a_table_that_is_none(tmp_path: Path) -> None:
     pictures(tmp_path)
     (tmp_path / "a.csv").write_bytes(b"file,odd\n\xff,1\n")
-    with pytest.raises(BadInput, match="is no text"):
+    with pytest.raises(BadInput, match="is not a text"):
         data.load(str(tmp_path))
     (tmp_path / "b.csv").touch()
     with pytest.raises(BadInput, match=r"holds 2 tables beside its pictures: a\.csv, b\.csv; keep one of them there"):

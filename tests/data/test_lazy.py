@@ -201,7 +201,7 @@ def test_links_and_broken_files(tmp_path: Path) -> None:
         load(path)
     with tarfile.open(tmp_path / "b.tar", "w:gz") as tar:
         tar.add(path, "a")
-    with pytest.raises(BadInput, match=r"b.tar is no plain tar file"):
+    with pytest.raises(BadInput, match=r"b.tar is not a plain tar file"):
         load(tmp_path / "b.tar")
     torn = packed(tmp_path / "c.tar", {name: file for k in range(12) for name, file in example(k).items()})
     data = load(torn)

@@ -187,7 +187,7 @@ def test_other_pairs_are_refused_in_one_line() -> None:
     x = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
     known = torch.ones(4, 4, dtype=torch.bool)
     vae = dgm.create("vae", Space.binary(SHAPE), latent=2)
-    with pytest.raises(Unsupported, match="RealNVP is no denoising model"):
+    with pytest.raises(Unsupported, match="RealNVP is not a denoising model"):
         dgm.edit.inpaint(TwoStage.of(vae, dgm.create("realnvp", vae.latent_space, layers=2)), x, known)
     flow = dgm.create("realnvp", Space.continuous(SHAPE), layers=2)
     pair = TwoStage.of(flow, dgm.create("ddpm", flow.latent_space, width=8))

@@ -67,7 +67,7 @@ def test_a_conditional_generator_gets_the_condition_and_others_are_refused() -> 
     x = gan.sample(2, y, seed=0)
     right, wrong = (dgm.edit.invert(gan, x, labels, steps=60).error for labels in (y, 2 - y))
     assert right < wrong
-    with pytest.raises(Unsupported, match="VAE is no GAN"):
+    with pytest.raises(Unsupported, match="VAE is not a GAN"):
         dgm.edit.invert(dgm.create("vae", gan.space), x)
 
 

@@ -43,7 +43,7 @@ def test_the_loss_weighs_the_divergence_alone() -> None:
 @pytest.mark.parametrize("space", [LEVELS, Space.continuous((3,), low=0.0, high=1.0)], ids=str)
 def test_grey_values_are_refused_by_a_bernoulli_decoder_in_one_line(space: Space) -> None:
     """Kills: x log p + (1 - x) log(1 - p) of grey values taken for a likelihood."""
-    with pytest.raises(BadInput, match="grey values is no log-likelihood; train on mnist/dynamic") as refused:
+    with pytest.raises(BadInput, match="grey values is not a log-likelihood; train on mnist/dynamic") as refused:
         create("vae", space, output="bernoulli")
     assert "\n" not in str(refused.value)
 

@@ -336,7 +336,7 @@ def test_a_solver_and_guidance_are_the_priors() -> None:
         bare = how | ({"guidance": dgm.Guidance(scale=2.0, weak=weak)} if "guidance" in how else {})
         with torch.no_grad():
             assert torch.allclose(x, first.decode(dgm.sample(prior, 5, seed=1, **bare)), atol=1e-5)
-    with pytest.raises(Unsupported, match="is no denoising model"):
+    with pytest.raises(Unsupported, match="is not a denoising model"):
         dgm.sample(model_of("vae, gmm"), 2, solver="heun")
 
 

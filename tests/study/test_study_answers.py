@@ -100,7 +100,7 @@ def test_two_studies_do_not_write_to_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 6, is no JSON"),
+        ("{", "line 6, is not valid JSON"),
         ("[]", "line 6: it must be an object"),
         ('{"rater": 1, "trial": 3}', "line 6: task is missing"),
         (

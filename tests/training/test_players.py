@@ -102,7 +102,7 @@ def test_other_optimisers_are_torchs_and_go_on_to_the_same_bits(name: str, optim
 def test_settings_of_a_player_that_there_is_not_are_refused() -> None:
     with pytest.raises(UnknownName, match="did you mean 'second'"):
         fit(Pair(), points(), players={"secnd": {"lr": 0.1}})
-    with pytest.raises(BadInput, match="Normal is no game and has no player 'first'"):
+    with pytest.raises(BadInput, match="Normal is not a game and has no player 'first'"):
         fit(Normal(SPACE, Normal.Config()), points(), players={"first": {"lr": 0.1}})
     with pytest.raises(BadInput, match="second's lr must be at least 0"):
         fit(Pair(), points(), players={"second": {"lr": -0.1}})

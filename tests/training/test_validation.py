@@ -106,8 +106,8 @@ def test_stops_when_thirty_epochs_and_a_fifth_of_the_training_gained_nothing() -
     enough = [step for step in validations if step - best >= max(30, 0.2 * 500)]
     assert last == enough[0] < 500
     assert [step.step for step in steps if step.note] == [last]
-    assert steps[-1].note.startswith(f"stopped: the validation loss was least after step {best}, ")
-    assert steps[-1].note.endswith(f"and no less in the {last - best} epochs since")
+    assert steps[-1].note.startswith(f"stopped: the validation loss was lowest after step {best} (")
+    assert steps[-1].note.endswith(f"has not improved in the {last - best} epochs since")
 
 
 @pytest.mark.parametrize(("batch", "steps", "waits"), [(16, 400, 30 * 4), (16, 1000, 200), (64, 100, 30)])

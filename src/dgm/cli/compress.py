@@ -66,7 +66,7 @@ def listed(names: list[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if not path.exists():
-            raise BadInput(f"there is no file {name}", "look at the path")
+            raise BadInput(f"there is no file {name}", "check the path")
         found += sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     if not found:
         raise BadInput(f"{', '.join(names)} holds no file", "name the files")

@@ -78,7 +78,7 @@ def is_file(given: str, space: Space, names: Names) -> bool:
 
 def of_file(path: Path, space: Space, names: Names) -> Tensor:
     if not path.is_file():
-        raise BadInput(f"there is no file {path}", "look at the path")
+        raise BadInput(f"there is no file {path}", "check the path")
     if path.suffix.lower() == ".csv":
         return rows(path, space, names)
     return array(path, space) if path.suffix.lower() == ".npz" else picture(path, space)
@@ -103,7 +103,7 @@ def rows(path: Path, space: Space, names: Names) -> Tensor:
             words = row[0] if single else dict(zip(table.columns, row, strict=True))
             batch.append(encode(words, space, names))
         except BadInput as error:
-            raise BadInput(f"{path}: row {line}: {str(error).rpartition('; ')[0]}", "mend that row") from error
+            raise BadInput(f"{path}: row {line}: {str(error).rpartition('; ')[0]}", "correct that row") from error
     return torch.stack(batch)
 
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     own.trust(args, args.run)
     if not Path(args.file).is_file():
-        raise BadInput(f"there is no file {args.file}", "look at the path")
+        raise BadInput(f"there is no file {args.file}", "check the path")
     model, about = dgm.load(args.run), Run(args.run).config["data"]
     with Progress(f"decompressing {args.file}") as progress:
         lost = decompress(model, about, Path(args.file), out, salvage=args.salvage, progress=progress.update)

@@ -25,7 +25,7 @@ def start(args: argparse.Namespace, space: Space, about: dict[str, Any]) -> tupl
         return None, 0
     path = Path(args.given)
     if not path.is_file():
-        raise BadInput(f"there is no file {path}", "look at the path")
+        raise BadInput(f"there is no file {path}", "check the path")
     given, kept = reader(path)(path, space, about, args.observed)
     if len(given) not in (1, args.n):
         raise BadInput(f"{path} holds {len(given)} examples, expected 1 or {args.n}", "give -n as many")

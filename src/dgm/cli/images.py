@@ -41,7 +41,7 @@ def given(path: Path, space: Space, about: dict[str, Any]) -> Tensor:
     from dgm.data.walk import IMAGES
 
     if not path.is_file():
-        raise BadInput(f"there is no file {path}", "look at the path")
+        raise BadInput(f"there is no file {path}", "check the path")
     readers = {".npz": array, **dict.fromkeys(IMAGES, picture)}
     if path.suffix.lower() not in readers:
         raise BadInput(f"--given cannot be a '{path.suffix}' file", "give a picture or an .npz file")

@@ -158,7 +158,7 @@ def one_line(error: BaseException) -> str | None:
             errno.EPERM: "no permission; choose a place that you may write to and read from",
             errno.EROFS: "the file system is read-only; choose another place",
         }
-        return f"{error.filename or 'the output'}: {remedies.get(error.errno, f'{error.strerror}; look at the path')}"
+        return f"{error.filename or 'the output'}: {remedies.get(error.errno, f'{error.strerror}; check the path')}"
     said = ("not enough memory", "out of memory", "can't allocate memory")
     if isinstance(error, MemoryError) or any(words in str(error) for words in said):
         return "out of memory; ask for fewer samples, a smaller batch or a smaller model"

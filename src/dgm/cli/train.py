@@ -54,7 +54,7 @@ class Parser(jsonargparse.ArgumentParser):
             option = unknown[1] or f"--{unknown[2]}"
             if option.startswith("--model.") and not any("--model." in known for known in options_of(self)):
                 wrong = f"{option.split('=')[0]} is a model's, and no model is named"
-                raise BadInput(wrong, "write `dgm train MODEL`; a run that goes on keeps its own") from ex
+                raise BadInput(wrong, "write `dgm train MODEL`; a resumed run keeps its own") from ex
             refuse_unknown(option, self)
         if key := re.match(r'Parser key "([^"]+)"', text):
             kind = next(getattr(action, "_typehint", action.type) for action in self._actions if action.dest == key[1])
@@ -102,7 +102,9 @@ def name_of_model(arguments: list[str]) -> str | None:
     try:
         document = yaml.safe_load(Path(found.config).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{found.config} is no YAML: {' '.join(str(error).split())}", "mend that line") from error
+        raise BadInput(
+            f"{found.config} is not valid YAML: {' '.join(str(error).split())}", "correct that line"
+        ) from error
     if not isinstance(document, dict):
         raise BadInput(f"{found.config} holds no settings", "write lines such as 'name: vae'")
     name = document.get("name")
@@ -222,7 +224,9 @@ def chosen_data(chosen: jsonargparse.Namespace, given: set[str]) -> Dataset:
     run, options = Run(Path(chosen.on)), data_options(chosen)
     if "data" not in given:
         if options:
-            wrong = f"--{next(iter(options)).replace('_', '-')} is of --data, and the data is that of {run.path}"
+            wrong = (
+                f"--{next(iter(options)).replace('_', '-')} is an option of --data, and the data is that of {run.path}"
+            )
             raise BadInput(wrong, "leave it out, or name the data by --data too")
         return run.dataset()
     about = run.config["data"]
@@ -318,8 +322,8 @@ def refuse_fixed_options(run: Run, chosen: jsonargparse.Namespace, given: set[st
         wrong = f"{run.path} is a run of {name}, and {chosen.name} was asked for"
         raise BadInput(wrong, "leave the model's name out")
     for name in sorted(given - RESUMABLE):
-        wrong = f"--{name} cannot be changed in a run that goes on, {run.path} keeps its own"
-        raise BadInput(wrong, "leave it out, or train anew into another --out without --resume")
+        wrong = f"--{name} cannot be changed when a run is resumed, {run.path} keeps its own"
+        raise BadInput(wrong, "leave it out, or start a new training with another --out and without --resume")
 
 
 def refuse_shorter_training(run: Run, done: int, changed: dict[str, Any]) -> None:
@@ -352,7 +356,8 @@ def follow(steps: Iterable[Step], title: str, unit: str) -> None:
             if step.note and torchrun.is_first():
                 print(step.note, file=sys.stderr)
             if progress.due():
-                losses = " ".join(f"{player} {value:.4g}" for player, value in step.losses.items())
+                names = {"model": "loss"}  # a model without players has one loss
+                losses = " ".join(f"{names.get(player, player)} {value:.4g}" for player, value in step.losses.items())
                 rate = f"{step.step / max(step.seconds, 1e-9):.3g} steps/s"
                 said = f"{losses} {unit}".rstrip()
                 progress.update(step.progress, f"step {step.step}  {said}  {rate}")

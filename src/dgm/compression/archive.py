@@ -139,7 +139,7 @@ def compress(
         progress: Called with the completed fraction and the bits per dimension so far.
 
     Raises:
-        Unsupported: For a model without a codec, or a file that is no example of its space.
+        Unsupported: For a model without a codec, or a file that is not an example of its space.
         BadInput: For a file with values that the model does not have.
     """
     started, interface, digest = time.perf_counter(), Interface(model.space, about), digest_of(model)

@@ -280,7 +280,7 @@ def codec_of(model: Model, *, stepwise: bool = False, grids: Mapping[int, Grid] 
         grids: Of the columns of real numbers with a stated number of decimals, for a model that codes column by column.
 
     Raises:
-        Unsupported: For a model whose likelihood is no probability of discrete values, or that has no codec.
+        Unsupported: For a model whose likelihood is not a probability of discrete values, or that has no codec.
     """
     from dgm.compression.bits_back import BitsBackCodec, ChainCodec, OrdersCodec
 

@@ -78,7 +78,7 @@ class Reader:
     """Reads a container.
 
     Raises:
-        DamagedRun: If the file is no container, has another version, or its header is damaged.
+        DamagedRun: If the file is not a container, has another version, or its header is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,7 +87,7 @@ class Reader:
             size = path.stat().st_size
             self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         if len(self.data) < START.size or self.data[:4] != MAGIC:
-            raise DamagedRun(f"{path} is no file that `dgm compress` wrote", REMEDY)
+            raise DamagedRun(f"{path} is not a file that `dgm compress` wrote", REMEDY)
         _, version, length = START.unpack(self.data[: START.size])
         if version != VERSION:
             raise DamagedRun(f"{path} has the version {version}, this dgm reads {VERSION}", "use the dgm that wrote it")
@@ -97,7 +97,7 @@ class Reader:
         try:
             self.header: Any = json.loads(self.data[START.size : START.size + length])
         except (ValueError, RecursionError) as error:
-            raise DamagedRun(f"the header of {path} is no JSON", REMEDY) from error
+            raise DamagedRun(f"the header of {path} is not valid JSON", REMEDY) from error
 
     def is_sealed(self, start: int, end: int) -> bool:
         """Whether the bytes are there, and end with their CRC."""

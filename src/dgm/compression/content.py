@@ -86,7 +86,7 @@ class Arrays:
     def restore(self, batches: Iterator[Tensor], about: dict[str, Any], interface: Interface, out: IO[bytes]) -> None:
         dtype = numpy.dtype(about["dtype"])
         if dtype.kind not in "iub":
-            raise ValueError(f"{dtype} is no type of integers")
+            raise ValueError(f"{dtype} is not a type of integers")
         out.write(bytes.fromhex(about["header"]))
         for batch in batches:
             out.write(batch.numpy().astype(dtype).tobytes())
@@ -112,7 +112,7 @@ def layout(path: Path) -> tuple[int, numpy.dtype, tuple[int, ...]]:
     except (OSError, ValueError, LookupError) as error:
         raise BadInput(f"{path} cannot be read as an array: {error}", "write it with numpy.save") from error
     if not ordered or dtype.kind not in "iub":
-        raise BadInput(f"{path} is no array of integers in C order", "write it so with numpy.save")
+        raise BadInput(f"{path} is not an array of integers in C order", "write it so with numpy.save")
     return offset, dtype, shape
 
 
@@ -148,7 +148,7 @@ class Pictures:
         space = interface.space
         if len(space.shape) != 3 or space.values != 256:
             raise Unsupported(
-                f"an image is no example of {space}", "use a model of images of 256 levels, or .npy arrays"
+                f"an image is not an example of {space}", "use a model of images of 256 levels, or .npy arrays"
             )
         pixels, header = decoded(path)
         if len(pixels) != space.shape[0]:
@@ -222,7 +222,7 @@ class Texts:
 
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:
         if not text.is_text(interface.about):
-            raise Unsupported(f"{path} is no example of {interface.space}", "use a model of text, such as char_gpt")
+            raise Unsupported(f"{path} is not an example of {interface.space}", "use a model of text, such as char_gpt")
         length = sum(map(len, self.tokens(path, interface)))
         return {"length": length}, math.ceil(length / interface.space.dim)
 
@@ -234,7 +234,7 @@ class Texts:
                 try:
                     yield text.encode(read.decode(piece), interface.about) if read else torch.tensor(list(piece))
                 except UnicodeDecodeError as error:
-                    raise BadInput(f"{path} is no UTF-8 text: {error.reason}", "use a model of bytes") from error
+                    raise BadInput(f"{path} is not UTF-8 text: {error.reason}", "use a model of bytes") from error
         if read and read.getstate()[0]:
             raise BadInput(f"{path} ends within a character", "take it from a copy")
 

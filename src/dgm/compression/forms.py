@@ -35,5 +35,5 @@ def form_of(path: Path, interface: Interface) -> str:
         return "text"
     if path.suffix.lower() in (".csv", ".tsv"):
         return "table"
-    wrong = f"a '{path.suffix}' file is no example of {interface.space}"
+    wrong = f"a '{path.suffix}' file is not an example of {interface.space}"
     raise Unsupported(wrong, "give an image, a sound, a table, an .npy or IDX array, or a text to a model of text")

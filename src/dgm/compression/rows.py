@@ -44,7 +44,7 @@ class Rows:
 
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:
         if not interface.about.get("columns"):
-            raise Unsupported(f"{path} is no example of {interface.space}", "use a model of a table, such as made")
+            raise Unsupported(f"{path} is not an example of {interface.space}", "use a model of a table, such as made")
         columns, parts = of_run(interface.about, interface.space), parts_of(interface.space)
         with path.open(encoding="utf-8", newline="") as file:
             try:
@@ -161,7 +161,7 @@ def missing_text(rows: Iterable[tuple[str, list[str]]]) -> str:
 
 def numbers_of(cells: list[str], columns: list[Column], parts: list[Space], where: str) -> list[float]:
     if len(cells) != len(columns):
-        raise BadInput(f"{where}: {len(cells)} cells, expected {len(columns)}", "mend that row")
+        raise BadInput(f"{where}: {len(cells)} cells, expected {len(columns)}", "correct that row")
     numbers = []
     for cell, column, part in zip(cells, columns, parts, strict=True):
         try:

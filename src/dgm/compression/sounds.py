@@ -104,7 +104,7 @@ class Sounds:
     def describe(self, path: Path, interface: Interface) -> tuple[dict[str, Any], int]:
         rate = interface.about.get("rate")
         if not rate or interface.space.values != sound.LEVELS:
-            raise Unsupported(f"{path} is no example of {interface.space}", "use a model of sound, such as wavenet")
+            raise Unsupported(f"{path} is not an example of {interface.space}", "use a model of sound, such as wavenet")
         with sound.opened(path) as file:
             found = (8 * file.getsampwidth(), file.getnchannels(), file.getframerate())
         if found != (16, 1, rate):

@@ -79,7 +79,7 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
     path = Path(name).expanduser()
     if not path.exists():
         if path.suffix or path.is_absolute() or name.startswith("."):
-            raise BadInput(f"there is no file or folder {name}", "look at the path; `dgm data` lists the named sets")
+            raise BadInput(f"there is no file or folder {name}", "check the path; `dgm data` lists the named sets")
         raise UnknownName.of("data set", name, SETS)
     return from_path(path.resolve(), options)
 

@@ -97,5 +97,5 @@ def labels(table: Any, name: str, path: Path) -> Tensor:
     y = torch.from_numpy(numpy.asarray(table.with_format("numpy")[name][:]).astype(numpy.int64))
     count = len(table.features[name].names)
     if len(y) and not (y.min() >= 0 and y.max() < count):
-        raise BadInput(f"{path}: labels go from 0 to {count - 1}, got {int(y.min())} to {int(y.max())}", "mend them")
+        raise BadInput(f"{path}: labels go from 0 to {count - 1}, got {int(y.min())} to {int(y.max())}", "correct them")
     return y

@@ -64,11 +64,11 @@ def read(path: Path) -> Rows:
                     continue
                 if len(row) != len(columns):
                     wrong = f"{path}: row {reader.line_num} has {len(row)} fields, expected {len(columns)}"
-                    raise BadInput(wrong, "mend that row")
+                    raise BadInput(wrong, "correct that row")
                 rows.append([cell.strip() for cell in row])
                 lines.append(reader.line_num)
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is no text: {error.reason} at byte {error.start}", "save it as UTF-8") from error
+        raise BadInput(f"{path} is not a text: {error.reason} at byte {error.start}", "save it as UTF-8") from error
     except csv.Error as error:
         raise BadInput(f"{path} cannot be read as a table: {error}", "save it as comma-separated text") from error
     twice = next((name for name, count in Counter(columns).items() if count > 1), None)

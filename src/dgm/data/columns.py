@@ -105,7 +105,7 @@ class Column:
             space: The space of the column.
 
         Raises:
-            BadInput: If the text is no value of this column.
+            BadInput: If the text is not a value of this column.
             OutOfRange: If only the range of the column excludes it.
             UnknownName: If the column has no such category.
         """
@@ -124,9 +124,9 @@ class Column:
             limits = ""
             if abs(high) < LARGEST:
                 limits = " from {} to {}".format(*self.texts_of([low, high]))
-            wrong = f"'{text}' is no value of the column '{self.name}', expected a {WANTED[self.type]}{limits}"
+            wrong = f"'{text}' is not a value of the column '{self.name}', expected a {WANTED[self.type]}{limits}"
             outside = not math.isnan(number) and (not space.discrete or number % 1 == 0)
-            raise (OutOfRange if outside else BadInput)(wrong, "mend it, or leave the value out")
+            raise (OutOfRange if outside else BadInput)(wrong, "correct it, or leave the value out")
         return number
 
     def number_in(self, text: str) -> float:

@@ -114,9 +114,9 @@ def read_idx(path: Path) -> Tensor:
             refuse_a_bomb(path, math.prod(sizes), "remove it, and it is downloaded again")
             values = numpy.frombuffer(file.read(math.prod(sizes) + 1), numpy.uint8)
     except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{path} is no gzip file: {error}", "remove it, and it is downloaded again") from error
+        raise BadInput(f"{path} is not a gzip file: {error}", "remove it, and it is downloaded again") from error
     if rank == 0 or len(values) != math.prod(sizes):
-        raise BadInput(f"{path} is no idx file of bytes", "remove it, and it is downloaded again")
+        raise BadInput(f"{path} is not an idx file of bytes", "remove it, and it is downloaded again")
     return torch.from_numpy(values.reshape(sizes).copy())
 
 

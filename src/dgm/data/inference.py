@@ -168,7 +168,7 @@ def dates(what: str, name: str, values: Any, wanted: Wanted, first: int) -> Part
     try:
         days = values.cast(DATE).cast(pyarrow.int32()).cast(REAL).to_numpy().copy()
     except pyarrow.ArrowException as error:
-        raise BadInput(f"{what} holds what is no date: {error}", "write dates as 2020-12-31") from error
+        raise BadInput(f"{what} contains a value that is not a date: {error}", "write dates as 2020-12-31") from error
     low, high = int(numpy.nanmin(days)), int(numpy.nanmax(days))
     if low == high:
         raise unchanging(what, name)
@@ -195,7 +195,9 @@ def milliseconds(what: str, values: Any) -> numpy.ndarray:
         try:
             x: numpy.ndarray = values.cast(TIME).cast(pyarrow.int32()).cast(REAL).to_numpy().copy()
         except pyarrow.ArrowException as error:
-            raise BadInput(f"{what} holds what is no time of the day in milliseconds: {error}", remedy) from error
+            raise BadInput(
+                f"{what} contains a value that is not a time of the day in milliseconds: {error}", remedy
+            ) from error
         return x
     texts = values.to_pylist()
     x = numpy.array([numpy.nan if text is None else number_of(text, 1) for text in texts])
@@ -222,11 +224,13 @@ def numbers_of(what: str, values: Any, first: int) -> numpy.ndarray:
     try:
         x: numpy.ndarray = values.cast(REAL).to_numpy().copy()
     except pyarrow.ArrowException as error:
-        raise BadInput(f"{what} holds what is no number: {error}", "make it a category, or mend it") from error
+        raise BadInput(
+            f"{what} contains a value that is not a number: {error}", "make it a category, or correct it"
+        ) from error
     bad = numpy.flatnonzero(numpy.abs(numpy.nan_to_num(x)) >= LARGEST)
     if len(bad):
         wrong = f"{what} holds {x[bad[0]]:g} in row {bad[0] + first}, expected a number that float32 can hold"
-        raise BadInput(wrong, "mend or drop it")
+        raise BadInput(wrong, "correct or drop it")
     return x
 
 

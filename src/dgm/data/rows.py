@@ -47,10 +47,10 @@ def read(path: Path) -> Rows:
     """The rows of a .csv file, with or without a header, or of a .parquet file.
 
     Raises:
-        BadInput: If the file is no table.
+        BadInput: If the file is not a table.
     """
     if not path.is_file():
-        raise BadInput(f"there is no file {path}", "look at the path")
+        raise BadInput(f"there is no file {path}", "check the path")
     if path.suffix.lower() == ".parquet":
         return of_parquet(path)
     refuse_too_large(f"{path}, read,", 60 * path.stat().st_size, "give a part of it")
@@ -65,7 +65,7 @@ def read(path: Path) -> Rows:
                     continue
                 if len(row) != len(head.names):
                     wrong = f"{path}: row {reader.line_num} has {len(row)} fields, expected {len(head.names)}"
-                    raise BadInput(wrong, "mend that row")
+                    raise BadInput(wrong, "correct that row")
                 cells.append([cell.strip() for cell in row])
                 lines.append(reader.line_num)
     except UNREADABLE as error:
@@ -103,7 +103,7 @@ def numbers(
             training data; None raises an error for them.
 
     Raises:
-        BadInput: If a cell is no value of its column, or no column of the file is one of the model's.
+        BadInput: If a cell is not a value of its column, or no column of the file is one of the model's.
         UnknownName: If a category did not occur in the training data.
     """
     spaces = spaces_of(columns, space)

@@ -42,7 +42,7 @@ def load(path: Path, *, seed: int = 0, types: str = "", condition_columns: str =
         condition_columns: The columns that are the condition of the other columns, separated by commas.
 
     Raises:
-        BadInput: If the file is no table, or a column cannot be modelled, with the name of the column.
+        BadInput: If the file is not a table, or a column cannot be modelled, with the name of the column.
         UnknownName: If a column or a type does not exist.
     """
     wanted = requested_types(types)
@@ -173,7 +173,7 @@ class Head:
                 names = [cell.strip() if headed and cell.strip() else f"x{k}" for k, cell in enumerate(first)]
                 return cls(names, reader.line_num if headed else 0, delimiter)
         except UnicodeDecodeError as error:
-            raise BadInput(f"{path} is no text: {error.reason} at byte {error.start}", "save it as UTF-8") from error
+            raise BadInput(f"{path} is not a text: {error.reason} at byte {error.start}", "save it as UTF-8") from error
         except csv.Error as error:
             raise BadInput(f"{path} cannot be read as a table: {error}", "save it as comma-separated values") from error
 
@@ -204,7 +204,7 @@ def read_csv(path: Path, head: Head, wanted: Mapping[str, Wanted]) -> dict[str, 
             table = arrow_csv.read_csv(path, read_options=arrow_csv.ReadOptions(**reading, use_threads=False), **how)
         except UNREADABLE as error:
             wrong = f"{path} cannot be read as a table: {' '.join(str(error).split())}"
-            raise BadInput(wrong, "mend that row") from error
+            raise BadInput(wrong, "correct that row") from error
     return dict(zip(head.names, table.columns, strict=True))
 
 

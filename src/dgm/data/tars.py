@@ -98,7 +98,9 @@ def members(tar: Path) -> Iterator[Member]:
                     yield Member(tar, member.name, member.offset_data, member.size)
                 opened.members = []  # type: ignore[attr-defined]  # this list would grow with the file
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise BadInput(f"{tar} is no plain tar file: {error}", "take it from a copy, or unpack and pack it") from error
+        raise BadInput(
+            f"{tar} is not a plain tar file: {error}", "take it from a copy, or unpack and pack it"
+        ) from error
 
 
 def labels(label_files: Sequence[Member | None], images: Sequence[Member]) -> torch.Tensor | None:

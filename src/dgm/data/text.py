@@ -64,7 +64,7 @@ def characters(raw: bytes, path: Path) -> tuple[str, numpy.ndarray]:
     try:
         points = numpy.frombuffer(raw.decode("utf-8").encode("utf-32-le"), numpy.uint32)
     except UnicodeDecodeError as error:
-        wrong = f"{path} is no UTF-8 text: {error.reason} at byte {error.start}"
+        wrong = f"{path} is not UTF-8 text: {error.reason} at byte {error.start}"
         raise BadInput(wrong, "save it as UTF-8, or read it with --bytes") from error
     letters, places = numpy.unique(points, return_inverse=True)
     return "".join(map(chr, letters)), places.astype(numpy.uint8 if len(letters) <= 256 else numpy.int32)

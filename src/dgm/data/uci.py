@@ -38,7 +38,7 @@ def read(path: Path) -> torch.Tensor:
     try:
         x = numpy.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path} does not hold rows of numbers: {error}", "copy it anew") from error
+        raise BadInput(f"{path} does not hold rows of numbers: {error}", "copy it again") from error
     if not len(x) or not numpy.isfinite(x).all():
-        raise BadInput(f"{path} holds no rows, or a number that is not finite", "copy it anew")
+        raise BadInput(f"{path} holds no rows, or a number that is not finite", "copy it again")
     return torch.from_numpy(x)

@@ -249,7 +249,7 @@ def privacy(dataset: Dataset, samples: Tensor, real: Tensor) -> dict[str, Any]:
 def refuse_target(dataset: Dataset, target: str | None) -> None:
     """
     Raises:
-        BadInput: If the data is no table.
+        BadInput: If the data is not a table.
         UnknownName: If the table does not have this column.
     """
     if target is None:

@@ -55,5 +55,5 @@ def class_at(target: str) -> type[Model]:
         wrong = f"the model '{target}' cannot be imported: {error}"
         raise BadInput(wrong, "give it as package.module:Class, from where Python finds it") from error
     if not isinstance(found, type) or not hasattr(found, "Config"):
-        raise BadInput(f"'{target}' is no model: it needs to be a class with a Config", "see docs/own-model.md")
+        raise BadInput(f"'{target}' is not a model: it needs to be a class with a Config", "see docs/own-model.md")
     return found

@@ -160,6 +160,6 @@ def cached(network: nn.Module, kind: type[PixelConv | RowConv], n: int, size: tu
     if isinstance(network, CausalConv2d):
         return kind(network, n, size, cursor)
     copied = copy.copy(network)
-    # a convolution of one pixel is no module, whose call would take longer than the convolution itself
+    # a convolution of one pixel is not a module, whose call would take longer than the convolution itself
     copied._modules = {name: part and cached(part, kind, n, size, cursor) for name, part in network._modules.items()}
     return copied

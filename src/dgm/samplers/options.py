@@ -61,7 +61,7 @@ def refuse_other_model(weak: Model, model: Model) -> None:
     """
     conditions = [condition_of(one) for one in (weak, model)]
     if not has(weak, Denoising):
-        wrong = f"the weak model is a {type(weak).__name__}, which is no denoising model"
+        wrong = f"the weak model is a {type(weak).__name__}, which is not a denoising model"
     elif weak.space != model.space:
         wrong = f"the weak model is of {weak.space}, this one of {model.space}"
     elif conditions[0] != conditions[1]:

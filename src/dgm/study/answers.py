@@ -104,10 +104,10 @@ def parsed(content: bytes, path: Path) -> Answers:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}, line {number}, is no JSON: {error}", "take the file from a copy") from error
+            raise BadInput(f"{path}, line {number}, is not valid JSON: {error}", "take the file from a copy") from error
         kind = kind_of(row, number)
         if wrong := misfit(row, kind, ""):
-            where = " is no file of a study's answers" if number == 1 else f", line {number}: {wrong}"
+            where = " is not a file of a study's answers" if number == 1 else f", line {number}: {wrong}"
             raise BadInput(f"{path}{where}", "name the file that `dgm study` wrote")
         if number == 1:
             found = Answers(cast(StudyPart, row), [], [])

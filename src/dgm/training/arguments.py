@@ -51,7 +51,9 @@ def settings_of_run(out: Path | None, model: Model, dataset: Dataset) -> Mapping
     if config["model"] != as_json(registry.describe(model)):
         raise BadInput(f"the model is not that of {out}", "make it with dgm.registry.from_description of its config")
     if config["data"].get("sha256") != dataset.describe()["sha256"]:
-        raise BadInput(f"the data is not that of {out}: its sha256 differs", "give the same data, or train anew")
+        raise BadInput(
+            f"the data is not that of {out}: its sha256 differs", "give the same data, or start a new training"
+        )
     return config["training"]
 
 
@@ -92,6 +94,6 @@ def refuse_unknown_players(model: Model, settings: Settings) -> None:
     known = getattr(model, "players", None)
     for name in settings.players or {}:
         if not has(model, MultiPlayer):
-            raise BadInput(f"{type(model).__name__} is no game and has no player '{name}'", "leave its settings out")
+            raise BadInput(f"{type(model).__name__} is not a game and has no player '{name}'", "leave its settings out")
         if known is not None and name not in known:
             raise UnknownName.of(f"player of {type(model).__name__}", name, known)

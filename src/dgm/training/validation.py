@@ -85,8 +85,8 @@ class Validation:
         if not epochs or step != self.last or waited < epochs * self.in_epoch or progress * waited < share * step:
             return ""
         return (
-            f"stopped: the validation loss was least after step {self.best_step}, {self.best_loss:.6g}, and no less in "
-            f"the {waited / self.in_epoch:.3g} epochs since"
+            f"stopped: the validation loss was lowest after step {self.best_step} ({self.best_loss:.6g}) and has not "
+            f"improved in the {waited / self.in_epoch:.3g} epochs since"
         )
 
     @torch.no_grad()

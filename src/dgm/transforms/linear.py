@@ -27,7 +27,9 @@ class Permutation(Transform):
         super().__init__()
         order = torch.as_tensor(order)
         if sorted(order.tolist()) != list(range(len(order))):
-            raise BadInput(f"a permutation names each of 0 to {len(order) - 1} once, got {order.tolist()}", "mend it")
+            raise BadInput(
+                f"a permutation names each of 0 to {len(order) - 1} once, got {order.tolist()}", "correct it"
+            )
         self.register_buffer("order", order)
 
     def forward(self, x: Tensor, c: Any = None) -> Mapped:

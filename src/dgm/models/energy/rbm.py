@@ -39,7 +39,7 @@ from dgm.space import Space
 
 ENUMERATED = 20  # hidden units, at most, whose states are summed over
 TOGETHER = 1 << 12  # states of the hidden units in one block of the sum
-# of annealed importance sampling: temperatures by default, chains, and chains of each condition that is no label
+# of annealed importance sampling: temperatures by default, chains, and chains of each condition that is not a label
 TEMPERATURES, CHAINS, OF_EACH = 1000, 100, 10
 
 

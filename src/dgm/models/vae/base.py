@@ -348,7 +348,7 @@ def observed(space: Space, config: NetworkConfig) -> Any:
     known = OUTPUTS[space.kind]
     chosen = known[0] if config.output == "auto" else config.output
     if chosen == "bernoulli" and chosen not in known:
-        wrong = f"{space} is not of zeros and ones: x log p + (1 - x) log(1 - p) of grey values is no log-likelihood"
+        wrong = f"{space} is not of zeros and ones: x log p + (1 - x) log(1 - p) of grey values is not a log-likelihood"
         raise BadInput(wrong, "train on mnist/dynamic or binarized_mnist, or choose the output auto")
     if chosen not in known:
         raise BadInput(f"the output distribution {chosen} is none of {space}", f"choose {', '.join(known)} or auto")

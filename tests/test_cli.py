@@ -172,10 +172,10 @@ def test_samples_of_a_table_have_its_columns(tmp_path: Path) -> None:
         ("train vae --out new --budget soon", "60s, 5m or 2h"),
         ("train vae --out runs/vae", "exists"),
         ("train --config missing.yaml", "missing.yaml"),
-        ("train --resume nowhere", "no run directory"),
+        ("train --resume nowhere", "not a run directory"),
         ("train gmm --conditional --out new", "gmm takes no condition"),
         ("train vae --conditional --data toy/moons --out new", "this data has no condition"),
-        ("sample nowhere --out new.png", "no run directory"),
+        ("sample nowhere --out new.png", "not a run directory"),
         ("sample runs/vae --out new.gif", "there are no steps to show"),
         ("sample runs/vae --out new.bmp", "end it in .png, .gif, .npz, .csv, .parquet, .txt, .wav, or name a folder"),
         ("sample runs/vae --out new.png --label 3", "trained without a condition"),
@@ -211,7 +211,7 @@ def test_a_damaged_run_is_named(trained: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "weights.safetensors is damaged" in done.stderr
     (run / "config.json").write_text("{", encoding="utf-8")
-    assert "no JSON" in dgm("sample", run, "--out", tmp_path / "a.png", cwd=tmp_path).stderr
+    assert "not valid JSON" in dgm("sample", run, "--out", tmp_path / "a.png", cwd=tmp_path).stderr
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

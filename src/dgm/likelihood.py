@@ -197,7 +197,7 @@ def log_likelihood(
     stated = stated_method(model, kind) if ode is None else ode.words(flow_density.denoising_part(model).space)
     method = _method(stated, kind, draws, weighted=weighted)
     if any(part.optional for _, part in model.space.parts):
-        method += ", of which values are observed and of the observed ones"
+        method += ", log P(missing cells) + log p(observed cells)"
     method += f", sum over {labels_of(model)} labels" if marginal else ""
     result = torch.cat(parts).to(batch.device) if parts else torch.empty(0)
     condition = None if given is None or model.condition is None else name_of(model.condition)

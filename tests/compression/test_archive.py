@@ -316,7 +316,7 @@ def test_a_header_written_by_hand_is_used_or_refused_in_one_line(name: str, tmp_
         ("big.npy", shades(2, 1, 4, 4).astype(numpy.int64) + 200, "values from"),
         ("real.npy", numpy.zeros((2, 1, 4, 4)), "integers"),
         ("columns.npy", numpy.asfortranarray(shades(2, 1, 4, 4)), "in C order"),
-        ("a.txt", b"text", "no example"),
+        ("a.txt", b"text", "not an example"),
         ("a.png", b"none", "cannot be read"),
     ],
 )

@@ -165,7 +165,7 @@ def test_an_idx_file_that_says_too_much(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"unpacks to 2,097,152\.0 GiB"):
         images.read_idx(path)
     path.write_bytes(gzip.compress(b"\0\0\x08\x01" + struct.pack(">I", 10) + bytes(100_000_000)))
-    with pytest.raises(BadInput, match="no idx file"):
+    with pytest.raises(BadInput, match="not an idx file"):
         images.read_idx(path)
 
 

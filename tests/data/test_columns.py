@@ -182,7 +182,7 @@ class TestTimes:
         found = data.load(table).columns[0]
         assert found == Column(name="a", type="time", offset=8 * 3_600 + 30 * 60, unit=1_000)
         fine = pyarrow.table({"a": pyarrow.array([1, 2_000] * 5, pyarrow.time64("us")), "b": list(range(10))})
-        with pytest.raises(BadInput, match="no time of the day in milliseconds"):
+        with pytest.raises(BadInput, match="not a time of the day in milliseconds"):
             data.load(fine)
 
     def test_hours_of_one_digit_and_what_is_no_time(self, tmp_path: Path) -> None:

@@ -133,10 +133,10 @@ def test_an_idx_file_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(header + values.tobytes()))
     assert torch.equal(read_idx(tmp_path / "a.gz"), torch.from_numpy(values))
     (tmp_path / "a.gz").write_bytes(gzip.compress(header + values.tobytes()[:-1]))
-    with pytest.raises(BadInput, match="no idx file"):
+    with pytest.raises(BadInput, match="not an idx file"):
         read_idx(tmp_path / "a.gz")
     (tmp_path / "a.gz").write_bytes(b"no gzip")
-    with pytest.raises(BadInput, match="no gzip"):
+    with pytest.raises(BadInput, match="not a gzip"):
         read_idx(tmp_path / "a.gz")
 
 

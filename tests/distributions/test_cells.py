@@ -219,9 +219,7 @@ def test_samples_have_the_frequencies_of_the_cells() -> None:
 
 def test_the_method_says_what_the_likelihood_is_of() -> None:
     found = log_likelihood(wrapped(SMALL), torch.tensor([[1.0, 2, 3.5]]), draws=1)
-    assert found.method == (
-        "closed form, uniform dequantisation, 1 draw, log P(missing cells) + log p(observed cells)"
-    )
+    assert found.method == ("closed form, uniform dequantisation, 1 draw, log P(missing cells) + log p(observed cells)")
     complete = Space.record(a=Space.binary(()), b=Space.continuous(()))
     found = log_likelihood(wrapped(complete), torch.tensor([[1.0, 3.5]]))
     assert found.method == "closed form, uniform dequantisation, 1 draw"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgm.networks.causal_conv import CausalConv2d
+from dgm.networks.causal_conv import CausalConv2d, Cursor, PixelConv, RowConv
 
 IMAGE = (5, 7)
 
@@ -79,3 +79,32 @@ def test_it_starts_as_torchs_own() -> None:
     bound = (4 * 2 * 3) ** -0.5
     assert conv.weight.abs().max() <= bound
     assert conv.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mask", "options"),
+    [
+        (PixelConv, "A", {}),
+        (PixelConv, "B", {"above": 0}),
+        (PixelConv, "B", {"above": 1, "right": 0, "stride": 2}),
+        (RowConv, "above", {}),
+        (RowConv, "row", {"above": 1, "stride": 2}),
+    ],
+)
+@torch.no_grad()
+def test_row_by_row_and_pixel_by_pixel_it_stores_few_rows(kind: Any, mask: Any, options: dict[str, int]) -> None:
+    """In an image of more rows than it sees. Kills: weights rotated the other way, or by one row less."""
+    conv, cursor, x = CausalConv2d(2, 3, 5, mask=mask, **options).double(), Cursor(), torch.randn(2, 2, *IMAGE).double()
+    at, found = kind(conv, 2, IMAGE, cursor), []
+    for cursor.row in range(IMAGE[0]):
+        if kind is RowConv:
+            found.append(at(x[:, :, cursor.row : cursor.row + 1]))
+            continue
+        for cursor.column in range(IMAGE[1]):
+            found.append(at(x[:, :, cursor.row, cursor.column]))
+    kept = torch.stack([one for one in found if one is not None], -1)
+    expected = conv(x)
+    assert torch.allclose(
+        kept.flatten(2), expected.movedim(2, -1).flatten(2) if kind is RowConv else expected.flatten(2)
+    )
+    assert conv.above + 1 in at.past.shape

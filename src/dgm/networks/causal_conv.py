@@ -98,61 +98,66 @@ class Cursor:
 class PixelConv:
     """A `CausalConv2d` at the cursor's pixel: (B, inputs) to (B, outputs), or None where its stride skips the pixel.
 
-    It stores the inputs at earlier pixels.
+    It stores the inputs of its rows: row i in place of row i - above - 1, so that the weights are rotated with the row.
     """
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
-        self.side, self.right, self.above = conv.side, conv.right, conv.above
+        self.side, self.right, self.rows = conv.side, conv.right, conv.above + 1
         self.stride, self.halvings, self.cursor, self.bias = conv.stride, conv.halvings, cursor, conv.bias
-        self.taps = conv.masked().permute(2, 3, 1, 0).flatten(0, 2)
-        self.past = padded_map(conv, n, size).movedim(1, -1).contiguous()
+        self.taps = [weight.permute(2, 3, 1, 0).flatten(0, 2) for weight in rotated(conv)]
+        self.past = stored_rows(conv, n, size).movedim(1, -1).contiguous()
 
     def __call__(self, h: Tensor) -> Tensor | None:
-        if self.side == self.above == 0:
-            return torch.addmm(self.bias, h, self.taps)
+        if self.side == 0 and self.rows == 1:
+            return torch.addmm(self.bias, h, self.taps[0])
         self.store(h)
         i, j = self.cursor.row >> self.halvings, self.cursor.column >> self.halvings
         if i % self.stride or j % self.stride:
             return None
-        # inputs to the right of the pixel in its row do not exist yet: they are zeros with masked weights
-        visible = self.past[:, i : i + self.above + 1, j : j + self.side + 1 + self.right].flatten(1)
-        return torch.addmm(self.bias, visible, self.taps)
+        # to the right of the pixel in its row are inputs of another row, with masked weights
+        visible = self.past[:, :, j : j + self.side + 1 + self.right].flatten(1)
+        return torch.addmm(self.bias, visible, self.taps[i % self.rows])
 
     def store(self, h: Tensor) -> None:
-        self.past[
-            :, (self.cursor.row >> self.halvings) + self.above, (self.cursor.column >> self.halvings) + self.side
-        ] = h
+        i, j = self.cursor.row >> self.halvings, self.cursor.column >> self.halvings
+        self.past[:, i % self.rows, j + self.side] = h
 
 
 class RowConv:
     """A `CausalConv2d` on the cursor's row: (B, inputs, 1, W) to (B, outputs, 1, W), or None where it skips the row.
 
-    It stores the inputs in the rows above.
+    It stores the inputs as `PixelConv` does.
     """
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
-        self.side, self.above, self.stride, self.halvings = conv.side, conv.above, conv.stride, conv.halvings
-        self.cursor, self.bias, self.weight = cursor, conv.bias, conv.masked()
-        self.past = padded_map(conv, n, size)
+        self.side, self.rows, self.stride, self.halvings = conv.side, conv.above + 1, conv.stride, conv.halvings
+        self.cursor, self.bias, self.weights = cursor, conv.bias, rotated(conv)
+        self.past = stored_rows(conv, n, size)
 
     def __call__(self, h: Tensor) -> Tensor | None:
-        if self.side == self.above == 0:
-            return conv2d(h, self.weight, self.bias)
+        if self.side == 0 and self.rows == 1:
+            return conv2d(h, self.weights[0], self.bias)
         self.store(h)
         i = self.cursor.row >> self.halvings
         if i % self.stride:
             return None
-        return conv2d(self.past[:, :, i : i + self.above + 1], self.weight, self.bias, self.stride)
+        return conv2d(self.past, self.weights[i % self.rows], self.bias, self.stride)
 
     def store(self, h: Tensor) -> None:
-        i = (self.cursor.row >> self.halvings) + self.above
-        self.past[:, :, i, self.side : self.side + h.shape[-1]] = h[:, :, 0]
+        i = self.cursor.row >> self.halvings
+        self.past[:, :, i % self.rows, self.side : self.side + h.shape[-1]] = h[:, :, 0]
 
 
-def padded_map(conv: CausalConv2d, n: int, size: tuple[int, int]) -> Tensor:
-    """Zeros for all inputs of ``conv``, with padding; ``size`` is that of the image at full resolution."""
-    height, width = (-(-side // 2**conv.halvings) for side in size)
-    return conv.weight.new_zeros(n, conv.weight.shape[1], height + conv.above, width + conv.side + conv.right)
+def rotated(conv: CausalConv2d) -> list[Tensor]:
+    """The masked weights for each row i modulo the number of rows, where row i is stored at that place."""
+    weight, rows = conv.masked(), conv.above + 1
+    return [weight.roll(i + 1, 2) for i in range(rows)]
+
+
+def stored_rows(conv: CausalConv2d, n: int, size: tuple[int, int]) -> Tensor:
+    """Zeros for the rows of inputs that ``conv`` sees, with padding; ``size`` is that of the image."""
+    width = -(-size[1] // 2**conv.halvings)
+    return conv.weight.new_zeros(n, conv.weight.shape[1], conv.above + 1, width + conv.side + conv.right)
 
 
 def cached(network: nn.Module, kind: type[PixelConv | RowConv], n: int, size: tuple[int, int], cursor: Cursor) -> Any:

@@ -158,8 +158,10 @@ def dgm_progress() -> type:
     return Progress
 
 
-def test_an_interrupted_evaluation_keeps_what_was_measured(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But in the place of one that came to its end. A report asks for the rest."""
+def test_an_interrupted_evaluation_keeps_what_was_measured(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """But in the place of one that came to its end. A report has it, and names the rest."""
     out, module = runs / "table" / "evaluation.json", importlib.import_module("dgm.evaluation.evaluate")
     with monkeypatch.context() as patch:
         patch.setattr(module, "memorisation", lambda *_: signal.raise_signal(signal.SIGINT))
@@ -173,9 +175,12 @@ def test_an_interrupted_evaluation_keeps_what_was_measured(runs: Path, monkeypat
         assert [row["kind"] for row in part["likelihood"]] == ["exact"]
         assert {"kernel", "frechet"} <= {row["name"] for row in part["metrics"]}
         assert part["skipped"][-1] == {"what": "all later measures", "reason": "the evaluation was interrupted"}
-    assert (
-        "has not been evaluated since it was trained" in dgm("report table --data t.csv --out page.html", runs).stderr
-    )
+    reported = dgm("report table --data t.csv --out page.html", runs)
+    assert reported.returncode == 0, reported.stderr
+    assert "the evaluation of table was interrupted; for the other measures run: dgm evaluate table" in caplog.text
+    page = (runs / "page.html").read_text(encoding="utf-8")
+    assert "Not measured: all later measures: the evaluation was interrupted." in page
+    assert f"{part['likelihood'][0]['bits_per_dim']:.3f}" in page
     said = dgm("evaluate table --data t.csv --samples 20 --features pixels", runs)
     assert said.returncode == 0
     whole = out.read_text(encoding="utf-8")

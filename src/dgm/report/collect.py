@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,12 +21,14 @@ from dgm.report.table import Trained
 from dgm.runs import WEIGHTS, Run, check_manifest, load, read_object, read_weights, write_weights
 from dgm.sampling import sample
 
+log = logging.getLogger(__name__)
+
 SHOWN = 36  # images in a grid
 POINTS = 500  # points, or rows of a table, in a plot
 
 
 def trained(path: Path) -> Trained:
-    """One evaluated run.
+    """One evaluated run; of an evaluation that was interrupted, what was measured before.
 
     Raises:
         DamagedRun: If it has not been trained to its end, or has not been evaluated.
@@ -33,8 +36,10 @@ def trained(path: Path) -> Trained:
     run = Run(path)
     if not run.finished:
         raise DamagedRun(f"{path} has not been trained to its end", f"run: dgm train --resume {path}")
-    if not is_evaluated(run):
+    if not is_measured(run):
         raise DamagedRun(f"{path} has not been evaluated since it was trained", f"run: dgm evaluate {path}")
+    if not is_evaluated(run):
+        log.warning("the evaluation of %s was interrupted; for the other measures run: dgm evaluate %s", path, path)
     metrics = run.metrics()
     model = run.untrained()
     parameters = sum(p.numel() for p in model.parameters()) or sum(b.numel() for b in model.buffers())
@@ -54,11 +59,13 @@ def trained(path: Path) -> Trained:
 
 def is_evaluated(run: Run) -> bool:
     """Whether the weights that are there now have been measured to the end, in the way that they are measured now."""
+    return is_measured(run) and not read_object(run.path / "evaluation.json").get("interrupted")
+
+
+def is_measured(run: Run) -> bool:
+    """As `is_evaluated`, and also if the evaluation was interrupted."""
     path = run.path / "evaluation.json"
-    if not is_newer(path, run):
-        return False
-    held = read_object(path)
-    return held.get("format") == FORMAT and not held.get("interrupted")
+    return is_newer(path, run) and read_object(path).get("format") == FORMAT
 
 
 def is_newer(path: Path, run: Run) -> bool:

@@ -162,6 +162,7 @@ def page(
     )
     environment.globals |= {"interval": interval, "leaders": leaders, "selection": selection}
     first, table = next(iter(tables.items()))
+    runs = [run for row in table for run in row.runs]
     references = {name: reference([run for row in rows for run in row.runs], name) for name, rows in tables.items()}
     return environment.from_string(files.joinpath("report.html").read_text(encoding="utf-8")).render(
         css=files.joinpath("report.css").read_text(encoding="utf-8"),
@@ -171,7 +172,8 @@ def page(
         references=references,
         dataset=dataset,
         document=document,
-        runs=[run for row in table for run in row.runs],
+        runs=runs,
+        evaluation=min((run.evaluation for run in runs), key=lambda found: found.get("interrupted", False)),
         budgets=sorted({budget(run) for row in table for run in row.runs}),
         cards=cards(table, dataset),
         warnings=warnings_of(table),

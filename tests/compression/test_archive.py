@@ -170,6 +170,50 @@ def test_a_damaged_file_writes_nothing_unless_it_is_salvaged(container: Path) ->
     assert not list(container.parent.glob(".*"))
 
 
+def with_header(container: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """The container with another header, whose CRC is right, and without its end."""
+    reader = Reader(container)
+    change(reader.header)
+    blocks = reader.data[reader.first : -12]
+    with container.open("wb") as file:
+        Writer(file, reader.header)
+        file.write(blocks)
+
+
+CLAIMS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "examples": lambda header: header["files"][0].update(examples=10**15),
+    "the largest": lambda header: header["files"][0].update(examples=2**63 - 1),
+    "blocks of one": lambda header: (header["files"][0].update(examples=10**12), header.update(block=1)),
+    "one block": lambda header: (header["files"][0].update(examples=10**13), header.update(block=10**13)),
+    "files": lambda header: header.update(files=[header["files"][0] | {"examples": 10**9}] * 5),
+}
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_header_that_claims_more_than_there_is_fills_no_memory_and_no_disk(
+    container: Path, claim: str, salvage: bool
+) -> None:
+    """Kills: zeros for whatever a header claims; a block as large as it claims."""
+    with_header(container, CLAIMS[claim])
+    with pytest.raises(
+        DgmError, match=r"of the [\d,]+ blocks that its header claims|examples in .* takes .* of memory"
+    ):
+        decompress(of_small(), OF_IMAGES, container, container.with_name("back"), salvage=salvage)
+    assert not container.with_name("back").exists()
+
+
+def test_examples_that_are_not_there_are_zeros(container: Path) -> None:
+    """A container that was cut off. Kills: the zeros of one block for several, a limit below what may be lost."""
+    with_header(container, lambda header: header["files"][0].update(examples=3000))
+    back = container.with_name("back.npy")
+    assert decompress(of_small(), OF_IMAGES, container, back, salvage=True) == list(range(4, 1000))
+    values = numpy.frombuffer(back.read_bytes()[128:], numpy.uint8)
+    assert numpy.array_equal(values[:48], shades(12, 1, 2, 2).ravel())
+    assert values.shape == (12_000,)
+    assert not values[48:].any()
+
+
 @pytest.mark.parametrize("kept", [0, 3, 30, 200, -1])
 def test_a_truncated_file_is_refused(container: Path, kept: int) -> None:
     container.write_bytes(container.read_bytes()[:kept])

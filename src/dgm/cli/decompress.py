@@ -7,6 +7,8 @@ dgm decompress runs/pixelcnn pictures.dgm --out pictures/
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from dgm.cli import out as output
@@ -36,7 +38,18 @@ def run(args: argparse.Namespace) -> int:
     with Progress(f"decompressing {args.file}") as progress:
         lost = decompress(model, about, Path(args.file), out, salvage=args.salvage, progress=progress.update)
     if lost:
-        print(f"{out}: block {', '.join(map(str, lost))} lost, zeros in the place of its examples")
+        print(f"{out}: block {spans(lost)} lost, zeros in the place of its examples")
         return 1
     print(f"{out}")
     return 0
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Increasing numbers in one line, consecutive ones by the first and the last.
+
+    Example:
+        >>> spans([0, 4, 5, 6])
+        '0, 4-6'
+    """
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -17,7 +17,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from dgm import documents
+from dgm import documents, memory
 from dgm.compression.codecs import Codec, codec_of
 from dgm.compression.container import Block, Reader, Writer
 from dgm.compression.content import Interface
@@ -34,10 +34,12 @@ from dgm.progress import Progress, silent
 from dgm.protocols import Batch, Conditions, Model
 from dgm.registry import describe
 from dgm.runs import sha256
+from dgm.space import Space
 
 NUMBERS = 1 << 24  # frequencies of one block in memory
 MANY, VALUES = 256, 1 << 16  # examples of a block at most, or more of few dimensions, up to so many values
 OF_REALS = 4 * DIGIT  # frequencies of a real number, and the numbers that they are computed from
+CLAIMED = 1000  # blocks that a header may claim for each that is there
 
 
 class FilePart(TypedDict):
@@ -112,9 +114,13 @@ def digest_of(model: Model) -> str:
 
 def block_of(model: Model) -> int:
     """The default number of examples in a block, whose frequencies fit into memory. A block costs about 48 bits."""
-    parts = [part for _, part in model.space.parts] or [model.space]
-    values = max(part.values or OF_REALS for part in parts)
-    return max(1, min(max(MANY, VALUES // model.space.dim), NUMBERS // (model.space.dim * values)))
+    return max(1, min(max(MANY, VALUES // model.space.dim), NUMBERS // frequencies_of(model.space)))
+
+
+def frequencies_of(space: Space) -> int:
+    """The number of frequencies of one example."""
+    parts = [part for _, part in space.parts] or [space]
+    return space.dim * max(part.values or OF_REALS for part in parts)
 
 
 def compress(
@@ -148,7 +154,7 @@ def compress(
     parts, block = described(files, interface), block or block_of(model)
     condition = None if y is None else y.flatten().tolist()
     header = Header(model=digest, files=parts, block=block, condition=condition)
-    total, done, claimed, kind = sum(part["examples"] for part in parts), 0, 0.0, ""
+    total, done, claimed, kind = examples_of(header), 0, 0.0, ""
     with in_float64(model), replacing(out) as temporary, temporary.open("wb") as file:
         coder, writer = coder_of(model, y, header), Writer(file, header)
         each = (x for path, part in zip(files, parts, strict=True) for x in of_file(path, part, interface))
@@ -320,6 +326,7 @@ def decompress(
     if header["model"] != digest_of(model):
         raise BadInput(f"{path} was compressed by another model", "name the run that compressed it")
     refuse_unusable(header, path)
+    refuse_large_claims(header, reader, model.space)
     if not reader.ends and not salvage:
         raise DamagedRun(
             f"{path} ends too early", "take the file from a copy, or add --salvage for the files that are there"
@@ -330,7 +337,7 @@ def decompress(
         if y is not None and model.condition is not None:
             y = y.reshape(1, *model.condition.shape).to(model.condition.dtype)
         batches = decoded(coder_of(model, y, header), reader, header, lost, salvage=salvage, progress=progress)
-        each = (row for batch in batches for row in batch.split(1))
+        each = (batch[k : k + 1] for batch in batches for k in range(len(batch)))
         several = len(header["files"]) > 1
         if several:
             temporary.mkdir()
@@ -365,12 +372,26 @@ def refuse_unusable(header: Header, path: Path) -> None:
         documents.checked(part["about"], FORMS[part["form"]].schema, f"the header of {path}")
 
 
+def refuse_large_claims(header: Header, reader: Reader, space: Space) -> None:
+    """Before memory is allocated or zeros are written for examples that may not be there."""
+    total, size, path = examples_of(header), header["block"], reader.path
+    needed, remedy = 8 * min(total, size) * frequencies_of(space), "take the file from a copy"
+    memory.refuse_too_large(f"a block of {min(total, size):,} examples in {path}", needed, remedy)
+    claimed, there = -(-total // size), sum(1 for _ in reader.blocks())
+    if claimed > CLAIMED * there:
+        raise DamagedRun(f"{path} has {there:,} of the {claimed:,} blocks that its header claims", remedy)
+
+
+def examples_of(header: Header) -> int:
+    return sum(part["examples"] for part in header["files"])
+
+
 def decoded(
     coder: Coder, reader: Reader, header: Header, lost: list[int], *, salvage: bool, progress: Progress
 ) -> Iterator[Batch]:
     """The examples of all blocks; zeros for lost ones, whose numbers are added to ``lost``."""
-    total, size = sum(part["examples"] for part in header["files"]), header["block"]
-    for number, block in in_turn(reader, math.ceil(total / size)):
+    total, size = examples_of(header), header["block"]
+    for number, block in in_turn(reader, -(-total // size)):
         n = min(size, total - number * size)
         progress(number * size / total, f"block {number}")
         try:
@@ -383,7 +404,7 @@ def decoded(
                 raise DamagedRun(error.wrong, remedy) from error
             lost.append(number)
             space = coder.codec_of(number).space
-            yield torch.zeros(n, *space.shape, dtype=space.dtype)
+            yield torch.zeros(space.shape, dtype=space.dtype).expand(n, *space.shape)
 
 
 def in_turn(reader: Reader, blocks: int) -> Iterator[tuple[int, Block | None]]:

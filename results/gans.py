@@ -4,51 +4,70 @@ python results/gans.py                              trains four GANs on both, ab
 python results/gans.py --data mnist --games 2       the first two of them on MNIST alone
 python results/gans.py --pictures PICTURES          keeps 64 samples of each as a picture
 
-All have the networks of DCGAN, so that objectives and penalties are compared, and about six minutes of a core each: a
-step of the generator has as many of the discriminator as the paper of the game has. Games that the file has are kept.
+All have the networks of DCGAN, so that objectives and penalties are compared, and the same time of a core: the number
+of steps follows from the cost of one. The steps of the critic, the learning rate and the decay rates are those of the
+paper of the game, but for what `GAMES` says. Games that the file has of the same protocol are kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from modes import trained
+from modes import kept, trained
 
 import dgm
 from dgm.evaluation.evaluate import evaluate
 from dgm.report.pictures import grid
-from dgm.runs import read_object, write_json
+from dgm.runs import write_json
 
 HERE = Path(__file__).parent
-DATA, SAMPLES, EMA = ("mnist", "fashion_mnist"), 10_000, 0.995
+DATA, SAMPLES, EMA, BATCH, MINUTES = ("mnist", "fashion_mnist"), 10_000, 0.995, 32, 6
 NETWORKS: dict[str, Any] = {"network": "dcgan", "width": 16}
-# title -> model, its settings and the steps of the generator
-GAMES: dict[str, tuple[str, dict[str, Any], int]] = {
-    "DCGAN": ("dcgan", {}, 6000),
-    "WGAN-GP": ("wgan_gp", {}, 1200),
-    "hinge, spectral normalisation": ("sngan", {}, 2100),
-    "R3GAN's objective and penalties": ("r3gan", {}, 3300),
+
+
+class Game(NamedTuple):
+    """A model, the steps of the generator, and settings of the training in place of the model's defaults."""
+
+    model: str
+    steps: int
+    training: Mapping[str, Any]
+
+
+GAMES = {
+    "DCGAN": Game("dcgan", 14_000, {}),
+    # the paper has 1e-4 and twenty times the steps
+    "WGAN-GP": Game("wgan_gp", 2200, {"lr": 5e-4}),
+    "hinge, spectral normalisation": Game("sngan", 3800, {}),
+    "R3GAN's objective and penalties": Game("r3gan", 7000, {}),
 }
 KEPT = ("frechet", "frechet_infinity", "kernel", "precision", "recall", "density", "coverage")
 
 
-def measured(dataset: Any, name: str, settings: dict[str, Any], steps: int, picture: Path | None) -> dict[str, Any]:
+def measured(dataset: Any, game: Game, picture: Path | None) -> dict[str, Any]:
     """The distances of one trained game, or why it stopped."""
     torch.manual_seed(0)
-    model = dgm.create(name, dataset.space, **NETWORKS | settings)
-    run = trained(model, dataset, steps=steps, batch=64, ema=EMA)
+    model = dgm.create(game.model, dataset.space, **NETWORKS)
+    run = trained(model, dataset, steps=game.steps, batch=BATCH, ema=EMA, **game.training)
     if "stopped" in run:
         return run
     if picture is not None:
         grid(dgm.sample(model, 64, seed=0), dataset.space).save(picture)
     found = evaluate(model, dataset, samples=SAMPLES, spaces=["classifier"])
     distances = {row["name"]: row for row in found["metrics"] if row["name"] in KEPT}
-    return {"steps": steps} | run | {"metrics": distances, "modes": found["modes"]}
+    return run | {"metrics": distances, "modes": found["modes"]}
+
+
+def rules(game: Game) -> dict[str, Any]:
+    """The steps and all settings of a game, by which one that the file has is compared."""
+    training = dgm.registry.model_class(game.model).defaults | {"batch": BATCH, "ema": EMA} | game.training
+    return json.loads(json.dumps({"steps": game.steps, "settings": NETWORKS, "training": training}))
 
 
 def main() -> None:
@@ -59,26 +78,25 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     path = HERE / "gans.json"
-    games = read_object(path)["games"] if path.is_file() else {}
+    document: dict[str, Any] = {
+        "command": f"python results/{Path(sys.argv[0]).name}",
+        "protocol": f"networks of DCGAN of width {NETWORKS['width']}, batches of {BATCH}, seed 0, EMA {EMA}, as many "
+        f"steps of the generator as take about {MINUTES} minutes of a core; {SAMPLES:,} samples and the 10,000 "
+        "examples of the test split; features of a classifier that was trained on other examples of the training split",
+        "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
+    }
+    games = document["games"] = kept(path, document["protocol"])
     for data in chosen.data:
         dataset = dgm.data.load(data)
-        for title in list(GAMES)[: chosen.games]:
-            if data in games.get(title, {}):
+        for title, game in list(GAMES.items())[: chosen.games]:
+            found = games.setdefault(title, {})
+            if rules(game).items() <= found.get(data, {}).items():
                 continue
-            name, settings, steps = GAMES[title]
-            picture = chosen.pictures and chosen.pictures / f"{data}-{name}.png"
-            games.setdefault(title, {})[data] = measured(dataset, name, settings, steps, picture)
-            document = {
-                "command": f"python results/{Path(sys.argv[0]).name}",
-                "protocol": f"networks of DCGAN of width 16, batches of 64, seed 0, EMA {EMA}; {SAMPLES:,} samples "
-                "and the 10,000 examples of the test split; features of a classifier that was trained on other "
-                "examples of the training split",
-                "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
-                "games": games,
-            }
+            picture = chosen.pictures and chosen.pictures / f"{data}-{game.model}.png"
+            found[data] = rules(game) | measured(dataset, game, picture)
             write_json(document, path)
-            row = games[title][data].get("metrics", {}).get("frechet", games[title][data])
-            print(data, title, row.get("value", row), games[title][data].get("seconds"), flush=True)
+            row = found[data].get("metrics", {}).get("frechet", found[data])
+            print(data, title, row.get("value", row), found[data].get("seconds"), flush=True)
 
 
 if __name__ == "__main__":

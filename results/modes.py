@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 DATA, SEEDS, STEPS, SAMPLES = ("ring", "grid"), 3, 3000, 2500
 PLAIN = {"spectral_norm": False, "conditioning": "concatenation"}
 LOGISTIC = {"lr": 2e-3, "betas": (0.0, 0.99)}
-SMALL = {"width": 32, "latent": 2}  # perceptrons of three layers of 128
+SMALL = {"width": 32, "latent": 2}  # perceptrons of three layers of 128 ReLUs
 # title -> model, its settings and the training's, besides those that all have
 GAMES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "non-saturating": ("gan", PLAIN, LOGISTIC),
@@ -92,7 +92,7 @@ def main() -> None:
     torch.set_num_threads(1)
     document: dict[str, Any] = {
         "command": f"python results/{Path(sys.argv[0]).name}" + (f" --only {chosen.only}" if chosen.only else ""),
-        "protocol": f"{STEPS:,} steps of 128 points, perceptrons of three layers of 128, z in the plane, cosine "
+        "protocol": f"{STEPS:,} steps of 128 points, perceptrons of three layers of 128 ReLUs, z in the plane, cosine "
         f"schedule, EMA 0.99; {SAMPLES:,} samples; a mode is covered by a sample within three standard deviations of "
         "its centre",
         "seeds": list(range(SEEDS)),

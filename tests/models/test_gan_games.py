@@ -415,3 +415,13 @@ def test_the_projection_is_an_inner_product_with_the_features() -> None:
     x, y = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
     expected = x @ critic.last.weight[0] + critic.last.bias + (critic.embedding.weight[y] * x).sum(1) / math.sqrt(3)
     torch.testing.assert_close(game.judged(x, y), expected)
+
+
+def test_perceptrons_are_piecewise_linear() -> None:
+    """As in the literature of the grid of 25 modes, of which smooth units leave most samples between the modes."""
+    torch.manual_seed(0)
+    model = GAN(Space.continuous((2,)), GAN.Config(latent=2, width=4, spectral_norm=False)).double()
+    x, h = torch.randn(50, 2, dtype=torch.float64), 1e-4
+    for f in (lambda x: model.generated(x, None), lambda x: model.judged(x, None)):
+        second = f(x + h) - 2 * f(x) + f(x - h)
+        assert second.abs().median() < 1e-13  # rounding; of SiLU it is about 1e-10

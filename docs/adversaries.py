@@ -107,14 +107,19 @@ def compositions(document: dict[str, Any]) -> str:
     if "sprites" in document:
         sprites = document["sprites"]
         lines += [
-            f"Of the products of an energy of a sprite's shape and one of its column, each trained for "
-            f"{sprites['steps']:,} steps, {sprites['both']:.1%} of the samples have the shape and, within one place, "
-            f"the column; by chance it would be {sprites['chance']:.1%}:",
+            f"Of {sprites['n']} products of a diffusion model of a sprite's shape and one of its column, each trained "
+            f"for {sprites['training']['steps']:,} steps, {sprites['both']:.0%} have the shape and, within one place, "
+            f"the column of the nearest sprite; by chance it would be {sprites['chance']:.0%}. The last column has the "
+            "median number of the 1,024 pixels that differ from that sprite:",
             "",
             table(
-                ["composition", "shape", "column", "both"],
+                ["composition", "shape", "column", "both", "pixels off"],
                 [
-                    [name, *(f"{pair[key]:.0%}" for key in ("shape", "x_within_one", "both"))]
+                    [
+                        name,
+                        *(f"{pair[key]:.0%}" for key in ("shape", "x_within_one", "both")),
+                        f"{pair['pixels_off']:.0f}",
+                    ]
                     for name, pair in sprites["pairs"].items()
                 ],
             ),

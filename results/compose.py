@@ -28,8 +28,9 @@ from dgm.report.pictures import grid
 from dgm.runs import Run
 
 HERE = Path(__file__).parent
-SEED, SAMPLES = 0, 16
-COLUMNS = (0, 4, 8, 11)  # values of x that are composed with each shape
+SEED, SAMPLES = 0, 8
+COLUMNS = (0, 5, 11)  # values of x that are composed with each shape
+WIDTH, SAMPLER = 16, {"sampling_steps": 50, "langevin_steps": 4}
 SPRITES: dict[str, Any] = {"steps": 2000, "batch": 32, "ema": 0.995, "select": "last"}
 DIGITS: dict[str, Any] = {"steps": 3000}
 
@@ -37,49 +38,60 @@ DIGITS: dict[str, Any] = {"steps": 3000}
 def trained(data: str, runs: Path | None, width: int, training: dict[str, Any]) -> Any:
     """A diffusion model of the data under its condition."""
     out = runs and runs / f"ddpm-{data.replace('/', '-')}"
-    if out and out.is_dir() and Run(out).finished:
+    began = out is not None and out.is_dir()
+    if out and began and Run(out).finished:
         return dgm.load(out)
     dataset = dgm.data.load(data)
     torch.manual_seed(SEED)
     model = dgm.create("ddpm", dataset.space, dataset.condition, width=width)
-    for _ in dgm.fit(model, dataset, out=out, seed=SEED, precision="32-true", **training):
+    for _ in dgm.fit(model, dataset, out=out, resume=began, seed=SEED, precision="32-true", **training):
         pass
     return model.eval()
 
 
-def factors_of(x: Tensor) -> Tensor:
-    """The factors of the nearest sprites, (N, 5)."""
+def nearest(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The factors of the nearest of all sprites, (N, 5), and the pixels in which it differs, (N,)."""
     whole = sprites.load()
     every, factors = (torch.cat([getattr(split, which) for split in whole.splits.values()]) for which in ("x", "y"))
-    distance = torch.cdist(x.flatten(1).float(), every.flatten(1).float(), p=1)
-    return factors[distance.argmin(1)].long()
+    distance, row = torch.cdist(x.flatten(1).float(), every.flatten(1).float(), p=1).min(1)
+    return factors[row].long(), distance
 
 
-def sprites_composed(document: dict[str, Any], out: Path) -> None:
-    of_shape, of_column = (trained("ebm", f"sprites/{factor}", STEPS, **SETTINGS) for factor in ("shape", "x"))
+def sprites_composed(document: dict[str, Any], out: Path, runs: Path | None) -> None:
+    of_shape, of_column = (trained(f"sprites/{factor}", runs, WIDTH, SPRITES) for factor in ("shape", "x"))
     rows, found = [], {}
     for shape, name in enumerate(sprites.SHAPES):
         for column in COLUMNS:
             of = Composition([Term(of_shape, torch.tensor([shape]))], [Term(of_column, torch.tensor([column]))])
-            x = sampled(of, SAMPLES, seed=SEED)
-            read = factors_of(x)
+            x = sampled(of, SAMPLES, seed=SEED, **SAMPLER)
+            read, off = nearest(x)
             right, near = read[:, 0] == shape, (read[:, 3] - column).abs() <= 1
             found[f"{name}, x = {column}"] = {
                 "shape": float(right.double().mean()),
                 "x_within_one": float(near.double().mean()),
                 "both": float((right & near).double().mean()),
+                "pixels_off": float(off.median()),
             }
             rows.append(x)
             print(name, column, found[f"{name}, x = {column}"], flush=True)
     grid(torch.cat(rows), dgm.data.load("sprites").space, columns=SAMPLES).save(out / "compose-sprites.png")
-    both = sum(row["both"] for row in found.values()) / len(found)
-    document["sprites"] = {"settings": SETTINGS, "steps": STEPS, "both": both, "chance": 0.25 / 3, "pairs": found}
+    places = sprites.SIZES["x"]
+    within = sum(abs(x - column) <= 1 for x in range(places) for column in COLUMNS) / places / len(COLUMNS)
+    document["sprites"] = {
+        "width": WIDTH,
+        "training": SPRITES,
+        "sampler": SAMPLER,
+        "n": SAMPLES * len(found),
+        "both": sum(row["both"] for row in found.values()) / len(found),
+        "chance": within / len(sprites.SHAPES),
+        "pairs": found,
+    }
 
 
-def digits_composed(document: dict[str, Any], out: Path) -> None:
+def digits_composed(document: dict[str, Any], out: Path, runs: Path | None) -> None:
     """Either of two labels, and a label of which another is negated."""
     dataset = dgm.data.load("digits")
-    model = trained("ddpm", "digits", DIGITS_STEPS, condition_dropout=0.1)
+    model = trained("digits", runs, 24, DIGITS)
     guess = features("classifier", dataset).guess
     assert guess is not None
     label = lambda k: Term(model, torch.tensor([k]))  # noqa: E731
@@ -91,12 +103,12 @@ def digits_composed(document: dict[str, Any], out: Path) -> None:
     }
     rows, found = [], {}
     for name, of in compositions.items():
-        x = sampled(of, 2 * SAMPLES, seed=SEED)
+        x = sampled(of, 4 * SAMPLES, seed=SEED)
         found[name] = guess(x).bincount(minlength=10).tolist()
-        rows.append(x[:SAMPLES])
+        rows.append(x[: 2 * SAMPLES])
         print(name, found[name], flush=True)
-    grid(torch.cat(rows), dataset.space, columns=SAMPLES).save(out / "compose-digits.png")
-    document["digits"] = {"steps": DIGITS_STEPS, "n": 2 * SAMPLES, "labels": found}
+    grid(torch.cat(rows), dataset.space, columns=2 * SAMPLES).save(out / "compose-digits.png")
+    document["digits"] = DIGITS | {"n": 4 * SAMPLES, "labels": found}
 
 
 PARTS = {"digits": digits_composed, "sprites": sprites_composed}
@@ -106,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--pictures", default=".", help="folder of the pictures")
+    parser.add_argument("--runs", type=Path, help="folder that keeps the trained models")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     path = HERE / "compose.json"
@@ -116,7 +129,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
     }
     for part in chosen.parts:
-        PARTS[part](document, Path(chosen.pictures))
+        PARTS[part](document, Path(chosen.pictures), chosen.runs)
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

@@ -425,3 +425,10 @@ def test_perceptrons_are_piecewise_linear() -> None:
     for f in (lambda x: model.generated(x, None), lambda x: model.judged(x, None)):
         second = f(x + h) - 2 * f(x) + f(x - h)
         assert second.abs().median() < 1e-13  # rounding; of SiLU it is about 1e-10
+
+
+@pytest.mark.parametrize(("r2", "advice"), [(0.0, "--model.r2 1"), (0.1, "train longer")])
+def test_a_remedy_is_not_what_the_game_has(r2: float, advice: str) -> None:
+    model = R3GAN(Space.continuous((2,)), R3GAN.Config(width=2, r1=0.1, r2=r2))
+    symptoms = model.diagnose(torch.randn(4, 2))
+    assert all(advice in symptoms[name].warning for name in ("saturation", "duplicates"))

@@ -327,7 +327,8 @@ def show_observed(held: dict[str, Any]) -> None:
         for name in ("bits_per_dim", "nats"):
             half = Z * row[f"{name}_se"]
             number(name.replace("bits_per_dim", "bits/dim"), row[name], (row[name] - half, row[name] + half))
-    show_bracket(held["bracket"])
+    if "bracket" in held:  # else it failed, and is listed as not measured
+        show_bracket(held["bracket"])
 
 
 def show_constant(constant: dict[str, Any]) -> None:

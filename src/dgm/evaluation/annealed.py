@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from dgm.errors import Unsupported
 from dgm.likelihood import Kind, Likelihood
@@ -196,13 +197,25 @@ def gradients(chains: int, temperatures: int, passes: int) -> int:
     return (LEAPFROGS + 1) * (tuning * (temperatures + 1) + passes * chains * temperatures)
 
 
+class Operations(TorchDispatchMode):
+    """Counts the floating-point operations of matrix products and convolutions; torch's own mode refuses gradients."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **kwargs or {})
+        if (count := flop_registry.get(func._overloadpacket)) is not None:
+            self.total += count(*args, **kwargs or {}, out_val=out)
+        return out
+
+
 def examples_within(model: JointModel, x: Batch, y: Conditions | None, temperatures: int) -> int:
     """The number of examples whose annealing, with that of as many simulated ones, takes at most `WORK` operations."""
     device = device_of(model)
     given = None if y is None or condition_of(model) is None else y[:1].to(device)
-    with FlopCounterMode(display=False) as counter, evaluating(model):
+    with Operations() as counter, evaluating(model):
         Path(model, x[:1].to(device), given, temperatures=1, chains=1)
-    each = counter.get_total_flops() / gradients(1, 1, 0)
+    each = counter.total / gradients(1, 1, 0)
     within = WORK / max(1, each * (LEAPFROGS + 1) * PASSES * CHAINS * temperatures)
     return min(len(x), max(FEWEST, min(EXAMPLES, int(within))))
 

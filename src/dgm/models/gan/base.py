@@ -43,8 +43,7 @@ FLAT = 0.01  # of the discriminator's loss: a slope below this teaches it nothin
 NEAR = 0.1  # times the median distance between nearest real examples: a generated one that is nearer is a copy
 SATURATED, COLLAPSED = 0.9, 0.5  # shares of a batch
 REMEDY = "train with --model.objective relativistic --model.r1 1 --model.r2 1"
-SURE = f"sure of nearly every example, and learns nothing: {REMEDY}"
-COPIES = f"{{:.0%}} of a batch are copies of one another: {REMEDY}, or with a smaller --lr"
+OF_REMEDIED = "train longer, with a larger --batch or a smaller --lr"  # of a game that has those settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,9 +226,13 @@ class AdversarialModel(Implicit):
         fake = self.generated_like(real, y)
         copies = duplicates(real, fake)
         v = (self.judged(real, y), self.judged(fake, y))
+        remedied = self.config.objective == "relativistic" and self.config.r1 and self.config.r2
+        remedy = OF_REMEDIED if remedied else f"{REMEDY}, or with a smaller --lr"
+        sure = f"the discriminator is sure of nearly every example, and learns nothing: {remedy}"
+        alike = f"the generator has collapsed: {copies:.0%} of a batch are copies of one another: {remedy}"
         return {
-            "saturation": Symptom(self.saturation(*v), SATURATED, "the discriminator is " + SURE),
-            "duplicates": Symptom(copies, COLLAPSED, f"the generator has collapsed: {COPIES}".format(copies)),
+            "saturation": Symptom(self.saturation(*v), SATURATED, sure),
+            "duplicates": Symptom(copies, COLLAPSED, alike),
         }
 
     def saturation(self, v_real: Tensor, v_fake: Tensor) -> float:

@@ -15,7 +15,8 @@ def games(documents: list[dict[str, Any]]) -> str:
         columns = list(next(iter(runs.values())))
         blocks += [
             f"`{document['command']}`: {document['protocol']}. Each cell has the modes covered with each seed and, in "
-            "brackets, the mean share of samples outside of all modes, or the mean KL.",
+            "brackets, the mean share of samples outside of all modes, or the mean KL. More modes and a smaller share "
+            "or KL are better. *Stopped*: the training diverged.",
             "",
             table(
                 ["game", *columns],
@@ -162,7 +163,8 @@ def anomalies(document: dict[str, Any]) -> str:
     lines = [
         "## Anomaly scores side by side",
         "",
-        f"`{document['command']}`: AUROC; {document['protocol']}, on {document['machine']}.",
+        f"`{document['command']}`: AUROC (1 is perfect, 0.5 is chance); {document['protocol']}, on "
+        f"{document['machine']}.",
         "",
         table(
             ["trained on", "anomalies", "model", *scores],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,14 @@ COLUMNS = {
 }
 DISTANCES = ("kernel", "frechet_infinity", "frechet", "precision", "recall", "coverage")
 
+START = (
+    "# Results\n\n"
+    "All figures were measured with the command beside them, and are stored in `results/`; `make docs` makes this "
+    "page. Most trainings were short, on one or two cores, and networks are smaller than those of papers.\n"
+    "↓ means that lower is better, ↑ that higher is better, and a dash that it was not measured. [The terms]"
+    "(README.md#terms) and [Measures](measuring.md) explain units and measures.\n\n"
+)
+
 MISSES = (
     "MADE with one mask reaches the figure of its paper, and NADE is close to its published figure, which took "
     "hundreds of epochs. FVSBN overfits early and does not improve with more training. The loss of PixelRNN was still "
@@ -56,12 +65,12 @@ def section(document: dict[str, Any]) -> str:
         for name, row in [(row["model"], row) for row in found["rows"]] + [(f"*{real}*", found["reference"])]
     ]
     lines = [
-        f"## {data['name']}",
+        f"## Comparison of families on {data['name']}",
         "",
         f"`{document['command']}` on {run['provenance']['machine']}, torch {run['provenance']['torch']}. "
         f"Split: {data['split']}. {run['samples']['n']} samples; distances in {features} features. "
-        "Likelihoods are in bits per dimension on the test split. Each kind has its own column, and values of "
-        "different columns must not be ranked against one another.",
+        "Likelihoods are in bits per dimension on the test split, lower is better. Each kind has its own column, and "
+        "values of different columns must not be ranked against one another.",
         "",
         table(["model", *columns.values()], rows),
     ]
@@ -70,12 +79,24 @@ def section(document: dict[str, Any]) -> str:
 
 def published(documents: list[dict[str, Any]]) -> str:
     """The figures of the recipes beside the published ones."""
-    heads = ["recipe", "published", "measured", "bits/dim", "split", "training", "steps", "epochs", "last tenth"]
+    heads = [
+        "recipe",
+        "published ↓",
+        "measured ↓",
+        "kind",
+        "bits/dim ↓",
+        "split",
+        "training",
+        "steps",
+        "epochs",
+        "last tenth",
+    ]
     lines = [
         "## Published figures",
         "",
-        "The command of each row is `python results/reproduce.py RECIPE`. All likelihoods are exact and on the split "
-        "of the published figure. A cell with *label given* has log p(x|y), which may be higher than log p(x). *Last "
+        "The command of each row is `python results/reproduce.py RECIPE`. Negative log-likelihoods, on the split of "
+        "the published figure, with one standard error; *kind* says whether a figure is exact or by a lower bound of K "
+        "importance weights. A cell with *label given* has log p(x|y), which may be higher than log p(x). *Last "
         "tenth* is the decrease of the validation loss, in nats per example, since its last value before the last "
         "tenth of the training; a dash means that it was not measured.",
         "",
@@ -94,6 +115,7 @@ def published_row(d: dict[str, Any]) -> list[str]:
         d["recipe"],
         f"{theirs['value']:.2f} {theirs['unit']}" if theirs else "–",
         f"{-found['nats'] / per:.2f} ± {found['nats_se'] / per:.2f} nats",
+        found["kind"].replace("_", " ") + (f", K = {found['draws']:,}" if found["draws"] > 1 else ""),
         f"{found['bits_per_dim']:.4f} ± {found['bits_per_dim_se']:.4f}{given(found, d)}",
         split,
         f"{training['seconds'] / 60:.0f} min, {d['machine'].split(', ')[1]}",
@@ -139,8 +161,8 @@ def smallest(documents: list[dict[str, Any]]) -> list[str]:
     """The lowest rate of a model of each data set beside that of image codecs and of the best of all codecs."""
     heads = ["data", "model", "bits/dim", "PNG", "WebP", "JPEG XL", "best without a model"]
     return [
-        "Bits/dim of the model with the smallest files, of codecs of images, each example as a file and, after the "
-        "stroke, all as one picture, and of the best general codec of all:",
+        "Bits/dim of test examples, lower is better: of the model with the smallest files, of image codecs (each "
+        "example as a file / all examples as one picture), and of the best codec without a model:",
         "",
         table(heads, map(smallest_row, documents)),
     ]
@@ -296,8 +318,8 @@ def solvers(document: dict[str, Any]) -> str:
     lines = [
         f"## Solvers, {document['model']} on {document['data']}",
         "",
-        f"`{document['command']}`: the Fréchet distance in the feature space {document['features']} for each number of "
-        f"network evaluations, with N = {document['samples']:,} samples of one model, trained for "
+        f"`{document['command']}`: the Fréchet distance (lower is better) in {document['features']} features for each "
+        f"number of network evaluations (columns), with N = {document['samples']:,} samples of one model, trained for "
         f"{training['budget']:,.0f} s on one thread. The distance of real examples ({document['of']}) is "
         f"{document['reference']:.1f}.",
         "",
@@ -307,7 +329,12 @@ def solvers(document: dict[str, Any]) -> str:
         ),
         "",
     ]
-    return "\n".join([*lines, f"![Quality against evaluations](solvers-{document['data']}.png)"]) + "\n"
+    return (
+        "\n".join(
+            [*lines, f"![Fréchet distance against the number of network evaluations](solvers-{document['data']}.png)"]
+        )
+        + "\n"
+    )
 
 
 def precisions(document: dict[str, Any]) -> str:
@@ -349,7 +376,8 @@ def plane(documents: dict[str, dict[str, Any]]) -> str:
         "points by the probability-flow ODE and the true one, in nats; the mean absolute difference of the two; the "
         "integral of the density over the square with the points; the straightness S of the paths, which is 0 for "
         "straight lines at constant speed; and the Wasserstein-2 distance (W2) between 2,000 samples and the test "
-        "points for each number of sampling steps, by Euler's method or, for `mean_flow`, by its own sampler.",
+        "points for each number of sampling steps (lower is better), by Euler's method or, for `mean_flow`, by its own "
+        "sampler.",
         "",
         table(heads, rows),
     ]
@@ -378,29 +406,32 @@ def main() -> None:
     }
     curves = [d for d in documents if "solvers" in d]
     coded = [d for d in documents if "rows" in d and "dataset" in d]
-    text = "# Results\n\nMade by `make docs` from the files in `results/`.\n\n"
-    (HERE / "results.md").write_text(
-        text
-        + "\n".join(
-            [
-                *map(section, compared),
-                published(exact),
-                density_sets(sets),
-                densities([d for d in documents if "densities" in d]),
-                evaluated(alone),
-                *map(solvers, curves),
-                *map(precisions, [d for d in documents if "precision" in d]),
-                compression(coded),
-                plane(toys),
-                games([d for d in documents if "games" in d and not is_measured(d)]),
-                *map(distances, filter(is_measured, documents)),
-                *map(energies, [d for d in documents if "trainers" in d]),
-                *map(compositions, [d for d in documents if "compose" in d.get("command", "")]),
-                *map(anomalies, [d for d in documents if "anomaly" in d.get("command", "")]),
-            ]
-        ),
-        encoding="utf-8",
+    body = "\n".join(
+        [
+            *map(section, sorted(compared, key=lambda document: document["data"]["name"] != "digits")),
+            published(exact),
+            density_sets(sets),
+            densities([d for d in documents if "densities" in d]),
+            evaluated(alone),
+            *map(solvers, curves),
+            *map(precisions, [d for d in documents if "precision" in d]),
+            compression(coded),
+            plane(toys),
+            games([d for d in documents if "games" in d and not is_measured(d)]),
+            *map(distances, filter(is_measured, documents)),
+            *map(energies, [d for d in documents if "trainers" in d]),
+            *map(compositions, [d for d in documents if "compose" in d.get("command", "")]),
+            *map(anomalies, [d for d in documents if "anomaly" in d.get("command", "")]),
+        ]
     )
+    (HERE / "results.md").write_text(START + contents(body) + body, encoding="utf-8")
+
+
+def contents(body: str) -> str:
+    """Links to the headings, with the anchors that GitHub makes of them."""
+    titles = re.findall(r"^## (.*)$", body, re.MULTILINE)
+    anchors = (re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles)
+    return "\n".join(f"- [{title}](#{anchor})" for title, anchor in zip(titles, anchors, strict=True)) + "\n\n"
 
 
 if __name__ == "__main__":

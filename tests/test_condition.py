@@ -100,7 +100,7 @@ def test_a_record_is_written_part_by_part() -> None:
         (LABEL, "3", "no label of this run is called '3'"),
         (PERSON, "age=33,job=nurse,tall=1", "lacks note"),
         (PERSON, "age=33,job=baker,note=a,tall=1", "no label of this run is called 'baker'"),
-        (PERSON, "age=x,job=nurse,note=a,tall=1", "age: 'x' is no value"),
+        (PERSON, "age=x,job=nurse,note=a,tall=1", "age: 'x' is not a value"),
         ((Space.levels((1, 4, 4), 256), Names()), "a picture", "give a picture or an .npz file"),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_file_of_conditions_has_a_sample_each(runs: Path, tmp_path: Path) -> N
     [
         ("attributes", "--condition odd=1", "lacks big"),
         ("attributes", "--condition odd=1,bigg=0", "did you mean 'big'"),
-        ("attributes", "--label 1", "condition is binary 2, and no label"),
+        ("attributes", "--label 1", "condition is binary 2 and not a label"),
         ("attributes", "--condition none.csv", "there is no file none.csv"),
         ("attributes", "--condition rows.csv -n 3", "-n 3 samples of 2 conditions"),
         ("attributes", "--condition bad.csv", "row 3: odd: '2' is not a value of the condition, expected 0 or 1"),

@@ -153,7 +153,22 @@ def test_help_of_a_script_runs_no_experiment(script: str) -> None:
     assert "usage:" in done.stdout
 
 
-def test_every_relative_link_leads_somewhere() -> None:
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_relative_link_leads_to_a_file_and_a_heading() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", text_of(page)):
-            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+        for name, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text_of(page)):
+            target = (ROOT / page).parent / name if name else ROOT / page
+            assert target.exists(), f"{page} links to {name}"
+            assert not anchor or anchor in anchors(target), f"{page} links to {name}#{anchor}"
+
+
+def test_the_index_links_to_every_page_and_pages_show_every_picture() -> None:
+    docs, text = ROOT / "docs", "".join(map(text_of, PAGES))
+    unlinked = [page.name for page in docs.glob("*.md") if f"]({page.name}" not in text_of("docs/README.md")]
+    assert unlinked == ["README.md"]
+    assert [picture.name for picture in docs.glob("*.png") if f"{picture.name})" not in text] == []

@@ -171,7 +171,7 @@ def test_help_is_there_for_every_task(tmp_path: Path) -> None:
         ("arithmetic vae", "--expression"),
         ("interpolate vae --path curved", "--path"),
         ("inpaint moons --mask top", "is for images, this model is of continuous 2"),
-        ("inpaint nowhere --mask top", "no run directory"),
+        ("inpaint nowhere --mask top", "not a run directory"),
         ("inpaint ddpm --mask top --given nowhere.png", "there is no file nowhere.png"),
         ("inpaint ddpm --mask top --given words.txt", "--given cannot be a '.txt' file"),
         ("inpaint ddpm --mask top -n 0", "-n must be at least 1, got 0"),

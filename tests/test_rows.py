@@ -144,9 +144,9 @@ def test_texts_are_the_inverse_of_numbers() -> None:
     assert real.number_of("n/a", Space.continuous(())) != real.number_of("n/a", Space.continuous(()))
     with pytest.raises(BadInput, match="expected a number from 0 to 1"):
         real.number_of("2", Space.continuous((), low=0.0, high=1.0))
-    with pytest.raises(BadInput, match="'inf' is no value"):
+    with pytest.raises(BadInput, match="'inf' is not a value"):
         real.number_of("inf", Space.continuous(()))
-    with pytest.raises(BadInput, match="'1e400' is no value"):
+    with pytest.raises(BadInput, match="'1e400' is not a value"):
         Column(name="n", type="integer").number_of("1e400", Space.levels((), 7))
     minutes = Column(name="m", type="time", offset=480, unit=60_000)
     for wrong in ("07:59", "08:01:30", "noon"):

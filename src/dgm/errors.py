@@ -23,6 +23,9 @@ MOVED: Mapping[str, str] = {
 }
 
 
+MOST_NAMES = 20  # that a message lists, so that it stays one short line
+
+
 class DgmError(Exception):
     """An error that the user can correct.
 
@@ -52,9 +55,8 @@ class UnknownName(DgmError):
         import difflib
 
         near = difflib.get_close_matches(name, known, n=1)
-        return cls(
-            f"no {what} is called '{name}'", f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
-        )
+        names = ", ".join(known[:MOST_NAMES]) + (f" and {len(known) - MOST_NAMES} more" if known[MOST_NAMES:] else "")
+        return cls(f"no {what} is called '{name}'", f"did you mean '{near[0]}'?" if near else f"known: {names}")
 
 
 class BadInput(DgmError):

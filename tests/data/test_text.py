@@ -66,7 +66,7 @@ def test_what_is_refused(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="size"):
         data.load(str(file), size=3)
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1") * 4000)
-    with pytest.raises(BadInput, match=r"no UTF-8 text: .* at byte 0; .* --bytes"):
+    with pytest.raises(BadInput, match=r"not UTF-8 text: .* at byte 0; .* --bytes"):
         data.load(str(tmp_path / "latin.txt"))
     assert data.load(str(tmp_path / "latin.txt"), bytes=True).space.values == 256
 

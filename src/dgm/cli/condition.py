@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FILES = (".csv", ".npz")
 MANY = "a .csv file with a row each, or an .npz file with an array condition"
 WITHOUT = "this model was trained without a condition"
-REMEDY = "leave it out, or train with --conditional"
+REMEDY = "leave the condition out, or train with --conditional"
 
 
 def add_arguments(parser: argparse.ArgumentParser, of: str, *, many: bool = False) -> None:
@@ -64,7 +64,7 @@ def chosen(args: argparse.Namespace, space: Space, names: Names, most: int | Non
             raise BadInput(f"{args.condition} has {len(y)} conditions, expected {most}", "keep one of them")
         return y
     if args.label is not None and (space.kind, space.shape) != ("categories", ()):
-        raise Unsupported(f"the condition is {space}, and no label", "name it by --condition")
+        raise Unsupported(f"the condition is {space} and not a label", "give it by --condition")
     return encode(args.condition if args.label is None else args.label, space, names)[None]
 
 

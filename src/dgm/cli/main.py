@@ -22,17 +22,17 @@ VERBS = {
     "models": ("dgm.cli.models", "list the models, or one model's settings"),
     "data": ("dgm.cli.data", "list the data sets, or show one"),
     "train": ("dgm.cli.train", "train a model, or resume a training"),
-    "sample": ("dgm.cli.sample", "draw samples from a trained model into a picture, a folder or a table"),
-    "edit": ("dgm.cli.edit", "inpaint, enlarge, colourise or deblur images; edit them by their codes; impute tables"),
+    "sample": ("dgm.cli.sample", "draw samples from a trained model as a picture, a folder, a table or a text"),
+    "edit": ("dgm.cli.edit", "edit images or codes; fill missing cells of tables"),
     "evaluate": ("dgm.cli.evaluate", "evaluate a trained model: likelihood, sample quality, coverage, memorisation"),
-    "compare": ("dgm.cli.compare", "train one model of each family on the same data and write the report"),
-    "compress": ("dgm.cli.compress", "code files losslessly by the likelihood of a trained model"),
-    "decompress": ("dgm.cli.decompress", "restore the files that `dgm compress` coded"),
+    "compare": ("dgm.cli.compare", "train one model of each family on the same data, and write a report"),
+    "report": ("dgm.cli.report", "write one page that compares evaluated runs"),
+    "check": ("dgm.cli.check", "test the mathematical laws of a model, such as: the density sums to one"),
+    "compress": ("dgm.cli.compress", "compress files losslessly by the likelihood of a trained model"),
+    "decompress": ("dgm.cli.decompress", "restore files that `dgm compress` wrote"),
     "study": ("dgm.cli.study", "let people judge samples in the browser, and analyse their answers"),
     "push": ("dgm.cli.push", "upload a run to the Hugging Face hub"),
     "pull": ("dgm.cli.pull", "download a run from the Hugging Face hub"),
-    "report": ("dgm.cli.report", "write the report of trained models"),
-    "check": ("dgm.cli.check", "run the mathematical contract of a model"),
 }
 
 
@@ -44,9 +44,10 @@ Every family of deep generative model under one contract.
 
 {verbs}
 
-  dgm compare                                  one model of each family on digits, with a report
-  dgm train vae --data digits --out runs/vae   train one
-  dgm sample runs/vae -n 64 --out grid.png     look at it
+  dgm train vae --data digits --out runs/vae   train a model; half a minute
+  dgm sample runs/vae -n 64 --out grid.png     look at its samples
+  dgm evaluate runs/vae                        measure it
+  dgm compare                                  one model of each family on digits, with a report; six minutes
 
 `dgm VERB --help` lists the options of a verb. --debug shows the traceback of an error. --version prints the version."""
 

@@ -40,8 +40,10 @@ def run(args: argparse.Namespace) -> int:
     ):
         table.add_column(column, no_wrap=column in ("name", "setting", "family", "likelihood"))
     for row in rows:
-        table.add_row(*(str(row[str(column.header)]) for column in table.columns))
+        table.add_row(*(str(row[str(column.header)]).replace("lower_bound", "lower bound") for column in table.columns))
     Stdout().print(table)
+    if not args.name:
+        print("Likelihoods are those of images. `dgm models NAME` shows the settings of a model.")
     return 0
 
 

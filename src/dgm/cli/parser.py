@@ -44,7 +44,7 @@ def in_plain_words(message: str) -> str:
         '-n needs a value'
     """
     for pattern, sentence in (
-        (r"the following arguments are required: (.*)", r"\1: missing"),
+        (r"the following arguments are required: (.*)", r"missing: \1"),
         (r"argument (\S+): expected one argument", r"\1 needs a value"),
         (r"argument (\S+): expected (\S+ \S+ \S+|\d+) arguments?", r"\1 needs \2 values"),
         (r"argument (\S+): ignored explicit argument (.*)", r"\1 takes no value, got \2"),

@@ -1,4 +1,4 @@
-"""Train a model on data, or resume a training.
+"""Train a model on data, or resume a training. `dgm train MODEL --help` also lists the settings of that model.
 
 dgm train vae --data digits --out runs/vae
 dgm train vae --data digits --out runs/vae --model.latent 32 --budget 60s

@@ -80,7 +80,7 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
     if not path.exists():
         if path.suffix or path.is_absolute() or name.startswith("."):
             raise BadInput(f"there is no file or folder {name}", "check the path; `dgm data` lists the named sets")
-        raise UnknownName.of("data set", name, SETS)
+        raise UnknownName.of("data set, file or folder", name, SETS)
     return from_path(path.resolve(), options)
 
 

@@ -215,13 +215,14 @@ def invert(
     starts: int = latent_search.STARTS,
     seed: int = 0,
 ) -> Reconstruction:
-    """Codes of examples under a GAN, found by descent, and the examples that the generator makes of them.
+    """The codes of examples under a GAN, found by gradient descent, and the generated examples of these codes.
 
     Args:
         x: (B, *shape) of any space of the model, not of images alone.
-        condition: One an example or one for all, for a conditional model.
-        steps: Steps of descent.
-        starts: Random codes that each example is descended from; the best is kept. See `dgm.editing.latent_search`.
+        condition: One for each example or one for all, for a conditional model.
+        steps: Steps of gradient descent.
+        starts: Number of random initial codes of each example; the best result is kept. See
+            `dgm.editing.latent_search`.
 
     Raises:
         Unsupported: For a model that is not a GAN.

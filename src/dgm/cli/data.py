@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     show(document, ["name", "summary", "where"])
     files = ".npy, .npz, .csv, .parquet, .txt, .tar, or a saved data set of Arrow files"
-    print(f"Your own: a folder of images or of .wav files, {files}. See docs/conditions.md.")
+    print(f"Your own: a folder of images or of .wav files, {files}. See docs/conditions.md and docs/tables.md.")
     return 0
 
 

@@ -172,3 +172,16 @@ def test_the_index_links_to_every_page_and_pages_show_every_picture() -> None:
     unlinked = [page.name for page in docs.glob("*.md") if f"]({page.name}" not in text_of("docs/README.md")]
     assert unlinked == ["README.md"]
     assert [picture.name for picture in docs.glob("*.png") if f"{picture.name})" not in text] == []
+
+
+@pytest.mark.slow  # it imports every model
+def test_the_page_of_conditions_names_the_models_that_do_not_take_all_of_them() -> None:
+    from dgm.models.table import MODELS
+
+    kinds = {name: getattr(spec.load(), "conditions", frozenset()) for name, spec in MODELS.items()}
+    (sentence,) = re.findall(r"All models take any of the conditions below, (.*?)\.\n", text_of("docs/conditions.md"))
+    without, labels = (set(re.findall(r"`(\w+)`", part)) for part in sentence.split(", which take none, "))
+    families = {"mixture", "autoencoder"}
+    assert without == {name for name in MODELS if not kinds[name] and MODELS[name].family not in families}
+    assert not any(kinds[name] for name in MODELS if MODELS[name].family in families)
+    assert labels == {name for name in MODELS if kinds[name] == {"categories"}}

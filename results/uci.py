@@ -32,7 +32,7 @@ from dgm.runs import write_json
 HERE = Path(__file__).parent
 PASSES = 60
 # of flows; training stops sooner, after 30 epochs and a fifth of the steps without a better validation likelihood
-STEPS = {"realnvp": 3000, "maf": 3000, "nsf": 2000, "ffjord": 300}
+STEPS = {"realnvp": 3000, "maf": 3000, "nsf": 2000, "ffjord": 2000}
 COMPONENTS = (1, 2, 5, 10, 20, 40)
 BANDWIDTHS = torch.logspace(-2, 0.5, 14, dtype=torch.float64)  # of Scott's
 CANDIDATES: dict[str, list[dict[str, Any]]] = {

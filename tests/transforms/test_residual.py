@@ -109,6 +109,25 @@ def test_lipswish_is_at_most_one_steep() -> None:
         assert 0.9 < slope.abs().max().item() <= 1
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_an_inverse_ends_at_its_rounding(precision: torch.dtype) -> None:
+    """Of numbers of different sizes, whose small ones have the rounding of the large ones; each example alone.
+
+    Kills: a change that is relative to each number, which never becomes small enough; an example that ends with others.
+    """
+    torch.manual_seed(0)
+    turn = Residual(nn.Linear(6, 6), exact=True).to(precision)
+    with torch.no_grad():
+        turn.network.weight.copy_(0.9 * torch.linalg.qr(torch.randn(6, 6))[0])  # type: ignore[union-attr]
+        z = torch.randn(300, 6).to(precision) * torch.tensor([30.0, 1, 1, 1, 1, 1]).to(precision)
+        x, _ = turn.inverse(z)
+        size = 1 + x.norm(dim=1, keepdim=True)
+        assert ((turn(x)[0] - z).abs() / size).max() < module.ROUNDING * torch.finfo(precision).eps
+        alone = torch.cat([turn.inverse(part)[0] for part in z[:5].split(1)])
+        # to the rounding of other products of matrices, ten times as much by the inverse of 1 - 0.9
+        torch.testing.assert_close(alone, x[:5], rtol=0, atol=2000 * torch.finfo(precision).eps)
+
+
 def test_an_expansion_is_no_inverse() -> None:
     twice = Residual(nn.Linear(1, 1), exact=True)
     with torch.no_grad():

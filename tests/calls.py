@@ -186,6 +186,7 @@ REFUSED = {
         dgm.sample(made, True)
         dgm.sample(made, [2])
         dgm.sample(made, 10**15)
+        dgm.sample(made, 2, temperature=0.5)
         dgm.sample(made, 2, seed=1.5)
         dgm.sample(made, 2, seed="1")
         dgm.sample(made, 2, seed=True)

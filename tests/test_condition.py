@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy
 import pytest
 import torch
 
@@ -71,6 +72,19 @@ def test_a_record_is_written_part_by_part() -> None:
     assert decode(y, space, names) == 'age=33,job=nurse,note="two , red",tall=1'
     again = encode({"age": 33, "job": "nurse", "note": "two, red", "tall": True, "pay": 7}, space, names)
     assert space.split(again[None])["pay"].item() == 7
+    unknown = encode({"age": 33, "job": "nurse", "note": "two, red", "tall": True, "pay": math.nan}, space, names)
+    assert decode(unknown, space, names) == decode(y, space, names)
+
+
+def test_a_part_of_a_record_may_be_an_array() -> None:
+    """Kills: an array as its text."""
+    space = Space.record(age=Space.levels((), 90), low=Space.levels((1, 2, 2), 16), at=Space.continuous((2,)))
+    low = numpy.array([[[1, 2], [3, 15]]])
+    y = encode({"age": 33, "low": low, "at": [1, -2]}, space, Names())
+    assert y.tolist() == [33, 1, 2, 3, 15, 1, -2]
+    for wrong, said in ((low[0], r"low: expected numbers of shape \(1, 2, 2\)"), (low + 1, "low: expected values from 0")):
+        with pytest.raises(DgmError, match=said):
+            encode({"age": 33, "low": wrong, "at": [1, -2]}, space, Names())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dgm.errors import BadInput, UnknownName
-from dgm.inputs import brief
+from dgm.inputs import brief, tensor
 from dgm.space import Space
 from dgm.time_of_day import DAY, UNITS, text_of
 from dgm.time_of_day import number_of as number_of_time
@@ -103,7 +103,8 @@ def encode(given: Any, space: Space, names: Names) -> Tensor:
 
     A label is a name or a number. Attributes, numbers and a record are written as ``name=value,name=value`` or given as
     a mapping, where ``*=value`` sets all dimensions that are not named; numbers may also be given in order, without
-    names. A text is given unchanged. A value that contains a comma is put in double quotes.
+    names. A text is given unchanged. A value that contains a comma is put in double quotes. In a mapping, a part may
+    also be an array or a list of numbers, such as an image.
 
     Raises:
         BadInput: If a dimension is missing or given twice, or a value is not in its space.
@@ -113,6 +114,8 @@ def encode(given: Any, space: Space, names: Names) -> Tensor:
 
     if space.kind == "record":
         return of_record(given, space, names)
+    if space.shape and (isinstance(given, (list, tuple)) or hasattr(given, "__array__")):
+        return of_numbers(given, space)
     if space.kind == "tokens" and names.words:
         return of_text(given, space, names)
     if not space.shape:
@@ -137,6 +140,14 @@ def encoded(y: Any, space: Space, names: Names) -> Any:
     if isinstance(given, (list, tuple)) and given and all(isinstance(one, (str, Mapping)) for one in given):
         return torch.stack([encode(one, space, names) for one in given])
     return y
+
+
+def of_numbers(given: Any, space: Space) -> Tensor:
+    """An array or a list of the space's shape."""
+    values = tensor("the condition", given)
+    if tuple(values.shape) != space.shape:
+        raise BadInput(f"expected numbers of shape {space.shape}, got {tuple(values.shape)}", "give an array of it")
+    return space.check((values if space.discrete else values.to(space.dtype))[None])[0].to(space.dtype)
 
 
 def value_of(given: Any, space: Space, names: Names) -> float | int:
@@ -287,7 +298,8 @@ def of_record(given: str | Mapping[str, Any], space: Space, names: Names) -> Ten
 
     def part_of(name: str, value: Any) -> Tensor:
         of_part = names.parts.get(name, Names())
-        if value is None or (value == "" and not of_part.words):
+        empty = isinstance(value, str) and not value and not of_part.words
+        if value is None or empty or (isinstance(value, float) and math.isnan(value)):
             if name not in optional:
                 raise BadInput(f"the condition has no value of {name}", "give one")
             return torch.full((1, parts[name].dim), torch.nan)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dgm import torchrun
 from dgm.composite import TrainsPart
-from dgm.errors import BadInput, Unsupported
+from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.inputs import model_given, number, of_type, whole
 from dgm.memory import refuse_too_many
 from dgm.modes import device_of, each_evaluated, evaluating
@@ -161,6 +161,10 @@ def _seed(seed: int | None) -> int:
 def _draw_states(model: Model, n: int, *, truncation: float | None = None, **options: Any) -> DrawStates:
     """Checks the options, and returns the sampler."""
     model_given(model)
+    known = SamplingOptions.__annotations__
+    for name in options:
+        if name not in known:
+            raise UnknownName.of("option of dgm.sample", name, known)
     if not has(model, Samplable):
         raise Unsupported(f"{type(model).__name__} draws no samples", "choose a model that has `sample`")
     draw_states = _chosen(model, n, **options)

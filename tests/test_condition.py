@@ -82,7 +82,10 @@ def test_a_part_of_a_record_may_be_an_array() -> None:
     low = numpy.array([[[1, 2], [3, 15]]])
     y = encode({"age": 33, "low": low, "at": [1, -2]}, space, Names())
     assert y.tolist() == [33, 1, 2, 3, 15, 1, -2]
-    for wrong, said in ((low[0], r"low: expected numbers of shape \(1, 2, 2\)"), (low + 1, "low: expected values from 0")):
+    for wrong, said in (
+        (low[0], r"low: expected numbers of shape \(1, 2, 2\)"),
+        (low + 1, "low: expected values from 0"),
+    ):
         with pytest.raises(DgmError, match=said):
             encode({"age": 33, "low": wrong, "at": [1, -2]}, space, Names())
 

@@ -9,14 +9,8 @@ import torch
 from torch import Tensor
 
 from dgm.distributions.scaling import Scaling
-from dgm.networks.conditioning import (
-    ConditionEmbedding,
-    ConditionFeatures,
-    ConditionProjections,
-    TimedConditioning,
-    condition_vector,
-    parts_of,
-)
+from dgm.networks.condition_embedding import ConditionEmbedding, parts_of
+from dgm.networks.conditioning import ConditionFeatures, ConditionProjections, TimedConditioning, condition_vector
 from dgm.networks.conditions import partly_hidden
 from dgm.protocols import PartlyHidden
 from dgm.space import Space

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, layer_norm, scaled_dot_product_attention
 
 from dgm.errors import BadInput
-from dgm.networks.conditioning import ConditionEmbedding
+from dgm.networks.condition_embedding import ConditionEmbedding
 from dgm.networks.conditions import is_label
 from dgm.space import Space
 

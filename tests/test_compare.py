@@ -64,7 +64,7 @@ def test_interrupted_it_goes_on_from_the_step_where_it_was(table, monkeypatch, c
         patch.setattr(dgm.cli.compare, "Progress", Impatient)
         code, out = compare(table, "--models", "vae,gan")
     assert code == 2
-    assert "run the same command to go on" in capsys.readouterr().err
+    assert "run the same command to continue" in capsys.readouterr().err
     stopped = Run(out / "vae" / "seed-0").newest_checkpoint()[1]["step"]
     assert stopped == 2
     assert not (out / "report.html").exists()

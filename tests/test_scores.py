@@ -82,7 +82,7 @@ def test_the_condition_of_a_row_is_in_its_columns(folder: Path) -> None:
     ("command", "said"),
     [
         ("gan --score rows.csv", "has no likelihood"),
-        ("digits --score rows.csv", "rows are those of a table"),
+        ("digits --score rows.csv", "rows belong to a table"),
         ("made --score nothing.csv", "there is no file nothing.csv"),
         ("made --score rows.csv --out scores.txt", "--out cannot be a '.txt' file"),
         ("made --out scores.csv", "--out without --score"),

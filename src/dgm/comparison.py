@@ -124,7 +124,7 @@ def compare(
                 make(name, dataset, folder, conditional=conditional, **how)
                 done.append(folder)
             except Interrupted:
-                raise Interrupted("stopped; what is trained is kept", "run the same command to go on") from None
+                raise Interrupted("stopped; finished trainings are kept", "run the same command to continue") from None
             except Unfit as reason:
                 left_out.append({"model": name, "why": "is skipped", "reason": str(reason)})
                 break

@@ -46,7 +46,7 @@ def test_laws_hold_and_it_has_no_likelihood() -> None:
     results = list(contracts.check(model))
     assert not [result for result in results if result.outcome is Outcome.BROKEN]
     assert contracts.run(contracts.predictions_reconstruct_x_t, model).passed
-    with pytest.raises(Unsupported, match="the score of no density"):
+    with pytest.raises(Unsupported, match="not the score of a density"):
         dgm.log_likelihood(model, torch.zeros(2, 2), torch.tensor([0, 1]))
 
 

@@ -4,7 +4,7 @@ dgm compare
 dgm compare --data mnist --models vae,ddpm --budget 120s
 dgm compare --seeds 3 --out compare/digits
 
-Interrupted, the same command goes on where it was.
+After an interruption, the same command continues.
 """
 
 from __future__ import annotations

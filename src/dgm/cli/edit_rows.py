@@ -98,16 +98,14 @@ def say(found: Imputed) -> None:
     worth = found.effective[found.effective.isfinite()]
     if not len(worth):
         return
-    print(
-        f"the weights are worth {worth.median():.3g} of {found.draws} draws at the median, {worth.min():.3g} at least"
-    )
+    print(f"effective number of draws, of {found.draws}: median {worth.median():.3g}, smallest {worth.min():.3g}")
     if rough := int((worth < FEW).sum()):
-        print(f"dgm: {rough:,} draws are rough: fewer than {FEW} draws have their weight", file=sys.stderr)
+        print(f"dgm: {rough:,} draws are inaccurate: their effective number of draws is below {FEW}", file=sys.stderr)
 
 
 def refuse_other_data(space: Space, about: Mapping[str, Any]) -> None:
     if not about.get("columns"):
-        raise Unsupported(f"rows are those of a table, this run is of {space}", "train on a .csv or .parquet file")
+        raise Unsupported(f"rows belong to a table, and this run is of {space}", "train on a .csv or .parquet file")
 
 
 def where(args: argparse.Namespace, model: Model, about: Mapping[str, Any], y: Tensor | None) -> Tensor:

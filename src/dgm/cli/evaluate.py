@@ -4,7 +4,7 @@ dgm evaluate runs/vae
 dgm evaluate runs/vae --samples 5000 --draws 16 --json
 dgm evaluate runs/ddpm --label dog     with one label or --condition, without changing evaluation.json
 dgm evaluate runs/a --against runs/b   two runs, two data sets, or one of each, beside each other
-dgm evaluate runs/vae --anomaly fashion_mnist    how well its scores tell other data from its own
+dgm evaluate runs/vae --anomaly fashion_mnist    how well its scores separate other data from its own
 dgm evaluate runs/table --score rows.csv --out scores.csv    the log-density and the anomaly rank of each row
 """
 

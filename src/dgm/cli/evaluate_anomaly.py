@@ -1,4 +1,4 @@
-"""`dgm evaluate RUN --anomaly DATA`: scores that tell other data from the data of a run."""
+"""`dgm evaluate RUN --anomaly DATA`: scores that separate other data from the data of a run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Let people judge samples in the browser, and analyse their answers.
 
-dgm study runs/vae runs/ddpm                        real or fake, by HYPE's staircase, then pairs; Ctrl-C ends it
-dgm study runs/vae --untimed --trials 100 --pairs 0 real or fake without a limit of time
+dgm study runs/vae runs/ddpm                        real or generated, by HYPE's staircase, then pairs; Ctrl-C ends it
+dgm study runs/vae --untimed --trials 100 --pairs 0 real or generated, without a time limit
 dgm study --analyse study.jsonl                     error rates, HYPE scores, Bradley-Terry ranks, agreement
 dgm report runs/vae runs/ddpm --study study.jsonl   the same as a section of the report
 
@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", help="run directories of one data set")
     parser.add_argument("--out", default="study.jsonl", help="the file of answers, new or to continue (study.jsonl)")
     parser.add_argument(
-        "--trials", type=whole(0, 100_000), help="real-or-fake trials of each run, half of them real (150; untimed 100)"
+        "--trials",
+        type=whole(0, 100_000),
+        help="real-or-generated trials of each run, half of them real (150; untimed 100)",
     )
     parser.add_argument("--pairs", type=whole(0, 100_000), default=40, help="trials of which is better (40)")
     parser.add_argument("--untimed", action="store_true", help="show images for as long as a person likes")

@@ -94,7 +94,7 @@ def download(file: RemoteFile, out: Path, advanced: Callable[[int], None] = lamb
     if got != file.digest:
         part.unlink()
         wrong = f"{file.name} came with {file.algorithm} {got}, the published file has {file.digest}"
-        raise BadInput(wrong, "run it again; if it stays so, tell dgm's authors")
+        raise BadInput(wrong, "run it again; if it fails again, report it to dgm's authors")
     part.replace(out)
 
 

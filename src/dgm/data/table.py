@@ -224,7 +224,7 @@ SETS: Mapping[str, Spec] = {
     "binarized_mnist": Spec(
         "dgm.data.images:binarized_mnist", "MNIST as Larochelle binarised it once", BINARIZED_MNIST, "binarized_mnist"
     ),
-    "mnist/dynamic": Spec("dgm.data.images:mnist", "MNIST binarised anew in every epoch", MNIST, "mnist"),
+    "mnist/dynamic": Spec("dgm.data.images:mnist", "MNIST binarised again in every epoch", MNIST, "mnist"),
     "moving_digits": Spec("dgm.data.moving:moving_digits", "clips of scikit-learn's digits that move, 8 frames of 8×8"),
     "moving_mnist": Spec("dgm.data.moving:moving_mnist", "clips of MNIST digits that move, 10 frames", MNIST, "mnist"),
     "sprites": Spec(

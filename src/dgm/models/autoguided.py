@@ -60,7 +60,7 @@ class Autoguided(nn.Module):
         scale: float = setting(2.0, "s: 1 is the model itself, more leads further away from the weak one", low=0.0)
 
     capabilities = frozenset({Samplable, Progressive, Denoising})
-    likelihood_method = "what is predicted is the score of no density of x"
+    likelihood_method = "the guided prediction is not the score of a density of x"
 
     def __init__(
         self, space: Space, config: Config, condition: Space | None = None, *, model: Model, weak: Model

@@ -1,1 +1,1 @@
-"""A human study: raters tell real examples from generated ones, and choose the better of two."""
+"""A human study: raters distinguish real examples from generated ones, and choose the better of two."""

@@ -1,4 +1,4 @@
-"""The codes of a first stage as the data of a prior: computed once and stored, or drawn anew by a random encoder."""
+"""The codes of a first stage as the data of a prior: computed once and stored, or drawn again by a random encoder."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class MADE(ChainRule):
         hidden: int = setting(512, "width of the hidden layers", low=1)
         layers: int = setting(1, "hidden layers", low=1, high=1000)
         masks: int = setting(
-            1, "sets of masks: drawn anew each step of training, averaged over afterwards", low=1, high=10_000
+            1, "sets of masks: drawn again in each step of training, averaged over afterwards", low=1, high=10_000
         )
         direct: bool = setting(False, "direct connections from inputs to outputs")
         components: int = setting(5, "components of the mixtures, for grey levels and real numbers", low=1)

@@ -43,8 +43,8 @@ class Drifting(Implicit):
     their mean: `drift`. With labels y+ and y- are those with the label of x.
 
     phi_j are features of images: the image itself, its mean square, and of each map of an encoder the mean, the
-    standard deviation and, up to 64 of them, the vectors of its locations. The encoder learns to restore masked images,
-    and to tell the labels, at the same time as the generator. Points and tables are their own features.
+    standard deviation and, up to 64 of them, the vectors of its locations. The encoder learns to restore masked images
+    and to classify the labels, at the same time as the generator. Points and tables are their own features.
 
     Source: Generative Modeling via Drifting (Deng et al., 2026), arXiv:2602.04770, equations 6 and 10-12, algorithms 1
     and 2, appendices A.3, A.5 and A.6. Differs from it: the encoder is not trained beforehand, and it is small; no

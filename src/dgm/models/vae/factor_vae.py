@@ -23,7 +23,7 @@ from dgm.space import Space
 class FactorVAE(nn.Module):
     r"""FactorVAE, a game of a VAE and a discriminator; its likelihood is a lower bound.
 
-    The discriminator D tells codes of q(z) from codes of the product of its marginals, whose dimensions are each
+    The discriminator D classifies codes of q(z) and codes of the product of its marginals, whose dimensions are each
     permuted among the examples of a batch. Its logit is then an estimate of log q(z) - sum_j log q(z_j), of which the
     mean is the total correlation:
 
@@ -34,7 +34,7 @@ class FactorVAE(nn.Module):
     `elbo` and `log_weight` are the VAE's, in nats about x in the data's own numbers.
 
     Source: Disentangling by Factorising (Kim & Mnih, 2018), arXiv:1802.05983, equations 2 and 3 and algorithms 1 and 2.
-    Differs from it: the permuted codes are drawn anew for the same batch, where the source takes a second batch; one
+    Differs from it: the permuted codes are drawn again for the same batch, where the source takes a second batch; one
     logit in place of two; the output distributions and networks of `VAE`.
 
     Args:

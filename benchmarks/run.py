@@ -22,6 +22,15 @@ RESULTS = HERE.parent / "results" / "benchmarks.json"
 TABLE = HERE.parent / "docs" / "benchmarks.md"
 Machines: TypeAlias = dict[str, dict[str, Any]]  # what is known of each, and its figures
 
+INTRODUCTION = (
+    "# Benchmarks",
+    "",
+    "Made by `make bench`, one table for each script in `benchmarks/`. Each cell has the value of dgm, the value of",
+    "the peer (another implementation, or another method), and the first divided by the second. Values are medians;",
+    "dgm and the peer are timed in turn. If the unit is a time, lower is better, and a ratio below 1 means that dgm is",
+    "faster. Each processor that was measured has one column; a dash means not measured.",
+    "",
+)
 REPORTED = (
     "## Reported on another processor",
     "",
@@ -49,25 +58,26 @@ def processor() -> str:
 
 
 def render(machines: Machines) -> str:
-    """The table: one row for each benchmark, one column for each processor."""
-    lines = [
-        "# Benchmarks",
-        "",
-        "Made by `make bench`. Each cell has the value of dgm, the value of the peer (another implementation, or",
-        "another method), and their ratio; each processor has one column. The values are medians, and dgm and the",
-        "peer are timed in turn. If the unit is a time, a ratio below 1 means that dgm is faster.",
-        "",
-        *(f"- {name}: {machine['about']}." for name, machine in machines.items()),
-        "",
-        f"| benchmark | unit | {' | '.join(machines)} |",
-        "|---" * (2 + len(machines)) + "|",
-    ]
+    """A table for each script, with one row for each benchmark and one column for each processor."""
     found = {name: {row["name"]: row for row in machine["figures"]} for name, machine in machines.items()}
-    units = {row["name"]: row["unit"] for rows in found.values() for row in rows.values()}
-    for what, unit in units.items():
-        cells = [cell(rows[what]) if what in rows else "–" for rows in found.values()]
-        lines.append(f"| {what} | {unit} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *REPORTED]) + "\n"
+    named = {row["name"]: row for rows in found.values() for row in rows.values()}
+    blocks = []
+    for script in sorted({row["script"] for row in named.values()}):
+        there = {name: row for name, row in named.items() if row["script"] == script}
+        measured = {machine: rows for machine, rows in found.items() if there.keys() & rows.keys()}
+        heads = ["benchmark", "unit", *measured]
+        rows = [
+            [
+                name.replace("|", r"\|"),
+                row["unit"],
+                *(cell(of[name]) if name in of else "–" for of in measured.values()),
+            ]
+            for name, row in there.items()
+        ]
+        lines = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+        blocks += [f"## {script}", "", f"`python benchmarks/run.py {script}`", "", *lines, ""]
+    machine_lines = [f"- {name}: {machine['about']}." for name, machine in machines.items()]
+    return "\n".join([*INTRODUCTION, *machine_lines, "", *blocks, *REPORTED]) + "\n"
 
 
 def cell(row: dict[str, Any]) -> str:

@@ -167,6 +167,15 @@ def test_every_relative_link_leads_to_a_file_and_a_heading() -> None:
             assert not anchor or anchor in anchors(target), f"{page} links to {name}#{anchor}"
 
 
+def test_each_row_of_a_table_has_as_many_cells_as_its_head() -> None:
+    """Kills: a | in a cell, such as that of p(x|y), which starts another cell."""
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+        for rows in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+            cells = {len(re.findall(r"(?<!\\)\|", row)) for row in rows.splitlines()}
+            assert len(cells) == 1, f"{page}: {rows[:100]}"
+
+
 def test_the_index_links_to_every_page_and_pages_show_every_picture() -> None:
     docs, text = ROOT / "docs", "".join(map(text_of, PAGES))
     unlinked = [page.name for page in docs.glob("*.md") if f"]({page.name}" not in text_of("docs/README.md")]

@@ -16,6 +16,8 @@ that they depend on no other level. Source: Bit-Swap: Recursive Bits-Back Coding
 Hierarchical Latent Variables (Kingma et al., 2019), arXiv:1905.06845, appendix on discretisation. Differs from it: all
 levels are popped before any is pushed, which needs more initial bits and serves any order of inference.
 
+Discrete latents, as those of `discrete_vae`, need no intervals: z is popped by q(z|x) and pushed by its learnt prior.
+
 An average over orders, as `orderless_made`, has a discrete z, the order, with the exact posterior q(k|x) = p(k|x), so
 its rate is the exact likelihood.
 
@@ -39,6 +41,7 @@ from dgm.compression.reals import Grid
 from dgm.compression.stack import Stack
 from dgm.models.autoregressive.orderless_made import OrderlessMADE
 from dgm.models.vae.base import GaussianVAE
+from dgm.models.vae.discrete_vae import DiscreteVAE
 from dgm.models.vae.hierarchy import Hierarchy
 from dgm.networks.conditions import sampled_condition
 from dgm.networks.raster import from_sequence, raster_order
@@ -95,6 +98,46 @@ class BitsBackCodec:
             ranks = (stack.pop(self.prior) - shift(k, self.latent)) % INTERVALS
             x_k = self.given.pop(stack, self.medians[ranks][None], y_k)
             stack.push(ranks, self.posterior(x_k, y_k))
+            found.append(x_k)
+        return torch.cat(found[::-1])
+
+
+class DiscreteCodec:
+    """A VAE with discrete latents.
+
+    The values of z are coded in another random order for each example and latent, for the reason of `shift`, which a
+    prior that is not uniform does not allow.
+    """
+
+    def __init__(self, model: DiscreteVAE) -> None:
+        self.model, self.space, self.given = model, model.space, GivenCode(model.space, model.observed, model.outputs)
+        self.log_p = model.prior.double().log_softmax(-1)
+        self.initial = initial(len(self.log_p))
+
+    def order(self, k: int) -> Tensor:
+        """The orders of the values of z of example k, (latents, K)."""
+        return torch.rand(self.log_p.shape, generator=torch.Generator().manual_seed(mix(k) >> 1)).argsort(-1)
+
+    def posterior(self, x: Batch, y: Conditions | None, order: Tensor) -> Frequencies:
+        return Frequencies(self.model.log_posterior(x, y)[0].double().gather(1, order))
+
+    def prior(self, order: Tensor) -> Frequencies:
+        return Frequencies(self.log_p.gather(1, order))
+
+    def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
+        for k in range(len(x)):
+            x_k, y_k, order = x[k : k + 1], None if y is None else y[k : k + 1], self.order(k)
+            ranks = stack.pop(self.posterior(x_k, y_k, order))
+            self.given.push(stack, x_k, order.gather(1, ranks[:, None]).mT, y_k)
+            stack.push(ranks, self.prior(order))
+
+    def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
+        found = []
+        for k in reversed(range(n)):
+            y_k, order = None if y is None else y[k : k + 1], self.order(k)
+            ranks = stack.pop(self.prior(order))
+            x_k = self.given.pop(stack, order.gather(1, ranks[:, None]).mT, y_k)
+            stack.push(ranks, self.posterior(x_k, y_k, order))
             found.append(x_k)
         return torch.cat(found[::-1])
 

@@ -5,8 +5,8 @@ of a model follows from its capabilities:
 
 - An autoregressive model codes each dimension by its conditional distribution, given the earlier dimensions; real
   numbers of a table on a grid of their decimals (`dgm.compression.reals`).
-- A variational autoencoder, also one with a chain of latent variables, and an average over orders code by bits back
-  (`dgm.compression.bits_back`).
+- A variational autoencoder, also one with a chain of latent variables or with discrete ones, and an average over
+  orders code by bits back (`dgm.compression.bits_back`).
 - A flow of integers codes the parts of z by their priors.
 - A masked diffusion model codes one position at a time in a random order, given the positions before.
 - A VQ-VAE codes z by its prior, uniform or that of a second stage, and x given z.
@@ -33,6 +33,8 @@ from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
 from dgm.models.flow.integer_flow import IntegerFlow
 from dgm.models.two_stage import TwoStage
 from dgm.models.vae.base import GaussianVAE
+from dgm.models.vae.discrete_vae import DiscreteVAE
+from dgm.models.vae.factor_vae import FactorVAE
 from dgm.models.vae.hierarchy import Hierarchy
 from dgm.models.vae.vq_vae import VQVAE
 from dgm.networks.raster import raster_order, to_sequence
@@ -282,7 +284,7 @@ def codec_of(model: Model, *, stepwise: bool = False, grids: Mapping[int, Grid] 
     Raises:
         Unsupported: For a model whose likelihood is not a probability of discrete values, or that has no codec.
     """
-    from dgm.compression.bits_back import BitsBackCodec, ChainCodec, OrdersCodec
+    from dgm.compression.bits_back import BitsBackCodec, ChainCodec, DiscreteCodec, OrdersCodec
 
     if model.space.kind != "record" and not model.space.discrete and not grids:
         wrong = f"{model.space} has a density and no probability, so no finite number of bits"
@@ -302,6 +304,10 @@ def codec_of(model: Model, *, stepwise: bool = False, grids: Mapping[int, Grid] 
         return CodebookCodec(model.first_stage, codec_of(model.prior, stepwise=stepwise))
     if isinstance(model, GaussianVAE) and has_normal_code(model):
         return BitsBackCodec(model)
+    if isinstance(model, FactorVAE):
+        return BitsBackCodec(model.vae)
+    if isinstance(model, DiscreteVAE):
+        return DiscreteCodec(model)
     if isinstance(model, Hierarchy):
         return ChainCodec(model)
     if isinstance(model, IntegerFlow):

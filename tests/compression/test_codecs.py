@@ -120,8 +120,9 @@ def test_bits_back_costs_the_bound(name: str, config: dict[str, Any], space: Spa
 
 
 def test_examples_have_different_codes_where_the_posterior_is_the_prior(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the bits that one code leaves are those that the next is popped from. Kills: one order of the values, and the same
-    for both latents.
+    """Else the bits that one code leaves are those that the next is popped from.
+
+    Kills: one order of the values of all examples, and the same order for both latents.
     """
     model = made("discrete_vae", BINARY, latent=2, categories=3)
     for parameter in (*model.encoder.parameters(), model.prior):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm import data
+from dgm.cli.against import show
 from dgm.data import Dataset, Split
 from dgm.errors import BadInput
 from dgm.evaluation.against import OF_PAIRS, against, neighbours
@@ -122,3 +123,16 @@ def test_what_cannot_be_compared_is_refused() -> None:
         against(Side("digits", digits), Side("digits", digits))
     with pytest.raises(BadInput, match="at least 20 examples of each, there are 10"):
         against(Side("few", points(10)), side(0.0))
+
+
+def test_the_table_says_the_bias_of_neighbours_and_no_p_of_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    """In at most 80 columns."""
+    row = {"features": "pca", "value": -1.6, "low": -2.0, "high": -1.0, "reference": None}
+    rows = [row | {"name": "neighbour_kl"}, row | {"name": "two_sample_accuracy", "p": 1e-9}]
+    side = {"name": "runs/a", "what": "20 samples of seed 0"}
+    show({"a": side, "b": side, "rows": rows, "skipped": []})
+    said = capsys.readouterr().out
+    assert "KL by neighbours is far too small, even below 0" in said
+    assert "<.001" in said
+    assert "0.000" not in said
+    assert max(map(len, said.splitlines())) <= 80

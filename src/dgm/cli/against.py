@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LINE = "{:<21}{:>9}  {:<21} {:<21}{:>5}"
 NAMES = {"kernel": "mmd cubic (KID)", "neighbour_kl": "KL, neighbours", "neighbour_reverse_kl": "reverse KL, neighb."}
+OF_NEIGHBOURS = ("neighbour_kl", "neighbour_reverse_kl")
 NAMES |= {"mmd_inverse_multiquadric": "mmd multiquadric", "kl": "KL", "reverse_kl": "reverse KL"}
 
 
@@ -62,6 +63,11 @@ def show(document: dict[str, Any]) -> None:
         heading(of)
         for row in found:
             number(row)
+    if any(row["name"] in OF_NEIGHBOURS for row in document["rows"]):
+        heading(
+            "KL by neighbours is far too small, even below 0, where one side has few examples near those of the other, "
+            "as in many dimensions: compare it only at the same N"
+        )
     for left in document["skipped"]:
         heading(f"not measured: {left['what']}: {left['reason']}")
 
@@ -76,5 +82,5 @@ def number(row: dict[str, Any]) -> None:
     ends = itemgetter("low", "high")
     spread = "{:.3g} … {:.3g}".format(*ends(row)) if row["low"] < row["high"] else ""
     other = "{:.3g} … {:.3g}".format(*ends(row["reference"])) if row["reference"] else ""
-    p = f"{row['p']:.3f}" if "p" in row else ""
+    p = "" if "p" not in row else f"{row['p']:.3f}" if row["p"] >= 0.001 else "<.001"
     print(LINE.format(f"  {name}", f"{row['value']:.4g}", spread, other, p).rstrip())

@@ -44,7 +44,12 @@ class UnknownName(DgmError):
 
     @classmethod
     def of(cls, what: str, name: str, known: Iterable[str]) -> UnknownName:
-        """The error for ``name``, with the name that replaced it, the nearest of the ``known`` names or all of them."""
+        """The error for ``name``, with the name that replaced it, the nearest ``known`` name, or the first ones.
+
+        Example:
+            >>> str(UnknownName.of("number", "x", map(str, range(100, 130))))[-20:]
+            '118, 119 and 10 more'
+        """
         known = sorted(known)
         old = name.removeprefix("--").removeprefix("model.")
         for new in (name.removesuffix(old) + new for new in RENAMED.get(old, ())):

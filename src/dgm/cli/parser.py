@@ -42,6 +42,8 @@ def in_plain_words(message: str) -> str:
         "--split must be train or test, got 'x'"
         >>> in_plain_words("argument -n: expected one argument")
         '-n needs a value'
+        >>> in_plain_words("the following arguments are required: run, --out")
+        'missing: run, --out'
     """
     for pattern, sentence in (
         (r"the following arguments are required: (.*)", r"missing: \1"),

@@ -135,12 +135,16 @@ def given(entry: dict[str, Any], document: dict[str, Any]) -> str:
 def compression(documents: list[dict[str, Any]]) -> str:
     """Sizes of coded test examples, the smallest first."""
     heads = ["codec", "bytes", "bits/dim", "claimed", "difference", "weights, bytes", "seconds"]
-    lines = ["## Compression", "", *smallest(documents), ""]
+    about = (
+        "The tables below have all codecs, the smallest files first. Codecs of images and of sound code each example "
+        "as a file, those of images also all examples as one picture. The interval is of 95 % over examples. "
+        "*Claimed* is -log2 p(x) by the likelihood. *Difference* is that of the coded bits, without the header of the "
+        "file, from the claimed ones. The weights of a model are not part of its bytes."
+    )
+    lines = ["## Compression", "", *smallest(documents), "", about, ""]
     for d in documents:
         lines += [
-            f"{d['what']} of {d['dataset']}: `{d['command']}` on {d['machine']}. Codecs of images and of sound "
-            "code each example as a file, those of images also one picture of all. The interval is of 95 % over "
-            "examples. *Claimed* is -log2 p(x) by the likelihood. The size of a model is apart from its rate.",
+            f"{d['what']} of {d['dataset']}: `{d['command']}` on {d['machine']}.",
             "",
             table(heads, map(coded_row, d["rows"])),
             "",

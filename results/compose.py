@@ -3,7 +3,7 @@
 In results/compose.json. A sample of a composition has the factors of the nearest of all 25,920 sprites, or, of digits,
 the label that the evaluation's classifier finds. The share of samples that have both factors is the figure.
 
-python results/compose.py                   trains the three diffusion models, about 25 minutes of a core
+python results/compose.py                   trains the three diffusion models, about 45 minutes of a core
 python results/compose.py --parts digits    one of the two alone
 python results/compose.py --runs runs       keeps the trained models in this folder, and takes those that it has
 """
@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 SEED, SAMPLES = 0, 8
 COLUMNS = (0, 5, 11)  # values of x that are composed with each shape
 WIDTH, SAMPLER = 16, {"sampling_steps": 50, "langevin_steps": 4}
-SPRITES: dict[str, Any] = {"steps": 2000, "batch": 32, "ema": 0.995, "select": "last"}
+SPRITES: dict[str, Any] = {"steps": 6000, "batch": 32, "ema": 0.995, "select": "last"}
 DIGITS: dict[str, Any] = {"steps": 3000}
 
 

@@ -232,7 +232,7 @@ def invert(
         wrong = f"{type(model).__name__} is not a GAN, whose codes are searched for"
         raise Unsupported(wrong, "use a GAN of `dgm models`; for a diffusion model there is encode")
     x, steps, starts = model.space.check(x), whole("steps", steps, low=1), whole("starts", starts, low=1)
-    y = given_condition(model, condition, len(x))
+    y = check_condition(given_condition(model, condition, len(x)), condition_of(model))
     z = latent_search.invert(model, x, y, steps=steps, starts=starts, seed=whole("the seed", seed))
     with evaluating(model), torch.no_grad():
         again = model.decode(z, y)

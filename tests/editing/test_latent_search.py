@@ -69,6 +69,9 @@ def test_a_conditional_generator_gets_the_condition_and_others_are_refused() -> 
     assert right < wrong
     with pytest.raises(Unsupported, match="VAE is not a GAN"):
         dgm.edit.invert(dgm.create("vae", gan.space), x)
+    for without in (lambda: dgm.edit.invert(gan, x, steps=1), lambda: dgm.edit.decode(gan, torch.zeros(2, 2))):
+        with pytest.raises(Unsupported, match="needs a label for each example"):
+            without()
 
 
 def test_the_command_writes_codes_and_pictures(tmp_path: Path) -> None:
@@ -80,3 +83,16 @@ def test_the_command_writes_codes_and_pictures(tmp_path: Path) -> None:
     with numpy.load(tmp_path / "z.npz") as file:
         assert file["z"].shape == (2, 3)
     assert command("edit invert run --examples 2 --steps 5 --out x.png", tmp_path).returncode == 0
+
+
+def test_a_conditional_gan_takes_the_labels_of_the_data_or_draws_them(tmp_path: Path) -> None:
+    """Each code has a label of its own, and one that is chosen holds for all."""
+    assert command("train gan --conditional --steps 2 --model.width 4 --out run", tmp_path).returncode == 0
+    for task in ("invert run --steps 2", "interpolate run -n 4", "interpolate run --label 3 -n 4", "traverse run -n 2"):
+        done = command(f"edit {task} --examples 2 --out {task.replace(' ', '')}.npz", tmp_path)
+        assert done.returncode == 0, done.stderr
+    own, chosen = (numpy.load(tmp_path / f"interpolaterun{label}-n4.npz")["x"] for label in ("", "--label3"))
+    model, z = dgm.load(tmp_path / "run"), dgm.edit.drawn(dgm.load(tmp_path / "run"), 2)
+    # rounded to levels from sums in another order
+    assert abs(chosen[[0, -1]] - dgm.edit.decode(model, z, 3).numpy().astype(int)).max() <= 1
+    assert own.shape == chosen.shape

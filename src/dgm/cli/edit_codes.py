@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dgm.space import Space
 
 
+OF_CONDITIONS = 1  # index of the random streams of drawn conditions
+
+
 def coding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sampling-steps",
@@ -94,14 +97,15 @@ def error_in_words(error: float, space: Space) -> str:
 def interpolate(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
     """Interpolates between consecutive examples, or drawn codes, one row for each pair."""
     from dgm import edit
-    from dgm.editing.codes import has_encoder
+    from dgm.editing.codes import ends, has_encoder
 
     if has_encoder(model):
         x, y = pairs(args, model, about)
         results = edit.interpolate(model, x, y, n=args.n, path=args.path, **coding(args), seed=args.seed)
         return Edited("x", results, (x[:-1:2],), (x[1::2],))
-    z = edit.between(model, drawn_codes(args, model, EXAMPLES), n=args.n, path=args.path)
-    y = None if args.y is None else args.y[0]
+    codes, y = drawn_codes(args, model, EXAMPLES)
+    z = edit.between(model, codes, n=args.n, path=args.path)
+    y = y if args.y is not None else ends(y, args.n)
     return Edited("x", edit.decode(model, z.flatten(0, 1), y).unflatten(0, z.shape[:2]))
 
 
@@ -119,7 +123,7 @@ def traverse(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -
         x, y = pairs(args, model, about)
         z = edit.encode(model, x, y, **coding(args), seed=args.seed)
     else:
-        z, y = drawn_codes(args, model, 1), None if args.y is None else args.y[0]
+        z, y = drawn_codes(args, model, 1)
     each_y = [y] * len(z) if y is None or args.y is not None else list(y)
     how = {"dimensions": args.dimensions, "n": args.n, "width": args.width, **coding(args)}
     rows = [edit.traverse(model, one, of, its, **how) for one, its in zip(z, each_y, strict=True)]
@@ -148,19 +152,25 @@ def invert(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> 
     is_picture = Path(args.out).suffix == ".png"
     if is_picture and len(model.space.shape) != 3:
         raise BadInput(f"examples of {model.space} are no pictures, got --out {args.out}", "end it in .npz")
-    x, y = examples(args, model.space, about), None if args.y is None else args.y[0]
+    x, y = with_conditions(args, model, about)
     again, z, error = edit.invert(model, x, y, steps=args.steps, starts=args.starts, seed=args.seed)
     print(error_in_words(error, model.space))
     return Edited("x", again[:, None], (x,)) if is_picture else Edited("z", z[:, None])
 
 
 def pairs(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-    """The examples and their conditions: the chosen one, or those in the data if the model cannot do without."""
+    """The examples and their conditions, of a model with an encoder."""
     from dgm.editing.codes import refuse_without_encoder
+
+    refuse_without_encoder(model)
+    return with_conditions(args, model, about)
+
+
+def with_conditions(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+    """The examples and their conditions: the chosen one, or those in the data if the model cannot do without."""
     from dgm.protocols import Denoising, condition_of, has
     from dgm.runs import Run
 
-    refuse_without_encoder(model)
     x = examples(args, model.space, about)
     if args.y is not None or args.given or condition_of(model) is None or has(model, Denoising):
         return x, None if args.y is None else args.y[0]
@@ -168,12 +178,18 @@ def pairs(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> t
     return x, None if y is None else y[: len(x)]
 
 
-def drawn_codes(args: argparse.Namespace, model: Model, n: int) -> Tensor:
+def drawn_codes(args: argparse.Namespace, model: Model, n: int) -> tuple[Tensor, Tensor | None]:
+    """Codes of N(0, I), and the chosen condition or one drawn for each."""
     from dgm import edit
+    from dgm.networks.conditions import sampled_condition
+    from dgm.seeds import mix, streams
 
     if args.given:
         raise BadInput(f"{type(model).__name__} has a decoder alone, and --given has no code", "leave it out")
-    return edit.drawn(model, args.examples or n, seed=args.seed)
+    z = edit.drawn(model, args.examples or n, seed=args.seed)
+    if args.y is not None:
+        return z, args.y[0]
+    return z, sampled_condition(None, model, streams(len(z), mix(args.seed, OF_CONDITIONS), "cpu"))
 
 
 def coding(args: argparse.Namespace) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class Implicit(nn.Module, ABC):
 
     def decode(self, z: Tensor, y: Conditions | None = None) -> Batch:
         """G(z, y) in the data's own numbers, for z of ``latent_space``."""
-        return self.scaling.inverse(self.generated(z, y))
+        return self.scaling.inverse(self.generated(z, check_condition(y, self.condition)))
 
     def generated_like(self, real: Tensor, y: Conditions | None) -> Tensor:
         """As many scaled examples, of new noise."""

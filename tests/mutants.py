@@ -155,7 +155,9 @@ def tests_of(tree: Path, file: Path) -> list[list[str]]:
     while modules and not (found := [str(path) for path in texts if imports[path] & modules]):
         modules = importers(tree, modules)
     found.sort(key=lambda path: stem not in Path(path).stem)
-    named = [str(path) for path, text in texts.items() if path.parent.name == "models" and f'"{stem}"' in text]
+    quoted = f'"{module(file).removeprefix("dgm.")}"', f'"{stem}"'
+    models = {str(path): text for path, text in texts.items() if path.parent.name == "models"}
+    named = [path for path, text in models.items() if any(name in text for name in quoted)]
     of_contract = [str(tree / "tests/test_contracts.py"), "-k", f"[{stem}]"]
     return [[*found, str(tree / file)], [path for path in named if path not in found], of_contract]
 

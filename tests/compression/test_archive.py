@@ -84,6 +84,7 @@ def test_files_of_grey_images_come_back_byte_for_byte(name: str, tmp_path: Path)
     back, rate = returned(of_pictures(), OF_IMAGES, tmp_path / name, tmp_path)
     assert back == (tmp_path / name).read_bytes()
     assert rate.bits == pytest.approx(rate.claimed, rel=1e-3, abs=64)
+    assert (1 + rate.difference) * rate.claimed == pytest.approx(rate.bits)
     assert rate.kind == "exact"
     assert rate.verified
 

@@ -21,7 +21,7 @@ from dgm.data.dataset import matching
 from dgm.errors import BadInput, Interrupted, Unsupported
 from dgm.evaluation.evaluate import evaluate
 from dgm.evaluation.features import Features, features
-from dgm.evaluation.held_out import fitting_rows
+from dgm.evaluation.held_out import HeldOut, fitting_rows
 from dgm.networks.conditions import Marginal
 from dgm.seeds import Seed, streams
 from dgm.space import Space
@@ -207,6 +207,13 @@ def test_distances_that_memory_does_not_hold_are_refused_before_a_sample_is_draw
     monkeypatch.setattr("dgm.memory.available", lambda: 2**28)
     with pytest.raises(BadInput, match="nothing could be measured"):
         evaluate(Repeats(digits, [0]), digits, samples=90_000)
+    pool, n = HeldOut(digits, "test"), 300  # of 64 numbers: blocks, copies, and float64 of samples and training data
+    needed = n * (100_000 + 64 * 64) + 16 * 64 * (n + len(digits.train))
+    monkeypatch.setattr("dgm.memory.available", lambda: needed)
+    evaluation.refuse_distances_beyond_memory(pool, n)
+    monkeypatch.setattr("dgm.memory.available", lambda: needed - 1)
+    with pytest.raises(BadInput, match="measuring 300 samples"):
+        evaluation.refuse_distances_beyond_memory(pool, n)
 
 
 def failing(*arguments: object, **options: object) -> None:

@@ -110,3 +110,6 @@ def test_images_are_normalised_by_colour() -> None:
     found = normalised(space, spec, x)[0, :, 100, 100]
     expected = (torch.tensor([0.0, 1.0, 0.0]) - torch.tensor(spec.mean)) / torch.tensor(spec.std)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert (spec.mean, spec.std) == ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    imagenet = PRETRAINED["dinov2"]
+    assert (imagenet.mean, imagenet.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

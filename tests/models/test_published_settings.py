@@ -200,7 +200,7 @@ def test_settings_of_the_optimiser(name: str) -> None:
         ("transforms.elementwise", {"ALPHA": 0.05}),  # section 4.1 of RealNVP
         ("transforms.splines", {"SMALLEST": 1e-3}),  # Durkan et al.'s code
         ("transforms.residual", {"TERMS": {True: 2, False: 20}, "STOP": 0.5}),  # Chen et al.
-        ("transforms.normal_scores", {"REACH": 2.5, "BEYOND": 5}),
+        ("transforms.normal_scores", {"CLOSEST": 1e-3, "REACH": 2.5, "BEYOND": 5}),
         ("models.energy.base", {"RESTARTED": 0.05, "LARGEST_DRIFT": 0.1, "APART": 4.0}),  # algorithm 1
         ("models.energy.ebm", {"SMALLEST": 1e-3}),
         ("models.energy.hopfield", {"ROUNDING": 1e-9}),
@@ -229,7 +229,7 @@ def test_settings_of_the_optimiser(name: str) -> None:
         ("distributions.units", {"NARROWEST": 0.05, "RAREST": 0.01}),
         ("distributions.output", {"LOG_SCALES": (-7.0, 7.0)}),
         ("distributions.discrete_decoder", {"REACH": 6.0}),
-        ("samplers.times", {"RHO": 7.0, "SIGMA_MAX": 80.0, "SIGMA_MIN": 0.002}),  # Karras et al.
+        ("samplers.times", {"EARLIEST": 1e-9, "RHO": 7.0, "SIGMA_MAX": 80.0, "SIGMA_MIN": 0.002}),  # Karras et al.
         ("samplers.ais", {"SHARPNESS": 4.0}),  # Wu et al.
         ("samplers.hmc", {"TARGET": 0.65, "GAIN": 0.1}),  # Neal
         ("samplers.flow_density", {"EXACT_TRACE": 16, "TOLERANCE": 1e-4, "DEQUANTISING": 1 / 4}),
@@ -238,7 +238,10 @@ def test_settings_of_the_optimiser(name: str) -> None:
         ("evaluation.calibration", {"DRAWS": 19, "LEVELS": (0.5, 0.9)}),
         ("evaluation.collapse", {"ACTIVE": 0.01}),  # Burda et al.
         ("evaluation.classification", {"BINS": 15}),  # Guo et al.
-        ("evaluation.disentanglement", {"BINS": 20, "VOTES": 500, "DRAWS": 100, "COLLAPSED": 0.02}),  # Locatello et al.
+        (
+            "evaluation.disentanglement",
+            {"TREES": 20, "BINS": 20, "VOTES": 500, "DRAWS": 100, "COLLAPSED": 0.02},
+        ),  # Locatello et al.
         ("evaluation.annealed", {"CHAINS": 8, "LEAPFROGS": 10, "Z": 1.96}),
         ("evaluation.anomaly", {"Z": 1.96}),
         ("evaluation.against", {"Z": 1.96, "MARGIN": 0.5}),
@@ -246,27 +249,69 @@ def test_settings_of_the_optimiser(name: str) -> None:
         ("evaluation.modes", {"MODE_SHARE": 0.1, "NEAR": 0.1}),
         ("evaluation.distances", {"DRAWS": 20}),
         ("evaluation.divergences", {"NEIGHBOURS": 5}),
-        ("evaluation.inception", {"EPSILON": 1e-3}),
-        ("evaluation.lpips", {"EPSILON": 1e-8}),
+        ("evaluation.inception", {"SIDE": 299, "EPSILON": 1e-3}),
+        (
+            "evaluation.lpips",
+            {"SHIFT": (-0.03, -0.088, -0.188), "SCALE": (0.458, 0.448, 0.45), "SMALLEST": 16, "EPSILON": 1e-8},
+        ),
         ("evaluation.evaluate", {"IMPORTANCE_DRAWS": 16, "ESTIMATED": 250, "ESTIMATED_NUMBERS": 16_000, "FEWEST": 20}),
         ("editing.latent_restore", {"MISFIT": 0.1, "NEWTON_STEPS": 2}),
         ("editing.latent_search", {"STEPS": 300, "STARTS": 4, "LR": 0.1, "PRIOR": 0.01}),
         ("editing.particles", {"FEW": 0.5}),
         ("editing.proposals", {"COMPONENTS": 16, "BROAD": 0.1, "TIMES": 4.0}),
         ("editing.completion", {"PARTICLES": 64, "OF_AN_ORDER": 16, "DRAWS": 128, "NEAREST": 5}),
-        ("editing.inversion", {"STEPS": 100, "SHARE": 1 / 8}),
-        ("training.validation", {"PARTS": 20, "GROWTH": 1 / 4, "FINE_GROWTH": 1 / 16, "EPOCHS": 30, "WAIT": 0.2}),
+        ("editing.inversion", {"EARLIEST": 1e-4, "STEPS": 100, "SHARE": 1 / 8}),
+        (
+            "training.validation",
+            {
+                "COST": 1 / 3,
+                "SHARE": 0.1,
+                "PARTS": 20,
+                "GROWTH": 1 / 4,
+                "FINE_GROWTH": 1 / 16,
+                "EPOCHS": 30,
+                "WAIT": 0.2,
+            },
+        ),
         ("training.diagnosis", {"WAIT": 0.1, "PARTS": 40, "SAMPLES": 1000, "MISSED": 0.5}),
-        ("evaluation.cautions", {"HIGH": 0.5, "LOW": 0.1, "PASSES": 3, "COPIES": 0.05, "MODES": 0.9, "APART": 1.0}),
+        (
+            "evaluation.cautions",
+            {
+                "FALLING": 0.1,
+                "FIRST": 0.05,
+                "LAST": 0.8,
+                "ALIVE": 0.9,
+                "ENOUGH": 10,
+                "HIGH": 0.5,
+                "LOW": 0.1,
+                "PASSES": 3,
+                "COPIES": 0.05,
+                "MODES": 0.9,
+                "APART": 1.0,
+            },
+        ),
         ("evaluation.neighbours", {"K_PRECISION": 3, "K_COVERAGE": 5}),  # Kynkäänniemi et al., Naeem et al.
         ("evaluation.kernel", {"OF_BANDWIDTH": 1000, "PERMUTATIONS": 500}),
         ("evaluation.frechet", {"PIECES": 4, "LEAST": 10}),
-        ("evaluation.columns", {"DRAWS": 5, "MOST": 50, "CLOSE": 0.05}),
+        ("evaluation.columns", {"TRAINING": 20_000, "DRAWS": 5, "MOST": 50, "CLOSE": 0.05}),
         ("evaluation.transport", {"DIRECTIONS": 500, "MOST": 2000}),
         ("evaluation.two_sample", {"HIDDEN": 64, "RATE": 5e-3, "EPOCHS": 60}),
         ("evaluation.observation", {"SAMPLES": 10_000}),
-        ("evaluation.representation", {"EXAMPLES": 2000}),
-        ("training.loop", {"SLOWER": 0.1, "MARKS": 10}),
+        ("evaluation.representation", {"WIDEST": 512, "MOST_VALUES": 50, "EXAMPLES": 2000}),
+        ("training.loop", {"EXPLAINED": 3, "SLOWER": 0.1, "MARKS": 10}),
+        ("models.energy.energy_matching", {"SWITCH": 0.9, "TRANSPORTED": 0.05}),
+        ("models.vae.vae", {"CONTEXT": 64}),
+        ("networks.masked_autoencoder", {"CHANNELS": 8}),
+        ("distributions.gaussian_mixture", {"RIDGE": 1e-9}),
+        ("distributions.variational_dequantisation", {"COUPLINGS": 4, "HIDDEN": 32}),
+        ("evaluation.memorisation", {"TRAINING": 20_000, "NEAREST_SHOWN": 10}),
+        ("editing.composition", {"STEP_SIZE": 0.6}),
+        ("editing.embedding", {"PERPLEXITY": 30.0}),  # van der Maaten & Hinton
+        ("compression.archive", {"MANY": 256, "VALUES": 2**16}),
+        ("compression.bits_back", {"INTERVALS": 2**12, "DRAWN": 1000, "INITIAL_BITS": 24}),
+        ("compression.frequencies", {"STEPS_A_NAT": 64}),
+        ("compression.container", {"VERSION": 2}),
+        ("training.precision", {"CLEARLY": 1.2, "SECONDS": 1.0, "SHARE": 0.02, "ROUNDS": (2, 10)}),
         ("data.toy", {"SEED": 2026, "POINTS": 400}),
         ("data.sprites", {"SIDE": 32, "LEAST": 5.0, "MOST": 10.0}),
         ("data.digits", {"SPLIT_SEED": 1797, "SIZES": {"train": 1000, "validation": 300, "test": 497}}),

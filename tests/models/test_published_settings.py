@@ -13,6 +13,7 @@ from dgm.models.energy.trainers import TRAINERS
 from dgm.networks.causal_conv import CausalConv2d
 from dgm.registry import create, model_class
 from dgm.space import Space
+from dgm.training.settings import Settings
 
 IMAGE = Space.levels((1, 8, 8), 256)
 
@@ -187,6 +188,17 @@ LEARNING: dict[str, dict[str, Any]] = {
         for name in ["ebm", "jem"]
     },
 }
+
+
+def test_settings_of_a_training_that_nobody_chose() -> None:
+    expected = {
+        **{"steps": None, "budget": None, "batch": 128, "optimiser": "adamw", "lr": 1e-3, "betas": (0.9, 0.999)},
+        **{"weight_decay": 0.0, "warmup": 0, "schedule": "cosine", "clip": 0.0, "ema": 0.0, "select": "best"},
+        **{"validate_every": 0, "patience": "auto", "checkpoint_every": 60.0, "keep": 2, "precision": "auto"},
+        **{"compile": False, "accelerator": "auto", "devices": 1, "strategy": "ddp", "seed": 0},
+        **{"tensorboard": False, "players": None},
+    }
+    assert vars(Settings()) == expected
 
 
 @pytest.mark.parametrize("name", LEARNING)

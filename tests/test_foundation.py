@@ -138,8 +138,11 @@ class TestLikelihood:
 
     def test_one_without_a_likelihood_says_who_has_one(self) -> None:
         space = Space.levels((1, 8, 8), 17)
+        x = all_examples(Space.levels((1, 1, 1), 2)).expand(-1, 1, 8, 8)
         with pytest.raises(Unsupported, match=r"GAN has no likelihood.*made, .*vae"):
-            log_likelihood(create("gan", space), all_examples(Space.levels((1, 1, 1), 2)).expand(-1, 1, 8, 8))
+            log_likelihood(create("gan", space), x)
+        with pytest.raises(Unsupported, match=r"Autoencoder has no likelihood: an autoencoder does not define p\(x\)"):
+            log_likelihood(create("autoencoder", space), x)
 
     def test_draws_tighten_importance_weights(self) -> None:
         space = Space.binary((1, 4, 4))

@@ -125,6 +125,13 @@ def test_a_sound_of_another_format_is_refused(how: dict[str, int], expected: str
     assert not (tmp_path / "x.dgm").exists()
 
 
+@pytest.mark.parametrize("space", [Space.levels((1, 4, 4), 17), Space.levels((16,), 256)])
+def test_an_image_is_no_example_of_fewer_levels_or_of_a_row(space: Space, tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 4 4 255\n" + bytes(16))
+    with pytest.raises(Unsupported, match="an image is no example of"):
+        content.Pictures().describe(tmp_path / "a.pgm", content.Interface(space, {}))
+
+
 def test_sounds_are_not_mixed_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(numpy.zeros(40)))
     numpy.save(tmp_path / "a.npy", numpy.zeros((1, 1, 40), numpy.uint8))

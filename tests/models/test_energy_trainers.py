@@ -133,6 +133,7 @@ def test_the_noise_of_nce_has_the_moments_of_the_first_noisy_batch() -> None:
     ebm = quadratic("nce", data_noise=0.5)
     assert has(ebm, DataDependent)
     assert not has(ebm, Stateful)
+    assert not has(EBM(PLANE, EBM.Config(trainer="cd", width=1), LABELS), DataDependent)  # no chains to start
     x = torch.tensor([[1.0, 4.0], [3.0, 4.0]]).double()
     ebm.initialise(x)
     ebm.initialise(10 * x)

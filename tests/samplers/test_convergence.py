@@ -46,11 +46,29 @@ def test_split_r_hat_is_its_definition_and_sees_chains_apart() -> None:
     between = 20 * np.var([half.mean() for half in halves], ddof=1)
     expected = math.sqrt((19 / 20 * within + between / 20) / within)
     assert split_r_hat(x, ranked=False) == pytest.approx(expected)
+    y = 0.3 * x + autoregressive(0.8, 6, 40)[3:]  # with pairs whose sum would rise
+    halves = np.concatenate([y[:, :20].numpy(), y[:, 20:].numpy()])
+    assert effective_sample_size(y, ranked=False) == pytest.approx(written_out_sample_size(halves))
     drifting = torch.linspace(0, 9, 400).expand(2, 400) + autoregressive(0.0, 2, 400)
     assert split_r_hat(drifting) > 1.5, "two chains that agree, each of which moves"
     heavy = torch.from_numpy(stats.cauchy.rvs(size=(4, 2000), random_state=0))
     heavy[0] += 3
     assert split_r_hat(heavy) > 1.05 > split_r_hat(heavy, ranked=False), "a mean that does not exist hides the shift"
+
+
+def written_out_sample_size(halves: np.ndarray) -> float:
+    centred = halves - halves.mean(1, keepdims=True)
+    n, within = halves.shape[1], np.mean(halves.var(1, ddof=1))
+    total = (n - 1) / n * within + halves.mean(1).var(ddof=1)
+    lags = [np.mean((centred[:, : n - t] * centred[:, t:]).sum(1)) / (n - 1) for t in range(n)]
+    rho = [1 - (within - lag) / total for lag in lags]
+    tau, least = -1.0, math.inf
+    for pair in (rho[k] + rho[k + 1] for k in range(0, n, 2)):
+        if pair < 0:
+            break
+        least = min(least, pair)
+        tau += 2 * least
+    return halves.size / tau
 
 
 def test_ranks_of_ties_are_their_mean() -> None:

@@ -269,8 +269,10 @@ def main() -> None:
     out = HERE / f"compression-{Path(args.dataset).name}.json"
     before = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"what": "", "rows": []}
     kept = models_of(before, besides=rows) if before["what"] == content.what else []
-    if args.trained or not kept:
-        before["command"] = "; ".join(filter(None, [args.trained, command]))
+    if args.trained or not kept:  # the rows that are kept keep their command
+        measured_by = [before["command"]] if kept else []
+        measured_by.append("; ".join(filter(None, [args.trained, command])))
+        before["command"] = "; ".join(dict.fromkeys(measured_by))
     document = {
         "dataset": args.dataset,
         "what": content.what,

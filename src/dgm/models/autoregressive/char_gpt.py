@@ -12,22 +12,15 @@ Differs from it: characters in place of byte pairs, rotary positions in place of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
-
-from dgm.distributions.output import output_distribution
-from dgm.models.autoregressive.base import ChainRule
-from dgm.networks.causal_transformer import NextToken
-from dgm.networks.raster import from_sequence, raster_order, to_sequence
+from dgm.models.autoregressive.transformer import AutoregressiveTransformer
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
-from dgm.space import Space
 
 
-class CharGPT(ChainRule):
+class CharGPT(AutoregressiveTransformer):
     """log P(x) in nats; its loss is per character.
 
     Args:
@@ -46,6 +39,7 @@ class CharGPT(ChainRule):
         heads: int = setting(4, "heads of the attention", low=1)
         dropout: float = setting(0.0, "dropout rate of features", low=0.0, high=0.95)
 
+    learned: ClassVar[bool] = False
     spaces: ClassVar[set[str]] = {"tokens"}
     defaults: ClassVar[dict[str, Any]] = {
         "batch": 32,
@@ -58,29 +52,5 @@ class CharGPT(ChainRule):
     }
     loss_unit = "nats a dimension"
 
-    def __init__(self, space: Space, config: Config, condition: Space | None = None) -> None:
-        super().__init__(space, config, condition)
-        self.observed = output_distribution(space)
-        self.network = NextToken(
-            space.values or 0,
-            space.dim,
-            self.observed.outputs,
-            width=config.width,
-            layers=config.layers,
-            heads=config.heads,
-            dropout=config.dropout,
-            condition=condition,
-            learned=False,
-        )
-
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return -self.log_prob(x, y) / self.space.dim
-
-    def conditionals(self, x: Batch, y: Conditions | None = None) -> Tensor:
-        logits = self.network(to_sequence(x, self.space), self.checked(y))
-        return from_sequence(logits, self.space)
-
-    def sequential_conditionals(self, x: Batch, y: Conditions | None = None) -> Iterator[Tensor]:
-        """Caches keys and values of earlier tokens."""
-        y = self.checked(y)
-        return self.network.sequential_conditionals(x.view(len(x), -1), raster_order(self.space), y)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm.distributions.gaussian_mixture import TOGETHER, Gaussians, second_powers
-from dgm.distributions.scaling import Scaling
+from dgm.models.mixture.base import GaussianModel
 from dgm.protocols import Batch, Conditions, ExactLikelihood, Fittable, Imputing, PerExample, Samplable, Trainable
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
@@ -21,7 +21,7 @@ PRESENT = 1e-8  # share of the data below which a component has collapsed
 Covariance = Literal["full", "diagonal", "tied", "spherical"]
 
 
-class GMM(nn.Module):
+class GMM(GaussianModel):
     r"""Mixture of Gaussians, exact log-density, and the exact distribution of some dimensions given the others.
 
     .. math:: \log p(x) = \log \sum_k \pi_k N(x; \mu_k, \Sigma_k)
@@ -70,9 +70,7 @@ class GMM(nn.Module):
     gain: Tensor
 
     def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        self.scaling = Scaling(space)
+        super().__init__(space, config)
         by = Fittable if config.fitting == "em" else Trainable
         self.capabilities = frozenset({by, Samplable, ExactLikelihood, Imputing})
         k, d = config.components, space.dim
@@ -112,24 +110,9 @@ class GMM(nn.Module):
         """-log p(x), for gradient descent."""
         return -self.log_prob(x)
 
-    def scaled(self, x: Batch) -> Tensor:
-        return self.scaling(x).flatten(1).double()
-
-    def unscaled(self, z: Tensor) -> Batch:
-        return self.scaling.inverse(z.to(torch.get_default_dtype()).unflatten(1, self.space.shape))
-
     @torch.no_grad()
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         return self.unscaled(self.gaussians.sample(streams(n, seed, self.means.device)))
-
-    @torch.no_grad()
-    def impute(self, x: Batch, observed: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        z = self.gaussians.completed(self.scaled(x), observed.flatten(1), streams(len(x), seed, self.means.device))
-        return torch.where(observed, x, self.unscaled(z))
-
-    def log_prob_observed(self, x: Batch, observed: Tensor, y: Conditions | None = None) -> PerExample:
-        log_p = self.gaussians.log_prob_observed(self.scaled(x), observed.flatten(1)) + self.scaling.ladj_of(observed)
-        return log_p.to(torch.get_default_dtype())
 
     # -- expectation maximisation
 

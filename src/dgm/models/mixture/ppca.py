@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm.distributions.gaussian_mixture import Gaussians
-from dgm.distributions.scaling import Scaling
+from dgm.models.mixture.base import GaussianModel
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.seeds import Seed, streams
 from dgm.settings import setting
@@ -20,7 +20,7 @@ from dgm.space import Space
 LEAST = 1e-9  # noise variance of scaled data, which is 0 where the data lies in a subspace
 
 
-class PPCA(nn.Module):
+class PPCA(GaussianModel):
     r"""Probabilistic principal component analysis, exact log-density.
 
     .. math:: x = W z + \mu + \epsilon, \quad z \sim N(0, I_q), \quad \epsilon \sim N(0, \sigma^2 I_D), \qquad
@@ -60,9 +60,7 @@ class PPCA(nn.Module):
     gain: Tensor
 
     def __init__(self, space: Space, config: Config) -> None:
-        super().__init__()
-        self.space, self.config = space, config
-        self.scaling = Scaling(space)
+        super().__init__(space, config)
         d, q = space.dim, min(config.latent, space.dim - 1)
         start = torch.randn(d, q, generator=torch.Generator().manual_seed(d * q), dtype=torch.float64)
         number = lambda value: torch.tensor(value, dtype=torch.float64)  # noqa: E731
@@ -95,29 +93,14 @@ class PPCA(nn.Module):
         log_p = -0.5 * (self.space.dim * math.log(2 * math.pi) + self.log_det + squares) + self.scaling.ladj
         return log_p.to(torch.get_default_dtype())
 
-    def scaled(self, x: Batch) -> Tensor:
-        return self.scaling(x).flatten(1).double()
-
-    def unscaled(self, z: Tensor) -> Batch:
-        return self.scaling.inverse(z.to(torch.get_default_dtype()).unflatten(1, self.space.shape))
-
     @torch.no_grad()
     def sample(self, n: int, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
         noise, (d, q) = streams(n, seed, self.W.device), self.W.shape
         z, eps = noise.normal((d + q,)).double().split([q, d], 1)
         return self.unscaled(self.mean + z @ self.W.mT + self.variance.sqrt() * eps)
 
-    @torch.no_grad()
-    def impute(self, x: Batch, observed: Tensor, y: Conditions | None = None, *, seed: Seed = None) -> Batch:
-        z = self.gaussian.completed(self.scaled(x), observed.flatten(1), streams(len(x), seed, self.W.device))
-        return torch.where(observed, x, self.unscaled(z))
-
-    def log_prob_observed(self, x: Batch, observed: Tensor, y: Conditions | None = None) -> PerExample:
-        log_p = self.gaussian.log_prob_observed(self.scaled(x), observed.flatten(1)) + self.scaling.ladj_of(observed)
-        return log_p.to(torch.get_default_dtype())
-
     @property
-    def gaussian(self) -> Gaussians:
+    def gaussians(self) -> Gaussians:
         """N(mean, W W^T + sigma^2 I), of scaled points."""
         eye = torch.eye(self.space.dim, dtype=self.W.dtype, device=self.W.device)
         covariance = self.W @ self.W.mT + self.variance * eye

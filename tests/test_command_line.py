@@ -181,8 +181,10 @@ def test_an_interrupted_evaluation_keeps_what_was_measured(
     page = (runs / "page.html").read_text(encoding="utf-8")
     assert "Not measured: all later measures: the evaluation was interrupted." in page
     assert f"{part['likelihood'][0]['bits_per_dim']:.3f}" in page
+    monkeypatch.setattr("dgm.evaluation.cautions.cautions", lambda *_: ["word " * 40])
     said = dgm("evaluate table --data t.csv --samples 20 --features pixels", runs)
     assert said.returncode == 0
+    assert said.stdout.count("word") == 40
     whole = out.read_text(encoding="utf-8")
     found = json.loads(whole)
     assert found["likelihood"] == part["likelihood"]

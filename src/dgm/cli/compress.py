@@ -54,10 +54,18 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**asdict(rate), "difference": rate.difference}))
         return 0
-    print(f"{out}: {rate.size:,} bytes for {rate.original:,}, {rate.original / rate.size:.2f} times smaller")
+    print(f"{out}: {rate.size:,} bytes for {rate.original:,}, {ratio(rate.original, rate.size)}")
     stated = f"{rate.kind.replace('_', ' ')} {rate.claimed / rate.dimensions:.4f}, difference {rate.difference:+.3%}"
     print(f"coded {rate.bits / rate.dimensions:.4f} bits/dim, {stated}, {rate.seconds:.1f} s")
     return 0
+
+
+def ratio(original: int, size: int) -> str:
+    """
+    >>> ratio(100, 50), ratio(50, 100)
+    ('2.00 times smaller', '2.00 times larger')
+    """
+    return f"{original / size:.2f} times smaller" if size <= original else f"{size / original:.2f} times larger"
 
 
 def listed(names: list[str]) -> list[Path]:

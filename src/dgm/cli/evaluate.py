@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(document, tokens=model.space.kind == "tokens")
         for sentence in sentences:
-            print(sentence)
+            heading(sentence)
     return 0
 
 
@@ -253,14 +253,22 @@ def show_copies(copied: dict[str, Any]) -> None:
 def show_posterior(held: dict[str, Any]) -> None:
     heading(f"calibration of q(z|x): N = {held['n']:,}; {held['rule']}: coverage of intervals, p of the ranks")
     inside = ", ".join(f"{level}: {share:.0%}" for level, share in held["coverage"].items())
-    print(LINE.format(f"  {held['dimensions']} dimensions", "", inside, f"p = {held['p']:.3f}"))
+    print(LINE.format(f"  {held['dimensions']} dimensions", "", inside, p_value(held["p"])))
 
 
 def show_calibration(held: dict[str, Any]) -> None:
     heading(f"calibration: {held['split']}, N = {held['n']:,}; {held['rule']}: coverage of intervals, p of the ranks")
     for column in held["columns"]:
         inside = ", ".join(f"{level}: {share:.0%}" for level, share in column["coverage"].items())
-        print(LINE.format(f"  {column['name'][:17]}", "", inside, f"p = {column['p']:.3f}"))
+        print(LINE.format(f"  {column['name'][:17]}", "", inside, p_value(column["p"])))
+
+
+def p_value(p: float) -> str:
+    """
+    >>> p_value(0.0123), p_value(1e-9)
+    ('p = 0.012', 'p < 0.001')
+    """
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
 TABLE = {

@@ -18,6 +18,7 @@ PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").g
 # what makes a command of a page short: another budget, a few steps, a data set of small images, few samples
 SHORTER = [
     (r"--budget \w+", "--budget 1s"),
+    (r"^(dgm train .*--steps) \d+", r"\1 30"),
     (r"^(dgm train (?!.*--(steps|budget)).*)", r"\1 --steps 3"),
     (r"--data (mnist/dynamic|mnist|binarized_mnist|cifar10)\b", r"--data digits"),
     (r"--draws \d+", "--draws 20"),
@@ -90,7 +91,7 @@ def test_a_model_of_ones_own_is_made_as_its_page_says(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-RUN = ("conditions", "tables", "two-stages", "autoregressive", "diffusion", "compression", "energy")
+RUN = ("first-steps", "conditions", "tables", "two-stages", "autoregressive", "diffusion", "compression", "energy")
 
 
 @pytest.mark.slow

@@ -63,6 +63,8 @@ def test_disentanglement_of_an_importance_matrix_is_the_formula() -> None:
     """Of R = [[2, 2], [0, 1]]: dimension 0 has two factors, dimension 1 one; rho = 4/5, 1/5. Complete: by columns."""
     importance = torch.tensor([[2.0, 2.0], [0.0, 1.0]])
     assert measures.disentanglement(importance) == pytest.approx(1 / 5)
+    unused = torch.cat([importance, torch.zeros(1, 2)])  # a dimension that tells nothing has no weight
+    assert measures.disentanglement(unused) == pytest.approx(1 / 5)
     entropy = -(2 / 3 * math.log2(2 / 3) + 1 / 3 * math.log2(1 / 3))
     assert measures.disentanglement(importance.T) == pytest.approx(2 / 5 + 3 / 5 * (1 - entropy))
     assert measures.disentanglement(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)

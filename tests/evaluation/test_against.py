@@ -136,3 +136,11 @@ def test_the_table_says_the_bias_of_neighbours_and_no_p_of_zero(capsys: pytest.C
     assert "<.001" in said
     assert "0.000" not in said
     assert max(map(len, said.splitlines())) <= 80
+
+
+def test_a_density_without_a_gradient_leaves_the_other_divergences() -> None:
+    """Moons and a checkerboard of uniform squares. Kills: one error for all divergences of known densities."""
+    a, b = (Side(name, data.load(name)) for name in ("toy/moons", "toy/checkerboard"))
+    document = against(a, b, samples=50, spaces=[])
+    assert "total_variation" in {row["name"] for row in document["rows"]}
+    assert "fisher of known densities" in {left["what"] for left in document["skipped"]}

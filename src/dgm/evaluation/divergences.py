@@ -190,5 +190,8 @@ def score_of(log_density: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The gradient of a log-density (N,) at x (N, ...), by automatic differentiation."""
     with torch.enable_grad():
         at = x.detach().clone().requires_grad_()
-        (score,) = torch.autograd.grad(log_density(at).sum(), at)
+        total = log_density(at).sum()
+        if not total.requires_grad:
+            raise BadInput("the density has steps, and no gradient with respect to x", "compare smooth densities")
+        (score,) = torch.autograd.grad(total, at)
     return score

@@ -205,10 +205,13 @@ class TestTimes:
 
 
 class TestWishes:
-    def test_zeros_in_front_are_kept_where_it_is_a_category(self, tmp_path: Path) -> None:
-        path = written(tmp_path, "zip,a\n" + "".join(f"{k % 4:05},{k / 3}\n" for k in range(30)))
-        assert data.load(path).columns[0].values == ()
-        assert data.load(path, types="zip=category").columns[0].values == ("00000", "00001", "00002", "00003")
+    def test_numbers_with_leading_zeros_are_categories(self, tmp_path: Path) -> None:
+        """Kills: 01234 as a number, 0 and 0.5 as codes."""
+        path = written(tmp_path, "a,zip,n\n" + "".join(f"{k / 3},{k % 4 + 8:02},{k % 5}\n" for k in range(30)))
+        assert [column.type for column in data.load(path).columns] == ["real", "category", "integer"]
+        assert data.load(path).columns[1].values == ("08", "09", "10", "11")
+        numbers = data.load(path, types="zip=integer,n=category").columns
+        assert (numbers[1].type, numbers[1].offset, numbers[2].values) == ("integer", 8, ("0", "1", "2", "3", "4"))
 
     def test_a_column_is_left_out(self, tmp_path: Path) -> None:
         assert [c.name for c in mixed(tmp_path, types="job=skip, visits=skip").columns] == [

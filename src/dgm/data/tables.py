@@ -9,6 +9,7 @@ and none has only a few distinct whole numbers. The rows of any other table are 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -18,6 +19,7 @@ from typing import Any
 import numpy
 import pyarrow
 import torch
+from pyarrow import compute as arrow
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 from torch import Tensor
@@ -31,6 +33,7 @@ from dgm.memory import refuse_a_bomb, refuse_too_large
 from dgm.space import Space
 
 DELIMITERS = ",;\t"
+PADDED = re.compile(rb"(?:^|[^\d.\-:/])0\d")  # a number with a leading zero, such as the ZIP code 01234, which is a text
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError)
 
 
@@ -187,13 +190,22 @@ def is_number(cell: str) -> bool:
 
 
 def read_csv(path: Path, head: Head, wanted: Mapping[str, Wanted]) -> dict[str, Any]:
-    """The columns by name; columns whose type the user sets to category are read as texts."""
+    """The columns by name; columns whose type the user sets to category are read as texts, and so are codes."""
     refuse_two_of_a_name(path, head.names)
-    as_text = {name: TEXT for name, wish in wanted.items() if wish.type == "category"}
+    table = columns_of(path, head, [name for name, wish in wanted.items() if wish.type == "category"])
+    whole = [name for name, values in table.items() if name not in wanted and pyarrow.types.is_integer(values.type)]
+    if not (whole and PADDED.search(path.read_bytes())):
+        return table
+    texts = columns_of(path, head, whole)
+    codes = [name for name in whole if arrow.any(arrow.match_substring_regex(texts[name], r"^\s*0\d")).as_py()]
+    return table | {name: texts[name] for name in codes}
+
+
+def columns_of(path: Path, head: Head, as_text: Sequence[str]) -> dict[str, Any]:
     how = {
         "parse_options": arrow_csv.ParseOptions(delimiter=head.delimiter, newlines_in_values=True),
         "convert_options": arrow_csv.ConvertOptions(
-            null_values=MISSING, strings_can_be_null=True, column_types=as_text
+            null_values=MISSING, strings_can_be_null=True, column_types=dict.fromkeys(as_text, TEXT)
         ),
     }
     reading = {"column_names": head.names, "skip_rows": head.lines}

@@ -33,7 +33,9 @@ from dgm.memory import refuse_a_bomb, refuse_too_large
 from dgm.space import Space
 
 DELIMITERS = ",;\t"
-PADDED = re.compile(rb"(?:^|[^\d.\-:/])0\d")  # a number with a leading zero, such as the ZIP code 01234, which is a text
+PADDED = re.compile(
+    rb"(?:^|[^\d.\-:/])0\d"
+)  # a number with a leading zero, such as the ZIP code 01234, which is a text
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError)
 
 

@@ -126,9 +126,9 @@ def test_a_sound_of_another_format_is_refused(how: dict[str, int], expected: str
 
 
 @pytest.mark.parametrize("space", [Space.levels((1, 4, 4), 17), Space.levels((16,), 256)])
-def test_an_image_is_no_example_of_fewer_levels_or_of_a_row(space: Space, tmp_path: Path) -> None:
+def test_an_image_is_not_an_example_of_fewer_levels_or_of_a_row(space: Space, tmp_path: Path) -> None:
     (tmp_path / "a.pgm").write_bytes(b"P5 4 4 255\n" + bytes(16))
-    with pytest.raises(Unsupported, match="an image is no example of"):
+    with pytest.raises(Unsupported, match="an image is not an example of"):
         content.Pictures().describe(tmp_path / "a.pgm", content.Interface(space, {}))
 
 

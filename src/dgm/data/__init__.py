@@ -67,6 +67,8 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
     if not isinstance(name, (str, os.PathLike)):
         return from_memory(name, options)
     name = os.fspath(name)
+    if not name:  # as a path it would be the working directory
+        raise BadInput("the name of the data is empty", "give a name, which `dgm data` lists, or a path")
     if name in SETS:
         for option in options:
             if option not in SETS[name].options:

@@ -27,6 +27,7 @@ class CharGPT(AutoregressiveTransformer):
         space: Sequences of tokens (L,), where L is the context.
 
     Example:
+        >>> from dgm import Space
         >>> model = CharGPT(Space.tokens(8, vocabulary=5), CharGPT.Config(width=8, layers=1, heads=2))
         >>> model.sample(2, seed=0).shape
         torch.Size([2, 8])

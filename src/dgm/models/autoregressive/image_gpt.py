@@ -26,6 +26,7 @@ class ImageGPT(AutoregressiveTransformer):
         space: Any discrete space; every dimension is a token.
 
     Example:
+        >>> from dgm import Space
         >>> model = ImageGPT(Space.binary((1, 4, 4)), ImageGPT.Config(width=8, layers=1))
         >>> model.sample(2, seed=0).shape
         torch.Size([2, 1, 4, 4])

@@ -431,7 +431,7 @@ def put(weights: Mapping[str, Tensor], model: Model, source: Path) -> None:
             raise RuntimeError(f"{wrong} is of {weights[wrong].dtype}, expected {own[wrong].dtype}")
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        wrong = f"the weights in {source} do not fit its config.json: {' '.join(str(error).split())}"
+        wrong = f"the weights in {source} do not fit its config.json: {in_one_line(error)}"
         raise DamagedRun(wrong, "take both files from one run") from error
     learnt = dict(model.named_parameters(remove_duplicate=False))
     for name, tensor in model.state_dict().items():

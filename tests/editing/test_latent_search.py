@@ -12,9 +12,12 @@ from commands import dgm as command
 from torch import nn
 
 import dgm
+from dgm.cli.edit_codes import OF_CONDITIONS
 from dgm.editing import latent_search
 from dgm.errors import Unsupported
 from dgm.models.gan.gan import GAN
+from dgm.networks.conditions import sampled_condition
+from dgm.seeds import mix, streams
 from dgm.space import Space
 
 
@@ -95,4 +98,7 @@ def test_a_conditional_gan_takes_the_labels_of_the_data_or_draws_them(tmp_path: 
     model, z = dgm.load(tmp_path / "run"), dgm.edit.drawn(dgm.load(tmp_path / "run"), 2)
     # rounded to levels from sums in another order
     assert abs(chosen[[0, -1]] - dgm.edit.decode(model, z, 3).numpy().astype(int)).max() <= 1
-    assert own.shape == chosen.shape
+    y = sampled_condition(None, model, streams(2, mix(0, OF_CONDITIONS), "cpu"))
+    assert y is not None
+    assert y[0] != y[1] != 3
+    assert abs(own[[0, -1]] - dgm.edit.decode(model, z, y).numpy().astype(int)).max() <= 1

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 LINE = "{:<21}{:>9}  {:<21} {:<21}{:>5}"
 NAMES = {"kernel": "mmd cubic (KID)", "neighbour_kl": "KL, neighbours", "neighbour_reverse_kl": "reverse KL, neighb."}
-OF_NEIGHBOURS = ("neighbour_kl", "neighbour_reverse_kl")
 NAMES |= {"mmd_inverse_multiquadric": "mmd multiquadric", "kl": "KL", "reverse_kl": "reverse KL"}
+OF_NEIGHBOURS = ("neighbour_kl", "neighbour_reverse_kl")
 
 
 def run(args: argparse.Namespace) -> int:

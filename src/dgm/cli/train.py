@@ -102,9 +102,7 @@ def name_of_model(arguments: list[str]) -> str | None:
     try:
         document = yaml.safe_load(Path(found.config).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(
-            f"{found.config} is not valid YAML: {' '.join(str(error).split())}", "correct that line"
-        ) from error
+        raise BadInput(f"{found.config} is not valid YAML: {in_one_line(error)}", "correct that line") from error
     if not isinstance(document, dict):
         raise BadInput(f"{found.config} holds no settings", "write lines such as 'name: vae'")
     name = document.get("name")

@@ -377,8 +377,10 @@ def refuse_large_claims(header: Header, reader: Reader, space: Space) -> None:
     total, size, path = examples_of(header), header["block"], reader.path
     needed, remedy = 8 * min(total, size) * frequencies_of(space), "take the file from a copy"
     memory.refuse_too_large(f"a block of {min(total, size):,} examples in {path}", needed, remedy)
-    claimed, there = -(-total // size), sum(1 for _ in reader.blocks())
-    if claimed > CLAIMED * there:
+    claimed = blocks_of(header)
+    enough = -(-claimed // CLAIMED)  # no further blocks are read for their number
+    there = sum(1 for _ in islice(reader.blocks(), enough))
+    if there < enough:
         raise DamagedRun(f"{path} has {there:,} of the {claimed:,} blocks that its header claims", remedy)
 
 
@@ -386,12 +388,16 @@ def examples_of(header: Header) -> int:
     return sum(part["examples"] for part in header["files"])
 
 
+def blocks_of(header: Header) -> int:
+    return -(-examples_of(header) // header["block"])
+
+
 def decoded(
     coder: Coder, reader: Reader, header: Header, lost: list[int], *, salvage: bool, progress: Progress
 ) -> Iterator[Batch]:
     """The examples of all blocks; zeros for lost ones, whose numbers are added to ``lost``."""
     total, size = examples_of(header), header["block"]
-    for number, block in in_turn(reader, -(-total // size)):
+    for number, block in in_turn(reader, blocks_of(header)):
         n = min(size, total - number * size)
         progress(number * size / total, f"block {number}")
         try:

@@ -49,7 +49,7 @@ from dgm.contracts.training import (
     loss_has_no_side_effects,
     players_reach_their_own_parameters,
 )
-from dgm.errors import BadInput
+from dgm.errors import BadInput, in_one_line
 from dgm.inputs import model_given
 from dgm.networks.conditions import fit_marginals
 from dgm.protocols import (
@@ -153,7 +153,7 @@ def run(law: Callable[[Model], str], model: Model) -> Result:
         except Skipped as skipped:
             outcome, detail = Outcome.SKIPPED, str(skipped)
         except Exception as error:  # a law is broken if the model fails with an error; the other laws still run
-            outcome, detail = Outcome.BROKEN, f"{type(error).__name__}: {' '.join(str(error).split())}"
+            outcome, detail = Outcome.BROKEN, f"{type(error).__name__}: {in_one_line(error)}"
     return Result(name, outcome, detail, time.perf_counter() - started, str(model.space))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgm.data.dataset import Dataset
 from dgm.data.lazy import Encoded, dataset, drawn_parts, shape_of
-from dgm.errors import BadInput, MissingExtra
+from dgm.errors import BadInput, MissingExtra, in_one_line
 
 MARKS = ("dataset_dict.json", "dataset_info.json")  # files in each folder that `datasets` saved
 SPLITS = ("train", "validation", "test")
@@ -70,7 +70,7 @@ def read_splits(path: Path) -> dict[str, Any]:
     try:
         dataset = datasets.load_from_disk(str(path))
     except Exception as error:  # a damaged file can raise any error
-        wrong = f"{path} cannot be read as a saved data set: {' '.join(str(error).split())}"
+        wrong = f"{path} cannot be read as a saved data set: {in_one_line(error)}"
         raise BadInput(wrong, "save it again by its save_to_disk") from error
     return dict(dataset) if isinstance(dataset, datasets.DatasetDict) else {"all": dataset}
 

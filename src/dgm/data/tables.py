@@ -28,14 +28,12 @@ from dgm.condition import Names
 from dgm.data.columns import DIGITS, MISSING, SKIP, Column, Wanted, requested_types
 from dgm.data.dataset import Conditions, Dataset, consecutive, shuffled
 from dgm.data.inference import TEXT, TIME, Part, part_of
-from dgm.errors import BadInput, UnknownName
+from dgm.errors import BadInput, UnknownName, in_one_line
 from dgm.memory import refuse_a_bomb, refuse_too_large
 from dgm.space import Space
 
 DELIMITERS = ",;\t"
-PADDED = re.compile(
-    rb"(?:^|[^\d.\-:/])0\d"
-)  # a number with a leading zero, such as the ZIP code 01234, which is a text
+PADDED = re.compile(rb"(?:^|[^\d.\-:/])0\d")  # a number with a leading zero, as in the ZIP code 01234
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError)
 
 
@@ -217,7 +215,7 @@ def columns_of(path: Path, head: Head, as_text: Sequence[str]) -> dict[str, Any]
         try:  # read again with one thread, so that the error has the row number
             table = arrow_csv.read_csv(path, read_options=arrow_csv.ReadOptions(**reading, use_threads=False), **how)
         except UNREADABLE as error:
-            wrong = f"{path} cannot be read as a table: {' '.join(str(error).split())}"
+            wrong = f"{path} cannot be read as a table: {in_one_line(error)}"
             raise BadInput(wrong, "correct that row") from error
     return dict(zip(head.names, table.columns, strict=True))
 

@@ -368,7 +368,8 @@ def measure_samples(
 
 def part_of(progress: Progress, start: float, size: float, text: str) -> Callable[[float], None]:
     """The progress callback of one part of the evaluation."""
-    return lambda share: progress(start + size * share, text)
+    part = within(progress, start, size)
+    return lambda share: part(share, text)
 
 
 def likelihoods(

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,9 +37,10 @@ def trained(path: Path) -> Trained:
     run = Run(path)
     if not run.finished:
         raise DamagedRun(f"{path} has not been trained to its end", f"run: dgm train --resume {path}")
-    if not is_measured(run):
+    found = measured(run)
+    if found is None:
         raise DamagedRun(f"{path} has not been evaluated since it was trained", f"run: dgm evaluate {path}")
-    if not is_evaluated(run):
+    if found.get("interrupted"):
         log.warning("the evaluation of %s was interrupted; for the other measures run: dgm evaluate %s", path, path)
     metrics = run.metrics()
     model = run.untrained()
@@ -59,13 +61,15 @@ def trained(path: Path) -> Trained:
 
 def is_evaluated(run: Run) -> bool:
     """Whether the weights that are there now have been measured to the end, in the way that they are measured now."""
-    return is_measured(run) and not read_object(run.path / "evaluation.json").get("interrupted")
+    found = measured(run)
+    return found is not None and not found.get("interrupted")
 
 
-def is_measured(run: Run) -> bool:
-    """As `is_evaluated`, and also if the evaluation was interrupted."""
+def measured(run: Run) -> dict[str, Any] | None:
+    """The evaluation of the weights that are there now, also if it was interrupted; None if there is none."""
     path = run.path / "evaluation.json"
-    return is_newer(path, run) and read_object(path).get("format") == FORMAT
+    found = read_object(path) if is_newer(path, run) else {}
+    return found if found.get("format") == FORMAT else None
 
 
 def is_newer(path: Path, run: Run) -> bool:

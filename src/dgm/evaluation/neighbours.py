@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -76,18 +77,20 @@ def coverage_left_out(real: Folds, generated: Folds) -> LeftOut:
     )
     coverage_hits, recall_hits = torch.zeros(len(coverage_radii), len(x)), torch.zeros(len(generated_radii), len(x))
     covering = torch.zeros(len(x), len(generated))  # whether a sample of that fold is in the ball
-    for rows in torch.arange(len(x)).split(BLOCK):
-        distance = squared_distances(x[rows], y)
+    near = torch.empty(min(BLOCK, len(x)), len(y), dtype=torch.bool)
+    for rows, distance in distance_blocks(x, y):
+        within = near[: len(distance)]
         for k in range(len(coverage_radii)):
-            precision_hits[k] |= some(distance < precision_radii[k, rows, None], 0)
-            within = distance < coverage_radii[k, rows, None]
+            torch.lt(distance, precision_radii[k, rows, None], out=within)
+            precision_hits[k] |= some(within, 0)
+            torch.lt(distance, coverage_radii[k, rows, None], out=within)
             density_counts[k] += count(within)
             coverage_hits[k, rows] = some(within, 1).float()
             if k == 0:
                 parts = within.split([len(fold) for fold in generated], dim=1)
                 covering[rows] = torch.stack([some(part, 1) for part in parts], 1).float()
         for k in range(len(generated_radii)):
-            recall_hits[k, rows] = some(distance < generated_radii[k], 1).float()
+            recall_hits[k, rows] = some(torch.lt(distance, generated_radii[k], out=within), 1).float()
     others = torch.cat([covering.any(1)[:, None], covering.sum(1, keepdim=True) > covering], 1)[
         :, : len(generated_radii)
     ].mT
@@ -130,7 +133,7 @@ def neighbour_distances(x: Tensor, parts: Folds, mask: Tensor) -> Tensor:
     The neighbours in a union of folds are among the neighbours in each of them. An example that is left out has the
     distance -1, so that its ball is empty.
     """
-    nearest_distances = torch.cat([nearest_by_fold(x, rows, parts) for rows in torch.arange(len(x)).split(BLOCK)])
+    nearest_distances = torch.cat([nearest_by_fold(block, rows, parts) for rows, block in distance_blocks(x, x)])
     distances = []
     for k in range(len(mask)):
         among = nearest_distances if k == 0 else torch.cat([nearest_distances[:, : k - 1], nearest_distances[:, k:]], 1)
@@ -138,9 +141,12 @@ def neighbour_distances(x: Tensor, parts: Folds, mask: Tensor) -> Tensor:
     return torch.stack(distances, 1).masked_fill(~mask, -1)
 
 
-def nearest_by_fold(x: Tensor, rows: Tensor, parts: Folds) -> Tensor:
-    """Squared distances from these rows to the nearest of each fold, (rows, G, K_COVERAGE), padded by infinity."""
-    distance = squared_distances(x[rows], x)
+def nearest_by_fold(distance: Tensor, rows: Tensor, parts: Folds) -> Tensor:
+    """Squared distances from these rows to the nearest of each fold, (rows, G, K_COVERAGE), padded by infinity.
+
+    Args:
+        distance: Those of the rows to all examples; those to themselves are overwritten.
+    """
     distance[torch.arange(len(rows)), rows] = torch.inf  # an example is no neighbour of itself
     nearest_distances = torch.full((len(rows), len(parts), K_COVERAGE), torch.inf, dtype=torch.float64)
     for k, columns in enumerate(distance.split([len(part) for part in parts], dim=1)):
@@ -167,14 +173,31 @@ def count(within: Tensor) -> Tensor:
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """(N, M), by one matrix product: (-2 a, |a|^2, 1) (b, 1, |b|^2)^T."""
+    left, right = factors(a, b)
+    return (left @ right).clamp_min_(0)
+
+
+def factors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, D + 2) and (D + 2, M), whose product is the squared distances."""
     of_a, of_b = a.square().sum(1, keepdim=True), b.square().sum(1, keepdim=True)
     left = torch.cat([-2 * a, of_a, torch.ones_like(of_a)], 1)
-    return (left @ torch.cat([b, torch.ones_like(of_b), of_b], 1).mT).clamp_min_(0)
+    return left, torch.cat([b, torch.ones_like(of_b), of_b], 1).mT
+
+
+def distance_blocks(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows of ``a`` and their squared distances to all of ``b``, a block at a time.
+
+    Each block overwrites the one before: to reserve memory anew would take as long as the product.
+    """
+    left, right = factors(a, b)
+    memory = a.new_empty(min(BLOCK, len(a)), len(b))
+    for rows in torch.arange(len(a)).split(BLOCK):
+        yield rows, torch.mm(left[rows], right, out=memory[: len(rows)]).clamp_min_(0)
 
 
 def nearest(a: Tensor, b: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Squared distances and indices of the k nearest neighbours of ``a`` in ``b``, each (N, k), in ascending order."""
-    blocks = [squared_distances(part, b).topk(k, dim=1, largest=False) for part in a.split(BLOCK)]
+    blocks = [block.topk(k, dim=1, largest=False) for _, block in distance_blocks(a, b)]
     return torch.cat([f.values for f in blocks]), torch.cat([f.indices for f in blocks])
 
 

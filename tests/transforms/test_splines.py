@@ -110,6 +110,22 @@ def test_discriminants_stay_positive_in_float32() -> None:
     assert (x.abs() <= 1).all()
 
 
+def test_slopes_are_finite_at_knots_in_float32() -> None:
+    """At the knots of steep splines and at the numbers beside them: some lie outside of their bin by rounding.
+
+    Kills: a place in the bin below 0, where the numerator of the slope may be negative.
+    """
+    torch.manual_seed(0)
+    spline = RationalQuadratic(8, 5.0)
+    parameters = 4 * torch.randn(20_000, 23, 1)
+    knots = spline.bound * (2 * (SMALLEST + (1 - 8 * SMALLEST) * parameters[:, :8].softmax(1)).cumsum(1)[:, :7, 0] - 1)
+    for k in range(7):
+        for x in (knots[:, k], *(torch.nextafter(knots[:, k], torch.tensor(end)) for end in (-9.0, 9.0))):
+            z, log_slope = spline.forward(x[:, None], parameters)
+            assert z.isfinite().all()
+            assert log_slope.isfinite().all()
+
+
 def test_a_spline_is_zukos() -> None:
     """With bins and slopes in its way: exp of a squashed parameter, and no smallest size."""
     transforms = pytest.importorskip("zuko.transforms")

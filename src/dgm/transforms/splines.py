@@ -110,7 +110,8 @@ class Piece(NamedTuple):
         bend = self.d_1 + self.d_0 - 2 * s
         below = s + bend * product
         z = self.bottom + self.height * (s * square + self.d_0 * product) / below
-        above = self.d_1 * square + 2 * s * product + self.d_0 * rest * rest
+        within = product.clamp_min(0.0)  # rounding may put x beyond its bin, where the numerator may be negative
+        above = self.d_1 * square + 2 * s * within + self.d_0 * rest * rest
         return z, (above * (s / below).square()).log()
 
     def root(self, z: Tensor) -> Tensor:

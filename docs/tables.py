@@ -62,7 +62,7 @@ def section(document: dict[str, Any]) -> str:
     }
     real = "held-out real data" if run["format"] > 1 else "training data"
     rows = [
-        [name, *(number(float(row[key])) if row.get(key) is not None else "–" for key in columns)]
+        [name, *(number(row[key]) if row.get(key) is not None else "–" for key in columns)]
         for name, row in [(row["model"], row) for row in found["rows"]] + [(f"*{real}*", found["reference"])]
     ]
     lines = [

@@ -93,12 +93,14 @@ class Column:
 
 
 def number(value: float) -> str:
-    """Three significant digits, without an exponent if possible.
+    """A whole number, or three significant digits of another, without an exponent if possible.
 
     Example:
-        >>> number(1234.5), number(0.01234), number(-2.0), number(0)
-        ('1,234', '0.0123', '-2.00', '0')
+        >>> number(1234.5), number(0.01234), number(-2.0), number(11)
+        ('1,234', '0.0123', '-2.00', '11')
     """
+    if isinstance(value, int):
+        return f"{value:,}"
     if not math.isfinite(value):
         return "–"
     if value == 0:

@@ -65,7 +65,7 @@ class ColumnPart(TypedDict):
 
 class DataPart(TypedDict):
     name: str
-    options: dict[str, int | float | str | None]
+    options: dict[str, bool | int | float | str | None]
     sizes: NotRequired[dict[str, int]]
     split: NotRequired[str]
     condition: NotRequired[ConditionPart]

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 import dgm
+from dgm.cli.compress import listed
 from dgm.compression.archive import Coder, Rate, compress, decompress
 from dgm.compression.container import Reader, Writer
 from dgm.contracts.laws import perturbed
@@ -96,7 +97,8 @@ def test_colour_comes_back(tmp_path: Path) -> None:
 
 def test_of_a_jpeg_the_pixels_come_back(tmp_path: Path) -> None:
     Image.fromarray(shades(6, 9)).save(tmp_path / "a.jpg")
-    returned(of_pictures(), OF_IMAGES, tmp_path / "a.jpg", tmp_path)
+    _, rate = returned(of_pictures(), OF_IMAGES, tmp_path / "a.jpg", tmp_path)
+    assert rate.pixels_only == 1
     with Image.open(tmp_path / "back") as back, Image.open(tmp_path / "a.jpg") as before:
         assert back.format == "PNG"
         assert numpy.array_equal(numpy.asarray(back), numpy.asarray(before))
@@ -373,6 +375,27 @@ def test_other_content_is_refused_and_nothing_is_left(name: str, content: Any, e
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize(
+    ("mode", "options", "expected"),
+    [
+        ("LA", {}, "but LA"),
+        ("RGBA", {}, "but RGBA"),
+        ("P", {}, "but P"),
+        ("1", {}, "but 1"),
+        ("I;16", {}, "but I;16"),
+        ("L", {"transparency": 3}, "but L with transparency"),
+        ("L", {"save_all": True, "append_images": [Image.new("L", (4, 4), 9)]}, "several frames"),
+    ],
+)
+def test_what_a_grey_or_rgb_image_cannot_hold_is_refused(
+    mode: str, options: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    """Else it would be missing when the file comes back."""
+    Image.new(mode, (4, 4)).save(tmp_path / "a.png", **options)
+    with pytest.raises(BadInput, match=expected):
+        compress(of_pictures(), OF_IMAGES, [tmp_path / "a.png"], tmp_path / "x.dgm")
+
+
 CODECS: dict[str, dict[str, Any]] = {
     "made": {"hidden": 16},
     "nade": {"hidden": 16},
@@ -428,6 +451,14 @@ def test_it_is_decoded_with_other_threads_and_another_instruction_set(
         assert (run / "back").read_bytes() == expected.read_bytes()
 
 
+def test_a_folder_with_more_than_files_is_refused(tmp_path: Path) -> None:
+    """Else what is not in the container would be lost with the folder."""
+    (tmp_path / "pictures" / "more").mkdir(parents=True)
+    (tmp_path / "pictures" / "a.pgm").write_bytes(b"P5 2 2 255\n" + bytes(4))
+    with pytest.raises(BadInput, match="more is no file"):
+        listed([str(tmp_path / "pictures")])
+
+
 def test_the_commands_code_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from dgm.cli.main import main
 
@@ -438,3 +469,17 @@ def test_the_commands_code_and_restore(tmp_path: Path, capsys: pytest.CaptureFix
     assert "bits/dim" in capsys.readouterr().out
     assert main(["decompress", str(run), str(tmp_path / "x.dgm"), "--out", str(tmp_path / "back.npy")]) == 0
     assert (tmp_path / "back.npy").read_bytes() == (tmp_path / "test.npy").read_bytes()
+
+
+def test_any_file_is_coded_by_a_run_of_bytes(tmp_path: Path) -> None:
+    """Kills: a schema of the options of data without those that are true, which refuses the run."""
+    from dgm.cli.main import main
+
+    run, file, back = str(tmp_path / "run"), tmp_path / "a.bin", tmp_path / "back.bin"
+    (tmp_path / "a.txt").write_text("to be or not to be\n" * 40, encoding="utf-8")
+    file.write_bytes(bytes(range(256)))
+    data = ["--data", str(tmp_path / "a.txt"), "--bytes", "--context", "8"]
+    assert main(["train", "made", *data, "--model.hidden", "8", "--steps", "1", "--out", run]) == 0
+    assert main(["compress", run, str(file), "--out", str(tmp_path / "x.dgm")]) == 0
+    assert main(["decompress", run, str(tmp_path / "x.dgm"), "--out", str(back)]) == 0
+    assert back.read_bytes() == file.read_bytes()

@@ -253,6 +253,16 @@ def test_a_real_number_costs_the_probability_of_its_cell(places: int) -> None:
     assert torch.equal(RealColumn(observed, 0, grid).pop(stack, outputs), x)
 
 
+def test_a_column_of_one_number_comes_back(tmp_path: Path) -> None:
+    """It takes no bits. Kills: a distribution of one value given to the coder, which refuses it."""
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n" + "".join(f"{k / 8},{k}\n" for k in range(30)), encoding="utf-8")
+    dataset = dgm.data.load(path, types="a=real,b=integer")
+    for rows in ("a,b\n1.25,3\n", "a,b\n-0.5,3\n-0.5,4\n"):
+        path.write_text(rows, encoding="utf-8")
+        assert returned(model_of(dataset.space, hidden=8), dataset.describe(), path)[0] == rows.encode()
+
+
 def test_tables_with_other_decimals_are_coded_together(tmp_path: Path) -> None:
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for path, places in zip(paths, (1, 3), strict=True):
@@ -270,6 +280,14 @@ def test_real_numbers_with_too_many_decimals_and_other_models_are_refused(tmp_pa
     dataset = dgm.data.load(path, types="a=real,b=integer")
     with pytest.raises(BadInput, match=r"column 'a' .* decimals, more than can be coded; round it"):
         compress(model_of(dataset.space, hidden=8), dataset.describe(), [path], tmp_path / "x.dgm")
+    for number, expected in (
+        ("1e-30", "30 decimals"),
+        ("12345678901234567890.5", "6 decimals, more"),
+        ("1e6", "1,000,000,000,000 numbers of 6 decimals"),
+    ):
+        path.write_text(f"a,b\n0.000001,1\n{number},2\n", encoding="utf-8")
+        with pytest.raises(BadInput, match=expected):
+            compress(model_of(dataset.space, hidden=8), dataset.describe(), [path], tmp_path / "x.dgm")
     path.write_text("a,b\n" + "".join(f"{k / 8},{k}\n" for k in range(30)), encoding="utf-8")
     with pytest.raises(Unsupported, match="no codec of real numbers"):
         compress(model_of(dataset.space, "vae", hidden=8), dataset.describe(), [path], tmp_path / "x.dgm")

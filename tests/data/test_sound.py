@@ -117,7 +117,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"3\.wav ends after \d+ of \d+ bytes"):
         data.load(str(tmp_path))
     (tmp_path / "3.wav").write_bytes(b"no sound")
-    with pytest.raises(BadInput, match=r"3\.wav cannot be read as PCM sound"):
+    with pytest.raises(BadInput, match=r"3\.wav cannot be read as PCM sound: it ends too early"):
         data.load(str(tmp_path))
 
 

@@ -55,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**asdict(rate), "difference": rate.difference}))
         return 0
     print(f"{out}: {rate.size:,} bytes for {rate.original:,}, {ratio(rate.original, rate.size)}")
+    if rate.pixels_only:
+        kept = "come back as .png files with the same pixels, not the same bytes"
+        print(f"{rate.pixels_only} of {len(files)} files {kept}")
     stated = f"{rate.kind.replace('_', ' ')} {rate.claimed / rate.dimensions:.4f}, difference {rate.difference:+.3%}"
     print(f"coded {rate.bits / rate.dimensions:.4f} bits/dim, {stated}, {rate.seconds:.1f} s")
     return 0
@@ -75,7 +78,9 @@ def listed(names: list[str]) -> list[Path]:
         path = Path(name)
         if not path.exists():
             raise BadInput(f"there is no file {name}", "check the path")
-        found += sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+        found += sorted(path.iterdir()) if path.is_dir() else [path]
+    if other := next((path for path in found if not path.is_file()), None):
+        raise BadInput(f"{other} is no file", "name the files")
     if not found:
         raise BadInput(f"{', '.join(names)} holds no file", "name the files")
     return found

@@ -72,6 +72,7 @@ class Rate:
         dimensions: The number of dimensions of all examples.
         seconds: The time of compression.
         verified: Whether each block was decoded once and compared.
+        pixels_only: Images of which the pixels come back as a .png file, and not the bytes.
     """
 
     bits: int
@@ -82,6 +83,7 @@ class Rate:
     dimensions: int
     seconds: float
     verified: bool
+    pixels_only: int
 
     @property
     def difference(self) -> float:
@@ -174,6 +176,7 @@ def compress(
         dimensions=total * model.space.dim,
         seconds=time.perf_counter() - started,
         verified=verify,
+        pixels_only=sum(bool(part["about"].get("pixels_only")) for part in parts),
     )
 
 

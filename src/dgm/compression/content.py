@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from dgm.data import text
-from dgm.data.folder import GREY, UNREADABLE, opened
+from dgm.data.folder import UNREADABLE, opened
 from dgm.errors import BadInput, Unsupported
 from dgm.space import Space
 
@@ -199,9 +199,11 @@ def decoded(path: Path) -> tuple[numpy.ndarray, bytes | None]:
     """The pixels (C, H, W) of an image, and the header of a .pgm or .ppm file, of which the pixels are the rest."""
     try:
         with opened(path) as image:
-            if image.mode not in ("L", "RGB"):
-                kinds = "transparent or has a palette" if image.mode not in GREY else "of two or of 65,536 levels"
-                raise BadInput(f"{path} is {kinds} ({image.mode})", "save it as 8-bit grey or RGB")
+            mode = f"{image.mode} with transparency" if "transparency" in image.info else image.mode
+            if mode not in ("L", "RGB"):
+                raise BadInput(f"{path} is neither 8-bit grey nor RGB, but {mode}", "convert it")
+            if getattr(image, "n_frames", 1) > 1:
+                raise BadInput(f"{path} has several frames", "save each as an image")
             array = numpy.asarray(image)
     except UNREADABLE as error:
         raise BadInput(f"{path} cannot be read as an image", "remove or replace it") from error

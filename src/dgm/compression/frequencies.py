@@ -61,6 +61,7 @@ class Frequencies:
         rounded = (log_p * -STEPS_A_NAT).round_().clamp_(0, LAST).to(torch.int16).contiguous().numpy()
         self.checksum = zlib.crc32(rounded.data)
         self.table = TABLE.take(rounded)  # in C order, which the coder takes for granted
+        self.kinds = rounded.shape[1]
 
 
 def log_interval(edges: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from dgm.distributions.output import mixture
 
 DIGIT = 1 << 12  # values of each of the two parts
 LARGEST = DIGIT**2
-MOST_PLACES = 400  # decimals of a float64 that is not 0
+MOST_PLACES = 18  # decimals: 10^18 is an int64
 
 
 @dataclass(frozen=True)

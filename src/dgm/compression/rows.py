@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from dgm.compression.content import Interface
-from dgm.compression.reals import LARGEST, Grid
+from dgm.compression.reals import LARGEST, MOST_PLACES, Grid
 from dgm.data.columns import MISSING, Column, of_run
 from dgm.errors import BadInput, DgmError, Unsupported
 from dgm.space import Space
 
-EXACT = 2**22  # k of a float32 that is rounded back to k
+EXACT = {torch.float32: 2**22, torch.float64: 2**51}  # k of a number that is rounded back to k
 MOST = 4  # a share of 1 in so many rows, at most, whose spelling is not that of the values
 
 
@@ -105,9 +105,12 @@ def grids_in(file: IO[str], delimiter: str, columns: list[Column], parts: list[S
 
 def refuse_too_fine(grids: Mapping[int, Grid], columns: list[Column], space: Space, path: Path) -> None:
     for dim, grid in grids.items():
-        if grid.count > LARGEST or (space.dtype is torch.float32 and grid.largest > EXACT):
-            wrong = f"the column '{columns[dim].name}' of {path} has {grid.places} decimals, more than can be coded"
-            raise BadInput(wrong, "round it, or give it in a larger unit")
+        column, remedy = f"the column '{columns[dim].name}' of {path}", "round it, or give it in a larger unit"
+        if grid.places > MOST_PLACES or grid.largest > EXACT[space.dtype]:
+            raise BadInput(f"{column} has {grid.places} decimals, more than can be coded", remedy)
+        if grid.count > LARGEST:
+            wrong = f"{grid.count:,} numbers of {grid.places} decimals lie between the smallest and the largest of"
+            raise BadInput(f"{wrong} {column}, at most {LARGEST:,} can be coded", remedy)
 
 
 def grids_of(parts: Sequence[Mapping[str, Any]]) -> dict[int, Grid]:

@@ -42,11 +42,14 @@ class Stack:
     def push(self, symbols: Tensor, frequencies: Frequencies) -> None:
         """Pushes (m,) values from 0 on with their frequencies."""
         self.checksum = (self.checksum + frequencies.checksum) % WORD
-        self.coder.encode_reverse(symbols.numpy().astype(numpy.int32), ANY, frequencies.table)
+        if frequencies.kinds > 1:  # a value of one kind takes no bits
+            self.coder.encode_reverse(symbols.numpy().astype(numpy.int32), ANY, frequencies.table)
 
     def pop(self, frequencies: Frequencies) -> Tensor:
         """The (m,) values, int64, that were pushed last with these frequencies."""
         self.checksum = (self.checksum + frequencies.checksum) % WORD
+        if frequencies.kinds == 1:
+            return torch.zeros(len(frequencies.table), dtype=torch.int64)
         return torch.from_numpy(self.coder.decode(ANY, frequencies.table).astype(numpy.int64))
 
     def push_uniform(self, symbols: Tensor, counts: Tensor) -> None:

@@ -182,7 +182,7 @@ def opened(file: Path) -> wave.Wave_read:
     try:
         sound = wave.open(str(file), "rb")  # noqa: SIM115
     except (wave.Error, EOFError, OSError, RuntimeError, struct.error) as error:
-        wrong = f"{file} cannot be read as PCM sound: {error or 'it ends too early'}"
+        wrong = f"{file} cannot be read as PCM sound: {str(error) or 'it ends too early'}"
         raise BadInput(wrong, "replace or remove it") from error
     said, held = sound.getnframes() * sound.getsampwidth() * sound.getnchannels(), file.stat().st_size
     if said <= held and sound.getsampwidth() <= 4 and sound.getframerate() >= 1:

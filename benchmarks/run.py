@@ -10,6 +10,7 @@ processor: a run on another one adds a column to the table.
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import subprocess
@@ -84,11 +85,22 @@ def cell(row: dict[str, Any]) -> str:
     return f"{row['ours']:.4g} / {row['peer']:.4g}, {row['ratio']:.3g}"
 
 
+def chosen(scripts: list[Path]) -> list[Path]:
+    """Those that the command line names; all if it names none."""
+    names = [script.stem for script in scripts]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scripts", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; default: all")
+    wanted = parser.parse_args().scripts
+    if unknown := [name for name in wanted if name not in names]:
+        parser.exit(2, f"no benchmark is called {unknown[0]!r}; choose from {', '.join(names)}\n")
+    return [script for script in scripts if script.stem in wanted] or scripts
+
+
 def main() -> None:
+    scripts = sorted(path for path in HERE.glob("*.py") if path.stem not in ("run", "timing"))
+    named = chosen(scripts)
     import torch
 
-    scripts = sorted(path for path in HERE.glob("*.py") if path.stem not in ("run", "timing"))
-    named = [path for path in scripts if path.stem in sys.argv[1:]] or scripts
     machines: Machines = json.loads(RESULTS.read_text(encoding="utf-8"))["machines"]
     kept = machines.get(processor(), {"figures": []})["figures"] if named != scripts else []
     rows = [row for row in kept if row["script"] not in {script.stem for script in named}]

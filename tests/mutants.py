@@ -7,7 +7,8 @@
 Each mutant is one change of a file: a sign or a comparison turned, a factor, a term or a function left out, a sum for a
 mean, a number doubled, a statement skipped. The tests run on a copy of the tree, in a process of their own, until the
 first fails, which is run again on the unbroken tree. Without ``--tests`` they are those that import the file, its
-doctests, those in tests/models that have its name in quotes, and its model's contracts.
+doctests, those in tests/models that have its name in quotes, its model's contracts, and then the same of the modules
+that import the file.
 A survivor is a missing test, or a change that means the same; which of the two, a person decides.
 """
 
@@ -146,20 +147,32 @@ def is_axis(node: ast.Constant, parent: ast.AST) -> bool:
 def tests_of(tree: Path, file: Path) -> list[list[str]]:
     """Those that import the file, its doctests, those of models that name it, and the contracts of the model.
 
-    Where no test imports the file, those stand in for them that import a module which imports it.
+    Then the same of the modules which import the file: a model's formula may be in the base of its family.
     """
-    stem = file.stem
+    of = {module(file)}
+    doctests, done = [str(tree / file)], list[str]()
+    groups: list[list[str]] = []
+    for modules in (of, importers(tree, of)):
+        stems = {name.rpartition(".")[2] for name in modules}
+        importing, naming = named_in_tests(tree, modules, stems)
+        for found in ([*importing, *doctests], naming):
+            groups.append([path for path in found if path not in done])
+            done += found
+        doctests = []
+        contracts = " or ".join(f"[{stem}]" for stem in sorted(stems))
+        groups.append([str(tree / "tests/test_contracts.py"), "-k", contracts] if stems else [])
+    return groups
+
+
+def named_in_tests(tree: Path, modules: set[str], stems: set[str]) -> tuple[list[str], list[str]]:
+    """The tests that import one of the modules, those named after it first, and those of models that have its name."""
     texts = {path: path.read_text(encoding="utf-8") for path in sorted((tree / "tests").rglob("test_*.py"))}
-    imports = {path: imported(text) for path, text in texts.items()}
-    modules, found = {module(file)}, []
-    while modules and not (found := [str(path) for path in texts if imports[path] & modules]):
-        modules = importers(tree, modules)
-    found.sort(key=lambda path: stem not in Path(path).stem)
-    quoted = f'"{module(file).removeprefix("dgm.")}"', f'"{stem}"'
-    models = {str(path): text for path, text in texts.items() if path.parent.name == "models"}
-    named = [path for path, text in models.items() if any(name in text for name in quoted)]
-    of_contract = [str(tree / "tests/test_contracts.py"), "-k", f"[{stem}]"]
-    return [[*found, str(tree / file)], [path for path in named if path not in found], of_contract]
+    importing = [path for path, text in texts.items() if imported(text) & modules]
+    importing.sort(key=lambda path: not any(stem in path.stem for stem in stems))
+    quoted = [f'"{name}"' for name in (*(name.removeprefix("dgm.") for name in modules), *stems)]
+    of_models = {path: text for path, text in texts.items() if path.parent.name == "models"}
+    naming = [path for path, text in of_models.items() if any(name in text for name in quoted)]
+    return [str(path) for path in importing], [str(path) for path in naming]
 
 
 def module(file: Path) -> str:

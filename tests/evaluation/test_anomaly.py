@@ -19,7 +19,7 @@ import dgm
 from dgm.cli.main import main
 from dgm.data.dataset import Dataset, Split
 from dgm.errors import BadInput
-from dgm.evaluation.anomaly import anomaly, auroc, code_lengths, permuted
+from dgm.evaluation.anomaly import anomaly, auroc, code_lengths, permuted, row
 from dgm.models.energy.jem import JEM
 from dgm.protocols import Classifying
 from dgm.space import Space
@@ -43,6 +43,17 @@ def test_the_standard_error_is_that_of_repetitions() -> None:
     assert float(values.mean()) == pytest.approx(0.5 * (1 + math.erf(0.5)), abs=4 * float(values.std()) / 800**0.5)
     # the deviation of 800 values is known to 1 in 40; the estimate is nearly unbiased
     assert float(errors.square().mean().sqrt()) == pytest.approx(float(values.std()), rel=0.1)
+
+
+def test_the_interval_is_within_zero_and_one() -> None:
+    """1.96 standard errors to both sides, as far as there is an area. Kills: the larger of the two at either end."""
+    torch.manual_seed(0)
+    for shift in (0.0, 2.0, -2.0):
+        inside, outside = torch.randn(12).double(), shift + torch.randn(9).double()
+        found, (value, error) = row(inside, outside), auroc(inside, outside)
+        assert found["low"] == pytest.approx(max(0.0, value - 1.96 * error))
+        assert found["high"] == pytest.approx(min(1.0, value + 1.96 * error))
+        assert (found["median"], found["median_of_anomalies"]) == (inside.median(), outside.median())
 
 
 class Normal(nn.Module):
@@ -111,7 +122,9 @@ def test_an_invertible_code_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     x = torch.randint(5, (6, 4)).to(space.dtype)
     integers = Dataset(name="x", space=space, split="none", train=Split(x), validation=Split(x[:0]), test=Split(x))
     found = anomaly(dgm.create("realnvp", space), integers, x, "other")
-    assert set(found["scores"]) == {"log p", "typicality", "complexity"}
+    scored, log_p = found["scores"], found["scores"]["log p"][0]
+    assert set(scored) == {"log p", "typicality", "complexity"}
+    torch.testing.assert_close(scored["complexity"][0], log_p - code_lengths(x, space))  # of the same draws
     assert found["likelihood"]["kind"] == "lower_bound"
 
 

@@ -5,18 +5,35 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dgm.errors import BadInput, UnknownName
+
+
+class Once(argparse._StoreAction):
+    """Stores the value of an option, and refuses a second one, which argparse would take in the first one's place."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if option_string and self in parser.given:
+            raise BadInput(f"{option_string} is there twice", "give it once")
+        parser.given.append(self)
+        super().__call__(parser, namespace, values, option_string)
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that raises an error where argparse would print its usage and exit."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.given: list[argparse.Action] = []
+        for action in (None, "store"):
+            self.register("action", action, Once)
+
     def error(self, message: str) -> NoReturn:
         raise BadInput(in_plain_words(message), f"see `{self.prog} --help`")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):  # type: ignore[no-untyped-def, override]
+        self.given.clear()
         parsed, left = self.parse_known_args(args, namespace)
         if left:
             refuse_unknown(left[0], self)

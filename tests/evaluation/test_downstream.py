@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from dgm import data
 from dgm.data import Dataset
@@ -38,3 +41,17 @@ def test_data_without_labels_is_refused(digits: Dataset) -> None:
     moons = data.load("toy/moons")
     with pytest.raises(Unsupported, match="needs images with labels"):
         downstream_accuracy(moons, moons.test.x, torch.zeros(2000), moons.test)
+
+
+def test_the_two_classifiers_take_a_half_of_the_progress_each(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(network: Any, dataset: Dataset, rows: torch.Tensor, progress: Any) -> None:
+        for share in (0.0, 0.5, 1.0):
+            progress(share)
+
+    monkeypatch.setattr(downstream, "train_classifier", trained)
+    shares: list[float] = []
+    found = downstream_accuracy(digits, digits.test.x[:9], digits.test.y[:9], digits.test, shares.append)
+    assert shares == [0, 0.25, 0.5, 0.5, 0.75, 1]
+    right = round(found["accuracy"] * len(digits.test))
+    assert found["accuracy"] == right / len(digits.test)
+    assert (found["low"], found["high"]) == pytest.approx(binomtest(right, len(digits.test)).proportion_ci(0.95))

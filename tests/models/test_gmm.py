@@ -15,9 +15,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 import dgm
+from dgm.distributions.gaussian_mixture import Gaussians
 from dgm.errors import BadInput, Unsupported
 from dgm.models.mixture.gmm import GMM, Covariance
 from dgm.protocols import Fittable, Trainable, has
+from dgm.seeds import streams
 from dgm.space import Space
 
 PLANE = Space.continuous((2,))
@@ -346,6 +348,21 @@ def test_each_row_has_its_own_missing_dimensions() -> None:
     other = dgm.sample(model, 4000, seed=8)
     error = 5 * (2 * float(model.log_prob(other).var()) / 4000) ** 0.5
     assert abs(float(model.log_prob(free).mean() - model.log_prob(other).mean())) < error
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_draws_given_others_are_in_the_unit_of_the_data(unit: float) -> None:
+    """Also of a covariance without full rank, whose ridge is a share of the largest variance."""
+    means, roots = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, 4, dtype=torch.float64).tril()
+    roots[:, -1] = roots[:, 0]  # the last dimension is the first one again
+    z, seen = torch.randn(5, 4, dtype=torch.float64), torch.tensor([False, True, True, False]).expand(5, 4)
+    weights = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()
+    found, scaled = (
+        Gaussians(weights, c * means, c * roots).completed(c * z, seen, streams(5, 3, "cpu")) for c in (1.0, unit)
+    )
+    torch.testing.assert_close(scaled / unit, found)
+    offset = found[:, 3] - found[:, 0]  # that of a component, within a few roots of the ridge
+    assert (offset[:, None] - (means[:, 3] - means[:, 0])).abs().amin(1).max() < 1e-2
 
 
 def test_a_picture_is_completed_from_its_first_rows() -> None:

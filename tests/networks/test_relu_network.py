@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from dgm.contracts import perturbed
-from dgm.networks.columns import PART, ColumnMLP
+from dgm.networks.columns import PART, ROWS, ColumnMLP, blocks, staircase
 
 
 def test_a_network_on_columns_has_the_values_and_gradients_of_its_layers() -> None:
@@ -30,3 +31,27 @@ def test_a_network_on_columns_has_the_values_and_gradients_of_its_layers() -> No
         torch.autograd.grad(out, inputs, g), torch.autograd.grad(expected.mT, inputs, g), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("sizes", [(6, 5), (3 * ROWS, 2 * ROWS + 9)])
+def test_products_of_a_masked_matrix_read_no_weight_that_is_masked(sizes: tuple[int, int]) -> None:
+    """Whatever the masked weights are. Kills: a product with W alone, in either direction or in the gradient."""
+    rows, columns = (torch.randint(40, (n,)).sort().values for n in sizes)
+    mask = (columns <= rows[:, None]).double()
+    product, w = staircase(rows, columns, mask), torch.randn(sizes, dtype=torch.float64)
+    b, h, g = (torch.randn(*shape, dtype=torch.float64) for shape in ((sizes[0],), (sizes[1], 4), (sizes[0], 4)))
+    torch.testing.assert_close(product.affine(w, b, h, torch.empty_like(g)), (w * mask) @ h + b[:, None])
+    torch.testing.assert_close(product.transposed_times(w, g, torch.empty_like(h)), (w * mask).mT @ g)
+    torch.testing.assert_close(product.outer(g, h), (g @ h.mT) * mask)
+
+
+def test_blocks_begin_where_a_degree_does_if_it_is_within_half_a_block() -> None:
+    """Of about `ROWS` rows each, none below half of that. Kills: blocks in the midst of a degree, a short last one."""
+    for n in (1, ROWS, ROWS + ROWS // 2, ROWS + ROWS // 2 + 1, 4 * ROWS):
+        found = blocks(torch.zeros(n))
+        assert [found[0].start, found[-1].stop] == [0, n]
+        assert [before.stop for before in found[:-1]] == [after.start for after in found[1:]]
+        assert [block.start for block in found[1:]] == list(range(ROWS, n - ROWS // 2, ROWS))
+    for change, expected in ((ROWS - ROWS // 2 + 1, None), (ROWS - ROWS // 2, ROWS), (ROWS + ROWS // 2 - 1, None)):
+        degrees = (torch.arange(3 * ROWS) >= change).int()
+        assert blocks(degrees)[1].start == (change if expected is None else expected)

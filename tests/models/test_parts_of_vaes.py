@@ -11,6 +11,7 @@ from torch import Tensor
 
 import dgm
 from dgm.models.vae import factor_vae
+from dgm.models.vae.base import repeated
 from dgm.models.vae.td_vae import Gated
 from dgm.space import Space
 
@@ -138,3 +139,9 @@ def test_gates_and_lengths_of_jumps() -> None:
     assert float(wide.last.weight.detach().std()) == pytest.approx(expected, rel=5 / math.sqrt(2 * 30_000))
     model: Any = dgm.create("td_vae", Space.binary((4, 1, 1, 1)), hidden=4, jump=3)
     assert model.length(torch.tensor([1, 3])).tolist() == [[1, 0, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (1, 2, 3)])
+def test_draws_are_copies_of_the_whole_batch_one_after_the_other(shape: tuple[int, ...]) -> None:
+    of = torch.randn(4, *shape)
+    assert torch.equal(repeated(of, 3), torch.cat([of, of, of]))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dgm.evaluation.features import CLASSIFIER
 from dgm.models.energy.ebm import EBM
 from dgm.models.energy.trainers import TRAINERS
 from dgm.networks.causal_conv import CausalConv2d
@@ -329,11 +330,61 @@ def test_settings_of_the_optimiser(name: str) -> None:
         ("data.digits", {"SPLIT_SEED": 1797, "SIZES": {"train": 1000, "validation": 300, "test": 497}}),
         ("data.sound", {"MU": 255, "LEVELS": 256}),  # ITU-T G.711
         ("data.mel", {"MOMENTUM": 0.99, "ITERATIONS": 64, "FLOOR": 1e-5}),  # Perraudin et al.
+        # limits and sizes that decide what a figure is of
+        ("models.energy.trainers", {"COLD": 1.25e-4}),
+        ("models.energy.energy_matching", {"POINTS": (200, 120.0, 0.3), "IMAGES": (700, 1.0, 0.05)}),
+        ("models.flow.ffjord", {"EXACT": 16}),
+        ("models.flow.residual_flow", {"EXACT": 16}),
+        ("models.flow_matching.mean_flow", {"TIME_SCALE": 0.01}),
+        ("models.flow_matching.ot_cfm", {"ENTROPIC": (0.2, 0.05), "ITERATIONS": 8}),
+        ("models.gan.networks", {"HIDDEN": 3, "DENSE": 4}),
+        ("models.mixture.kde", {"ROWS": 2000}),
+        ("models.vae.discrete_vae", {"EXAMPLES": 16, "DRAWS": 32}),
+        ("models.vae.vae", {"WIDTH": 64}),
+        ("models.vae.vq_vae", {"NEVER": 1e-6}),
+        ("distributions.base", {"HIDDEN": 128, "POINTS": 2**14, "LARGEST": 2**24}),
+        ("distributions.columns", {"WIDE": 64, "RANK": 32}),
+        ("distributions.wrapped_logistics", {"SHARE": 0.1}),
+        ("samplers.convergence", {"FEWEST": 4}),
+        ("samplers.ode", {"SHORTEST": 1e-7}),
+        ("transforms.causal", {"CONVERGED": 8}),
+        ("transforms.planar", {"ITERATIONS": 100}),
+        ("transforms.residual", {"ITERATIONS": 5000}),
+        ("networks.condition_embedding", {"TEXT_LAYERS": 2, "SMALLEST": 4}),
+        ("networks.conditioning", {"WIDTH": 64}),
+        ("networks.lipschitz", {"ITERATIONS": 20}),
+        ("networks.masked_autoencoder", {"PATCH": 2, "HIDDEN": 0.5}),
+        ("likelihood", {"WEIGHTS": 4, "ODES": 50}),
+        ("evaluation.against", {"FORMAT": 1, "POINTS": 400}),
+        ("evaluation.annealed", {"EXAMPLES": 100, "FEWEST": 5, "WORK": 1e13, "PASSES": 3, "TUNING": 100}),
+        ("evaluation.anomaly", {"MOST": 1000}),
+        ("evaluation.calibration", {"EXAMPLES": 200, "COLUMNS": 30}),
+        ("evaluation.cautions", {"SHOWN": 10}),
+        ("evaluation.classification", {"EXAMPLES": 500}),
+        ("evaluation.collapse", {"EXAMPLES": 2000}),
+        ("evaluation.columns", {"NATIVE": 254}),  # scikit-learn's most
+        ("evaluation.distances", {"VERSION": 2}),
+        ("evaluation.evaluate", {"LIKELIHOODS": 0.3, "UNANNEALED": 0.2, "FORMAT": 2}),
+        ("evaluation.features", {"COMPONENTS": 32, "WIDE": 4096, "NUMBERS": 2**27, "ONES": 32, "LARGEST": 32}),
+        ("evaluation.held_out", {"ENOUGH": 10_000, "SEED": 0}),
+        ("evaluation.mixing", {"CHAINS": 32}),
+        ("evaluation.pretrained", {"SIDE": 224}),
+        ("evaluation.rows", {"DRAWS": 16}),
+        ("evaluation.sides", {"OTHERS": 5}),
+        ("evaluation.two_sample", {"FEWEST": 40}),
+        ("evaluation.vision_transformer", {"HEAD": 64}),
+        ("evaluation.transport", {"SEED": 0}),
+        ("evaluation.jackknife", {"SEED": 0}),
     ],
 )
 def test_constants_of_formulas(module: str, constants: dict[str, Any]) -> None:
     found = importlib.import_module(f"dgm.{module}")
     assert {name: getattr(found, name) for name in constants} == constants
+
+
+def test_the_classifier_of_features_is_that_of_the_figures() -> None:
+    expected = {"version": 2, "width": 32, "features": 64, "epochs": 30, "batch": 64, "lr": 2e-3, "seed": 0}
+    assert {**expected, "most_steps": 3000} == CLASSIFIER
 
 
 def test_energies_are_trained_at_the_settings_of_the_table() -> None:

@@ -68,4 +68,5 @@ def test_a_game_has_the_penalties_that_its_paper_names_alone() -> None:
     }
     configs = {name: model_class(name).Config() for name in GANS if issubclass(model_class(name).Config, Options)}
     found = {name: {one for one in off if getattr(config, one)} for name, config in configs.items()}
-    assert found == {name: named.get(name, set()) for name in configs} and configs.keys() >= named.keys()
+    assert found == {name: named.get(name, set()) for name in configs}
+    assert configs.keys() >= named.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from typing import Any
 
@@ -380,6 +381,46 @@ def test_settings_of_the_optimiser(name: str) -> None:
 def test_constants_of_formulas(module: str, constants: dict[str, Any]) -> None:
     found = importlib.import_module(f"dgm.{module}")
     assert {name: getattr(found, name) for name in constants} == constants
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("samplers.edm:edm", {"s_churn": 40.0, "s_tmin": 0.05, "s_tmax": 50.0, "s_noise": 1.003}),  # Karras et al.
+        ("samplers.predictor_corrector:predictor_corrector", {"snr": 0.16, "corrections": 1}),  # Song et al.
+        ("samplers.annealed_langevin:annealed_langevin", {"langevin_steps": 5, "step_size": 0.6}),
+        ("samplers.ddim:ddim", {"eta": 0.0}),
+        ("samplers.unipc:unipc", {"order": 2}),
+        ("samplers.langevin:langevin", {"temperature": 1.0}),
+        ("samplers.hmc:HMC", {"leapfrogs": 10}),
+        ("samplers.times:times", {"spacing": "uniform", "t_min": 1e-3}),
+        ("samplers.probability_flow:adaptive", {"rtol": 1e-5, "atol": 1e-5}),
+        ("samplers.convergence:split_r_hat", {"ranked": True}),
+        ("samplers.convergence:effective_sample_size", {"ranked": True}),
+        ("models.autoguided:Autoguided.of", {"scale": 2.0}),
+        ("models.discrete_diffusion.masked_diffusion:MaskedDiffusion.guided", {"scale": 1.0}),
+        ("models.flow_matching.rectified_flow:straightness", {"n": 1000, "seed": 0, "sampling_steps": 50}),
+        ("networks.embeddings:Sinusoidal", {"stretch": 1000.0, "period": 10_000.0}),
+        ("networks.denoiser:TimedMLP", {"blocks": 3, "dropout": 0.0}),
+        ("networks.dit:DiT", {"context": 0, "blocks": 6, "dropout": 0.0}),
+        ("networks.unet:UNet", {"context": 0, "blocks": 1, "dropout": 0.0}),
+        ("likelihood:log_likelihood", {"draws": 1, "marginal": False}),
+        ("evaluation.against:against", {"samples": 1000}),
+        ("evaluation.anomaly:anomaly", {"split": "test", "draws": 1, "seed": 0}),
+        ("evaluation.evaluate:evaluate", {"samples": 1000, "draws": 1, "seed": 0, "marginal": False, "annealed": 0}),
+        ("evaluation.disentanglement:dci", {"seed": 0}),
+        ("evaluation.disentanglement:factor_vae_score", {"seed": 0}),
+        ("evaluation.disentanglement:clustering", {"seed": 0}),
+        ("evaluation.neighbours:memorised", {"threshold": 1 / 3}),  # Yoon et al.
+    ],
+)
+def test_defaults_of_arguments(function: str, expected: dict[str, Any]) -> None:
+    module, _, name = function.partition(":")
+    found: Any = importlib.import_module(f"dgm.{module}")
+    for part in name.split("."):
+        found = getattr(found, part)
+    parameters = inspect.signature(found).parameters
+    assert {key: parameters[key].default for key in expected} == expected
 
 
 def test_the_classifier_of_features_is_that_of_the_figures() -> None:

@@ -93,6 +93,8 @@ train vae --out new --steps 2 --latent 3
 train vae --out new --steps 2 --betas 0.9
 train vae --out new --steps 2 --betas 0.9 2
 train vae --out new --steps 2 --betas [0.9,nan]
+train vae --out new --steps 2 --betas [1.0,0.5]
+train gan --out new --steps 2 --players.discriminator.betas [0.5,1.0]
 train vae --out new --steps 2 --data digits --size 8
 train vae --out new --steps 2 --data digits --size 0
 train vae --out new --steps 2 --data digits --palette 0
@@ -101,6 +103,8 @@ train vae --out new --steps 2 --data digits --rate 0
 train vae --out new --steps 2 --data digits --grey
 train vae --out new --steps 2 --data table.csv --size 8
 train vae --out new --steps 2 --data table.csv --conditional
+train vae --out new --steps 2 --data table.csv --types a=skip,b=skip,c=skip
+train vae --out new --steps 2 --data table.csv --condition-columns a,a
 train vae --out new --steps 2 --data pictures --size 0
 train vae --out new --steps 2 --data pictures --size -4
 train vae --out new --steps 2 --data pictures --size 3
@@ -183,6 +187,8 @@ sample
 sample vae
 sample vae vae --out new.png
 sample vae --out new.png --label 3
+sample vae --out new.png --seed 1 --seed 2
+sample table --out new.csv --where a=1 --where b=2
 sample vae --out new.png --label dog
 sample made --out new.png --label 10
 sample made --out new.png --label -1

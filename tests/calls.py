@@ -359,6 +359,9 @@ REFUSED = {
         dgm.data.load(numpy.array([[None, 1]] * 20))
         dgm.data.load(numpy.zeros((20, 2), dtype=complex))
         dgm.data.load(numpy.full((20, 2), -3))
+        dgm.data.load(numpy.ma.masked_less(rows, 0))
+        dgm.data.load(torch.zeros(20, 2, device="meta"))
+        dgm.data.load(rows, y=numpy.array(["cat", None] * 20, dtype=object))
         dgm.data.load(rows, y=[1, 2])
         dgm.data.load(rows, labels=[0] * 40)
         dgm.data.load(rows, seed=1.5)
@@ -453,6 +456,9 @@ TAKEN = """
     dgm.data.load(rows.tolist()).space
     dgm.data.load(rows, y=[0, 1] * 20).labels
     dgm.data.load(rows, y=["cat", "dog"] * 20, seed=3).labels
+    dgm.data.load(rows, y=numpy.array(["cat", "dog"] * 20, dtype=object)).labels
+    dgm.data.load(torch.tensor(rows, requires_grad=True)).space
+    dgm.data.load(numpy.ma.masked_array(rows)).space
     dgm.data.load(x.expand(8, 3, 8, 8).repeat(5, 1, 1, 1)).space
     dgm.data.load(pyarrow.table({"a": rows[:, 0], "b": rows[:, 1]})).columns
     dgm.data.load(Frame({"a": rows[:, 0], "b": rows[:, 1]})).columns

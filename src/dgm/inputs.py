@@ -108,7 +108,11 @@ def tensor(what: str, value: Any) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         if value.layout is not torch.strided:
             raise BadInput(f"{what} must be a dense tensor, got {value.layout}", "call to_dense on it")
+        if value.is_meta:
+            raise BadInput(f"{what} must be a tensor with values, got one on the device 'meta'", "give its values")
         return value
+    if isinstance(value, numpy.ma.MaskedArray) and value.mask.any():
+        raise BadInput(f"{what} has masked values, which an array of numbers cannot tell", "fill them, or give a table")
     try:
         array = numpy.asarray(value)
     except (ValueError, TypeError, RuntimeError):

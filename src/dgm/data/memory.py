@@ -38,7 +38,7 @@ def load(data: Any, *, y: Any = None, seed: int = 0, types: str = "", condition_
         return replace(dataset, name=TABLE, options={"seed": seed, **settings})
     if types or condition_columns:
         raise BadInput("types and condition_columns are of a table, and the data is an array", "leave them out")
-    held = {"x": tensor("the data", data).cpu().numpy()}
+    held = {"x": tensor("the data", data).numpy(force=True)}
     if y is not None:
         held["condition"] = conditions(y)
     stamp = hashlib.sha256(numpy.ascontiguousarray(held["x"]).data).hexdigest()[:16]
@@ -48,7 +48,9 @@ def load(data: Any, *, y: Any = None, seed: int = 0, types: str = "", condition_
 
 def conditions(y: Any) -> numpy.ndarray:
     try:
-        return numpy.asarray(y if not hasattr(y, "cpu") else y.cpu())
+        found = numpy.asarray(y if not hasattr(y, "cpu") else y.numpy(force=True))
+        are_texts = found.dtype.kind == "O" and all(isinstance(one, str) for one in found.flat)
+        return found.astype(str) if are_texts else found
     except (ValueError, TypeError) as error:
         raise BadInput(
             f"y must be a list or an array of numbers or of texts, got {brief(y)}", "convert them"

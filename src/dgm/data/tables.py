@@ -81,7 +81,11 @@ def arranged(
     for name in [*wanted, *given]:
         if name not in table:
             raise UnknownName.of("column", name, table)
+    if twice := next((name for k, name in enumerate(given) if name in given[:k]), ""):
+        raise BadInput(f"the column '{twice}' is named twice", "name it once")
     names = [name for name in table if name not in wanted or wanted[name].type != SKIP]
+    if table and not names:
+        raise BadInput(f"{path}: every column is skipped", "keep one")
     n = len(table[names[0]]) if names else 0
     if n < 10:
         raise BadInput(f"{path} has {n} rows, expected at least 10", "give more data")

@@ -280,6 +280,8 @@ def check_arguments(
         raise BadInput(wrong, "give the data of the model")
     if split not in dataset.splits:
         raise UnknownName.of("split", str(split), dataset.splits)
+    if isinstance(spaces, str):
+        raise BadInput(f"spaces must be a list of names, got '{spaces}'", f"give ['{spaces}']")
     for name in spaces or ():
         if name not in NAMES:
             raise UnknownName.of("feature space", str(name), NAMES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -26,6 +26,9 @@ class PlayerSettings:
     betas: tuple[float, float] | None = setting(None, "its decay rates of the moments of the gradient", low=0, high=1)
     weight_decay: float | None = setting(None, "its weight decay", low=0.0)
     clip: float | None = setting(None, "its maximal gradient norm; 0 for no clipping", low=0.0)
+
+    def __post_init__(self) -> None:
+        refuse_endless_memory(self.betas or ())
 
     def over(self, settings: Settings) -> PlayerSettings:
         """These settings, with None replaced by the training settings."""
@@ -84,9 +87,18 @@ class Settings:
     tensorboard: bool = setting(False, "also write TensorBoard files")
     players: dict[str, Any] | None = setting(None, "for games: the settings of each player, by its name")
 
+    def __post_init__(self) -> None:
+        refuse_endless_memory(self.betas)
+
     def of_player(self, name: str) -> PlayerSettings:
         own = (self.players or {}).get(name.rpartition(".")[2], {})  # the name of a part's player is "part.player"
         return settings.build(PlayerSettings, own, what=name).over(self)
+
+
+def refuse_endless_memory(betas: Sequence[float]) -> None:
+    """A decay rate of 1 would keep the moment of before the first step."""
+    if any(beta >= 1 for beta in betas):
+        raise BadInput(f"betas must be below 1, got {', '.join(map(str, betas))}", "give rates such as 0.9, 0.999")
 
 
 def settings_for(model: Any, chosen: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> Settings:

@@ -6,9 +6,9 @@
 
 Each mutant is one change of a file: a sign or a comparison turned, a factor, a term or a function left out, a sum for a
 mean, a number doubled, a statement skipped. The tests run on a copy of the tree, in a process of their own, until the
-first fails, which is run again on the unbroken tree. Without ``--tests`` they are those that import the file, its
-doctests, those in tests/models that have its name in quotes, its model's contracts, and then the same of the modules
-that import the file.
+first fails; at the end, all that failed have to pass on the unbroken tree. Without ``--tests`` they are those that
+import the file, its doctests, those in tests/models that have its name in quotes, its model's contracts, and then the
+same of the modules that import the file.
 A survivor is a missing test, or a change that means the same; which of the two, a person decides.
 """
 
@@ -19,6 +19,7 @@ import ast
 import collections
 import contextlib
 import functools
+import importlib
 import multiprocessing
 import os
 import random
@@ -155,7 +156,8 @@ def tests_of(tree: Path, file: Path) -> list[list[str]]:
     for modules in (of, importers(tree, of)):
         stems = {name.rpartition(".")[2] for name in modules}
         importing, naming = named_in_tests(tree, modules, stems)
-        for found in ([*importing, *doctests], naming):
+        of_name = [path for path in importing if any(stem in Path(path).stem for stem in stems)]
+        for found in ([*of_name, *doctests], importing, naming):
             groups.append([path for path in found if path not in done])
             done += found
         doctests = []
@@ -165,10 +167,9 @@ def tests_of(tree: Path, file: Path) -> list[list[str]]:
 
 
 def named_in_tests(tree: Path, modules: set[str], stems: set[str]) -> tuple[list[str], list[str]]:
-    """The tests that import one of the modules, those named after it first, and those of models that have its name."""
+    """The tests that import one of the modules, and those of models that have the name of one."""
     texts = {path: path.read_text(encoding="utf-8") for path in sorted((tree / "tests").rglob("test_*.py"))}
     importing = [path for path, text in texts.items() if imported(text) & modules]
-    importing.sort(key=lambda path: not any(stem in path.stem for stem in stems))
     quoted = [f'"{name}"' for name in (*(name.removeprefix("dgm.") for name in modules), *stems)]
     of_models = {path: text for path, text in texts.items() if path.parent.name == "models"}
     naming = [path for path, text in of_models.items() if any(name in text for name in quoted)]
@@ -213,10 +214,11 @@ def run(tree: Path, tests: list[list[str]], limit: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     sys.path.insert(0, str(tree / "src"))
-    marked = ["-x", "-q", "-p", "no:xdist", "-m", "not slow and not results"]
+    marked = ["-x", "-q", "-n0", "-m", "not slow and not results"]
     codes = [0]
     while tests and codes[-1] in (0, NONE_FOUND):
         chosen = tests.pop(0)
+        (tree.parent / "last").write_text("", encoding="utf-8")
         codes.append(
             int(pytest.main([*marked, *chosen], [Last(tree.parent / "last", limit)])) if chosen else NONE_FOUND
         )
@@ -255,9 +257,8 @@ def main() -> None:
 
     sys.dont_write_bytecode = True  # a mutant of the same size and second would be taken for the one before
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    import pytest  # noqa: F401  imported once for all processes
-    import scipy.stats  # noqa: F401
-    import sklearn.datasets  # noqa: F401
+    for once_for_all_processes in ("beartype", "pytest", "scipy.stats", "sklearn.datasets", "sympy"):
+        importlib.import_module(once_for_all_processes)
     import torch
 
     torch.set_num_threads(1)
@@ -265,26 +266,34 @@ def main() -> None:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", "runs", "demo"))
         os.environ["PYTHONPATH"] = str(tree / "src")
-        counts = collections.Counter[str]()
+        counts, failing = collections.Counter[str](), dict[str, None]()
         for file, mutant in tried[args.skip :]:
             tests = [shlex.split(args.tests)] if args.tests else tests_of(tree, file)
             found, last = of_mutant(tree, file, mutant, tests, args.limit)
             counts[found] += 1
+            failing |= {last: None} if found in ("killed", "too slow") else {}
             print(f"{found:9} {file}:{mutant.line}  {brief(mutant.old)}  ->  {brief(mutant.new)}  {last}", flush=True)
+        if failing and outcome(tree, [list(failing)], args.limit)[0] != "survived":
+            raise SystemExit("one of the tests that failed fails before anything is broken")
     print(f"{counts['killed'] + counts['too slow']} of {counts.total()} killed")
 
 
 def of_mutant(tree: Path, file: Path, mutant: Mutant, tests: list[list[str]], limit: int) -> tuple[str, str]:
-    """The outcome, and the test that fails, which has to pass in the unbroken tree."""
+    """The outcome, and the test that fails.
+
+    Where none has started, the unbroken file has to be one that pytest collects.
+    """
     unbroken = (tree / file).read_text(encoding="utf-8")
     (tree / file).write_text(mutant.text, encoding="utf-8")
     found, last = outcome(tree, tests, limit)
     (tree / file).write_text(unbroken, encoding="utf-8")
     if found in ("survived", "no test"):
         return found, ""
-    again = [[last]] if last else [["--collect-only", *tests[0]]]
-    if outcome(tree, again, limit)[0] != "survived":
-        raise SystemExit(f"{last or file} fails before anything is broken")
+    if not last:
+        collected = [["--collect-only", *group] for group in tests if group]
+        if outcome(tree, collected, limit)[0] != "survived":
+            raise SystemExit(f"the tests of {file} cannot be collected")
+        last = str(file)
     return found, last
 
 

@@ -47,6 +47,18 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
         assert f"dgm {verb}" in shown.stdout
 
 
+def test_a_working_directory_that_is_gone_has_its_line(tmp_path: Path) -> None:
+    """Where torch's libraries would abort the process."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f'rmdir "{gone}" && "{sys.executable}" -m dgm train vae --data digits --out x'
+    done = subprocess.run(command, shell=True, cwd=gone, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "dgm: the working directory has been removed; change to another one\n",
+    )
+
+
 def test_models_and_data_are_listed(tmp_path: Path) -> None:
     from dgm.data.table import SETS
     from dgm.models.table import MODELS

@@ -130,6 +130,7 @@ def dispatch(arguments: list[str]) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         raise UnknownName.of("verb of dgm", verb, VERBS)
+    os.getcwd()  # noqa: PTH109  torch's libraries abort the process where it has been removed
     module = importlib.import_module(VERBS[verb][0])
     if hasattr(module, "main"):  # the options of this verb depend on its arguments
         return int(module.main(rest))
@@ -151,6 +152,8 @@ def one_line(error: BaseException) -> str | None:
     """The message for an error of the user or of the machine; None for a bug in dgm."""
     if isinstance(error, DgmError):
         return str(error)
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+        return "the working directory has been removed; change to another one"
     if isinstance(error, OSError) and error.errno is not None:
         remedies = {
             errno.ENOSPC: "the disk is full; free some space and run it again",

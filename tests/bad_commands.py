@@ -66,12 +66,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "train --budget": (1e-3, 1e8),
     "train --batch": (1, math.inf),
     "train --lr": (0, 1e3),
-    "train --weight_decay": (0, 1e31),
+    "train --weight-decay": (0, 1e31),
     "train --warmup": (0, math.inf),
     "train --clip": (0, 1e31),
     "train --ema": (0, 1),
-    "train --validate_every": (0, math.inf),
-    "train --checkpoint_every": (0, 1e31),
+    "train --validate-every": (0, math.inf),
+    "train --checkpoint-every": (0, 1e31),
     "train --keep": (1, math.inf),
     "train --devices": (1, 1000),
     "train --seed": (0, 2**63 - 1),
@@ -590,7 +590,7 @@ def bad_options(verb: str, parser: argparse.ArgumentParser) -> Iterator[tuple[st
         if action.nargs == 0:
             yield (f"{option}=yes",)
             continue
-        if option in ("--config", "--resume", "--print_config", "--debug"):
+        if option in ("--config", "--resume", "--print-config", "--debug"):
             continue
         for value in bad_values(f"{verb} {option}", action):
             yield (option, value)

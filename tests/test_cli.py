@@ -120,7 +120,7 @@ def test_training_goes_on_for_longer(trained: Path) -> None:
 
 
 def test_a_printed_recipe_trains_the_same(trained: Path) -> None:
-    printed = dgm("train", "vae", "--model.latent", "3", "--steps", "7", "--print_config", cwd=trained)
+    printed = dgm("train", "vae", "--model.latent", "3", "--steps", "7", "--print-config", cwd=trained)
     assert printed.returncode == 0, printed.stderr
     (trained / "recipe.yaml").write_text(printed.stdout, encoding="utf-8")
     done = dgm("train", "--config", "recipe.yaml", "--out", "runs/recipe", cwd=trained)

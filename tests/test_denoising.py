@@ -19,8 +19,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arguments in (
         "train ddpm --conditional --steps 30 --ema 0 --warmup 0 --lr 0.01 --model.width 8 --out ddpm",
         "train ddpm --conditional --steps 3 --model.width 8 --out weak",
-        "train flow_matching --steps 3 --model.width 8 --model.sampling_steps 5 --out flow",
-        "train flow_matching --data toy/moons --steps 3 --model.sampling_steps 5 --out moons",
+        "train flow_matching --steps 3 --model.width 8 --model.sampling-steps 5 --out flow",
+        "train flow_matching --data toy/moons --steps 3 --model.sampling-steps 5 --out moons",
         "train pixelcnn --steps 3 --model.width 4 --model.layers 1 --out pixelcnn",
         "train vae --steps 3 --out vae",
     ):

@@ -59,7 +59,7 @@ def test_every_command_of_a_page_is_understood(page: str, monkeypatch: pytest.Mo
         verb, *arguments = shlex.split(line)[1:]
         if verb == "train":
             with pytest.raises(SystemExit) as ended:
-                train.main([*arguments, "--print_config"])
+                train.main([*arguments, "--print-config"])
             assert ended.value.code == 0
         elif verb == "edit":
             with monkeypatch.context() as patched:

@@ -20,7 +20,7 @@ RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in train.RECIPES.glo
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_option_of_a_recipe_is_one(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        train.main(["--config", recipe, "--print_config"])
+        train.main(["--config", recipe, "--print-config"])
     assert ended.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     written = yaml.safe_load((train.RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"))

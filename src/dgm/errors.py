@@ -13,7 +13,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "dynamic_mnist": ("mnist/dynamic",),
     "levels": ("noise_scales", "resolutions"),
     "r1_every": ("penalty_every",),
-    "steps": ("timesteps", "langevin_steps", "sampling_steps", "sampling-steps"),
+    "steps": ("timesteps", "langevin_steps", "sampling_steps"),
     "unlabelled": ("condition_dropout",),
 }
 # settings of a model that are now elsewhere, and their places
@@ -51,10 +51,12 @@ class UnknownName(DgmError):
             '118, 119 and 10 more'
         """
         known = sorted(known)
-        old = name.removeprefix("--").removeprefix("model.")
-        for new in (name.removesuffix(old) + new for new in RENAMED.get(old, ())):
-            if new in known:
-                return cls(f"the {what} '{name}' was renamed to '{new}'", "use the new name")
+        spelled = name.removeprefix("--").removeprefix("model.")
+        old = spelled.replace("-", "_")
+        for new in RENAMED.get(old, ()):
+            for option in (new, new.replace("_", "-")):  # hyphens on the command line
+                if (renamed := name.removesuffix(spelled) + option) in known:
+                    return cls(f"the {what} '{name}' was renamed to '{renamed}'", "use the new name")
         if old in MOVED and what.startswith("option of"):
             return cls(f"no {what} is called '{name}'", MOVED[old])
         import difflib

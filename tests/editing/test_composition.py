@@ -179,7 +179,7 @@ def test_what_cannot_be_composed_is_refused() -> None:
 
 def test_the_command_composes_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, options in (("a", []), ("b", ["--conditional"])):
-        settings = ["--model.width", "2", "--model.langevin_steps", "1", "--model.sampling_steps", "3", *options]
+        settings = ["--model.width", "2", "--model.langevin-steps", "1", "--model.sampling-steps", "3", *options]
         assert main(["train", "ebm", "--data", "digits", *settings, "--steps", "1", "--out", str(tmp_path / name)]) == 0
     a, b, out = str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "x.npz")
     command = ["edit", "compose", b, "--label", "3", "--and", "@8", "--or", f"{b}@1", "--not", a, "-n", "6"]

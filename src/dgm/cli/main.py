@@ -127,7 +127,7 @@ def dispatch(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"dgm {__version__}")
         return 0
-    verb, rest = arguments[0], arguments[1:]
+    verb, rest = arguments[0], [hyphenated(argument) for argument in arguments[1:]]
     if verb not in VERBS:
         raise UnknownName.of("verb of dgm", verb, VERBS)
     os.getcwd()  # noqa: PTH109  torch's libraries abort the process where it has been removed
@@ -146,6 +146,17 @@ def dispatch(arguments: list[str]) -> int:
     chosen = parser.parse_args(rest)
     with torchrun.together() if verb in SHARED else contextlib.nullcontext():
         return int(module.run(chosen))
+
+
+def hyphenated(argument: str) -> str:
+    """An argument whose option is spelled with hyphens: underscores, as in Python and in recipes, are accepted too.
+
+    Example:
+        >>> hyphenated("--model.weight_clip=a_b"), hyphenated("my_run")
+        ('--model.weight-clip=a_b', 'my_run')
+    """
+    option, equals, value = argument.partition("=")
+    return option.replace("_", "-") + equals + value if option.startswith("--") else argument
 
 
 def one_line(error: BaseException) -> str | None:

@@ -1,6 +1,7 @@
 """List the models by family, or show one model's settings. --json includes the papers.
 
 dgm models
+dgm models flow          the models of one family
 dgm models vae
 dgm models --json
 """
@@ -17,18 +18,20 @@ from dgm.models.table import MODELS, entry_point_models
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", help="a model whose settings are shown")
+    parser.add_argument("name", nargs="?", help="a model whose settings are shown, or a family whose models are listed")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    rows = settings_of(args.name) if args.name else listed()
+    of_family = [row for row in listed() if args.name and row["family"] == args.name]
+    is_model = args.name in MODELS or bool(args.name and not of_family)  # a family may have the name of a model
+    rows = settings_of(args.name) if is_model else of_family or listed()
     if args.json:
         import json
 
         print(json.dumps(rows, indent=2))
         return 0
-    if args.name:
+    if is_model:
         import inspect
 
         from dgm.cli.own import model_class
@@ -36,14 +39,16 @@ def run(args: argparse.Namespace) -> int:
         print(inspect.cleandoc(model_class(args.name).__doc__ or "").partition("\n")[0])
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in (
-        ("setting", "default", "range", "meaning") if args.name else ("name", "family", "likelihood", "summary")
+        ("setting", "default", "range", "meaning") if is_model else ("name", "family", "likelihood", "summary")
     ):
         table.add_column(column, no_wrap=column in ("name", "setting", "family", "likelihood"))
     for row in rows:
         table.add_row(*(str(row[str(column.header)]).replace("lower_bound", "lower bound") for column in table.columns))
     Stdout().print(table)
-    if not args.name:
+    if not is_model:
         print("Likelihoods are those of images. `dgm models NAME` shows the settings of a model.")
+    elif of_family:
+        print(f"The family {args.name} has the models {', '.join(row['name'] for row in of_family)}.")
     return 0
 
 
@@ -72,5 +77,5 @@ def settings_of(name: str) -> list[dict[str, Any]]:
         low, high = field.metadata.get("low"), field.metadata.get("high")
         bounds = f"{'' if low is None else low} … {'' if high is None else high}" if (low, high) != (None, None) else ""
         text = field.metadata.get("help", "")
-        rows.append({"setting": f"--model.{field.name}", "default": field.default, "range": bounds, "meaning": text})
+        rows.append({"setting": f"--model.{field.name.replace('_', '-')}", "default": field.default, "range": bounds, "meaning": text})
     return rows

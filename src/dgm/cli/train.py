@@ -2,7 +2,7 @@
 
 dgm train vae --data digits --out runs/vae
 dgm train vae --data digits --out runs/vae --model.latent 32 --budget 60s
-dgm train vae --print_config > recipe.yaml
+dgm train vae --print-config > recipe.yaml
 dgm train --config recipe.yaml --out runs/recipe
 dgm train --config binarized_mnist/made --out runs/made   a recipe of dgm
 dgm train --resume runs/vae
@@ -59,19 +59,34 @@ class Parser(jsonargparse.ArgumentParser):
         if key := re.match(r'Parser key "([^"]+)"', text):
             kind = next(getattr(action, "_typehint", action.type) for action in self._actions if action.dest == key[1])
             value = re.sub(r".*(Got|Given) value: ?", "", text)
-            raise BadInput(f"--{key[1]} must be {settings.in_words(kind)}, got '{value}'", SEE_HELP) from ex
+            raise BadInput(f"{option_of(key[1])} must be {settings.in_words(kind)}, got '{value}'", SEE_HELP) from ex
         raise BadInput(in_plain_words(text), SEE_HELP) from ex
 
 
 def main(arguments: list[str]) -> int:
-    parser = Parser(prog="dgm train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="dgm train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        print_config="--print-config",
+    )
     arguments = with_bundled_recipe(arguments)
     name = name_of_model(arguments)
     add_arguments(parser, name, typed=arguments[:1] == [name] or "--trust" in arguments)
     chosen = parser.parse_args(arguments)
     chosen.name = name  # an absent positional argument would replace the recipe's name
     given = set(parser.parse_args(arguments, defaults=False).keys())
+    replace_length_of_recipe(chosen, arguments)
     return train(chosen, given) if chosen.resume is None else resume(chosen, given)
+
+
+def replace_length_of_recipe(chosen: jsonargparse.Namespace, arguments: list[str]) -> None:
+    """``--steps`` on the command line replaces a recipe's budget, and ``--budget`` its steps."""
+    typed = {argument.partition("=")[0] for argument in arguments}
+    for own, other in (("steps", "budget"), ("budget", "steps")):
+        if f"--{own}" in typed and f"--{other}" not in typed and chosen[other] is not None:
+            say(f"--{own} {chosen[own]} replaces --{other} {chosen[other]} of the recipe")
+            chosen[other] = None
 
 
 def with_bundled_recipe(arguments: list[str]) -> list[str]:
@@ -170,13 +185,18 @@ def add_settings(parser: jsonargparse.ArgumentParser, cls: type, prefix: str, ov
     for field in dataclasses.fields(cls):
         default, text = overrides.get(field.name, field.default), field.metadata.get("help", "")
         if hints[field.name] is bool and default is False:
-            parser.add_argument(f"--{prefix}{field.name}", action="store_true", help=text)
+            parser.add_argument(option_of(prefix + field.name), action="store_true", help=text)
         elif field.name == "players":  # each player has its own options
             continue
         elif field.name == "budget":
             parser.add_argument("--budget", type=str | None, default=default, help=f"{text}, such as 60s, 5m or 2h")
         else:
-            parser.add_argument(f"--{prefix}{field.name}", type=hints[field.name], default=default, help=text)
+            parser.add_argument(option_of(prefix + field.name), type=hints[field.name], default=default, help=text)
+
+
+def option_of(setting: str) -> str:
+    """The option of a setting: words are separated by hyphens on the command line, by underscores in a recipe."""
+    return f"--{setting.replace('_', '-')}"
 
 
 def train(chosen: jsonargparse.Namespace, given: set[str]) -> int:
@@ -222,9 +242,7 @@ def chosen_data(chosen: jsonargparse.Namespace, given: set[str]) -> Dataset:
     run, options = Run(Path(chosen.on)), data_options(chosen)
     if "data" not in given:
         if options:
-            wrong = (
-                f"--{next(iter(options)).replace('_', '-')} is an option of --data, and the data is that of {run.path}"
-            )
+            wrong = f"{option_of(next(iter(options)))} is an option of --data, and the data is that of {run.path}"
             raise BadInput(wrong, "leave it out, or name the data by --data too")
         return run.dataset()
     about = run.config["data"]
@@ -320,7 +338,7 @@ def refuse_fixed_options(run: Run, chosen: jsonargparse.Namespace, given: set[st
         wrong = f"{run.path} is a run of {name}, and {chosen.name} was asked for"
         raise BadInput(wrong, "leave the model's name out")
     for name in sorted(given - RESUMABLE):
-        wrong = f"--{name} cannot be changed when a run is resumed, {run.path} keeps its own"
+        wrong = f"{option_of(name)} cannot be changed when a run is resumed, {run.path} keeps its own"
         raise BadInput(wrong, "leave it out, or start a new training with another --out and without --resume")
 
 

@@ -166,7 +166,7 @@ def composed(of: Composition, *, sampling_steps: int | None = None, langevin_ste
 def refuse_unconditional(model: Model) -> None:
     if not getattr(model.config, "condition_dropout", 0):
         wrong = f"this {type(model).__name__} was trained without condition dropout and needs a condition"
-        raise BadInput(wrong, "name it after the run, RUN@CONDITION, or train with --model.condition_dropout 0.1")
+        raise BadInput(wrong, "name it after the run, RUN@CONDITION, or train with --model.condition-dropout 0.1")
 
 
 def sampled(of: Composition, n: int, *, seed: Seed = 0, **how: int | None) -> Batch:

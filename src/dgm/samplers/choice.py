@@ -188,7 +188,7 @@ def _guided(model: Model, guidance: Guidance | float | None) -> Callable[..., It
         raise Unsupported(f"{type(model).__name__} is guided by a scale alone", "leave the weak model and interval out")
     if model.condition is None or not model.config.condition_dropout:
         wrong = "guidance needs a condition that was hidden in a part of the training"
-        raise Unsupported(wrong, "train with --conditional --model.condition_dropout 0.1")
+        raise Unsupported(wrong, "train with --conditional --model.condition-dropout 0.1")
     return lambda model, rows, y, noise: model.guided(len(rows), y, seed=noise, scale=chosen.scale)
 
 

@@ -45,7 +45,7 @@ def classifier_free(
         raise Unsupported("guidance needs a condition, and this model was trained without one", "leave guidance out")
     if not getattr(model.config, "condition_dropout", 0):
         wrong = "guidance needs a model that was trained with condition dropout, and this one was not"
-        raise Unsupported(wrong, "train it with --model.condition_dropout 0.1")
+        raise Unsupported(wrong, "train it with --model.condition-dropout 0.1")
     both = PartlyHidden(torch.cat([y, y]), torch.arange(2 * len(y), device=y.device) >= len(y))
     conditional = denoiser(model, y)
 

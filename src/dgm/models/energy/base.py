@@ -21,7 +21,7 @@ from dgm.space import Space
 RESTARTED = 0.05  # share of the chains that are reinitialised with noise at each step
 LARGEST_DRIFT = 0.1  # of one step, in each dimension of scaled data
 APART = 4.0  # f of chains minus f of data, or the reverse, above which the chains do not reach the data
-REMEDY = "lower --lr, or raise --model.langevin_steps or --model.regularisation"
+REMEDY = "lower --lr, or raise --model.langevin-steps or --model.regularisation"
 
 
 class LangevinEnergy(nn.Module, ABC):

@@ -200,16 +200,20 @@ def read_csv(path: Path, head: Head, wanted: Mapping[str, Wanted]) -> dict[str, 
     whole = [name for name, values in table.items() if name not in wanted and pyarrow.types.is_integer(values.type)]
     if not (whole and PADDED.search(path.read_bytes())):
         return table
-    texts = columns_of(path, head, whole)
+    texts = columns_of(path, head, whole, only=whole)
     codes = [name for name in whole if arrow.any(arrow.match_substring_regex(texts[name], r"^\s*0\d")).as_py()]
     return table | {name: texts[name] for name in codes}
 
 
-def columns_of(path: Path, head: Head, as_text: Sequence[str]) -> dict[str, Any]:
+def columns_of(path: Path, head: Head, as_text: Sequence[str], *, only: Sequence[str] = ()) -> dict[str, Any]:
+    """The columns by name; all of them, if ``only`` is empty."""
     how = {
         "parse_options": arrow_csv.ParseOptions(delimiter=head.delimiter, newlines_in_values=True),
         "convert_options": arrow_csv.ConvertOptions(
-            null_values=MISSING, strings_can_be_null=True, column_types=dict.fromkeys(as_text, TEXT)
+            null_values=MISSING,
+            strings_can_be_null=True,
+            column_types=dict.fromkeys(as_text, TEXT),
+            include_columns=only,
         ),
     }
     reading = {"column_names": head.names, "skip_rows": head.lines}
@@ -221,7 +225,7 @@ def columns_of(path: Path, head: Head, as_text: Sequence[str]) -> dict[str, Any]
         except UNREADABLE as error:
             wrong = f"{path} cannot be read as a table: {in_one_line(error)}"
             raise BadInput(wrong, "correct that row") from error
-    return dict(zip(head.names, table.columns, strict=True))
+    return dict(zip(table.column_names, table.columns, strict=True))
 
 
 def read_parquet(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import torch
 
 import dgm
 from dgm.data.table import DEBD
-from dgm.evaluation.evaluate import likelihoods
+from dgm.evaluation.likelihoods import likelihoods
 from dgm.runs import write_json
 
 HERE = Path(__file__).parent

@@ -22,7 +22,8 @@ import torch
 from dgm import runs
 from dgm.cli import train
 from dgm.data import Dataset
-from dgm.evaluation.evaluate import evaluate, likelihoods
+from dgm.evaluation.evaluate import evaluate
+from dgm.evaluation.likelihoods import likelihoods
 from dgm.likelihood import Kind, kind_of
 from dgm.report.collect import is_evaluated
 

@@ -25,7 +25,7 @@ import torch
 import dgm
 from dgm.data import Dataset
 from dgm.data.table import UCI
-from dgm.evaluation.evaluate import likelihoods
+from dgm.evaluation.likelihoods import likelihoods
 from dgm.protocols import Model
 from dgm.runs import write_json
 

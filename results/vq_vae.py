@@ -17,7 +17,7 @@ import torch
 
 from dgm import runs
 from dgm.cli import train
-from dgm.evaluation.evaluate import likelihoods
+from dgm.evaluation.likelihoods import likelihoods
 
 HERE = Path(__file__).parent
 TESTED = 1000  # test images

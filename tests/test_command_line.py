@@ -162,7 +162,7 @@ def test_an_interrupted_evaluation_keeps_what_was_measured(
     runs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """But in the place of one that came to its end. A report has it, and names the rest."""
-    out, module = runs / "table" / "evaluation.json", importlib.import_module("dgm.evaluation.evaluate")
+    out, module = runs / "table" / "evaluation.json", importlib.import_module("dgm.evaluation.samples")
     with monkeypatch.context() as patch:
         patch.setattr(module, "memorisation", lambda *_: signal.raise_signal(signal.SIGINT))
         done = dgm("evaluate table --data t.csv --samples 20 --features pixels", runs)

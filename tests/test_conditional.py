@@ -16,7 +16,7 @@ from dgm import contracts
 from dgm.data import Dataset, Split
 from dgm.data.dataset import labelled
 from dgm.errors import BadInput, Unsupported
-from dgm.evaluation.evaluate import likelihoods
+from dgm.evaluation.likelihoods import likelihoods
 from dgm.likelihood import Kind, log_likelihood
 from dgm.models.table import MODELS
 from dgm.networks.conditions import Marginal, fit_marginals, marginal_of, sampled_condition

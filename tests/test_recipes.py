@@ -71,7 +71,7 @@ def test_a_recipe_says_whether_it_was_measured(recipe: str) -> None:
 def test_a_recipe_reaches_its_figure_again(recipe: str, tmp_path: Path, data_root: Path) -> None:
     """Trains for as long as the recipe says, up to two hours."""
     from dgm import runs
-    from dgm.evaluation.evaluate import likelihoods
+    from dgm.evaluation.likelihoods import likelihoods
 
     path = RESULTS / f"{recipe.replace('/', '-')}.json"
     if not path.exists():

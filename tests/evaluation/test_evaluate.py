@@ -27,6 +27,7 @@ from dgm.seeds import Seed, streams
 from dgm.space import Space
 
 evaluation = importlib.import_module("dgm.evaluation.evaluate")  # the name is that of its function too
+of_samples = importlib.import_module("dgm.evaluation.samples")
 module_of_features = importlib.import_module("dgm.evaluation.features")
 
 
@@ -89,14 +90,14 @@ def test_copies_and_their_distances_are_those_of_the_scaled_examples() -> None:
     )
     samples = torch.tensor([[0.0], [5.5], [8.0], [30.0], [5.0]])
     held_out = torch.tensor([[1.5], [1.0], [2.0], [21.0], [5.0], [5.0]])
-    found = evaluation.memorisation(table, 10 * samples + 7, 10 * held_out + 7)
+    found = of_samples.memorisation(table, 10 * samples + 7, 10 * held_out + 7)
     assert (found["share"], found["exact"]) == (pytest.approx(3 / 5), pytest.approx(2 / 5))
     assert (found["held_out_share"], found["held_out_exact"]) == (pytest.approx(3 / 5), pytest.approx(3 / 5))
     assert found["nearest"] == [0, 2, 2, 3, 2]
     assert found["distance"] == pytest.approx([0, 0.5, 3, 9, 0], abs=1e-4)
     assert (found["median_distance"], found["held_out_median_distance"]) == pytest.approx((0.5, 0.0), abs=1e-4)
     assert found["n_train"] == 4
-    many = evaluation.memorisation(table, 10 * samples.repeat(3, 1) + 7, 10 * held_out + 7)
+    many = of_samples.memorisation(table, 10 * samples.repeat(3, 1) + 7, 10 * held_out + 7)
     assert many["nearest"] == [0, 2, 2, 3, 2] * 2  # of ten, which a report shows
     assert len(many["distance"]) == 10
 
@@ -222,7 +223,7 @@ def failing(*arguments: object, **options: object) -> None:
 
 def test_a_measure_that_fails_is_named_and_the_others_stay(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies in pixels are looked for also where features, such as those of a download, cannot be had."""
-    monkeypatch.setattr(evaluation, "duplicates", failing)
+    monkeypatch.setattr(of_samples, "duplicates", failing)
     monkeypatch.setattr("dgm.evaluation.features.principal_components", failing)
     document = evaluate(Repeats(digits, [0, 1]), digits, samples=100, spaces=["pca", "pixels"])
     reason = "ZeroDivisionError: no such luck"

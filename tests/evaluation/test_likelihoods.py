@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import dgm
 from dgm.errors import Unsupported
-from dgm.evaluation.evaluate import likelihoods
+from dgm.evaluation.likelihoods import likelihoods
 from dgm.likelihood import Kind, kind_of, kinds_of, log_likelihood
 from dgm.space import Space
 
-module = importlib.import_module("dgm.evaluation.evaluate")  # the name is that of its function too
+module = importlib.import_module("dgm.evaluation.likelihoods")
 
 
 class Bounded(nn.Module):

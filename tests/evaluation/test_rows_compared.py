@@ -15,7 +15,7 @@ from dgm.evaluation.held_out import HeldOut, drawn_rows
 from dgm.evaluation.skipping import Skipped
 from dgm.space import Space
 
-evaluation = importlib.import_module("dgm.evaluation.evaluate")  # the name is that of its function too
+evaluation = importlib.import_module("dgm.evaluation.samples")
 
 
 @pytest.mark.parametrize("labelled", [True, False])

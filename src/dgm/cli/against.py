@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgm import torchrun
 from dgm.cli import own
+from dgm.cli.evaluate_results import heading
 from dgm.cli.terminal import Progress
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ def is_run(name: str) -> bool:
 
 def show(document: dict[str, Any]) -> None:
     """Prints the rows by feature space."""
-    from dgm.cli.evaluate import heading
-
     a, b = document["a"], document["b"]
     heading(f"A: {a['name']}, {a['what']}")
     heading(f"B: {b['name']}, {b['what']}")

@@ -77,5 +77,12 @@ def settings_of(name: str) -> list[dict[str, Any]]:
         low, high = field.metadata.get("low"), field.metadata.get("high")
         bounds = f"{'' if low is None else low} … {'' if high is None else high}" if (low, high) != (None, None) else ""
         text = field.metadata.get("help", "")
-        rows.append({"setting": f"--model.{field.name.replace('_', '-')}", "default": field.default, "range": bounds, "meaning": text})
+        rows.append(
+            {
+                "setting": f"--model.{field.name.replace('_', '-')}",
+                "default": field.default,
+                "range": bounds,
+                "meaning": text,
+            }
+        )
     return rows

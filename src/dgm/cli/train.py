@@ -83,9 +83,9 @@ def main(arguments: list[str]) -> int:
 def replace_length_of_recipe(chosen: jsonargparse.Namespace, arguments: list[str]) -> None:
     """``--steps`` on the command line replaces a recipe's budget, and ``--budget`` its steps."""
     typed = {argument.partition("=")[0] for argument in arguments}
-    for own, other in (("steps", "budget"), ("budget", "steps")):
-        if f"--{own}" in typed and f"--{other}" not in typed and chosen[other] is not None:
-            say(f"--{own} {chosen[own]} replaces --{other} {chosen[other]} of the recipe")
+    for new, other in (("steps", "budget"), ("budget", "steps")):
+        if f"--{new}" in typed and f"--{other}" not in typed and chosen[other] is not None:
+            say(f"--{new} {chosen[new]} replaces --{other} {chosen[other]} of the recipe")
             chosen[other] = None
 
 

@@ -20,11 +20,12 @@ from dgm.evaluation.divergences import (
     neighbour_kl,
     score_of,
 )
-from dgm.evaluation.evaluate import FEWEST, provenance
+from dgm.evaluation.evaluate import provenance
 from dgm.evaluation.features import Features, default_features, features
 from dgm.evaluation.jackknife import Folds, LeftOut, folds, half_width, left_out, left_out_in_pairs
 from dgm.evaluation.kernel import KERNELS, kernel_left_out, median_distance, permutation_p
 from dgm.evaluation.pretrained import refuse_without_extra
+from dgm.evaluation.samples import FEWEST
 from dgm.evaluation.sides import Side, checked
 from dgm.evaluation.skipping import Skipped
 from dgm.evaluation.transport import MOST, sliced_wasserstein, wasserstein

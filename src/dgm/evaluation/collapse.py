@@ -19,7 +19,7 @@ from dgm.data import order
 from dgm.errors import Unsupported
 from dgm.likelihood import evaluation_batch
 from dgm.modes import device_of, evaluating
-from dgm.protocols import Codes, Conditions, Model, NormalPosterior, condition_of, has
+from dgm.protocols import CodeDivergence, Codes, Conditions, Model, NormalPosterior, condition_of, has
 
 EXAMPLES = 2000  # of the split, at most: the mutual information takes all pairs of them
 ACTIVE = 0.01  # the variance of the posterior mean over the data, from which on a dimension is active
@@ -27,13 +27,16 @@ BLOCK = 50  # examples whose codes are compared with all posteriors at a time
 
 
 @torch.no_grad()
-def codes_in_use(model: Model, x: Tensor, y: Conditions | None, seed: int = 0) -> dict[str, Any]:
+def codes_in_use(model: Model, x: Tensor, y: Conditions | None, seed: int = 0) -> dict[str, Any] | None:
     """The divergence of each dimension of the code, the number of active ones, and the mutual information with x.
 
     Returns:
         ``kl`` in nats, averaged over examples, of each dimension or of all together; ``active_units`` of ``of``;
         ``mutual_information`` in nats, at most log n, None where the posterior is not normal; ``n`` and ``rule``.
+        None for a model without a divergence.
     """
+    if not has(model, CodeDivergence):
+        return None
     rows = order(len(x), seed, 0)[:EXAMPLES]
     means, divergences, moments = [], [], []
     with evaluating(model):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dgm import __version__, torchrun
-from dgm.data import Dataset, Split, order
+from dgm.data import Dataset, Split
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.evaluation.annealed import (
     CHAINS,
@@ -31,14 +29,12 @@ from dgm.evaluation.calibration import calibration, posterior_calibration
 from dgm.evaluation.classification import classification
 from dgm.evaluation.codebook import codebook_usage
 from dgm.evaluation.collapse import codes_in_use
-from dgm.evaluation.columns import of_table, refuse_target
-from dgm.evaluation.distances import DRAWS, metrics
+from dgm.evaluation.columns import refuse_target
 from dgm.evaluation.downstream import downstream_accuracy
-from dgm.evaluation.features import NAMES, default_features, features
-from dgm.evaluation.held_out import HeldOut, drawn_rows
-from dgm.evaluation.memorisation import TRAINING, memorisation
+from dgm.evaluation.features import NAMES
+from dgm.evaluation.held_out import HeldOut
+from dgm.evaluation.likelihoods import likelihoods, row_of
 from dgm.evaluation.mixing import mixing
-from dgm.evaluation.modes import duplicates, modes
 from dgm.evaluation.observation import (
     SAMPLES,
     Observed,
@@ -48,32 +44,27 @@ from dgm.evaluation.observation import (
 )
 from dgm.evaluation.pretrained import refuse_without_extra
 from dgm.evaluation.representation import judged
+from dgm.evaluation.samples import (
+    conditions_to_draw,
+    measure_samples,
+    part_of,
+    refuse_distances_beyond_memory,
+    timed_sample,
+)
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, whole
-from dgm.likelihood import Kind, Likelihood, kinds_of, log_likelihood
-from dgm.memory import refuse_too_large
+from dgm.likelihood import Kind, kinds_of
 from dgm.models.gan.base import Implicit
 from dgm.modes import device_of
-from dgm.networks.conditions import labels_of, marginal_of
+from dgm.networks.conditions import labels_of
 from dgm.progress import Progress, silent, within
-from dgm.protocols import CodeDivergence, ImportanceWeighted, JointDensity, Model, Samplable, condition_of, has
+from dgm.protocols import JointDensity, Model, Samplable, condition_of, has
 from dgm.samplers.flow_density import Trace, ode_of
 from dgm.samplers.ode import Solver
-from dgm.sampling import sample
-from dgm.seeds import Streams, mix
-from dgm.space import Space
 
 LIKELIHOODS = 0.3  # approximate fraction of an evaluation's time
 UNANNEALED = 0.2  # the same of all but annealed importance sampling, where it is asked for; it comes last
-IMPORTANCE_DRAWS = 16
-# an estimate solves an ODE for each example: of at least so many examples, and of at most so many numbers beyond that
-ESTIMATED, ESTIMATED_NUMBERS = 250, 16_000
-OF_CONDITIONS = 1  # index of the random streams of the conditions
-# measured memory of the distances in bytes: blocks, for each sample, and copies, for each number of a sample
-BLOCKS, COPIES = 100_000, 64
-
 FORMAT = 2
-FEWEST = 20  # held-out examples, at least, for a reference value
 
 
 def evaluate(
@@ -146,33 +137,32 @@ def evaluate(
         seconds = round(time.perf_counter() - started, 2)
         return document | {"skipped": list(skipped), "provenance": provenance(seed) | {"seconds": seconds}} | how
 
+    def add(name: str, measure: Callable[[], Any], *, what: str = "") -> None:
+        """Adds a measure to the document, unless it is None or fails; its random numbers depend on the seed alone."""
+        with torch.random.fork_rng(), skipped.on_failure(what or name):
+            torch.manual_seed(seed)
+            if found := measure():
+                document[name] = found
+
     coded = annealed and (isinstance(model, Implicit) or has(model, JointDensity))
     whole_progress, progress = progress, within(progress, 0.0, UNANNEALED if coded else 1.0)
     try:
         with torch.random.fork_rng(), skipped.on_failure("likelihood"), annealed_at(model, annealed):
             torch.manual_seed(seed)
-            for row in likelihoods(
-                model, real.x, real.y, split, draws, seed, progress, marginal=marginal, skipped=skipped, ode=ode
-            ):
-                document["likelihood"].append(row)
+            of_likelihood = within(progress, 0.0, LIKELIHOODS)
+            of_each = likelihoods(
+                model, real.x, real.y, split, draws, seed, of_likelihood, marginal=marginal, skipped=skipped, ode=ode
+            )
+            document["likelihood"].extend(of_each)
             if constant_of(model) is not None and (annealed or Kind.EXACT not in kinds_of(model)):
                 document["constant"] = constant_in_words(model, given_conditions(model, real))
-        with skipped.on_failure("the chains"):
-            if found := mixing(model, conditions_to_draw(model, 1, seed, condition), seed):
-                document["mixing"] = found
-        with torch.random.fork_rng(), skipped.on_failure("codes"):
-            torch.manual_seed(seed)
-            measure_codes(document, model, real, split, seed)
-        with torch.random.fork_rng(), skipped.on_failure("classification"):
-            torch.manual_seed(seed)
-            if labelled := classification(model, real, split):
-                document["classification"] = labelled
-        with skipped.on_failure("calibration"):
-            if columns := calibration(model, dataset, split, seed):
-                document["calibration"] = columns
-        with skipped.on_failure("codes beside labels"):
-            if found := judged(model, dataset, split, seed):
-                document["representation"] = found
+        add("mixing", lambda: mixing(model, conditions_to_draw(model, 1, seed, condition), seed), what="the chains")
+        add("codes", lambda: codes_in_use(model, real.x, real.y, seed))
+        add("posterior", lambda: posterior_calibration(model, seed))
+        add("codebook", lambda: codebook_usage(model, real, split))
+        add("classification", lambda: classification(model, real, split))
+        add("calibration", lambda: calibration(model, dataset, split, seed))
+        add("representation", lambda: judged(model, dataset, split, seed), what="codes beside labels")
         if has(model, Samplable):
             with skipped.on_failure("samples"):
                 progress(LIKELIHOODS, "sampling")
@@ -180,26 +170,15 @@ def evaluate(
                 x, document["samples"] = timed_sample(model, samples, seed, y)
                 document["samples"] |= {} if condition is None else {"condition": condition.tolist()}
                 if torchrun.is_first():  # the other processes have done their share
-                    measure_samples(
-                        document, x, y, HeldOut(dataset, split, condition), real, spaces, skipped, progress, target
-                    )
+                    measure_samples(document, x, y, pool, real, spaces, skipped, progress, target)
                 if torchrun.is_first() and downstream:
-                    with skipped.on_failure("downstream accuracy"):
-                        of = part_of(progress, 0.95, 0.05, "classifiers of samples and of real examples")
-                        document["downstream"] = downstream_accuracy(dataset, x, y, real, of)
-        with torch.random.fork_rng(), skipped.on_failure("annealed importance sampling"):
-            torch.manual_seed(seed)
-            if coded:
-                anneal(
-                    document,
-                    model,
-                    dataset,
-                    real,
-                    split,
-                    seed,
-                    annealed,
-                    within(whole_progress, UNANNEALED, 1 - UNANNEALED),
-                )
+                    of = part_of(progress, 0.95, 0.05, "classifiers of samples and of real examples")
+                    add("downstream", lambda: downstream_accuracy(dataset, x, y, real, of), what="downstream accuracy")
+        if coded:
+            of_annealing = within(whole_progress, UNANNEALED, 1 - UNANNEALED)
+            with torch.random.fork_rng(), skipped.on_failure("annealed importance sampling"):
+                torch.manual_seed(seed)
+                anneal(document, model, dataset, real, split, seed, annealed, of_annealing)
     except KeyboardInterrupt:
         skipped.add("all later measures", "the evaluation was interrupted")
         if on_interrupt is not None and (document["likelihood"] or "samples" in document):
@@ -209,16 +188,6 @@ def evaluate(
         raise BadInput(f"nothing could be measured: {skipped[0]['reason']}", "check the run and the split")
     whole_progress(1.0, "done")
     return finished()
-
-
-def measure_codes(document: dict[str, Any], model: Model, real: Split, split: str, seed: int) -> None:
-    """Adds the use of the code to the document."""
-    if has(model, CodeDivergence):
-        document["codes"] = codes_in_use(model, real.x, real.y, seed)
-    if ranked := posterior_calibration(model, seed):
-        document["posterior"] = ranked
-    if usage := codebook_usage(model, real, split):
-        document["codebook"] = usage
 
 
 def anneal(
@@ -294,210 +263,6 @@ def check_arguments(
         raise Unsupported("this model was trained without a condition", "leave the condition out")
     if condition is not None and len(dataset.splits[split].given(condition)) < 2:
         raise BadInput(f"fewer than 2 examples of the {split} split have this condition", "choose another")
-
-
-def refuse_distances_beyond_memory(pool: HeldOut, samples: int) -> None:
-    """Checks the memory that the distances need before samples are drawn, which may take long."""
-    dataset = pool.dataset
-    if dataset.space.kind == "tokens":
-        return
-    n, others = samples_compared(samples, pool), min(len(dataset.train), TRAINING)
-    needed = n * (BLOCKS + COPIES * dataset.space.dim) + 16 * dataset.space.dim * (samples + others)
-    refuse_too_large(f"measuring {samples:,} samples", needed, "ask for fewer")
-
-
-def samples_compared(samples: int, pool: HeldOut) -> int:
-    """Number of samples used by distances: that of the held-out examples, unless these are too few."""
-    return min(samples, len(pool)) if len(pool) >= FEWEST else samples
-
-
-def measure_samples(
-    document: dict[str, Any],
-    x: Tensor,
-    y: Tensor | None,
-    pool: HeldOut,
-    real: Split,
-    spaces: list[str] | None,
-    skipped: Skipped,
-    progress: Progress,
-    target: str | None = None,
-) -> None:
-    """Adds the metrics of samples to ``found``: distances in each feature space, memorised samples and found labels.
-
-    Args:
-        y: The conditions of the samples, if there are any.
-        pool: Held-out examples of the data set for the reference.
-        real: The real examples that samples are compared with.
-        target: The column of a table to predict.
-    """
-    dataset, split = pool.dataset, pool.split
-    names = default_features(dataset) if spaces is None else spaces
-    n = samples_compared(len(x), pool)
-    fixed = real.x[drawn_rows(real.y if dataset.labels else None, len(real), min(n, len(real)), 0)]
-    document |= {"memorisation": None, "duplicates": None, "modes": None, "agreement": None}
-    if names:
-        document["reference"] = {
-            "real": f"{len(fixed):,} of the {split} split",
-            "n": n,
-            "of": pool.description(),
-            "draws": DRAWS,
-        }
-    for k, name in enumerate(names):
-        start, step = 0.6 + 0.3 * k / len(names), 0.15 / len(names)
-        progress(start, f"{name} features")
-        with skipped.on_failure(f"{name} features"):
-            space = features(name, dataset, part_of(progress, start, step, "training the classifier"))
-            document["features"][name] = space.about
-            progress_of = part_of(progress, start + step, step, f"real data in {name} features")
-            document["metrics"] += metrics(space, fixed, x[:n], pool, split, skipped, progress_of)
-    progress(0.9, "memorisation")
-    if dataset.space.kind != "tokens":
-        with skipped.on_failure("memorisation"):
-            spaces_used = [name for name in document["features"] if name != "pixels"]
-            document["memorisation"] = memorisation(dataset, x, real.x, spaces_used)
-        with skipped.on_failure("duplicates"):
-            document["duplicates"] = duplicates(dataset, x, real.x)
-    if dataset.columns:
-        with skipped.on_failure("the columns of the table"):
-            document["table"] = of_table(dataset, x, real.x, pool, target=target)
-    if "classifier" in document["features"]:
-        with skipped.on_failure("agreement with the conditions"):
-            document["agreement"] = agreement(dataset, x, y, real)
-    if pool.condition is None and ("classifier" in document["features"] or dataset.modes or dataset.channels):
-        with skipped.on_failure("modes"):
-            document["modes"] = modes(dataset, x)
-
-
-def part_of(progress: Progress, start: float, size: float, text: str) -> Callable[[float], None]:
-    """The progress callback of one part of the evaluation."""
-    part = within(progress, start, size)
-    return lambda share: part(share, text)
-
-
-def likelihoods(
-    model: Model,
-    x: Tensor,
-    y: Tensor | None,
-    split: str,
-    draws: int,
-    seed: int = 0,
-    progress: Progress = silent,
-    *,
-    marginal: bool = False,
-    skipped: Skipped | None = None,
-    ode: Mapping[str, Any] | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Rows of log-likelihoods, one for each informative kind that the model has.
-
-    An exact log-likelihood alone if there is one; otherwise a lower bound, also with importance weights, and an
-    estimate, which uses a subset of many examples if each needs an ODE; an unnormalised log-density only where there
-    is nothing else.
-
-    Args:
-        skipped: Collects the kinds that fail; without it a failure is raised.
-        ode: Arguments of `log_likelihood` for the ODE of an estimate.
-    """
-    y = y if condition_of(model) is not None else None
-    requested = []
-    for kind in reported_kinds(kinds_of(model)):
-        requested.append((kind, draws))
-        if kind is Kind.LOWER_BOUND and has(model, ImportanceWeighted):
-            requested.append((kind, IMPORTANCE_DRAWS))
-    for k, (kind, count) in enumerate(requested):
-
-        def progress_of(share: float, text: str, k: int = k, kind: Kind = kind) -> None:
-            progress(LIKELIHOODS * (k + share) / len(requested), str(kind).replace("_", " "))
-
-        rows = torch.arange(len(x))
-        if kind is Kind.ESTIMATE and constant_of(model) is None:
-            rows = order(len(x), seed, 0)[: max(ESTIMATED, ESTIMATED_NUMBERS // model.space.dim)].sort().values
-        with nullcontext() if skipped is None else skipped.on_failure(str(kind).replace("_", " ")):
-            how = dict(ode or {}) if kind is Kind.ESTIMATE else {}
-            yield likelihood(model, x, y, split, count, kind, rows, progress_of, marginal=marginal, **how)
-
-
-def reported_kinds(kinds: list[Kind]) -> list[Kind]:
-    """
-    >>> reported_kinds([Kind.LOWER_BOUND, Kind.ESTIMATE, Kind.UNNORMALISED]) == [Kind.LOWER_BOUND, Kind.ESTIMATE]
-    True
-    """
-    if Kind.EXACT in kinds:
-        return [Kind.EXACT]
-    return [kind for kind in kinds if kind is not Kind.UNNORMALISED] or kinds
-
-
-def likelihood(
-    model: Model,
-    x: Tensor,
-    y: Tensor | None,
-    split: str,
-    draws: int,
-    kind: Kind,
-    rows: Tensor,
-    progress_of: Progress,
-    *,
-    marginal: bool = False,
-    **ode: Any,
-) -> dict[str, Any]:
-    """One kind of log-likelihood of the examples ``rows``, with its standard error over examples and random draws."""
-    labels = None if y is None or marginal else y[rows]
-    how: dict[str, Any] = {"draws": draws, "kind": kind, "marginal": marginal, "progress": progress_of}
-    return row_of(log_likelihood(model, x[rows], labels, **how, **ode), len(x), split, draws)
-
-
-def row_of(result: Likelihood, of: int, split: str, draws: int) -> dict[str, Any]:
-    """The mean of a batch's likelihood, with its standard error, for the document."""
-    nats = result.nats.double()
-    error, bits = float(nats.std() / math.sqrt(len(nats))), 1 / (result.dim * math.log(2))
-    mean = float(nats.mean())
-    return {
-        "kind": str(result.kind),
-        "condition": result.condition,
-        "method": result.method,
-        "nats": mean,
-        "nats_se": error,
-        "bits_per_dim": -mean * bits,
-        "bits_per_dim_se": error * bits,
-        "perplexity": math.exp(-mean / result.dim),
-        "n": len(nats),
-        "of": of,
-        "split": split,
-        "draws": draws,
-    }
-
-
-def conditions_to_draw(model: Model, n: int, seed: int, condition: Tensor | None = None) -> Tensor | None:
-    """(n, *shape), drawn from the model's p(y) unless one is given; None for a model without a condition."""
-    space: Space | None = condition_of(model)
-    if space is None:
-        return None
-    if condition is not None:
-        return condition.expand(n, *space.shape)
-    # separate random streams: with those of the samples' noise, x would depend on the draws of y
-    return marginal_of(model).draw(Streams(mix(seed, OF_CONDITIONS), range(n), device_of(model))).cpu()
-
-
-def timed_sample(model: Model, n: int, seed: int, y: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
-    started = time.perf_counter()
-    x = sample(model, n, y, seed=seed)
-    seconds = time.perf_counter() - started
-    about = {"n": n, "seed": seed, "seconds": seconds, "per_second": n / seconds, "device": str(device_of(model))}
-    return x, about | {"threads": torch.get_num_threads()}
-
-
-def agreement(dataset: Dataset, samples: Tensor, y: Tensor | None, held_out: Split) -> dict[str, Any] | None:
-    """The accuracy of the classifier on samples, whose label is their condition, and on real examples.
-
-    Returns:
-        The two accuracies, for attributes the mean over all of them; None for samples without a condition.
-    """
-    space = features("classifier", dataset)
-    if space.guess is None or y is None or held_out.y is None:
-        return None
-    share = float((space.guess(samples) == y).double().mean())
-    real = float((space.guess(held_out.x) == held_out.y).double().mean())
-    what = "labels" if dataset.labels else "attributes"
-    return {"share": share, "held_out_share": real, "rule": f"{what} as the classifier sees them in the samples"}
 
 
 def provenance(seed: int) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dgm.data import Dataset
 from dgm.errors import BadInput
-from dgm.evaluation.evaluate import conditions_to_draw
 from dgm.evaluation.held_out import HeldOut, drawn_rows
+from dgm.evaluation.samples import conditions_to_draw
 from dgm.likelihood import log_likelihood
 from dgm.modes import evaluating
 from dgm.networks.conditions import labels_of

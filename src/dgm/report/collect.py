@@ -14,7 +14,8 @@ from torch import Tensor
 from dgm import registry
 from dgm.data import Dataset
 from dgm.errors import BadInput, DamagedRun
-from dgm.evaluation.evaluate import FORMAT, conditions_to_draw
+from dgm.evaluation.evaluate import FORMAT
+from dgm.evaluation.samples import conditions_to_draw
 from dgm.inputs import tensor
 from dgm.protocols import Model, Samplable, condition_of, has
 from dgm.report import conditions

@@ -25,7 +25,7 @@ from matplotlib import pyplot
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
-from dgm import runs
+from dgm import files, runs
 from dgm.cli import train
 from dgm.data import Split
 
@@ -93,7 +93,7 @@ def main() -> None:
         "seed": run.config["training"]["seed"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
-    runs.write_json(document, HERE / "mnist-codes.json")
+    files.write_json(document, HERE / "mnist-codes.json")
     titles = {
         "pca": f"two principal components: {found['pca']['accuracy']:.1%}",
         "autoencoder": f"784-1000-500-250-2 autoencoder: {found['autoencoder']['accuracy']:.1%}",

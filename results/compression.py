@@ -47,8 +47,9 @@ from dgm.compression.content import Interface
 from dgm.data.sound import recordings
 from dgm.data.table import SETS, folder_of
 from dgm.data.text import decode
+from dgm.files import write_json
 from dgm.likelihood import log_likelihood
-from dgm.runs import Run, write_json
+from dgm.runs import Run
 
 HERE = Path(__file__).parent
 NAMES = {"png": "PNG, optimised", "webp": "WebP, lossless", "jxl": "JPEG XL, lossless"}

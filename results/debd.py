@@ -20,7 +20,7 @@ import torch
 import dgm
 from dgm.data.table import DEBD
 from dgm.evaluation.likelihoods import likelihoods
-from dgm.runs import write_json
+from dgm.files import write_json
 
 HERE = Path(__file__).parent
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

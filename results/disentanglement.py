@@ -25,7 +25,7 @@ from matplotlib import pyplot
 import dgm
 from dgm.data import Dataset
 from dgm.evaluation.representation import judged
-from dgm.runs import write_json
+from dgm.files import write_json
 
 HERE = Path(__file__).parent
 PATH, PICTURE = HERE / "sprites-codes.json", HERE.parent / "docs" / "disentanglement.png"

@@ -24,8 +24,8 @@ from modes import kept, trained
 
 import dgm
 from dgm.evaluation.evaluate import evaluate
+from dgm.files import write_json
 from dgm.report.pictures import grid
-from dgm.runs import write_json
 
 HERE = Path(__file__).parent
 DATA, SAMPLES, EMA, BATCH, MINUTES = ("mnist", "fashion_mnist"), 10_000, 0.995, 32, 6

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 import dgm
+from dgm.files import write_json
 from dgm.models.vae import discrete_vae
-from dgm.runs import write_json
 
 STEPS, IMAGES, DRAWS, SEED = 600, 16, 1000, 0
 

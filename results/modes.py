@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 import dgm
-from dgm.runs import read_object, write_json
+from dgm.documents import read_object
+from dgm.files import write_json
 
 HERE = Path(__file__).parent
 DATA, SEEDS, STEPS, SAMPLES = ("ring", "grid"), 3, 3000, 2500

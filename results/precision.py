@@ -17,7 +17,7 @@ import torch
 
 import dgm
 from dgm.evaluation.evaluate import evaluate
-from dgm.runs import write_json
+from dgm.files import write_json
 
 HERE = Path(__file__).parent
 MODEL, STEPS, SEEDS, SAMPLES = "ddpm", 500, (0, 1, 2), 500

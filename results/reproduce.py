@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from dgm import runs
+from dgm import files, runs
 from dgm.cli import train
 from dgm.data import Dataset
 from dgm.evaluation.evaluate import evaluate
@@ -102,7 +102,7 @@ def measured(run: runs.Run, dataset: Dataset, draws: int, annealed: int) -> dict
         return {"likelihood": {"test": next(likelihoods(model, test.x, test.y, "test", draws))}}
     path = run.path / "evaluation.json"
     if not is_evaluated(run):
-        runs.write_json(evaluate(model, dataset, samples=SAMPLES, annealed=annealed), path)
+        files.write_json(evaluate(model, dataset, samples=SAMPLES, annealed=annealed), path)
     return {"evaluation": runs.read_json(path)}
 
 
@@ -127,7 +127,7 @@ def main() -> None:
         "dim": dataset.space.dim,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
-    runs.write_json(document, HERE / f"{chosen.recipe.replace('/', '-')}.json")
+    files.write_json(document, HERE / f"{chosen.recipe.replace('/', '-')}.json")
     print(json.dumps(document, indent=2))
 
 

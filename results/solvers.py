@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from dgm import runs
+from dgm import files, runs
 from dgm.evaluation.distances import DRAWS
 from dgm.evaluation.features import default_features, features
 from dgm.evaluation.frechet import frechet_distance
@@ -98,7 +98,7 @@ def main() -> None:
         "of": f"{DRAWS} draws of {chosen.samples} out of {pool.description()}",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
-    runs.write_json(document, HERE / f"solvers-{dataset.name}.json")
+    files.write_json(document, HERE / f"solvers-{dataset.name}.json")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from modes import kept, trained
 
 import dgm
 from dgm.evaluation.modes import modes
-from dgm.runs import write_json
+from dgm.files import write_json
 
 HERE = Path(__file__).parent
 SAMPLES, LR = 26_000, 1e-3

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm import runs
+from dgm import files, runs
 from dgm.cli import train
 from dgm.models.flow_matching.mean_flow import MeanFlow
 from dgm.models.flow_matching.ot_cfm import pairs
@@ -89,7 +89,7 @@ def main() -> None:
     dataset = runs.Run(out).dataset()
     document["of_training_data"] = wasserstein(dataset.train.x[: len(dataset.test.x)], dataset.test.x)
     document["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    runs.write_json(document, HERE / f"toy-{chosen.data}.json")
+    files.write_json(document, HERE / f"toy-{chosen.data}.json")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ import dgm
 from dgm.data import Dataset
 from dgm.data.table import UCI
 from dgm.evaluation.likelihoods import likelihoods
+from dgm.files import write_json
 from dgm.protocols import Model
-from dgm.runs import write_json
 
 HERE = Path(__file__).parent
 PASSES = 60

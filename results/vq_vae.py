@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from dgm import runs
+from dgm import files, runs
 from dgm.cli import train
 from dgm.evaluation.likelihoods import likelihoods
 
@@ -69,7 +69,7 @@ def main() -> None:
         "protocol": f"the bound at the encoder's codes, the first {TESTED:,} test images",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
-    runs.write_json(document, HERE / "cifar10-vq_vae.json")
+    files.write_json(document, HERE / "cifar10-vq_vae.json")
     print(json.dumps(document, indent=2))
 
 

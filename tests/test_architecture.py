@@ -18,6 +18,7 @@ LAYERS = [
         "errors",
         "torchrun",
         "documents",
+        "tensor_files",
         "files",
         "settings",
         "seeds",

@@ -11,7 +11,8 @@ import torch
 import dgm
 import dgm.cli.compare
 from dgm.cli.main import main
-from dgm.runs import Run, read_json
+from dgm.documents import read as read_json
+from dgm.runs import Run
 
 
 @pytest.fixture

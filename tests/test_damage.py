@@ -19,10 +19,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import dgm
-from dgm import memory, runs
+from dgm import memory, runs, tensor_files
 from dgm.cli.main import one_line
 from dgm.errors import DamagedRun
 from dgm.evaluation.evaluate import evaluate
+from dgm.files import write_json
 from dgm.report import collect, table
 from dgm.report.render import write_report
 
@@ -74,7 +75,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
     for _ in dgm.fit(model, digits, out=run, steps=3, batch=32, ema=0.9):
         pass
-    runs.write_json(evaluate(model, digits, samples=30, spaces=["pixels"]), run / "evaluation.json")
+    write_json(evaluate(model, digits, samples=30, spaces=["pixels"]), run / "evaluation.json")
     write_report([run], run.parent / "page.html")
     return run
 
@@ -168,8 +169,8 @@ def damage(run: Path, name: str, rng: random.Random) -> str:
         how = change.__name__
         path.write_bytes(change(content, rng))
     if rng.random() < 0.5 and (path.parent / "manifest.json").is_file() and path.name != "manifest.json":
-        present = [part for part in (*runs.WEIGHTS, *runs.STATE) if (path.parent / part).is_file()]
-        runs.write_manifest(path.parent, present)
+        present = [part for part in (*tensor_files.WEIGHTS, *tensor_files.STATE) if (path.parent / part).is_file()]
+        tensor_files.write_manifest(path.parent, present)
     return how
 
 

@@ -13,7 +13,8 @@ import torch
 import dgm
 from dgm import hub
 from dgm.errors import BadInput, DamagedRun
-from dgm.runs import UNSTATED, Run, write_json
+from dgm.files import write_json
+from dgm.runs import UNSTATED, Run
 
 
 class Local:

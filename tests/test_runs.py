@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dgm
-from dgm import registry, runs
+from dgm import files, registry, runs, tensor_files
 from dgm.errors import BadInput, DamagedRun
 from dgm.space import Space
 
@@ -21,9 +21,9 @@ def run(tmp_path: Path) -> Path:
     """A finished run of a VAE on digits, put together by hand."""
     model = dgm.create("vae", Space.levels((1, 8, 8), 17), latent=2)
     config = {"format": runs.FORMAT, "model": registry.describe(model), "training": {}}
-    runs.write_json(config | {"data": {"name": "digits", "options": {}}}, tmp_path / "config.json")
-    runs.write_weights(model.state_dict(), tmp_path / "weights.safetensors")
-    runs.write_manifest(tmp_path, ["weights.safetensors"])
+    files.write_json(config | {"data": {"name": "digits", "options": {}}}, tmp_path / "config.json")
+    tensor_files.write_weights(model.state_dict(), tmp_path / "weights.safetensors")
+    tensor_files.write_manifest(tmp_path, ["weights.safetensors"])
     return tmp_path
 
 
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> Path:
 def test_parts_that_do_not_fit_are_refused(wrong: dict[str, Any], told: str, tmp_path: Path) -> None:
     model = registry.create("realnvp", Space.levels((2,), 3), layers=2)
     config = {"format": runs.FORMAT, "model": registry.describe(model) | wrong, "training": {}}
-    runs.write_json(config | {"data": {"name": "digits", "options": {}}}, tmp_path / "config.json")
+    files.write_json(config | {"data": {"name": "digits", "options": {}}}, tmp_path / "config.json")
     with pytest.raises(DamagedRun, match=told):
         runs.Run(tmp_path).untrained()
 
@@ -59,16 +59,16 @@ def test_a_file_is_flushed_before_it_takes_its_name(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace)
-    runs.write_json({}, tmp_path / "a.json")
+    files.write_json({}, tmp_path / "a.json")
     temporary = f".a.json.{os.getpid()}.tmp"
     assert done == [("flush", temporary), ("rename", "a.json"), ("flush", tmp_path.name)]
 
 
 def test_what_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
-    runs.write_json("old", tmp_path / "a.json")
+    files.write_json("old", tmp_path / "a.json")
     with pytest.raises(TypeError):
-        runs.write_json(["half", object()], tmp_path / "a.json")
-    with pytest.raises(ZeroDivisionError), runs.replacing(tmp_path / "a.json") as temporary:
+        files.write_json(["half", object()], tmp_path / "a.json")
+    with pytest.raises(ZeroDivisionError), files.replacing(tmp_path / "a.json") as temporary:
         temporary.write_text(f"half {1 / 0}", encoding="utf-8")
     assert runs.read_json(tmp_path / "a.json") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
@@ -77,23 +77,24 @@ def test_what_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
 def test_weights_that_share_memory_come_back_as_they_were(tmp_path: Path) -> None:
     x = torch.arange(6.0).view(2, 3)
     weights = {"x": x, "view": x.mT, "half": x.half(), "flag": torch.tensor(True), "none": torch.empty(0, 2)}
-    runs.write_weights(weights, tmp_path / "w.safetensors")
-    found = runs.read_weights(tmp_path / "w.safetensors")
+    tensor_files.write_weights(weights, tmp_path / "w.safetensors")
+    found = tensor_files.read_weights(tmp_path / "w.safetensors")
     torch.testing.assert_close(found, weights, rtol=0, atol=0)
 
 
 def test_loads_the_model_and_the_data_that_the_run_names(run: Path) -> None:
     model = dgm.load(run)
     assert model.config.latent == 2
-    torch.testing.assert_close(model.state_dict(), runs.read_weights(run / "weights.safetensors"), rtol=0, atol=0)
+    stored = tensor_files.read_weights(run / "weights.safetensors")
+    torch.testing.assert_close(model.state_dict(), stored, rtol=0, atol=0)
     assert runs.Run(run).dataset().space == model.space
 
 
 def test_an_unfinished_run_has_the_best_weights_so_far() -> None:
     state = {"model/a": 1, "model/b": 2, "ema/a": 3, "best/a": 5, "best/b": 6, "optimiser/model/0/exp_avg": 7}
-    assert runs.weights_of(state) == {"a": 5, "b": 6}
+    assert tensor_files.weights_of(state) == {"a": 5, "b": 6}
     del state["best/a"], state["best/b"]
-    assert runs.weights_of(state) == {"a": 3, "b": 2}
+    assert tensor_files.weights_of(state) == {"a": 3, "b": 2}
 
 
 def edited(path: Path, **changes: Any) -> None:
@@ -110,8 +111,8 @@ def test_a_bit_of_the_weights_flipped(run: Path) -> None:
 
 def test_the_weights_of_another_model(run: Path) -> None:
     other = dgm.create("vae", Space.levels((1, 8, 8), 17), latent=3)
-    runs.write_weights(other.state_dict(), run / "weights.safetensors")
-    runs.write_manifest(run, ["weights.safetensors"])
+    tensor_files.write_weights(other.state_dict(), run / "weights.safetensors")
+    tensor_files.write_manifest(run, ["weights.safetensors"])
     with pytest.raises(DamagedRun, match=r"do not fit its config.json: .* size mismatch"):
         dgm.load(run)
 
@@ -152,7 +153,7 @@ def test_metrics_without_the_line_that_a_kill_cut(run: Path) -> None:
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     said = "a cannot be written: No space left on device; make room there"
-    with pytest.raises(BadInput, match=said), runs.replacing(tmp_path / "a"):
+    with pytest.raises(BadInput, match=said), files.replacing(tmp_path / "a"):
         Path("/dev/full").write_text("x", encoding="utf-8")
 
 
@@ -173,25 +174,25 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 def test_what_config_json_says_wrong_is_named(part: str, key: str, value: Any, said: str, run: Path) -> None:
     document = runs.read_json(run / "config.json")
     document[part][key] = value
-    runs.write_json(document, run / "config.json")
+    files.write_json(document, run / "config.json")
     with pytest.raises(DamagedRun, match=said):
         dgm.load(run)
 
 
 @pytest.mark.parametrize(("value", "said"), [(float("nan"), "are not finite"), (float("inf"), "are not finite")])
 def test_weights_that_are_not_finite(value: float, said: str, run: Path) -> None:
-    weights = runs.read_weights(run / "weights.safetensors")
+    weights = tensor_files.read_weights(run / "weights.safetensors")
     name = next(iter(weights))
     weights[name].view(-1)[0] = value
-    runs.write_weights(weights, run / "weights.safetensors")
-    runs.write_manifest(run, runs.WEIGHTS)
+    tensor_files.write_weights(weights, run / "weights.safetensors")
+    tensor_files.write_manifest(run, tensor_files.WEIGHTS)
     with pytest.raises(DamagedRun, match=f"'{name}' in .* {said}"):
         dgm.load(run)
 
 
 @pytest.mark.parametrize("listed", [{}, {"../config.json": "0" * 64}, {"weights.safetensors": "", "more": ""}])
 def test_a_manifest_is_of_the_files_of_a_run(listed: dict[str, str], run: Path) -> None:
-    runs.write_json(listed, run / "manifest.json")
+    files.write_json(listed, run / "manifest.json")
     with pytest.raises(DamagedRun, match=r"manifest\.json lists .*, expected weights\.safetensors"):
         dgm.load(run)
 

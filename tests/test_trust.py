@@ -12,7 +12,7 @@ import pytest
 from commands import dgm
 
 import dgm as library
-from dgm import registry, runs
+from dgm import files, registry, runs, tensor_files
 from dgm.errors import BadInput, DgmError
 from dgm.evaluation.evaluate import FORMAT
 from dgm.space import Space
@@ -53,10 +53,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run = tmp_path / "run"
     run.mkdir()
     about = {"format": runs.FORMAT, "model": registry.describe(model), "training": {}}
-    runs.write_json(about | {"data": {"name": "digits", "options": {}}}, run / "config.json")
-    runs.write_json({"format": FORMAT, "likelihood": [], "metrics": []}, run / "evaluation.json")
-    runs.write_weights(model.state_dict(), run / "weights.safetensors")
-    runs.write_manifest(run, ["weights.safetensors"])
+    files.write_json(about | {"data": {"name": "digits", "options": {}}}, run / "config.json")
+    files.write_json({"format": FORMAT, "likelihood": [], "metrics": []}, run / "evaluation.json")
+    tensor_files.write_weights(model.state_dict(), run / "weights.safetensors")
+    tensor_files.write_manifest(run, ["weights.safetensors"])
     (run / "evaluation.json").touch()
     monkeypatch.syspath_prepend(tmp_path)  # as `python -m` and `python -c` have it
     yield tmp_path

@@ -15,13 +15,14 @@ from dgm.data import Dataset
 from dgm.documents import Comparison, checked, read
 from dgm.errors import BadInput, DgmError, Interrupted, Unsupported, one_line
 from dgm.evaluation.columns import refuse_target
+from dgm.files import write_json
 from dgm.inputs import number, of_type, place, tensor, whole
 from dgm.progress import Progress, silent
 from dgm.registry import ONE_OF_EACH_FAMILY
 from dgm.report.collect import is_evaluated
 from dgm.report.render import write_report
 from dgm.report.table import Row
-from dgm.runs import Run, load, write_json
+from dgm.runs import Run, load
 from dgm.space import listed
 
 CHECKPOINT_EVERY = 10.0  # seconds, the largest loss of training time when the process is killed

@@ -13,9 +13,10 @@ from dgm.data import SETS
 from dgm.data.memory import ARRAY, TABLE
 from dgm.data.storage import cache
 from dgm.errors import BadInput, DgmError, MissingExtra, in_one_line
-from dgm.files import replacing
+from dgm.files import replacing, write_json
 from dgm.inputs import place
-from dgm.runs import UNSTATED, WEIGHTS, Run, check_manifest, write_json
+from dgm.runs import UNSTATED, Run
+from dgm.tensor_files import WEIGHTS, check_manifest
 
 NEEDED = ("config.json", "manifest.json", *WEIGHTS)
 CARD, MEASURED = "README.md", "evaluation.json"

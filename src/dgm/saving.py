@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dgm import __version__, registry, runs
+from dgm import __version__, files, registry, runs, tensor_files
 from dgm.condition import Names
 from dgm.data import Dataset
 from dgm.errors import BadInput
@@ -62,9 +62,9 @@ def save(
     config |= {"data": about, "training": training or {}}
     with replacing(out) as folder:
         folder.mkdir(parents=True)
-        runs.write_json(config, folder / "config.json")
-        runs.write_weights(model.state_dict(), folder / "weights.safetensors")
-        runs.write_manifest(folder, runs.WEIGHTS)
+        files.write_json(config, folder / "config.json")
+        tensor_files.write_weights(model.state_dict(), folder / "weights.safetensors")
+        tensor_files.write_manifest(folder, tensor_files.WEIGHTS)
         runs.Run(folder)  # raises the errors of the description before the run is complete
     return out
 

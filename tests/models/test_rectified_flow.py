@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import dgm
-from dgm import runs
+from dgm import tensor_files
 from dgm.distributions.scaling import Scaling
 from dgm.models.flow_matching.flow_matching import FlowMatching
 from dgm.models.flow_matching.rectified_flow import USES, RectifiedFlow, straightness
@@ -217,13 +217,13 @@ def test_a_training_cut_short_on_either_side_of_the_reflow_ends_in_the_same_bits
         return dgm.create("rectified_flow", data.space, width=8, reflow_after=4)
 
     list(dgm.fit(model(), data, out=tmp_path / "whole", **settings))
-    whole = runs.read_weights(tmp_path / "whole" / "weights.safetensors")
+    whole = tensor_files.read_weights(tmp_path / "whole" / "weights.safetensors")
     for stop in (2, 4, 6):
         steps = dgm.fit(model(), data, out=tmp_path / str(stop), **settings)
         assert [next(steps).step for _ in range(stop)][-1] == stop
         steps.close()
         list(dgm.fit(model(), data, out=tmp_path / str(stop), resume=True))
-        cut = runs.read_weights(tmp_path / str(stop) / "weights.safetensors")
+        cut = tensor_files.read_weights(tmp_path / str(stop) / "weights.safetensors")
         torch.testing.assert_close(cut, whole, rtol=0, atol=0)
 
 

@@ -15,9 +15,10 @@ from browser import CHROMIUM, Browser
 
 import dgm
 from dgm.errors import BadInput, DamagedRun
+from dgm.files import write_json
 from dgm.report import collect
 from dgm.report.render import write_report
-from dgm.runs import Run, write_json
+from dgm.runs import Run
 
 from .conftest import evaluation, likelihood, metric
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dgm
-from dgm import runs
+from dgm import tensor_files
 from dgm.data import Dataset
 from dgm.registry import model_class
 from dgm.training import fit
@@ -44,7 +44,7 @@ def test_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     assert [next(steps).step for _ in range(STOP)][-1] == STOP
     steps.close()
     list(fit(digits_model(name), data, out=tmp_path / "cut", resume=True))
-    whole, cut = (runs.read_weights(tmp_path / part / "weights.safetensors") for part in ("whole", "cut"))
+    whole, cut = (tensor_files.read_weights(tmp_path / part / "weights.safetensors") for part in ("whole", "cut"))
     torch.testing.assert_close(cut, whole, rtol=0, atol=0)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from trainees import SPACE, Noisy, Normal, points
 
-from dgm import registry, runs
+from dgm import registry, runs, tensor_files
 from dgm.errors import DamagedRun
 from dgm.training import fit
 from dgm.training.frozen import frozen_names
@@ -71,14 +71,14 @@ def test_checkpoints_leave_them_out_and_go_on_to_the_same_bits(tmp_path: Path) -
     list(fit(resumed, points(), out=tmp_path / "cut", resume=True))
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
     assert int(resumed.first_stage.visited) == 7
-    assert set(runs.read_weights(tmp_path / "cut/weights.safetensors")) == set(whole.state_dict())
+    assert set(tensor_files.read_weights(tmp_path / "cut/weights.safetensors")) == set(whole.state_dict())
 
 
 def test_a_damaged_one_is_refused(tmp_path: Path) -> None:
     steps = fit(Staged(), points(), out=tmp_path / "run", **HOW)
     next(steps)
     steps.close()
-    path = tmp_path / "run" / runs.FROZEN
+    path = tmp_path / "run" / tensor_files.FROZEN
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

@@ -262,7 +262,7 @@ def test_a_start_that_fails_leaves_no_directory(tmp_path: Any, monkeypatch: pyte
     def full(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("dgm.runs.save_file", full)
+    monkeypatch.setattr("dgm.tensor_files.save_file", full)
     with pytest.raises(BadInput, match="cannot be written: No space left on device"):
         list(fit(normal(), points(), out=tmp_path / "runs" / "run", steps=9))
     assert [path.name for path in tmp_path.rglob("*")] == ["runs", "other"]

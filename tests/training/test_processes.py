@@ -14,7 +14,7 @@ import pytest
 import torch
 from trainees import DRAWING, SPACE, Duel, Normal, noisy_losses, points
 
-from dgm import create, runs
+from dgm import create, runs, tensor_files
 from dgm.errors import BadInput, Unsupported
 from dgm.training import fit
 
@@ -122,9 +122,9 @@ def test_two_processes_do_what_one_does(start: Any, tmp_path: Path) -> None:
     model = Normal(SPACE, Normal.Config())
     steps = list(fit(model, points(), out=tmp_path / "one", **SETTINGS))
     start(tmp_path / "two")
-    one, two = (runs.read_weights(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    one, two = (tensor_files.read_weights(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
     torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)  # a mean of two means rounds in another order
-    shares = [runs.read_weights(tmp_path / f"two{rank}") for rank in (0, 1)]
+    shares = [tensor_files.read_weights(tmp_path / f"two{rank}") for rank in (0, 1)]
     seen = torch.stack([share["seen"] for share in shares], 2).flatten(1, 2)
     assert torch.equal(seen, torch.stack([x for x, _ in model.seen]))
     assert torch.equal(shares[0]["losses"], shares[1]["losses"])
@@ -140,7 +140,7 @@ def test_two_processes_go_on_to_the_same_bits(strategy: str, tmp_path: Path) -> 
     script = RESUMED.replace('"ddp"', f'"{strategy}"')
     for argument in ("whole", "begin", "go on"):
         assert by_torchrun(tmp_path, script, argument=argument) == [0, 0]
-    whole, cut = (runs.sha256(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
+    whole, cut = (tensor_files.sha256(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
     assert whole == cut
 
 
@@ -160,7 +160,7 @@ for k in range(2):
 def test_two_trainings_in_one_process_run_to_their_end(tmp_path: Path) -> None:
     """With their runs, whose files one process writes. Kills: a group of processes that the first training closes."""
     assert by_torchrun(tmp_path, TWICE) == [0, 0]
-    first, second = (runs.sha256(tmp_path / str(k) / "weights.safetensors") for k in range(2))
+    first, second = (tensor_files.sha256(tmp_path / str(k) / "weights.safetensors") for k in range(2))
     assert first == second
     assert [line["step"] for line in runs.Run(tmp_path / "1").metrics()][-1] == SETTINGS["steps"]
 
@@ -195,7 +195,7 @@ def test_noise_is_drawn_for_the_whole_batch(strategy: str, names: list[str], tmp
     """
     expected = noisy_losses("ddp", *names)
     assert by_torchrun(tmp_path, NOISY, argument=" ".join([strategy, *names])) == [0, 0]
-    found = runs.read_weights(tmp_path / "losses")
+    found = tensor_files.read_weights(tmp_path / "losses")
     assert set(found) == set(names)
     for name, losses in expected.items():  # float32 sums in another order, and Adam's first steps divide by small ones
         said = lambda error, name=name: f"{name}: {error}"  # noqa: E731
@@ -232,7 +232,7 @@ def test_a_sharded_training_outlives_a_killed_process_and_another_number_of_them
     assert list(out.glob("checkpoints/step-*/state-00003-of-00004.safetensors"))
     runs.Run(out).weights()  # a run that has not ended can be looked at by one process
     list(fit(Normal(SPACE, Normal.Config()), points(), out=out, resume=True))
-    one, several = (runs.read_weights(path / "weights.safetensors") for path in (tmp_path / "one", out))
+    one, several = (tensor_files.read_weights(path / "weights.safetensors") for path in (tmp_path / "one", out))
     torch.testing.assert_close(several, one, rtol=1e-5, atol=1e-6)
     found, expected = (runs.Run(path).metrics() for path in (out, tmp_path / "one"))
     assert [line["losses"]["model"] for line in found] == pytest.approx(

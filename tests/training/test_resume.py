@@ -16,7 +16,7 @@ import pytest
 import torch
 from trainees import MODELS, SPACE, Normal, made, points
 
-from dgm import runs
+from dgm import runs, tensor_files
 from dgm.errors import BadInput, DamagedRun, Interrupted, TrainingStopped
 from dgm.training import Step, fit, validation
 from dgm.training.validation import Validation
@@ -39,7 +39,7 @@ def training(name: str, out: Path, **settings: Any) -> Iterator[Step]:
 def finish(name: str, out: Path, **settings: Any) -> str:
     for _ in training(name, out, **settings):
         pass
-    return runs.sha256(out / "weights.safetensors")
+    return tensor_files.sha256(out / "weights.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,8 @@ def test_a_trained_run_loads_and_stays_as_it_is(tmp_path: Path) -> None:
     expected = finish("noisy", out)
     assert finish("noisy", out) == expected
     model = runs.load(out, model=MODELS["noisy"])
-    torch.testing.assert_close(model.state_dict(), runs.read_weights(out / "weights.safetensors"), rtol=0, atol=0)
+    stored = tensor_files.read_weights(out / "weights.safetensors")
+    torch.testing.assert_close(model.state_dict(), stored, rtol=0, atol=0)
     assert not model.training
 
 
@@ -187,7 +188,7 @@ def test_killed_inside_every_write_of_a_checkpoint(context: Any, tmp_path: Path,
             code = killed_at(context, "noisy", out, None)
     assert code == 0
     assert call > 20
-    assert runs.sha256(out / "weights.safetensors") == uninterrupted["noisy"][0]
+    assert tensor_files.sha256(out / "weights.safetensors") == uninterrupted["noisy"][0]
     assert numbers(out) == numbers(uninterrupted["noisy"][1])
     assert not list(out.rglob("*.tmp"))
 
@@ -201,7 +202,7 @@ def test_killed_at_random_moments(name: str, context: Any, tmp_path: Path, unint
         kills += code != 0
     assert code == 0
     assert kills >= 3
-    assert runs.sha256(tmp_path / "run/weights.safetensors") == uninterrupted[name][0]
+    assert tensor_files.sha256(tmp_path / "run/weights.safetensors") == uninterrupted[name][0]
 
 
 # -- asked to stop

@@ -10,7 +10,7 @@ import pytest
 import torch
 from trainees import SPACE, Drawn, points
 
-from dgm import runs
+from dgm import runs, tensor_files
 from dgm.errors import Diverged
 from dgm.training import Step, fit
 
@@ -63,7 +63,7 @@ def test_it_is_rolled_back_to_the_same_bits(at: int, tmp_path: Path, rolled_back
     steps.close()
     list(training(tmp_path / "run", resume=True, checkpoint_every=0.0))
     out, _ = rolled_back
-    found, expected = (runs.sha256(path / "weights.safetensors") for path in (tmp_path / "run", out))
+    found, expected = (tensor_files.sha256(path / "weights.safetensors") for path in (tmp_path / "run", out))
     assert found == expected
     stripped = [[{**line, "note": ""} for line in numbers(path)] for path in (tmp_path / "run", out)]
     assert stripped[0] == stripped[1]  # the note names the losses before, of which a resumed training has seen fewer

@@ -13,7 +13,7 @@ import pytest
 import torch
 from trainees import SPACE, Normal, Point, made, points
 
-from dgm import runs
+from dgm import runs, tensor_files
 from dgm.data import Dataset, Split
 from dgm.errors import Unsupported
 from dgm.space import Space
@@ -168,13 +168,13 @@ def test_what_has_stopped_stays_so_until_it_is_asked_to_go_on(tmp_path: Path) ->
     out = tmp_path / "run"
     settings = {"batch": 64, "lr": RATE, "schedule": "constant", "steps": 300, "precision": "32-true"}
     stopped = list(fit(point(), crossing(0.5), out=out, **settings))[-1]
-    before = runs.sha256(out / "weights.safetensors")
+    before = tensor_files.sha256(out / "weights.safetensors")
     assert list(fit(point(), crossing(0.5), out=out, resume=True)) == []
-    assert runs.sha256(out / "weights.safetensors") == before
+    assert tensor_files.sha256(out / "weights.safetensors") == before
     assert runs.Run(out).metrics()[-1]["note"] == stopped.note
     more = list(fit(point(), crossing(0.5), out=out, resume=True, patience=0))
     assert (more[0].step, more[-1].step) == (stopped.step + 1, 300)
-    assert runs.sha256(out / "weights.safetensors") == before
+    assert tensor_files.sha256(out / "weights.safetensors") == before
 
 
 def test_a_run_says_where_its_weights_come_from(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_run_from_before_there_was_patience_goes_on_without(tmp_path: Path) ->
         values["validated"] = values.pop("validations")[-1][0]
         del values["best_step"]
         (folder / "state.json").write_text(json.dumps(values), encoding="utf-8")
-        runs.write_manifest(folder, ["state.safetensors", "state.json"])
+        tensor_files.write_manifest(folder, ["state.safetensors", "state.json"])
     rest = list(fit(point(), crossing(0.5), out=out, resume=True))
     assert rest[-1].step == 100
     assert rest[0].validation is None  # a costly one, on a large set, that the last one leaves no time for

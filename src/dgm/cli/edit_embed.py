@@ -37,9 +37,10 @@ def embed(args: argparse.Namespace) -> int:
     from dgm.data import order
     from dgm.editing.codes import refuse_without_encoder
     from dgm.editing.embedding import planes
+    from dgm.files import replacing
     from dgm.protocols import condition_of
     from dgm.report.embedding import embedding
-    from dgm.runs import Run, replacing
+    from dgm.runs import Run
 
     own.trust(args, args.run)
     model = dgm.load(args.run)

@@ -46,7 +46,8 @@ def impute(args: argparse.Namespace) -> int:
     import dgm
     from dgm.data import rows
     from dgm.data.columns import of_run
-    from dgm.runs import Run, replacing
+    from dgm.files import replacing
+    from dgm.runs import Run
 
     own.trust(args, args.run)
     model, about = dgm.load(args.run), Run(args.run).config["data"]

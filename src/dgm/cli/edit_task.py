@@ -78,8 +78,8 @@ def write(edited: Edited, space: Space, out: Path) -> None:
     import numpy
     import torch
 
+    from dgm.files import replacing
     from dgm.report.pictures import grid
-    from dgm.runs import replacing
 
     with replacing(out) as temporary:
         if out.suffix == ".npz":

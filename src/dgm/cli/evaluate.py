@@ -110,8 +110,9 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput("--out without --score", "leave it out: the results are in RUN/evaluation.json")
     from dgm.evaluation import evaluate
     from dgm.evaluation.cautions import cautions
+    from dgm.files import write_json
     from dgm.report.collect import is_evaluated
-    from dgm.runs import Run, load, write_json
+    from dgm.runs import Run, load
 
     own.trust(args, args.run)
     if args.anomaly is not None:

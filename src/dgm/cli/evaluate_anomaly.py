@@ -21,8 +21,10 @@ FILE = "anomalies.json"
 
 
 def run(args: argparse.Namespace) -> int:
+    from dgm.documents import read_object
     from dgm.evaluation.anomaly import anomaly
-    from dgm.runs import Run, load, read_object, write_json
+    from dgm.files import write_json
+    from dgm.runs import Run, load
 
     model, trained = load(args.run), Run(args.run)
     dataset = trained.dataset(args.data)

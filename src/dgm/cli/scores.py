@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from dgm.data import rows
     from dgm.data.columns import of_run
     from dgm.evaluation.rows import DRAWS, held_out_shares, scores
-    from dgm.runs import UNSTATED, Run, load, replacing
+    from dgm.files import replacing
+    from dgm.runs import UNSTATED, Run, load
 
     own.trust(args, args.run)
     model, trained = load(args.run), Run(args.run)

@@ -51,8 +51,8 @@ def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
     from dgm.data.columns import of_run
     from dgm.data.palette import in_colour
     from dgm.data.text import is_text
+    from dgm.files import replacing
     from dgm.report.pictures import lines, scatter, view
-    from dgm.runs import replacing
 
     if is_text(about):
         drawn = lines(list(texts(x, about)))
@@ -70,8 +70,8 @@ def write_grid(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
 
 def write_strip(states: list[Tensor], space: Space, out: Path, about: dict[str, Any]) -> None:
     from dgm.data.palette import in_colour
+    from dgm.files import replacing
     from dgm.report.pictures import strip
-    from dgm.runs import replacing
 
     coloured = [in_colour(x, space, about) for x in states]
     with replacing(out) as temporary:
@@ -80,8 +80,8 @@ def write_strip(states: list[Tensor], space: Space, out: Path, about: dict[str, 
 
 def write_animation(states: list[Tensor], space: Space, out: Path, about: dict[str, Any]) -> None:
     from dgm.data.palette import in_colour
+    from dgm.files import replacing
     from dgm.report.pictures import save_animation, view
-    from dgm.runs import replacing
 
     pictures = [view(*in_colour(x, space, about), real_x=states[-1]) for x in states]
     with replacing(out) as temporary:
@@ -91,8 +91,8 @@ def write_animation(states: list[Tensor], space: Space, out: Path, about: dict[s
 def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     from dgm.data import mel, sound
     from dgm.data.palette import in_colour
+    from dgm.files import replacing
     from dgm.report.pictures import grid
-    from dgm.runs import replacing
 
     if about.get("rate"):
         with replacing(out) as temporary:
@@ -111,7 +111,7 @@ def write_folder(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> N
 def write_array(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     import numpy
 
-    from dgm.runs import replacing
+    from dgm.files import replacing
 
     with replacing(out) as temporary, temporary.open("wb") as file:
         numpy.savez_compressed(file, x=x.numpy())
@@ -121,7 +121,7 @@ def write_table(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> No
     """Writes a .csv or a .parquet file with the column types of the training data."""
     from dgm.data.columns import of_run
     from dgm.data.tables import write
-    from dgm.runs import replacing
+    from dgm.files import replacing
 
     with replacing(out) as temporary:
         write(x.flatten(1), of_run(about, space), temporary, out.suffix)
@@ -135,7 +135,7 @@ def texts(x: Tensor, about: dict[str, Any]) -> Iterator[str]:
 
 def write_text(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     """Writes the samples as text, separated by lines of dashes."""
-    from dgm.runs import replacing
+    from dgm.files import replacing
 
     content = "\n-----\n".join(texts(x, about))
     with replacing(out) as temporary:
@@ -149,7 +149,7 @@ def print_text(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> Non
 def write_sound(x: Tensor, space: Space, out: Path, about: dict[str, Any]) -> None:
     """Writes one .wav file of all samples, one after another."""
     from dgm.data import mel, sound
-    from dgm.runs import replacing
+    from dgm.files import replacing
 
     with replacing(out) as temporary:
         sound.write(mel.to_levels(x, about["rate"]).flatten(), about["rate"], temporary)

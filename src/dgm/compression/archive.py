@@ -33,8 +33,8 @@ from dgm.modes import evaluating
 from dgm.progress import Progress, silent
 from dgm.protocols import Batch, Conditions, Model
 from dgm.registry import describe
-from dgm.runs import sha256
 from dgm.space import Space
+from dgm.tensor_files import sha256
 
 NUMBERS = 1 << 24  # frequencies of one block in memory
 MANY, VALUES = 256, 1 << 16  # examples of a block at most, or more of few dimensions, up to so many values

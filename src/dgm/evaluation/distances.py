@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dgm.data.dataset import fingerprint
 from dgm.data.table import cache
+from dgm.documents import read_object
 from dgm.evaluation.features import Features
 from dgm.evaluation.frechet import frechet_and_infinity
 from dgm.evaluation.held_out import HeldOut
@@ -22,7 +23,7 @@ from dgm.evaluation.kernel import kernel_left_out
 from dgm.evaluation.neighbours import K_COVERAGE, K_PRECISION, coverage_left_out
 from dgm.evaluation.score import inception_score
 from dgm.evaluation.skipping import Skipped
-from dgm.runs import read_object, write_json
+from dgm.files import write_json
 
 DRAWS = 20  # draws of held-out examples for a reference value
 SHARES = ("precision", "recall", "coverage")

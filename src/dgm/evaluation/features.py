@@ -24,8 +24,9 @@ from dgm.distributions.columns import scalars
 from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput, UnknownName
 from dgm.evaluation.held_out import fitting_rows
-from dgm.runs import read_weights, write_json, write_weights
+from dgm.files import write_json
 from dgm.space import Space
+from dgm.tensor_files import read_weights, write_weights
 
 NAMES = ("pixels", "pca", "classifier", "inception", "dinov2", "clip")
 COMPONENTS = 32

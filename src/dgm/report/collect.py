@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dgm import registry
 from dgm.data import Dataset
+from dgm.documents import read_object
 from dgm.errors import BadInput, DamagedRun
 from dgm.evaluation.evaluate import FORMAT
 from dgm.evaluation.samples import conditions_to_draw
@@ -20,8 +21,9 @@ from dgm.inputs import tensor
 from dgm.protocols import Model, Samplable, condition_of, has
 from dgm.report import conditions
 from dgm.report.table import Trained
-from dgm.runs import WEIGHTS, Run, check_manifest, load, read_object, read_weights, write_weights
+from dgm.runs import Run, load
 from dgm.sampling import sample
+from dgm.tensor_files import WEIGHTS, check_manifest, read_weights, write_weights
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from dgm.data import Dataset, text
 from dgm.data.palette import in_colour
 from dgm.errors import BadInput
 from dgm.evaluation.cautions import cautions, epochs, selected_line
+from dgm.files import in_json, replacing
 from dgm.inputs import place
 from dgm.protocols import Batch
 from dgm.report import collect, conditions, figures
@@ -46,7 +47,7 @@ from dgm.report.table import (
     reference,
     rows,
 )
-from dgm.runs import in_json, replacing, runs_in
+from dgm.runs import runs_in
 from dgm.space import Space
 from dgm.study.analysis import Analysis
 

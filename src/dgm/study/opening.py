@@ -9,12 +9,13 @@ from pathlib import Path
 from dgm.errors import BadInput, DamagedRun
 from dgm.inputs import place, whole
 from dgm.progress import Progress, silent
-from dgm.runs import WEIGHTS, Run, check_manifest, load
+from dgm.runs import Run, load
 from dgm.sampling import sample
 from dgm.study import examples
 from dgm.study.answers import FORMAT, REAL, AnswerFile, RunPart, StudyPart
 from dgm.study.plan import Plan
 from dgm.study.session import Session
+from dgm.tensor_files import WEIGHTS, check_manifest
 
 TIMED, UNTIMED, PAIRS = 150, 100, 40  # trials of a run, as in the paper, and pairs
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from dgm.errors import BadInput
-from dgm.runs import STATE as NAMES
-from dgm.runs import replacing, sha256, shard_name, writable, write_json, write_manifest, write_weights
+from dgm.files import replacing, writable, write_json
+from dgm.tensor_files import STATE as NAMES
+from dgm.tensor_files import sha256, shard_name, write_manifest, write_weights
 from dgm.training.devices import broadcast, gathered
 from dgm.training.sharding import is_sharded, local
 

@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from dgm.errors import BadInput, TrainingStopped
-from dgm.runs import writable
+from dgm.files import writable
 
 BEFORE_THE_START = (".lock", "checkpoints")  # files that a training writes before its config.json
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from dgm.errors import MissingExtra
-from dgm.runs import replacing, writable
+from dgm.files import replacing, writable
 from dgm.training.step import Step
 
 

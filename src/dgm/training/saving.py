@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dgm import __version__, runs
+from dgm import __version__, files, runs, tensor_files
 from dgm.protocols import parts_of
 from dgm.seeds import mix
 from dgm.training import checkpoint
@@ -72,12 +72,12 @@ class Saving:
         if resume:
             self.restore()
         elif self.frozen and self.first:
-            state = self.training.whole.state_dict()
-            runs.write_weights({name: state[name] for name in sorted(self.frozen)}, self.out / runs.FROZEN)
-            self.digest = runs.sha256(self.out / runs.FROZEN)
+            state, kept = self.training.whole.state_dict(), self.out / tensor_files.FROZEN
+            tensor_files.write_weights({name: state[name] for name in sorted(self.frozen)}, kept)
+            self.digest = tensor_files.sha256(kept)
         self.save()
         if self.first:
-            runs.write_json(self.document(), self.out / "config.json")
+            files.write_json(self.document(), self.out / "config.json")
         if not checkpoint.all_of(self.out / ROLLBACK):
             self.mark()
 
@@ -120,7 +120,7 @@ class Saving:
     def roll_back(self, slower: float, note: str) -> None:
         """Restores the older of the two marked states, from which the training goes on with a smaller step."""
         of = self.training
-        self.take(*runs.checkpoint_state(checkpoint.all_of(self.out / ROLLBACK)[-2:][0]))
+        self.take(*tensor_files.checkpoint_state(checkpoint.all_of(self.out / ROLLBACK)[-2:][0]))
         of.slower, of.note = slower, note.format(step=of.step)
         checkpoint.forget_after(self.out / "checkpoints", of.step)
         last = checkpoint.newest(self.out / "checkpoints")
@@ -140,7 +140,7 @@ class Saving:
     def put_weights(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         whole_model = self.training.whole
         self.digest = values.get("frozen", "")
-        weights = part(tensors, "model") | runs.frozen_weights(self.out, self.digest)
+        weights = part(tensors, "model") | tensor_files.frozen_weights(self.out, self.digest)
         runs.put(placed_as(weights, whole_model.state_dict()), whole_model, self.out)
 
     def restore(self) -> None:
@@ -178,8 +178,8 @@ class Saving:
         self.save()
         weights = {name: whole(tensor) for name, tensor in self.training.whole.state_dict().items()}
         if self.first:
-            runs.write_weights(weights, self.out / "weights.safetensors")
-            runs.write_manifest(self.out, ["weights.safetensors"])
+            tensor_files.write_weights(weights, self.out / "weights.safetensors")
+            tensor_files.write_manifest(self.out, ["weights.safetensors"])
             shutil.rmtree(self.out / ROLLBACK, ignore_errors=True)
 
 

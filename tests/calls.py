@@ -128,6 +128,8 @@ REFUSED = {
         dgm.log_likelihood(denoiser, x, tolerance="fine")
         dgm.log_likelihood(made, DataLoader(["a", "b"]))
         dgm.log_likelihood(made, DataLoader([]))
+        dgm.log_likelihood(made, TensorDataset(x))
+        dgm.log_likelihood(made, (x, y))
         dgm.log_likelihood(made, 3)
         dgm.log_likelihood(made, x[0])
         dgm.log_likelihood(made, x.float())

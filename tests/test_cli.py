@@ -68,6 +68,9 @@ def test_models_and_data_are_listed(tmp_path: Path) -> None:
     )
     assert [row["name"] for row in json.loads(dgm("data", "--json", cwd=tmp_path).stdout)] == list(SETS)
     assert "latent" in dgm("models", "vae", cwd=tmp_path).stdout
+    score = json.loads(dgm("models", "score", "--json", cwd=tmp_path).stdout)
+    assert [row["name"] for row in score] == [name for name, spec in MODELS.items() if spec.family == "score"]
+    assert "beta_vae" in dgm("models", "vae", cwd=tmp_path).stdout.splitlines()[-1]  # of the family of this name
     assert "1,000 / 300 / 497" in dgm("data", "digits", cwd=tmp_path).stdout
 
 
@@ -120,14 +123,26 @@ def test_training_goes_on_for_longer(trained: Path) -> None:
 
 
 def test_a_printed_recipe_trains_the_same(trained: Path) -> None:
-    printed = dgm("train", "vae", "--model.latent", "3", "--steps", "7", "--print-config", cwd=trained)
+    options = "--model.latent 3 --model.free_bits=0.5 --weight_decay 0.1 --steps 7"  # underscores, as in Python
+    printed = dgm("train", "vae", *options.split(), "--print-config", cwd=trained)
     assert printed.returncode == 0, printed.stderr
     (trained / "recipe.yaml").write_text(printed.stdout, encoding="utf-8")
     done = dgm("train", "--config", "recipe.yaml", "--out", "runs/recipe", cwd=trained)
     assert done.returncode == 0, done.stderr
     config = json.loads((trained / "runs/recipe/config.json").read_text(encoding="utf-8"))
-    assert config["model"]["config"]["latent"] == 3
-    assert config["training"]["steps"] == 7
+    assert (config["model"]["config"]["latent"], config["model"]["config"]["free_bits"]) == (3, 0.5)
+    assert (config["training"]["steps"], config["training"]["weight_decay"]) == (7, 0.1)
+
+
+def test_a_length_on_the_command_line_replaces_that_of_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: gmm\nbudget: 90s\n", encoding="utf-8")
+    done = dgm("train", "--config", "recipe.yaml", "--steps", "2", "--out", "short", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("--steps 2 replaces --budget 90s of the recipe\n")
+    training = json.loads((tmp_path / "short/config.json").read_text(encoding="utf-8"))["training"]
+    assert (training["steps"], training["budget"]) == (2, None)
+    done = dgm("train", "--config", "recipe.yaml", "--steps", "2", "--budget", "1s", "--out", "both", cwd=tmp_path)
+    assert "both steps and a budget are given" in done.stderr
 
 
 def test_evaluate_and_report(trained: Path) -> None:

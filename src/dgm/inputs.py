@@ -132,12 +132,17 @@ def pairs(data: Any, y: Any = None, *, conditional: bool) -> tuple[Any, Any]:
         conditional: Whether the conditions are used.
 
     Raises:
-        BadInput: If the data contains conditions and others are given too.
+        BadInput: If the data contains conditions and others are given too, or is a tuple or a torch Dataset.
     """
     from torch.utils.data import DataLoader
+    from torch.utils.data import Dataset as TorchDataset
 
     found = getattr(data, "test", data)
     if not isinstance(data, DataLoader) and not hasattr(found, "batch"):
+        x_and_y = isinstance(data, tuple) and any(hasattr(part, "shape") for part in data)
+        if x_and_y or isinstance(data, TorchDataset):
+            wrong = f"the data must be a tensor, a data set of dgm or a DataLoader, got {brief(data)}"
+            raise BadInput(wrong, "give dgm.data.load(x, y=y), or a torch DataLoader of it")
         return data, y
     if y is not None:
         raise BadInput("conditions are given twice: the data has its own", "leave y out")

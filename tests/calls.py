@@ -323,6 +323,7 @@ REFUSED = {
         dgm.edit.encode(denoiser, x, sampling_steps=0)
         dgm.edit.interpolate(denoiser, x[:1])
         dgm.edit.interpolate(denoiser, x, n=1)
+        dgm.edit.spread(denoiser, x)
     """,
     "save": """
         dgm.save(None, folder / "none")

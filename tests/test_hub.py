@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dgm
-from dgm import hub
+from dgm import hub, registry
 from dgm.errors import BadInput, DamagedRun
 from dgm.files import write_json
 from dgm.runs import UNSTATED, Run
@@ -107,3 +107,11 @@ def test_a_name_of_another_form_is_refused(local: Local, run: Path, tmp_path: Pa
     if isinstance(name, str):
         with pytest.raises(BadInput, match="is named user/name"):
             dgm.load(f"hf://{name}")
+
+
+def test_the_card_of_two_stages_names_both_and_the_settings_of_the_prior() -> None:
+    digits = dgm.data.load("digits")
+    pair = dgm.two_stage("gmm", dgm.create("autoencoder", digits.space, latent=2), digits, components=3)
+    text = hub.card({"model": registry.describe(pair), "data": {"name": "digits"}}, None, "ada/pair")
+    assert "# gmm on autoencoder of digits\n" in text
+    assert "- components: 3\n" in text

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
+from dgm import registry
 from dgm.data import SETS
 from dgm.data.memory import ARRAY, TABLE
 from dgm.data.storage import cache
@@ -147,9 +148,9 @@ def card(config: dict[str, Any], measured: Any, name: str) -> str:
     """The model card, in Markdown."""
     model, data = config["model"], config["data"]
     of = "private data" if data["name"] == UNSTATED else data["name"]
-    lines = ["---", "library_name: dgm", "tags: [generative-model]", "---", f"# {model['name']} of {of}", ""]
+    lines = ["---", "library_name: dgm", "tags: [generative-model]", "---", f"# {registry.title(model)} of {of}", ""]
     lines += ["```python", "import dgm", f'model = dgm.load("{SCHEME}{name}")', "x = dgm.sample(model, 16)", "```", ""]
-    lines += [f"- {key}: {value}" for key, value in model["config"].items()]
+    lines += [f"- {key}: {value}" for key, value in registry.trained(model)["config"].items()]
     if measured is None:
         return "\n".join([*lines, "", "The model has not been evaluated yet; `dgm evaluate` does this.", ""])
     lines += ["", "| measure | value | 95 % interval | method |", "|---|---|---|---|", *map(row, rows(measured)), ""]

@@ -252,6 +252,7 @@ def spread(model: Model, split: Split, *, seed: int = 0) -> Spread:
     N(0, I) for a decoder alone and for a denoising model, which takes long to encode.
     """
     refuse_discrete_codes(model)
+    of_type("the split", split, Split, "give a split of a data set, such as dataset.train")
     if has(model, Denoising) or not has_encoder(model):
         one = torch.ones(latent_shape(model))
         return Spread(torch.zeros_like(one), one, one)

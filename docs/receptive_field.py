@@ -20,7 +20,7 @@ COLOURS = ListedColormap(["#f1f1ee", "#d1495b", "#2e5aac", "#1b1b1b"])  # later,
 
 
 def shown(name: str) -> torch.Tensor:
-    """0 for pixels that come later, 1 for earlier ones that are not seen, 2 for those that are, 3 for the pixel."""
+    """0 for pixels that come later, 1 for earlier ones outside of the receptive field, 2 for those inside, 3 for the pixel."""
     torch.manual_seed(0)
     model = perturbed(dgm.create(name, Space.continuous((1, SIDE, SIDE)), width=8, layers=LAYERS))
     x = torch.randn(1, 1, SIDE, SIDE, requires_grad=True)
@@ -40,7 +40,9 @@ def main() -> None:
         axis.set_yticks(torch.arange(SIDE + 1) - 0.5, labels=[])
         axis.tick_params(length=0)
         axis.grid(color="white")
-    figure.suptitle("Earlier pixels that the black one's conditional sees (blue) and does not (red)")
+    figure.suptitle(
+        "Earlier pixels inside (blue) and outside (red) of the receptive field of the black pixel's conditional"
+    )
     figure.savefig(Path(__file__).parent / "blind_spot.png", dpi=120)
 
 

@@ -123,7 +123,7 @@ def test_a_model_of_unstated_data_asks_for_it(runs: Path) -> None:
     model = dgm.create("made", DIGITS.space, LABELS, hidden=8)
     where = dgm.save(model, runs / "unstated", names=list("abcdefghij"))
     assert dgm.load(where).names.labels == tuple("abcdefghij")
-    with pytest.raises(BadInput, match="does not say what data it was trained on; name it: --data"):
+    with pytest.raises(BadInput, match="does not name its training data; name it: --data"):
         Run(where).dataset()
     assert Run(where).dataset("digits").space == DIGITS.space
     with pytest.raises(BadInput, match="toy/moons of continuous 2"):

@@ -68,17 +68,17 @@ class Names:
             BadInput: If the document does not have the form that `to_json` returns.
         """
         if not isinstance(document, dict) or not isinstance(document.get("parts", {}), dict):
-            raise BadInput(f"names must be an object, got {brief(document)}", "give what Names.to_json gave")
+            raise BadInput(f"names must be an object, got {brief(document)}", "give the result of Names.to_json")
         found = {name: document.get(name, []) for name in LISTS}
         for name, values in found.items():
             if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-                raise BadInput(f"names: {name} must be a list of texts", "give what Names.to_json gave")
+                raise BadInput(f"names: {name} must be a list of texts", "give the result of Names.to_json")
         offset, dates = document.get("offset", 0), document.get("dates", False)
         if type(offset) is not int or abs(offset) > WHOLE or type(dates) is not bool:
             raise BadInput("names: the offset must be a whole number, and dates true or false", "correct them")
         unit = document.get("unit", 0)
         if type(unit) is not int or unit not in (0, *UNITS) or (unit and not 0 <= offset * unit < DAY):
-            raise BadInput("names: the unit must be that of times of the day", "give what Names.to_json gave")
+            raise BadInput("names: the unit must be that of times of the day", "give the result of Names.to_json")
         parts = {name: cls.from_json(part) for name, part in document.get("parts", {}).items()}
         lists = {name: tuple(values) for name, values in found.items()}
         return cls(**lists, parts=parts, offset=offset, dates=dates, unit=unit)

@@ -341,7 +341,7 @@ def refuse_other_models(model: Model) -> None:
     model_given(model)
     denoising = model.prior if isinstance(model, TwoStage) else model
     if not has(denoising, Denoising):
-        wrong = f"{type(denoising).__name__} is not a denoising model, which editing asks of a model or of its prior"
+        wrong = f"{type(denoising).__name__} is not a denoising model, which inpainting and restoration need"
         raise Unsupported(wrong, "take a diffusion, score or flow-matching model of `dgm models`")
     if isinstance(model, TwoStage) and not has(model.first_stage, CodeMoments):
         wrong = f"a measurement of x has no gradient through the decoder of {type(model.first_stage).__name__}"

@@ -126,7 +126,7 @@ class Run:
     def unstated(self, named: str | None, root: str | Path | None) -> Dataset:
         """The data that the user names, for a run that does not state its data."""
         if named is None:
-            raise BadInput(f"{self.path} does not say what data it was trained on", "name it: --data NAME_OR_PATH")
+            raise BadInput(f"{self.path} does not name its training data", "name it: --data NAME_OR_PATH")
         dataset = data.load(named, root=root)
         if dataset.space != self.space:
             raise BadInput(

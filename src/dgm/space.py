@@ -263,15 +263,15 @@ class Space:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Space:
-        of_type("a space", document, dict, "give what Space.to_json gave")
+        of_type("a space", document, dict, "give the result of Space.to_json")
         names = {field.name for field in fields(cls)}
         for key in document:
             if key not in names:
                 raise UnknownName.of("field of a space", key, names)
         if not {"shape", "kind"} <= document.keys():
-            raise BadInput("a space needs a shape and a kind", "give what Space.to_json gave")
+            raise BadInput("a space needs a shape and a kind", "give the result of Space.to_json")
         if "parts" in document:
-            of_type("the parts of a space", document["parts"], dict, "give what Space.to_json gave")
+            of_type("the parts of a space", document["parts"], dict, "give the result of Space.to_json")
             parts = tuple((name, cls.from_json(part)) for name, part in document["parts"].items())
             document = {**document, "parts": parts}
         return cls(**document)

@@ -114,7 +114,7 @@ def refuse_too_fine(grids: Mapping[int, Grid], columns: list[Column], space: Spa
 
 
 def grids_of(parts: Sequence[Mapping[str, Any]]) -> dict[int, Grid]:
-    """The grids that have the values of all tables, from what `Rows.describe` found in each."""
+    """The grids that have the values of all tables, from the description of each by `Rows.describe`."""
     found: dict[int, Grid] = {}
     for part in parts:
         for dim, document in part.get("grids", {}).items():

@@ -172,7 +172,7 @@ def in_batches(
     chains: int,
     progress: Progress,
 ) -> Tensor:
-    """What ``of`` finds by ``passes`` passes along the paths of some examples at a time."""
+    """The results of ``of``, which makes ``passes`` passes along the paths, for one block of examples after another."""
     device, size = device_of(model), together(chains)
     rows = torch.arange(len(x)).split(size)
     total = sum(gradients(len(part) * chains, temperatures, passes) for part in rows)

@@ -54,8 +54,8 @@ def of_table(
 
     Returns:
         ``measures``, a value for each name with the ``reference``'s value, low and high over its draws, None where
-        there are too few held-out rows; ``columns``, the value and the reference of each column; ``target``, what is
-        predicted; and ``rule``.
+        there are too few held-out rows; ``columns``, the value and the reference of each column; ``target``, the
+        predicted column; and ``rule``.
     """
     n = min(len(samples), len(pool))
     drawn = [pool.draw(n, seed).flatten(1).double() for seed in range(DRAWS)] if n >= DRAWS else []

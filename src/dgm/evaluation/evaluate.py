@@ -201,7 +201,7 @@ def anneal(
     progress: Progress,
 ) -> None:
     """Adds annealed importance sampling: of held-out examples, then of simulated ones; of a GAN beside the kernel
-    density of its samples. What is finished is in the document if the rest is interrupted.
+    density of its samples. If it is interrupted, the finished part is in the document.
     """
     x, into, rows = real.x, document, document["likelihood"]
     if isinstance(model, Implicit):

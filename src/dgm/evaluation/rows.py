@@ -64,7 +64,7 @@ def scores(
 
 
 def unknown(model: Model, x: Batch) -> Tensor:
-    """Which rows have a missing value where the model knows of none."""
+    """Which rows have a missing value in a column without missing values in training."""
     parts = [part for _, part in model.space.parts] or [model.space]
     optional = torch.tensor([part.optional for part in parts for _ in range(part.dim)])
     return (x.flatten(1).isnan() & ~optional).any(1)

@@ -33,7 +33,7 @@ class Architecture:
     """How a publisher's network differs from others.
 
     Attributes:
-        names: Parts of the names of its tensors, and what they are called here.
+        names: Parts of the names of its tensors, and the corresponding names here.
         activation: Of the perceptrons.
         epsilon: Of the normalisations.
     """

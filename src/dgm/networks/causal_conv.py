@@ -155,7 +155,7 @@ def rotated(conv: CausalConv2d) -> list[Tensor]:
 
 
 def stored_rows(conv: CausalConv2d, n: int, size: tuple[int, int]) -> Tensor:
-    """Zeros for the rows of inputs that ``conv`` sees, with padding; ``size`` is that of the image."""
+    """Zeros for the rows of inputs in the receptive field of ``conv``, with padding; ``size`` is that of the image."""
     width = -(-size[1] // 2**conv.halvings)
     return conv.weight.new_zeros(n, conv.weight.shape[1], conv.above + 1, width + conv.side + conv.right)
 

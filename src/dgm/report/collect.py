@@ -32,7 +32,7 @@ POINTS = 500  # points, or rows of a table, in a plot
 
 
 def trained(path: Path) -> Trained:
-    """One evaluated run; of an evaluation that was interrupted, what was measured before.
+    """One evaluated run; of an interrupted evaluation, the measures that were finished.
 
     Raises:
         DamagedRun: If it has not been trained to its end, or has not been evaluated.

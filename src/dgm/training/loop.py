@@ -135,7 +135,7 @@ class Training:
                 if self.saving is None or not self.saving.step:  # there is no checkpoint of a trained step
                     guard.withdraw()
                 raise
-            self.fabric.barrier()  # the first process writes, and the others may read what it wrote
+            self.fabric.barrier()  # the first process writes, and the others may read its files
 
     def prepare(self) -> None:
         settings, fabric, model = self.settings, self.fabric, self.model

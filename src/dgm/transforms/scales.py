@@ -57,7 +57,7 @@ def multi_scale(
     """The transforms of an image at several scales; z has the shape of x.
 
     Each scale squeezes 2×2 squares into channels. Between two scales half of the channels leave: ``prior`` maps them,
-    given the other half, to the base distribution, and the next scale sees the other half alone. Scales that an odd
+    given the other half, to the base distribution, and the next scale has the other half alone. Scales that an odd
     side does not allow are left out.
 
     Args:

@@ -16,7 +16,7 @@ from dgm.seeds import Streams
 from dgm.settings import setting
 from dgm.transforms import Autoregressive, Composition, Permutation
 
-CONTEXT = 64  # outputs of the encoder that the flow of the posterior sees besides
+CONTEXT = 64  # outputs of the encoder that are further inputs of the flow of the posterior
 WIDTH = 64  # of the hidden layers of the flows
 
 

@@ -20,7 +20,7 @@ COLOURS = ListedColormap(["#f1f1ee", "#d1495b", "#2e5aac", "#1b1b1b"])  # later,
 
 
 def shown(name: str) -> torch.Tensor:
-    """0 for pixels that come later, 1 for earlier ones outside of the receptive field, 2 for those inside, 3 for the pixel."""
+    """0 for later pixels, 1 for earlier ones outside of the receptive field, 2 for those inside, 3 for the pixel."""
     torch.manual_seed(0)
     model = perturbed(dgm.create(name, Space.continuous((1, SIDE, SIDE)), width=8, layers=LAYERS))
     x = torch.randn(1, 1, SIDE, SIDE, requires_grad=True)

@@ -25,7 +25,8 @@ def codebook_usage(model: Model, split: Split, name: str) -> dict[str, Any] | No
     A batch has fewer codes than a large codebook has entries, so the frequencies are those of the whole split.
 
     Returns:
-        ``entries``, ``used``, ``perplexity``, the number of ``codes`` and the name of the ``split``; None for a model without a codebook.
+        ``entries``, ``used``, ``perplexity``, the number of ``codes`` and the name of the ``split``; None for a model
+        without a codebook.
     """
     part = quantiser(model)
     if part is None or len(split) == 0:

@@ -38,8 +38,8 @@ def test_a_network_in_blocks_is_the_dense_one(context: int) -> None:
     """With all its gradients, against autodiff. Kills: blocks that leave out a column or a row, a ReLU without one."""
     network = perturbed(MaskedMLP(43, 6, [200, 256], context)).double()
     assert network.large
-    blocks = network.layers[-1].product.rows
-    assert sum((rows.stop - rows.start) * end for rows, end in blocks) < 0.72 * 258 * 256
+    blocks = network.layers[-1].product
+    assert sum(rows * end for rows, end in zip(blocks.rows, blocks.ends, strict=True)) < 0.72 * 258 * 256
     x, c = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((43, 5), (5, context)))
     inputs = [x, *([c] if context else []), *network.parameters()]
     out = network(x, c if context else None)
@@ -50,6 +50,30 @@ def test_a_network_in_blocks_is_the_dense_one(context: int) -> None:
     torch.testing.assert_close(out, dense)
     for ours, expected in zip(found, torch.autograd.grad(dense, inputs, g), strict=True):
         torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("context", [0, 3])
+@pytest.mark.parametrize("dim", [2, 6, 43])
+def test_an_affine_layer_has_the_values_and_gradients_of_its_parts(dim: int, context: int) -> None:
+    """Of x, the condition and each weight, against autodiff. Kills: a gradient of log-scales without its bound, the
+    direct part of the gradient of x left out, gradients of s and t exchanged, zeros of a mask that are no longer there
+    in units with other degrees.
+    """
+    layer = perturbed(Autoregressive(dim, Affine(2.0), hidden=[256, 128], context=context)).double()
+    x, c = (torch.randn(5, n, dtype=torch.float64, requires_grad=True) for n in (dim, context))
+    inputs = [x, *([c] if context else []), *layer.parameters()]
+    assert layer.network.written_out(x)
+    found = layer(x, c if context else None)
+    layer.network.large = False
+    expected = layer(x, c if context else None)
+    g = [torch.randn_like(one) for one in expected]
+    pairs = zip(
+        (*found, *torch.autograd.grad(found, inputs, g)),
+        (*expected, *torch.autograd.grad(expected, inputs, g)),
+        strict=True,
+    )
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(("dim", "size"), [(2, None), (30, None), (30, 8), (30, 30)])

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dgm.networks.columns import FEWEST, Product, relu_network, staircase, written_out
+from dgm.networks.columns import FEWEST, ROWS, Product, relu_network, staircase, written_out
+
+ALIGNED = 4 * ROWS  # units of a layer from which on few of them get another degree when blocks begin with one
 
 
 class MaskedMLP(nn.Module):
@@ -48,16 +50,31 @@ class MaskedMLP(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """The outputs (D, P, B) of x (D, B) and a condition (B, K); examples are the last axis."""
-        of_condition = self.context(c).mT if c is not None and self.context is not None else None
-        if self.large and written_out(x):
-            parameters = [parameter for layer in self.layers for parameter in (layer.weight, layer.bias)]
-            h = relu_network(x, [layer.product for layer in self.layers], parameters, of_condition)
+        of_condition = self.of_condition(c)
+        if self.written_out(x):
+            h = relu_network(x, self.products, self.weights_and_biases, of_condition)
         else:
             h = self.layers[0](x)
             h = h if of_condition is None else h + of_condition
             for layer in self.layers[1:]:
                 h = layer(h.relu())
         return h.unflatten(0, (self.dim, self.outputs))
+
+    def of_condition(self, c: Tensor | None) -> Tensor | None:
+        """What the condition adds to the first layer, (units, B)."""
+        return None if c is None or self.context is None else self.context(c).mT
+
+    def written_out(self, x: Tensor) -> bool:
+        """Whether a gradient that is written out is the faster one."""
+        return self.large and written_out(x)
+
+    @property
+    def products(self) -> list[Product]:
+        return [layer.product for layer in self.layers]
+
+    @property
+    def weights_and_biases(self) -> list[Tensor]:
+        return [parameter for layer in self.layers for parameter in (layer.weight, layer.bias)]
 
     def in_blocks(
         self, x: Tensor, c: Tensor | None = None, size: int = 1
@@ -71,8 +88,9 @@ class MaskedMLP(nn.Module):
             The dimensions of a block, and a function that computes their outputs (size, P, B) from the current x.
         """
         first = self.layers[0].bias[:, None]
-        if c is not None and self.context is not None:
-            first = first + self.context(c).mT
+        of_condition = self.of_condition(c)
+        if of_condition is not None:
+            first = first + of_condition
         biases = [first, *(layer.bias[:, None] for layer in self.layers[1:])]
         weights = [layer.masked() for layer in self.layers]
         known = [x, *(x.new_empty(len(of_layer), x.shape[1]) for of_layer in self.degrees[1:])]
@@ -111,7 +129,7 @@ class Block:
 
 
 def degrees(width: int, lowest: int, dim: int) -> Tensor:
-    """Of the units of a hidden layer, from ``lowest`` to D - 1, as many of each as of any other, sorted.
+    """Of the units of a hidden layer, from ``lowest`` to D - 1, sorted, about as many of each as of any other.
 
     Example:
         >>> degrees(5, 1, 4), degrees(2, 0, 6)
@@ -119,8 +137,19 @@ def degrees(width: int, lowest: int, dim: int) -> Tensor:
     """
     many = dim - lowest
     if width >= many:
-        return (torch.arange(width) % many).sort().values + lowest
+        found = (torch.arange(width) % many).sort().values
+        return lowest + (found if width < ALIGNED else aligned(found, many))
     return torch.arange(1, width + 1) * many // width - 1 + lowest
+
+
+def aligned(of_units: Tensor, many: int) -> Tensor:
+    """With changes at multiples of `ROWS` where there is one nearby, so that fewer of a block's weights are zero."""
+    firsts = torch.searchsorted(of_units, torch.arange(1, many))
+    for start in range(ROWS, len(of_units), ROWS):
+        away = (firsts - start).abs()
+        if len(firsts) and away.min() < ROWS // 2:
+            firsts[away.argmin()] = start
+    return (torch.arange(len(of_units))[:, None] >= firsts).sum(1)
 
 
 class MaskedLinear(nn.Module):

@@ -31,11 +31,16 @@ class Permutation(Transform):
                 f"a permutation names each of 0 to {len(order) - 1} once, got {order.tolist()}", "correct it"
             )
         self.register_buffer("order", order)
+        self.reverses = order.tolist() == list(range(len(order)))[::-1]  # whose gradient takes a third of the time
 
     def forward(self, x: Tensor, c: Any = None) -> Mapped:
+        if self.reverses:
+            return x.flip(1), x.new_zeros(len(x))
         return x.transpose(0, 1).index_select(0, self.order).transpose(0, 1), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, c: Any = None) -> Mapped:
+        if self.reverses:
+            return self.forward(z, c)
         return z.transpose(0, 1).index_select(0, self.order.argsort()).transpose(0, 1), z.new_zeros(len(z))
 
 

@@ -71,7 +71,7 @@ function welcome() {
   state("welcome");
   instructions("Thank you for taking part", [
     "You will be shown real examples and examples that a computer program has generated, and asked for your judgement.",
-    "There is a mouse button and a key for each answer. You may pause at any time; your answers are kept.",
+    "There is a button and a key for each answer. You may pause at any time; your answers are kept.",
   ], "Begin", async () => {
     try {
       open(await post("begin", {}));
@@ -124,9 +124,9 @@ function explain() {
   const noun = NOUNS[trial.medium];
   const words = trial.task === "pairs"
     ? [`You will be shown two ${noun}s. Choose the better one: the one that looks more like real data to you.`,
-      "Press F or ← for the left one, J or → for the right one."]
+      "Press the button, or F or ← for the left one and J or → for the right one."]
     : [`You will be shown one ${noun} at a time. Decide whether it is real or was generated; about half are real.`,
-      "Press F or ← for generated, J or → for real."];
+      "Press the button, or F or ← for generated and J or → for real."];
   if (trial.medium === "sound") words[0] = words[0].replace("looks", "sounds").replace("shown", "played");
   if (trial.exposure !== null) {
     words.push("Each image is shown for a moment, after a cross in its place. If you are not sure, guess.");

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import pkgutil
 from typing import Any
 
 import pytest
@@ -394,6 +395,7 @@ def test_constants_of_formulas(module: str, constants: dict[str, Any]) -> None:
         ("samplers.unipc:unipc", {"order": 2}),
         ("samplers.langevin:langevin", {"temperature": 1.0}),
         ("samplers.hmc:HMC", {"leapfrogs": 10}),
+        ("samplers.hmc:tuned", {"leapfrogs": 10, "step_size": 0.1}),
         ("samplers.times:times", {"spacing": "uniform", "t_min": 1e-3}),
         ("samplers.probability_flow:adaptive", {"rtol": 1e-5, "atol": 1e-5}),
         ("samplers.convergence:split_r_hat", {"ranked": True}),
@@ -422,6 +424,30 @@ def test_defaults_of_arguments(function: str, expected: dict[str, Any]) -> None:
         found = getattr(found, part)
     parameters = inspect.signature(found).parameters
     assert {key: parameters[key].default for key in expected} == expected
+
+
+OFF = {
+    *("dropout", "condition_dropout", "context", "condition", "maps", "halvings", "observed", "null", "normed"),
+    *("fixed_point", "swapped", "graph", "backward", "mean", "marginal"),
+}
+ONCE = {"stride", "gates", "times", "jump", "channels"}
+
+
+@pytest.mark.parametrize("part", ["networks", "transforms", "samplers", "models", "distributions"])
+def test_arguments_that_add_something_are_off_by_default(part: str) -> None:
+    """Of every function and every class: dropout, a context, a mask that hides; and what is repeated is there once."""
+    found, package = dict[str, Any](), importlib.import_module(f"dgm.{part}")
+    for module in pkgutil.walk_packages(package.__path__, f"dgm.{part}."):
+        for owner in vars(importlib.import_module(module.name)).values():
+            if getattr(owner, "__module__", "") != module.name or not callable(owner):
+                continue
+            inner = [one for one in vars(owner).values() if inspect.isfunction(one)] if inspect.isclass(owner) else []
+            for function in [one for one in (owner, *inner) if inspect.isfunction(one)]:
+                for name, parameter in inspect.signature(function).parameters.items():
+                    if name in OFF | ONCE and parameter.default not in (inspect.Parameter.empty, None):
+                        found[f"{function.__qualname__} {name}"] = (name, parameter.default)
+    assert found
+    assert {key: default for key, (name, default) in found.items() if default != (name in ONCE)} == {}
 
 
 def test_the_classifier_of_features_is_that_of_the_figures() -> None:

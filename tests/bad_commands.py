@@ -257,6 +257,7 @@ evaluate vae vae
 evaluate vae --split train
 evaluate vae --features
 evaluate vae --features vgg
+evaluate vae --features pixels pixels
 evaluate vae --against vae
 evaluate vae --against digits --annealed 3
 evaluate vae --against digits --draws 2
@@ -267,6 +268,7 @@ evaluate vae --against digits --anomaly digits
 evaluate vae --against digits --score table.csv
 evaluate vae --against digits --out new.csv
 evaluate vae --against digits --label 3
+evaluate vae --anomaly digits
 evaluate vae --anomaly permuted --samples 30
 evaluate vae --anomaly permuted --downstream
 evaluate table --score table.csv --json
@@ -277,6 +279,7 @@ compare --models
 compare --models vae,,gmm --out new
 compare --models , --out new
 compare --models vae,vea --out new
+compare --models gmm,gmm --out new
 compare --models nowhere:Class --out new
 compare --models char_gpt --budget 0.1s --samples 20 --out new
 compare --out file.txt

@@ -18,6 +18,8 @@ import torch
 from commands import dgm
 from pyarrow import parquet
 
+from dgm.cli.parser import Parser
+from dgm.errors import BadInput
 from dgm.runs import Run
 
 
@@ -284,3 +286,15 @@ def test_a_large_model_that_fits_is_made_with_the_same_numbers(monkeypatch: pyte
     usual = made()
     monkeypatch.setattr("dgm.memory.LARGE", 100)
     assert all(torch.equal(a, b) for a, b in zip(usual, made(), strict=True))
+
+
+def test_an_option_that_is_there_twice_is_refused_before_one_of_them_is_ignored() -> None:
+    parser = Parser(prog="dgm")
+    parser.add_argument("run", nargs="?")
+    parser.add_argument("--where")
+    parser.add_argument("-n", type=int, default=3)
+    for _ in range(2):  # nothing is remembered
+        assert vars(parser.parse_args(["a", "--where", "b=1"])) == {"run": "a", "where": "b=1", "n": 3}
+    for arguments, name in ((["--where", "a", "--where=b"], "--where"), (["-n", "1", "-n2"], "-n")):
+        with pytest.raises(BadInput, match=f"^{name} is there twice; give it once"):
+            parser.parse_args(arguments)

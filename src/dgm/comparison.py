@@ -16,7 +16,7 @@ from dgm.documents import Comparison, checked, read
 from dgm.errors import BadInput, DgmError, Interrupted, Unsupported, one_line
 from dgm.evaluation.columns import refuse_target
 from dgm.files import write_json
-from dgm.inputs import number, of_type, place, tensor, whole
+from dgm.inputs import number, of_type, place, refuse_twice, tensor, whole
 from dgm.progress import Progress, silent
 from dgm.registry import ONE_OF_EACH_FAMILY
 from dgm.report.collect import is_evaluated
@@ -97,6 +97,7 @@ def compare(
     samples = whole("samples", samples, low=20)
     for name in names:
         registry.model_class(name)  # raises the error for a wrong name
+    refuse_twice("model", names)
     if not number("the budget", budget) > 0:
         raise BadInput(f"the budget must be above 0 seconds, got {budget}", "give one such as 25")
     conditional = conditional or condition is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,13 @@ def brief(value: Any) -> str:
         return shown
     kind = type(value).__name__
     return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def refuse_twice(what: str, names: Sequence[str]) -> None:
+    """Refuses a list in which a name is there twice."""
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise BadInput(f"the {what} '{name}' is named twice", "name it once")
 
 
 def tensor(what: str, value: Any) -> torch.Tensor:

@@ -61,6 +61,8 @@ def anomalies(args: argparse.Namespace, dataset: Dataset) -> Tensor:
     if args.anomaly == PERMUTED:
         return permuted(dataset.splits[args.split].x, args.seed)
     other = data.load(args.anomaly)
+    if other.name == dataset.name:
+        raise BadInput(f"{args.anomaly} is the data of the run itself", "give other data, or --anomaly permuted")
     if other.space != dataset.space and "record" in (other.space.kind, dataset.space.kind):
         wrong = f"{args.anomaly} has other columns or categories than {dataset.name}"
         raise BadInput(wrong, "give a file with the same columns, or --anomaly permuted")

@@ -29,6 +29,7 @@ from dgm.data.columns import DIGITS, MISSING, SKIP, Column, Wanted, requested_ty
 from dgm.data.dataset import Conditions, Dataset, consecutive, shuffled
 from dgm.data.inference import TEXT, TIME, Part, part_of
 from dgm.errors import BadInput, UnknownName, in_one_line
+from dgm.inputs import refuse_twice
 from dgm.memory import refuse_a_bomb, refuse_too_large
 from dgm.space import Space
 
@@ -81,8 +82,7 @@ def arranged(
     for name in [*wanted, *given]:
         if name not in table:
             raise UnknownName.of("column", name, table)
-    if twice := next((name for k, name in enumerate(given) if name in given[:k]), ""):
-        raise BadInput(f"the column '{twice}' is named twice", "name it once")
+    refuse_twice("column", given)
     names = [name for name in table if name not in wanted or wanted[name].type != SKIP]
     if table and not names:
         raise BadInput(f"{path}: every column is skipped", "keep one")

@@ -30,6 +30,7 @@ from dgm.evaluation.sides import Side, checked
 from dgm.evaluation.skipping import Skipped
 from dgm.evaluation.transport import MOST, sliced_wasserstein, wasserstein
 from dgm.evaluation.two_sample import held_out_log_ratios, two_sample_test
+from dgm.inputs import refuse_twice
 from dgm.progress import Progress, silent
 
 FORMAT = 1
@@ -93,6 +94,7 @@ def against(
     """
     started = time.perf_counter()
     checked(a, b)
+    refuse_twice("feature space", spaces or ())
     refuse_without_extra(spaces or ())
     n = int(min(samples, a.most(), b.most()))
     if n < FEWEST:

@@ -52,7 +52,7 @@ from dgm.evaluation.samples import (
     timed_sample,
 )
 from dgm.evaluation.skipping import Skipped
-from dgm.inputs import model_given, of_type, whole
+from dgm.inputs import model_given, of_type, refuse_twice, whole
 from dgm.likelihood import Kind, kinds_of
 from dgm.models.gan.base import Implicit
 from dgm.modes import device_of
@@ -254,6 +254,7 @@ def check_arguments(
     for name in spaces or ():
         if name not in NAMES:
             raise UnknownName.of("feature space", str(name), NAMES)
+    refuse_twice("feature space", spaces or ())
     refuse_without_extra(spaces or ())
     if marginal and not labels_of(model):
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")

@@ -64,7 +64,7 @@ def test_interrupted_it_goes_on_from_the_step_where_it_was(table, monkeypatch, c
     with monkeypatch.context() as patch:
         patch.setattr(dgm.cli.compare, "Progress", Impatient)
         code, out = compare(table, "--models", "vae,gan")
-    assert code == 2
+    assert code == 128 + signal.SIGINT
     assert "run the same command to continue" in capsys.readouterr().err
     stopped = Run(out / "vae" / "seed-0").newest_checkpoint()[1]["step"]
     assert stopped == 2

@@ -125,8 +125,9 @@ def compare(
                 how |= {"condition": y, "target": target}
                 make(name, dataset, folder, conditional=conditional, **how)
                 done.append(folder)
-            except Interrupted:
-                raise Interrupted("stopped; finished trainings are kept", "run the same command to continue") from None
+            except Interrupted as stop:
+                kept = "stopped; finished trainings are kept"
+                raise Interrupted(kept, "run the same command to continue", stop.number) from None
             except Unfit as reason:
                 left_out.append({"model": name, "why": "is skipped", "reason": str(reason)})
                 break

@@ -98,7 +98,15 @@ class Diverged(TrainingStopped):
 
 
 class Interrupted(TrainingStopped):
-    """Training that was interrupted and saved a checkpoint."""
+    """Training that was interrupted and saved a checkpoint.
+
+    Attributes:
+        number: Of the signal.
+    """
+
+    def __init__(self, wrong: str, remedy: str, number: int) -> None:
+        super().__init__(wrong, remedy)
+        self.number = number
 
 
 def in_one_line(said: object) -> str:

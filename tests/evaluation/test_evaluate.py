@@ -248,7 +248,7 @@ def test_where_nothing_is_measured_nothing_is_returned(digits: Dataset, monkeypa
 
 def test_a_request_to_stop_is_no_failure(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*arguments: object) -> None:
-        raise Interrupted("stopped", "go on")
+        raise Interrupted("stopped", "go on", 15)
 
     monkeypatch.setattr(evaluation, "timed_sample", stopped)
     with pytest.raises(Interrupted):

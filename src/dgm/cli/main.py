@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from dgm import __version__
-from dgm.errors import DgmError, UnknownName
+from dgm.errors import DgmError, Interrupted, UnknownName
 
 # verb -> (its module, a summary in one line); the module is imported when its verb is called
 SHARED = {"sample", "evaluate"}  # verbs that run in parallel under torchrun
@@ -107,6 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # the rest of a list is not needed, but the laws that were not checked may fail
         return 128 + signal.SIGPIPE if arguments[0] == "check" else 0
+    except Interrupted as stop:
+        tell(str(stop))
+        return 128 + stop.number
     except (DgmError, OSError, MemoryError, RuntimeError) as error:
         line = one_line(error)
         if debug or line is None:

@@ -31,6 +31,7 @@ class Guard:
     def __init__(self, out: Path | None, *, fresh: bool, writes: bool) -> None:
         self.out, self.fresh, self.writes = out, fresh, writes
         self.stopped = False
+        self.number: int = signal.SIGTERM  # of the signal; another process may have caught it
         self._lock: int | None = None
         self._made: Path | None = None  # the topmost folder that did not exist
         self._handlers: dict[int, Any] = {}
@@ -72,7 +73,7 @@ class Guard:
             remove_empty([folder for folder in self.out.parents if folder.is_relative_to(self._made)])
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopped = True
+        self.stopped, self.number = True, number
         for caught, handler in self._handlers.items():
             signal.signal(caught, handler)
 

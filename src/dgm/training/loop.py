@@ -358,7 +358,7 @@ class Training:
         if stopped:
             saved = f"stopped at step {self.step}, which is saved"
             own = "" if self.dataset.name in SETS else f" --data {shlex.quote(self.dataset.name)}"
-            raise Interrupted(saved, f"go on with: dgm train --resume {self.out}{own}")
+            raise Interrupted(saved, f"go on with: dgm train --resume {self.out}{own}", guard.number)
 
     def finish(self) -> None:
         """Puts the selected weights into the model and into the run directory."""

@@ -475,7 +475,7 @@ def test_any_file_is_coded_by_a_run_of_bytes(tmp_path: Path) -> None:
     """Kills: a schema of the options of data without those that are true, which refuses the run."""
     from dgm.cli.main import main
 
-    run, file, back = str(tmp_path / "run"), tmp_path / "a.bin", tmp_path / "back.bin"
+    run, file, back = str(tmp_path / "run"), tmp_path / "a.png", tmp_path / "back.png"  # no image
     (tmp_path / "a.txt").write_text("to be or not to be\n" * 40, encoding="utf-8")
     file.write_bytes(bytes(range(256)))
     data = ["--data", str(tmp_path / "a.txt"), "--bytes", "--context", "8"]

@@ -254,11 +254,11 @@ def test_a_real_number_costs_the_probability_of_its_cell(places: int) -> None:
 
 
 def test_a_column_of_one_number_comes_back(tmp_path: Path) -> None:
-    """It takes no bits. Kills: a distribution of one value given to the coder, which refuses it."""
+    """It takes no bits. Kills: a distribution of one value given to the coder, which refuses it; the text of -0.0."""
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n" + "".join(f"{k / 8},{k}\n" for k in range(30)), encoding="utf-8")
     dataset = dgm.data.load(path, types="a=real,b=integer")
-    for rows in ("a,b\n1.25,3\n", "a,b\n-0.5,3\n-0.5,4\n"):
+    for rows in ("a,b\n1.25,3\n", "a,b\n-0.5,3\n-0.5,4\n", "a,b\n-0.00,3\n"):
         path.write_text(rows, encoding="utf-8")
         assert returned(model_of(dataset.space, hidden=8), dataset.describe(), path)[0] == rows.encode()
 

@@ -27,6 +27,8 @@ SUFFIXES = {
 
 def form_of(path: Path, interface: Interface) -> str:
     """The name of the form of a file."""
+    if interface.about.get("options", {}).get("bytes"):
+        return "text"
     if form := SUFFIXES.get(path.suffix.lower()):
         return form
     if path.name.endswith("-ubyte"):

@@ -173,7 +173,7 @@ def numbers_of(cells: list[str], columns: list[Column], parts: list[Space], wher
             raise BadInput(f"{where}: {error.wrong}", "compress data like that of the model's training") from error
         if math.isnan(number) and not part.optional:
             raise BadInput(f"{where}: the model has no missing values in '{column.name}'", "fill it in")
-        numbers.append(number)
+        numbers.append(number + 0.0)  # -0.0 comes back as 0.0
     return numbers
 
 

@@ -7,6 +7,7 @@ import torch
 
 from dgm.contracts import perturbed
 from dgm.networks.columns import PART, ROWS, ColumnMLP, blocks, staircase
+from dgm.networks.masked_mlp import ALIGNED, degrees
 
 
 def test_a_network_on_columns_has_the_values_and_gradients_of_its_layers() -> None:
@@ -40,18 +41,25 @@ def test_products_of_a_masked_matrix_read_no_weight_that_is_masked(sizes: tuple[
     mask = (columns <= rows[:, None]).double()
     product, w = staircase(rows, columns, mask), torch.randn(sizes, dtype=torch.float64)
     b, h, g = (torch.randn(*shape, dtype=torch.float64) for shape in ((sizes[0],), (sizes[1], 4), (sizes[0], 4)))
-    torch.testing.assert_close(product.affine(w, b, h, torch.empty_like(g)), (w * mask) @ h + b[:, None])
-    torch.testing.assert_close(product.transposed_times(w, g, torch.empty_like(h)), (w * mask).mT @ g)
+    masked = product.masked(w)
+    torch.testing.assert_close(product.affine(masked, b, h, torch.empty_like(g)), (w * mask) @ h + b[:, None])
+    torch.testing.assert_close(product.transposed_times(masked, g, torch.empty_like(h)), (w * mask).mT @ g)
     torch.testing.assert_close(product.outer(g, h), (g @ h.mT) * mask)
 
 
-def test_blocks_begin_where_a_degree_does_if_it_is_within_half_a_block() -> None:
-    """Of about `ROWS` rows each, none below half of that. Kills: blocks in the midst of a degree, a short last one."""
+def test_blocks_have_a_fixed_size_and_degrees_change_between_them() -> None:
+    """No block below half of `ROWS`, and as many units of a degree as before where a layer is narrow. Kills: a short
+    last block, degrees that change elsewhere, a degree without units.
+    """
     for n in (1, ROWS, ROWS + ROWS // 2, ROWS + ROWS // 2 + 1, 4 * ROWS):
-        found = blocks(torch.zeros(n))
-        assert [found[0].start, found[-1].stop] == [0, n]
-        assert [before.stop for before in found[:-1]] == [after.start for after in found[1:]]
-        assert [block.start for block in found[1:]] == list(range(ROWS, n - ROWS // 2, ROWS))
-    for change, expected in ((ROWS - ROWS // 2 + 1, None), (ROWS - ROWS // 2, ROWS), (ROWS + ROWS // 2 - 1, None)):
-        degrees = (torch.arange(3 * ROWS) >= change).int()
-        assert blocks(degrees)[1].start == (change if expected is None else expected)
+        found = blocks(n)
+        assert sum(found) == n
+        assert len(found) == 1 + len(range(ROWS, n - ROWS // 2, ROWS))
+        assert found[:-1] == [ROWS] * (len(found) - 1)
+    for dim in (2, 3, 6, 43, 200):
+        of_units = degrees(ALIGNED, 1, dim)
+        assert of_units.unique().tolist() == list(range(1, dim))
+        assert of_units.diff().min() >= 0
+        if dim > 5:
+            assert all(of_units[k] != of_units[k - 1] for k in range(ROWS, ALIGNED, ROWS))
+    assert degrees(ALIGNED - 1, 1, 6).bincount().tolist() == [0, 51, 51, 51, 51, 51]

@@ -58,7 +58,7 @@ def test_the_command_prints_the_results(tmp_path: Path) -> None:
 def test_a_report_has_a_section_on_the_study(tmp_path: Path, digits: Dataset) -> None:
     study = study_of((NASTY,), trials=4, pairs=1, timed=False, sha256=fingerprint(digits.train.x))
     found = of_runs(answered(tmp_path / "study.jsonl", study), digits, [])
-    assert found.notes[-1] == f"Studied with other weights than those of this report: {NASTY}."
+    assert found.notes[-1] == f"Studied, and not in this report with the same weights: {NASTY}."
     page = section(found)
     assert NASTY not in page
     assert "&lt;b&gt;vae" in page

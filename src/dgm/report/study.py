@@ -28,7 +28,7 @@ def of_runs(path: str | Path, dataset: Dataset, runs: Sequence[Trained]) -> Anal
         raise BadInput(wrong, "name a study of the same data")
     reported = {run.weights for run in runs}
     others = [run["name"] for run in found.study["runs"] if run["weights"] not in reported]
-    note = f"Studied with other weights than those of this report: {', '.join(others)}."
+    note = f"Studied, and not in this report with the same weights: {', '.join(others)}."
     return replace(found, notes=[*found.notes, note]) if others else found
 
 

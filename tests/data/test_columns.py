@@ -259,6 +259,17 @@ class TestWishes:
             data.load(path)
         assert data.load(path, types="name=category").space.parts[0][1].values == 101
 
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_a_column_that_numbers_the_rows_is_refused(self, tmp_path: Path, first: int) -> None:
+        """As the index that pandas writes. Kills: a first number of 2 too, rows in another order too."""
+        numbers = range(first, first + 101)
+        path = written(tmp_path, "row,a\n" + "".join(f"{k},{k % 7}\n" for k in numbers))
+        with pytest.raises(BadInput, match=rf"numbers the rows from {first} to {first + 100}"):
+            data.load(path)
+        for others in ([k + 2 for k in numbers], [*numbers][::-1]):
+            path = written(tmp_path, "row,a\n" + "".join(f"{k},{k % 7}\n" for k in others))
+            assert [column.name for column in data.load(path).columns] == ["row", "a"]
+
 
 class TestOverview:
     def test_ranges_shares_and_gaps(self, tmp_path: Path) -> None:

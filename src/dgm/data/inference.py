@@ -96,6 +96,9 @@ def type_of(what: str, name: str, known: Any, n: int) -> str:
     numbers = known.cast(REAL).to_numpy()
     if not numpy.array_equal(numbers, numbers.round()) or numbers.max() - numbers.min() >= WIDEST:
         return "real"
+    if len(numbers) == n > MANY and numbers[0] in (0, 1) and (numpy.diff(numbers) == 1).all():
+        wrong = f"{what} numbers the rows from {numbers[0]:g} to {numbers[-1]:g}"
+        raise BadInput(wrong, f'leave it out: --types "{name}=skip", or model it: --types "{name}=integer"')
     return "boolean" if set(numpy.unique(numbers)) == {0.0, 1.0} else "integer"
 
 

@@ -270,7 +270,7 @@ class TestTables:
         pets = ("dog", "cat", "dog")
         lines = [
             f"{k},{k * 1.5},{pets[k % 3]},{k % 2},{1 - k % 2},2020-02-{k % 28 + 1:02d},{100 + k % 7 if k % 5 else ''}"
-            for k in range(60)
+            for k in reversed(range(60))
         ]
         (folder / "t.csv").write_text("k,half,pet,odd,even,day,size\n" + "\n".join(lines), encoding="utf-8")
         return data.load(str(folder / "t.csv"), condition_columns=columns, **options)

@@ -455,7 +455,7 @@ def test_a_folder_with_more_than_files_is_refused(tmp_path: Path) -> None:
     """Else what is not in the container would be lost with the folder."""
     (tmp_path / "pictures" / "more").mkdir(parents=True)
     (tmp_path / "pictures" / "a.pgm").write_bytes(b"P5 2 2 255\n" + bytes(4))
-    with pytest.raises(BadInput, match="more is no file"):
+    with pytest.raises(BadInput, match="more is not a file"):
         listed([str(tmp_path / "pictures")])
 
 

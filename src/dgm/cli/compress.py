@@ -80,7 +80,7 @@ def listed(names: list[str]) -> list[Path]:
             raise BadInput(f"there is no file {name}", "check the path")
         found += sorted(path.iterdir()) if path.is_dir() else [path]
     if other := next((path for path in found if not path.is_file()), None):
-        raise BadInput(f"{other} is no file", "name the files")
+        raise BadInput(f"{other} is not a file", "name the files")
     if not found:
         raise BadInput(f"{', '.join(names)} holds no file", "name the files")
     return found

@@ -29,8 +29,9 @@ def table(tmp_path, monkeypatch):
 
 def compare(table, *options):
     out = table.parent / "out"
-    settings = ["--budget", "0.3s", "--samples", "30", "--out", str(out)]
-    return main(["compare", "--data", str(table), *settings, *options]), out
+    settings = {"--budget": "0.3s", "--samples": "30", "--out": str(out)}
+    given = [word for name, value in settings.items() if name not in options for word in (name, value)]
+    return main(["compare", "--data", str(table), *given, *options]), out
 
 
 def test_it_trains_measures_and_reports_and_does_nothing_twice(table, capsys):

@@ -24,6 +24,7 @@ SHORTER = [
     (r"--draws \d+", "--draws 20"),
     (r"--annealed \d+", "--annealed 3"),
     (r"^(dgm evaluate (?!.*--(?:score|anomaly) ).*)", r"\1 --samples 30 --features pixels"),
+    (r"^(dgm compare .*) --samples \d+", r"\1"),
     (r"^(dgm compare .*)", r"\1 --samples 30"),
     (r" --palette 512\b", ""),
     (r"^(dgm edit compose .*)", r"\1 -n 2 --sampling-steps 3 --langevin-steps 1"),

@@ -133,7 +133,7 @@ def test_guidance_is_linear_between_the_condition_and_none(name: str, shape: tup
 
 def test_guidance_is_refused_where_the_condition_was_never_hidden() -> None:
     model = made("flow_matching", "label", Space.continuous((2,)), condition_dropout=0.0)
-    with pytest.raises(Unsupported, match="condition_dropout"):
+    with pytest.raises(Unsupported, match="condition-dropout"):
         classifier_free(model, torch.tensor([1]), scale=2.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import statistics
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -100,11 +101,15 @@ def test_each_uci_table_has_the_figures_of_all_models_in_nats(tables: ModuleType
     """Kills: the validation split for the test split, and a model's figure in the column of another."""
     documents = [read(f"uci-{model}") for model in ("gaussian", "gmm", "kde")]
     text = tables.densities(documents)
-    row = row_of(text, "concrete")
-    assert row[1:3] == ["9", "1,030"]
+    row = row_of(text, "gas")
+    assert row[1:3] == ["129", "2,565"]
     for cell, document in zip(row[3:], documents, strict=True):
-        test = document["densities"]["concrete"]["likelihood"]["test"]
+        test = document["densities"]["gas"]["likelihood"]["test"]
         assert cell == f"{test['nats']:.2f} ± {test['nats_se']:.2f}"
+    each = documents[1]["densities"]["concrete"]["test_of_seeds"]["each"]
+    of_seeds = row_of(text, "concrete")[4]
+    assert of_seeds.startswith(f"{sum(each) / len(each):.2f} ± ")
+    assert of_seeds.endswith(f" ({len(each)}: {statistics.stdev(each):.2f})")
     documents[1]["densities"].pop("keggdirected")
     assert row_of(tables.densities(documents), "keggdirected")[4] == "–"
 

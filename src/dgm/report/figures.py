@@ -179,7 +179,7 @@ def draw_symptoms(run: Trained, axes: Axes) -> None:
         axes.plot(*zip(*points, strict=True), linestyle=dash, linewidth=1, color=colour, label=name)
     axes.set_yscale("symlog", linthresh=0.01)
     axes.set_xlabel("seconds", fontsize=8)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=7, frameon=False, labelcolor=INK)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=7, frameon=False, labelcolor=INK)
 
 
 def svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:

@@ -91,6 +91,7 @@ def test_symptoms_have_a_plot_of_their_own():
     (line,) = axes.lines
     assert line.get_xydata().tolist() == [[0.0, 0.0], [1.0, 0.1], [2.0, 0.2]]
     ((model, svg),) = figures.symptoms(rows([run], "classifier"))
+    assert "$" not in svg  # a number on a logarithmic axis as a formula
     assert (model, "saturation" in svg) == ("gan", True)
 
 

@@ -178,6 +178,7 @@ def draw_symptoms(run: Trained, axes: Axes) -> None:
         points = [(line["seconds"], line["symptoms"].get(name)) for line in lines]
         axes.plot(*zip(*points, strict=True), linestyle=dash, linewidth=1, color=colour, label=name)
     axes.set_yscale("symlog", linthresh=0.01)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # a logarithmic scale's own are formulas
     axes.set_xlabel("seconds", fontsize=8)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=7, frameon=False, labelcolor=INK)
 

@@ -265,6 +265,16 @@ def test_a_squeeze_takes_squares() -> None:
     assert z[0, 0].tolist() == [[0, 2], [8, 10]]
 
 
+@pytest.mark.parametrize(("made", "loaded"), [([2, 1, 0], [2, 0, 1]), ([2, 0, 1], [2, 1, 0])])
+def test_a_permutation_is_that_of_its_weights(made: list[int], loaded: list[int]) -> None:
+    """Kills: a reversal that is decided before weights are loaded."""
+    permutation = Permutation(made)
+    permutation.load_state_dict(Permutation(loaded).state_dict())
+    z, _ = permutation(torch.tensor([[10.0, 11.0, 12.0]]))
+    assert z.tolist() == [[10.0 + k for k in loaded]]
+    assert permutation.inverse(z)[0].tolist() == [[10, 11, 12]]
+
+
 def test_a_permutation_is_one() -> None:
     z, _ = Permutation([2, 0, 1])(torch.tensor([[10.0, 11.0, 12.0]]))
     assert z.tolist() == [[12, 10, 11]]

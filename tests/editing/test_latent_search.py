@@ -102,3 +102,4 @@ def test_a_conditional_gan_takes_the_labels_of_the_data_or_draws_them(tmp_path: 
     assert y is not None
     assert y[0] != y[1] != 3
     assert abs(own[[0, -1]] - dgm.edit.decode(model, z, y).numpy().astype(int)).max() <= 1
+    assert abs(own[[0, -1]] - chosen[[0, -1]]).max() > 1  # else neither says which label was taken

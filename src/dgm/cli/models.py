@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.table import Table
 
+from dgm.cli.parser import option_of
 from dgm.cli.terminal import Stdout
 from dgm.models.table import MODELS, entry_point_models
 
@@ -77,12 +78,6 @@ def settings_of(name: str) -> list[dict[str, Any]]:
         low, high = field.metadata.get("low"), field.metadata.get("high")
         bounds = f"{'' if low is None else low} … {'' if high is None else high}" if (low, high) != (None, None) else ""
         text = field.metadata.get("help", "")
-        rows.append(
-            {
-                "setting": f"--model.{field.name.replace('_', '-')}",
-                "default": field.default,
-                "range": bounds,
-                "meaning": text,
-            }
-        )
+        option = option_of(f"model.{field.name}")
+        rows.append({"setting": option, "default": field.default, "range": bounds, "meaning": text})
     return rows

@@ -47,6 +47,11 @@ def refuse_unknown(argument: str, parser: argparse.ArgumentParser) -> NoReturn:
     raise BadInput(f"{parser.prog} takes no further argument, got '{argument}'", f"see `{parser.prog} --help`")
 
 
+def option_of(setting: str) -> str:
+    """The option of a setting: words are separated by hyphens on the command line, by underscores in a recipe."""
+    return f"--{setting.replace('_', '-')}"
+
+
 def options_of(parser: argparse.ArgumentParser) -> list[str]:
     return [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
 

@@ -26,7 +26,7 @@ from dgm import registry, settings, torchrun
 from dgm.cli import own
 from dgm.cli.data import CONDITION_COLUMNS, TYPES
 from dgm.cli.parser import Parser as PlainParser
-from dgm.cli.parser import in_plain_words, options_of, refuse_unknown
+from dgm.cli.parser import in_plain_words, option_of, options_of, refuse_unknown
 from dgm.cli.terminal import Progress
 from dgm.errors import BadInput, UnknownName, in_one_line
 
@@ -192,11 +192,6 @@ def add_settings(parser: jsonargparse.ArgumentParser, cls: type, prefix: str, ov
             parser.add_argument("--budget", type=str | None, default=default, help=f"{text}, such as 60s, 5m or 2h")
         else:
             parser.add_argument(option_of(prefix + field.name), type=hints[field.name], default=default, help=text)
-
-
-def option_of(setting: str) -> str:
-    """The option of a setting: words are separated by hyphens on the command line, by underscores in a recipe."""
-    return f"--{setting.replace('_', '-')}"
 
 
 def train(chosen: jsonargparse.Namespace, given: set[str]) -> int:

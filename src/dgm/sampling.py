@@ -12,7 +12,7 @@ from torch import Tensor
 from dgm import torchrun
 from dgm.errors import BadInput
 from dgm.inputs import whole
-from dgm.memory import refuse_too_many
+from dgm.memory import keep_freed, refuse_too_many
 from dgm.modes import device_of, each_evaluated, evaluating
 from dgm.networks.conditions import given_condition
 from dgm.progress import Progress, silent
@@ -68,6 +68,7 @@ def sample(
     windows = 1 if length is None else whole("length", length, low=1) // model.space.dim
     refuse_too_many(n * max(1, windows), model.space)
     y = given_condition(model, condition, n)
+    keep_freed()
     with evaluating(model), torch.no_grad():
         if length is None:
             return _last(model, n, y, seed, draw_states, progress)

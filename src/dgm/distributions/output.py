@@ -67,8 +67,8 @@ class Bernoulli(nn.Module):
     outputs = 1
 
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
-        logit = to_float32(outputs)[..., 0]
-        return x * logit - softplus(logit)
+        logit = to_float32(outputs).squeeze(-1)
+        return logsigmoid((2 * x.to(logit.dtype) - 1) * logit)
 
     def forward(self, outputs: Tensor) -> Tensor:
         return (outputs[..., 0] > 0).to(torch.uint8)

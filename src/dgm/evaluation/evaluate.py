@@ -54,6 +54,7 @@ from dgm.evaluation.samples import (
 from dgm.evaluation.skipping import Skipped
 from dgm.inputs import model_given, of_type, refuse_twice, whole
 from dgm.likelihood import Kind, kinds_of
+from dgm.memory import keep_freed
 from dgm.models.gan.base import Implicit
 from dgm.modes import device_of
 from dgm.networks.conditions import labels_of
@@ -119,6 +120,7 @@ def evaluate(
     Raises:
         BadInput: If nothing could be measured, or no example of the split has the condition.
     """
+    keep_freed()
     started = time.perf_counter()
     check_arguments(model, dataset, split, spaces, marginal=marginal, condition=condition)
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)

@@ -19,6 +19,7 @@ from dgm.data import SETS, Dataset
 from dgm.distributions.cells import fit_cells
 from dgm.errors import Diverged, Interrupted
 from dgm.inputs import model_given, place
+from dgm.memory import keep_freed
 from dgm.models.two_stage import TwoStage
 from dgm.networks.conditions import fit_marginals
 from dgm.protocols import DataDependent, Fittable, Model, Regularised, Stateful, condition_of, has, loss_unit
@@ -115,6 +116,7 @@ class Training:
     # -- steps
 
     def run(self, resume: bool) -> Iterator[Step]:
+        keep_freed()
         self.fabric = fabric_for(self.settings)
         # before the launch, so that no other process waits for a process that cannot write and ends here
         with Guard(self.out, fresh=not resume, writes=is_first_process()) as guard:

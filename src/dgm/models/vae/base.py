@@ -283,7 +283,7 @@ class GaussianVAE(LatentVariableModel):
         shape, z = z.shape[:2], z.flatten(0, 1)
         each_y = None if y is None else repeated(y, shape[0])
         outputs = self.outputs(z, each_y).unflatten(0, shape)
-        log_p = self.observed.log_prob(outputs, x.expand(shape[0], *x.shape)).flatten(2).sum(2)
+        log_p = self.observed.log_prob(outputs, x).flatten(2).sum(2)
         return log_p + kl_weight * (self.log_prior(z, each_y).unflatten(0, shape) - log_q)
 
     def sample_code(self, x: Batch, y: Conditions | None = None) -> Tensor:

@@ -96,8 +96,9 @@ class Hierarchy(WarmedUp):
         return whitened(levels), self.likelihood_of(x, levels, y) - log_q
 
     def likelihood_of(self, x: Batch, levels: list[Level], y: Conditions | None) -> PerExample:
-        """log p(x|z_1)."""
-        return self.observed.log_prob(self.outputs_of(levels[-1].z, y), x).flatten(1).sum(1)
+        """log p(x|z_1) of each z_1, of which there may be several for each x, as `repeated` orders them."""
+        outputs = self.outputs_of(levels[-1].z, y).unflatten(0, (-1, len(x)))
+        return self.observed.log_prob(outputs, x).flatten(2).sum(2).flatten()
 
     def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         return self.objective(x, y, 1.0)

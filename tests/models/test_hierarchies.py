@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from dgm import create
 from dgm.models.vae.hierarchical_vae import HierarchicalVAE
 from dgm.models.vae.hierarchy import Hierarchy
 from dgm.models.vae.ladder_vae import LadderVAE, product
@@ -59,7 +60,7 @@ def ladder() -> LadderVAE:
             (x @ B / S**2 / PRECISION, -0.5 * math.log(PRECISION) * like),
         ]
 
-    model.pass_upwards = factors  # type: ignore[method-assign]
+    model.evidence = factors  # type: ignore[method-assign]
     return model
 
 
@@ -93,9 +94,23 @@ def test_with_the_exact_posterior_the_bound_is_tight(name: str) -> None:
     """Kills: each term of the weight, a level left out, a prior given the wrong level, a code that is not whitened."""
     model, x = EXACT[name](), TRUTH.sample((64,))
     torch.testing.assert_close(model.log_weight(x), TRUTH.log_prob(x), rtol=0, atol=1e-9)
+    torch.testing.assert_close(model.log_weights(x, draws=3), TRUTH.log_prob(x).expand(3, -1), rtol=0, atol=1e-9)
     draws = model.elbo(x.repeat(2000, 1)).view(2000, -1)
     error = draws.std(0) / math.sqrt(2000) + 1e-9
     assert ((draws.mean(0) - TRUTH.log_prob(x)).abs() < 5 * error).all()
+
+
+@pytest.mark.parametrize("name", ["hierarchical_vae", "ladder_vae"])
+def test_many_weights_are_independent_draws(name: str) -> None:
+    """Kills: one draw that is repeated; draws or examples in each other's places."""
+    model: Any = create(name, Space.binary((3,)), latents=(2, 1), hidden=8)
+    x = torch.tensor([[0, 0, 0], [1, 1, 1]], dtype=torch.uint8)
+    many = model.log_weights(x, draws=4000)
+    one = torch.stack([model.log_weight(x) for _ in range(4000)])
+    error = (many.var(0) + one.var(0)).div(4000).sqrt()
+    assert ((many.mean(0) - one.mean(0)).abs() < 5 * error).all()
+    assert (many.std(0) / one.std(0) - 1).abs().max() < 0.1
+    assert len(many[:, 0].unique()) > 3900  # of 4,000, in single precision
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -9,7 +9,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dgm.models.vae.base import repeated
 from dgm.models.vae.hierarchy import Draw, Hierarchy, HierarchyConfig, Level, drawn, moments
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
@@ -56,21 +55,14 @@ class HierarchicalVAE(Hierarchy):
 
     def loss(self, x: Batch, y: Conditions | None = None) -> PerExample:
         draws = self.config.samples
-        mu, log_sigma = (repeated(moment, draws) for moment in self.lowest(x, y))  # the encoder is evaluated once
-        y = None if y is None else repeated(y, draws)
-        levels = self.chain(mu, log_sigma, y)
-        log_w = self.likelihood_of(x, levels, y) - self.kl_weight * self.divergences(levels).sum(-1)
-        return math.log(draws) - log_w.unflatten(0, (draws, -1)).logsumexp(0)
+        return math.log(draws) - self.log_weights(x, y, draws=draws, kl_weight=self.kl_weight).logsumexp(0)
 
-    def infer(self, x: Batch, y: Conditions | None, draw: Draw = drawn) -> list[Level]:
-        return self.chain(*self.lowest(x, y), y, draw)
-
-    def lowest(self, x: Batch, y: Conditions | None) -> tuple[Tensor, Tensor]:
+    def evidence(self, x: Batch, y: Conditions | None) -> list[tuple[Tensor, Tensor]]:
         """The moments of q(z_1|x)."""
-        return moments(self.conditional(self.encoder, self.reader(x).flatten(1), y))
+        return [moments(self.conditional(self.encoder, self.reader(x).flatten(1), y))]
 
-    def chain(self, mu: Tensor, log_sigma: Tensor, y: Conditions | None, draw: Draw = drawn) -> list[Level]:
-        """The levels, the top one first, from the moments of q(z_1|x)."""
+    def levels(self, evidence: list[tuple[Tensor, Tensor]], y: Conditions | None, draw: Draw = drawn) -> list[Level]:
+        ((mu, log_sigma),) = evidence
         found = [(draw(mu, log_sigma), mu, log_sigma)]
         for network in self.upwards:
             mu, log_sigma = moments(network(self.beside(found[-1][0], y)))

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from dgm.models.vae.base import NetworkConfig, WarmedUp, log_normals
+from dgm.models.vae.base import NetworkConfig, WarmedUp, log_normals, repeated
 from dgm.networks.mlp import mlp
 from dgm.protocols import Batch, Conditions, PerExample
 from dgm.settings import setting
@@ -70,13 +70,21 @@ class Hierarchy(WarmedUp):
         return mlp([inputs + self.features.width, *self.widths, outputs])
 
     @abstractmethod
-    def infer(self, x: Batch, y: Conditions | None, draw: Draw = drawn) -> list[Level]:
-        """The levels of x, the top one first.
+    def evidence(self, x: Batch, y: Conditions | None) -> list[tuple[Tensor, Tensor]]:
+        """What a deterministic pass upwards finds in x: mu and log sigma of normal distributions."""
+
+    @abstractmethod
+    def levels(self, evidence: list[tuple[Tensor, Tensor]], y: Conditions | None, draw: Draw = drawn) -> list[Level]:
+        """The levels given the evidence, the top one first.
 
         Args:
             draw: A value of a level's normal posterior from its mu and log sigma. It is called for each level in the
                 order of inference, from ``first_inferred`` on.
         """
+
+    def infer(self, x: Batch, y: Conditions | None, draw: Draw = drawn) -> list[Level]:
+        """The levels of x, the top one first."""
+        return self.levels(self.evidence(x, y), y, draw)
 
     def prior(self, k: int, above: Tensor, y: Conditions | None) -> tuple[Tensor, Tensor]:
         """mu and log sigma of the k-th prior below the top."""
@@ -95,8 +103,18 @@ class Hierarchy(WarmedUp):
         log_q = torch.cat([log_normals(v.z, v.q_mu, v.q_log_sigma) + v.p_log_sigma for v in levels], -1).sum(-1)
         return whitened(levels), self.likelihood_of(x, levels, y) - log_q
 
-    def likelihood_of(self, x: Batch, levels: list[Level], y: Conditions | None) -> PerExample:
-        """log p(x|z_1) of each z_1, of which there may be several for each x, as `repeated` orders them."""
+    def log_weights(
+        self, x: Batch, y: Conditions | None = None, *, draws: int, kl_weight: Tensor | float = 1.0
+    ) -> Tensor:
+        """``draws`` of log w of each example, (draws, B), for which the pass upwards is evaluated once."""
+        evidence = [(repeated(mu, draws), repeated(log_sigma, draws)) for mu, log_sigma in self.evidence(x, y)]
+        y = None if y is None else repeated(y, draws)
+        levels = self.levels(evidence, y)
+        log_w = self.likelihood_of(x, levels, y) - kl_weight * log_ratios(levels).sum(-1)
+        return log_w.unflatten(0, (draws, len(x)))
+
+    def likelihood_of(self, x: Batch, levels: list[Level], y: Conditions | None) -> Tensor:
+        """log p(x|z_1) of each z_1, of which there may be several for each x, in the order of `repeated`."""
         outputs = self.outputs_of(levels[-1].z, y).unflatten(0, (-1, len(x)))
         return self.observed.log_prob(outputs, x).flatten(2).sum(2).flatten()
 
@@ -115,9 +133,8 @@ class Hierarchy(WarmedUp):
         return self.divergences(self.infer(x, y))
 
     def divergences(self, levels: list[Level]) -> Tensor:
-        """log q - log p of each dimension of every level at its z, (B, code), whose mean is the divergence."""
-        each = [log_normals(v.z, v.q_mu, v.q_log_sigma) - log_normals(v.z, v.p_mu, v.p_log_sigma) for v in levels]
-        return torch.cat(each, -1)
+        """Of each dimension of every level, (B, code): at its z, so that the mean is the divergence."""
+        return log_ratios(levels)
 
     def sample_code(self, x: Batch, y: Conditions | None = None) -> Tensor:
         return whitened(self.infer(x, y))
@@ -125,6 +142,12 @@ class Hierarchy(WarmedUp):
     def encode(self, x: Batch, y: Conditions | None = None) -> Tensor:
         """The whitened code at the posterior's means, (B, code)."""
         return whitened(self.infer(x, y, lambda mu, _: mu))
+
+
+def log_ratios(levels: list[Level]) -> Tensor:
+    """log q - log p of each dimension of every level at its z, (B, code)."""
+    each = [log_normals(v.z, v.q_mu, v.q_log_sigma) - log_normals(v.z, v.p_mu, v.p_log_sigma) for v in levels]
+    return torch.cat(each, -1)
 
 
 def whitened(levels: list[Level]) -> Tensor:

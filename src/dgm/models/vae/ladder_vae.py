@@ -53,9 +53,9 @@ class LadderVAE(Hierarchy):
         self.upwards = nn.ModuleList(self.between(width, width) for _ in range(levels - 1))
         self.factors = nn.ModuleList(nn.Linear(width, 2 * size) for size in self.config.latents)
 
-    def infer(self, x: Batch, y: Conditions | None, draw: Draw = drawn) -> list[Level]:
+    def levels(self, evidence: list[tuple[Tensor, Tensor]], y: Conditions | None, draw: Draw = drawn) -> list[Level]:
         levels: list[Level] = []
-        for k, (mu, log_sigma) in enumerate(self.pass_upwards(x, y)):
+        for k, (mu, log_sigma) in enumerate(evidence):
             if k == 0:
                 prior = torch.zeros_like(mu), torch.zeros_like(mu)
             else:
@@ -64,7 +64,7 @@ class LadderVAE(Hierarchy):
             levels.append(Level(draw(mu, log_sigma), mu, log_sigma, *prior))
         return levels
 
-    def pass_upwards(self, x: Batch, y: Conditions | None) -> list[tuple[Tensor, Tensor]]:
+    def evidence(self, x: Batch, y: Conditions | None) -> list[tuple[Tensor, Tensor]]:
         """The moments of the factors of all levels, the top one first."""
         d = silu(self.conditional(self.encoder, self.reader(x).flatten(1), y))
         factors = [moments(self.factors[0](d))]

@@ -7,6 +7,7 @@ process's. It prints the seconds of a step.
 from __future__ import annotations
 
 import functools
+import itertools
 import statistics
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def steps(case: str, kept: bool) -> float:
     times = []
     for _ in dgm.fit(dgm.create(name, space, **settings), x, steps=STEPS, batch=batch, precision=precision):
         times.append(time.process_time())
-    return statistics.median(b - a for a, b in zip(times[1:], times[2:], strict=False))
+    return statistics.median(b - a for a, b in itertools.pairwise(times))
 
 
 def side(case: str, kept: bool) -> float:

@@ -7,13 +7,15 @@ import sys
 
 import pytest
 
-# a training's steps: each takes and frees 40 tensors of 20 MB
+# a training's steps: each takes and frees 10 tensors of 20 MB
 STEPS = """
-import resource, torch
+import resource, torch, dgm
 torch.set_num_threads(1)
+x = dgm.data.load('toy/moons')
+model = dgm.create('gmm', x.space)
 {first}
 def step():
-    kept = [torch.ones(5_000_000) for _ in range(40)]
+    kept = [torch.ones(5_000_000) for _ in range(10)]
 step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(3):
@@ -32,9 +34,9 @@ def faults(first: str) -> int:
     "first",
     [
         "from dgm.memory import keep_freed; keep_freed()",
-        "import dgm; [*dgm.fit(dgm.create('fvsbn', dgm.Space.binary((4,))), torch.ones(8, 4, dtype=torch.uint8), steps=1)]",
-        "import dgm; x = dgm.data.load('digits'); dgm.evaluate(dgm.create('fvsbn', x.space), x, samples=50)",
-        "import dgm; dgm.sample(dgm.create('fvsbn', dgm.Space.binary((4,))), 1)",
+        "[*dgm.fit(model, x, steps=1)]",
+        "dgm.evaluate(model, x, samples=50)",
+        "dgm.sample(model, 1)",
     ],
 )
 def test_the_memory_of_a_step_serves_the_next(first: str) -> None:

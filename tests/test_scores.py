@@ -45,7 +45,7 @@ def test_scores_are_the_models_log_densities(folder: Path) -> None:
     """Those of complete rows by log_prob, of a row without its age above it, of an age out of range minus infinity."""
     done = dgm("evaluate made --score rows.csv --data bank.csv --out scores.csv", folder)
     assert done.returncode == 0, done.stderr
-    assert "1 of 3 rows have a value outside of the range" in done.stderr
+    assert "1 of 3 rows has a value outside of the training data's range" in done.stderr
     with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))
     assert [(row["kind"], row["anomaly_rank"]) for row in found] == [

@@ -42,7 +42,7 @@ from dgm.editing.codes import (
 from dgm.editing.operators import AveragePooling, Blur, Grey, Operator
 from dgm.editing.resampling import Resampling
 from dgm.errors import BadInput, Unsupported
-from dgm.inputs import model_given, number, of_type, tensor, whole
+from dgm.inputs import model_given, number, of_type, random_seed, tensor, whole
 from dgm.likelihood import Kind
 from dgm.memory import refuse_too_many
 from dgm.models.gan.base import AdversarialModel
@@ -165,7 +165,7 @@ def restore(
 def measure(model: Model, x: Batch | Any, operator: Operator, *, noise: float = 0.0, seed: int = 0) -> Tensor:
     """The operator applied to complete images, with noise: a measurement to test `restore` with."""
     seen = operator(Scaling(model.space)(examples(model, x)))
-    drawn = torch.randn(seen.shape, generator=torch.Generator().manual_seed(whole("the seed", seed)))
+    drawn = torch.randn(seen.shape, generator=torch.Generator().manual_seed(random_seed(seed)))
     return seen + 2 * positive("noise", noise) * drawn
 
 
@@ -233,7 +233,7 @@ def invert(
         raise Unsupported(wrong, "use a GAN of `dgm models`; for a diffusion model there is encode")
     x, steps, starts = model.space.check(x), whole("steps", steps, low=1), whole("starts", starts, low=1)
     y = check_condition(given_condition(model, condition, len(x)), condition_of(model))
-    z = latent_search.invert(model, x, y, steps=steps, starts=starts, seed=whole("the seed", seed))
+    z = latent_search.invert(model, x, y, steps=steps, starts=starts, seed=random_seed(seed))
     with evaluating(model), torch.no_grad():
         again = model.decode(z, y)
     return Reconstruction(again.cpu(), z.cpu(), error(model, again.cpu(), x))
@@ -294,7 +294,7 @@ def impute(
     """
     model_given(model)
     x, seen = partly_observed(model, x, observed)
-    n, seed, count = whole("n", n, low=1), whole("the seed", seed), len(x)
+    n, seed, count = whole("n", n, low=1), random_seed(seed), len(x)
     refuse_too_many(count * n, model.space)
     y = check_condition(given_condition(model, condition, count), condition_of(model))
     chunks = []
@@ -375,7 +375,7 @@ def sampled(
     Args:
         states: From (B,) numbers of images, their conditions and their noise, to the states on the way to the results.
     """
-    n, seed, chunks, total = whole("n", n, low=1), whole("the seed", seed), [], count * n
+    n, seed, chunks, total = whole("n", n, low=1), random_seed(seed), [], count * n
     refuse_too_many(total, model.space)
     y = given_condition(model, condition, count)
     with evaluating(model):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 LONGEST = 40  # characters of a value in an error
+SEEDS = 2**63 - 1  # the largest seed of torch's generators
 
 
 def whole(what: str, value: Any, *, low: int | None = None) -> int:
@@ -36,6 +37,14 @@ def whole(what: str, value: Any, *, low: int | None = None) -> int:
         wanted = "a whole number" if low is None else f"a whole number, at least {low}"
         raise BadInput(f"{what} must be {wanted}, got {brief(value)}", f"give {what} as one")
     return number
+
+
+def random_seed(value: Any) -> int:
+    """``value`` as a seed, from 0 to `SEEDS` as on the command line: others would give the numbers of one of these."""
+    seed = whole("the seed", value, low=0)
+    if seed > SEEDS:
+        raise BadInput(f"the seed must be at most {SEEDS}, got {brief(value)}", "give a smaller one")
+    return seed
 
 
 def number(what: str, value: Any) -> float:
@@ -95,6 +104,16 @@ def brief(value: Any) -> str:
         return shown
     kind = type(value).__name__
     return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def how_many(n: int, noun: str) -> str:
+    """A number and what is counted.
+
+    Example:
+        >>> how_many(1, "row"), how_many(1234, "row")
+        ('1 row', '1,234 rows')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def refuse_twice(what: str, names: Sequence[str]) -> None:

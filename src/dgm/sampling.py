@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgm import torchrun
 from dgm.errors import BadInput
-from dgm.inputs import whole
+from dgm.inputs import random_seed, whole
 from dgm.memory import keep_freed, refuse_too_many
 from dgm.modes import device_of, each_evaluated, evaluating
 from dgm.networks.conditions import given_condition
@@ -108,7 +108,7 @@ def _without_gradients(states: Iterator[State]) -> Iterator[State]:
 
 
 def _seed(seed: int | None) -> int:
-    return int(torch.randint(2**62, ())) if seed is None else whole("the seed", seed)
+    return int(torch.randint(2**62, ())) if seed is None else random_seed(seed)
 
 
 def _states(model: Model, rows: Tensor, y: Conditions | None, seed: int, draw_states: DrawStates) -> Iterator[State]:

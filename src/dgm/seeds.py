@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dgm.errors import BadInput
-from dgm.inputs import whole
+from dgm.inputs import random_seed, whole
 
 _MASK = (1 << 64) - 1
 _LOW = (1 << 32) - 1
@@ -230,4 +230,4 @@ def streams(n: int, seed: Seed, device: torch.device | str = "cpu") -> Streams:
         return seed
     if seed is None:
         seed = int(torch.randint(2**62, ()).item())
-    return Streams(whole("the seed", seed), range(n), device)
+    return Streams(random_seed(seed), range(n), device)

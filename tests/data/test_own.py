@@ -162,6 +162,7 @@ class TestTables:
             ("", "is empty"),
             ("a,b\n" + "1,2\n" * 20, "column 'a' never changes"),
             ("a\n1\n2\n", "has 2 rows, expected at least 10"),
+            ("a\n1\n", "has 1 row, expected at least 10"),
             ("a,a\n" + "1,2\n" * 20, "two columns named 'a'"),
             ("a,b\n" + ",2\n" * 20, "column 'a' holds nothing"),
             ("a" * 101 + "\n" + "1\n2\n" * 20, "a name of 101 characters"),
@@ -211,15 +212,30 @@ class TestArrays:
 
     def test_one_array_under_other_names(self, tmp_path: Path) -> None:
         x = numpy.random.default_rng(0).normal(size=(30, 3))
-        numpy.savez(tmp_path / "x.npz", x=x, y=numpy.arange(30) % 3, data=x[:5])  # dgm's own name wins
+        numpy.savez(tmp_path / "x.npz", x=x, y=numpy.arange(30) % 3)
         wanted = data.load(str(tmp_path / "x.npz"))
         for names in (("X", "y"), ("images", "labels"), ("data", "target")):
             numpy.savez(tmp_path / "a.npz", **dict(zip(names, (x, numpy.arange(30) % 3), strict=True)))
             found = data.load(str(tmp_path / "a.npz"))
             assert torch.equal(everything(found), everything(wanted))
             assert torch.equal(found.train.y, wanted.train.y)
-        numpy.savez(tmp_path / "a.npz", X=x, images=x)
-        with pytest.raises(BadInput, match="holds 'x' under two names, one of them 'images'"):
+
+    @pytest.mark.parametrize(
+        ("names", "wrong"),
+        [
+            ("X images", "holds 'x' under two names, 'X' and 'images'"),
+            ("x X", "holds 'x' under two names, 'x' and 'X'"),
+            ("images x", "holds 'x' under two names, 'images' and 'x'"),
+            ("x y labels", "holds 'condition' under two names, 'y' and 'labels'"),
+            ("x_train x_test test", "holds 'x_test' under two names, 'x_test' and 'test'"),
+            ("x x_train x_test", "holds 'x', of all examples, and 'x_train', of one split"),
+            ("x y_train", "holds 'x', of all examples, and 'condition_train', of one split"),
+            ("x_train x_test y", "holds 'condition', of all examples, and 'x_train', of one split"),
+        ],
+    )
+    def test_no_array_is_left_out_for_another(self, tmp_path: Path, names: str, wrong: str) -> None:
+        numpy.savez(tmp_path / "a.npz", **dict.fromkeys(names.split(), numpy.arange(30)[:, None] % 2))
+        with pytest.raises(BadInput, match=wrong):
             data.load(str(tmp_path / "a.npz"))
 
     def test_no_pickle_is_read(self, tmp_path: Path) -> None:

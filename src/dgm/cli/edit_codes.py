@@ -182,14 +182,14 @@ def drawn_codes(args: argparse.Namespace, model: Model, n: int) -> tuple[Tensor,
     """Codes of N(0, I), and the chosen condition or one drawn for each."""
     from dgm import edit
     from dgm.networks.conditions import sampled_condition
-    from dgm.seeds import mix, streams
+    from dgm.seeds import Streams, mix
 
     if args.given:
         raise BadInput(f"{type(model).__name__} has a decoder alone, and --given has no code", "leave it out")
     z = edit.drawn(model, args.examples or n, seed=args.seed)
     if args.y is not None:
         return z, args.y[0]
-    return z, sampled_condition(None, model, streams(len(z), mix(args.seed, OF_CONDITIONS), "cpu"))
+    return z, sampled_condition(None, model, Streams(mix(args.seed, OF_CONDITIONS), range(len(z))))
 
 
 def coding(args: argparse.Namespace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dgm.cli.edit_task import Task
 from dgm.cli.terminal import Progress
 from dgm.cli.values import seed, whole
 from dgm.errors import BadInput, UnknownName, Unsupported
+from dgm.inputs import how_many
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,14 +57,14 @@ def impute(args: argparse.Namespace) -> int:
     columns = of_run(about, model.space)
     x = rows.numbers(table, columns, model.space, others=rows.beside(about))
     y = conditions(args, model, table, about)
-    with Progress(f"imputing {len(x)} rows") as progress:
+    with Progress(f"imputing {how_many(len(x), 'row')}") as progress:
         found = dgm.edit.impute(model, x, y, n=args.draws, seed=args.seed, progress=progress.update)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         rows.write_completed(table, found.x, columns, temporary)
     holes = int(x.isnan().sum())
     times = f", {args.draws} draws of each" if args.draws > 1 else ""
-    print(f"{holes:,} values imputed in {len(x):,} rows{times}, in {path}")
+    print(f"{how_many(holes, 'value')} imputed in {how_many(len(x), 'row')}{times}, in {path}")
     say(found)
     return 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgm.errors import BadInput
+from dgm.inputs import how_many
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,7 @@ def start(args: argparse.Namespace, space: Space, about: dict[str, Any]) -> tupl
         raise BadInput(f"there is no file {path}", "check the path")
     given, kept = reader(path)(path, space, about, args.observed)
     if len(given) not in (1, args.n):
-        raise BadInput(f"{path} holds {len(given)} examples, expected 1 or {args.n}", "give -n as many")
+        raise BadInput(f"{path} holds {how_many(len(given), 'example')}, expected 1 or {args.n}", "give -n as many")
     return given, kept
 
 

@@ -35,6 +35,7 @@ from dgm.cli.terminal import Progress
 from dgm.cli.values import real, seed, whole
 from dgm.cli.writing import refuse_format, write_animation, write_strip, writer
 from dgm.errors import BadInput, Unsupported
+from dgm.inputs import how_many
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         write(states[-1], model.space, out, about)
     if args.out != "-":
-        print(f"{n} samples in {out}")
+        print(f"{how_many(n, 'sample')} in {out}")
     return 0
 
 
@@ -141,7 +142,7 @@ def write_where(args: argparse.Namespace, model: Model, about: dict[str, Any], y
     x = edit_rows.where(args, model, about, y)
     out.parent.mkdir(parents=True, exist_ok=True)
     writer(out)(x, model.space, out, about)
-    print(f"{args.n} samples in {out}")
+    print(f"{how_many(args.n, 'sample')} in {out}")
     return 0
 
 

@@ -14,6 +14,7 @@ from dgm.cli import out as output
 from dgm.cli import own
 from dgm.cli.edit_rows import conditions, refuse_other_data
 from dgm.errors import BadInput
+from dgm.inputs import how_many
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        print(f"scores of {len(x):,} rows in {path}")
+        print(f"scores of {how_many(len(x), 'row')} in {path}")
     if outside := int(found.nats.isneginf().sum()):
-        what = "have a value outside of the range of the training data, and probability 0"
-        print(f"dgm: {outside:,} of {len(x):,} rows {what}", file=sys.stderr)
+        what = f"{'has' if outside == 1 else 'have'} a value outside of the training data's range, and probability 0"
+        print(f"dgm: {outside:,} of {how_many(len(x), 'row')} {what}", file=sys.stderr)
     print(f"log p(row) in nats: {found.method}", file=sys.stdout if path else sys.stderr)
     return 0
 

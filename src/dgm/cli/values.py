@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dgm import settings
+from dgm.inputs import SEEDS
 
 N = TypeVar("N", int, float)
 
-SEEDS = 2**63 - 1  # the largest seed of torch's generators
 MOST_STEPS = 100_000  # sampling steps or solver steps
 
 

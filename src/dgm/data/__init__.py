@@ -18,7 +18,7 @@ from dgm.data.dataset import Dataset, Split, order
 from dgm.data.table import SETS, Spec, folder_of, roots
 from dgm.documents import misfit
 from dgm.errors import BadInput, UnknownName
-from dgm.inputs import brief, whole
+from dgm.inputs import brief, random_seed
 
 IMAGES, SOUND, MEMORY = (
     ("seed", "size", "grey", "palette"),
@@ -63,7 +63,7 @@ def load(name: str | Path | Any, *, root: str | Path | None = None, **options: A
         (2,)
     """
     if "seed" in options:
-        options["seed"] = whole("the seed", options["seed"])
+        options["seed"] = random_seed(options["seed"])
     if not isinstance(name, (str, os.PathLike)):
         return from_memory(name, options)
     name = os.fspath(name)

@@ -2,7 +2,8 @@
 
 Other common names are accepted too: X, images or data for x; y, labels or targets for the condition; valid or val for
 validation; and the name of a split alone for its x. Files of scikit-learn, Keras and MedMNIST are therefore read
-without conversion.
+without conversion. Of several conditions the one of the name ``condition`` is taken; any other array under two names is
+refused.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dgm.data import attributes
 from dgm.data.dataset import Conditions, Dataset, consecutive, order, shuffled
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
+from dgm.inputs import how_many
 from dgm.memory import refuse_a_bomb
 from dgm.space import Space
 
@@ -82,6 +84,11 @@ def read(path: Path) -> dict[str, numpy.ndarray]:
     if "x" not in arrays and not {"x_train", "x_test"} <= arrays.keys():
         wrong = f"{path} has neither 'x' nor 'x_train' and 'x_test', only {', '.join(arrays) or 'nothing'}"
         raise BadInput(wrong, "save it as numpy.savez(file, x=…)")
+    of_splits = [f"{letter}_{part}" for letter in ("x", "condition") for part in PARTS]
+    whole, parts = [[name for name in names if name in arrays] for names in (("x", "condition"), of_splits)]
+    if whole and parts:
+        wrong = f"{path} holds '{whole[0]}', of all examples, and '{parts[0]}', of one split"
+        raise BadInput(wrong, "keep the arrays of all examples, or those of the splits")
     return arrays
 
 
@@ -102,14 +109,17 @@ def unpacked(path: Path) -> dict[str, numpy.ndarray]:
 
 
 def renamed(path: Path, arrays: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
-    """The arrays under dgm's names. An array keeps its name if that name is unknown or dgm's name is in use."""
-    ours: dict[str, numpy.ndarray] = {}
-    for key, array in arrays.items():
-        name = key if our_name(key) in arrays else our_name(key)
-        if name in ours:
-            raise BadInput(f"{path} holds '{name}' under two names, one of them '{key}'", "keep one of the two")
-        ours[name] = array
-    return ours
+    """The arrays under dgm's names. One of another name keeps it, and so do labels beside a ``condition``."""
+    keys: dict[str, str] = {}
+    for key in arrays:
+        name = our_name(key)
+        if name.startswith("condition") and name in arrays:
+            name = key
+        if name in keys:
+            wrong = f"{path} holds '{name}' under two names, '{keys[name]}' and '{key}'"
+            raise BadInput(wrong, "keep one of the two")
+        keys[name] = key
+    return {name: arrays[key] for name, key in keys.items()}
 
 
 def our_name(key: str) -> str:
@@ -211,7 +221,7 @@ def conditions(path: Path, arrays: dict[str, numpy.ndarray], rows: Tensor, train
         return None
     y = joined(path, arrays, "condition")
     if len(y) != len(rows):
-        wrong = f"{path} has {len(rows)} examples and {len(y)} conditions ({', '.join(names)})"
+        wrong = f"{path} has {how_many(len(rows), 'example')} and {how_many(len(y), 'condition')} ({', '.join(names)})"
         raise BadInput(wrong, "give one an example")
     if y.ndim == 2 and y.shape[1] == 1 and y.dtype.kind != "f":
         y = y[:, 0]

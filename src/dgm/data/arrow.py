@@ -12,6 +12,7 @@ from torch import Tensor
 from dgm.data.dataset import Dataset
 from dgm.data.lazy import Encoded, dataset, drawn_parts, shape_of
 from dgm.errors import BadInput, MissingExtra, in_one_line
+from dgm.inputs import how_many
 
 MARKS = ("dataset_dict.json", "dataset_info.json")  # files in each folder that `datasets` saved
 SPLITS = ("train", "validation", "test")
@@ -44,7 +45,7 @@ def load(path: Path, *, size: int | None = None, grey: bool = False, seed: int =
 
     n = int(starts[-1])
     if n < 10:
-        raise BadInput(f"{path} holds {n} images, expected at least 10", "give more")
+        raise BadInput(f"{path} holds {how_many(n, 'image')}, expected at least 10", "give more")
     tables = [table.select_columns([image]).cast_column(image, undecoded()) for table in tables]
     y = None if label is None else torch.cat([labels(table, label, path) for table in own.values()])
     names = () if label is None else tuple(next(iter(own.values())).features[label].names)

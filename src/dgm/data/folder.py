@@ -29,6 +29,7 @@ from dgm.data.dataset import Conditions, Dataset, consecutive, shuffled
 from dgm.data.palette import clustered
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
+from dgm.inputs import how_many
 from dgm.space import Space
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # some other formats of Pillow start programs
@@ -65,7 +66,7 @@ def load(
     files = walk.files(folder, walk.IMAGES)
     if len(files) < 10:
         raise BadInput(
-            f"{folder} holds {len(files)} images, expected at least 10",
+            f"{folder} holds {how_many(len(files), 'image')}, expected at least 10",
             f"put {', '.join(sorted(walk.IMAGES))} files there",
         )
     rows, sizes = shuffled(len(files), seed)

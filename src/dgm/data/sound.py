@@ -25,6 +25,7 @@ from dgm.data import walk
 from dgm.data.dataset import Conditions, Dataset, Split, consecutive, labelled, shuffled
 from dgm.data.storage import stamp, stored
 from dgm.errors import BadInput
+from dgm.inputs import how_many
 from dgm.memory import refuse_too_large
 from dgm.space import Space
 
@@ -61,7 +62,7 @@ def load(path: Path, *, seconds: float = SECONDS, rate: int = RATE, seed: int = 
     files = recordings(path)
     length = length_of(seconds, rate)
     if len(files) < 10:
-        raise BadInput(f"{path} holds {len(files)} .wav files, expected at least 10", "give more recordings")
+        raise BadInput(f"{path} holds {how_many(len(files), '.wav file')}, expected at least 10", "give more")
     rows, sizes = shuffled(len(files), seed)
     files = [files[row] for row in rows.tolist()]
     counts = [math.ceil(duration(file, rate) / length) for file in files]

@@ -29,7 +29,7 @@ from dgm.data.columns import DIGITS, MISSING, SKIP, Column, Wanted, requested_ty
 from dgm.data.dataset import Conditions, Dataset, consecutive, shuffled
 from dgm.data.inference import TEXT, TIME, Part, part_of
 from dgm.errors import BadInput, UnknownName, in_one_line
-from dgm.inputs import refuse_twice
+from dgm.inputs import how_many, refuse_twice
 from dgm.memory import refuse_a_bomb, refuse_too_large
 from dgm.space import Space
 
@@ -88,7 +88,7 @@ def arranged(
         raise BadInput(f"{path}: every column is skipped", "keep one")
     n = len(table[names[0]]) if names else 0
     if n < 10:
-        raise BadInput(f"{path} has {n} rows, expected at least 10", "give more data")
+        raise BadInput(f"{path} has {how_many(n, 'row')}, expected at least 10", "give more data")
     parts = [part_of(f"{path}: column '{name}'", name, table[name], wanted.get(name), first) for name in names]
     rows, sizes = shuffled(n, seed)
     conditions = condition_of([part for part in parts if part.column.name in given], rows, sizes["train"])

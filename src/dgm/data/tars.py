@@ -18,6 +18,7 @@ from dgm.data import walk
 from dgm.data.dataset import Dataset
 from dgm.data.lazy import Encoded, dataset, drawn_parts, shape_of
 from dgm.errors import BadInput
+from dgm.inputs import how_many
 
 LABEL = "cls"
 PICKLES = {"pyd", "pkl", "pickle", "pth", "pt", "ckpt", "joblib", "dill"}  # reading them could run code
@@ -59,7 +60,7 @@ def load(path: Path, *, size: int | None = None, grey: bool = False, seed: int =
     examples = [list(examples_of(tar)) for tar in tars]
     images = [image for shard in examples for image, _ in shard]
     if len(images) < 10:
-        raise BadInput(f"{path} holds {len(images)} images, expected at least 10", "give tar files of images")
+        raise BadInput(f"{path} holds {how_many(len(images), 'image')}, expected at least 10", "give more images")
     y = labels([label for shard in examples for _, label in shard], images)
 
     def read(row: int) -> Encoded:

@@ -52,7 +52,7 @@ from dgm.evaluation.samples import (
     timed_sample,
 )
 from dgm.evaluation.skipping import Skipped
-from dgm.inputs import model_given, of_type, refuse_twice, whole
+from dgm.inputs import model_given, of_type, random_seed, refuse_twice, whole
 from dgm.likelihood import Kind, kinds_of
 from dgm.memory import keep_freed
 from dgm.models.gan.base import Implicit
@@ -123,7 +123,7 @@ def evaluate(
     keep_freed()
     started = time.perf_counter()
     check_arguments(model, dataset, split, spaces, marginal=marginal, condition=condition)
-    samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), whole("the seed", seed)
+    samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), random_seed(seed)
     ode: dict[str, Any] = {"solver": solver, "tolerance": tolerance, "solver_steps": solver_steps, "trace": trace}
     refuse_target(dataset, target)
     if annealed and not isinstance(model, Implicit):

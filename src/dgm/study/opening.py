@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dgm.errors import BadInput, DamagedRun
-from dgm.inputs import place, whole
+from dgm.inputs import place, random_seed, whole
 from dgm.progress import Progress, silent
 from dgm.runs import Run, load
 from dgm.sampling import sample
@@ -66,7 +66,7 @@ def open_study(
         "split": split,
         "sha256": str(dataset.describe()["sha256"]),
         "runs": list(map(described, names(runs), runs)),
-        "seed": whole("the seed", seed),
+        "seed": random_seed(seed),
         "trials": trials,
         "pairs": pairs,
         "timed": timed,

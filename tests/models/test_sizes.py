@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from torch import nn
 
 from dgm.models.energy.ebm import EBM
+from dgm.models.flow.integer_flow import IntegerCoupling
 from dgm.models.flow.realnvp import RealNVP
 from dgm.models.gan.gan import GAN
 from dgm.networks.causal_conv import CausalConv2d
 from dgm.networks.conv import ConvDecoder, ConvEncoder, ConvNet, Discriminator, Generator
 from dgm.registry import create
 from dgm.space import Space
-from dgm.transforms import AffineCoupling, ChannelCoupling, VectorCoupling
+from dgm.transforms import ActNorm, AffineCoupling, ChannelCoupling, VectorCoupling
 
 ROW, IMAGE = Space.continuous((5,)), Space.continuous((3, 9, 17))
 
@@ -66,6 +69,34 @@ def test_a_flow() -> None:
     for network, inputs in zip(networks, [3, 3, 6, 6, 6], strict=True):  # all channels, then half of four times as many
         assert isinstance(network, ConvNet)
         assert convolutions(network) == [(inputs + 2, 4), *[(4, 4)] * 4, (4, 2 * inputs)]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "settings", "channels"),
+    [
+        ("residual_flow", (3, 4, 6), {"blocks": 5, "hidden": 2, "layers": 1}, [3, 3, 12, 12, 12]),
+        ("residual_flow", (3, 5, 6), {"blocks": 3, "hidden": 2, "layers": 1}, [3, 3, 3]),
+        ("residual_flow", (5,), {"blocks": 3, "hidden": 2, "layers": 1}, [5, 5, 5]),
+        ("glow", (1, 8, 4), {"layers": 3, "scales": 3, "hidden": 2}, [4, 4, 4, 8, 8, 8]),
+        ("glow", (1, 8, 4), {"layers": 2, "scales": 1, "hidden": 2}, [4, 4]),
+        ("glow", (1, 5, 4), {"layers": 2, "hidden": 2}, [20, 20]),
+        ("nsf", (1, 8, 4), {"layers": 2, "hidden": 2, "kind": "coupling"}, [4, 4, 8, 8]),
+    ],
+)
+def test_the_maps_of_each_scale(
+    name: str, shape: tuple[int, ...], settings: dict[str, Any], channels: list[int]
+) -> None:
+    """Kills: residual_flow without the blocks after its squeeze, a scale too few or too many, steps of another size."""
+    model = create(name, Space.continuous(shape), **settings)
+    assert [len(part.loc) for part in model.modules() if isinstance(part, ActNorm)] == channels
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"), [((1, 8, 4), [4, 4, 4, 8, 8, 8]), ((1, 3, 4), [1, 1, 1]), ((7,), [7, 7, 7])]
+)
+def test_the_couplings_of_each_resolution(shape: tuple[int, ...], channels: list[int]) -> None:
+    flow = create("integer_flow", Space.levels(shape, 5), layers=3, resolutions=3, hidden=2)
+    assert [len(part.moved) for part in flow.modules() if isinstance(part, IntegerCoupling)] == channels
 
 
 def couplings(flow: RealNVP) -> list[nn.Module]:

@@ -24,11 +24,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["DGM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real data sets."""

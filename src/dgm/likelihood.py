@@ -39,7 +39,7 @@ from dgm.samplers.ode import Solver
 from dgm.seeds import mix
 
 MOST, NUMBERS = 512, 1 << 16  # largest evaluation batch in examples, and in numbers on a CPU
-WEIGHTS = 4  # evaluation batches of codes that are weighted together, so that the decoder takes most of the time
+WEIGHTS = 8  # evaluation batches of codes that are weighted together, so that the decoder takes most of the time
 ODES = 50  # largest evaluation batch if each example needs the solution of an ODE, with its own number of steps
 
 

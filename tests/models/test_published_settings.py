@@ -357,7 +357,7 @@ def test_settings_of_the_optimiser(name: str) -> None:
         ("networks.conditioning", {"WIDTH": 64}),
         ("networks.lipschitz", {"ITERATIONS": 20}),
         ("networks.masked_autoencoder", {"PATCH": 2, "HIDDEN": 0.5}),
-        ("likelihood", {"WEIGHTS": 4, "ODES": 50}),
+        ("likelihood", {"WEIGHTS": 8, "ODES": 50}),
         ("evaluation.against", {"FORMAT": 1, "POINTS": 400}),
         ("evaluation.annealed", {"EXAMPLES": 100, "FEWEST": 5, "WORK": 1e13, "PASSES": 3, "TUNING": 100}),
         ("evaluation.anomaly", {"MOST": 1000}),

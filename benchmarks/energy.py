@@ -36,7 +36,7 @@ def epochs(x: Tensor, precision: str) -> Iterator[Any]:
     """One step of training after another, with persistent chains and one Gibbs sweep, as scikit-learn has it."""
     data = Dataset(name="bits", space=SPACE, train=Split(x), validation=Split(x[:8]), test=Split(x[:8]), split="none")
     model = dgm.create("rbm", SPACE, hidden=HIDDEN, chains=BATCH)
-    plain = {"optimiser": "sgd", "betas": (0.0, 0.0), "ema": 0.0}
+    plain = {"optimiser": "sgd", "betas": (0.0, 0.0), "ema": 0.0, "clip": 0.0}
     yield from fit(model, data, steps=10**6, batch=BATCH, lr=LR, precision=precision, **plain)
 
 

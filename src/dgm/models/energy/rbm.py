@@ -142,7 +142,8 @@ class RBM(nn.Module):
         return torch.addmm(b, self.visible.statistic(v), self.W).to(self.b)  # also where autocast multiplies in bf16
 
     def free_energy(self, v: Tensor, inputs: Tensor) -> PerExample:
-        return -self.visible.log_measure(v) - self.visible.statistic(v) @ self.a + logsigmoid(-inputs).sum(1)
+        by_units = (self.visible.statistic(v) * self.a).sum(1)  # a product with a vector is slow in bf16
+        return logsigmoid(-inputs).sum(1) - by_units - self.visible.log_measure(v)
 
     def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
         """F of the scaled x, minus the log-determinant of the scaling."""

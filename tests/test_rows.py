@@ -38,6 +38,24 @@ def table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter=delimiter))
 
 
+def test_sampled_rows_have_the_columns_of_their_condition(folder: Path) -> None:
+    """Drawn with the shares of the table, or chosen; kills a condition of another row's, and one drawn by x's numbers."""
+    assert dgm("sample married -n 400 --out drawn.csv", folder).returncode == 0
+    assert dgm("sample married -n 20 --condition yes --out chosen.csv", folder).returncode == 0
+    assert dgm("sample married -n 20 --condition yes --where job=student --out where.csv", folder).returncode == 0
+    drawn, bank = table(folder / "drawn.csv"), table(folder / "bank.csv")
+    assert list(drawn[0]) == [*(name for name in bank[0] if name not in ("married", "visits")), "married"]
+    share = sum(row["married"] == "yes" for row in bank) / len(bank)
+    assert sum(row["married"] == "yes" for row in drawn) / 400 == pytest.approx(share, abs=0.1)
+    for path in ("chosen.csv", "where.csv"):
+        assert {row["married"] for row in table(folder / path)} == {"yes"}
+    # the rows are those of their conditions
+    write = "".join(f"{row['married']}\n" for row in drawn)
+    (folder / "wanted.csv").write_text("married\n" + write, encoding="utf-8")
+    assert dgm("sample married --condition wanted.csv --out again.csv", folder).returncode == 0
+    assert table(folder / "again.csv") == drawn
+
+
 def test_holes_are_filled_and_all_else_stays(folder: Path) -> None:
     """Of several draws, each row so often; the same seed gives the same file, another one other values."""
     for run, how in (("made", "one after another in the order of the model"), ("gmm", "by importance sampling")):

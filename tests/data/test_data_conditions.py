@@ -12,7 +12,8 @@ from PIL import Image
 
 from dgm import data
 from dgm.condition import decode, encode
-from dgm.data import Dataset
+from dgm.data import Dataset, tables
+from dgm.data.columns import of_condition
 from dgm.errors import BadInput, DgmError
 from dgm.space import Space
 
@@ -305,6 +306,27 @@ class TestTables:
                 assert decode(y, found.condition, found.names) == said
                 again = encode(said, found.condition, found.names)
                 assert torch.equal(again.nan_to_num(-1), y.nan_to_num(-1))
+
+    @pytest.mark.parametrize("columns", ["pet", "odd, even", "half", "day,pet", "size", "half,k"])
+    def test_their_columns_have_the_types_of_the_table(self, tmp_path: Path, columns: str) -> None:
+        """Kills: dates as integers, levels without their offset, categories as numbers, another order."""
+        found, names = self.loaded(tmp_path, columns), tables.names_in(columns)
+        assert found.condition is not None
+        assert found.train.y is not None
+        given = of_condition(found.condition, found.names, names)
+        of_table = {column.name: column for column in self.loaded(tmp_path, "").columns}
+        y = found.train.y.reshape(len(found.train.y), -1).tolist()
+        assert {column.name for column in given} == set(names)
+        for column, numbers in zip(given, zip(*y, strict=True), strict=True):
+            known = of_table[column.name]
+            texts = column.texts_of(numbers)
+            if column.type == "real":  # whole numbers of a vector are real
+                assert [float(text) for text in texts] == pytest.approx(numbers)
+            else:
+                assert column == known
+                assert [
+                    known.texts_of([known.number_of(text, Space.levels((1,), 10**6))])[0] for text in texts
+                ] == texts
 
     def test_what_cannot_be_a_condition(self, tmp_path: Path) -> None:
         with pytest.raises(DgmError, match="no column is called 'pets'; did you mean 'pet'"):

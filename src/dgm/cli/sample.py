@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from dgm.samplers.sequential import DecodingOptions
 
 FRAMES = 40  # frames of an animation
+TABLES = (".csv", ".parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
     model, about = dgm.load(args.run), Run(args.run).config["data"]
     y = condition.from_arguments(args, model)
     args.n = n = condition.number_of_samples(args.n, y)
+    if y is None and args.where is None and conditions_of_rows(about, out):
+        y = drawn_conditions(model, n, args.seed)
     if args.where is not None:
         return write_where(args, model, about, y, out)
     shown = shown_states(args, model)
@@ -124,7 +127,8 @@ def run(args: argparse.Namespace) -> int:
     elif shown > 1:
         write_strip(states, model.space, out, about)
     else:
-        write(states[-1], model.space, out, about)
+        x, about = with_conditions(states[-1], y, model, about, out)
+        write(x, model.space, out, about)
     if args.out != "-":
         print(f"{how_many(n, 'sample')} in {out}")
     return 0
@@ -139,11 +143,42 @@ def write_where(args: argparse.Namespace, model: Model, about: dict[str, Any], y
     if decoding(args) is not None:
         raise BadInput("decoding options such as the temperature, and --where", "leave one of the two out")
     refuse_format(args.out, model.space, about)
-    x = edit_rows.where(args, model, about, y)
+    x, about = with_conditions(edit_rows.where(args, model, about, y), y, model, about, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     writer(out)(x, model.space, out, about)
     print(f"{how_many(args.n, 'sample')} in {out}")
     return 0
+
+
+def conditions_of_rows(about: dict[str, Any], out: Path) -> list[str]:
+    """The names of the columns of a table that are the condition of the others, if a table is written."""
+    from dgm.data.tables import names_in
+
+    return names_in(str(about.get("options", {}).get("condition_columns", ""))) if out.suffix in TABLES else []
+
+
+def drawn_conditions(model: Model, n: int, seed: int) -> Tensor:
+    """Conditions of n samples with their distribution in the training data, by other random numbers than samples."""
+    from dgm.networks.conditions import marginal_of
+    from dgm.seeds import mix, streams
+
+    return marginal_of(model).draw(streams(n, mix(seed, 1))).cpu()
+
+
+def with_conditions(
+    x: Tensor, y: Tensor | None, model: Model, about: dict[str, Any], out: Path
+) -> tuple[Tensor, dict[str, Any]]:
+    """Rows and the description of their data, with the columns of their condition after the others."""
+    names = conditions_of_rows(about, out)
+    if y is None or not names:
+        return x, about
+    import torch
+
+    from dgm.data.columns import of_condition
+
+    more = [column.to_json() for column in of_condition(model.condition, model.names, names)]
+    y = y.expand(len(x), *y.shape[1:]).reshape(len(x), -1)
+    return torch.cat([x.flatten(1).double(), y.double()], 1), about | {"columns": [*about["columns"], *more]}
 
 
 def decoding(args: argparse.Namespace) -> DecodingOptions | None:

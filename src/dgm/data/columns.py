@@ -24,6 +24,8 @@ from dgm.time_of_day import DAY, UNITS, number_of, text_of, time_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dgm.condition import Names
+
 Type = Literal["real", "integer", "category", "boolean", "date", "time"]
 TYPES: tuple[str, ...] = get_args(Type)
 SKIP = "skip"
@@ -160,6 +162,28 @@ def of_run(about: Mapping[str, Any], space: Space) -> list[Column]:
     for name, place in space.places.items():  # the parts of a record
         names[place] = [name] if place.stop - place.start == 1 else [f"{name}_{k}" for k in range(len(names[place]))]
     return [Column(name=name) for name in names]
+
+
+def of_condition(space: Space, names: Names, given: Sequence[str]) -> list[Column]:
+    """The columns of a table's condition.
+
+    Args:
+        space: The space of the condition.
+        given: The names of its columns.
+    """
+    if space.kind == "record":
+        return [_of_part(name, part, names.parts[name]) for name, part in space.parts]
+    if space.kind == "binary":
+        return [Column(name=name, type="boolean", values=DIGITS) for name in names.columns]
+    return [_of_part(given[0], space, names)] if not space.shape else [Column(name=name) for name in names.columns]
+
+
+def _of_part(name: str, part: Space, names: Names) -> Column:
+    if part.kind == "levels":
+        type_: Type = "date" if names.dates else "time" if names.unit else "integer"
+    else:
+        type_ = next(type_ for type_, kind in KINDS.items() if kind == part.kind)  # type: ignore[misc]
+    return Column(name=name, type=type_, offset=names.offset, values=names.labels, unit=names.unit)
 
 
 def text(value: Any) -> str:

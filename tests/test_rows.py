@@ -39,7 +39,7 @@ def table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
 
 
 def test_sampled_rows_have_the_columns_of_their_condition(folder: Path) -> None:
-    """Drawn with the shares of the table, or chosen; kills a condition of another row's, and one drawn by x's numbers."""
+    """Drawn with the shares of the table, or chosen; kills a condition of another row's."""
     assert dgm("sample married -n 400 --out drawn.csv", folder).returncode == 0
     assert dgm("sample married -n 20 --condition yes --out chosen.csv", folder).returncode == 0
     assert dgm("sample married -n 20 --condition yes --where job=student --out where.csv", folder).returncode == 0

@@ -170,7 +170,7 @@ def with_conditions(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Rows and the description of their data, with the columns of their condition after the others."""
     names = conditions_of_rows(about, out)
-    if y is None or not names:
+    if y is None or model.condition is None or not names:
         return x, about
     import torch
 

@@ -110,6 +110,7 @@ def test_many_weights_are_independent_draws(name: str) -> None:
     error = (many.var(0) + one.var(0)).div(4000).sqrt()
     assert ((many.mean(0) - one.mean(0)).abs() < 5 * error).all()
     assert (many.std(0) / one.std(0) - 1).abs().max() < 0.1
+    assert model.loss(x[:0]).shape == (0,)
     assert len(many[:, 0].unique()) > 3900  # of 4,000, in single precision
 
 

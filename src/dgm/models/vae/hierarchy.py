@@ -115,7 +115,8 @@ class Hierarchy(WarmedUp):
 
     def likelihood_of(self, x: Batch, levels: list[Level], y: Conditions | None) -> Tensor:
         """log p(x|z_1) of each z_1, of which there may be several for each x, in the order of `repeated`."""
-        outputs = self.outputs_of(levels[-1].z, y).unflatten(0, (-1, len(x)))
+        z = levels[-1].z
+        outputs = self.outputs_of(z, y).unflatten(0, (len(z) // len(x) if len(x) else 1, len(x)))
         return self.observed.log_prob(outputs, x).flatten(2).sum(2).flatten()
 
     def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from dgm import data
+from dgm import create, data
 from dgm.data import Dataset
 from dgm.errors import Unsupported
 from dgm.evaluation import downstream, features
 from dgm.evaluation.downstream import downstream_accuracy
+from dgm.evaluation.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,22 @@ def test_data_without_labels_is_refused(digits: Dataset) -> None:
     moons = data.load("toy/moons")
     with pytest.raises(Unsupported, match="needs images with labels"):
         downstream_accuracy(moons, moons.test.x, torch.zeros(2000), moons.test)
+
+
+def test_a_model_without_labels_is_refused_before_samples_are_drawn(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples of one label would give an accuracy of 1."""
+
+    def drawn(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("dgm.evaluation.samples.sample", drawn)
+    with pytest.raises(Unsupported, match="of a model that is conditional on them"):
+        evaluate(create("made", digits.space, hidden=8), digits, downstream=True)
+    conditional = create("made", digits.space, condition=digits.condition, hidden=8)
+    with pytest.raises(Unsupported, match="needs samples of all labels"):
+        evaluate(conditional, digits, downstream=True, condition=torch.tensor(3))
 
 
 def test_the_two_classifiers_take_a_half_of_the_progress_each(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,16 @@ import torch
 from hub_of_tests import put
 from torch import Tensor, nn
 
-from dgm import data
-from dgm.errors import BadInput, MissingExtra
+from dgm import create, data
+from dgm.errors import BadInput, MissingExtra, UnknownName, Unsupported
 from dgm.evaluation import inception, lpips
-from dgm.evaluation.features import features
+from dgm.evaluation.against import against
+from dgm.evaluation.evaluate import evaluate
+from dgm.evaluation.features import features, refuse_unusable
 from dgm.evaluation.fidelity import beside_truth
 from dgm.evaluation.inception import BLOCKS, STRIDE, Inception
 from dgm.evaluation.lpips import HEADS, LPIPS
-from dgm.evaluation.pretrained import refuse_without_extra
+from dgm.evaluation.sides import Side
 from dgm.evaluation.weights import read
 from dgm.space import Space
 
@@ -149,10 +151,35 @@ def test_other_weights_and_a_missing_extra_are_one_line(tmp_path: Path, monkeypa
     with pytest.raises(MissingExtra, match="LPIPS needs the extra 'pretrained'"):
         read("LPIPS", lpips.VGG)
     with pytest.raises(MissingExtra, match="inception features needs the extra"):
-        refuse_without_extra(["pca", "inception"])
-    with pytest.raises(MissingExtra, match="clip features needs the extra"):
-        refuse_without_extra(["clip"])
-    refuse_without_extra(["pixels", "pca"])
+        refuse_unusable(["pca", "inception"], data.load("digits"))
+    refuse_unusable(["pixels", "pca"], data.load("digits"))
+
+
+def test_features_that_cannot_be_had_are_refused_before_samples_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: a check of the extra alone, after which the whole evaluation ran without the features that were named."""
+
+    def failing(*_: str, revision: str) -> str:
+        raise OSError("no connection.")
+
+    def drawn(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=failing))
+    for module in ("samples", "sides"):
+        monkeypatch.setattr(f"dgm.evaluation.{module}.sample", drawn)
+    digits, moons = data.load("digits"), data.load("toy/moons")
+    model, of_points = create("made", digits.space, hidden=8), create("made", moons.space, hidden=8)
+    remedy = r"cannot be loaded: OSError: no connection; .* hf download openai/clip-vit-base-patch32 model.safetensors"
+    with pytest.raises(BadInput, match=remedy):
+        evaluate(model, digits, spaces=["pixels", "clip"])
+    with pytest.raises(BadInput, match=r"fid_inception.safetensors cannot be loaded"):
+        against(Side("made", digits, model), Side("digits", digits), spaces=["inception"])
+    with pytest.raises(Unsupported, match=r"clip features are of grey or colour images"):
+        evaluate(of_points, moons, spaces=["clip"])
+    with pytest.raises(BadInput, match=r"no images with labels"):
+        evaluate(of_points, moons, spaces=["classifier"])
+    with pytest.raises(UnknownName, match=r"no feature space is called 'vgg'"):
+        against(Side("made", digits, model), Side("digits", digits), spaces=["vgg"])
 
 
 def vgg(*widths: int) -> nn.Sequential:

@@ -21,10 +21,9 @@ from dgm.evaluation.divergences import (
     score_of,
 )
 from dgm.evaluation.evaluate import provenance
-from dgm.evaluation.features import Features, default_features, features
+from dgm.evaluation.features import Features, default_features, features, refuse_unusable
 from dgm.evaluation.jackknife import Folds, LeftOut, folds, half_width, left_out, left_out_in_pairs
 from dgm.evaluation.kernel import KERNELS, kernel_left_out, median_distance, permutation_p
-from dgm.evaluation.pretrained import refuse_without_extra
 from dgm.evaluation.samples import FEWEST
 from dgm.evaluation.sides import Side, checked
 from dgm.evaluation.skipping import Skipped
@@ -95,7 +94,7 @@ def against(
     started = time.perf_counter()
     checked(a, b)
     refuse_twice("feature space", spaces or ())
-    refuse_without_extra(spaces or ())
+    refuse_unusable(spaces or (), b.dataset)
     n = int(min(samples, a.most(), b.most()))
     if n < FEWEST:
         raise BadInput(f"a comparison needs at least {FEWEST} examples of each, there are {n}", "give larger ones")

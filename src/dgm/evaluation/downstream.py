@@ -14,6 +14,7 @@ from dgm.data import Dataset, Split
 from dgm.errors import Unsupported
 from dgm.evaluation.features import Classifier, guess_of, in_blocks, outputs_of, train_classifier
 from dgm.evaluation.held_out import drawn_rows
+from dgm.space import Space
 
 
 def downstream_accuracy(
@@ -36,9 +37,8 @@ def downstream_accuracy(
         Unsupported: For samples without labels, or data that is no labelled images.
     """
     train = dataset.train
-    if y is None or not dataset.labels or len(dataset.space.shape) != 3 or train.y is None or real.y is None:
-        wrong = "a classifier of samples needs images with labels, of a model that is conditional on them"
-        raise Unsupported(wrong, "leave downstream out, or train with --conditional")
+    refuse_without_labels(dataset, None if y is None else dataset.condition)
+    assert y is not None
     n = min(len(x), len(train))
     rows = drawn_rows(train.y, len(train), n, 0)
     as_many = Split(*train.batch(rows, torch.Generator().manual_seed(0)))
@@ -46,6 +46,20 @@ def downstream_accuracy(
     beside = accuracy_of(dataset, as_many, real, lambda share: progress((1 + share) / 2))
     rule = f"right labels of real examples by a classifier that is trained on {n:,} samples, or as many real examples"
     return {**found, "real": beside, "n_train": n, "n": len(real), "rule": rule}
+
+
+def refuse_without_labels(dataset: Dataset, labels: Space | None, label: Tensor | None = None) -> None:
+    """Raises the errors of `downstream_accuracy` before samples are drawn.
+
+    Args:
+        labels: The condition of the model.
+        label: That of all samples, if they are drawn given one.
+    """
+    if labels is None or not dataset.labels or len(dataset.space.shape) != 3:
+        wrong = "a classifier of samples needs images with labels, of a model that is conditional on them"
+        raise Unsupported(wrong, "leave downstream out, or train with --conditional")
+    if label is not None:
+        raise Unsupported("a classifier of samples needs samples of all labels", "leave downstream or the label out")
 
 
 def accuracy_of(dataset: Dataset, train: Split, test: Split, progress: Callable[[float], None]) -> dict[str, float]:

@@ -30,8 +30,8 @@ from dgm.evaluation.classification import classification
 from dgm.evaluation.codebook import codebook_usage
 from dgm.evaluation.collapse import codes_in_use
 from dgm.evaluation.columns import refuse_target
-from dgm.evaluation.downstream import downstream_accuracy
-from dgm.evaluation.features import NAMES
+from dgm.evaluation.downstream import downstream_accuracy, refuse_without_labels
+from dgm.evaluation.features import refuse_unusable
 from dgm.evaluation.held_out import HeldOut
 from dgm.evaluation.likelihoods import likelihoods, row_of
 from dgm.evaluation.mixing import mixing
@@ -42,7 +42,6 @@ from dgm.evaluation.observation import (
     density_of_samples,
     means_of,
 )
-from dgm.evaluation.pretrained import refuse_without_extra
 from dgm.evaluation.representation import judged
 from dgm.evaluation.samples import (
     conditions_to_draw,
@@ -123,6 +122,8 @@ def evaluate(
     keep_freed()
     started = time.perf_counter()
     check_arguments(model, dataset, split, spaces, marginal=marginal, condition=condition)
+    if downstream:
+        refuse_without_labels(dataset, condition_of(model), condition)
     samples, draws, seed = whole("samples", samples, low=1), whole("draws", draws, low=1), random_seed(seed)
     ode: dict[str, Any] = {"solver": solver, "tolerance": tolerance, "solver_steps": solver_steps, "trace": trace}
     refuse_target(dataset, target)
@@ -131,6 +132,7 @@ def evaluate(
     ode_of(model, **ode)  # raises the error for arguments that the model does not support
     pool = HeldOut(dataset, split, condition)
     refuse_distances_beyond_memory(pool, samples)
+    refuse_unusable(spaces or (), dataset)  # last, since it may download weights
     real = dataset.splits[split] if condition is None else dataset.splits[split].given(condition)
     skipped = Skipped()
     document: dict[str, Any] = {"format": FORMAT, "likelihood": [], "metrics": [], "reference": None, "features": {}}
@@ -253,11 +255,7 @@ def check_arguments(
         raise UnknownName.of("split", str(split), dataset.splits)
     if isinstance(spaces, str):
         raise BadInput(f"spaces must be a list of names, got '{spaces}'", f"give ['{spaces}']")
-    for name in spaces or ():
-        if name not in NAMES:
-            raise UnknownName.of("feature space", str(name), NAMES)
     refuse_twice("feature space", spaces or ())
-    refuse_without_extra(spaces or ())
     if marginal and not labels_of(model):
         raise Unsupported("this model has no labels: its likelihood is log p(x) already", "leave marginal out")
     if marginal and not kinds_of(model):

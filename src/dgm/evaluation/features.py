@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -77,6 +77,21 @@ def features(name: str, dataset: Dataset, progress: Callable[[float], None] = la
 
         return pretrained(name, dataset)
     return makers[name](dataset)
+
+
+def refuse_unusable(names: Iterable[str], dataset: Dataset) -> None:
+    """Raises the errors of `features` before samples are drawn; the weights of pretrained networks are downloaded."""
+    for name in names:
+        if name not in NAMES:
+            raise UnknownName.of("feature space", str(name), NAMES)
+        if name in ("pixels", "pca"):
+            flattener(dataset.space)
+        elif name == "classifier":
+            refuse_without_labels(dataset)
+        else:
+            from dgm.evaluation.pretrained import refuse_without_weights
+
+            refuse_without_weights(name, dataset.space)
 
 
 def default_features(dataset: Dataset) -> list[str]:
@@ -214,9 +229,8 @@ def classifier(dataset: Dataset, progress: Callable[[float], None] = lambda shar
 
     It is trained on the examples of `fitting_rows`, and never on the held-out examples of the reference values.
     """
-    if not outputs_of(dataset) or dataset.train.y is None or len(dataset.space.shape) != 3:
-        wrong = f"{dataset.name} has no images with labels or attributes to train a classifier on"
-        raise BadInput(wrong, "choose pca or pixels")
+    refuse_without_labels(dataset)
+    assert dataset.train.y is not None
     rows = fitting_rows(dataset)
     recipe = {
         **CLASSIFIER,
@@ -241,6 +255,12 @@ def classifier(dataset: Dataset, progress: Callable[[float], None] = lambda shar
     log_p = in_blocks(log_p_of(network)) if dataset.labels else None
     of, guess = in_blocks(lambda x: network.features(x).double()), in_blocks(guess_of(network, dataset))
     return Features("classifier", of, about, log_p, guess)
+
+
+def refuse_without_labels(dataset: Dataset) -> None:
+    if not outputs_of(dataset) or len(dataset.space.shape) != 3:
+        wrong = f"{dataset.name} has no images with labels or attributes to train a classifier on"
+        raise BadInput(wrong, "choose pca or pixels")
 
 
 def log_p_of(network: Classifier) -> Callable[[Tensor], Tensor]:

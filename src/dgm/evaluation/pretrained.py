@@ -5,7 +5,7 @@ Inception is in `dgm.evaluation.inception`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +15,10 @@ from torch.nn.functional import interpolate
 from dgm.data import Dataset
 from dgm.distributions.scaling import Scaling
 from dgm.errors import Unsupported
+from dgm.evaluation import inception
 from dgm.evaluation.features import Features, in_blocks
-from dgm.evaluation.inception import inception
 from dgm.evaluation.vision_transformer import CLIP, DINOV2, Architecture, VisionTransformer
-from dgm.evaluation.weights import Weights, hub, read
+from dgm.evaluation.weights import Weights, path_of, read
 from dgm.space import Space
 
 INCEPTION = "inception"
@@ -84,10 +84,9 @@ def pretrained(name: str, dataset: Dataset) -> Features:
         BadInput: If the weights cannot be loaded, or are not the published ones.
     """
     space = dataset.space
-    if len(space.shape) != 3 or space.shape[0] not in (1, 3) or space.kind in ("tokens", "categories"):
-        raise Unsupported(f"{name} features are of grey or colour images, not of {space}", "choose pca or pixels")
+    refuse_other_than_images(name, space)
     if name == INCEPTION:
-        return inception(dataset)
+        return inception.inception(dataset)
     spec = PRETRAINED[name]
     network = VisionTransformer(read(f"{name} features", spec.weights), spec.architecture)
 
@@ -98,15 +97,16 @@ def pretrained(name: str, dataset: Dataset) -> Features:
     return Features(name, in_blocks(of, BATCH), about)
 
 
-def refuse_without_extra(names: Iterable[str]) -> None:
-    """Checks the extra of feature spaces before samples are drawn.
+def refuse_without_weights(name: str, space: Space) -> None:
+    """Raises the errors of `pretrained` before samples are drawn; the weights are downloaded."""
+    refuse_other_than_images(name, space)
+    weights = inception.WEIGHTS if name == INCEPTION else PRETRAINED[name].weights
+    path_of(f"{name} features", weights)
 
-    Raises:
-        MissingExtra: If one of them needs it and it is not installed.
-    """
-    for name in names:
-        if name == INCEPTION or name in PRETRAINED:
-            hub(f"{name} features")
+
+def refuse_other_than_images(name: str, space: Space) -> None:
+    if len(space.shape) != 3 or space.shape[0] not in (1, 3) or space.kind in ("tokens", "categories"):
+        raise Unsupported(f"{name} features are of grey or colour images, not of {space}", "choose pca or pixels")
 
 
 def normalised(space: Space, spec: Pretrained, x: Tensor) -> Tensor:

@@ -39,14 +39,20 @@ def hub(what: str) -> Any:
     return huggingface_hub
 
 
-def unreachable(address: str, error: OSError) -> BadInput:
+def unreachable(weights: Weights, error: OSError) -> BadInput:
     """The error of weights that cannot be downloaded and are not in the cache."""
-    wrong = f"the weights {address} cannot be loaded: {one_line(error)}"
-    return BadInput(wrong, "look at the connection, or download them into the cache of Hugging Face")
+    wrong = f"the weights {weights.repository}/{weights.file} cannot be loaded: {one_line(error).rstrip('.')}"
+    command = f"hf download {weights.repository} {weights.file} --revision {weights.revision}"
+    return BadInput(wrong, f"look at the connection, or fill the cache of Hugging Face: {command}")
 
 
 def read(what: str, weights: Weights) -> dict[str, Tensor]:
-    """The tensors of a file by their names; it is downloaded once, into the cache of Hugging Face.
+    """The tensors of a file by their names; for the arguments and errors see `path_of`."""
+    return safetensors.torch.load_file(path_of(what, weights))
+
+
+def path_of(what: str, weights: Weights) -> Path:
+    """The published file; it is downloaded once, into the cache of Hugging Face.
 
     Args:
         what: What needs them, in words.
@@ -55,15 +61,14 @@ def read(what: str, weights: Weights) -> dict[str, Tensor]:
         MissingExtra: Without the extra ``pretrained``.
         BadInput: If the file cannot be downloaded, or is not the published one.
     """
-    address = f"{weights.repository}/{weights.file}"
     downloaded = hub(what).hf_hub_download
     try:
         path = Path(downloaded(weights.repository, weights.file, revision=weights.revision))
     except OSError as error:
-        raise unreachable(address, error) from error
+        raise unreachable(weights, error) from error
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != weights.sha256:
-        wrong = f"{address} has the sha256 {found}, the published file has {weights.sha256}"
+        wrong = f"{weights.repository}/{weights.file} has the sha256 {found}, the published file has {weights.sha256}"
         raise BadInput(wrong, f"remove {path}, and it is downloaded again")
-    return safetensors.torch.load_file(path)
+    return path

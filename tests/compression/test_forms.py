@@ -132,6 +132,20 @@ def test_an_image_is_not_an_example_of_fewer_levels_or_of_a_row(space: Space, tm
         content.Pictures().describe(tmp_path / "a.pgm", content.Interface(space, {}))
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("t10k-images-idx3-ubyte.gz", "compressed already; unpack it first"),
+        ("digits", "IDX array whose name ends in -"),
+    ],
+)
+def test_a_file_of_unknown_form_is_refused_with_what_to_do(name: str, remedy: str, tmp_path: Path) -> None:
+    """Published IDX files are distributed as .gz. Kills: "a '' file is not an example"."""
+    (tmp_path / name).write_bytes(bytes(40))
+    with pytest.raises(Unsupported, match=rf"{name} is .*{remedy}"):
+        compress(of_sound(), OF_SOUND, [tmp_path / name], tmp_path / "x.dgm")
+
+
 def test_sounds_are_not_mixed_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(numpy.zeros(40)))
     numpy.save(tmp_path / "a.npy", numpy.zeros((1, 1, 40), numpy.uint8))

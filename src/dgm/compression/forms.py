@@ -23,6 +23,7 @@ SUFFIXES = {
     **dict.fromkeys(walk.SOUNDS, "sound"),
     ".npy": "array",
 }
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz")
 
 
 def form_of(path: Path, interface: Interface) -> str:
@@ -37,5 +38,8 @@ def form_of(path: Path, interface: Interface) -> str:
         return "text"
     if path.suffix.lower() in (".csv", ".tsv"):
         return "table"
-    wrong = f"a '{path.suffix}' file is not an example of {interface.space}"
-    raise Unsupported(wrong, "give an image, a sound, a table, an .npy or IDX array, or a text to a model of text")
+    if path.suffix.lower() in COMPRESSED:
+        raise Unsupported(f"{path} is compressed already", "unpack it first, such as by gunzip -k")
+    wrong = f"{path} is not an example of {interface.space} by its name"
+    forms = "an image, a sound, a table, an .npy array, an IDX array whose name ends in -ubyte"
+    raise Unsupported(wrong, f"give {forms}, or a text to a model of text")

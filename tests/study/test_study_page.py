@@ -198,6 +198,17 @@ def test_an_oracle_in_chromium_is_always_right(runs: list[Path], tmp_path: Path,
 
 
 @needs_chromium
+def test_the_answers_are_on_a_narrow_page(runs: list[Path], tmp_path: Path, browser: Browser) -> None:
+    """320 pixels, a small phone or a page at 400 %. Kills: a smallest width of the two buttons."""
+    session = open_study(runs, tmp_path / "study.jsonl", trials=0, pairs=2, timed=False)
+    person = Person(browser.person(), session, served(session), lambda _: 0)
+    person.page.resize(320, 568)
+    person.until_asked()
+    assert person.page.get("document.documentElement.scrollWidth") <= 320
+    assert person.page.get("at('choices').firstChild.getBoundingClientRect().left") >= 0
+
+
+@needs_chromium
 def test_reload_back_and_a_second_tab(runs: list[Path], tmp_path: Path, browser: Browser) -> None:
     session = open_study(runs, tmp_path / "study.jsonl", trials=4, pairs=0, timed=False)
     port = served(session)

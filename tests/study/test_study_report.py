@@ -48,6 +48,7 @@ def test_the_command_prints_the_results(tmp_path: Path) -> None:
     assert "[21.5, 78.5]" in done.stdout  # Wilson's interval of 4 of 8
     assert "[30.1, 95.4]" in done.stdout
     assert "Fewer than 5 raters" in done.stdout
+    assert "│ real or generated │" in done.stdout  # of the agreement: the name that the page has too
     found = json.loads(command("study --analyse study.jsonl --json", tmp_path).stdout)
     assert found["blocks"][0]["error"]["value"] == 0.5
     assert found["blocks"][0]["fakes"] is None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from dgm.study.analysis import Analysis, Estimate, Judge
 from dgm.study.intervals import FEWEST
 
+TASKS = {"real or fake": "real or generated", "pairs": "which is better"}  # the file's names, and those of people
+
 
 @dataclass(frozen=True)
 class Table:
@@ -47,7 +49,7 @@ def ranks(found: Analysis) -> Table:
         (
             plain(row.source),
             plain(str(row.best) if row.best == row.worst else f"{row.best}–{row.worst}"),
-            plain(f"{row.won / row.compared:.0%} of {row.compared:,}"),
+            plain(f"{100 * row.won / row.compared:.0f} % of {row.compared:,}"),
             cell(row.strength, 2),
         )
         for row in found.ranks
@@ -57,7 +59,7 @@ def ranks(found: Analysis) -> Table:
 
 
 def agreement(found: Analysis) -> Table:
-    rows = [(plain(task), cell(of.alpha, 2), plain(f"{of.units:,}")) for task, of in found.agreement.items()]
+    rows = [(plain(TASKS[task]), cell(of.alpha, 2), plain(f"{of.units:,}")) for task, of in found.agreement.items()]
     about = "Krippendorff's alpha: 1 is perfect agreement, 0 that of chance."
     return Table("Agreement of the raters", about, ("task", "alpha", "judged by two or more"), rows)
 

@@ -92,10 +92,16 @@ def test_the_maps_of_each_scale(
 
 
 @pytest.mark.parametrize(
-    ("shape", "channels"), [((1, 8, 4), [4, 4, 4, 8, 8, 8]), ((1, 3, 4), [1, 1, 1]), ((7,), [7, 7, 7])]
+    ("shape", "resolutions", "channels"),
+    [
+        ((1, 8, 8), 2, [4, 4, 4, 8, 8, 8]),
+        ((1, 8, 4), 3, [4, 4, 4, 8, 8, 8]),  # the third would have an odd side
+        ((1, 3, 4), 2, [1, 1, 1]),
+        ((7,), 2, [7, 7, 7]),
+    ],
 )
-def test_the_couplings_of_each_resolution(shape: tuple[int, ...], channels: list[int]) -> None:
-    flow = create("integer_flow", Space.levels(shape, 5), layers=3, resolutions=3, hidden=2)
+def test_the_couplings_of_each_resolution(shape: tuple[int, ...], resolutions: int, channels: list[int]) -> None:
+    flow = create("integer_flow", Space.levels(shape, 5), layers=3, resolutions=resolutions, hidden=2)
     assert [len(part.moved) for part in flow.modules() if isinstance(part, IntegerCoupling)] == channels
 
 

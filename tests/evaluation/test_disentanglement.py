@@ -51,6 +51,12 @@ def test_the_predictability_of_a_factor_in_each_dimension_is_one_above_that_of_c
     torch.testing.assert_close(measures.squared_correlations(rotated(), FACTORS[:, 0]), torch.full((2,), 0.5).double())
 
 
+def test_a_category_between_two_others_is_predicted_too() -> None:
+    """Six intervals of one dimension. Kills: a classifier that is regularised as usual, with 0.8."""
+    z = torch.linspace(0, 1, 60, dtype=torch.float64)[:, None]
+    assert measures.accuracies(z, (z[:, 0] * 5.99).long()).tolist() == pytest.approx([1])
+
+
 def test_dci_of_a_factor_in_each_dimension_is_one() -> None:
     found = measures.dci(ALIGNED, FACTORS, ALIGNED, FACTORS)
     assert found == pytest.approx((1, 1, 1))
@@ -89,6 +95,9 @@ def test_a_probe_reads_what_is_linear_and_no_more() -> None:
         assert measures.linear_probe(z[:cut], v[:cut, k], z[cut:], v[cut:, k]) == 1
     either = (v[:, 0] // 2 + v[:, 1] // 2) % 2  # the exclusive or is on no side of a line
     assert measures.linear_probe(z[:cut], either[:cut], z[cut:], either[cut:]) == pytest.approx(0.5, abs=0.13)
+    # held-out codes in the units of the training codes: all of these are on the upper side
+    sides = torch.tensor([[-1.0], [1.0]]).repeat(10, 1), torch.tensor([0, 1]).repeat(10)
+    assert measures.linear_probe(*sides, torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([1, 1, 1])) == 1
     same = torch.zeros(cut).long()
     assert measures.linear_probe(z[:cut], same, z[:4], torch.tensor([0, 0, 0, 1])) == 0.75
 

@@ -95,6 +95,14 @@ def test_chains_have_no_noise_up_to_the_switch_and_all_of_it_at_the_data() -> No
     torch.testing.assert_close(states[18] - before - drift, torch.tensor([partly, full]).double()[:, None].expand(2, 2))
 
 
+def test_a_chain_of_a_composition_takes_the_steps_at_the_data() -> None:
+    """Kills: eta for 2 eta, which `langevin` halves; a buffer, whose chains no loss has."""
+    model, z = known(temperature=0.2, step_size=0.01), torch.randn(3, 2).double()
+    (after,) = model.chain(z, None, 1, lambda: torch.ones(3, 2).double())
+    torch.testing.assert_close(after, z - 0.01 * (0.8 * z + SLOPE) + math.sqrt(2 * 0.01 * 0.2))
+    assert model.diagnose(z) == {}
+
+
 def test_a_quarter_of_the_chains_starts_from_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen, x = known(spread=0.5), [], torch.full((8, 2), 9.0).double()
 

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 import dgm
-from dgm.editing.embedding import planes, principal
+from dgm.editing.embedding import neighbours, planes, principal
 from dgm.errors import BadInput
 from dgm.report.embedding import embedding
 
@@ -41,6 +41,23 @@ def test_clusters_of_codes_stay_clusters() -> None:
     assert torch.equal(planes(torch.randn(60, 2), z[:, :2])["codes"], z[:, :2].double())
     with pytest.raises(BadInput, match="needs at least 4 examples, got 3"):
         planes(z[:3], z[:3])
+
+
+def test_few_examples_have_fewer_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A perplexity of 30, and of at most a third of the other examples, as van der Maaten's program has it."""
+    seen = []
+
+    class Recorded:
+        def __init__(self, *, perplexity: float, **how: object) -> None:
+            seen.append(perplexity)
+
+        def fit_transform(self, z: numpy.ndarray) -> numpy.ndarray:
+            return z[:, :2]
+
+    monkeypatch.setattr("sklearn.manifold.TSNE", Recorded)
+    for n in (4, 31, 91, 200):
+        neighbours(torch.randn(n, 3), 0)
+    assert seen == [1, 10, 30, 30]
 
 
 def test_labels_are_colours() -> None:

@@ -17,7 +17,7 @@ from dgm.editing import latent_search
 from dgm.errors import Unsupported
 from dgm.models.gan.gan import GAN
 from dgm.networks.conditions import sampled_condition
-from dgm.seeds import mix, streams
+from dgm.seeds import Streams, mix
 from dgm.space import Space
 
 
@@ -38,6 +38,16 @@ def test_a_linear_generators_codes_are_the_least_squares_with_the_norms_term() -
     pull = latent_search.PRIOR / 3 * (1 - math.sqrt(3) / norm) * z
     assert (residual @ layer.weight / 6 + pull).abs().max() < 1e-4
     assert not torch.equal(z, latent_search.invert(gan, x, steps=500, seed=1))
+
+
+def test_steps_fall_along_a_cosine() -> None:
+    """Far from x each number moves by Adam's lr, which is 0.1 at first and 0.05 on average. Kills: a constant lr."""
+    gan = linear(3, 3)
+    with torch.no_grad():
+        gan.generator.network.weight.copy_(torch.eye(3))  # type: ignore[union-attr]
+    start = latent_search.invert(gan, torch.full((1, 3), 1e6), steps=1, starts=1) - 0.1
+    z = latent_search.invert(gan, torch.full((1, 3), 1e6), steps=200, starts=1)
+    torch.testing.assert_close(z, start + 0.05 * 201, rtol=1e-3, atol=1e-3)
 
 
 def test_what_the_generator_made_is_found_again_and_each_example_on_its_own() -> None:
@@ -98,7 +108,7 @@ def test_a_conditional_gan_takes_the_labels_of_the_data_or_draws_them(tmp_path: 
     model, z = dgm.load(tmp_path / "run"), dgm.edit.drawn(dgm.load(tmp_path / "run"), 2)
     # rounded to levels from sums in another order
     assert abs(chosen[[0, -1]] - dgm.edit.decode(model, z, 3).numpy().astype(int)).max() <= 1
-    y = sampled_condition(None, model, streams(2, mix(0, OF_CONDITIONS), "cpu"))
+    y = sampled_condition(None, model, Streams(mix(0, OF_CONDITIONS), range(2)))
     assert y is not None
     assert y[0] != y[1] != 3
     assert abs(own[[0, -1]] - dgm.edit.decode(model, z, y).numpy().astype(int)).max() <= 1

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from dgm import data
+from dgm.cli.against import data_set
 from dgm.errors import BadInput, UnknownName
 
 
@@ -255,6 +256,19 @@ class TestArrays:
         (tmp_path / "t.npy").write_text("no array", encoding="utf-8")
         with pytest.raises(BadInput, match="cannot be read"):
             data.load(str(tmp_path / "t.npy"))
+
+
+def test_a_command_without_types_does_not_ask_for_them(tmp_path: Path) -> None:
+    """As `dgm evaluate --against` and `--anomaly`."""
+    (tmp_path / "ids.csv").write_text("id,x\n" + "".join(f"{k},{k % 7}\n" for k in range(200)), encoding="utf-8")
+    with pytest.raises(BadInput, match="--types"):
+        data.load(tmp_path / "ids.csv")
+    with pytest.raises(BadInput, match=r"'id' numbers the rows .*; leave the column out of the file") as found:
+        data_set(str(tmp_path / "ids.csv"))
+    assert "--types" not in str(found.value)
+    assert data_set("digits").name == "digits"
+    with pytest.raises(UnknownName, match="did you mean 'digits'"):
+        data_set("digts")
 
 
 def test_names_and_paths_that_are_not() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import dgm
 from dgm.editing import completion, particles
-from dgm.editing.completion import ByImportance, ByInpainting, ByOrders, ByParticles, BySamples, InClosedForm
+from dgm.editing.completion import ByImportance, ByInpainting, ByOrders, ByParticles, BySamples, InClosedForm, std
 from dgm.editing.proposals import Proposal, Representation
 from dgm.errors import BadInput, Unsupported
 from dgm.seeds import Streams
@@ -253,6 +253,14 @@ def test_samples_that_are_close_have_the_categories_that_are_given() -> None:
     assert near[0] == 0
     assert near[2] == 1
     assert near.tolist() == pytest.approx([0, 0.01, 1, 16], abs=1e-6)
+    # a gap differs by 1 from a value, and by nothing from a gap
+    gap = by.distances(torch.tensor([[NAN, 1, 5.0]]).double(), torch.ones(1, 3, dtype=torch.bool))[0, :4]
+    assert gap.tolist() == pytest.approx([1, 0.01, 2, 17], abs=1e-6)
+
+
+def test_deviations_are_those_of_the_known_values() -> None:
+    columns = torch.tensor([[1.0, NAN, 2.0, NAN], [3.0, 5.0, 2.0, NAN], [NAN, 9.0, 2.0, NAN]], dtype=torch.float64)
+    assert std(columns).tolist() == [1, 2, 1, 1]  # 1 where nothing is known, or nothing varies
 
 
 def test_what_cannot_be_imputed_is_refused() -> None:

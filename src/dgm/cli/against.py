@@ -13,8 +13,10 @@ from dgm import torchrun
 from dgm.cli import own
 from dgm.cli.evaluate_results import heading
 from dgm.cli.terminal import Progress
+from dgm.errors import BadInput
 
 if TYPE_CHECKING:
+    from dgm.data import Dataset
     from dgm.evaluation.sides import Side
 
 LINE = "{:<21}{:>9}  {:<21} {:<21}{:>5}"
@@ -36,15 +38,26 @@ def run(args: argparse.Namespace) -> int:
 
 def side(name: str, args: argparse.Namespace) -> Side:
     """A run directory, or else a data set."""
-    from dgm import data
     from dgm.evaluation.sides import Side
     from dgm.runs import Run, load
 
     if not is_run(name):
-        return Side(name, data.load(name), split=args.split, seed=args.seed)
+        return Side(name, data_set(name), split=args.split, seed=args.seed)
     own.trust(args, name)
     model = load(name)
     return Side(name, Run(name).dataset(args.data), model, split=args.split, seed=args.seed)
+
+
+def data_set(name: str) -> Dataset:
+    """A data set by its name or path, whose columns have the types that are found: this command has no --types."""
+    from dgm import data
+
+    try:
+        return data.load(name)
+    except BadInput as error:
+        if "--types" not in error.remedy:
+            raise
+        raise BadInput(error.wrong, "leave the column out of the file, or change it there") from error
 
 
 def is_run(name: str) -> bool:

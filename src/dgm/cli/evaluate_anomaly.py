@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from dgm import torchrun
+from dgm.cli.against import data_set
 from dgm.cli.terminal import Progress
 from dgm.errors import BadInput
 
@@ -60,7 +61,7 @@ def anomalies(args: argparse.Namespace, dataset: Dataset) -> Tensor:
 
     if args.anomaly == PERMUTED:
         return permuted(dataset.splits[args.split].x, args.seed)
-    other = data.load(args.anomaly)
+    other = data_set(args.anomaly)
     if other.name == dataset.name:
         raise BadInput(f"{args.anomaly} is the data of the run itself", "give other data, or --anomaly permuted")
     if other.space != dataset.space and "record" in (other.space.kind, dataset.space.kind):

@@ -119,7 +119,7 @@ def count_of(part: Space) -> int:
     """
     if not part.discrete:
         wrong = "real numbers have a density and no probability, so no finite number of bits"
-        raise Unsupported(wrong, "give integer columns alone, or round the numbers and declare them integers (--types)")
+        raise Unsupported(wrong, "give integer columns alone, or train on rounded numbers as integers (--types)")
     return (part.values or 0) + part.optional
 
 
@@ -295,7 +295,7 @@ def codec_of(model: Model, *, stepwise: bool = False, grids: Mapping[int, Grid] 
         return OrdersCodec(model, grids)
     if grids:
         wrong = f"{type(model).__name__} has no codec of real numbers"
-        raise Unsupported(wrong, "use made, nade or orderless_made, or round the numbers to integers (--types)")
+        raise Unsupported(wrong, "use made, nade or orderless_made, or train on rounded numbers as integers (--types)")
     if isinstance(model, MaskedDiffusion):
         return UnmaskingCodec(model)
     if isinstance(model, VQVAE):

@@ -206,10 +206,9 @@ def without_weights(x: Tensor) -> Drawn:
 
 def std(x: Tensor) -> Tensor:
     """Of the known values of each column, and 1 where it is 0."""
-    known = ~x.isnan()
-    n = known.sum(0).clamp_min(1)
+    n = (~x.isnan()).sum(0).clamp_min(1)
     mean = x.nan_to_num().sum(0) / n
-    found = (((x - mean) * known).nan_to_num().square().sum(0) / n).sqrt()
+    found = ((x - mean).nan_to_num().square().sum(0) / n).sqrt()
     return torch.where(found > 0, found, 1.0)
 
 

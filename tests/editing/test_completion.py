@@ -253,9 +253,9 @@ def test_samples_that_are_close_have_the_categories_that_are_given() -> None:
     assert near[0] == 0
     assert near[2] == 1
     assert near.tolist() == pytest.approx([0, 0.01, 1, 16], abs=1e-6)
-    # a gap differs by 1 from a value, and by nothing from a gap
-    gap = by.distances(torch.tensor([[NAN, 1, 5.0]]).double(), torch.ones(1, 3, dtype=torch.bool))[0, :4]
-    assert gap.tolist() == pytest.approx([1, 0.01, 2, 17], abs=1e-6)
+    # a gap differs by 1 from a value and by nothing from a gap, and category 0 by 1 from 1 and from 2
+    gap = by.distances(torch.tensor([[NAN, 0, 5.0]]).double(), torch.ones(1, 3, dtype=torch.bool))[0, :4]
+    assert gap.tolist() == pytest.approx([2, 1.01, 2, 18], abs=1e-6)
 
 
 def test_deviations_are_those_of_the_known_values() -> None:

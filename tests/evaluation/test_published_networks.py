@@ -113,6 +113,21 @@ def test_inception_is_torch_fidelitys() -> None:
     assert found.mean().item() == pytest.approx(2.2426300048828125, rel=1e-4)
 
 
+def test_a_convolution_is_normalised_and_rectified() -> None:
+    """Sums of 9, 6 and 4 ones twice: 3 (18 - 10) / 2 - 1 inside, 3 (12 - 10) / 2 - 1 at an edge, 0 for -4 in a corner.
+
+    Kills: the rectifier left out, epsilon left out, padding of stride 2.
+    """
+    of_bn = {"running_mean": 10.0, "running_var": 4 - inception.EPSILON, "weight": 3.0, "bias": -1.0}
+    weights = {f"c.bn.{name}": torch.tensor([value]) for name, value in of_bn.items()}
+    network, ones = Inception({**weights, "c.conv.weight": torch.full((1, 1, 3, 3), 2.0)}), torch.ones(1, 1, 5, 5)
+    expected = torch.full((5, 5), 11.0)
+    expected[0] = expected[-1] = expected[:, 0] = expected[:, -1] = torch.tensor([0, 2.0, 2, 2, 0])
+    torch.testing.assert_close(network.convolution("c", ones)[0, 0], expected, rtol=1e-6, atol=1e-5)
+    for size, how in ((3, {"padded": False}), (2, {"stride": 2})):
+        torch.testing.assert_close(network.convolution("c", ones, **how), torch.full((1, 1, size, size), 11.0))  # type: ignore[arg-type]
+
+
 def test_poolings_at_the_border_are_of_the_pixels_inside() -> None:
     """Where all pixels of a map are 1, so are those of both poolings."""
     network, ones = Inception({}), torch.ones(1, 2, 4, 4)
@@ -196,6 +211,25 @@ def vgg(*widths: int) -> nn.Sequential:
 
 def by_name(network: nn.Sequential) -> dict[str, Tensor]:
     return {f"features.{name}": value.detach() for name, value in network.state_dict().items()}
+
+
+def test_lpips_is_the_mean_of_weighted_squared_differences() -> None:
+    """Of the features before each pooling and at the end, whose norm over channels is 1: Zhang et al., equation 1."""
+    torch.manual_seed(0)
+    widths = (2, 3, 4, 5, 6)
+    network, heads = vgg(*widths), {str(k): torch.rand(1, width, 1, 1) for k, width in enumerate(widths)}
+    x, truth = torch.rand(2, 2, 3, 32, 20) * 2 - 1
+    shift, scale = (torch.tensor(numbers)[:, None, None] for numbers in (lpips.SHIFT, lpips.SCALE))
+    features, expected, left = [(v - shift) / scale for v in (x, truth)], torch.zeros(2), list(heads.values())
+    with torch.no_grad():
+        for layer, after in zip(network, [*network[1:], nn.MaxPool2d(2)], strict=True):
+            features = [layer(v) for v in features]
+            if isinstance(after, nn.MaxPool2d):
+                a, b = (v / (v.square().sum(1, keepdim=True) + 1e-8).sqrt() for v in features)
+                expected += ((a - b).square() * left.pop(0)).sum(1).mean((1, 2))
+    found = LPIPS(by_name(network), heads)(x, truth)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert (found > 0.01).all()
 
 
 @pytest.mark.slow

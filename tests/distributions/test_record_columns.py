@@ -149,6 +149,20 @@ class TestSamples:
 
 
 class TestFeatures:
+    def test_they_are_as_wide_as_the_widest_column(self) -> None:
+        """Kills: the width of categories for that of numbers, with which all categories but the first are one."""
+        job, age, pay = Space.categories(3, optional=True), Space.levels((), 40), Space.continuous(())
+        assert [ColumnFeatures(Space.record(a=a, b=pay)).width for a in (job, age, pay)] == [1 + 3, 1 + 1, 1 + 1]
+        many, most = (ColumnFeatures(Space.record(a=Space.categories(k), job=job)) for k in (RANK + 1, RANK))
+        assert many.width == most.width == 1 + RANK
+        assert isinstance(many.each[0], torch.nn.Embedding)
+        assert isinstance(most.each[0], torch.nn.Identity)  # ones and zeros need no more room
+        read = ColumnFeatures(Space.record(job=job, pay=pay))(
+            torch.tensor([[0, 2.0], [1, 2], [2, 2], [NAN, 2]]).double()
+        )
+        assert torch.equal(read[:, 0], torch.eye(4))
+        assert (read[:, 1] == torch.tensor([2.0, 0, 0, 0])).all()
+
     def test_a_missing_value_is_zero_and_says_so(self) -> None:
         features = ColumnFeatures(SPACE)
         x = torch.tensor([[1.0, 3, 17, 1e9 + 2, 64], [NAN, 0, NAN, NAN, NAN]], dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -82,6 +83,17 @@ def test_r3gans_block_is_the_identity_at_first_and_keeps_the_variance() -> None:
         n = layer.weight.numel()
         assert float(layer.weight.detach().std()) == pytest.approx(gain / inputs**0.5, rel=5 / (2 * n) ** 0.5)
         assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("network", [R3GANGenerator, R3GANDiscriminator])
+def test_r3gans_blocks_are_scaled_by_all_blocks_of_the_network(network: Any) -> None:
+    """Two at each of three sizes. Kills: L of one size alone, of the sizes alone."""
+    net = network(2, 32, SHAPE, blocks=2)
+    assert [len(blocks) for blocks in net.blocks] == [2, 2, 2]
+    for block in itertools.chain(*net.blocks):
+        weight = block.first.weight.detach()
+        expected = math.sqrt(2 / 1.04) * 6**-0.25 / weight.shape[1] ** 0.5
+        assert float(weight.std()) == pytest.approx(expected, rel=5 / (2 * weight.numel()) ** 0.5)
 
 
 def test_r3gans_networks() -> None:

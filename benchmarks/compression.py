@@ -12,7 +12,7 @@ from time import process_time
 import constriction
 import numpy
 import torch
-from timing import figure, in_turn, seconds
+from timing import figure, in_turn, no_arguments, seconds
 
 import dgm
 from dgm.compression.archive import Coder, in_float64
@@ -79,4 +79,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

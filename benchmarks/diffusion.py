@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from timing import in_turn, seconds
+from timing import in_turn, no_arguments, seconds
 from torch import Tensor, nn
 
 import dgm
@@ -119,4 +119,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

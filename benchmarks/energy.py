@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.neural_network import BernoulliRBM
-from timing import in_turn, seconds
+from timing import in_turn, no_arguments, seconds
 from torch import Tensor
 
 import dgm
@@ -92,4 +92,5 @@ def annealing(x: Tensor) -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import zuko
-from timing import figure, seconds
+from timing import figure, no_arguments, seconds
 from torch import Tensor, nn
 
 import dgm
@@ -253,4 +253,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

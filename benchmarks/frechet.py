@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import scipy.linalg
 import torch
-from timing import in_turn, seconds
+from timing import in_turn, no_arguments, seconds
 
 from dgm.evaluation.frechet import covariance, frechet_distance, root_trace
 
@@ -51,4 +51,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

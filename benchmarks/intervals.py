@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from timing import in_turn, seconds
+from timing import in_turn, no_arguments, seconds
 from torch import Tensor
 
 from dgm.evaluation.jackknife import Folds, LeftOut, folds, left_out
@@ -45,4 +45,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

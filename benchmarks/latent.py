@@ -16,7 +16,7 @@ from time import process_time
 from typing import Any
 
 import torch
-from timing import figure, in_turn, seconds
+from timing import figure, in_turn, no_arguments, seconds
 from torch import Tensor
 
 import dgm
@@ -94,4 +94,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from prdc import compute_prdc
-from timing import figure, in_turn, seconds
+from timing import figure, in_turn, no_arguments, seconds
 from torch import Tensor
 from torchmetrics.image.kid import poly_mmd
 
@@ -85,4 +85,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

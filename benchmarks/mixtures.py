@@ -11,7 +11,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 from threadpoolctl import threadpool_limits
-from timing import figure, in_turn, seconds
+from timing import figure, in_turn, no_arguments, seconds
 
 import dgm
 from dgm.models.mixture.gmm import GMM
@@ -81,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

@@ -16,7 +16,7 @@ from time import process_time
 from typing import Any
 
 import torch
-from timing import figure
+from timing import figure, no_arguments
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gelu, layer_norm, scaled_dot_product_attention
 
@@ -130,4 +130,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

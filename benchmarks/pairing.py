@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 import ot
 import torch
-from timing import in_turn, seconds
+from timing import in_turn, no_arguments, seconds
 
 import dgm
 from dgm import Space
@@ -71,4 +71,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

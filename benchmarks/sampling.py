@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timing import in_turn, seconds
+from timing import in_turn, no_arguments, seconds
 
 import dgm
 from dgm import Space
@@ -50,4 +50,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timing import in_turn, seconds
+from timing import in_turn, no_arguments, seconds
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import dgm
@@ -69,4 +69,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

@@ -6,7 +6,7 @@ import math
 from functools import partial
 
 import torch
-from timing import in_turn, seconds
+from timing import in_turn, no_arguments, seconds
 from torch import Tensor
 
 from dgm.seeds import Streams, mix
@@ -43,4 +43,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -9,6 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 UNITS = {"s": 1.0, "ms": 1e3}
+
+
+def no_arguments(about: str | None) -> None:
+    """Prints what a script measures for --help, and refuses any argument, before it measures for minutes."""
+    argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 def seconds(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:

@@ -6,7 +6,7 @@ import itertools
 from functools import partial
 
 import torch
-from timing import in_turn, seconds
+from timing import in_turn, no_arguments, seconds
 from torch import Tensor
 
 import dgm
@@ -51,4 +51,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

@@ -165,7 +165,7 @@ def test_other_weights_and_a_missing_extra_are_one_line(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match="LPIPS needs the extra 'pretrained'"):
         read("LPIPS", lpips.VGG)
-    with pytest.raises(MissingExtra, match="inception features needs the extra"):
+    with pytest.raises(MissingExtra, match="the feature space inception needs the extra"):
         refuse_unusable(["pca", "inception"], data.load("digits"))
     refuse_unusable(["pixels", "pca"], data.load("digits"))
 

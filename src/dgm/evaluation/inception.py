@@ -118,7 +118,7 @@ class Inception:
 
 def inception(dataset: Dataset) -> Features:
     """The features, with the sha256 of the weights in the description."""
-    network, scaling = Inception(read("inception features", WEIGHTS)), Scaling(dataset.space)
+    network, scaling = Inception(read("the feature space inception", WEIGHTS)), Scaling(dataset.space)
 
     def of(x: Tensor) -> Tensor:
         images = interpolate(scaling(x).float(), (SIDE, SIDE), mode="bilinear", align_corners=False)

@@ -88,7 +88,7 @@ def pretrained(name: str, dataset: Dataset) -> Features:
     if name == INCEPTION:
         return inception.inception(dataset)
     spec = PRETRAINED[name]
-    network = VisionTransformer(read(f"{name} features", spec.weights), spec.architecture)
+    network = VisionTransformer(read(f"the feature space {name}", spec.weights), spec.architecture)
 
     def of(x: Tensor) -> Tensor:
         return network(normalised(space, spec, x)).double()
@@ -101,7 +101,7 @@ def refuse_without_weights(name: str, space: Space) -> None:
     """Raises the errors of `pretrained` before samples are drawn; the weights are downloaded."""
     refuse_other_than_images(name, space)
     weights = inception.WEIGHTS if name == INCEPTION else PRETRAINED[name].weights
-    path_of(f"{name} features", weights)
+    path_of(f"the feature space {name}", weights)
 
 
 def refuse_other_than_images(name: str, space: Space) -> None:

@@ -92,7 +92,7 @@ def test_a_model_of_ones_own_is_made_as_its_page_says(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-RUN = ("conditions", "tables", "two-stages", "autoregressive", "diffusion", "compression", "energy")
+RUN = ("conditions", "tables", "two-stages", "autoregressive", "diffusion", "compression", "measuring", "energy")
 
 
 @pytest.mark.slow

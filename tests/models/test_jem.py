@@ -119,3 +119,11 @@ def test_accuracy_and_calibration_of_known_labels() -> None:
     right = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
     assert calibration_error(confidence, right) == pytest.approx((abs(1 - 1.83) + abs(2 - 0.91)) / 4)
     assert calibration_error(torch.ones(3).double(), torch.ones(3).double()) == 0
+
+
+def test_without_labels_there_is_one_logit_which_is_minus_the_energy() -> None:
+    """Kills: two logits, whose sum of exponentials would be no EBM of one output."""
+    jem, x = JEM(Space.continuous((2,)), JEM.Config()), torch.randn(4, 2)
+    logits = jem.logits(x)
+    assert logits.shape == (4, 1)
+    torch.testing.assert_close(jem.potential(x), -logits[:, 0])

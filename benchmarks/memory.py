@@ -1,11 +1,11 @@
 """A step of training that uses freed memory again, beside one that gets it anew from the system, in processor time.
 
-python benchmarks/memory.py --steps vae 0   is one side, in a process of its own: the allocator's thresholds are the
-process's. It prints the seconds of a step.
+Each side is a process of its own, since the allocator's thresholds are those of the process: this script with --steps.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import itertools
 import statistics
@@ -49,13 +49,17 @@ def steps(case: str, kept: bool) -> float:
 
 
 def side(case: str, kept: bool) -> float:
-    command = [sys.executable, __file__, "--steps", case, str(int(kept))]
+    command = [sys.executable, __file__, "--steps", case, *([] if kept else ["--default"])]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--steps"]:
-        print(steps(sys.argv[2], sys.argv[3] == "1"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", choices=CASES, help="print the seconds of a step of this one alone")
+    parser.add_argument("--default", action="store_true", help="with the allocator's default thresholds")
+    chosen = parser.parse_args()
+    if chosen.steps is not None:
+        print(steps(chosen.steps, not chosen.default))
         return
     for case, (name, space, batch, precision, settings) in CASES.items():
         about = ", ".join([f"{name} on {' × '.join(map(str, space.shape))}", f"batch {batch}", precision])

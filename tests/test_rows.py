@@ -41,12 +41,16 @@ def table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
 def test_sampled_rows_have_the_columns_of_their_condition(folder: Path) -> None:
     """Drawn with the shares of the table, or chosen; kills a condition of another row's."""
     assert dgm("sample married -n 400 --out drawn.csv", folder).returncode == 0
+    other = dgm("sample married -n 400 --seed 1 --out other.csv", folder)
+    assert other.returncode == 0, other.stderr
     assert dgm("sample married -n 20 --condition yes --out chosen.csv", folder).returncode == 0
     assert dgm("sample married -n 20 --condition yes --where job=student --out where.csv", folder).returncode == 0
     drawn, bank = table(folder / "drawn.csv"), table(folder / "bank.csv")
     assert list(drawn[0]) == [*(name for name in bank[0] if name not in ("married", "visits")), "married"]
     share = sum(row["married"] == "yes" for row in bank) / len(bank)
-    assert sum(row["married"] == "yes" for row in drawn) / 400 == pytest.approx(share, abs=0.1)
+    for found in (drawn, table(folder / "other.csv")):
+        assert sum(row["married"] == "yes" for row in found) / 400 == pytest.approx(share, abs=0.1)
+    assert [row["married"] for row in drawn] != [row["married"] for row in table(folder / "other.csv")]
     for path in ("chosen.csv", "where.csv"):
         assert {row["married"] for row in table(folder / path)} == {"yes"}
     # the rows are those of their conditions

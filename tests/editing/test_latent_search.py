@@ -12,11 +12,10 @@ from commands import dgm as command
 from torch import nn
 
 import dgm
-from dgm.cli.edit_codes import OF_CONDITIONS
 from dgm.editing import latent_search
 from dgm.errors import Unsupported
 from dgm.models.gan.gan import GAN
-from dgm.networks.conditions import sampled_condition
+from dgm.networks.conditions import OF_CONDITIONS, sampled_condition
 from dgm.seeds import Streams, mix
 from dgm.space import Space
 

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from dgm.space import Space
 
 
-OF_CONDITIONS = 1  # index of the random streams of drawn conditions
-
-
 def coding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sampling-steps",
@@ -181,15 +178,14 @@ def with_conditions(args: argparse.Namespace, model: Model, about: Mapping[str, 
 def drawn_codes(args: argparse.Namespace, model: Model, n: int) -> tuple[Tensor, Tensor | None]:
     """Codes of N(0, I), and the chosen condition or one drawn for each."""
     from dgm import edit
-    from dgm.networks.conditions import sampled_condition
-    from dgm.seeds import Streams, mix
+    from dgm.networks.conditions import conditions_to_draw
 
     if args.given:
         raise BadInput(f"{type(model).__name__} has a decoder alone, and --given has no code", "leave it out")
     z = edit.drawn(model, args.examples or n, seed=args.seed)
     if args.y is not None:
         return z, args.y[0]
-    return z, sampled_condition(None, model, Streams(mix(args.seed, OF_CONDITIONS), range(len(z))))
+    return z, conditions_to_draw(model, len(z), args.seed)
 
 
 def coding(args: argparse.Namespace) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     write = writer(out)
     import dgm
     from dgm import memory
+    from dgm.networks.conditions import conditions_to_draw
     from dgm.runs import Run
 
     own.trust(args, args.run, *filter(None, [args.autoguidance]))
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     y = condition.from_arguments(args, model)
     args.n = n = condition.number_of_samples(args.n, y)
     if y is None and args.where is None and conditions_of_rows(about, out):
-        y = drawn_conditions(model, n, args.seed)
+        y = conditions_to_draw(model, n, args.seed)
     if args.where is not None:
         return write_where(args, model, about, y, out)
     shown = shown_states(args, model)
@@ -155,14 +156,6 @@ def conditions_of_rows(about: dict[str, Any], out: Path) -> list[str]:
     from dgm.data.tables import names_in
 
     return names_in(str(about.get("options", {}).get("condition_columns", ""))) if out.suffix in TABLES else []
-
-
-def drawn_conditions(model: Model, n: int, seed: int) -> Tensor:
-    """Conditions of n samples with their distribution in the training data, by other random numbers than samples."""
-    from dgm.networks.conditions import marginal_of
-    from dgm.seeds import mix, streams
-
-    return marginal_of(model).draw(streams(n, mix(seed, 1))).cpu()
 
 
 def with_conditions(

@@ -44,7 +44,6 @@ from dgm.evaluation.observation import (
 )
 from dgm.evaluation.representation import judged
 from dgm.evaluation.samples import (
-    conditions_to_draw,
     measure_samples,
     part_of,
     refuse_distances_beyond_memory,
@@ -56,7 +55,7 @@ from dgm.likelihood import Kind, kinds_of
 from dgm.memory import keep_freed
 from dgm.models.gan.base import Implicit
 from dgm.modes import device_of
-from dgm.networks.conditions import labels_of
+from dgm.networks.conditions import conditions_to_draw, labels_of
 from dgm.progress import Progress, silent, within
 from dgm.protocols import JointDensity, Model, Samplable, condition_of, has
 from dgm.samplers.flow_density import Trace, ode_of

@@ -19,28 +19,13 @@ from dgm.evaluation.modes import duplicates, modes
 from dgm.evaluation.skipping import Skipped
 from dgm.memory import refuse_too_large
 from dgm.modes import device_of
-from dgm.networks.conditions import marginal_of
 from dgm.progress import Progress, within
-from dgm.protocols import Model, condition_of
+from dgm.protocols import Model
 from dgm.sampling import sample
-from dgm.seeds import Streams, mix
-from dgm.space import Space
 
-OF_CONDITIONS = 1  # index of the random streams of the conditions
 # measured memory of the distances in bytes: blocks, for each sample, and copies, for each number of a sample
 BLOCKS, COPIES = 100_000, 64
 FEWEST = 20  # held-out examples, at least, for a reference value
-
-
-def conditions_to_draw(model: Model, n: int, seed: int, condition: Tensor | None = None) -> Tensor | None:
-    """(n, *shape), drawn from the model's p(y) unless one is given; None for a model without a condition."""
-    space: Space | None = condition_of(model)
-    if space is None:
-        return None
-    if condition is not None:
-        return condition.expand(n, *space.shape)
-    # separate random streams: with those of the samples' noise, x would depend on the draws of y
-    return marginal_of(model).draw(Streams(mix(seed, OF_CONDITIONS), range(n), device_of(model))).cpu()
 
 
 def timed_sample(model: Model, n: int, seed: int, y: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:

@@ -13,10 +13,9 @@ from torch import Tensor
 from dgm.data import Dataset
 from dgm.errors import BadInput
 from dgm.evaluation.held_out import HeldOut, drawn_rows
-from dgm.evaluation.samples import conditions_to_draw
 from dgm.likelihood import log_likelihood
 from dgm.modes import evaluating
-from dgm.networks.conditions import labels_of
+from dgm.networks.conditions import conditions_to_draw, labels_of
 from dgm.protocols import ExactLikelihood, Model, Samplable, Unnormalised, condition_of, has
 from dgm.sampling import sample
 from dgm.seeds import mix

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from dgm.condition import Names, encoded
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import brief, tensor
+from dgm.modes import device_of
 from dgm.protocols import BaseModel, Conditions, Model, PartlyHidden, condition_of
-from dgm.seeds import Streams
+from dgm.seeds import Streams, mix
 from dgm.space import Space
 
 KEPT = 256  # examples of conditions that a model stores and draws from
+OF_CONDITIONS = 1  # index of the random streams of the conditions
 EVERY_KIND = frozenset({"binary", "levels", "tokens", "categories", "continuous", "record"})
 
 
@@ -174,6 +176,17 @@ def marginal_of(model: BaseModel) -> Marginal:
     if marginal is None:
         raise Unsupported(f"{type(model).__name__} has no p(y) to draw its condition from", "give condition=")
     return marginal
+
+
+def conditions_to_draw(model: Model, n: int, seed: int, condition: Tensor | None = None) -> Tensor | None:
+    """(n, *shape), drawn from the model's p(y) unless one is given; None for a model without a condition."""
+    space: Space | None = condition_of(model)
+    if space is None:
+        return None
+    if condition is not None:
+        return condition.expand(n, *space.shape)
+    # separate random streams: with those of the samples' noise, x would depend on the draws of y
+    return marginal_of(model).draw(Streams(mix(seed, OF_CONDITIONS), range(n), device_of(model))).cpu()
 
 
 def fit_marginals(model: Model, y: Tensor | None) -> None:

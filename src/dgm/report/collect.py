@@ -16,8 +16,8 @@ from dgm.data import Dataset
 from dgm.documents import read_object
 from dgm.errors import BadInput, DamagedRun
 from dgm.evaluation.evaluate import FORMAT
-from dgm.evaluation.samples import conditions_to_draw
 from dgm.inputs import tensor
+from dgm.networks.conditions import conditions_to_draw
 from dgm.protocols import Model, Samplable, condition_of, has
 from dgm.report import conditions
 from dgm.report.table import Trained

@@ -44,8 +44,8 @@ def keep_freed() -> None:
     """Lets this process keep freed memory for its next tensors, up to 2 GiB, instead of returning it to the system.
 
     By its defaults glibc returns each freed tensor of 32 MiB or more, and all free memory above 64 MiB at the end of
-    its heap, so each step of a training gets the same pages anew, filled with zeros: up to 45 % of the time of a step
-    on the CPU. Other C libraries have no such thresholds, and nothing is changed.
+    its heap, so a step of training with much memory gets the same pages anew, filled with zeros: up to 29 % of its time
+    (docs/benchmarks.md). Other C libraries have no such thresholds, and nothing is changed.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

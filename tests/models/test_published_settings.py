@@ -52,7 +52,7 @@ IMAGE = Space.levels((1, 8, 8), 256)
         ),
         (
             "td_vae",
-            {"latent": 32, "belief": 256, "hidden": 256, "jump": 4},
+            {"latent": 32, "belief": 256, "hidden": 256, "jump": 4, "warmup": 0},
         ),  # the jump is Gregor et al.'s
         (
             "discrete_vae",
@@ -71,7 +71,7 @@ IMAGE = Space.levels((1, 8, 8), 256)
         ("vae", {"latent": 16, "hidden": 256, "layers": 2}),
         ("autoencoder", {"latent": 12, "hidden": 256, "layers": 2}),
         ("gan", {"latent": 32, "width": 48}),
-        ("realnvp", {"layers": 8, "hidden": 32, "blocks": 1, "dropout": 0.0}),
+        ("realnvp", {"layers": 8, "hidden": 32, "blocks": 1, "dropout": 0.0, "scales": 2}),
         ("ncsn", {"sigma_max": 5.0, "sigma_min": 0.05, "noise_scales": 20, "langevin_steps": 5, "step_size": 0.6}),
         ("score_sde", {"sigma_max": 50.0, "sigma_min": 0.01, "sampling_steps": 200}),  # Song et al., of images
         ("score_matching", {"sigma": 0.3, "sampling_steps": 200, "step_size": 0.2}),
@@ -113,8 +113,15 @@ IMAGE = Space.levels((1, 8, 8), 256)
             {"layers": 3, "hidden": 64, "blocks": 2, "bins": 8, "bound": 5.0, "scales": 2},
         ),  # Durkan et al.: 8 bins
         ("residual_flow", {"blocks": 4, "hidden": 48, "layers": 2, "coefficient": 0.97}),
-        ("tarflow", {"blocks": 4, "layers": 2, "width": 32, "heads": 2, "noise": 0.0, "denoise": False}),
+        (
+            "tarflow",
+            {"blocks": 4, "layers": 2, "width": 32, "heads": 2, "noise": 0.0, "denoise": False, "dropout": 0.0},
+        ),
         ("rbm", {"hidden": 500, "gibbs_steps": 1, "chains": 0, "sampling_steps": 500}),  # Hinton: CD-1
+        (
+            "energy_matching",
+            {"width": 32, "spread": 2.0, "step_size": 0.01, "langevin_steps": 30, "sampling_steps": 300},
+        ),
         ("hopfield", {"patterns": 8, "rule": "hebb", "sampling_steps": 20}),
         (
             "jem",
@@ -139,6 +146,50 @@ IMAGE = Space.levels((1, 8, 8), 256)
 def test_settings(name: str, expected: dict[str, Any]) -> None:
     config = model_class(name).Config()
     assert {key: getattr(config, key) for key in expected} == expected
+
+
+def test_settings_of_a_family() -> None:
+    """The width of the networks that denoise and the share of hidden conditions, and the networks of VAEs."""
+    of_denoising = {"width": 24, "condition_dropout": 0.1}
+    unconditional = {"width": 24}
+    of_vaes = {"hidden": 256, "layers": 2, "components": 1, "scale": 0.0}
+    of_hierarchies = {**of_vaes, "warmup": 0}
+    expected: dict[str, dict[str, Any]] = {
+        **dict.fromkeys(["ncsn", "score_sde", "ddpm", "ddim", "edm"], of_denoising),
+        **dict.fromkeys(["flow_matching", "ot_cfm", "rectified_flow", "mean_flow"], of_denoising),
+        **dict.fromkeys(["score_matching", "vdm"], unconditional),
+        **dict.fromkeys(["vae", "beta_vae", "tc_vae", "factor_vae", "iwae"], of_vaes),
+        **dict.fromkeys(["hierarchical_vae", "ladder_vae"], of_hierarchies),
+    }
+    for name, settings in expected.items():
+        config = model_class(name).Config()
+        assert {key: getattr(config, key) for key in settings} == settings, name
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("gan", {"spectral_norm": True}),
+        ("dcgan", {"latent": 100, "width": 32}),
+        ("lsgan", {}),
+        ("f_gan", {}),
+        ("wgan", {"critic_steps": 5, "weight_clip": 0.01}),
+        ("wgan_gp", {"critic_steps": 5, "gradient_penalty": 10.0}),
+        ("sngan", {"critic_steps": 5, "spectral_norm": True}),
+        ("r3gan", {"latent": 64, "width": 16, "r1": 1.0, "r2": 1.0}),
+        (
+            "progressive_gan",
+            {"latent": 64, "width": 16, "gradient_penalty": 10.0, "drift": 1e-3, "steps_per_stage": 500},
+        ),
+    ],
+)
+def test_a_game_has_only_the_penalties_of_its_paper(name: str, own: dict[str, Any]) -> None:
+    shared = {
+        **{"latent": 32, "width": 48, "critic_steps": 1, "spectral_norm": False, "r1": 0.0, "r2": 0.0},
+        **{"gradient_penalty": 0.0, "one_sided_penalty": 0.0, "drift": 0.0, "penalty_every": 1, "weight_clip": 0.0},
+    }
+    config = vars(model_class(name).Config())
+    assert {key: value for key, value in config.items() if not isinstance(value, str)} == shared | own
 
 
 OF_DENOISING = {"batch": 128, "lr": 2e-3, "warmup": 50, "clip": 1.0, "ema": 0.995}
@@ -169,6 +220,8 @@ LEARNING: dict[str, dict[str, Any]] = {
         "players": {"discriminator": {"lr": 1e-4, "betas": (0.5, 0.9)}},
     },
     "vq_vae": {"batch": 128, "lr": 1e-3},
+    "progressive_vae": OF_VAES,
+    "energy_matching": {"batch": 128, "lr": 2e-3, "ema": 0.99, "clip": 1.0, "select": "last"},
     "td_vae": {"batch": 64, "lr": 1e-3, "ema": 0.999, "clip": 10.0},
     "ffjord": {"batch": 128, "lr": 2e-3, "warmup": 100, "ema": 0.995, "clip": 1.0},
     "integer_flow": {"batch": 64, "lr": 2e-3, "warmup": 100, "ema": 0.999, "clip": 10.0},
@@ -378,6 +431,27 @@ def test_settings_of_the_optimiser(name: str) -> None:
         ("evaluation.vision_transformer", {"HEAD": 64}),
         ("evaluation.transport", {"SEED": 0}),
         ("evaluation.jackknife", {"SEED": 0}),
+        ("networks.conditions", {"KEPT": 256}),
+        ("networks.masked_mlp", {"ALIGNED": 256}),
+        ("transforms.planar", {"ROUNDING": 4}),
+        ("transforms.residual", {"ROUNDING": 64}),
+        ("models.autoregressive.gated_pixelcnn", {"OF_TOKEN": 16}),
+        ("models.gan.drifting", {"COLLAPSED": 0.5}),
+        ("distributions.discretised_normal", {"_FAR": 1e4}),
+        ("editing.embedding", {"FEWEST": 4}),
+        ("editing.latent_restore", {"SMALLEST": 1e-8}),
+        ("editing.proposals", {"SAMPLES": 4096, "PASSES": 40}),
+        ("editing.resampling", {"OF_IMAGES": 5}),
+        ("evaluation.divergences", {"LARGEST": 700.0}),
+        ("evaluation.frechet", {"FAR": 1e6}),
+        ("evaluation.samples", {"BLOCKS": 100_000, "COPIES": 64}),
+        ("training.batches", {"SHARE_OF_MEMORY": 0.25}),
+        ("training.codes", {"MOMENTS": 50_000, "NEGLIGIBLE": 1e-12}),
+        ("training.diagnosis", {"ROUNDING": 1e-9}),
+        ("training.loop", {"LOGGED": 200}),
+        ("training.settings", {"STEPS": 2000}),
+        ("training.validation", {"SMALL": 10_000, "SEED": 0}),
+        ("compression.archive", {"CLAIMED": 1000}),
     ],
 )
 def test_constants_of_formulas(module: str, constants: dict[str, Any]) -> None:
@@ -450,6 +524,41 @@ def test_constants_of_formulas(module: str, constants: dict[str, Any]) -> None:
         ("models.diffusion.vdm:LearntVP", {"last": 5.0, "hidden": 256}),
         ("samplers.ode:integrate_each", {"rtol": 1e-5, "atol": 1e-5}),
         ("samplers.ode:integrate_adaptive", {"rtol": 1e-5, "atol": 1e-5}),
+        ("processes.gaussian:LinearVP", {"beta_min": 0.1, "beta_max": 20.0}),  # Song et al., after Ho et al.
+        ("processes.gaussian:CosineVP", {"offset": 0.008}),  # Nichol & Dhariwal
+        ("samplers.flow_density:first_time", {"share": 0.25}),
+        ("samplers.guidance:classifier", {"scale": 1.0}),
+        ("networks.mlp:scaled", {"last": 1.0}),
+        ("networks.dcgan:DCGANDiscriminator", {"batch_norm": True}),
+        ("transforms.linear:Squeeze", {"factor": 2}),
+        ("models.energy.rbm:RBM.conditionals", {"beta": 1.0}),
+        ("models.energy.rbm:RBM.visible_given", {"beta": 1.0}),
+        ("models.energy.rbm:RBM.after_sweeps", {"beta": 1.0}),
+        ("models.vae.base:GaussianVAE.log_weights_at", {"kl_weight": 1.0}),
+        ("models.vae.hierarchy:Hierarchy.log_weights", {"kl_weight": 1.0}),
+        ("models.discrete_diffusion.masked_diffusion:MaskedDiffusion.logits", {"scale": 1.0}),
+        ("models.discrete_diffusion.masked_diffusion:MaskedDiffusion.states", {"scale": 1.0}),
+        ("models.vae.td_vae:TDVAE.forecast", {"jump": 1}),
+        ("models.gan.objectives:Objective", {"paired": False}),
+        ("distributions.base:Mixture", {"components": 16}),
+        ("distributions.base:Resampled", {"attempts": 100, "hidden": 128}),
+        ("distributions.cells:RecordCells.noisy", {"share": 0.5}),
+        ("distributions.output:output_distribution", {"components": 1}),
+        ("editing.codes:encode", {"sampling_steps": 100}),
+        ("editing.codes:decode", {"sampling_steps": 100}),
+        ("editing.codes:reconstruct", {"sampling_steps": 100}),
+        ("editing.codes:interpolate", {"sampling_steps": 100}),
+        ("editing.codes:traverse", {"sampling_steps": 100}),
+        ("editing.codes:arithmetic", {"sampling_steps": 100}),
+        ("evaluation.annealed:annealed_log_prob", {"chains": 8}),
+        ("evaluation.annealed:bracket", {"chains": 8}),
+        ("evaluation.calibration:uniformity_p", {"bins": 10}),
+        ("evaluation.divergences:by_quadrature", {"cell": 1.0}),
+        ("evaluation.divergences:neighbour_kl", {"k": 5}),
+        ("evaluation.inception:Inception.convolution", {"padded": True}),
+        ("evaluation.transport:sliced_wasserstein", {"p": 2, "directions": 500}),
+        ("training.players:refuse_too_large", {"shards": 1}),
+        ("evaluation.evaluate:evaluate", {"downstream": False}),
     ],
 )
 def test_defaults_of_arguments(function: str, expected: dict[str, Any]) -> None:
@@ -463,14 +572,19 @@ def test_defaults_of_arguments(function: str, expected: dict[str, Any]) -> None:
 
 OFF = {
     *("dropout", "condition_dropout", "context", "condition", "maps", "halvings", "observed", "null", "normed"),
-    *("fixed_point", "swapped", "graph", "backward", "mean", "marginal"),
+    *("fixed_point", "swapped", "graph", "backward", "mean", "marginal", "seed", "labels", "numbers"),
 }
-ONCE = {"stride", "gates", "times", "jump", "channels"}
+ONCE = {"stride", "gates", "times", "channels", "each", "beta", "kl_weight", "evaluations"}
 
 
-@pytest.mark.parametrize("part", ["networks", "transforms", "samplers", "models", "distributions"])
+@pytest.mark.parametrize(
+    "part", ["networks", "transforms", "samplers", "models", "distributions", "editing", "evaluation"]
+)
 def test_arguments_that_add_something_are_off_by_default(part: str) -> None:
-    """Of every function and every class: dropout, a context, a mask that hides; and what is repeated is there once."""
+    """Of every function and every class: dropout, a context, a mask that hides; what is repeated is there once.
+
+    A seed that nobody chose is 0, or random.
+    """
     found, package = dict[str, Any](), importlib.import_module(f"dgm.{part}")
     for module in pkgutil.walk_packages(package.__path__, f"dgm.{part}."):
         for owner in vars(importlib.import_module(module.name)).values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from pathlib import Path
 
@@ -78,11 +79,35 @@ def test_the_condition_of_a_row_is_in_its_columns(folder: Path) -> None:
     assert label[0].split(",")[1] == label[1].split(",")[1] == first.split(",")[1]
 
 
+def test_anomalies_in_a_file_have_the_columns_of_the_run(folder: Path) -> None:
+    """Of twelve rows in another order, whose own types would be others: seven jobs of eight, ages below 33.
+
+    The area is that of all pairs of their log-densities and those of the test split.
+    """
+    with (folder / "bank.csv").open(newline="", encoding="utf-8") as file:
+        table = sorted(csv.DictReader(file), key=lambda row: int(row["age"] or 99))[:12]
+    with (folder / "young.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0])[::-1])
+        writer.writeheader()
+        writer.writerows(table)
+    done = dgm("evaluate made --anomaly young.csv --data bank.csv --json", folder)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    model, run = load(folder / "made").eval(), Run(folder / "made")
+    x = rows.numbers(rows.read(folder / "young.csv"), of_run(run.config["data"], model.space), model.space)
+    inside = model.log_prob(run.dataset(str(folder / "bank.csv")).test.x).detach()
+    below = (model.log_prob(x).detach()[:, None] < inside).double().mean()
+    assert document["n_anomalies"] == 12
+    assert document["scores"]["log p"]["auroc"] == pytest.approx(float(below), abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         ("gan --score rows.csv", "has no likelihood"),
         ("digits --score rows.csv", "rows belong to a table"),
+        ("made --anomaly bank.csv --data bank.csv", "bank.csv is the data of the run itself"),
+        ("made --anomaly digits --data bank.csv", "has other columns"),
         ("made --score nothing.csv", "there is no file nothing.csv"),
         ("made --score rows.csv --out scores.txt", "--out cannot be a '.txt' file"),
         ("made --out scores.csv", "--out without --score"),

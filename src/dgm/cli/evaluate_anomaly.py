@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgm import torchrun
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     model, trained = load(args.run), Run(args.run)
     dataset = trained.dataset(args.data)
-    other = anomalies(args, dataset)
+    other = anomalies(args, dataset, trained.config["data"])
     with Progress("evaluating", quiet=args.json or not torchrun.is_first()) as progress:
         document = anomaly(
             model,
@@ -52,24 +54,39 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def anomalies(args: argparse.Namespace, dataset: Dataset) -> Tensor:
-    """The examples of the other data: the test split of a named set, all of a file or a folder."""
+def anomalies(args: argparse.Namespace, dataset: Dataset, about: Mapping[str, Any]) -> Tensor:
+    """The examples of the other data: the test split of a named set, all of a file or a folder.
+
+    Args:
+        about: The description of the data in the run's config.json.
+    """
     import torch
 
     from dgm import data
+    from dgm.data import rows
+    from dgm.data.columns import of_run
     from dgm.evaluation.anomaly import PERMUTED, permuted
 
     if args.anomaly == PERMUTED:
         return permuted(dataset.splits[args.split].x, args.seed)
+    if about.get("columns") and args.anomaly not in data.SETS and Path(args.anomaly).is_file():
+        refuse_own(args.anomaly, Path(args.anomaly).resolve() == Path(about["name"]).resolve())
+        table = rows.read(Path(args.anomaly))
+        x = rows.numbers(table, of_run(about, dataset.space), dataset.space, others=rows.beside(about))
+        return x.to(dataset.space.dtype)
     other = data_set(args.anomaly)
-    if other.name == dataset.name:
-        raise BadInput(f"{args.anomaly} is the data of the run itself", "give other data, or --anomaly permuted")
+    refuse_own(args.anomaly, other.name == dataset.name)
     if other.space != dataset.space and "record" in (other.space.kind, dataset.space.kind):
         wrong = f"{args.anomaly} has other columns or categories than {dataset.name}"
         raise BadInput(wrong, "give a file with the same columns, or --anomaly permuted")
     if args.anomaly in data.SETS:
         return other.test.x
     return torch.cat([split.x for split in other.splits.values()])
+
+
+def refuse_own(name: str, is_own: bool) -> None:
+    if is_own:
+        raise BadInput(f"{name} is the data of the run itself", "give other data, or --anomaly permuted")
 
 
 def show(document: dict[str, Any]) -> None:

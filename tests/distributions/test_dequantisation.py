@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from torch.distributions import Beta
 
 from dgm import contracts, protocols, registry
 from dgm.distributions.dequantisation import Dequantised
+from dgm.distributions.variational_dequantisation import LearntUnitCells
 from dgm.errors import BadInput
 from dgm.likelihood import Kind, kind_of, log_likelihood
 from dgm.samplers import flow_density
 from dgm.space import Space
+from dgm.transforms.coupling import AffineCoupling
 
 LEVELS = Space.levels((2,), 3)
 BOX = Space.continuous((2,), low=0.0, high=3.0)
@@ -386,3 +389,23 @@ def test_a_model_with_learnt_noise_is_described() -> None:
     again = registry.from_description(registry.describe(model))
     assert again.likelihood_method == "change of variables; logit with alpha = 0.05, variational dequantisation"
     assert {name: p.shape for name, p in again.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 4, 6), (1, 3, 5)])
+def test_couplings_of_learnt_noise_move_all_dimensions_then_each_half_in_turn(shape: tuple[int, ...]) -> None:
+    """Kills: one half moved twice in a row, a half never, a first coupling that keeps anything."""
+    cells = LearntUnitCells(Space.levels(shape, 3))
+    first, *others = [part.mask for part in cells.flow.modules() if isinstance(part, AffineCoupling)]
+    assert not first.any()
+    assert len(others) == 4
+    assert all(torch.equal(one, ~following) for one, following in pairwise(others))
+    kept = others[0].flatten()
+    assert bool(kept[0]) != bool(kept[1])
+
+
+def test_learnt_noise_of_images_is_convolutional() -> None:
+    """As many weights for an image of any size; of a vector more for a longer one."""
+    sizes = [sum(p.numel() for p in LearntUnitCells(Space.levels((1, s, s), 3)).parameters()) for s in (4, 8)]
+    assert sizes[0] == sizes[1]
+    longer = [sum(p.numel() for p in LearntUnitCells(Space.levels((d,), 3)).parameters()) for d in (4, 8)]
+    assert longer[0] < longer[1]

@@ -35,6 +35,7 @@ def test_spaces_that_cannot_both_be_right_are_named(name: str) -> None:
         [share("coverage", "pca", 0.9), share("coverage", "pixels", 0.2)],  # a fifth of real data's
         [share("coverage", "pca", 0.4), share("coverage", "pixels", 0.0)],  # bad in both
         [share("coverage", "pca", 0.9), share("coverage", "pixels", 0.05, 0.1)],  # real data is there not found either
+        [share("coverage", "pca", 0.0, 0.0), share("coverage", "pixels", 0.0, 0.9)],  # real data is found in one alone
         [share("coverage", "pca", 0.9, None), share("coverage", "pixels", 0.0, None)],
         [share("recall", "pca", 0.9), share("recall", "pixels", 0.0)],  # which outliers alone can raise
         [],

@@ -22,6 +22,7 @@ from dgm.errors import BadInput, Interrupted, Unsupported
 from dgm.evaluation.evaluate import evaluate
 from dgm.evaluation.features import Features, features
 from dgm.evaluation.held_out import HeldOut, fitting_rows
+from dgm.evaluation.skipping import Skipped
 from dgm.networks.conditions import Marginal
 from dgm.seeds import Seed, streams
 from dgm.space import Space
@@ -178,6 +179,49 @@ def test_progress_only_rises(digits: Dataset) -> None:
     evaluate(model, digits, samples=100, spaces=["pixels"], progress=lambda share, what: shares.append(share))
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
+
+
+def test_features_take_the_third_of_the_progress_before_memorisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each space half of its part for its features and half for real data in the samples' place."""
+    x, seen = torch.randn(80, 40), dict[str, float]()
+    parts = dict.fromkeys(("train", "validation", "test"), Split(x))
+    table = Dataset(name="t", space=Space.continuous((40,)), **parts, split="")
+    monkeypatch.setattr(of_samples, "metrics", lambda *arguments: arguments[-1](1.0) or [])
+    document: dict[str, Any] = {"features": {}, "metrics": []}
+    pool = HeldOut(table, "test")
+
+    def progress(share: float, text: str) -> None:
+        seen[text] = share
+
+    of_samples.measure_samples(document, x, None, pool, Split(x), ["pca", "pixels"], Skipped(), progress)
+    assert seen == pytest.approx(
+        {
+            "pca features": 0.6,
+            "real data in pca features": 0.75,
+            "pixels features": 0.75,
+            "real data in pixels features": 0.9,
+            "memorisation": 0.9,
+        }
+    )
+
+
+@pytest.mark.parametrize(("held_out", "compared"), [(19, 50), (20, 20), (70, 50)])
+def test_as_many_samples_are_compared_as_there_are_held_out_examples(held_out: int, compared: int) -> None:
+    """Unless there are fewer than 20, of which no reference is drawn."""
+    x = torch.randn(2 * held_out, 2)
+    parts = {"train": Split(x), "validation": Split(x[:0]), "test": Split(x)}  # half of the training split is held out
+    table = Dataset(name="t", space=Space.continuous((2,)), **parts, split="")
+    pool = HeldOut(table, "test")
+    assert len(pool) == held_out
+    assert of_samples.samples_compared(50, pool) == compared
+
+
+def test_the_speed_is_samples_a_second(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 14.0])
+    monkeypatch.setattr(of_samples.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(of_samples, "sample", lambda model, n, y, seed: torch.zeros(n))
+    _, about = of_samples.timed_sample(dgm.create("gmm", digits.space), 8, 3)
+    assert (about["n"], about["seed"], about["seconds"], about["per_second"]) == (8, 3, 4.0, 2.0)
 
 
 def test_a_small_split_costs_only_what_needs_more_examples() -> None:

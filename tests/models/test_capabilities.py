@@ -38,7 +38,9 @@ CASES: list[tuple[str, Space, Space | None, dict[str, Any], set[str]]] = [
     ("maf", PLANE, None, {"base": "mixture"}, FLOW | {"ExactLikelihood"}),  # of a drawn component
     ("maf", PLANE, None, {"base": "resampled"}, FLOW | {"EstimatedLikelihood"}),
     ("residual_flow", PLANE, None, {}, FLOW | {"ExactLikelihood"}),
+    ("residual_flow", Space.continuous((16,)), None, {}, FLOW | {"ExactLikelihood"}),
     # whose log-determinant is an estimate, so that the exact density of a prior on z makes none of x
+    ("residual_flow", Space.continuous((17,)), None, {}, FLOW - {"Invertible"} | {"EstimatedLikelihood"}),
     ("residual_flow", IMAGE, None, {}, FLOW - {"Invertible"} | {"EstimatedLikelihood"}),
     ("ffjord", IMAGE, None, {}, FLOW - {"Invertible"} | {"EstimatedLikelihood"}),
     ("tarflow", PLANE, None, {}, FLOW | {"ExactLikelihood"}),

@@ -121,6 +121,39 @@ def test_features_of_an_image_and_the_size_of_the_drift(monkeypatch: pytest.Monk
     assert expected > 0.1
 
 
+def test_the_loss_is_the_sum_over_all_features_and_their_locations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By loops: one scale for a map, one mean square of each field of a map, and the encoder's loss besides.
+
+    Kills: a mean over features or locations, a scale of each location, the encoder's loss left out or subtracted.
+    """
+    model = image_model(Space.categories(2)).double()
+    x, y = torch.randint(17, (6, 1, 8, 8)), torch.tensor([0, 1] * 3)
+    real = model.scaling(x)
+    fake = torch.randn_like(real)
+    monkeypatch.setattr(model, "generated_like", lambda real, y: fake)
+    total = torch.zeros(6, dtype=torch.float64)
+    for mine, theirs in zip(model.features(fake), model.features(real), strict=True):
+        places = range(len(mine))
+        to_real, to_fake = ([torch.cdist(mine[k], other[k]) for k in places] for other in (theirs, mine))
+        mean = torch.stack(to_real + to_fake).mean()
+        left_out = y[:, None] != y
+        for k in places:
+            to_real[k] = (to_real[k] / mean).masked_fill(left_out, torch.inf)
+            to_fake[k] = (to_fake[k] / mean).masked_fill(left_out, torch.inf).fill_diagonal_(torch.inf)
+        moved = torch.zeros_like(mine)
+        for tau in (0.02, 0.05, 0.2):
+            field = torch.stack([drift(to_real[k], to_fake[k], theirs[k], mine[k], tau) for k in places])
+            moved += field / field.square().mean().sqrt()
+        total += moved.square().mean(2).sum(0)
+    torch.manual_seed(0)
+    found = model.loss(x, y)
+    torch.manual_seed(0)
+    assert model.encoder is not None
+    expected = total + module.encoder_loss(model.encoder, real, y)
+    torch.testing.assert_close(found.detach(), expected.detach())
+    assert (expected - total).abs().min() > 0.1
+
+
 def test_the_generator_has_no_gradient_for_the_encoder_nor_the_encoder_for_the_generator() -> None:
     model, x, y = image_model(Space.categories(2)), torch.randint(17, (6, 1, 8, 8)), torch.tensor([0, 1] * 3)
     encoder = model.encoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from dgm.errors import BadInput
 from dgm.models.energy.hopfield import Hopfield
+from dgm.seeds import streams
 from dgm.space import Space
 
 
@@ -92,3 +94,32 @@ def test_random_states_are_half_ones_and_a_unit_without_input_keeps_its_state() 
     assert abs(float(model.sample(n, seed=0).double().mean()) - 0.5) < 5 * 0.5 / (6 * n) ** 0.5
     model.W[0, 1] = 1e-12  # a sum that cancels leaves as much
     assert torch.equal(model.retrieve(x), x)
+
+
+def test_the_first_patterns_of_several_batches_are_stored_and_no_further_batch_is_read() -> None:
+    """Kills: all of the last batch, a batch more than is needed, the sum of their energies."""
+    patterns, read = random_bits(9, 12), list[int]()
+
+    def batches() -> Iterator[tuple[torch.Tensor, None]]:
+        for k in range(3):
+            read.append(k)
+            yield patterns[3 * k : 3 * k + 3], None
+
+    for stored, needed in ((4, 2), (6, 2), (3, 1)):
+        read.clear()
+        model, alone = Hopfield(Space.binary((12,)), Hopfield.Config(patterns=stored)), storing(patterns[:stored])
+        (mean,) = model.fit(batches())
+        assert torch.equal(model.W, alone.W)
+        assert mean == pytest.approx(float(alone.energy(patterns[:stored]).mean()))
+        assert len(read) == needed
+
+
+def test_before_the_fit_random_patterns_are_stored_and_each_sweep_is_a_state() -> None:
+    """One pattern of signs has |W_ij| = 1 / D. Kills: bits for signs, states counted from 0 or from 2."""
+    model = Hopfield(Space.binary((8,)), Hopfield.Config(patterns=1, sampling_steps=3))
+    assert torch.equal(8 * model.W.abs(), 1.0 - torch.eye(8).double())
+    states = list(model.trajectory(2, seed=0))
+    assert [(state.sampling_step, state.sampling_steps) for state in states] == [(1, 3), (2, 3), (3, 3)]
+    u = streams(2, 0).uniform((8,))
+    *_, last = model.descent(torch.where(u < 0.5, -1.0, 1.0).double())
+    assert torch.equal(states[-1].x, model.values(last))

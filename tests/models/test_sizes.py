@@ -76,6 +76,7 @@ def test_a_flow() -> None:
     [
         ("residual_flow", (3, 4, 6), {"blocks": 5, "hidden": 2, "layers": 1}, [3, 3, 12, 12, 12]),
         ("residual_flow", (3, 5, 6), {"blocks": 3, "hidden": 2, "layers": 1}, [3, 3, 3]),
+        ("residual_flow", (3, 6, 5), {"blocks": 3, "hidden": 2, "layers": 1}, [3, 3, 3]),
         ("residual_flow", (5,), {"blocks": 3, "hidden": 2, "layers": 1}, [5, 5, 5]),
         ("glow", (1, 8, 4), {"layers": 3, "scales": 3, "hidden": 2}, [4, 4, 4, 8, 8, 8]),
         ("glow", (1, 8, 4), {"layers": 2, "scales": 1, "hidden": 2}, [4, 4]),

@@ -50,7 +50,8 @@ def unknown_constant(document: Mapping[str, Any]) -> str:
 def disagreement(document: Mapping[str, Any]) -> str:
     """A caution where coverage or precision is high in one feature space and near 0 in another."""
     for name in ("coverage", "precision"):
-        entries = [entry for entry in document["metrics"] if entry["name"] == name and entry["reference"]]
+        of_name = [entry for entry in document["metrics"] if entry["name"] == name and entry["reference"]]
+        entries = [entry for entry in of_name if entry["reference"]["value"] > 0]
         if not entries:
             continue
         high, low = max(entries, key=relative), min(entries, key=relative)
@@ -77,8 +78,7 @@ def collapse(document: Mapping[str, Any]) -> str:
 
 def relative(entry: Mapping[str, Any]) -> float:
     """A metric relative to its value for held-out real data."""
-    level = entry["reference"]["value"]
-    return float(entry["value"] / level) if level > 0 else 1.0
+    return float(entry["value"] / entry["reference"]["value"])
 
 
 def missed_modes(document: Mapping[str, Any]) -> str:

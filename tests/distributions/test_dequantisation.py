@@ -405,6 +405,9 @@ def test_couplings_of_learnt_noise_move_all_dimensions_then_each_half_in_turn(sh
 
 def test_learnt_noise_of_images_is_convolutional() -> None:
     """As many weights for an image of any size; of a vector more for a longer one."""
+    x = torch.randint(3, (5, 1, 4, 4))
+    v, _ = LearntUnitCells(Space.levels((1, 4, 4), 3)).lift(x)
+    assert torch.equal(v.floor(), x.float())
     sizes = [sum(p.numel() for p in LearntUnitCells(Space.levels((1, s, s), 3)).parameters()) for s in (4, 8)]
     assert sizes[0] == sizes[1]
     longer = [sum(p.numel() for p in LearntUnitCells(Space.levels((d,), 3)).parameters()) for d in (4, 8)]

@@ -25,6 +25,7 @@ from modes import kept, trained
 import dgm
 from dgm.evaluation.evaluate import evaluate
 from dgm.files import write_json
+from dgm.registry import model_class
 from dgm.report.pictures import grid
 
 HERE = Path(__file__).parent
@@ -66,7 +67,7 @@ def measured(dataset: Any, game: Game, picture: Path | None) -> dict[str, Any]:
 
 def rules(game: Game) -> dict[str, Any]:
     """The steps and all settings of a game, by which one that the file has is compared."""
-    training = dgm.registry.model_class(game.model).defaults | {"batch": BATCH, "ema": EMA} | game.training
+    training = model_class(game.model).defaults | {"batch": BATCH, "ema": EMA} | game.training
     return json.loads(json.dumps({"steps": game.steps, "settings": NETWORKS, "training": training}))
 
 

@@ -60,6 +60,14 @@ def test_sampled_rows_have_the_columns_of_their_condition(folder: Path) -> None:
     assert table(folder / "again.csv") == drawn
 
 
+def test_columns_of_a_condition_that_no_model_has_are_left_out_aloud(folder: Path) -> None:
+    done = dgm("train gmm --data bank.csv --condition-columns married --steps 1 --out alone", folder)
+    assert done.returncode == 0, done.stderr
+    assert "left out: married; with --conditional" in done.stdout + done.stderr
+    assert dgm("sample alone -n 2 --out alone.csv", folder).returncode == 0
+    assert list(table(folder / "alone.csv")[0]) == [name for name in table(folder / "bank.csv")[0] if name != "married"]
+
+
 def test_holes_are_filled_and_all_else_stays(folder: Path) -> None:
     """Of several draws, each row so often; the same seed gives the same file, another one other values."""
     for run, how in (("made", "one after another in the order of the model"), ("gmm", "by importance sampling")):

@@ -220,6 +220,8 @@ def train(chosen: jsonargparse.Namespace, given: set[str]) -> int:
     if dataset.space.kind == "record":
         gaps = sum(part.optional for _, part in dataset.space.parts)
         say(f"{Path(chosen.data).name} has {summary(dataset.columns, gaps)}; `dgm data {chosen.data}` shows them")
+    if chosen.condition_columns and not chosen.conditional:
+        say(f"left out: {chosen.condition_columns}; with --conditional the other columns are generated given these")
     steps = fit(model, dataset, out=Path(chosen.out), **how)
     follow(steps, f"{registry.title(registry.describe(model))} on {dataset.name}", loss_unit(model))
     say(f"trained; look at it with: {how_to_look(chosen.out, dataset)}")

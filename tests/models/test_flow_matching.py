@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -115,3 +116,14 @@ def test_a_label_moves_the_density() -> None:
     assert not math.isclose(one.item(), other.item(), rel_tol=1e-6)
     with pytest.raises(Unsupported):
         model.log_prob_estimate(x)
+
+
+@pytest.mark.parametrize(("path", "first"), [("straight", 0.0), ("variance_preserving", 1e-3)])
+def test_times_are_uniform_from_the_first_to_one(path: Any, first: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: times that end before or after 1, 1e-3 where the velocity is bounded."""
+    model, seen = FlowMatching(Space.continuous((2,)), FlowMatching.Config(path=path)), list[torch.Tensor]()
+    model.network.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    u = torch.tensor([0.0, 0.25, 1.0])
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: u)
+    model.loss(torch.randn(3, 2))
+    torch.testing.assert_close(seen[0].flatten(), first + (1 - first) * u)

@@ -278,3 +278,10 @@ def test_the_streams_are_the_papers_figure() -> None:
     raw = pixelcnn.output(torch.nn.functional.elu(h)).movedim(1, -1)
     expected = torch.stack(list(pixelcnn.tied(raw, x)), 1)
     assert torch.allclose(pixelcnn.conditionals(x, torch.tensor([2, 0])), expected)
+
+
+def test_every_convolution_is_weight_normalised() -> None:
+    """As in the published code. Kills: plain ones at the start, in a skip connection or at the end."""
+    convs = [part for part in model(Space.levels((3, 8, 8), 5)).modules() if isinstance(part, CausalConv2d)]
+    assert len(convs) > 20
+    assert all(conv.norm is not None for conv in convs)

@@ -171,3 +171,17 @@ def test_reconstruction_of_real_numbers_is_the_entropy_of_their_noise(first: flo
     expected = 3 * (0.5 * math.log(2 * math.pi * math.e) + first / 2)
     assert nats.mean().item() == pytest.approx(expected, abs=5 * (3 / 2 / n) ** 0.5)
     assert nats.var().item() == pytest.approx(3 / 2, rel=0.25)  # half a chi-square of three
+
+
+def test_the_network_is_given_the_noise_level_from_0_to_1() -> None:
+    """Of any gamma between learnt ends. Kills: gamma that is not counted from the lower end, or not divided."""
+    mine, seen = model(Space.continuous((2,))), list[Tensor]()
+    with torch.no_grad():
+        for parameter in mine.path.parameters():
+            parameter.add_(0.3 * torch.rand_like(parameter))
+    mine.network.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    t = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64)
+    gamma = mine.path.gamma(t).detach()
+    mine.noise(torch.randn(3, 2, dtype=torch.float64), gamma, None)
+    share = (gamma[1] - gamma[0]) / (gamma[2] - gamma[0])
+    torch.testing.assert_close(seen[0].flatten(), torch.tensor([0.0, float(share), 1.0], dtype=torch.float64))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import batch_norm, conv2d
 
-from dgm.networks.conv import ConvNet, Discriminator, Generator, sizes
+from dgm.networks.conv import ConvDecoder, ConvNet, Discriminator, Generator, sizes
 from dgm.networks.mlp import mlp
 
 
@@ -58,3 +58,13 @@ def test_a_perceptron_has_silu_and_dropout_between_its_layers_alone() -> None:
     assert torch.allclose(net(x), third(silu(second(silu(first(x))))), atol=1e-6)
     kinds = [type(layer) for layer in mlp([3, 5, 4, 2], dropout=0.5)]
     assert kinds == [nn.Linear, nn.SiLU, nn.Dropout, nn.Linear, nn.SiLU, nn.Dropout, nn.Linear]
+
+
+def test_a_decoder_has_each_value_s_numbers_last() -> None:
+    """``each`` channels of the last convolution belong to one value. Kills: one number a value, values last."""
+    net = ConvDecoder(3, 4, (2, 4, 6), each=5)
+    maps = list[torch.Tensor]()
+    net.last.register_forward_hook(lambda _, __, found: maps.append(found))
+    found = net(torch.randn(7, 3)).view(7, 2, 4, 6, 5)
+    assert maps[0].shape == (7, 10, 4, 6)
+    torch.testing.assert_close(found[:, 1, :, :, 3], maps[0][:, 8])

@@ -52,6 +52,7 @@ def test_dcgans_discriminator(normalised: bool) -> None:
     convs = [layer for layer in net.layers if hasattr(layer, "stride")]
     norms = [layer for layer in net.layers if hasattr(layer, "running_mean")]
     assert len(norms) == (1 if normalised else 0)
+    assert [conv.weight.shape[0] for conv in convs] == [3, 6]  # doubled at each halving
     for k, conv in enumerate(convs):
         h = conv2d(h, conv.weight, conv.bias, stride=2, padding=2)
         if k and normalised:

@@ -115,7 +115,7 @@ class EnergyMatching(CountsSteps, LangevinEnergy):
 
     def transport_error(self, x_0: Tensor, x_1: Tensor, t: Tensor, y: Conditions | None) -> PerExample:
         with torch.enable_grad():
-            x_t = torch.lerp(x_0, x_1, per_row(t, x_1)).detach().requires_grad_()
+            x_t = torch.lerp(x_0, x_1, per_row(t, x_1)).requires_grad_()
             (gradient,) = torch.autograd.grad(self.potential(x_t, y).sum(), x_t, create_graph=True)
         return (gradient + x_1 - x_0).square().flatten(1).mean(1)
 

@@ -172,3 +172,9 @@ def test_without_a_seed_streams_are_new_ones_and_torchs_own_seed_decides() -> No
     assert torch.equal(streams(2, None).uniform((3,)), first)
     given = Streams(1, [5])
     assert streams(1, given) is given
+
+
+def test_another_device_than_a_cpu_draws_all_its_numbers_in_one_block() -> None:
+    """Shapes alone, without a GPU. Kills: a number of blocks that is no whole number."""
+    drawn = streams(3000, 0, torch.device("meta")).uniform((5,))
+    assert (tuple(drawn.shape), drawn.device.type) == ((3000, 5), "meta")

@@ -128,6 +128,25 @@ def test_copied_rows_are_closer_than_held_out_ones() -> None:
     assert fresh["closest"]["value"] == pytest.approx(fresh["closest"]["reference"]["value"], rel=0.3)
 
 
+def test_the_closest_row_is_at_its_euclidean_distance() -> None:
+    """The median and the fifth percentile of it, of standardised numbers. Kills: its square."""
+    x = torch.randn(50, 2)
+    table = Dataset(
+        name="t",
+        space=Space.continuous((2,), loc=(0.0, 0.0), scale=(2.0, 0.5)),
+        **dict.fromkeys(("train", "validation", "test"), Split(x)),
+        split="",
+    )
+    samples = 3 * torch.randn(40, 2)
+    found = measures.privacy(table, samples, x)
+    unit = torch.tensor([2.0, 0.5])
+    closest = torch.cdist((samples / unit).double(), (x / unit).double()).amin(1)
+    assert found["closest"]["value"] == pytest.approx(
+        float(closest.median().item() / 2 + closest.sort().values[20] / 2)
+    )
+    assert found["closest_5th"]["value"] == pytest.approx(float(closest.quantile(0.05)))
+
+
 def test_samples_of_the_data_have_the_values_of_held_out_rows() -> None:
     data = dataset(1200)
     found = measures.of_table(data, rows(200, 10), data.test.x, HeldOut(data))

@@ -167,3 +167,14 @@ def test_the_ladders_divergence_is_that_of_two_normals() -> None:
     levels = model.infer(torch.randn(6, 3), None)
     expected = [kl_divergence(Normal(v.q_mu, v.q_log_sigma.exp()), Normal(v.p_mu, v.p_log_sigma.exp())) for v in levels]
     torch.testing.assert_close(model.divergences(levels), torch.cat(expected, -1))
+
+
+@pytest.mark.parametrize("name", ["hierarchical_vae", "ladder_vae"])
+def test_without_a_warm_up_the_loss_is_the_negative_bound(name: str) -> None:
+    """With the same noise. Kills: the sign, a weight of the divergence other than 1."""
+    model = create(name, Space.binary((6,)), latents=(3, 2), hidden=8)
+    x = torch.randint(2, (5, 6), dtype=torch.uint8)
+    torch.manual_seed(0)
+    loss = model.loss(x)
+    torch.manual_seed(0)
+    torch.testing.assert_close(loss, -model.elbo(x))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import dgm
 from dgm.errors import BadInput, Unsupported
+from dgm.models.discrete_diffusion import masked_diffusion as module
 from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
 from dgm.processes.masking import Cosine, Linear
 from dgm.space import Space
@@ -236,3 +237,13 @@ def test_training_hides_conditions_and_the_bound_does_not() -> None:
 def drawn(work: Callable[[], Tensor]) -> Tensor:
     torch.manual_seed(3)
     return work()
+
+
+def test_no_more_positions_are_masked_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A uniform number below 1 is rounded to 1 in float32. Kills: dim + 1 positions."""
+    model, x = MaskedDiffusion(Space.binary((6,)), MaskedDiffusion.Config(width=8)), torch.ones(4, 6, dtype=torch.uint8)
+    counts = list[Tensor]()
+    monkeypatch.setattr(module, "stratified", lambda n, device: torch.tensor([0.0, 0.5, 0.99, 1.0]))
+    monkeypatch.setattr(module, "mask_positions", lambda k, dim: counts.append(k) or torch.ones(len(k), dim).bool())
+    model.elbo(x)
+    assert counts[0].tolist() == [1, 4, 6, 6]

@@ -159,7 +159,9 @@ def test_help_of_a_script_runs_no_experiment(script: str) -> None:
 def test_a_game_is_kept_while_its_steps_and_settings_stay() -> None:
     """Those of results/gans.py. Kills: a setting that is not compared."""
     code = "import gans, json; print(json.dumps({name: gans.rules(game) for name, game in gans.GAMES.items()}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "results", capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "results", capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     rules = json.loads(done.stdout)
     assert len({rule["steps"] for rule in rules.values()}) == len(rules) == 4  # the same time, and not the same steps

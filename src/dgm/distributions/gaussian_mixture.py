@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dgm.seeds import Streams, categorical
 
-TOGETHER = 1 << 18  # numbers of an intermediate result, which then fits in a cache
+ROWS, TOGETHER = 1024, 1 << 16  # points in one matrix product, and numbers of its result, which then fits in a cache
 RIDGE = 1e-9  # relative to the largest variance: a conditional covariance may be singular up to rounding
 
 
@@ -79,12 +79,14 @@ class Gaussians(NamedTuple):
         if len(self.roots) == 1:
             return squared_distances(z @ whiten[0], self.means @ whiten[0]), log_det
         shift = (self.means[:, None] @ whiten)[:, 0]
-        # as many components in one matrix product as have their results in a cache
-        parts = torch.arange(len(whiten)).split(max(1, TOGETHER // max(1, z.numel())))
-        found = [
-            torch.baddbmm(-shift[k][:, None], z.expand(len(k), *z.shape), whiten[k]).square().sum(2) for k in parts
-        ]
-        return torch.cat(found).mT, log_det
+        blocks = []
+        for points in z.split(rows_together(z)):
+            found = [
+                torch.baddbmm(-shift[k][:, None], points.expand(len(k), *points.shape), whiten[k]).square_().sum(2)
+                for k in components_together(len(whiten), points)
+            ]
+            blocks.append(torch.cat(found))
+        return torch.cat(blocks, 1).mT, log_det
 
     def variances(self, z: Tensor, powers: Tensor) -> tuple[Tensor, Tensor]:
         """||(z - mu_k) / sigma_k||^2 (B, K), and the sum of log sigma_k (K,).
@@ -149,6 +151,16 @@ class Gaussians(NamedTuple):
         root = torch.linalg.cholesky(rest + ridge)
         mean = mu_m[k] + (along.mT[k] @ white.permute(2, 0, 1)[torch.arange(len(k)), k][..., None])[..., 0]
         return mean + (root[k] @ eps[..., None])[..., 0]
+
+
+def rows_together(z: Tensor) -> int:
+    """How many of the points (B, D) enter one matrix product."""
+    return max(ROWS, TOGETHER // max(1, z.shape[1]))
+
+
+def components_together(components: int, z: Tensor) -> tuple[Tensor, ...]:
+    """The numbers of the components, split into those whose results for the points z enter one matrix product."""
+    return torch.arange(components).split(max(1, TOGETHER // max(1, z.numel())))
 
 
 def second_powers(z: Tensor, deviations: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from dgm.distributions.gaussian_mixture import TOGETHER, Gaussians, second_powers
+from dgm.distributions.gaussian_mixture import Gaussians, components_together, rows_together, second_powers
 from dgm.models.mixture.base import GaussianModel
 from dgm.protocols import Batch, Conditions, ExactLikelihood, Fittable, Imputing, PerExample, Samplable, Trainable
 from dgm.seeds import Seed, streams
@@ -223,7 +223,9 @@ def add_second_moments(second: Tensor, r: Tensor, z: Tensor) -> None:
     if len(second) < r.shape[1]:
         second += z.mT @ z
         return
-    # as many components in one matrix product as fit in a cache
-    for k in torch.arange(r.shape[1]).split(max(1, TOGETHER // max(1, z.numel()))):
-        weighted = (r[:, k, None] * z[:, None]).flatten(1)
-        second[k] += (weighted.mT @ z).view(len(k), *second.shape[1:])
+    rows = rows_together(z)
+    for points, weights in zip(z.split(rows), r.split(rows), strict=True):
+        by_dimension, by_component = points.mT.contiguous(), weights.mT.contiguous()
+        for k in components_together(r.shape[1], points):
+            weighted = (by_component[k][:, None] * by_dimension).flatten(0, 1)
+            second[k] += (weighted @ points).view(len(k), *second.shape[1:])

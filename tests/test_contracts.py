@@ -16,6 +16,7 @@ from dgm import contracts
 from dgm.contracts import Outcome, Result, laws
 from dgm.contracts.conditions import MOST
 from dgm.errors import BadInput
+from dgm.likelihood import kind_of, log_likelihood
 from dgm.models.autoencoder import MODELS as AUTOENCODERS
 from dgm.models.gan import MODELS as GANS
 from dgm.models.table import MODELS
@@ -80,10 +81,43 @@ def refuse_broken_on_small_spaces(name: str, **config: Any) -> None:
     assert unseen == {law for law, models in NOTHING_TO_LOOK_AT.items() if name in models}
 
 
+# losses that are means over the dimensions, and those of another objective than the likelihood
+AVERAGED = {"char_gpt", "wavenet", "vdm", "masked_diffusion"}
+OTHER_LOSS = {
+    "beta_vae": "the divergence has a weight",
+    "tc_vae": "the total correlation has a weight",
+    "factor_vae": "a game of two losses",
+    "iwae": "the bound of several draws",
+    "vq_vae": "the quantised code has no probability in training",
+    "discrete_vae": "the code is relaxed",
+    "orderless_made": "an order for each example",
+    "kde": "no loss",
+    "ppca": "no loss",
+    "ddpm": "unweighted",
+    "ddim": "unweighted",
+}
+
+
+WITH_LIKELIHOOD = [name for name, row in MODELS.items() if row.likelihood in ("exact", "lower_bound")]
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_LIKELIHOOD if name not in OTHER_LOSS])
+def test_the_loss_is_the_negative_of_the_likelihood_or_bound_on_average(name: str) -> None:
+    """Of 200 draws for each of two examples. Kills: the other sign of a family's loss; a mean for a sum over D."""
+    models = list(contracts.small_models(name, spaces=[IMAGE, contracts.PLANE, Space.tokens(3, 3)]))
+    assert models
+    for space, model in models:
+        torch.manual_seed(1)
+        x = contracts.random_examples(space, 2).repeat_interleave(200, 0)
+        with torch.no_grad():
+            loss, nats = model.loss(x), log_likelihood(model, x).nats
+        off = (loss * (space.dim if name in AVERAGED else 1) + nats).double().view(2, 200)
+        noise = 5 * off.std(1) / 200**0.5
+        assert bool((off.mean(1).abs() <= noise + 1e-4 * nats.abs().mean()).all()), f"{space}: {off.mean(1)}"
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_registry_states_the_likelihood_that_images_get(name: str) -> None:
-    from dgm.likelihood import kind_of
-
     model = next(model for _, model in taking(name, Space.levels((1, 8, 8), 17), Space.tokens(8, 17)))
     assert (str(kind_of(model) or "none")) == MODELS[name].likelihood
 

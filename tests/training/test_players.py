@@ -80,12 +80,12 @@ def test_each_player_has_its_own_rate_and_betas(chosen: Any, first: Any, second:
 @pytest.mark.parametrize(
     ("name", "optimiser"),
     [
-        ("rmsprop", lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.97)),
-        ("sgd", lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.8)),
+        ("rmsprop", lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.97, weight_decay=0.2)),
+        ("sgd", lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.8, weight_decay=0.2)),
     ],
 )
 def test_other_optimisers_are_torchs_and_go_on_to_the_same_bits(name: str, optimiser: Any, tmp_path: Any) -> None:
-    how = {**HOW, "optimiser": name, "lr": 0.01, "betas": (0.8, 0.97), "checkpoint_every": 0.0}
+    how = {**HOW, "optimiser": name, "lr": 0.01, "betas": (0.8, 0.97), "weight_decay": 0.2, "checkpoint_every": 0.0}
     model = Point(SPACE, Point.Config())
     list(fit(model, points(), **how, out=tmp_path / "whole"))
     alone = Point(SPACE, Point.Config())

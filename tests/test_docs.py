@@ -22,6 +22,7 @@ SHORTER = [
     (r"^(dgm train .*--steps) \d+", r"\1 30"),
     (r"^(dgm train (?!.*--(steps|budget)).*)", r"\1 --steps 3"),
     (r"--data (mnist/dynamic|mnist|binarized_mnist|cifar10)\b", r"--data digits"),
+    (r"--data moving_mnist", "--data moving_digits"),
     (r"--draws \d+", "--draws 20"),
     (r"--annealed \d+", "--annealed 3"),
     (r"^(dgm evaluate (?!.*--(?:score|anomaly) ).*)", r"\1 --samples 30 --features pixels"),

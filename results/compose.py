@@ -11,7 +11,6 @@ python results/compose.py --runs runs       keeps the trained models in this fol
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from pathlib import Path
@@ -22,8 +21,10 @@ from torch import Tensor
 
 import dgm
 from dgm.data import sprites
+from dgm.documents import read_object
 from dgm.editing.composition import Composition, Term, sampled
 from dgm.evaluation.features import features
+from dgm.files import write_json
 from dgm.report.pictures import grid
 from dgm.runs import Run
 
@@ -35,18 +36,32 @@ SPRITES: dict[str, Any] = {"steps": 6000, "batch": 32, "ema": 0.995, "select": "
 DIGITS: dict[str, Any] = {"steps": 3000}
 
 
-def trained(data: str, runs: Path | None, width: int, training: dict[str, Any]) -> Any:
-    """A diffusion model of the data under its condition."""
-    out = runs and runs / f"ddpm-{data.replace('/', '-')}"
+def trained(name: str, dataset: Any, condition: Any, runs: Path | None, settings: Any, training: Any) -> Any:
+    """A model of the data, under a condition or None, in evaluation mode."""
+    out = runs and runs / f"{name}-{dataset.name.replace('/', '-')}"
     began = out is not None and out.is_dir()
     if out and began and Run(out).finished:
-        return dgm.load(out)
-    dataset = dgm.data.load(data)
+        return dgm.load(out).eval()
     torch.manual_seed(SEED)
-    model = dgm.create("ddpm", dataset.space, dataset.condition, width=width)
+    model = dgm.create(name, dataset.space, condition, **settings)
     for _ in dgm.fit(model, dataset, out=out, resume=began, seed=SEED, precision="32-true", **training):
         pass
     return model.eval()
+
+
+def diffusion(data: str, runs: Path | None, width: int, training: dict[str, Any]) -> Any:
+    """A diffusion model of the data under its condition."""
+    dataset = dgm.data.load(data)
+    return trained("ddpm", dataset, dataset.condition, runs, {"width": width}, training)
+
+
+def continued(path: Path) -> dict[str, Any]:
+    """The document of a script's results, with the parts that it has, and what is said of this run."""
+    return (read_object(path) if path.is_file() else {}) | {
+        "command": f"python results/{Path(sys.argv[0]).name}",
+        "seed": SEED,
+        "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
+    }
 
 
 def nearest(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +73,7 @@ def nearest(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sprites_composed(document: dict[str, Any], out: Path, runs: Path | None) -> None:
-    of_shape, of_column = (trained(f"sprites/{factor}", runs, WIDTH, SPRITES) for factor in ("shape", "x"))
+    of_shape, of_column = (diffusion(f"sprites/{factor}", runs, WIDTH, SPRITES) for factor in ("shape", "x"))
     rows, found = [], {}
     for shape, name in enumerate(sprites.SHAPES):
         for column in COLUMNS:
@@ -91,7 +106,7 @@ def sprites_composed(document: dict[str, Any], out: Path, runs: Path | None) -> 
 def digits_composed(document: dict[str, Any], out: Path, runs: Path | None) -> None:
     """Either of two labels, and a label of which another is negated."""
     dataset = dgm.data.load("digits")
-    model = trained("digits", runs, 24, DIGITS)
+    model = diffusion("digits", runs, 24, DIGITS)
     guess = features("classifier", dataset).guess
     assert guess is not None
     label = lambda k: Term(model, torch.tensor([k]))  # noqa: E731
@@ -122,15 +137,10 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     path = HERE / "compose.json"
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    document |= {
-        "command": f"python results/{Path(sys.argv[0]).name}",
-        "seed": SEED,
-        "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
-    }
+    document = continued(path)
     for part in chosen.parts:
         PARTS[part](document, Path(chosen.pictures), chosen.runs)
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_json(document, path)
 
 
 if __name__ == "__main__":

@@ -13,55 +13,37 @@ of both: 0 for a clip of the data, whose digit only moves.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from compose import SEED, continued, trained
 from torch import Tensor
 
 import dgm
 from dgm.files import write_json
 from dgm.report.pictures import grid
-from dgm.runs import Run
 
 HERE = Path(__file__).parent
-SEED, CLIPS, ROWS, JUMP = 0, 200, 8, 4
+CLIPS, ROWS, JUMP = 200, 8, 4
 TRAININGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "moving_digits": ({"warmup": 2000}, {"steps": 10_000, "batch": 32, "lr": 2e-3}),
     "moving_mnist": ({"warmup": 4000, "latent": 64}, {"steps": 12_000, "batch": 32, "lr": 5e-4}),
 }
 
 
-def trained(name: str, runs: Path | None) -> Any:
-    out = runs and runs / f"td_vae-{name}"
-    if out and out.is_dir() and Run(out).finished:
-        return dgm.load(out).eval()
-    settings, training = TRAININGS[name]
-    dataset = dgm.data.load(name)
-    torch.manual_seed(SEED)
-    model = dgm.create("td_vae", dataset.space, **settings)
-    for _ in dgm.fit(model, dataset, out=out, seed=SEED, precision="32-true", **training):
-        pass
-    return model.eval()
-
-
 def errors(x: Tensor, forecast: Tensor) -> list[float]:
     """That of each frame of clips (N, T, C, H, W)."""
-    off, of = ((a.float().abs().sum((0, 2, 3, 4))) for a in (x - forecast, x))
+    off, of = (a.float().abs().sum((0, 2, 3, 4)) for a in (x - forecast, x))
     return (off / of).tolist()
 
 
 def means(model: Any, x: Tensor, frames: int) -> Tensor:
     """The forecast in which each state is the mean of its transition."""
-    z = model.believed(model.beliefs(model.sequence(model.reader(x)), None)[:, -1]).mu
-    one, states = torch.ones(len(x), dtype=torch.long), []
-    for _ in range(frames):
-        z = model.moved(z, one, None).mu
-        states.append(z)
-    return model.observed(model.outputs(torch.stack(states, 1), None))
+    without_noise = SimpleNamespace(normal=lambda shape: torch.zeros(len(x), *shape))
+    b = model.beliefs(model.sequence(model.reader(x)), None)[:, -1]
+    return model.observed(model.outputs(model.rolled(b, without_noise, frames, 1, None), None))
 
 
 def change(x: Tensor) -> float:
@@ -72,8 +54,7 @@ def change(x: Tensor) -> float:
 
 
 @torch.no_grad()
-def measured(name: str, model: Any, pictures: Path | None) -> dict[str, Any]:
-    dataset = dgm.data.load(name)
+def measured(dataset: Any, model: Any, pictures: Path | None) -> dict[str, Any]:
     x = dataset.test.x[:CLIPS].float()
     half = x.shape[1] // 2
     given, rest = x[:, :half], x[:, half:]
@@ -87,7 +68,7 @@ def measured(name: str, model: Any, pictures: Path | None) -> dict[str, Any]:
         for title, frames in shown.items():
             still = dgm.Space.binary(tuple(frames.shape[2:]))
             rows = grid(frames.flatten(0, 1).round().to(still.dtype), still, columns=x.shape[1])
-            rows.save(pictures / f"{name}-{title}.png")
+            rows.save(pictures / f"{dataset.name}-{title}.png")
     return {
         "bound": {"nats": float(bound.mean()), "nats_se": float(bound.std()) / len(x) ** 0.5},
         "errors": errors(rest, sampled),
@@ -107,16 +88,14 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     path = HERE / "td_vae.json"
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    document |= {
-        "command": f"python results/{Path(sys.argv[0]).name}",
-        "seed": SEED,
-        "protocol": f"{CLIPS} clips of the test split, the second half of the frames after the first; a jump of {JUMP}",
-        "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
+    document = continued(path) | {
+        "protocol": f"{CLIPS} clips of the test split, the second half of the frames after the first; a jump of {JUMP}"
     }
     for name in chosen.data:
         settings, training = TRAININGS[name]
-        found = measured(name, trained(name, chosen.runs), chosen.pictures)
+        dataset = dgm.data.load(name)
+        model = trained("td_vae", dataset, None, chosen.runs, settings, training)
+        found = measured(dataset, model, chosen.pictures)
         document[name] = {"model": settings, "training": training} | found
         print(name, document[name], flush=True)
         write_json(document, path)

@@ -157,8 +157,8 @@ def test_help_of_a_script_runs_no_experiment(script: str) -> None:
     assert "usage:" in done.stdout
 
 
-def test_a_game_is_kept_while_its_steps_and_settings_stay() -> None:
-    """Those of results/gans.py. Kills: a setting that is not compared."""
+def test_the_rules_of_a_game_are_its_steps_and_all_settings() -> None:
+    """Those of results/gans.py, by which a measured game is kept. Kills: a setting that is left out."""
     code = "import gans, json; print(json.dumps({name: gans.rules(game) for name, game in gans.GAMES.items()}))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT / "results", capture_output=True, text=True, check=False

@@ -69,10 +69,10 @@ def anomalies(args: argparse.Namespace, dataset: Dataset, about: Mapping[str, An
 
     if args.anomaly == PERMUTED:
         return permuted(dataset.splits[args.split].x, args.seed)
-    if about.get("columns") and args.anomaly not in data.SETS and Path(args.anomaly).is_file():
-        refuse_own(args.anomaly, Path(args.anomaly).resolve() == Path(about["name"]).resolve())
-        table = rows.read(Path(args.anomaly))
-        x = rows.numbers(table, of_run(about, dataset.space), dataset.space, others=rows.beside(about))
+    path = Path(args.anomaly).expanduser()
+    if about.get("columns") and args.anomaly not in data.SETS and path.is_file():
+        refuse_own(args.anomaly, str(path.resolve()) == dataset.name)
+        x = rows.numbers(rows.read(path), of_run(about, dataset.space), dataset.space, others=rows.beside(about))
         return x.to(dataset.space.dtype)
     other = data_set(args.anomaly)
     refuse_own(args.anomaly, other.name == dataset.name)

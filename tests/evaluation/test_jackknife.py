@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from dgm.data import order
@@ -87,6 +88,10 @@ def test_students_quantile_has_satterthwaites_degrees_of_freedom() -> None:
     both = half_width(LeftOut(torch.zeros(1), side, side))
     assert one.item() == pytest.approx(2.262157 * error, rel=1e-6)
     assert both.item() == pytest.approx(2.100922 * error * math.sqrt(2), rel=1e-6)
+    unequal = half_width(LeftOut(torch.zeros(1), side[:5], side))  # variances of 4/5 · 10 and of 9/10 · 82.5
+    a, b = 0.8 * 10, 0.9 * 82.5
+    quantile = stats.t.ppf(0.975, (a + b) ** 2 / (a**2 / 4 + b**2 / 9))
+    assert unequal.item() == pytest.approx(quantile * math.sqrt(a + b), rel=1e-6)
     assert half_width(LeftOut(torch.zeros(1), side[:0], 0 * side)).item() == 0
     # a measure that needs every fold has no interval, and none of width 0
     assert half_width(LeftOut(torch.zeros(1), side[:0], torch.full_like(side, torch.nan))).isnan().item()
@@ -167,10 +172,11 @@ def test_the_extrapolation_leaves_a_true_distance() -> None:
 
 def test_what_is_a_line_in_the_inverse_sizes_is_extrapolated_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kills: a slope of another norm or sign, the sizes of one side alone, fewer than four sizes."""
-    sizes = []
+    sizes, used = [], []
 
     def line(x: Tensor, y: Tensor) -> float:
         sizes.append((len(x), len(y)))
+        used.append(x[:, 0])
         return 3 + 50 * (1 / len(x) + 1 / len(y))
 
     monkeypatch.setattr("dgm.evaluation.frechet.frechet_distance", line)
@@ -178,6 +184,8 @@ def test_what_is_a_line_in_the_inverse_sizes_is_extrapolated_to_its_end(monkeypa
     assert found.tolist() == pytest.approx([3 + 50 * (1 / 120 + 1 / 240), 3.0])
     assert len(sizes) == 1 + 2 + 3 + 4
     assert sum(n for n, _ in sizes) == 4 * 120
+    for subsets in (used[:1], used[1:3], used[3:6], used[6:]):  # each example is in one of them
+        assert len(torch.cat(subsets).unique()) == 120
 
 
 def test_an_extrapolation_needs_pieces_of_ten() -> None:

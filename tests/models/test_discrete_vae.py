@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -133,6 +134,30 @@ def test_training_measures_the_variance_of_both_gradients(monkeypatch: pytest.Mo
     monkeypatch.setattr(model, "gradients", lambda way, x, y, n: seen.append(len(x)) or torch.zeros(2, len(x), 2, 3))
     model.diagnose(X.repeat(40, 1, 1, 1))
     assert seen == [16, 16]
+
+
+def test_the_variance_of_the_gradients_is_that_given_each_examples_own_condition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kills: no condition, one of another example."""
+    model: Any = create("discrete_vae", BITS, Space.categories(20), latent=2, categories=3, hidden=4)
+    x, y, seen = torch.randint(2, (20, *BITS.shape)).to(torch.uint8), torch.arange(20), []
+    for name in ("log_posterior", "likelihood"):
+        monkeypatch.setattr(model, name, recorded(getattr(model, name), seen))
+    monkeypatch.setattr(discrete_vae, "DRAWS", 3)
+    model.diagnose(x, y)
+    assert len(seen) == 2 + 1 + model.config.draws  # a posterior for each gradient, and a likelihood for each draw
+    for examples, labels in seen:
+        assert torch.equal(labels, y[:16].repeat(3))
+        assert torch.equal(examples, x[:16].repeat(3, 1, 1, 1))
+
+
+def recorded(of: Callable[..., Tensor], seen: list[tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
+    def function(x: Tensor, *rest: Tensor) -> Tensor:
+        seen.append((x, rest[-1]))
+        return of(x, *rest)
+
+    return function
 
 
 def test_gumbel_softmax_becomes_the_draw_itself() -> None:

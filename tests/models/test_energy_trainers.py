@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dgm import contracts
 from dgm.errors import BadInput
 from dgm.models.energy import base
 from dgm.models.energy.ebm import EBM
@@ -229,6 +230,16 @@ def test_the_gap_is_how_far_the_data_lies_below_the_chains() -> None:
     assert gap["size of the energy gap"].value == pytest.approx(6)
     assert gap["size of the energy gap"].limit == base.APART
     assert not quadratic("cd").diagnose(torch.ones(3, 2).double())
+
+
+def test_the_gap_is_of_scaled_data_and_of_chains_under_their_own_conditions() -> None:
+    """Kills: grey levels that are not scaled, the conditions of the batch for the chains."""
+    space = Space.levels((2,), 9)
+    ebm: Any = contracts.perturbed(EBM(space, EBM.Config(width=2, buffer=3), LABELS))
+    ebm.replay_y.copy_(torch.tensor([4, 4, 2]))
+    x, y = contracts.random_examples(space, 5), torch.tensor([0, 1, 3, 0, 1])
+    expected = ebm.potential(ebm.replay, ebm.replay_y).mean() - ebm.potential(x / 4 - 1, y).mean()
+    assert ebm.diagnose(x, y)["energy gap"].value == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

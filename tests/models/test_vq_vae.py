@@ -57,6 +57,15 @@ def test_the_networks_are_the_papers() -> None:
     torch.testing.assert_close(model.decoder(h), conv_transpose2d(up.relu(), *second.parameters(), stride=2, padding=1))
 
 
+def test_a_label_shifts_the_first_features_of_the_decoder() -> None:
+    """Kills: no shift, one of another example's label, one at some places alone."""
+    model: Any = contracts.perturbed(create("vq_vae", BITS, Space.categories(4), **SMALL))
+    y, z_q = torch.tensor([3, 1]), torch.randn(2, 1, *model.grid, 3)
+    h = model.first(z_q[:, 0].movedim(-1, 1)) + model.bias(y)[:, :, None, None]
+    assert model.bias(y).abs().min() > 0
+    torch.testing.assert_close(model.outputs(z_q, y)[..., 0], model.decoder(h)[..., :3, :3])
+
+
 def test_the_code_is_that_of_the_nearest_entry() -> None:
     book, z_e = codebook(), torch.randn(2, 3, 5, 2)
     distances = (z_e[..., None, :] - book.entries).norm(dim=-1)

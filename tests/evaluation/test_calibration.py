@@ -143,6 +143,7 @@ def test_the_posterior_of_a_linear_vae_is_calibrated_and_a_narrow_one_is_not(
     assert found is not None
     assert low <= found["coverage"]["90%"] <= high
     assert (found["p"] < 1e-3) == bool(how)
+    assert found["p"] == min(1.0, 2 * min(found["each"]))  # Bonferroni's correction for two dimensions
     assert len(found["each"]) == found["dimensions"] == 2
 
 

@@ -43,6 +43,17 @@ def test_a_dimension_whose_posterior_is_the_prior_is_not_active() -> None:
     assert collapse({"codes": found}).startswith("Posterior collapse: 2 of the 3 dimensions of the code do not depend")
 
 
+def test_a_dimension_is_active_where_the_variance_of_its_mean_is_above_a_hundredth() -> None:
+    """Standard deviations of 0.11 and 0.09. Kills: the standard deviation for the variance, the mean square."""
+    vae = VAE(Space.continuous((2,)), VAE.Config(latent=2))
+    vae.encoder = torch.nn.Linear(2, 4)
+    with torch.no_grad():
+        vae.encoder.weight.copy_(torch.cat([torch.tensor([0.11, 0.09]).diag(), torch.zeros(2, 2)]))
+        vae.encoder.bias.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    x = torch.tensor([-1.0, 1.0]).repeat(500)[:, None].expand(-1, 2)
+    assert codes_in_use(vae, x, None)["active_units"] == 1
+
+
 @pytest.mark.parametrize("options", [{"posterior": "iaf"}, {"prior": "vamp"}], ids=str)
 def test_a_divergence_that_is_no_sum_over_dimensions_is_one_number(options: dict[str, Any]) -> None:
     found = codes_in_use(VAE(Space.binary((4,)), VAE.Config(latent=3, **options)), torch.ones(30, 4).byte(), None)

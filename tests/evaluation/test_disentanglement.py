@@ -57,6 +57,16 @@ def test_a_category_between_two_others_is_predicted_too() -> None:
     assert measures.accuracies(z, (z[:, 0] * 5.99).long()).tolist() == pytest.approx([1])
 
 
+def test_a_rare_category_counts_as_much_as_a_frequent_one() -> None:
+    """Normals one standard deviation to either side of 0: every threshold but 0 is worse for the two categories
+    together, each of which then is right in Phi(1) = 84 % of its examples. Kills: a classifier of the frequent one.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rare = torch.arange(4000) % 20 == 0
+    z = torch.randn(4000, 1, generator=generator) + torch.where(rare, 1.0, -1.0)[:, None]
+    assert measures.accuracies(z, rare.long()).item() == pytest.approx(0.8413, abs=5 * 0.5 * 0.37 / 200**0.5)
+
+
 def test_dci_of_a_factor_in_each_dimension_is_one() -> None:
     found = measures.dci(ALIGNED, FACTORS, ALIGNED, FACTORS)
     assert found == pytest.approx((1, 1, 1))

@@ -150,12 +150,19 @@ def test_the_bound_of_samples_is_the_mean_difference() -> None:
 
 @pytest.mark.parametrize(("dim", "k"), [(1, 1), (3, 5)])
 def test_neighbours_estimate_the_kl_of_normals(dim: int, k: int) -> None:
-    """Kills: squared distances for distances, n for n - 1, x's neighbours including itself, a swapped ratio."""
+    """Kills: squared distances for distances, x's neighbours including itself, a swapped ratio."""
     p = MultivariateNormal(torch.zeros(dim).double(), torch.eye(dim).double())
     q = MultivariateNormal(torch.full((dim,), 0.7).double(), 1.5**2 * torch.eye(dim).double())
     draws = torch.stack([neighbour_kl(p.sample((300,)), q.sample((400,)), k) for _ in range(40)])
     # five standard errors, and a bias of 0.02, which falls with n
     assert abs(draws.mean() - kl_divergence(p, q)) < 5 * draws.std() / math.sqrt(40) + 0.02
+
+
+def test_neighbours_of_three_points_by_hand() -> None:
+    """1 log (1/2) + log (3 / 2) of distances 1, 1, 2 among x and 1/2, 1/2, 1 to y. Kills: n for n - 1, m for n."""
+    x, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.5], [2.0], [7.0]])
+    assert neighbour_kl(x, y, 1).item() == pytest.approx(math.log(1 / 2) + math.log(3 / 2))
+    assert neighbour_kl(x, torch.cat([y, y + 20]), 1).item() == pytest.approx(math.log(1 / 2) + math.log(6 / 2))
 
 
 def test_neighbours_of_few_points_are_unbiased_between_equal_distributions() -> None:

@@ -84,6 +84,32 @@ def test_a_small_set_is_estimated_whole() -> None:
     assert list(likelihoods(Bounded(), torch.randn(2000, 4), None, "test", 1))[1]["n"] == 2000
 
 
+class Labelled(Bounded):
+    """A bound, weights and an estimate that are 0 for the label that the first number of x is, and less for others."""
+
+    condition = Space.categories(50)
+
+    def elbo(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        assert y is not None
+        return -(x[:, 0] - y).abs()
+
+    log_weight = log_prob_estimate = elbo
+
+
+def test_each_example_has_its_own_label_and_importance_weights_are_sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: labels of the first examples for those of the part that is estimated, as many weights as draws."""
+    monkeypatch.setattr(module, "ESTIMATED", 5)
+    monkeypatch.setattr(module, "ESTIMATED_NUMBERS", 0)
+    y = torch.arange(50)
+    rows = list(likelihoods(Labelled(), y[:, None].float().expand(50, 4), y, "test", 3))
+    assert [(row["kind"], row["n"], row["nats"]) for row in rows] == [
+        ("lower_bound", 50, 0.0),
+        ("lower_bound", 50, 0.0),
+        ("estimate", 5, 0.0),
+    ]
+    assert [row["method"].split(",")[1].strip() for row in rows] == ["K = 3", "K = 16", "mean of 3 draws"]
+
+
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "vdm", "flow_matching"])
 def test_diffusion_models_state_how_each_is_computed(name: str) -> None:
     space = Space.levels((1, 8, 8), 17)

@@ -60,8 +60,11 @@ def test_a_model_without_labels_is_refused_before_samples_are_drawn(
         evaluate(conditional, digits, downstream=True, condition=torch.tensor(3))
 
 
-def test_the_two_classifiers_take_a_half_of_the_progress_each(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_classifier_learns_from_samples_and_one_from_as_many_real_examples(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt = []
+
     def trained(network: Any, dataset: Dataset, rows: torch.Tensor, progress: Any) -> None:
+        learnt.append(dataset.train.batch(rows)[0])
         for share in (0.0, 0.5, 1.0):
             progress(share)
 
@@ -69,6 +72,9 @@ def test_the_two_classifiers_take_a_half_of_the_progress_each(digits: Dataset, m
     shares: list[float] = []
     found = downstream_accuracy(digits, digits.test.x[:9], digits.test.y[:9], digits.test, shares.append)
     assert shares == [0, 0.25, 0.5, 0.5, 0.75, 1]
+    assert torch.equal(learnt[0], digits.test.x[:9])
+    of_training = (learnt[1].flatten(1)[:, None] == digits.train.x.flatten(1)).all(2).any(1)
+    assert of_training.tolist() == [True] * 9  # the reference learns from as many training examples
     right = round(found["accuracy"] * len(digits.test))
     assert found["accuracy"] == right / len(digits.test)
     assert (found["low"], found["high"]) == pytest.approx(binomtest(right, len(digits.test)).proportion_ci(0.95))

@@ -10,6 +10,8 @@ from dgm.models.table import MODELS
 from dgm.report.table import (
     COLUMNS,
     KINDS,
+    MEASURES,
+    UNNORMALISED,
     Cell,
     as_csv,
     columns_of,
@@ -107,6 +109,19 @@ def test_leaders_are_all_whose_intervals_meet_that_of_the_best():
     cells = {"made": Cell(5, 4, 6), "vae": Cell(7, 5.5, 8.5), "gan": Cell(9, 7, 11)}
     assert leaders(table_of("frechet", **cells), BY_KEY["frechet"]) == {"made", "vae"}
     assert leaders(table_of("coverage", **cells), BY_KEY["coverage"]) == {"vae", "gan"}
+    narrow = {"made": Cell(10, 5, 15), "vae": Cell(9, 8.9, 9.1), "gan": Cell(7, 6, 8), "nade": Cell(2, 1, 3)}
+    assert leaders(table_of("coverage", **narrow), BY_KEY["coverage"]) == {"made", "vae", "gan"}
+
+
+def test_each_column_says_in_which_direction_it_is_better():
+    """Lower for codes' lengths and distances, higher for shares and scores, neither for sizes, costs and copies."""
+    bits = {f"{kind}{given}" for kind in KINDS for given in ("", "_given_label")} - set(UNNORMALISED)
+    distances = {"kernel", "frechet", "frechet_infinity"}
+    of_columns = {"total_variation", "kolmogorov_smirnov", "correlation", "cramers_v"}
+    scores = {"precision", "recall", "density", "coverage", "labels", "agreement", "utility", "probe", *MEASURES}
+    scores |= {"inception_score", "sharpness", "diversity", "per_second"}
+    assert {column.key for column in COLUMNS if column.better < 0} == bits | distances | of_columns
+    assert {column.key for column in COLUMNS if column.better > 0} == scores
 
 
 def test_models_within_the_noise_of_real_data_are_tied():

@@ -147,6 +147,16 @@ def test_waves_fit_the_levels() -> None:
     assert frequencies(Space.continuous((2,))) == []
 
 
+def test_the_network_is_given_both_waves_of_each_frequency() -> None:
+    """z, sin(2^n pi z) and cos(2^n pi z), n of 3 and 4 for 17 levels. Kills: a wave twice, one of another length."""
+    model, z = VDM(Space.levels((1, 2, 2), 17), VDM.Config(width=8)), torch.randn(3, 1, 2, 2)
+    seen: list[Tensor] = []
+    model.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model.noise(z, torch.zeros(3), None)
+    turns = [f(math.pi * k * z) for k in (8, 16) for f in (torch.sin, torch.cos)]
+    torch.testing.assert_close(seen[0], torch.cat([z, *turns], 1), rtol=0, atol=1e-4)
+
+
 def test_prior_is_the_divergence_of_the_last_state_from_noise() -> None:
     """By torch.distributions. Kills: its 1, its half or its logarithm's 2 left out."""
     mine, x = model(Space.continuous((3,))), torch.randn(5, 3, dtype=torch.float64)

@@ -195,3 +195,15 @@ def test_the_network_is_given_the_noise_level_from_0_to_1() -> None:
     mine.noise(torch.randn(3, 2, dtype=torch.float64), gamma, None)
     share = (gamma[1] - gamma[0]) / (gamma[2] - gamma[0])
     torch.testing.assert_close(seen[0].flatten(), torch.tensor([0.0, float(share), 1.0], dtype=torch.float64))
+
+
+def test_the_noise_level_that_the_network_is_given_moves_with_the_ends() -> None:
+    """Its scale is that of the present ends, as constants. Kills: a level that is the share of the way between them."""
+    mine, seen = model(Space.continuous((2,))), list[Tensor]()
+    mine.network.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    gamma = mine.path.gamma(torch.tensor([0.3], dtype=torch.float64))
+    mine.noise(torch.randn(1, 2, dtype=torch.float64), gamma, None)
+    (found,) = torch.autograd.grad(seen[0].sum(), mine.path.ends)
+    low, high = mine.path.ends.tolist()
+    share = (float(gamma) - low) / (high - low)
+    assert found.tolist() == pytest.approx([(1 - share) / (high - low), share / (high - low)])

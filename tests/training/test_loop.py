@@ -143,6 +143,15 @@ def test_the_best_weights_are_kept() -> None:
     assert model.loss(data.validation.x).mean().item() == pytest.approx(min(kept), rel=1e-6)
 
 
+def test_the_best_weights_are_the_averaged_ones_that_were_validated() -> None:
+    """Kills: the weights of that step without their average, the last average."""
+    data, model = points(), normal()
+    steps = list(fit(model, data, steps=40, batch=8, lr=1.0, ema=0.9, schedule="constant", validate_every=1))
+    losses = [step.validation for step in steps if step.validation is not None]
+    assert min(losses) < losses[-1]
+    assert model.loss(data.validation.x).mean().item() == pytest.approx(min(losses), rel=1e-6)
+
+
 def test_validation_leaves_no_trace_in_the_training() -> None:
     one, other = made("noisy"), made("noisy")
     trained(one, steps=12, select="last", validate_every=2)

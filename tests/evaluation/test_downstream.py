@@ -60,7 +60,9 @@ def test_a_model_without_labels_is_refused_before_samples_are_drawn(
         evaluate(conditional, digits, downstream=True, condition=torch.tensor(3))
 
 
-def test_one_classifier_learns_from_samples_and_one_from_as_many_real_examples(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_classifier_learns_from_samples_and_one_from_as_many_real_examples(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     learnt = []
 
     def trained(network: Any, dataset: Dataset, rows: torch.Tensor, progress: Any) -> None:

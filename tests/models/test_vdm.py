@@ -205,5 +205,5 @@ def test_the_noise_level_that_the_network_is_given_moves_with_the_ends() -> None
     mine.noise(torch.randn(1, 2, dtype=torch.float64), gamma, None)
     (found,) = torch.autograd.grad(seen[0].sum(), mine.path.ends)
     low, high = mine.path.ends.tolist()
-    share = (float(gamma) - low) / (high - low)
+    share = (gamma.item() - low) / (high - low)
     assert found.tolist() == pytest.approx([(1 - share) / (high - low), share / (high - low)])

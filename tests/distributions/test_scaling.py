@@ -40,6 +40,10 @@ def test_log_determinant_is_the_jacobians(space: Space) -> None:
     x = torch.rand(space.shape)
     jacobian = torch.autograd.functional.jacobian(lambda v: scaling(v[None])[0], x).reshape(space.dim, space.dim)
     assert torch.allclose(scaling.ladj, torch.linalg.slogdet(jacobian).logabsdet, atol=1e-5)
+    observed = torch.rand(3, *space.shape) < 0.5
+    parts = [jacobian[seen][:, seen] for seen in observed.flatten(1)]
+    expected = torch.stack([torch.linalg.slogdet(part).logabsdet for part in parts])
+    assert torch.allclose(scaling.ladj_of(observed), expected, atol=1e-5)
     assert torch.allclose(scaling.inverse(scaling(x[None])), x[None], atol=1e-5)
 
 

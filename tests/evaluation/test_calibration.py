@@ -84,6 +84,15 @@ def test_coverage_is_the_share_of_central_ranks() -> None:
     assert uniformity_p(once[:, 0].repeat(10) // 2, 19) < 1e-6
 
 
+@pytest.mark.parametrize("level", [0.3, 0.5, 0.8, 0.9])
+def test_the_interval_is_the_central_one_nearest_to_the_level(level: float) -> None:
+    """Of every number of draws, with each rank once. Kills: draws for draws + 1, a tail that is rounded down."""
+    for draws in range(1, 40):
+        share = coverage(torch.arange(draws + 1)[:, None], draws, level).item()
+        others = [(draws + 1 - 2 * tail) / (draws + 1) for tail in range((draws + 1) // 2 + 1)]
+        assert abs(share - level) == pytest.approx(min(abs(other - level) for other in others))
+
+
 @pytest.mark.parametrize(("spread", "low", "high"), [(1.0, 0.82, 0.97), (0.3, 0.2, 0.5), (4.0, 0.99, 1.0)])
 def test_a_conditional_that_is_too_narrow_or_too_wide_is_found(spread: float, low: float, high: float) -> None:
     """200 examples: 90 % of them, give or take four standard errors; |N(0, 1)| < 1.64 * 0.3 has 38 %."""

@@ -106,6 +106,14 @@ def test_the_decoder_is_a_logistic_on_levels_and_a_logit_on_bits(space: Space) -
     assert torch.allclose(vae.likelihood(x, z).double(), expected.flatten(1).sum(1), atol=1e-3)
 
 
+def test_all_numbers_of_a_records_columns_are_the_decoders() -> None:
+    """Three a column, as of a single logistic. Kills: one scale for all z, two logits of three that no network has."""
+    space = Space.record(pay=Space.continuous(()), kind=Space.categories(3))
+    vae = VAE(space, VAE.Config(latent=2, hidden=5, components=1))
+    z = torch.randn(4, 2)
+    torch.testing.assert_close(vae.outputs(z, None), vae.decoder(z).view(4, 2, 3))
+
+
 def test_the_posteriors_scale_is_bounded_on_both_sides() -> None:
     vae = VAE(Space.continuous((1,)), VAE.Config(latent=1, layers=1))
     vae.encoder = nn.Linear(1, 2)

@@ -7,7 +7,7 @@ import torch
 
 from dgm.contracts import perturbed
 from dgm.networks.columns import PART, ROWS, ColumnMLP, blocks, staircase
-from dgm.networks.masked_mlp import ALIGNED, degrees
+from dgm.networks.masked_mlp import ALIGNED, MaskedLinear, degrees
 
 
 def test_a_network_on_columns_has_the_values_and_gradients_of_its_layers() -> None:
@@ -63,3 +63,26 @@ def test_blocks_have_a_fixed_size_and_degrees_change_between_them() -> None:
         if dim > 5:
             assert all(of_units[k] != of_units[k - 1] for k in range(ROWS, ALIGNED, ROWS))
     assert degrees(ALIGNED - 1, 1, 6).bincount().tolist() == [0, 51, 51, 51, 51, 51]
+
+
+@pytest.mark.parametrize("lowest", [0, 1])
+@pytest.mark.parametrize(("width", "dim"), [(1, 2), (2, 7), (5, 7), (6, 7), (7, 7), (20, 7)])
+def test_degrees_go_evenly_from_the_lowest_to_the_last_but_one(width: int, dim: int, lowest: int) -> None:
+    """As many units of each in wide layers, equal gaps in narrow ones. Kills: a degree below the lowest."""
+    found = degrees(width, lowest, dim)
+    assert lowest <= found.min() <= found.max() <= dim - 1
+    counts = found.bincount(minlength=dim)[lowest:]
+    assert counts.max() - counts.min() <= 1
+    if width < dim - lowest:
+        gaps = found.diff(prepend=torch.tensor([lowest - 1]))
+        assert gaps.max() - gaps.min() <= 1
+        assert found[-1] == dim - 1
+
+
+@pytest.mark.parametrize("to", [torch.float64, torch.bfloat16, "meta"])
+def test_a_masked_product_follows_the_weights(to: torch.dtype | str) -> None:
+    """Kills: a mask of the dtype and the device at which the layer was made."""
+    layer = MaskedLinear(torch.arange(4 * ROWS), torch.arange(4 * ROWS)).to(to)
+    mask = layer.product.mask
+    assert mask is not None
+    assert (mask.dtype, mask.device) == (layer.weight.dtype, layer.weight.device)

@@ -248,6 +248,16 @@ def test_a_coupling_starts_at_the_identity_and_keeps_half() -> None:
 
 
 @pytest.mark.parametrize("shape", [ROW, PICTURE])
+@pytest.mark.parametrize("transform", [ActNorm, lambda n: coupling(ROW if n == 3 else PICTURE)])
+def test_a_transform_is_the_identity_at_first(transform: Callable[[int], Transform], shape: tuple[int, ...]) -> None:
+    """Kills: a loc of 1."""
+    x = torch.randn(5, *shape)
+    z, ladj = transform(shape[0])(x)
+    assert torch.equal(z, x)
+    assert not ladj.any()
+
+
+@pytest.mark.parametrize("shape", [ROW, PICTURE])
 def test_actnorm_standardises_its_first_batch(shape: tuple[int, ...]) -> None:
     """Glow, section 3.1. Kills: numbers of places and of examples mixed up, the sample's variance."""
     norm, x = ActNorm(shape[0]), torch.randn(5, *shape) * 3 + 2

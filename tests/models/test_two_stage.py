@@ -412,3 +412,12 @@ def test_what_cannot_be_completed_by_codes_is_refused() -> None:
     auto = create("autoencoder", images, latent=2, hidden=8)
     with pytest.raises(Unsupported, match="cannot be given a part of x"):
         dgm.sample(TwoStage.of(auto, create("gmm", auto.latent_space)), 1, given=torch.zeros(1, 1, 4, 4), observed=8)
+
+
+def test_codes_have_positions_only_where_x_has_them() -> None:
+    """Kills: one of the two conditions left out."""
+    vq = create("vq_vae", Space.levels((1, 8, 8), 3), codes=3, hidden=4, width=4, blocks=1)
+    model = TwoStage.of(vq, create("made", vq.latent_space, hidden=4))
+    model.space = Space.levels((64,), 3)
+    with pytest.raises(Unsupported, match="have no positions in x"):
+        model.observed_codes(torch.zeros(1, 64, dtype=torch.uint8), 40)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
+from torch import Tensor, nn
 
+from dgm.errors import DgmError
 from dgm.models.table import MODELS
 from dgm.registry import create
 from dgm.space import Space
@@ -84,3 +87,36 @@ def test_constants_of_an_untrained_model(name: str, space: Space, expected: dict
     assert {value: sorted(names) for value, names in found.items()} == {
         value: sorted(names) for value, names in expected.items()
     }
+
+
+def created(name: str) -> nn.Module:
+    """On the first space that the model takes."""
+    for space in (IMAGE, VECTOR, BITS, TEXT, Space.binary((4, 1, 1, 1))):
+        try:
+            return create(name, space)  # type: ignore[return-value]
+        except DgmError:
+            continue
+    raise AssertionError(f"{name} takes none of the spaces")
+
+
+def tensors(value: object) -> Iterator[Tensor]:
+    """Also those in lists, tuples and dictionaries."""
+    if isinstance(value, Tensor):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        yield from tensors(inner)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_numbers_of_a_model_move_with_it(name: str) -> None:
+    """To a GPU or to float64: they are parameters or buffers. Kills: a plain attribute for either.
+
+    A masked layer's product takes the mask of its buffer.
+    """
+    left = {
+        f"{type(module).__name__}.{attribute}"
+        for module in created(name).modules()
+        for attribute, value in vars(module).items()
+        if not attribute.startswith("_") and any(tensor.is_floating_point() for tensor in tensors(value))
+    }
+    assert left <= {"MaskedLinear.staircase"}

@@ -415,7 +415,7 @@ def test_what_cannot_be_completed_by_codes_is_refused() -> None:
 
 
 def test_codes_have_positions_only_where_x_has_them() -> None:
-    """Kills: one of the two conditions left out."""
+    """Kills: a look at the codes alone."""
     vq = create("vq_vae", Space.levels((1, 8, 8), 3), codes=3, hidden=4, width=4, blocks=1)
     model = TwoStage.of(vq, create("made", vq.latent_space, hidden=4))
     model.space = Space.levels((64,), 3)

@@ -14,7 +14,7 @@ from dgm import data
 from dgm.cli.against import show
 from dgm.data import Dataset, Split
 from dgm.errors import BadInput
-from dgm.evaluation.against import OF_PAIRS, against, neighbours
+from dgm.evaluation.against import OF_PAIRS, against, neighbours, references
 from dgm.evaluation.divergences import FUNCTIONS, neighbour_kl
 from dgm.evaluation.jackknife import folds, half_width, left_out_in_pairs
 from dgm.evaluation.sides import Side
@@ -103,6 +103,17 @@ def test_neighbours_name_a_first() -> None:
     assert kl == pytest.approx(neighbour_kl(a, b).item())
     assert reverse == pytest.approx(neighbour_kl(b, a).item())
     assert kl == pytest.approx(0.64, abs=0.2)
+
+
+def test_a_reference_is_the_mean_of_several_draws_with_the_interval_of_one() -> None:
+    """Kills: the value of the first draw, an interval that narrows with the number of draws."""
+    (measure,) = (one for one in OF_PAIRS if one.names == ("energy_distance",))
+    of_b, others = torch.randn(60, 2).double(), [torch.randn(60, 2).double() + k for k in range(3)]
+    (found,) = references(measure, of_b, others).values()
+    values = [measure.of([of_b], [other]).value.item() for other in others]
+    assert found["value"] == pytest.approx(sum(values) / 3)
+    half = half_width(measure.of(folds(of_b), folds(others[0]))).item()
+    assert found["high"] - found["value"] == pytest.approx(half)
 
 
 def test_pairs_that_are_left_out_give_the_error_of_a_mean() -> None:

@@ -95,6 +95,10 @@ def test_copies_are_counted_beside_those_of_real_examples() -> None:
     assert found["share"] == pytest.approx(100 / 300)  # both of a pair
     assert found["held_out_share"] == 0
     assert duplicates(digits, real[:1], real) is None
+    near = (real[:1].int() + torch.eye(64, dtype=torch.int32).view(64, 1, 8, 8)).clamp_max(16).to(torch.uint8)
+    collapsed = duplicates(digits, near, real)  # near one another beside the distances of real examples
+    assert collapsed is not None
+    assert collapsed["share"] == 1
 
 
 def test_cautions_name_what_is_missed_and_the_remedy() -> None:
@@ -118,4 +122,8 @@ def test_labels_are_modes_where_no_others_are_known() -> None:
     assert found is not None
     assert (found["found"], found["missed"]) == (5, [5, 6, 7, 8, 9])
     assert found["kl"] == pytest.approx(math.log(2), abs=0.05)
+    rare = torch.cat([half, digits.train.x[digits.train.y == 7][:10]])
+    some = modes(digits, rare)  # of about 500: a label is there from a tenth of its share on, some five examples
+    assert some is not None
+    assert some["missed"] == [5, 6, 8, 9]
     assert isinstance(digits.train, Split)

@@ -14,6 +14,7 @@ from dgm.models.vae.hierarchical_vae import HierarchicalVAE
 from dgm.models.vae.vae import VAE
 from dgm.samplers.ais import annealed_importance, geometric, sigmoid_schedule
 from dgm.samplers.hmc import HMC, tuned
+from dgm.seeds import Streams
 from dgm.space import Space
 
 SCALE, SHIFT = 0.3, 2.0  # f_1 = exp(-|x - SHIFT|² / (2 SCALE²)) of two dimensions, f_0 = N(0, I)
@@ -119,6 +120,15 @@ def test_the_bracket_of_simulated_data_holds_the_likelihood() -> None:
         assert float(gap.mean()) > -5 * float(gap.std()) / math.sqrt(40)
         assert float(gap.mean()) < 0.5
     assert (found.upper - found.lower).mean() > 0
+
+
+def test_from_the_posterior_one_temperature_bounds_each_example_by_its_own_code() -> None:
+    """w = p(z) / p(z) p(x|z) at the z that x was simulated from. Kills: a code of another example."""
+    model, _ = vae()
+    found = bracket(model, 6, temperatures=1, seed=3, chains=4)
+    with torch.no_grad():
+        expected = model.likelihood(found.x, model.prior_code(Streams(3, range(6)), None))
+    torch.testing.assert_close(found.upper.float(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_conditional_model_and_whitened_codes_are_annealed_too() -> None:

@@ -55,8 +55,12 @@ class ChannelFeatures(nn.Module):
         self.width = space.shape[0] * (of_token if is_tokens else 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) to (B, width, ...)."""
+        """(B, C, H, W) to (B, width, H, W)."""
+        return self.of_part(x, slice(None))
+
+    def of_part(self, x: Tensor, *place: int | slice) -> Tensor:
+        """Those of the part x[:, :, *place], such as one pixel, (B, width)."""
         if self.vectors is not None:
-            return self.vectors(x).movedim(-1, 2).flatten(1, 2)
+            return self.vectors(x[:, :, *place]).movedim(-1, 2).flatten(1, 2)
         assert self.scaling is not None
-        return self.scaling(x)
+        return self.scaling.of_part(x, *place)

@@ -71,6 +71,11 @@ class Scaling(nn.Module):
         loc, scale = self.at(dim)
         return (x.to(loc) - loc) / scale
 
+    def of_part(self, x: Tensor, *place: int | slice) -> Tensor:
+        """z of the part x[:, :, *place] of images (B, C, H, W), such as one pixel, (B, C)."""
+        loc, scale = (v[:, *place] if v.ndim else v for v in (self.loc, self.scale))
+        return (x[:, :, *place].to(loc) - loc) / scale
+
     def inverse(self, z: Tensor, dim: int | None = None) -> Tensor:
         """x in the dtype of the data: rounded and clamped to the levels, or clamped to the bounds."""
         loc, scale = self.at(dim)

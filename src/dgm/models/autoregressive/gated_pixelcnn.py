@@ -86,20 +86,20 @@ class GatedPixelCNN(ChainRule):
         copies: list[Any] = [cached(self, kind, len(x), (height, width), cursor) for kind in (RowConv, PixelConv)]
         rows, pixels = copies
         for cursor.row in range(height):
-            v, links = self.pixels(x[:, :, cursor.row : cursor.row + 1]), []
+            v, links = self.pixels.of_part(x, slice(cursor.row, cursor.row + 1)), []
             for layer in rows.layers:
                 v, link = layer.down(v, of_row(y, cursor.row))
                 links.append(link)
             for cursor.column in range(width):
                 of_y = of_pixel(y, cursor.row, cursor.column)
                 for c in range(channels):
-                    h = self.pixels(x[:, :, cursor.row, cursor.column])
+                    h = self.pixels.of_part(x, cursor.row, cursor.column)
                     for layer, link in zip(pixels.layers, links, strict=True):
                         h = layer.across(h, link[:, :, 0, cursor.column], of_y)
                     outputs = pixels.output(relu(pixels.hidden(relu(h))))
                     yield outputs.unflatten(1, (channels, -1))[:, c]
-                pixels.layers[0].horizontal.store(self.pixels(x[:, :, cursor.row, cursor.column]))
-            rows.layers[0].vertical.store(self.pixels(x[:, :, cursor.row : cursor.row + 1]))
+                pixels.layers[0].horizontal.store(self.pixels.of_part(x, cursor.row, cursor.column))
+            rows.layers[0].vertical.store(self.pixels.of_part(x, slice(cursor.row, cursor.row + 1)))
 
 
 class Layer(nn.Module):

@@ -78,7 +78,7 @@ class PixelCNN(ChainRule):
                 network.first.store(self.pixel(x, cursor))
 
     def pixel(self, x: Batch, cursor: Cursor) -> Tensor:
-        return self.scaling(x[:, :, cursor.row, cursor.column])
+        return self.scaling.of_part(x, cursor.row, cursor.column)
 
 
 class Network(nn.Module):

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dgm.seeds import Streams, categorical
 
-ROWS, TOGETHER = 1024, 1 << 16  # points in one matrix product, and numbers of its result, which then fits in a cache
+# of one matrix product: columns of its result, those of several components, numbers of it, and rows
+COLUMNS, TOGETHER, ROWS = 256, 1 << 17, 512
 RIDGE = 1e-9  # relative to the largest variance: a conditional covariance may be singular up to rounding
 
 
@@ -80,13 +81,13 @@ class Gaussians(NamedTuple):
             return squared_distances(z @ whiten[0], self.means @ whiten[0]), log_det
         shift = (self.means[:, None] @ whiten)[:, 0]
         blocks = []
-        for points in z.split(rows_together(z)):
+        for points in z.split(rows_together(*whiten.shape[:2])):
             found = [
-                torch.baddbmm(-shift[k][:, None], points.expand(len(k), *points.shape), whiten[k]).square_().sum(2)
-                for k in components_together(len(whiten), points)
+                torch.addmm(-shift[k].flatten(), points, beside(whiten[k])).square_().unflatten(1, (len(k), -1)).sum(2)
+                for k in components_together(*whiten.shape[:2])
             ]
-            blocks.append(torch.cat(found))
-        return torch.cat(blocks, 1).mT, log_det
+            blocks.append(torch.cat(found, 1))
+        return torch.cat(blocks), log_det
 
     def variances(self, z: Tensor, powers: Tensor) -> tuple[Tensor, Tensor]:
         """||(z - mu_k) / sigma_k||^2 (B, K), and the sum of log sigma_k (K,).
@@ -153,14 +154,19 @@ class Gaussians(NamedTuple):
         return mean + (root[k] @ eps[..., None])[..., 0]
 
 
-def rows_together(z: Tensor) -> int:
-    """How many of the points (B, D) enter one matrix product."""
-    return max(ROWS, TOGETHER // max(1, z.shape[1]))
+def components_together(components: int, d: int) -> tuple[Tensor, ...]:
+    """The numbers of the components, split into those whose results of d columns each enter one matrix product."""
+    return torch.arange(components).split(max(1, COLUMNS // max(1, d)))
 
 
-def components_together(components: int, z: Tensor) -> tuple[Tensor, ...]:
-    """The numbers of the components, split into those whose results for the points z enter one matrix product."""
-    return torch.arange(components).split(max(1, TOGETHER // max(1, z.numel())))
+def rows_together(components: int, d: int) -> int:
+    """How many of the points (B, D) enter one matrix product, so that its result fits in a cache."""
+    return max(ROWS, TOGETHER // max(1, min(components * d, COLUMNS)))
+
+
+def beside(matrices: Tensor) -> Tensor:
+    """Matrices (K, D, D) as one of the columns of all, (D, K D): one wide product is faster than K narrow ones."""
+    return matrices.transpose(0, 1).flatten(1)
 
 
 def second_powers(z: Tensor, deviations: Tensor) -> Tensor:

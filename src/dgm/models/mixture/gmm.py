@@ -223,9 +223,8 @@ def add_second_moments(second: Tensor, r: Tensor, z: Tensor) -> None:
     if len(second) < r.shape[1]:
         second += z.mT @ z
         return
-    rows = rows_together(z)
+    rows = rows_together(*second.shape[:2])
     for points, weights in zip(z.split(rows), r.split(rows), strict=True):
-        by_dimension, by_component = points.mT.contiguous(), weights.mT.contiguous()
-        for k in components_together(r.shape[1], points):
-            weighted = (by_component[k][:, None] * by_dimension).flatten(0, 1)
-            second[k] += (weighted @ points).view(len(k), *second.shape[1:])
+        for k in components_together(*second.shape[:2]):
+            weighted = (weights[:, k, None] * points[:, None]).flatten(1)
+            second[k] += (points.mT @ weighted).unflatten(1, (len(k), -1)).transpose(0, 1)

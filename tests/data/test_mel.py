@@ -18,6 +18,7 @@ from dgm.data.mel import (
     FLOOR,
     HOP,
     filters,
+    fsdd,
     griffin_lim,
     inverse_transform,
     log_mel,
@@ -93,6 +94,22 @@ def test_silence_is_silent() -> None:
     frames = torch.full((1, 1, BANDS, 8), math.log(FLOOR))
     assert (magnitudes(frames[:, 0], RATE) == 0).all()
     assert (to_levels(frames, RATE).int() - 127.5).abs().max() < 1
+
+
+def test_each_band_has_its_own_mean_and_deviation(tmp_path: Path) -> None:
+    """Of noise and of tones, which differ between bands. Kills: one mean or one deviation for all bands."""
+    for take, hertz in enumerate((200.0, 700.0, 1500.0, 3000.0)):
+        wave = sine(hertz, 1024) + 0.1 * torch.randn(1024).double()
+        levels = torch.from_numpy(sound.compress(wave.numpy()))
+        for digit in (0, 1):
+            sound.write(levels, RATE, tmp_path / f"{digit}_someone_{take * 4}.wav")
+    frames = fsdd(tmp_path, seconds=1024 / RATE)
+    loc, scale = (torch.tensor(v).view(1, BANDS, -1) for v in (frames.space.loc, frames.space.scale))
+    z = (frames.train.x - loc) / scale
+    assert z.mean((0, 1, 3)).abs().max() < 1e-3
+    assert (z.std((0, 1, 3)) - 1).abs().max() < 1e-3
+    assert loc.std() > 0.5
+    assert (loc == loc[:, :, :1]).all()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 from torch import Tensor
 
 from dgm.errors import BadInput
+from dgm.evaluation import two_sample
 from dgm.evaluation.divergences import FUNCTIONS, classifier_bound
 from dgm.evaluation.frechet import frechet_distance
 from dgm.evaluation.kernel import KERNELS, kernel_distance, median_distance, minus_distance, mmd, permutation_p
@@ -148,6 +149,13 @@ def test_the_classifier_learns_the_ratio_of_normals() -> None:
     assert 1.125 - 5 * bound.error - 0.15 < bound.value < 1.125 + 4 * bound.error
     same = two_sample_test(*held_out_log_ratios(x, torch.randn(1500, 2)))
     assert same.low < 0.5
+
+
+def test_no_log_ratio_is_above_the_log_of_the_number_of_training_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which are half of both sets together. Kills: half of one set."""
+    monkeypatch.setattr(two_sample, "log_odds", lambda classifier, x: torch.tensor([math.inf, -math.inf, 1.0]))
+    for found in held_out_log_ratios(torch.randn(40, 1), torch.randn(40, 1)):
+        assert found.tolist() == pytest.approx([math.log(40), -math.log(40), 1])
 
 
 def test_the_interval_and_the_p_value_are_binomial() -> None:

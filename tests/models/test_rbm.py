@@ -195,6 +195,16 @@ def test_persistent_chains_go_on_and_others_start_at_the_data() -> None:
     assert torch.equal(seen[-1][1:5, 3], x[1:5, 3].double()), "h is drawn given the data"
 
 
+def test_a_persistent_chain_keeps_hidden_states_given_its_own_end() -> None:
+    """From data of zeros, chains that end in ones. Kills: hidden states given the data."""
+    model = rbm(chains=6)
+    model.W.data.fill_(40)
+    model.b.data.fill_(-90)
+    model.visible_given = lambda h, noise, beta=1.0: torch.ones(6, 5).double()  # type: ignore[method-assign]
+    _, (_, ends) = model.loss_and_outputs(torch.zeros(6, 5, dtype=torch.uint8))
+    assert (ends == 1).all()
+
+
 def test_biases_start_from_the_moments_of_the_data_once() -> None:
     model, x = RBM(BITS, RBM.Config()), torch.tensor([[1, 0, 1, 0, 0]] * 3 + [[0, 0, 1, 1, 0]], dtype=torch.uint8)
     model.initialise(x)

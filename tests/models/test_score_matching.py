@@ -142,12 +142,15 @@ def test_loss_is_half_untrained() -> None:
 
 
 def test_samples_follow_langevins_own_law_and_lose_their_noise() -> None:
-    """Langevin's stationary variance is s² / (1 - eta / 4 s²), and Tweedie's formula is affine here."""
-    model = score_matching(sigma=SIGMA, sampling_steps=60, step_size=0.5)
+    """Langevin's stationary variance is s² / (1 - eta / 4 s²), and Tweedie's formula is affine here.
+
+    Kills: eta in proportion to sigma and not to its square.
+    """
+    model = score_matching(sigma=SIGMA, sampling_steps=60, step_size=2.0)
     model.network = Linear(SIGMA)  # type: ignore[assignment]
     variance = S**2 + SIGMA**2
     kept = S**2 / variance  # of x~ - M
-    std = kept * (variance / (1 - 0.5 * SIGMA**2 / (4 * variance))) ** 0.5
+    std = kept * (variance / (1 - 2.0 * SIGMA**2 / (4 * variance))) ** 0.5
     x = model.sample(8000, seed=0).double()
     assert x.mean().item() == pytest.approx(M, abs=4 * std / 8000**0.5)
     assert x.std().item() == pytest.approx(std, rel=4 / 16_000**0.5)

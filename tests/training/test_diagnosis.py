@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from trainees import SPACE, Point, points
 
 import dgm
+from dgm.data.toy import circle
 from dgm.models.gan.base import duplicates
 from dgm.models.gan.gan import GAN
 from dgm.protocols import Symptom
 from dgm.training import fit
-from dgm.training.diagnosis import WAIT
+from dgm.training.diagnosis import WAIT, Diagnosis
+from dgm.training.ema import EMA
 
 PLANE = dgm.Space.continuous((2,))
 
@@ -74,6 +76,31 @@ def test_measuring_changes_no_bit_of_the_training_and_is_in_the_log(tmp_path: Pa
     assert all(named <= line["symptoms"].keys() for line in lines)
     assert {"modes covered", "share of modes missed"} <= lines[-1]["symptoms"].keys()
     assert all(line["symptoms"]["gradient norm of generator"] > 0 for line in lines)
+
+
+class Scaled(Point):
+    """The centres of a ring's modes, times a parameter."""
+
+    def __init__(self, centres: Tensor) -> None:
+        super().__init__(PLANE, Point.Config())
+        self.centres, self.scale = centres, nn.Parameter(torch.ones(()))
+
+    def sample(self, n: int, y: Tensor | None = None, *, seed: Any = None) -> Tensor:
+        return (self.scale * self.centres).repeat(n, 1)[:n].detach()
+
+    def diagnose(self, x: Tensor, y: Tensor | None = None) -> dict[str, Symptom]:
+        return {}
+
+
+def test_modes_are_those_of_samples_of_the_averaged_weights() -> None:
+    """All eight of the average's; the weights of the last step have none, and stay as they are."""
+    ring = dgm.data.load("toy/ring")
+    model = Scaled(circle(8).float())
+    ema = EMA(model, 0.9)
+    model.scale.data.fill_(0)
+    values, _ = Diagnosis(model, model, ring, ema).measure(0.5, ring.train.x[:8], None, {})
+    assert (values["modes covered"], values["share of modes missed"]) == (8, 0)
+    assert model.scale == 0
 
 
 def test_copies_in_a_batch() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dgm import contracts
+from dgm.models.autoregressive.fvsbn import FVSBN
 from dgm.models.autoregressive.gated_pixelcnn import GatedPixelCNN
 from dgm.models.autoregressive.pixelcnn import PixelCNN
 from dgm.models.table import MODELS
@@ -45,6 +46,14 @@ def test_green_sees_red_and_blue_sees_both(name: str) -> None:
             change = (model.conditionals(other) - model.conditionals(x)).abs().amax((0, 4))[:, 1, 1]
         assert change[: seen + 1].max() == 0
         assert change[seen + 1 :].min() > 0
+
+
+def test_components_of_an_untrained_fvsbn_have_gradients_of_their_own() -> None:
+    """From equal ones they would stay equal in all of the training. Kills: biases of zero."""
+    fvsbn = FVSBN(COLOUR, FVSBN.Config(components=3))
+    fvsbn.loss(torch.randint(5, (16, *COLOUR.shape)).to(COLOUR.dtype)).sum().backward()
+    mu = fvsbn.bias.grad.view(COLOUR.dim, 3, 3)[:, 1]  # type: ignore[union-attr]
+    assert (mu.diff(dim=1).abs() > 1e-4).all()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -27,6 +27,25 @@ def test_the_first_dimension_has_a_bias_of_its_own() -> None:
     assert not torch.equal(outputs[0, 2], outputs[1, 2])
 
 
+def test_the_first_dimension_depends_on_the_condition_by_units_of_degree_zero() -> None:
+    """As many hidden units for each degree from 0 to D - 1. Kills: degrees from 1 on."""
+    made = perturbed(MADE(Space.binary((4,)), MADE.Config(hidden=16), Space.categories(2)))
+    assert made.m.flatten().bincount().tolist() == [4, 4, 4, 4]
+    x = torch.zeros(2, 4, dtype=torch.uint8)
+    outputs = made.conditionals(x, torch.tensor([0, 1]))
+    assert (outputs[0, 0] - outputs[1, 0]).abs() > 1e-3
+
+
+def test_units_of_every_hidden_layer_are_dropped() -> None:
+    """All of them here, so that each later layer has only its bias. Kills: dropout of the last layer alone."""
+    made, seen = perturbed(MADE(Space.binary((4,)), MADE.Config(hidden=16, layers=3))), list[torch.Tensor]()
+    made.dropout.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]) or torch.zeros_like(output))  # type: ignore[func-returns-value]
+    outputs = made.conditionals(torch.ones(1, 4, dtype=torch.uint8))
+    for h, layer in zip(seen[1:], made.hidden[1:], strict=True):
+        assert torch.equal(h[0], layer.bias.relu())
+    assert torch.equal(outputs.flatten(), made.output.bias)
+
+
 def test_log_prob_is_the_chain_rule_by_hand() -> None:
     made = perturbed(MADE(Space.binary((4,)), MADE.Config(hidden=16)))
     x = torch.tensor([[1, 0, 1, 1]], dtype=torch.uint8)

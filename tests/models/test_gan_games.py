@@ -14,7 +14,7 @@ from dgm.models.gan.base import Options
 from dgm.models.gan.gan import GAN
 from dgm.models.gan.networks import NETWORKS, NetworkName
 from dgm.models.gan.objectives import DIVERGENCES, OBJECTIVES, ObjectiveName
-from dgm.models.gan.penalties import PENALTIES
+from dgm.models.gan.penalties import PENALTIES, between
 from dgm.models.gan.r3gan import R3GAN
 from dgm.models.gan.wgan import WGAN
 from dgm.models.gan.wgan_gp import WGANGP
@@ -262,6 +262,14 @@ def test_penalties_of_a_linear_critic(scale: float) -> None:
     torch.testing.assert_close(PENALTIES["drift"](critic, real, fake), critic(real).square())
 
 
+def test_points_between_are_on_the_segments() -> None:
+    """Kills: a share for each dimension, which fills the box."""
+    real, fake = torch.randn(20, 3, 2), torch.randn(20, 3, 2)
+    share = (between(real, fake) - real) / (fake - real)
+    torch.testing.assert_close(share, share[:, :1, :1].expand_as(share), rtol=0, atol=1e-3)
+    assert share[:, 0, 0].std() > 0.1
+
+
 def test_penalties_are_taken_where_their_names_say() -> None:
     """V = |x|^4 / 4 has the slope |x|³: R1 at the real, R2 at the generated, the others between them."""
     real, fake = torch.full((500, 1), 2.0), torch.full((500, 1), 4.0)
@@ -374,6 +382,19 @@ def test_the_critics_steps_see_new_noise_and_the_generator_the_last_critic() -> 
     assert len(drawn) == 2
     assert not torch.equal(*drawn)
     torch.testing.assert_close(generator, -wgan.judged(right(drawn[1], None), None))
+
+
+def test_each_of_the_critics_steps_sees_real_and_generated_examples_under_their_own_condition() -> None:
+    """Generated ones as the generator's loss does. Kills: conditions of other examples, noise of levels kept."""
+    gan = GAN(Space.levels((3,), 5), GAN.Config(critic_steps=2), LABEL)
+    seen, judged = list[tuple[Tensor, Tensor]](), gan.judged
+    gan.judged = lambda x, y: seen.append((x.detach(), y)) or judged(x, y)  # type: ignore[func-returns-value, method-assign]
+    x, y = torch.tensor([[0, 1, 2], [2, 3, 4], [4, 0, 1]], dtype=torch.uint8), torch.tensor([0, 1, 2])
+    list(gan.losses(x, y))
+    assert all(torch.equal(given, y) for _, given in seen)
+    real = [seen[0][0], seen[2][0]]
+    assert all(torch.allclose(z, gan.scaling(x), atol=0.5) for z in real)
+    assert (real[0] != real[1]).all()
 
 
 # -- any with any

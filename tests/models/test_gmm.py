@@ -201,6 +201,16 @@ def test_untrained_it_covers_the_scaled_axes_once() -> None:
 KINDS: dict[Covariance, str] = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_descent_starts_from_the_mixture_that_passes_start_from(kind: Covariance) -> None:
+    """Kills: roots of another deviation than a third."""
+    em, descent = (
+        GMM(PLANE, GMM.Config(components=3, covariance=kind, fitting=fitting)) for fitting in ("em", "gradient")
+    )
+    x = torch.randn(20, 2)
+    torch.testing.assert_close(em.log_prob(x), descent.log_prob(x))
+
+
 def compact(kind: Covariance, theirs: numpy.ndarray) -> torch.Tensor:
     """scikit-learn's covariances in the shape of ours."""
     found = torch.from_numpy(theirs)

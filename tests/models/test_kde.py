@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy
 import pytest
 import torch
@@ -52,6 +54,17 @@ def test_samples_have_the_kernels_moments(kernel: str) -> None:
     for power, expected in ((1, second), (2, fourth)):
         found = r**power
         assert abs(float(found.mean()) - expected) < 5 * float(found.std()) / n**0.5  # a false alarm in a million
+
+
+def test_the_density_of_a_part_is_the_estimate_of_that_part() -> None:
+    """In the units of the data, of each row's own part. Kills: a constant of all dimensions."""
+    model = KDE(Space.continuous((3,), scale=(2.0, 0.5, 4.0)), KDE.Config(bandwidth=0.5))
+    points, x = model.points * torch.tensor([2.0, 0.5, 4.0]), torch.randn(8, 3)
+    observed = torch.tensor(list(itertools.product((False, True), repeat=3)))
+    found = model.log_prob_observed(x, observed)
+    for row, part, log_p in zip(x, observed, found, strict=True):
+        kernels = torch.distributions.Normal(points[:, part], 0.5 * torch.tensor([2.0, 0.5, 4.0])[part])
+        assert float(log_p) == pytest.approx(float(kernels.log_prob(row[part]).sum(1).exp().mean().log()), abs=1e-4)
 
 
 def test_the_bandwidth_is_the_leave_one_out_maximum() -> None:

@@ -204,7 +204,7 @@ def test_an_example_alone_has_every_number_of_masked_positions() -> None:
 
 
 def test_guidance_multiplies_the_odds_of_the_condition() -> None:
-    """p ~ p(x|y)^w p(x)^(1-w), of one position. Kills: w - 1 for w, the two swapped, logits that are not normalised."""
+    """p ~ p(x|y)^w p(x)^(1-w), of one position. Kills: w - 1 for w, the two swapped."""
     space = Space.tokens(1, vocabulary=4)
     model = random(space, Space.categories(3), condition_dropout=0.5)
     with torch.no_grad():

@@ -49,7 +49,7 @@ def test_the_density_is_the_dense_normals() -> None:
 
 
 def test_passes_of_em_gain_and_reach_the_closed_form() -> None:
-    """Kills: equation 29 or 30 with W in the place of its successor, M without sigma^2."""
+    """Kills: equation 29 with W in the place of its successor, M without sigma^2."""
     x = rows()
     closed, best = fitted(x)
     model, losses = fitted(x, fitting="em", tolerance=1e-9)
@@ -57,6 +57,20 @@ def test_passes_of_em_gain_and_reach_the_closed_form() -> None:
     assert losses[-1] == pytest.approx(best[0], abs=1e-5)
     assert torch.allclose(model.log_prob(x), closed.log_prob(x), atol=2e-2)  # of a flat maximum
     assert losses[0] == pytest.approx(float(-PPCA(SPACE, model.config).log_prob(x).mean()), rel=0.5)
+
+
+def test_a_pass_of_em_is_the_sum_over_examples() -> None:
+    """Equations 25 to 28, by the posterior moments of each example. Kills: equation 30 with W for its successor."""
+    x = rows(200)
+    model = PPCA(SPACE, PPCA.Config(latent=2, fitting="em"))
+    t, W, variance = model.scaled(x) - model.scaled(x).mean(0), model.W.clone(), float(model.variance)
+    M = W.mT @ W + variance * torch.eye(2)
+    z = t @ W @ M.inverse()
+    zz = variance * M.inverse() + z[:, :, None] * z[:, None]
+    next(model.fit([(x[:80], None), (x[80:], None)]))
+    torch.testing.assert_close(model.W, t.mT @ z @ zz.sum(0).inverse())
+    of_each = t.square().sum(1) - 2 * ((z @ model.W.mT) * t).sum(1) + (zz * (model.W.mT @ model.W)).sum((1, 2))
+    torch.testing.assert_close(model.variance, of_each.mean() / 6)
 
 
 def test_samples_and_completions_follow_it() -> None:

@@ -74,7 +74,7 @@ class GMM(GaussianModel):
         by = Fittable if config.fitting == "em" else Trainable
         self.capabilities = frozenset({by, Samplable, ExactLikelihood, Imputing})
         k, d = config.components, space.dim
-        # initial values without data: centres from N(0, I / 9) and unit covariances
+        # initial values without data: centres from N(0, I / 9) and covariances I / 9
         generator = torch.Generator().manual_seed(k * d)
         means = torch.randn(k, d, generator=generator, dtype=torch.float64) / 3
         shape = {"full": (k, d, d), "tied": (1, d, d), "diagonal": (k, d), "spherical": (k, 1)}[config.covariance]

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 REFUSED = {
     "create": """
         dgm.create("vae", digits)
@@ -557,7 +559,7 @@ def names(folder: Path) -> dict[str, Any]:
 def outcome(call: str, known: dict[str, Any]) -> str:
     from dgm.errors import DgmError
 
-    signal.alarm(300)  # of a call that does not end; on a busy machine others take more than a minute
+    signal.alarm(60)
     try:
         eval(call, known)  # noqa: S307 - the calls above
     except DgmError as error:
@@ -570,6 +572,7 @@ def outcome(call: str, known: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # as the other processes of the tests: waiting threads slow a busy machine down
     known = names(Path(sys.argv[1]))
     calls = [call for group in REFUSED.values() for call in lines(group)] + lines(TAKEN)
     print(json.dumps({call: outcome(call, dict(known)) for call in calls}))

@@ -84,5 +84,5 @@ def test_a_masked_product_follows_the_weights(to: torch.dtype | str) -> None:
     """Kills: a mask of the dtype and the device at which the layer was made."""
     layer = MaskedLinear(torch.arange(4 * ROWS), torch.arange(4 * ROWS)).to(to)
     mask = layer.product.mask
-    assert mask is not None
+    assert mask is layer.mask
     assert (mask.dtype, mask.device) == (layer.weight.dtype, layer.weight.device)

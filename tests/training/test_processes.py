@@ -181,7 +181,7 @@ if os.environ["RANK"] == "1":
 @pytest.mark.parametrize(
     ("strategy", "names"),
     [
-        ("ddp", ["vae", "masked_diffusion", "duel"]),
+        ("ddp", ["vae", "masked_diffusion", "duel", "rbm"]),
         pytest.param("ddp", list(DRAWING), marks=pytest.mark.slow),
         pytest.param("fsdp", [name for name in DRAWING if name != "vdm"], marks=pytest.mark.slow),
     ],
@@ -190,8 +190,8 @@ if os.environ["RANK"] == "1":
 def test_noise_is_drawn_for_the_whole_batch(strategy: str, names: list[str], tmp_path: Path) -> None:
     """The processes train one model after the other, in the same process group.
 
-    Kills: a stream of each process, rows in another order, strata of a share, a mask or a permutation of each process,
-    a group that is made again.
+    Kills: a stream of each process, NumPy's among them, rows in another order, strata of a share, a mask or a
+    permutation of each process, a group that is made again.
     """
     expected = noisy_losses("ddp", *names)
     assert by_torchrun(tmp_path, NOISY, argument=" ".join([strategy, *names])) == [0, 0]

@@ -20,6 +20,7 @@ START = Space.levels((1,), 600), Names(columns=("start",), offset=480, unit=60_0
 YEAR = Space.levels((1,), 30), Names(columns=("year",), offset=1990)
 SMOKES = Space.binary((1,)), Names(columns=("smokes",), labels=("no", "yes"))
 LABEL = Space.categories(3), Names(labels=("7", "cat", "dog"))
+SPECIES = Space.categories(3), Names(labels=("setosa", "x=y", "1,2"), columns=("species",))
 PERSON = (
     Space.record(
         age=Space.continuous(()),
@@ -50,6 +51,12 @@ PERSON = (
         (LABEL, "dog", 2),
         (LABEL, "7", 0),  # a name that is a number is a name
         (LABEL, "2", 2),
+        (SPECIES, "species=setosa", 0),
+        (SPECIES, "setosa", 0),
+        (SPECIES, "x=y", 1),
+        (SPECIES, "species=x=y", 1),
+        (SPECIES, 'species="1,2"', 2),
+        (SPECIES, "1,2", 2),
         ((Space.continuous(()), Names()), "-1.5", -1.5),
         ((Space.tokens(3, 9), Names()), "8,0,2", [8, 0, 2]),
     ],
@@ -115,6 +122,8 @@ def test_a_part_of_a_record_may_be_an_array() -> None:
         (TEXT, "a a a a a a", "the text has 6 words, expected at most 5"),
         (LABEL, "dgo", "did you mean 'dog'"),
         (LABEL, "3", "no label of this run is called '3'"),
+        (SPECIES, "species=versicolor", "no label of this run is called 'versicolor'"),
+        (SPECIES, "colour=setosa", "no part of the condition is called 'colour'; known: species"),
         (PERSON, "age=33,job=nurse,tall=1", "lacks note"),
         (PERSON, "age=33,job=baker,note=a,tall=1", "no label of this run is called 'baker'"),
         (PERSON, "age=x,job=nurse,note=a,tall=1", "age: 'x' is not a value"),
@@ -154,6 +163,10 @@ def test_names_have_to_fit_the_space_that_they_are_of() -> None:
     ):
         with pytest.raises(BadInput):
             Names.from_json(wrong)
+
+
+def test_a_label_is_also_given_by_a_mapping() -> None:
+    assert encode({"species": "setosa"}, *SPECIES) == encode({"species": 0}, *SPECIES) == 0
 
 
 def test_an_unknown_label_names_the_nearest() -> None:

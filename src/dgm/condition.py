@@ -38,7 +38,7 @@ class Names:
 
     Attributes:
         labels: The names of the categories.
-        columns: The names of the dimensions of a vector.
+        columns: The names of the dimensions of a vector, or that of the column of one value.
         words: The words of a text, for the tokens from 2 on; 0 is padding and 1 is an unknown word.
         parts: The names of each part of a record.
         offset: The integer that level 0 represents.
@@ -101,10 +101,10 @@ LISTS = ("labels", "columns", "words")
 def encode(given: Any, space: Space, names: Names) -> Tensor:
     """One condition as a tensor of the space's shape and type.
 
-    A label is a name or a number. Attributes, numbers and a record are written as ``name=value,name=value`` or given as
-    a mapping, where ``*=value`` sets all dimensions that are not named; numbers may also be given in order, without
-    names. A text is given unchanged. A value that contains a comma is put in double quotes. In a mapping, a part may
-    also be an array or a list of numbers, such as an image.
+    A label is a name or a number, also after the name of its column and ``=``. Attributes, numbers and a record are
+    written as ``name=value,name=value`` or given as a mapping, where ``*=value`` sets all dimensions that are not
+    named; numbers may also be given in order, without names. A text is given unchanged. A value that contains a comma
+    is put in double quotes. In a mapping, a part may also be an array or a list of numbers, such as an image.
 
     Raises:
         BadInput: If a dimension is missing or given twice, or a value is not in its space.
@@ -119,7 +119,7 @@ def encode(given: Any, space: Space, names: Names) -> Tensor:
     if space.kind == "tokens" and names.words:
         return of_text(given, space, names)
     if not space.shape:
-        return torch.tensor(value_of(given, space, names)).to(space.dtype)
+        return torch.tensor(value_of(alone(given, names), space, names)).to(space.dtype)
     if len(space.shape) == 1:
         return vector(given if isinstance(given, Mapping) else pairs(str(given), names.columns), space, names)
     raise BadInput(f"a condition of {space} cannot be written, got {brief(given)}", "give a picture or an .npz file")
@@ -148,6 +148,20 @@ def of_numbers(given: Any, space: Space) -> Tensor:
     if tuple(values.shape) != space.shape:
         raise BadInput(f"expected numbers of shape {space.shape}, got {tuple(values.shape)}", "give an array of it")
     return space.check((values if space.discrete else values.to(space.dtype))[None])[0].to(space.dtype)
+
+
+def alone(given: Any, names: Names) -> Any:
+    """The value in ``name=value``, or in a mapping, if the name is that of the column; anything else unchanged.
+
+    Example:
+        >>> alone("species=setosa", Names(columns=("species",))), alone("setosa", Names(columns=("species",)))
+        ('setosa', 'setosa')
+    """
+    named = isinstance(given, Mapping) or (isinstance(given, str) and given not in names.labels and "=" in given)
+    if not names.columns or not named:
+        return given
+    (value,) = complete(given if isinstance(given, Mapping) else pairs(given, names.columns), names.columns).values()
+    return value
 
 
 def value_of(given: Any, space: Space, names: Names) -> float | int:
@@ -327,7 +341,7 @@ def decode(y: Tensor, space: Space, names: Names) -> str:
         return ""
     say = written(space, names)
     values = [say(value) for value in y.flatten().tolist()]
-    if not names.columns:
+    if not names.columns or not space.shape:
         return ",".join(values)
     return ",".join(f"{name}={value}" for name, value in zip(names.columns, values, strict=True))
 

@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.parametrizations import weight_norm
 
 from dgm import contracts
+from dgm.errors import BadInput
 from dgm.models.autoregressive.pixelcnn_pp import (
     Block,
     PixelCNNPP,
@@ -285,3 +286,15 @@ def test_every_convolution_is_weight_normalised() -> None:
     convs = [part for part in model(Space.levels((3, 8, 8), 5)).modules() if isinstance(part, CausalConv2d)]
     assert len(convs) > 20
     assert all(conv.norm is not None for conv in convs)
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (Space.levels((6,), 4), "pixelcnn_pp takes images"),
+        (Space.levels((1, 2, 2), 4, loc=(0.0,) * 4, scale=(1.0, 2.0, 3.0, 4.0)), "without a scale for each pixel"),
+    ],
+)
+def test_spaces_that_it_refuses(space: Space, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        model(space)

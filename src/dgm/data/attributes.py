@@ -160,7 +160,7 @@ def of_kind(kind: str, rows: Rows, train: Collection[int]) -> Conditions:
         case "number":
             return numbers(rows, train)
         case "category":
-            return categories(rows.cells[0])
+            return categories(rows.cells[0], rows.columns[0])
     return texts(rows.cells[0])
 
 
@@ -208,12 +208,12 @@ def is_number(cell: str) -> bool:
         return False
 
 
-def categories(cells: Sequence[str]) -> Conditions:
+def categories(cells: Sequence[str], column: str | None = None) -> Conditions:
     """A column as categories: numbers in numerical order, words in alphabetical order."""
     whole = all(cell.isdigit() for cell in cells)
     labels = tuple(sorted(set(cells), key=(lambda cell: (int(cell), cell)) if whole else None))
     number = {label: k for k, label in enumerate(labels)}
-    return Conditions.of_labels(torch.tensor([number[cell] for cell in cells]), labels)
+    return Conditions.of_labels(torch.tensor([number[cell] for cell in cells]), labels, column)
 
 
 def numbers(rows: Rows, train: Collection[int]) -> Conditions:

@@ -103,9 +103,10 @@ class Conditions:
     names: Names
 
     @classmethod
-    def of_labels(cls, y: Tensor, labels: Sequence[str]) -> Conditions:
-        """The conditions of (N,) labels, numbers from 0, with their names."""
-        return cls(Space.categories(len(labels)), y.long(), Names(labels=tuple(labels)))
+    def of_labels(cls, y: Tensor, labels: Sequence[str], column: str | None = None) -> Conditions:
+        """The conditions of (N,) labels, numbers from 0, with their names, and with that of their column in a table."""
+        names = Names(labels=tuple(labels), columns=(column,) if column else ())
+        return cls(Space.categories(len(labels)), y.long(), names)
 
 
 @dataclass(frozen=True, kw_only=True)

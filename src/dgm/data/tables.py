@@ -122,7 +122,7 @@ def condition_of(parts: Sequence[Part], rows: Tensor, train: int) -> Conditions 
     if measured:
         return Conditions(vector(parts, y[:train]), y.float(), Names(columns=tuple(column.name for column in columns)))
     if len(parts) == 1 and columns[0].type == "category" and not parts[0].space.optional:
-        return Conditions.of_labels(y[:, 0], columns[0].values)
+        return Conditions.of_labels(y[:, 0], columns[0].values, columns[0].name)
     if all(column.values == DIGITS for column in columns) and not any(part.space.optional for part in parts):
         names = Names(columns=tuple(column.name for column in columns))
         return Conditions(Space.binary((len(columns),)), y.to(torch.uint8), names)

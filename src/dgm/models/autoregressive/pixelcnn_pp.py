@@ -73,6 +73,8 @@ class PixelCNNPP(ChainRule):
         super().__init__(space, config, condition)
         if len(space.shape) != 3:
             raise BadInput(f"pixelcnn_pp takes images (C, H, W), got {space}", "use made for points and tables")
+        if space.scale:
+            raise BadInput("pixelcnn_pp takes grey levels without a scale for each pixel", "leave it out of the space")
         self.observed = output_distribution(space, config.components)
         self.scaling = Scaling(space)
         channels = space.shape[0]

@@ -56,6 +56,16 @@ def test_it_is_monotone_and_its_density_sums_to_one() -> None:
         assert total.tolist() == pytest.approx([1.0] * 5, abs=5e-3)  # a bin of the grid at the steepest slope
 
 
+def test_the_slope_at_a_knot_is_the_harmonic_mean_of_the_secants() -> None:
+    """So dx/dz is the mean of the secants of the inverse, and at both ends the only secant. Kills: another mean."""
+    made = fitted(skewed(), 9)
+    slopes = made.log_slope(made.z.mT).mT.exp()
+    for d in (0, 1):
+        secants = made.x[d].diff() / made.z[d].diff()
+        expected = torch.cat([secants[:1], (secants[1:] + secants[:-1]) / 2, secants[-1:]])
+        torch.testing.assert_close(1 / slopes[d], expected)
+
+
 def test_missing_values_and_few_rows_are_no_quantiles() -> None:
     x = skewed(600)
     gaps = x.clone()

@@ -48,6 +48,16 @@ def test_a_level_that_is_not_learnt_yet_changes_nothing_and_knows_nothing() -> N
     assert later.posterior(x)[0][:, 1].std() > 0
 
 
+def test_a_level_that_is_faded_in_halfway_reads_half_of_its_features() -> None:
+    """mu(alpha h) and log sigma(alpha h), affine in h. Kills: alpha times the whole moments, with their biases."""
+    model, x, found = small(5), contracts.all_examples(BITS), {}
+    for steps in (5, 12, 99):  # alpha 0, 1/2 and 1
+        model.trained.fill_(steps)
+        found[steps] = torch.stack(model.posterior(x), -1)[:, 1]
+    torch.testing.assert_close(found[5], model.biases[1].expand(16, 2))
+    torch.testing.assert_close(found[12], (found[5] + found[99]) / 2)
+
+
 def test_the_signal_of_the_highest_level_does_not_shrink_in_the_layers() -> None:
     """Its code moves the outputs by 0.4 to 0.6 of a variance. Kills: PyTorch's initialisation, with 0.000002."""
     model: Any = create("progressive_vae", Space.levels((1, 8, 8), 17))

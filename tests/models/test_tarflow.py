@@ -18,20 +18,20 @@ from dgm.transforms import CausalAffine, Patches
 T, D = 6, 3
 
 
-def causal(*, reverse: bool = False, condition: int = 0) -> CausalAffine:
+def causal(*, reverse: bool = False, condition: int = 0, gain: float = 10.0) -> CausalAffine:
     """A map whose scales and shifts are large."""
     torch.manual_seed(0)
     found = perturbed(CausalAffine((T, D), reverse=reverse, width=8, layers=2, heads=2, condition=condition)).double()
     with torch.no_grad():
-        found.head.weight.mul_(10)
+        found.head.weight.mul_(gain)
     return found
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("condition", [0, 4])
-def test_both_inverses_are_equal_and_invert(reverse: bool, condition: int) -> None:
+@pytest.mark.parametrize(("condition", "gain"), [(0, 10.0), (4, 10.0), (0, 0.2)])  # of large changes and of small
+def test_both_inverses_are_equal_and_invert(reverse: bool, condition: int, gain: float) -> None:
     """Kills: the cache's positions off by one, a condition of the first token alone, an iteration that stops early."""
-    found, z = causal(reverse=reverse, condition=condition), torch.randn(5, T, D, dtype=torch.float64)
+    found, z = causal(reverse=reverse, condition=condition, gain=gain), torch.randn(5, T, D, dtype=torch.float64)
     c = torch.randn(5, condition, dtype=torch.float64) if condition else None
     x, ladj = found.inverse(z, c)
     found.fixed_point = True
@@ -42,6 +42,18 @@ def test_both_inverses_are_equal_and_invert(reverse: bool, condition: int) -> No
         back, minus_ladj = found(x, c)
     torch.testing.assert_close(back, z, rtol=0, atol=1e-11)
     torch.testing.assert_close(minus_ladj, -ladj, rtol=0, atol=1e-11)
+
+
+def test_shifts_and_bounded_scales_are_the_heads_over_half_the_root_of_the_width() -> None:
+    """mu = 2 a / width^(1/2) and alpha = 3 tanh(2 b / 3 width^(1/2)). Kills: outputs that grow with the width, another
+    bound or another slope at 0.
+    """
+    found, h = causal(), 5 * torch.randn(4, T, 8, dtype=torch.float64)
+    a, b = (h @ found.head.weight.mT + found.head.bias).mul(2 / math.sqrt(8)).split(D, -1)
+    mu, alpha = found.read(h)
+    torch.testing.assert_close(mu, a)
+    torch.testing.assert_close(alpha, 3 - 6 / ((2 * b / 3).exp() + 1))
+    assert alpha.abs().max() > 1
 
 
 def test_k_iterations_give_the_first_k_vectors() -> None:
@@ -119,6 +131,26 @@ def test_denoising_is_tweedies_formula() -> None:
     expected = (5 + 5 * 0.75 * z).clamp(0, 10)
     torch.testing.assert_close(cleaned, expected)
     torch.testing.assert_close(x, (5 + 5 * z).clamp(0, 10))
+
+
+def test_denoising_is_along_the_gradient_of_the_log_density() -> None:
+    """By autodiff in units of the data. Kills: a score of the base alone, without that of the log-determinant."""
+    space, scale = (
+        Space.continuous((1, 2, 2), loc=(3.0,) * 4, scale=(2.0, 1.0, 0.5, 4.0)),
+        torch.tensor([2.0, 1, 0.5, 4]),
+    )
+    plain, denoising = (
+        TarFlow(space, TarFlow.Config(width=8, layers=1, blocks=2, noise=0.5, denoise=denoise)).double().eval()
+        for denoise in (False, True)
+    )
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.normal_(std=0.4)
+    denoising.load_state_dict(plain.state_dict())
+    x = plain.sample(20, seed=0).requires_grad_()
+    (score,) = torch.autograd.grad(plain.log_prob(x).sum(), x)
+    expected = x.detach() + (0.5 * scale.view(1, 2, 2)) ** 2 * score
+    torch.testing.assert_close(denoising.sample(20, seed=0), expected)
 
 
 def test_noise_of_training_is_of_the_scaled_x() -> None:

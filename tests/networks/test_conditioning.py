@@ -69,6 +69,19 @@ def values_at(space: Space, k: int) -> int | None:
     return next(part.values for (_, part), at in zip(space.parts, space.places.values(), strict=True) if k < at.stop)
 
 
+@pytest.mark.parametrize("shape", [(3,), (2, 5, 4)])
+def test_numbers_and_images_are_embedded_in_standard_units(shape: tuple[int, ...]) -> None:
+    """A condition in other units has the same embedding. Kills: numbers as they are."""
+    space = Space.continuous(shape, loc=(100.0,) * math.prod(shape), scale=(20.0,) * math.prod(shape))
+    plain, other, z = (
+        ConditionEmbedding(Space.continuous(shape), 8),
+        ConditionEmbedding(space, 8),
+        torch.randn(4, *shape),
+    )
+    other.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(other(100 + 20 * z, 4), plain(z, 4), rtol=1e-4, atol=1e-4)
+
+
 def test_a_label_is_looked_up() -> None:
     """V^T y of one-hot y, whatever the way in which a layer takes it."""
     space, y = Space.categories(4), torch.tensor([3, 0, 3])

@@ -123,3 +123,4 @@ def test_saturation_is_the_share_without_a_gradient(objective: Any, sure: float,
     assert gan.saturation(v, -v) == expected
     half = v * torch.tensor([1.0, 0.0]).repeat(4)
     assert gan.saturation(half, -half) == expected / 2
+    assert gan.saturation(v, 0 * v) == gan.saturation(0 * v, -v) == expected / 2  # each player's examples count

@@ -84,7 +84,7 @@ def test_the_gradient_of_a_slow_series_is_unbiased_and_the_value_is_that_without
     error = draws.std(0) / math.sqrt(len(draws))
     expected = torch.linalg.inv(torch.eye(D) + matrix).mT
     assert ((draws.mean(0) - expected).abs() < 5 * error).all()
-    assert error.max() < 0.02 * expected.max()
+    assert error.max() < 0.03 * expected.max()
     torch.manual_seed(1)
     tracked = estimating(x)[1].detach()
     torch.manual_seed(1)

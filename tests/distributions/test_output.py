@@ -89,6 +89,8 @@ def test_normals_are_torchs_mixture_in_the_datas_units() -> None:
     assert ((drawn.mean(0) - theirs.mean).abs() < 5 * theirs.stddev / math.sqrt(N)).all()
     assert torch.allclose(observed(outputs), theirs.mean[None], atol=1e-4)
     for d in range(2):
+        one = observed.log_prob(outputs[:, d].expand(3, -1), x[:, d], d)
+        assert torch.allclose(one, theirs.log_prob(x)[:, d], atol=1e-4), "a single dimension has another's scale"
         u = theirs.cdf(drawn)[:, d]
         assert stats.kstest(u.numpy(), "uniform").pvalue > 1e-6
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -36,3 +38,18 @@ def test_an_actnorm_is_initialised_with_the_whole_batch(monkeypatch: pytest.Monk
 def test_the_likelihood_of_bounded_data_names_its_logit() -> None:
     assert "logit with alpha = 0.05" in create("glow", Space.levels((1, 2, 2), 4)).likelihood_method
     assert "logit" not in create("glow", Space.continuous((2,))).likelihood_method
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("nsf", {"kind": "coupling"}), ("nsf", {}), ("maf", {}), ("iaf", {}), ("nice", {}), ("realnvp", {}), ("glow", {})],
+)
+def test_layers_alternate_so_that_every_dimension_depends_on_every_other(name: str, settings: dict[str, Any]) -> None:
+    """Of three layers, by autodiff. Kills: the same half kept by all couplings, one order for all layers."""
+    torch.manual_seed(0)
+    flow: Any = create(name, Space.continuous((4,)), layers=3, hidden=16, **settings).double()
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(4, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda v: flow.encode(v[None])[0], x)
+    assert jacobian.abs().min() > 1e-6

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import torch
 from torch.distributions import Normal
+from torch.nn import Linear
 
 import dgm
 from dgm.contracts import perturbed
 from dgm.data import Dataset
 from dgm.models.flow.glow import Glow
 from dgm.space import Space
-from dgm.transforms import ActNorm
+from dgm.transforms import ActNorm, VectorCoupling
 
 IMAGE = Space.continuous((1, 4, 4), loc=(3.0,) * 16, scale=(0.5,) * 16)
 
@@ -58,6 +59,33 @@ def test_a_temperature_scales_the_noise_of_every_scale() -> None:
     z, cold = (flow.encode(flow.sample_tempered(16, seed=0, temperature=t)) for t in (1.0, 0.7))
     torch.testing.assert_close(cold, 0.7 * z, rtol=0, atol=1e-4)
     torch.testing.assert_close(flow.sample(16, seed=0), flow.sample_tempered(16, seed=0, temperature=1.0))
+
+
+def test_a_step_is_an_actnorm_a_linear_map_and_a_coupling_whose_network_is_the_papers() -> None:
+    """Section 3 and figure 2: 3×3, 1×1 and 3×3 convolutions; of vectors two hidden layers. Kills: another order of the
+    maps, a rectifier or a layer left out.
+    """
+    flow: Any = perturbed(flow_of(scales=1)).double()
+    for part in flow.modules():
+        if isinstance(part, ActNorm):
+            part.loc.data.normal_()
+    squeeze, *steps, _ = list(flow.transform)[1:]
+    assert [type(part).__name__ for part in steps] == ["ActNorm", "InvertibleLinear", "ChannelCoupling"] * 2
+    x = z = torch.randn(3, 1, 4, 4, dtype=torch.float64)
+    z = squeeze((x - 3) / 0.5)[0]
+    for norm, linear, coupling in (steps[:3], steps[3:]):
+        z = linear((z - norm.loc[:, None, None]) / norm.log_scale.exp()[:, None, None])[0]
+        first, _, second, _, third = coupling.network
+        h = first(z[:, :2]).clamp_min(0)
+        a, t = third(second(h).clamp_min(0)).unflatten(1, (2, 2)).unbind(2)
+        z = torch.cat([z[:, :2], z[:, 2:] * (a / (1 + a.abs() / 3)).exp() + t], 1)
+        assert [conv.kernel_size for conv in (first, second, third)] == [(3, 3), (1, 1), (3, 3)]
+    torch.testing.assert_close(flow.encode(x), squeeze.inverse(z)[0])
+    of_vectors = [
+        part.network for part in flow_of(Space.continuous((5,))).modules() if isinstance(part, VectorCoupling)
+    ]
+    widths = [[layer.out_features for layer in network if isinstance(layer, Linear)] for network in of_vectors]
+    assert widths == [[8, 8, 4], [8, 8, 6]]  # a scale and a shift for each of two and of three moved dimensions
 
 
 @pytest.mark.parametrize(("name", "settings"), [("glow", {}), ("nsf", {"kind": "coupling", "bins": 4, "blocks": 1})])

@@ -97,6 +97,25 @@ def test_r3gans_blocks_are_scaled_by_all_blocks_of_the_network(network: Any) -> 
         assert float(weight.std()) == pytest.approx(expected, rel=5 / (2 * weight.numel()) ** 0.5)
 
 
+def test_r3gans_channels_double_up_to_four_times_the_width() -> None:
+    """At 4, 8, 16 and 32 pixels. Kills: channels that go on doubling."""
+    net: Any = R3GANGenerator(4, 8, (1, 32, 32))
+    judge: Any = R3GANDiscriminator(1, 8, (1, 32, 32))
+    widths = [[blocks[0].third.out_channels for blocks in either.blocks] for either in (net, judge)]
+    assert widths == [[32, 32, 16, 8], [8, 16, 32, 32]]
+    assert judge.features == 32
+
+
+def test_r3gans_layers_outside_of_blocks_keep_the_variance() -> None:
+    """N(0, 1 / fan-in), and a map from N(0, 1). Kills: the gain of a rectifier that does not follow, an output of 0."""
+    net: Any = R3GANGenerator(64, 64, (16, 8, 8))
+    judge: Any = R3GANDiscriminator(16, 64, (16, 8, 8))
+    weights = [layer.weight for layer in (net.modulate, net.last, judge.first, judge.basis, *net.change, *judge.change)]
+    for weight, inputs in [(net.basis, 1), *((weight, weight[0].numel()) for weight in weights)]:
+        expected = pytest.approx(inputs**-0.5, rel=5 / (2 * weight.numel()) ** 0.5)
+        assert float(weight.detach().std()) == expected, tuple(weight.shape)
+
+
 def test_r3gans_networks() -> None:
     """The blocks are the identity at first. Kills: a basis that is added, sizes in another order, a map left out."""
     net: Any = R3GANGenerator(4, 16, SHAPE).double()

@@ -307,6 +307,17 @@ class TestTables:
                 again = encode(said, found.condition, found.names)
                 assert torch.equal(again.nan_to_num(-1), y.nan_to_num(-1))
 
+    @pytest.mark.parametrize("columns", ["half", "half,pet"])
+    def test_they_are_standardised_by_the_training_split(self, tmp_path: Path, columns: str) -> None:
+        """A vector and a record. Kills: the moments of all rows, held-out ones too."""
+        found = self.loaded(tmp_path, columns)
+        assert found.condition is not None
+        assert found.train.y is not None
+        y = found.train.y[:, 0].double()
+        part = dict(found.condition.parts).get("half", found.condition)
+        assert part.loc == pytest.approx((float(y.mean()),))
+        assert part.scale == pytest.approx((float(y.std()),))
+
     @pytest.mark.parametrize("columns", ["pet", "odd, even", "half", "day,pet", "size", "half,k"])
     def test_their_columns_have_the_types_of_the_table(self, tmp_path: Path, columns: str) -> None:
         """Kills: dates as integers, levels without their offset, categories as numbers, another order."""

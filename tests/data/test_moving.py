@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy
 import torch
 
 from dgm import data
-from dgm.data.moving import Clips
+from dgm.data.dataset import Dataset, Split
+from dgm.data.moving import Clips, moving
 from dgm.report.pictures import view
 from dgm.space import Space
 
@@ -47,6 +49,15 @@ def test_the_clips_of_digits_are_of_the_seed_alone() -> None:
     assert torch.equal(first.train.x[5000:6000].flatten(2).sum(2)[:, 0], (still.train.x > 8).flatten(1).sum(1))
 
 
+def test_the_clips_of_each_split_are_drawn_apart() -> None:
+    """Kills: the seed of one split for another, whose clips of alike images are then its own."""
+    dots = Split(torch.eye(8, dtype=torch.uint8)[0].expand(200, 1, 1, 8))
+    still = Dataset(name="", space=Space.binary((1, 1, 8)), train=dots, validation=dots, test=dots, split="")
+    places = [split.x[:200, 0].flatten(1).argmax(1) for split in moving(still, 2, in_memory=True).splits.values()]
+    for first, second in combinations(places, 2):
+        assert (first == second).double().mean() < 0.25  # 1 / 8 by chance
+
+
 def test_a_picture_of_clips_has_a_row_for_each() -> None:
     x = torch.zeros(3, 4, 1, 8, 8, dtype=torch.uint8)
     x[1, 2] = 1
@@ -57,8 +68,8 @@ def test_a_picture_of_clips_has_a_row_for_each() -> None:
 
 
 def test_clips_of_mnist_are_drawn_when_a_batch_is_loaded(data_root: Path) -> None:
-    moving, still = data.load("moving_mnist"), data.load("mnist")
-    x, y = moving.train.batch(torch.tensor([5, 3]))
+    clips, still = data.load("moving_mnist"), data.load("mnist")
+    x, y = clips.train.batch(torch.tensor([5, 3]))
     assert x.shape == (2, 10, 1, 28, 28)
     assert torch.equal(x.flatten(2).sum(2)[:, 0], (still.train.x[[5, 3]] > 127).flatten(1).sum(1))
     assert y is not None

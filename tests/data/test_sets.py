@@ -17,6 +17,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from dgm import data
+from dgm.data.dataset import Split
 from dgm.data.digits import read, stratified
 from dgm.data.download import download
 from dgm.data.images import binarise, read_idx
@@ -48,6 +49,14 @@ def test_order_is_a_permutation_and_a_pure_function() -> None:
     assert torch.equal(data.order(50, 1, 2).sort().values, torch.arange(50))
     assert not torch.equal(data.order(50, 1, 2), data.order(50, 1, 3))
     assert not torch.equal(data.order(50, 1, 2), data.order(50, 2, 2))
+
+
+def test_examples_of_a_condition_are_those_that_have_all_of_it() -> None:
+    """Kills: a missing value that equals no other, one equal number that is enough."""
+    x, y = torch.arange(4), torch.tensor([[0.0, math.nan], [0.0, 1.0], [math.nan, math.nan], [0.0, math.nan]])
+    assert [Split(x, y).given(one).x.tolist() for one in y] == [[0, 3], [1], [2], [0, 3]]
+    labelled = Split(x, torch.tensor([2, 0, 2, 1])).given(torch.tensor(2))
+    assert (labelled.x.tolist(), labelled.y.tolist()) == ([0, 2], [2, 2])
 
 
 @pytest.mark.parametrize("name", TOYS)

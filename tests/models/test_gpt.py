@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+import dgm
 from dgm import contracts
 from dgm.likelihood import log_likelihood
 from dgm.protocols import Model
@@ -30,6 +31,21 @@ def test_untrained_all_values_are_alike(name: str) -> None:
     likelihood = log_likelihood(create(name, WINDOWS, **SMALL), contracts.random_examples(WINDOWS))
     assert torch.allclose(likelihood.bits_per_dim, torch.full((8,), 2.0))
     assert math.isclose(likelihood.perplexity.item(), 4, rel_tol=1e-5)
+
+
+def test_a_long_text_goes_on_window_by_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each window begins with the second half of the one before and has noise of its own.
+
+    Kills: the first half in its place; one seed for all windows, which then end alike where all values are alike.
+    """
+    from dgm import sampling
+
+    seen, draw = [], sampling.draw_states_of
+    monkeypatch.setattr(sampling, "draw_states_of", lambda *args, **how: seen.append(how) or draw(*args, **how))
+    text = dgm.sample(create("char_gpt", Space.tokens(8, 50), **SMALL), 200, length=16)
+    for how, end in zip([how for how in seen if how.get("observed")], (8, 12), strict=True):
+        assert torch.equal(how["given"][:, : how["observed"]], text[:, end - 4 : end])
+        assert (text[:, end - 4 : end] == text[:, end : end + 4]).double().mean() < 0.1  # 1 / 50 by chance
 
 
 def trained(model: Model, x: torch.Tensor, y: torch.Tensor | None = None) -> Model:

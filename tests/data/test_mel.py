@@ -79,6 +79,15 @@ def test_a_tone_comes_back_with_its_pitch_and_loudness() -> None:
     assert convergence(wave, transform(sine(440.0)).abs()) < -25  # the momentum's 64 iterations, from random phases
 
 
+def test_twice_the_sound_is_louder_by_log_2_down_to_the_floor() -> None:
+    """Kills: a floor that is added."""
+    wave = 3e-7 * torch.randn(1, 8192, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    once, twice = log_mel(wave, RATE), log_mel(2 * wave, RATE)
+    above = once > math.log(FLOOR)
+    assert 0.1 < above.double().mean() < 0.9
+    torch.testing.assert_close((twice - once)[above], torch.tensor(math.log(2)).double().expand(int(above.sum())))
+
+
 def test_frames_of_a_sound_of_frames_are_near_them() -> None:
     """A tone through the filters and back: the band is that of the tone, at its loudness."""
     frames = log_mel(sine(1000.0), RATE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import commands
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from dgm import contracts, data
+from dgm.data.dataset import Split
 from dgm.data.palette import clustered, colours_of, in_colour, table, tokens
 from dgm.errors import BadInput, UnknownName
 from dgm.registry import create
@@ -62,6 +64,13 @@ def test_the_palette_is_the_means_of_clusters() -> None:
     pixels = x.movedim(1, 3).reshape(-1, 3).double()
     means = [pixels[(places == k).flatten()].mean(0).round().int().tolist() for k in range(3)]
     assert table(colours_of(x, 3)).tolist() == sorted(means)
+
+
+def test_the_palette_is_that_of_the_training_split(folder: Path) -> None:
+    """Kills: colours of the held-out splits, which a model would know of."""
+    dataset = data.load(str(folder))
+    others = Split(torch.full_like(dataset.test.x, 77))
+    assert sorted(table(clustered(replace(dataset, test=others), 8).palette).tolist()) == sorted(FIVE.tolist())
 
 
 def test_what_has_no_colours_is_refused(folder: Path) -> None:

@@ -66,6 +66,11 @@ class TestToys:
         log_p = TOYS[name]().log_prob(torch.cartesian_prod(side, side))
         assert log_p.exp().sum().item() * 4e-4 == pytest.approx(1, abs=2e-4)
 
+    def test_no_point_is_drawn_twice(self, name: str) -> None:
+        """Kills: the same random numbers for two splits."""
+        points = torch.cat([split.x for split in data.load(f"toy/{name}").splits.values()])
+        assert len(points.unique(dim=0)) == len(points) == 14_000
+
     def test_samples_have_its_frequencies(self, name: str) -> None:
         """Chi-square over the cells of a grid: wrong noise, a shifted arm or a missing blade all show."""
         density = TOYS[name]()

@@ -101,6 +101,22 @@ def test_a_folder_is_cut_and_labelled(tmp_path: Path) -> None:
     assert (x[:, 0, 0] != 128).sum() < len(x), "no piece begins in silence or at a crossing"
 
 
+def test_all_pieces_of_a_recording_are_in_one_split_under_its_label(tmp_path: Path) -> None:
+    """Recordings of constant levels and of different lengths. Kills: splits that cut a recording, labels of others."""
+    for k in range(12):
+        save(tmp_path / ("low" if k % 2 else "high") / f"{k}.wav", numpy.full(1000 * (k + 1), (k + 1) / 16), 8000)
+    expected = {int(sound.compress(numpy.array((k + 1) / 16))): ("low" if k % 2 else "high", k) for k in range(12)}
+    dataset = data.load(str(tmp_path), seconds=0.1)
+    seen = []
+    for split in dataset.splits.values():
+        assert split.y is not None
+        found = [expected[level] for level in split.x[:, 0, 0].tolist()]
+        assert [dataset.labels[label] for label in split.y] == [label for label, _ in found]
+        seen += sorted({k for _, k in found})
+        assert all(sum(k == other for _, other in found) == math.ceil(1000 * (k + 1) / 800) for _, k in found)
+    assert sorted(seen) == list(range(12))
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     levels = torch.randint(256, (1, 500))
     sound.write(levels, 8000, tmp_path / "x.wav")

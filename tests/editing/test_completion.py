@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 import dgm
-from dgm.editing import completion, particles
+from dgm.editing import completion, particles, proposals
 from dgm.editing.completion import ByImportance, ByInpainting, ByOrders, ByParticles, BySamples, InClosedForm, std
 from dgm.editing.proposals import Proposal, Representation
 from dgm.errors import BadInput, Unsupported
@@ -240,6 +241,24 @@ def test_each_model_has_its_best_means() -> None:
     }
     for (name, space), expected in of.items():
         assert completion.best(dgm.create(name, space)) is expected, name
+
+
+@pytest.mark.parametrize(("by", "name"), [(ByImportance, "vae"), (BySamples, "gan")])
+def test_no_two_draws_share_a_stream(by: type[Any], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the samples, their noise, the proposal and the choice. Kills: one seed for two of them."""
+    used = list[tuple[int, int]]()
+
+    class Noted(Streams):
+        def __init__(self, seed: int, keys: Sequence[int], device: str = "cpu") -> None:
+            used.extend((seed, key) for key in keys)
+            super().__init__(seed, keys, device)
+
+    monkeypatch.setattr(proposals, "SAMPLES", 64)
+    for module in (completion, proposals):
+        monkeypatch.setattr(module, "Streams", Noted)
+    x, seen = torch.zeros(2, 3).double(), torch.tensor([True, False, True]).expand(2, 3)
+    by(dgm.create(name, MIXED), 3)(x, seen, None, [0, 1], present=True)
+    assert len(set(used)) == len(used) > 64
 
 
 def test_samples_that_are_close_have_the_categories_that_are_given() -> None:

@@ -100,6 +100,15 @@ def test_rates_are_autodiffs(path: GaussianPath) -> None:
     torch.testing.assert_close(g2, -2 * path.sigma(T) ** 2 * of_lambda)
 
 
+@each_path
+def test_a_short_transition_has_the_rates_of_the_sde(path: GaussianPath) -> None:
+    """alpha_{t|s} = 1 + f (t - s) and sigma_{t|s}² = g² (t - s), up to squares of t - s. Kills: a least variance."""
+    (f, g2), h = path.rates(T), 1e-5
+    alpha, var = path.transition(T - h, T)
+    torch.testing.assert_close((alpha - 1) / h, f, rtol=1e-2, atol=1e-6)
+    torch.testing.assert_close(var / h, g2, rtol=1e-2, atol=1e-6)
+
+
 def test_rates_are_those_of_song_et_als_sdes() -> None:
     """arXiv:2011.13456, equations 30-33 and 29: VE, VP and sub-VP."""
     beta = 0.1 + 19.9 * T

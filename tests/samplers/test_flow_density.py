@@ -110,6 +110,7 @@ def test_how_it_is_solved_is_said() -> None:
     assert ODE().words(plane) == "ODE to 0.0001, exact trace"
     assert ODE(trace="hutchinson").words(plane) == "ODE to 0.0001, stochastic trace"
     assert ODE(solver="rk4", solver_steps=7).words(wide) == "ODE by rk4 in 7 steps, stochastic trace"
+    assert [ODE().exact(Space.continuous((dim,))) for dim in (16, 17)] == [True, False]
     assert ODE(trace="exact", tolerance=1e-6).words(wide) == "ODE to 1e-06, exact trace"
 
 

@@ -150,7 +150,9 @@ def test_a_classifier_says_nothing_where_all_is_noise() -> None:
 def test_learnt_variances_are_those_with_the_label() -> None:
     model = Mixture(CosineVP())
     asked = model.predict
-    model.predict = lambda x, t, y: asked(x, t, y)._replace(variance=y.y.double())  # type: ignore[assignment, method-assign]
+    model.predict = lambda x, t, y: asked(x, t, y)._replace(  # type: ignore[assignment, method-assign]
+        variance=y.y.masked_fill(y.hidden, 3).double()
+    )
     predicted = classifier_free(model, Y, scale=2.0)(X, torch.tensor(0.5, dtype=torch.float64))
     torch.testing.assert_close(predicted.variance, Y.double())
 

@@ -109,6 +109,14 @@ def test_the_priors_space_has_the_codes_location_and_scale() -> None:
     assert torch.allclose(torch.tensor(space.scale), z.std(0), rtol=1e-4)
 
 
+def test_what_all_codes_share_has_a_scale_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = autoencoder()
+    monkeypatch.setattr(first, "encode", lambda x, y=None: torch.cat([x[:, :1], 3 + 0 * x[:, :1]], 1))
+    space = two_stage("gmm", first, POINTS).prior.space
+    assert space.loc == pytest.approx((float(POINTS.train.x[:, 0].mean()), 3.0))
+    assert space.scale == pytest.approx((float(POINTS.train.x[:, 0].std()), 1.0))
+
+
 def test_an_image_of_codes_has_one_scale_a_channel() -> None:
     images = torch.rand(64, 2, 4, 4) * torch.tensor([1.0, 3.0]).view(2, 1, 1)
     split, space = Split(images), Space.continuous((2, 4, 4))

@@ -94,6 +94,17 @@ def test_a_random_encoder_draws_codes_anew() -> None:
     assert torch.allclose(draws.std(0), log_sigma.exp(), rtol=5 * 0.5**0.5 / 2000**0.5)
 
 
+def test_a_drawn_code_is_of_the_examples_own_condition(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = torch.arange(len(POINTS.train)) % 3
+    labelled = replace(POINTS, condition=Space.categories(3), train=Split(POINTS.train.x, y))
+    first = create("vae", POINTS.space, Space.categories(3), latent=2, hidden=8)
+    monkeypatch.setattr(first, "sample_code", lambda x, y: y[:, None].expand(-1, 2) + 0.5)
+    rows = torch.tensor([7, 2, 5])
+    z, given = coded(two_stage("gmm", first, labelled), labelled).train.batch(rows)
+    assert torch.equal(z, y[rows, None].expand(3, 2) + 0.5)
+    assert torch.equal(given, y[rows])  # type: ignore[arg-type]
+
+
 def test_codes_of_examples_that_change_are_made_anew() -> None:
     moved = replace(POINTS.train, transform=lambda x, generator: x + torch.rand_like(x))
     data = coded(two_stage("gmm", autoencoder(), POINTS), replace(POINTS, train=moved))

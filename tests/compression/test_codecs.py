@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dgm.compression.archive import Coder, in_float64
+from dgm.compression.bits_back import INTERVALS, Intervals, shift
 from dgm.compression.codecs import SequentialCodec, codec_of
 from dgm.compression.frequencies import LAST, TABLE, Frequencies, log_interval
 from dgm.compression.stack import START, Stack
@@ -207,6 +208,22 @@ def test_the_probability_of_intervals_is_that_of_the_normal_distribution() -> No
     e = edges[0].numpy()
     lower = numpy.where(e[:-1] >= 0, norm.sf(e[:-1]) - norm.sf(e[1:]), norm.cdf(e[1:]) - norm.cdf(e[:-1]))
     assert log_interval(edges)[0].exp().numpy() == pytest.approx(lower, rel=1e-9)
+
+
+def test_intervals_of_a_latent_variable_are_equally_probable_and_have_their_medians() -> None:
+    """Under the normal distribution with the moments of the draws. Kills: a variance, edges about another mean."""
+    drawn = torch.randn(1000, 2).double() * torch.tensor([2.0, 0.5]) + torch.tensor([5.0, -1.0])
+    of, k = Intervals(drawn), torch.arange(INTERVALS).double().expand(2, -1)
+    normal = torch.distributions.Normal(drawn.mean(0)[:, None], drawn.std(0)[:, None])
+    torch.testing.assert_close(normal.cdf(of.edges[:, 1:-1]), k[:, 1:] / INTERVALS)
+    torch.testing.assert_close(normal.cdf(of.medians), (k + 0.5) / INTERVALS)
+
+
+def test_the_shifts_of_all_examples_are_independent() -> None:
+    """Kills: the shift of the first example for all."""
+    u = torch.stack([shift(k, 8) for k in range(500)]) / INTERVALS
+    assert (u.mean(0) - 0.5).abs().max() < 5 / (12 * 500) ** 0.5
+    assert (12 * ((u[1:] - 0.5) * (u[:-1] - 0.5)).mean()).abs() < 5 / (8 * 499) ** 0.5
 
 
 @pytest.mark.slow

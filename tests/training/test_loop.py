@@ -131,6 +131,7 @@ def test_labels_reach_conditional_models_alone(condition: Space | None) -> None:
 def test_validation_is_the_mean_loss_of_the_averaged_weights() -> None:
     data, model = points(), normal()
     (*_, last) = trained(model, data, steps=10, batch=16, lr=0.1, ema=0.9, select="last", validate_every=5)
+    assert len(model.seen) == 10, "the held-out examples are seen in evaluation mode"
     assert last.validation == pytest.approx(model.loss(data.validation.x).mean().item(), rel=1e-6)
 
 

@@ -97,7 +97,7 @@ class TestDensities:
     def test_the_likeliest_values(self) -> None:
         columns = Columns(SPACE, 1)
         outputs = torch.zeros(1, 5, columns.outputs)
-        outputs[0, :, 0] = torch.tensor([1.0, 0.0, -1.0, -1.0, -1.0])
+        outputs[0, :, 0] = torch.tensor([0.1, 0.0, -0.1, -1.0, -1.0])
         outputs[0, 1, 3], outputs[0, 2, 2], outputs[0, 3, 2] = 2.0, 0.5, -1.5
         outputs[0, 4, 1 : 1 + RANK] = columns.each[4].known.logits.weight[17].detach() * 50  # type: ignore[union-attr, index, operator]
         found = SPACE.check(columns(outputs))[0]

@@ -14,6 +14,7 @@ from dgm import contracts
 from dgm.models.vae import discrete_vae
 from dgm.models.vae.discrete_vae import DiscreteVAE, drawn, gumbel_like
 from dgm.registry import create
+from dgm.seeds import streams
 from dgm.space import Space
 
 BITS = Space.binary((1, 2, 2))
@@ -176,6 +177,16 @@ def test_the_loss_in_evaluation_mode_is_the_bound_of_discrete_codes() -> None:
     loss = model.loss(x)
     torch.manual_seed(0)
     torch.testing.assert_close(loss, -model.elbo(x))
+
+
+def test_codes_of_the_prior_have_its_probabilities() -> None:
+    """Kills: a uniform prior in samples, one latent's in another's place."""
+    model = small()
+    z = model.prior_code(streams(DRAWS, 0), None).long()
+    expected = model.prior.detach().softmax(-1)
+    seen = torch.stack([z[:, i].bincount(minlength=3) for i in range(2)]) / DRAWS
+    assert ((seen - expected).abs() < 5 * (expected / DRAWS).sqrt()).all()
+    assert (expected[0] - expected[1]).abs().max() > 0.1
 
 
 def test_samples_have_the_frequencies_of_the_sum_over_codes() -> None:

@@ -17,7 +17,7 @@ from dgm.samplers.change_of_variables import divergence_and_norm
 from dgm.space import Space
 
 A = torch.tensor([[0.3, -0.8, 0.1], [0.5, -0.4, 0.2], [0.0, 0.3, 0.6]], dtype=torch.float64)
-ROW = Space.continuous((3,), loc=(1.0, 0.0, -1.0), scale=(2.0, 1.0, 0.5))
+ROW = Space.continuous((3,), loc=(1.0, 0.0, -1.0), scale=(2.0, 1.0, 0.7))
 
 
 class Linear(nn.Module):
@@ -73,6 +73,13 @@ def test_the_density_is_that_of_the_matrix_exponential() -> None:
             flow.log_prob(x), expected, rtol=0, atol=1e-6
         )  # to a hundred times the solver's tolerance
     torch.testing.assert_close(flow.loss(x), -expected, rtol=0, atol=1e-4)  # to the error of 12 steps of order four
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_an_untrained_field_is_zero_whatever_the_time(image: bool) -> None:
+    """So the flow starts at the identity. Kills: a last shift, or a last layer, that is not 0 at first."""
+    field, z = Velocity([2, 8, 2], 1, image=image), torch.randn(4, 2, *([3, 3] if image else []))
+    assert not field(z, torch.rand(4)).any()
 
 
 def test_codes_and_samples_are_inverse_to_the_tolerance() -> None:

@@ -127,6 +127,16 @@ def test_a_sample_is_the_generator_of_normal_noise_in_the_datas_units() -> None:
     assert x.std(0).tolist() == pytest.approx([2.0, 0.5], rel=5 / 8000**0.5)
 
 
+def test_labels_that_are_drawn_are_independent_of_z() -> None:
+    """Kills: a label of the same random numbers as z."""
+    gan = GAN(Space.continuous((6,)), GAN.Config(latent=4, width=4), Space.categories(2))
+    gan.generator.network = Kept()
+    z, labels = gan.sample(4000, seed=0).split([4, 2], 1)
+    for of_z in (z, z.square()):
+        correlations = torch.cat([of_z, labels[:, :1]], 1).T.corrcoef()[4, :4]
+        assert correlations.abs().max() < 5 / 4000**0.5
+
+
 @pytest.mark.parametrize("truncation", [0.5, 2.0])
 def test_a_truncated_z_is_normal_given_its_bound(truncation: float) -> None:
     """Kills: a uniform z, a z that is clamped, one scaled by the bound."""

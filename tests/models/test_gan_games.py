@@ -18,6 +18,7 @@ from dgm.models.gan.penalties import PENALTIES, between
 from dgm.models.gan.r3gan import R3GAN
 from dgm.models.gan.wgan import WGAN
 from dgm.models.gan.wgan_gp import WGANGP
+from dgm.networks.progressive import Equalised
 from dgm.space import Space
 
 P = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
@@ -355,6 +356,13 @@ def test_the_normalised_weight_has_spectral_norm_one() -> None:
 LABEL = Space.categories(3)
 
 
+def test_every_layer_of_a_progressive_discriminator_is_normalised() -> None:
+    gan = GAN(Space.continuous((1, 8, 8)), GAN.Config(width=4, network="progressive", spectral_norm=True))
+    layers = [part for part in gan.discriminator.modules() if isinstance(part, (Equalised, nn.Linear))]
+    assert len(layers) > 4
+    assert all(hasattr(layer, "parametrizations") for layer in layers)
+
+
 def test_a_critics_weights_are_clipped_after_each_of_its_steps() -> None:
     wgan = WGAN(Space.continuous((2,)), WGAN.Config(critic_steps=3, weight_clip=0.02))
     seen = []
@@ -395,6 +403,7 @@ def test_each_of_the_critics_steps_sees_real_and_generated_examples_under_their_
     real = [seen[0][0], seen[2][0]]
     assert all(torch.allclose(z, gan.scaling(x), atol=0.5) for z in real)
     assert (real[0] != real[1]).all()
+    assert all((z != gan.scaling(x)).all() for z in real), "no noise of levels"
 
 
 # -- any with any

@@ -14,7 +14,7 @@ from dgm.contracts import perturbed
 from dgm.data import Dataset
 from dgm.models.flow.glow import Glow
 from dgm.space import Space
-from dgm.transforms import ActNorm, VectorCoupling
+from dgm.transforms import ActNorm, VectorCoupling, convolutional_prior
 
 IMAGE = Space.continuous((1, 4, 4), loc=(3.0,) * 16, scale=(0.5,) * 16)
 
@@ -86,6 +86,20 @@ def test_a_step_is_an_actnorm_a_linear_map_and_a_coupling_whose_network_is_the_p
     ]
     widths = [[layer.out_features for layer in network if isinstance(layer, Linear)] for network in of_vectors]
     assert widths == [[8, 8, 4], [8, 8, 6]]  # a scale and a shift for each of two and of three moved dimensions
+
+
+def test_the_channels_that_leave_are_normals_given_their_neighbourhood_in_those_that_stay() -> None:
+    """A 3×3 convolution of the first half and of the condition. Kills: a 1×1 one, a condition left out."""
+    prior: Any = perturbed(convolutional_prior(4, 1)).double()
+    x, c = torch.randn(1, 4, 5, 5).double().requires_grad_(), torch.randn(1, 1, 5, 5).double().requires_grad_()
+    z, ladj = prior(x, c)
+    assert torch.equal(z[:, :2], x[:, :2])
+    a, t = prior.network(torch.cat([x[:, :2], c], 1)).unflatten(1, (2, 2)).unbind(2)
+    s = a / (1 + a.abs() / 3)
+    torch.testing.assert_close(z[:, 2:], x[:, 2:] * s.exp() + t)
+    torch.testing.assert_close(ladj, s.sum((1, 2, 3)))
+    for gradient in torch.autograd.grad(z[0, 2, 2, 2], (x, c)):
+        assert (gradient[0, 0].nonzero() == torch.cartesian_prod(*[torch.arange(1, 4)] * 2)).all()
 
 
 @pytest.mark.parametrize(("name", "settings"), [("glow", {}), ("nsf", {"kind": "coupling", "bins": 4, "blocks": 1})])

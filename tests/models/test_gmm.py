@@ -350,6 +350,30 @@ def test_dimensions_given_the_others_follow_the_quotient_of_densities(kind: Cova
         assert abs(float(below) - share) < 5 * 0.5 / n**0.5 + 2e-3  # and a step of the grid
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_density_of_observed_dimensions_is_the_integral_over_the_others(kind: Covariance) -> None:
+    """By the trapezium rule in the units of the data. Kills: a marginal covariance of the roots' other product, the
+    scale of a dimension that is not observed.
+    """
+    space = Space.continuous((3,), loc=(1.0, -1.0, 0.0), scale=(2.0, 0.5, 1.0))
+    model = GMM(space, GMM.Config(components=2, covariance=kind))
+    with torch.no_grad():
+        model.covariances.copy_(positive(model.covariances))
+        model.weights.copy_(torch.tensor([0.25, 0.75]))
+        model.means.mul_(4)
+    x = torch.tensor([1.7, -0.8, 0.4]).expand(5, 3)
+    observed = torch.tensor([[0, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1], [0, 0, 0]]).bool()
+    found = model.log_prob_observed(x, observed).double()
+    line = torch.linspace(-30, 30, 12_001)
+    for k in range(3):
+        points = x[0].repeat(len(line), 1)
+        points[:, k] = line
+        integral = torch.trapezoid(model.log_prob(points).double().exp(), line.double())
+        assert found[k].item() == pytest.approx(integral.log().item(), abs=1e-4)
+    assert found[3].item() == pytest.approx(model.log_prob(x)[0].item(), abs=1e-4)
+    assert found[4] == 0
+
+
 def test_each_row_has_its_own_missing_dimensions() -> None:
     """Row k depends on its own numbers, mask and stream alone; with nothing observed it follows the density."""
     model, _ = fitted(spots())

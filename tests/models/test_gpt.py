@@ -73,3 +73,9 @@ def test_a_label_chooses_what_begins() -> None:
     model = trained(create("char_gpt", WINDOWS, Space.categories(4), **SMALL), x, y)
     assert model.log_prob(x, y).min() > -0.05
     assert torch.equal(model.sample(4, y, seed=0), x)
+
+
+def test_an_image_has_learned_positions_besides_the_rotary_ones_and_a_text_has_not() -> None:
+    image, text = create("image_gpt", Space.binary((1, 2, 2))), create("char_gpt", Space.tokens(4, 5))
+    assert image.network.positions.weight.shape[0] == 4  # type: ignore[attr-defined]
+    assert text.network.positions is None  # type: ignore[attr-defined]

@@ -111,6 +111,16 @@ def test_the_discriminator_of_codes_reaches_no_encoder_and_sees_other_codes(monk
     assert not (logits[0] == seen[0]).any()
 
 
+def test_the_weighted_logit_has_a_gradient_for_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the bound it is the only one. Kills: codes without a gradient, a logit that trains no encoder."""
+    model: Any = dgm.create("factor_vae", BITS, latent=2, hidden=4, width=4)
+    monkeypatch.setattr(model.vae, "elbo_at", lambda x, *rest: torch.zeros(len(x)))
+    _, (player, loss) = model.losses(torch.zeros(5, 1, 2, 2, dtype=torch.uint8))
+    gradients = torch.autograd.grad(loss.sum(), list(model.vae.encoder.parameters()))
+    assert player == "vae"
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
 def test_a_whitened_code_begins_with_the_top_level() -> None:
     """Kills: the sizes of the levels in the order from the bottom."""
     for name in ("hierarchical_vae", "ladder_vae"):

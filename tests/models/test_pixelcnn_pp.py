@@ -11,6 +11,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from dgm import contracts
 from dgm.errors import BadInput
+from dgm.models.autoregressive import pixelcnn_pp
 from dgm.models.autoregressive.pixelcnn_pp import (
     Block,
     PixelCNNPP,
@@ -223,6 +224,14 @@ def test_a_block_is_the_gated_residual_by_hand() -> None:
     inner = block.enter(concat_elu(h)) + block.skips[0](concat_elu(other))
     left = block.leave(concat_elu(inner)) + block.condition_bias.weight.T[:, :, None, None]
     assert torch.allclose(block(h, label, [other]), h + left[:, :3] * left[:, 3:].sigmoid(), atol=1e-6)
+
+
+def test_dropout_is_of_the_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the published code. Kills: dropout of the features before concat_elu."""
+    block, h = Block("pixels", 0, 0, PixelCNNPP.Config(width=3), 0), torch.randn(2, 3, 4, 5)
+    monkeypatch.setattr(pixelcnn_pp, "dropout", lambda h, share, training: 3 * h)
+    a, b = block.leave(3 * concat_elu(block.enter(concat_elu(h)))).chunk(2, 1)
+    assert torch.allclose(block(h, None, []), h + a * b.sigmoid(), atol=1e-6)
 
 
 def test_the_middle_grey_level_differs_from_padding() -> None:

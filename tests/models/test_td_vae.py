@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from dgm import contracts
 from dgm.contracts import Outcome
 from dgm.errors import BadInput
-from dgm.models.vae.td_vae import TDVAE, Gaussian
+from dgm.models.vae.td_vae import TDVAE, Gaussian, gaussian
 from dgm.registry import create
 from dgm.space import Space
 
@@ -152,9 +152,9 @@ def test_samples_have_the_covariance_of_the_model() -> None:
 
 
 def test_a_prediction_of_a_jump_is_the_state_after_it() -> None:
-    """The mean of p(x_{n+d}|x_1 ... x_n) is C A^d times the filter's mean."""
+    """The mean of p(x_{n+d}|x_1 ... x_n) is C A^d times the filter's mean, here 2. Kills: jumps of one frame."""
     model, n = kalman(3), 20_000
-    x = marginal().sample((1,))[:, :3]
+    x = torch.full((1, 3), 3.0, dtype=torch.float64)
     filtered = model.beliefs(x[..., None], None)[0, -1]
     x_next = model.forecast(x.expand(n, 3), frames=2, jump=3, seed=0)
     variance = [moved(*filtered, d)[1] for d in (3, 6)]
@@ -163,6 +163,13 @@ def test_a_prediction_of_a_jump_is_the_state_after_it() -> None:
         assert float(x_next[:, k].mean()) == pytest.approx(C * A**d * float(filtered[0]), abs=error)
     with pytest.raises(BadInput, match="longest jump"):
         model.forecast(x, frames=1, jump=4)
+
+
+def test_scales_of_states_are_bounded_on_both_sides() -> None:
+    outputs = torch.tensor([[0.5, -50.0], [0.5, 1.5], [0.5, 50.0]])
+    found = gaussian(outputs, torch.ones(3, 1))
+    assert found.mu.flatten().tolist() == [1.5, 1.5, 1.5]
+    assert found.log_sigma.flatten().tolist() == [-4, 1.5, 3]
 
 
 @pytest.mark.parametrize("space", [Space.binary((3, 2)), Space.levels((2, 1, 1, 2), 3)], ids=str)

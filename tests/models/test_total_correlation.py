@@ -51,6 +51,14 @@ def test_the_stratified_estimate_of_the_density_is_unbiased() -> None:
     torch.testing.assert_close(torch.stack(found).mean(), log_q[0].exp().mean(), rtol=1e-6, atol=0)
 
 
+def test_the_weights_of_a_batch_are_a_distribution_even_of_more_examples_than_there_are_said_to_be() -> None:
+    for batch, examples in ((5, 50), (5, 5), (5, 3), (1, 3)):
+        weights = log_weights_of_batch(batch, examples, "stratified").exp()
+        assert weights.min() > 0 or examples <= batch
+        if batch > 1:
+            torch.testing.assert_close(weights.sum(1), torch.ones(batch))
+
+
 def test_the_loss_adds_the_total_correlation_beyond_weight_one() -> None:
     """Kills: a weight beta in place of beta - 1, a divergence or a reconstruction of another sign."""
     x = torch.randint(2, (16, 1, 3, 3)).to(torch.uint8)

@@ -203,15 +203,19 @@ def test_weights_of_any_posterior_sum_to_one_over_all_x_and_their_mean_log_is_th
 
 
 @pytest.mark.parametrize("chosen", [{}, {"prior": "vamp"}, {"prior": "flow"}, {"posterior": "iaf"}])
+@pytest.mark.parametrize("condition", [None, Space.categories(3)], ids=["free", "label"])
 @torch.no_grad()
-def test_many_weights_are_those_of_one_draw_each(chosen: dict[str, Any]) -> None:
-    """Kills: log q or log p(z) left out of them, or of another sign."""
-    vae: Any = contracts.perturbed(create("vae", Space.binary((1, 3, 3)), hidden=8, latent=2, **chosen)).double()
+def test_many_weights_are_those_of_one_draw_each(chosen: dict[str, Any], condition: Space | None) -> None:
+    """Kills: log q or log p(z) left out of them, or of another sign; labels of other examples."""
+    vae: Any = contracts.perturbed(
+        create("vae", Space.binary((1, 3, 3)), condition, hidden=8, latent=2, **chosen)
+    ).double()
+    y = None if condition is None else torch.tensor([0, 1, 2, 1, 0])
     x = torch.randint(2, (5, 1, 3, 3)).to(torch.uint8)
     torch.manual_seed(1)
-    many = vae.log_weights(x, draws=3)
+    many = vae.log_weights(x, y, draws=3)
     torch.manual_seed(1)
     eps = torch.randn(3, 5, 2, dtype=torch.float64)
     for of_one, noise in zip(many, eps, strict=True):
         vae.noise = lambda x, *draws, noise=noise: noise
-        torch.testing.assert_close(of_one, vae.log_weight(x))
+        torch.testing.assert_close(of_one, vae.log_weight(x, y))

@@ -75,6 +75,18 @@ def test_the_flows_density_is_the_normal_ones_over_the_jacobian() -> None:
         torch.testing.assert_close(log_q[k], expected)
 
 
+@pytest.mark.parametrize("options", [{}, *OPTIONS], ids=str)
+def test_the_divergence_is_what_the_bound_takes_off(options: dict[str, object]) -> None:
+    """log p(x|z) less the bound at the same draw. Kills: another sign, a divergence of another draw's z."""
+    vae, x = small(**options).double(), torch.randint(2, (6, 1, 2, 2)).to(torch.uint8)
+    torch.manual_seed(1)
+    divergence = vae.divergence(x).sum(1)
+    torch.manual_seed(1)
+    reconstruction, _ = vae.terms(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(divergence, reconstruction - vae.elbo(x))
+
+
 def test_free_bits_are_a_constant_where_the_batch_has_less() -> None:
     """Equation 15 of arXiv:1606.04934. Kills: a floor for each example, or one of the sum."""
     kl = torch.tensor([[0.1, 2.0, 0.9], [0.3, 0.0, 0.5]], requires_grad=True)

@@ -17,6 +17,7 @@ from dgm.likelihood import Kind, kind_of
 from dgm.models.two_stage import TwoStage
 from dgm.models.vae.vq_vae import VQVAE, Codebook, straight_through
 from dgm.registry import create
+from dgm.seeds import streams
 from dgm.space import Space
 
 BITS = Space.binary((1, 3, 3))
@@ -33,6 +34,14 @@ def test_the_codebook_starts_as_normal_vectors_that_no_example_has_counted() -> 
     assert stats.kstest(book.entries.flatten().numpy(), stats.norm.cdf).pvalue > 1e-6
     assert not book.counts.any()
     assert not book.sums.any()
+
+
+def test_codes_of_samples_are_uniform() -> None:
+    """Of one grid place and field. Kills: a last entry that is never drawn."""
+    model: Any = create("vq_vae", BITS, fields=2, **SMALL)
+    z, _ = model.drawn(streams(2500, 0), None)
+    assert z.shape == (2500, 2, 1, 1)
+    assert stats.chisquare(z.flatten().bincount(minlength=5).numpy()).pvalue > 1e-6
 
 
 def test_the_networks_are_the_papers() -> None:

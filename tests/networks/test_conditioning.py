@@ -7,11 +7,19 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from dgm.distributions.scaling import Scaling
 from dgm.networks.condition_embedding import ConditionEmbedding, parts_of
-from dgm.networks.conditioning import ConditionFeatures, ConditionProjections, TimedConditioning, condition_vector
+from dgm.networks.conditioning import (
+    ConditionFeatures,
+    ConditionMaps,
+    ConditionProjections,
+    TimedConditioning,
+    condition_vector,
+)
 from dgm.networks.conditions import partly_hidden
+from dgm.networks.maps import MapsAtSizes
 from dgm.protocols import PartlyHidden
 from dgm.space import Space
 
@@ -80,6 +88,29 @@ def test_numbers_and_images_are_embedded_in_standard_units(shape: tuple[int, ...
     )
     other.load_state_dict(plain.state_dict())
     torch.testing.assert_close(other(100 + 20 * z, 4), plain(z, 4), rtol=1e-4, atol=1e-4)
+
+
+def test_maps_are_convolved_and_the_vector_of_other_parts_is_added_everywhere() -> None:
+    """W_2 silu(W_1 x) + v. Kills: an activation or the other parts left out."""
+    space = Space.record(picture=Space.levels((2, 3, 4), 5), label=Space.categories(3))
+    maps, x = ConditionMaps(space, (3, 4)).double(), torch.randint(5, (6, 2, 3, 4))
+    y = torch.cat([x.flatten(1).double(), torch.tensor([[0, 1, 2, 0, 1, 2]]).mT], 1)
+    first, _, second = maps.convolutions
+    h = conv2d(x.double() / 2 - 1, first.weight, first.bias, padding=1)  # type: ignore[arg-type]
+    vector = list(maps.parts)[1].embedding.table.weight[y[:, -1].long()]
+    expected = conv2d(h * h.sigmoid(), second.weight, second.bias, padding=1) + vector[:, :, None, None]  # type: ignore[arg-type]
+    torch.testing.assert_close(maps(y, 6), expected)
+
+
+def test_maps_enter_a_network_by_a_sum_at_each_size() -> None:
+    """h + W of the maps' means over cells. Kills: a product, maps of another size."""
+    entrance, maps = MapsAtSizes(2, [3, 5], [(2, 3), (4, 6)]), torch.randn(4, 2, 4, 6)
+    h, w = torch.randn(4, 5, 4, 6), entrance.projections[1].weight
+    torch.testing.assert_close(entrance(h, 1, maps), h + torch.einsum("oi,bihw->bohw", w, maps))
+    flat = maps[:, :, :1, :1].expand(-1, -1, 4, 6)
+    of_flat = torch.einsum("oi,bi->bo", entrance.projections[0].weight, flat[:, :, 0, 0])
+    torch.testing.assert_close(entrance(h[:, :3, :2, :3], 0, flat), h[:, :3, :2, :3] + of_flat[:, :, None, None])
+    assert entrance(h, 1, None) is h
 
 
 def test_a_label_is_looked_up() -> None:

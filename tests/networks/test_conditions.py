@@ -141,6 +141,8 @@ def test_other_conditions_are_drawn_from_those_of_the_training_data(space: Space
     assert len(found) >= min(len(seen), 5)
     if space.kind == "continuous" and n == 3000:
         assert drawn.mean().item() == pytest.approx(1500, abs=5 * 866 / 256**0.5)  # 256 are kept of 0 … 2999
+    if space.kind == "continuous" and n == 5:  # all of them equally often
+        assert (drawn[:, 0].long().bincount(minlength=5) - 800).abs().max() < 5 * (4000 * 0.2 * 0.8) ** 0.5
     torch.testing.assert_close(drawn[:9], few, equal_nan=True)
     assert drawn.dtype == space.dtype
 

@@ -110,6 +110,17 @@ def test_copies_in_a_batch() -> None:
     fake[:10] = fake[10:20]
     assert 0.5 <= duplicates(real, fake) < 0.65
     assert duplicates(real[:1], fake[:1]) == 0
+    line = torch.arange(41.0)[:, None]
+    far = torch.cat([line[:-1], torch.tensor([[1e6]])])  # one outlier is no measure of distances
+    assert duplicates(far, line) == 0
+
+
+def test_saturation_is_of_real_examples_as_real_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sure that real ones are real, unsure of the others: half. Kills: the two exchanged, which would be no share."""
+    gan = GAN(PLANE, GAN.Config(objective="non_saturating"))
+    monkeypatch.setattr(gan, "generated_like", lambda real, y: -real)
+    monkeypatch.setattr(gan, "judged", lambda x, y: 50 * x[:, 0].clamp_min(0))
+    assert gan.diagnose(torch.ones(6, 2))["saturation"].value == 0.5
 
 
 @pytest.mark.parametrize(

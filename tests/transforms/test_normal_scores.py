@@ -73,6 +73,10 @@ def test_missing_values_and_few_rows_are_no_quantiles() -> None:
     for a, b in zip(fitted(gaps).state_dict().values(), fitted(x[1::2]).state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert torch.equal(fitted(x[:8]).x, NormalScores(5).x)
+    few = x[:100]
+    made = fitted(few)
+    assert ((few > made.x[:, -1]).sum(0)[:2] >= 5).all()  # beyond the outermost knots
+    assert ((few < made.x[:, 0]).sum(0)[:2] >= 5).all()
 
 
 RECORD = Space.record(

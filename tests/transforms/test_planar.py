@@ -70,6 +70,13 @@ def test_the_root_is_found_wherever_it_lies(k: float) -> None:
     assert ((found + slopes * torch.tanh(found) - a).abs() <= 1e-14 * (1 + abs(k)) * (1 + a.abs())).all()
 
 
+def test_the_root_is_found_where_newtons_method_circles() -> None:
+    """Found by a search of 400,000 pairs. Kills: no halving of the bracket where an error did not halve."""
+    a, k = torch.tensor([[2.210190521623434, 3.9840206496961708]], dtype=torch.float64).unbind(1)
+    s = planar_root(a, k)
+    assert (s + k * torch.tanh(s) - a).abs().item() < 1e-14
+
+
 def test_the_roots_derivatives_are_those_of_the_implicit_function() -> None:
     """ds/da = 1 / (1 + k sech²(s)), ds/dk = -tanh(s) times that."""
     a, k = torch.tensor([0.7], dtype=torch.float64), torch.tensor([-0.6], dtype=torch.float64)

@@ -243,6 +243,10 @@ def test_a_coupling_starts_at_the_identity_and_keeps_half() -> None:
     x = torch.rand(3, *ROW)
     start = coupling(ROW)
     assert torch.equal(start(x)[0], x)
+    image = torch.rand(3, 4, 2, 3)
+    assert torch.equal(halves()(image)[0], image)
+    for untrained in (VectorCoupling(checkerboard(ROW), hidden=[8]), Autoregressive(3, hidden=[8])):
+        assert torch.equal(untrained(x)[0], x)
     z, _ = perturbed(start)(x)
     assert torch.equal((z == x).all(0), torch.tensor([True, False, True]))
 

@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from dgm import create
 from dgm.models.vae.hierarchical_vae import HierarchicalVAE
-from dgm.models.vae.hierarchy import Hierarchy
+from dgm.models.vae.hierarchy import Hierarchy, moments
 from dgm.models.vae.ladder_vae import LadderVAE, product
 from dgm.space import Space
 
@@ -152,6 +152,12 @@ def test_the_divergence_is_weighted_by_the_warm_up_in_training_alone(name: str) 
     model.trained.zero_()
     torch.manual_seed(0)
     assert model.loss(x).mean().item() == pytest.approx(found[-1])
+
+
+def test_scales_of_all_levels_are_bounded_on_both_sides() -> None:
+    mu, log_sigma = moments(torch.tensor([[0.5, -50.0], [0.5, 1.5], [0.5, 50.0]]))
+    assert mu.flatten().tolist() == [0.5, 0.5, 0.5]
+    assert log_sigma.flatten().tolist() == [-3, 1.5, 3]
 
 
 def test_the_product_of_two_normals_is_normal() -> None:

@@ -96,19 +96,20 @@ def test_a_discrete_prior_is_uniform_at_first() -> None:
 
 
 def test_the_discriminator_of_codes_reaches_no_encoder_and_sees_other_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kills: codes with a gradient, the same codes permuted."""
+    """Kills: codes with a gradient, the same codes permuted, half of the loss."""
     model: Any = dgm.create("factor_vae", BITS, latent=2, hidden=4, width=4)
     seen: list[Tensor] = []
     permuted = factor_vae.permuted_dimensions
     monkeypatch.setattr(factor_vae, "permuted_dimensions", lambda z: seen.append(z) or permuted(z))
-    logits: list[Tensor] = []
+    judged: list[Tensor] = []
     logit = model.logit
-    monkeypatch.setattr(model, "logit", lambda z: logits.append(z) or logit(z))
+    monkeypatch.setattr(model, "logit", lambda z: judged.append(z) or logit(z))
     player, loss = next(model.losses(torch.zeros(5, 1, 2, 2, dtype=torch.uint8)))
+    torch.testing.assert_close(loss, (1 + (-logit(judged[0])).exp()).log() + (1 + logit(judged[1]).exp()).log())
     loss.sum().backward()
     assert player == "discriminator"
     assert all(parameter.grad is None for parameter in model.vae.parameters())
-    assert not (logits[0] == seen[0]).any()
+    assert not (judged[0] == seen[0]).any()
 
 
 def test_the_weighted_logit_has_a_gradient_for_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:

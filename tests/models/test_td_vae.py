@@ -116,6 +116,8 @@ def test_the_signal_does_not_shrink_in_the_layers() -> None:
     z = torch.randn(500, 3, model.config.latent)
     second_moment = float(model.outputs(z, None).detach().square().mean())
     assert 0.3 < second_moment < 3  # two SiLU layers keep 0.5 to 0.7 of it each, and of the heads' gain 2
+    read = float(model.frame(torch.randn(500, 64).sign()).detach().square().mean())
+    assert 0.3 < read < 3  # 0.03 of PyTorch's
 
 
 def test_the_loss_of_a_jump_is_the_likelihood_given_the_past_and_a_divergence() -> None:
@@ -163,6 +165,31 @@ def test_a_prediction_of_a_jump_is_the_state_after_it() -> None:
         assert float(x_next[:, k].mean()) == pytest.approx(C * A**d * float(filtered[0]), abs=error)
     with pytest.raises(BadInput, match="longest jump"):
         model.forecast(x, frames=1, jump=4)
+
+
+def test_transition_and_smoother_start_from_the_other_state() -> None:
+    """Their means are z plus the network's output, of the beliefs in their order. Kills: a mean without z."""
+    model: Any = create("td_vae", Space.binary((4, 2)), latent=3, belief=5, hidden=4, jump=2)
+    z, b_s, b_t, d = torch.randn(6, 3), torch.randn(6, 5), torch.randn(6, 5), torch.tensor([1, 2] * 3)
+    jump = torch.eye(2)[d - 1]
+    for found, outputs in (
+        (model.moved(z, d, None), model.transition(torch.cat([z, jump], 1))),
+        (model.smoothed(z, b_s, b_t, d), model.smoothing(torch.cat([z, b_s, b_t, jump], 1))),
+    ):
+        torch.testing.assert_close(found.mu, z + outputs[:, :3])
+        torch.testing.assert_close(found.log_sigma, outputs[:, 3:])
+
+
+def test_jumps_are_uniform_among_those_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of frame t, 1 to min(3, t - 1), and the first from before the sequence. Kills: a longest jump left out."""
+    model, seen, moved_by = kalman(3), list[Tensor](), Kalman.moved
+    monkeypatch.setattr(Kalman, "moved", lambda self, z, d, y: seen.append(d) or moved_by(self, z, d, y))
+    model.loss(torch.zeros(3000, T).double())
+    for t, jumps in enumerate(seen[0].T, 1):
+        shares = jumps.bincount(minlength=4)[1:] / 3000
+        many = min(3, max(1, t - 1))
+        assert (shares[many:] == 0).all()
+        assert ((shares[:many] - 1 / many).abs() < 5 * 0.5 / 3000**0.5).all()
 
 
 def test_scales_of_states_are_bounded_on_both_sides() -> None:

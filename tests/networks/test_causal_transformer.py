@@ -17,6 +17,13 @@ def network(positions: int = 12) -> CausalTransformer:
     return model.eval()
 
 
+def test_dropout_is_of_what_attention_and_the_perceptron_add() -> None:
+    """Left out altogether, a layer adds nothing, in training alone. Kills: one of the two that is never left out."""
+    model, h = CausalTransformer(5, width=8, layers=1, heads=2, dropout=1.0), torch.randn(3, 5, 8)
+    assert torch.equal(model.train().through(h), h)
+    assert not torch.equal(model.eval().through(h), h)
+
+
 def test_products_of_turned_vectors_depend_on_the_distance_alone() -> None:
     """Kills: a sign of the sine, sine and cosine exchanged, queries rotated and keys not."""
     model = network(40)

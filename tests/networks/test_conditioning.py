@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from dgm.distributions.scaling import Scaling
-from dgm.networks.condition_embedding import ConditionEmbedding, parts_of
+from dgm.networks.condition_embedding import ConditionEmbedding, TokenEmbedding, parts_of
 from dgm.networks.conditioning import (
     ConditionFeatures,
     ConditionMaps,
@@ -169,6 +169,11 @@ def test_conditions_are_hidden_as_often_as_asked() -> None:
     assert partly_hidden(y, 0.0) is y
     assert partly_hidden(None, 0.3) is None
     assert partly_hidden(y, 1.0).hidden.all()  # type: ignore[union-attr]
+
+
+def test_tokens_are_read_by_four_heads_where_the_width_allows_it() -> None:
+    heads = [TokenEmbedding(Space.tokens(4, 9), width).layers[0].heads for width in (16, 6, 5)]
+    assert heads == [4, 2, 1]
 
 
 def test_the_order_of_tokens_is_seen() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dgm.contracts import perturbed
-from dgm.networks.columns import PART, ROWS, ColumnMLP, blocks, staircase
+from dgm.networks.columns import PART, ROWS, ColumnMLP, blocks, relu_network, staircase
 from dgm.networks.masked_mlp import ALIGNED, MaskedLinear, degrees
 
 
@@ -30,6 +30,23 @@ def test_a_network_on_columns_has_the_values_and_gradients_of_its_layers() -> No
     inputs = [x, *first.parameters()]
     for ours, theirs in zip(
         torch.autograd.grad(out, inputs, g), torch.autograd.grad(expected.mT, inputs, g), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_conditions_part_has_the_value_and_the_gradient_of_a_sum() -> None:
+    """W_2 relu(W_1 x + b_1 + c) + b_2 by autodiff. Kills: a gradient of c after another layer, or of the units."""
+    network = perturbed(ColumnMLP([3, 128, 160, 4])).double()
+    x, c = (torch.randn(rows, 9, dtype=torch.float64, requires_grad=True) for rows in (3, 128))
+    parameters = list(network.parameters())
+    found = relu_network(x, network.products, parameters, c)
+    (w_1, b_1, w_2, b_2, w_3, b_3), g = parameters, torch.randn_like(found)
+    h = torch.relu(w_2 @ torch.relu(w_1 @ x + b_1[:, None] + c) + b_2[:, None])
+    expected = w_3 @ h + b_3[:, None]
+    torch.testing.assert_close(found, expected)
+    inputs = [x, c, *parameters]
+    for ours, theirs in zip(
+        torch.autograd.grad(found, inputs, g), torch.autograd.grad(expected, inputs, g), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
 

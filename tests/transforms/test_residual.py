@@ -125,6 +125,12 @@ def test_a_convolution_has_its_norm_at_most() -> None:
     assert 0.899 < torch.linalg.matrix_norm(jacobian, 2).item() < 0.9 * 1.03
 
 
+def test_activations_are_between_the_layers() -> None:
+    """Kills: one before the first layer or after the last one."""
+    parts: Any = lipschitz([2, 8, 8, 2], (), 0.9)
+    assert [isinstance(part, LipSwish) for part in parts] == [False, True, False, True, False]
+
+
 def test_lipswish_is_at_most_one_steep() -> None:
     swish, x = LipSwish().double(), torch.linspace(-200, 200, 20_001, dtype=torch.float64, requires_grad=True)
     for beta in (-3.0, 0.5, 4.0):

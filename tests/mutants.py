@@ -188,10 +188,20 @@ def importers(tree: Path, modules: set[str]) -> set[str]:
 
 @functools.cache
 def imported(source: str) -> set[str]:
-    """Every module, and every name of a module, that an import states."""
+    """Every module, and every name of a module, that an import states, and the modules of what dgm loads when used."""
     nodes = list(ast.walk(ast.parse(source)))
     of = {f"{node.module}.{name.name}" for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names}
-    return of | {name.rpartition(".")[0] for name in of}
+    used = of | {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+    return of | {name.rpartition(".")[0] for name in of} | {at for name, at in loaded_when_used() if name in used}
+
+
+@functools.cache
+def loaded_when_used() -> list[tuple[str, str]]:
+    """The names of dgm, such as ``dgm.sample``, with the modules that they are loaded from."""
+    for node in ast.parse((ROOT / "src/dgm/__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_LAZY":
+            return [(f"dgm.{name}", at) for name, at in ast.literal_eval(node.value).items()]
+    raise AssertionError("src/dgm/__init__.py has no _LAZY")
 
 
 class Last:

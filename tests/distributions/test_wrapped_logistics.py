@@ -52,3 +52,33 @@ def test_its_derivative_points_to_the_mode_across_the_wrap() -> None:
     (slope,) = torch.autograd.grad(log_p.sum(), x)
     assert slope[0] > 0 > slope[1]
     torch.testing.assert_close(log_p[0], log_p[1], rtol=1e-4, atol=0)  # three turns are not quite symmetric
+
+
+@pytest.mark.parametrize("components", [1, 2, 5])
+def test_a_fit_is_like_the_batch(components: int) -> None:
+    """Of a uniform dimension, a constant one, and one with two peaks, which the broad component alone does not have;
+    a value that the batch does not have is rare and not impossible. Kills: fits in other units, at the other end.
+    """
+    torch.manual_seed(0)
+    k = 256
+    uniform, peaks = torch.arange(k), torch.cat([torch.full((128,), 40), torch.full((128,), 200)])
+    x = torch.stack([uniform, torch.full((k,), 7), peaks], 1)
+    distribution = WrappedLogistics(Space.levels((3,), k), components)
+    outputs = distribution.fit(x)
+    assert outputs.shape == (3, distribution.outputs)
+    nats = -distribution.log_prob(outputs, x.float()).mean(0)
+    assert nats[0] < math.log(k) + 0.2
+    assert nats[1] < (3.5 if components == 1 else 1)
+    assert nats[2] < (math.log(k) + 0.4 if components < 5 else 3)
+    assert distribution.log_prob(outputs[1], torch.tensor(7.0 + 60)) > -15
+
+
+def test_a_fit_of_one_component_has_the_moments_of_the_batch() -> None:
+    """The standard deviation of a logistic distribution is pi / sqrt(3) of its scale."""
+    x = 128 + (17 * torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))).round()
+    distribution = WrappedLogistics(Space.levels((1,), 256))
+    p = distribution.log_prob(distribution.fit(x).expand(256, 1, 3), torch.arange(256.0)[:, None]).double().exp()[:, 0]
+    mean = (p * torch.arange(256)).sum()
+    assert abs(mean - x.mean()) < 0.05
+    spread = (p * (torch.arange(256) - mean).square()).sum().sqrt()
+    torch.testing.assert_close(spread, x.double().std(), rtol=0.01, atol=0)

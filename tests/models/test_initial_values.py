@@ -53,7 +53,7 @@ CASES: list[tuple[list[str], Space, dict[float, list[str]]]] = [
     (["residual_flow"], VECTOR, {0.0: under("transform.#", ACTNORM), 0.5: ["transform.#.network.#.beta"]}),
     (["tarflow"], VECTOR, {0.0: under("transform.#", ATTENTION), 1.0: under("transform.#", NORMS)}),
     (["char_gpt"], TEXT, {0.0: under("network", ATTENTION), 1.0: under("network", NORMS)}),
-    (["integer_flow"], IMAGE, layers("resolutions.#.couplings.#.network.last.#")),
+    (["integer_flow"], IMAGE, {0.0: ["started", *layers("resolutions.#.couplings.#.network.last.#")[0.0]]}),
     (["nade"], VECTOR, {0.0: ["b", "c"], 1.0: ["rho"]}),
     (["rbm"], BITS, {0.0: ["a", "b", "base", "started"]}),
     (["gmm"], VECTOR, {0.0: ["fitted"], 0.05: ["weights"]}),

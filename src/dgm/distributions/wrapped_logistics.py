@@ -2,6 +2,8 @@ r"""Mixtures of discretised logistic distributions of integers modulo K."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
@@ -10,6 +12,9 @@ from dgm.distributions.output import component, mixture
 from dgm.space import Space
 
 SHARE = 0.1  # of the circle: a scale near 1 would start at the uniform distribution, where the gradient is 0
+# of a fitted mixture: the smallest scale, in integers, that of the broad component, as a share of the circle, its
+# logit, and the quantiles between which the others lie
+NARROW, BROAD, RARE, MOST = 0.25, 1 / 32, -1.0, (0.05, 0.95)
 
 
 class WrappedLogistics(nn.Module):
@@ -38,6 +43,22 @@ class WrappedLogistics(nn.Module):
         """The location and scale in units of x, of those of [-1, 1]."""
         half = (self.values - 1) / 2
         return (mu + 1) * half, s * half * SHARE
+
+    def fit(self, x: Tensor) -> Tensor:
+        """Outputs (D, 3 M) of independent dimensions like those of a batch (B, D).
+
+        A broad component has the moments of the batch, and each other one lies between two quantiles.
+        """
+        x, half = x.double(), (self.values - 1) / 2
+        ends = torch.quantile(x, torch.linspace(*MOST, self.components, dtype=x.dtype, device=x.device), 0).T
+        broad = x.std(0, correction=0) * math.sqrt(3) / math.pi
+        mu = torch.cat([x.mean(0)[:, None], (ends[:, 1:] + ends[:, :-1]) / 2], 1)
+        s = torch.cat(
+            [broad[:, None].clamp_min(BROAD * self.values), (torch.diff(ends, dim=1) / 4).clamp_min(NARROW)], 1
+        )
+        logits = torch.zeros_like(mu)
+        logits[:, 0] = RARE
+        return torch.cat([logits, mu / half - 1, (s / (half * SHARE)).log()], 1).to(torch.get_default_dtype())
 
     def log_prob(self, outputs: Tensor, x: Tensor, dim: int | None = None) -> Tensor:
         log_pi, mu, log_s = mixture(outputs)

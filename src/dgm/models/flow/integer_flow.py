@@ -49,7 +49,7 @@ class IntegerFlow(nn.Module):
     Source: Integer Discrete Flows and Lossless Compression (Hoogeboom et al., 2019), arXiv:1905.07376, section 4.
     Differs from it: arithmetic modulo K, so that P sums to 1 over images and every sample is one, where the source's z
     are all integers; t is within half a turn, K / 2 tanh; convolutional residual networks in place of DenseNets; no
-    permutations, since masks alternate.
+    permutations, since masks alternate; priors start like the first batch.
 
     Args:
         space: Ordered integers, of any shape; a shape other than (C, H, W) has one resolution.
@@ -68,6 +68,8 @@ class IntegerFlow(nn.Module):
         hidden: int = setting(32, "width, or channels, of the networks", low=1)
         blocks: int = setting(1, "residual blocks, or hidden layers, of each network", low=1, high=1000)
         components: int = setting(5, "logistics in the mixture of each prior", low=1, high=1000)
+
+    started: Tensor
 
     spaces: ClassVar[set[str]] = {"binary", "levels"}
     conditions: ClassVar[frozenset[str]] = EVERY_KIND
@@ -96,6 +98,23 @@ class IntegerFlow(nn.Module):
         width = self.features.width
         outputs = shape[0] * self.observed.outputs if self.features.has_maps else self.last.numel()
         self.last_of_condition = Projection(width, outputs, bias=False) if width else None
+        self.register_buffer("started", torch.tensor(False))
+
+    @torch.no_grad()
+    def initialise(self, x: Batch, y: Conditions | None = None) -> None:
+        """Priors of independent dimensions like those of the batch: a step of Adam changes an output by little."""
+        if self.started:
+            return
+        self.started.fill_(True)
+        (z, _), *factored_out = self.conditionals(x, y)
+        self.last.copy_(self.observed.fit(z.flatten(1)).view_as(self.last))
+        if self.last_of_condition is not None:
+            nn.init.zeros_(self.last_of_condition.weight)
+        for network, (part, _) in zip(self.priors[::-1], factored_out, strict=True):
+            of_channels = part.movedim(1, -1).reshape(-1, part.shape[1])
+            output = last_layer(network)
+            nn.init.zeros_(output.weight)
+            output.bias.copy_(self.observed.fit(of_channels).flatten())
 
     def network(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
         """A network of z of this shape, beside the condition, to z's size with ``outputs`` channels."""
@@ -249,9 +268,9 @@ class IntegerCoupling(nn.Module):
         super().__init__()
         self.network, self.values = network, values
         self.register_buffer("moved", moved, persistent=False)
-        last = [module for module in network.modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        output = last_layer(network)
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
 
     def shift(self, x: Tensor, c: Tensor | None) -> Tensor:
         """The integers (1 - b) t mod K, with the gradient of t."""
@@ -265,6 +284,10 @@ class IntegerCoupling(nn.Module):
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         return (z - self.shift(z, c)).remainder(self.values)
+
+
+def last_layer(network: nn.Module) -> Any:
+    return [module for module in network.modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]
 
 
 def scaled(x: Tensor, values: int) -> Tensor:

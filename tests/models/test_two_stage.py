@@ -281,6 +281,16 @@ def test_the_first_stage_is_frozen() -> None:
     assert torch.equal(dropout.sample_code(torch.ones(5, 2)), dropout.encode(torch.ones(5, 2)))
 
 
+def test_the_prior_is_trained_on_draws_of_the_posterior() -> None:
+    """Kills: its means, which are less spread than the codes."""
+    model, x = model_of("vae, gmm"), contracts.all_examples(BITS)
+    torch.manual_seed(0)
+    z, _ = model.for_part(x, None)
+    torch.manual_seed(0)
+    assert torch.equal(z, model.first_stage.sample_code(x))
+    assert not torch.equal(z, model.encode(x))
+
+
 def test_each_conditional_stage_takes_the_condition() -> None:
     labels, y = Space.categories(3), torch.tensor([0, 1, 2, 2])
     x = contracts.all_examples(BITS)[:4]

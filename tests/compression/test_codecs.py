@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,25 @@ def test_examples_have_different_codes_where_the_posterior_is_the_prior(monkeypa
         )
         assert torch.equal(coder.decode(coder.encode(x, verify=False)), x)
     assert len({tuple(map(int, code)) for code in codes}) == 9
+
+
+UNDER_Y: dict[str, Callable[[Any, Tensor, Tensor], Any]] = {
+    "vae": lambda codec, x, y: codec.posterior(x, y).table,
+    "discrete_vae": lambda codec, x, y: codec.posterior(x, y, codec.order(0)).table,
+    "hierarchical_vae": lambda codec, x, y: codec.prior(1, torch.zeros(1, codec.latents[0]).double(), y).table,
+    "orderless_made": lambda codec, x, y: codec.posterior(x, y),
+    "vq_vae": lambda codec, x, y: codec.given.outputs(torch.zeros(1, *codec.first_stage.latent_space.shape).long(), y),
+}
+
+
+@pytest.mark.parametrize("name", UNDER_Y)
+def test_each_part_of_a_code_is_of_the_condition(name: str) -> None:
+    """Else it comes back all the same, and is longer. Kills: a posterior, prior or decoder without its condition."""
+    model = perturbed(create(name, BINARY, Space.categories(2)))
+    with in_float64(model), torch.no_grad():
+        codec, x = codec_of(model), examples(BINARY, 1)
+        first, second = (UNDER_Y[name](codec, x, torch.tensor([y])) for y in range(2))
+    assert (first != second).any()
 
 
 def test_masked_diffusion_costs_its_bound_on_average() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import dgm
+from dgm import contracts
 from dgm.editing import completion, particles, proposals
 from dgm.editing.completion import ByImportance, ByInpainting, ByOrders, ByParticles, BySamples, InClosedForm, std
 from dgm.editing.proposals import Proposal, Representation
@@ -241,6 +242,31 @@ def test_each_model_has_its_best_means() -> None:
     }
     for (name, space), expected in of.items():
         assert completion.best(dgm.create(name, space)) is expected, name
+
+
+SMALLEST = [
+    ("made", SMALL, {"hidden": 8}),
+    ("orderless_made", SMALL, {"hidden": 8, "orders": 2}),
+    ("realnvp", Space.continuous((3,)), {"layers": 2, "hidden": 8}),
+]
+
+
+@pytest.mark.parametrize(("name", "space", "config"), SMALLEST)
+def test_each_row_has_its_own_condition(
+    name: str, space: Space, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the first value alone is observed, and one after a gap. Kills: the condition of another row, or none."""
+    monkeypatch.setattr(proposals, "SAMPLES", 256)
+    torch.manual_seed(0)
+    model = contracts.perturbed(dgm.create(name, space, Space.categories(2), **config)).eval()
+    by, y = completion.completer(model, 3), torch.tensor([0, 1])
+    x = torch.tensor([[1.0, 0.0, 1.0]]).to(space.dtype)
+    for pattern in ([True, False, False], [False, True, False], [True, False, True]):
+        seen = torch.tensor([pattern])
+        both = by(x.expand(2, 3), seen.expand(2, 3), y, [0, 0], present=True)
+        alone = [by(x, seen, y[k : k + 1], [0], present=True).log_p for k in range(2)]
+        torch.testing.assert_close(both.log_p, torch.cat(alone), rtol=1e-4, atol=1e-4)
+        assert (alone[0] - alone[1]).abs() > 1e-3
 
 
 @pytest.mark.parametrize(("by", "name"), [(ByImportance, "vae"), (BySamples, "gan")])

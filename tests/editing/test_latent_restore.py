@@ -16,6 +16,7 @@ from dgm.editing.resampling import Resampling
 from dgm.errors import Unsupported
 from dgm.models.two_stage import TwoStage
 from dgm.processes.gaussian import CosineVP, GaussianPath, LinearVE, Straight
+from dgm.processes.parameterisation import Prediction
 from dgm.seeds import Streams
 from dgm.space import Space
 
@@ -137,6 +138,35 @@ def test_given_pixels_stay_and_results_depend_on_their_own_numbers() -> None:
     assert torch.equal(many.x[LEFT.expand_as(x)], x[LEFT.expand_as(x)])
     assert not torch.equal(many.x, x)
     assert next(latent_restore.inpaint(model, x, LEFT)).sampling_steps == 50  # none is repeated by default
+
+
+def test_every_part_has_the_condition() -> None:
+    """Where y moves the codes by y and x given its code by y, it moves the results by both.
+
+    Kills: the condition left out of the prior, of the moments given a code, of the decoder.
+    """
+    model = latent_diffusion(Straight())
+    first, prior = model.first_stage, model.prior
+    decode, predict = first.decode, prior.predict
+
+    def predict_moved(x: Tensor, t: Tensor, y: Tensor) -> Prediction:
+        predicted = predict(x - prior.path.alpha(t)[:, None] * y[:, None], t)
+        return predicted._replace(x_0=predicted.x_0 + y[:, None])
+
+    def decode_moved(z: Tensor, y: Tensor) -> Tensor:
+        return decode(z) + y.view(-1, 1, 1, 1)
+
+    def moments(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return decode_moved(z, y), first.variance.view(SHAPE).expand(len(z), *SHAPE)
+
+    prior.predict, first.decode, first.moments_given_code = predict_moved, decode_moved, moments
+    first.condition = prior.condition = Space.categories(3)
+    moved = 2 + (first.weight.sum(1) * 2).view(SHAPE)
+    operator, x = AveragePooling(2), torch.randn(SHAPE, dtype=torch.float64)
+    measured, few = operator(torch.stack([x, x + moved])), Resampling(sampling_steps=3, resamplings=1)
+    same = Streams(4, [0, 0])
+    *_, last = latent_restore.restore(model, measured, operator, torch.tensor([0, 2]), seed=same, resampling=few)
+    torch.testing.assert_close(last.x[1] - last.x[0], moved)
 
 
 # of a distribution with so many; the single logistic is at an end of its levels

@@ -215,6 +215,11 @@ def test_labels() -> None:
     one = model.elbo(x, y)
     torch.manual_seed(1)
     assert ((one - model.elbo(x, (y + 1) % 3)).abs() > 1e-6).all()
+    of_terms = []
+    for labels in (y, (y + 1) % 3):
+        torch.manual_seed(1)
+        of_terms.append(torch.stack(model.terms(x, labels)))
+    assert ((of_terms[0] - of_terms[1]).abs() > 1e-6).all(1).tolist() == [True, True, False]
     with pytest.raises(Unsupported):
         model.elbo(x)
     with pytest.raises(BadInput):

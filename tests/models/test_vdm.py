@@ -167,6 +167,17 @@ def test_prior_is_the_divergence_of_the_last_state_from_noise() -> None:
     torch.testing.assert_close(mine.prior(x), expected)
 
 
+def test_the_bound_is_in_the_datas_units() -> None:
+    """Data twice as large has a density 2^-D as high."""
+    plain, scaled = model(Space.continuous((2,))), model(Space.continuous((2,), loc=(1.0, 1.0), scale=(2.0, 2.0)))
+    scaled.load_state_dict(plain.state_dict())
+    z = torch.randn(5, 2, dtype=torch.float64)
+    torch.manual_seed(1)
+    expected = plain.elbo(z) - 2 * math.log(2)
+    torch.manual_seed(1)
+    torch.testing.assert_close(scaled.elbo(2 * z + 1), expected)
+
+
 @pytest.mark.parametrize("first", [-6.0, -1.0, 2.0])
 def test_reconstruction_of_real_numbers_is_the_entropy_of_their_noise(first: float) -> None:
     """N(x; z_0 / alpha, sigma² / alpha²), of whose mean x is a normal of that width: ½ log(2 pi e) + gamma_0 / 2.

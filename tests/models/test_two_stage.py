@@ -305,6 +305,18 @@ def test_each_conditional_stage_takes_the_condition() -> None:
         assert model.loss(x, y).shape == (4,)
 
 
+def test_every_likelihood_of_the_prior_is_under_the_condition() -> None:
+    """Kills: the condition left out, or log |det dz/dx| with the other sign, in any of them."""
+    prior = create("flow_matching", PLANE, Space.categories(3), width=8)
+    model, x, y = TwoStage.of(flow(PLANE), prior), torch.randn(4, 2), torch.tensor([0, 1, 2, 2])
+    names = ("log_prob", "elbo", "log_weight", "log_prob_estimate", "energy")
+    for name in names:
+        setattr(prior, name, lambda z, y: y.to(z))
+    ladj = model.encode_and_ladj(x)[1]
+    for name in names:
+        torch.testing.assert_close(getattr(model, name)(x, y), y - ladj if name == "energy" else y + ladj)
+
+
 def test_stages_that_do_not_fit_are_refused() -> None:
     vae = create("vae", BITS, latent=2)
     with pytest.raises(BadInput, match="does not fit"):

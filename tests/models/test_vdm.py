@@ -178,6 +178,15 @@ def test_the_bound_is_in_the_datas_units() -> None:
     torch.testing.assert_close(scaled.elbo(2 * z + 1), expected)
 
 
+def test_the_bound_is_under_the_condition() -> None:
+    labelled = contracts.perturbed(VDM(Space.continuous((2,)), VDM.Config(width=8), Space.categories(2))).eval()
+    x, bounds = torch.randn(5, 2), []
+    for y in (torch.zeros(5), torch.ones(5)):
+        torch.manual_seed(1)
+        bounds.append(labelled.elbo(x, y.long()))
+    assert ((bounds[0] - bounds[1]).abs() > 1e-4).all()
+
+
 @pytest.mark.parametrize("first", [-6.0, -1.0, 2.0])
 def test_reconstruction_of_real_numbers_is_the_entropy_of_their_noise(first: float) -> None:
     """N(x; z_0 / alpha, sigma² / alpha²), of whose mean x is a normal of that width: ½ log(2 pi e) + gamma_0 / 2.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from correlated import Correlated
 from torch import Tensor, nn
 
 import dgm
@@ -119,6 +120,15 @@ def test_scores_of_normal_densities_are_multiplied(path: GaussianPath) -> None:
     found = law(product(factors, path), path, times(path, 200, "log_snr"), 0.6 / 2.5)
     # the chains lag behind the falling noise and widen the density, each by a few per cent at this number of steps
     assert found == pytest.approx((mean, precision**-0.5), rel=0.05)
+
+
+def test_a_product_of_many_takes_steps_as_much_smaller() -> None:
+    """Of eight times N(0, I). Kills: the step size of one density, with which each step multiplies x by -1.4."""
+    one = Term(Correlated((1, 1, 2), torch.eye(2).double(), mean=0.0))
+    walk: Any = composed(Composition([one], [one] * 7), sampling_steps=20)
+    states = [state.x for state in walk.trajectory(100, seed=0)]
+    assert max(x.abs().max() for x in states) < 6
+    assert states[-1].std() == pytest.approx(8**-0.5, rel=0.25)
 
 
 def test_x_0_agrees_with_the_composed_noise() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from dgm.contracts import perturbed
 from dgm.models.flow import base
 from dgm.registry import create
 from dgm.space import Space
@@ -53,3 +54,20 @@ def test_layers_alternate_so_that_every_dimension_depends_on_every_other(name: s
     x = torch.randn(4, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(lambda v: flow.encode(v[None])[0], x)
     assert jacobian.abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("kind", ["autoregressive", "coupling"])
+def test_splines_end_at_the_bound_of_the_settings(kind: str) -> None:
+    flow: Any = perturbed(create("nsf", Space.continuous((4,)), kind=kind, layers=1, bound=2.0, hidden=8))
+    outside, inside = torch.full((1, 4), 2.5), torch.full((1, 4), 1.5)
+    assert torch.equal(flow.encode(outside), outside)
+    assert not torch.equal(flow.encode(inside), inside)
+
+
+def test_of_nice_the_last_scales_alone_change_volumes() -> None:
+    """Section 3.3. Kills: no scaling, couplings that scale, hidden layers left out."""
+    flow: Any = perturbed(create("nice", Space.continuous((4,)), layers=2, hidden=8, blocks=3))
+    (norm,) = (part for part in flow.modules() if isinstance(part, ActNorm))
+    _, ladj = flow.encode_and_ladj(torch.randn(5, 4))
+    torch.testing.assert_close(ladj, -norm.log_scale.sum().expand(5))
+    assert sum(isinstance(part, torch.nn.Linear) for part in flow.modules()) == 2 * 4

@@ -71,6 +71,8 @@ def test_the_best_discriminator_and_the_value_of_the_game() -> None:
 def test_the_best_discriminator_of_least_squares() -> None:
     """Mao et al., equation 5: V = (b p + a q) / (p + q) with b = 1 and a = 0."""
     torch.testing.assert_close(best("least_squares"), P / (P + Q), rtol=1e-6, atol=0)
+    v = torch.tensor([-1.0, 0.0, 3.0])
+    assert OBJECTIVES["least_squares"].generator(v, v).tolist() == [2, 0.5, 2]  # (V - 1)² / 2
 
 
 def test_the_hinges_best_discriminator_is_the_sign_and_its_value_the_total_variation() -> None:

@@ -14,6 +14,7 @@ from torch.nn.functional import batch_norm, conv2d, conv_transpose2d, group_norm
 from dgm.models.gan.networks import DenseDiscriminator
 from dgm.networks.conv import ConvDecoder, ConvEncoder
 from dgm.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from dgm.networks.energy import EnergyFeatures
 from dgm.networks.masked_autoencoder import MaskedAutoencoder, Stage
 from dgm.networks.mlp import mlp, scaled
 from dgm.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
@@ -161,6 +162,13 @@ def test_progressive_networks() -> None:
         h = torch.nn.functional.adaptive_avg_pool2d(h, size)
     deviation = (h.var(0, correction=0) + 1e-8).sqrt().mean().expand(3, 1, *h.shape[2:])
     torch.testing.assert_close(judge(x), leaky(layer(judge.last, torch.cat([h, deviation], 1))).flatten(1))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 5, 6)])
+def test_the_energys_features_are_activated(shape: tuple[int, ...]) -> None:
+    """Kills: the last activation left out, without which the energy is linear in the last hidden units."""
+    net: Any = EnergyFeatures(shape, 2)
+    assert float(net(10 * torch.randn(200, *shape)).detach().min()) >= -0.2785  # of silu, whose minimum it is
 
 
 def test_the_dense_discriminators_features_are_activated() -> None:

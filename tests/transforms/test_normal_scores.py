@@ -13,7 +13,7 @@ from dgm.distributions.cells import RecordCells, fit_cells
 from dgm.registry import create
 from dgm.space import Space
 from dgm.training import fit
-from dgm.transforms import NormalScores
+from dgm.transforms import NormalScores, normal_scores
 
 NAN = math.nan
 
@@ -64,6 +64,21 @@ def test_the_slope_at_a_knot_is_the_harmonic_mean_of_the_secants() -> None:
         secants = made.x[d].diff() / made.z[d].diff()
         expected = torch.cat([secants[:1], (secants[1:] + secants[:-1]) / 2, secants[-1:]])
         torch.testing.assert_close(1 / slopes[d], expected)
+
+
+def test_scores_do_not_depend_on_the_unit_nor_on_the_order_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: a distance of knots that is absolute, the first rows of many in place of every n-th."""
+    x = skewed(1000)[:, :3]
+    torch.testing.assert_close(fitted(1e-6 * x).value(1e-6 * x), fitted(x).value(x))
+    monkeypatch.setattr(normal_scores, "MOST", 100)
+    line = torch.linspace(0, 1, 1001, dtype=torch.float64)[:, None]
+    assert fitted(line).x.mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_knots_that_are_too_close_become_the_first_at_their_mean_score() -> None:
+    x, z = torch.tensor([0.0, 0.4, 1.0, 1.3, 3.0]).double(), torch.arange(5.0).double()
+    merged_x, merged_z = normal_scores.merged(x, z, 0.5)
+    assert (merged_x.tolist(), merged_z.tolist()) == ([0, 1, 3], [0.5, 2.5, 4])
 
 
 def test_missing_values_and_few_rows_are_no_quantiles() -> None:

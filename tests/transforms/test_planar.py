@@ -34,6 +34,12 @@ def test_a_planar_map_is_the_papers() -> None:
     torch.testing.assert_close(ladj, (1 + k * (1 - torch.tanh(x @ w + b).square())).log())
 
 
+def test_a_radial_map_starts_with_alpha_1_and_beta_0() -> None:
+    _, alpha, beta = Radial(D).shape(Radial(D).parameters_of(None))
+    assert alpha.item() == pytest.approx(1)
+    assert beta.item() == pytest.approx(0, abs=1e-6)
+
+
 def test_a_radial_map_is_the_papers() -> None:
     """Equation 14 and A.2, in which beta is at least -alpha."""
     found, x = Radial(D).double(), torch.randn(4, D, dtype=torch.float64)

@@ -145,6 +145,7 @@ UNDER_Y: dict[str, Callable[[Any, Tensor, Tensor], Any]] = {
     "discrete_vae": lambda codec, x, y: codec.posterior(x, y, codec.order(0)).table,
     "hierarchical_vae": lambda codec, x, y: codec.prior(1, torch.zeros(1, codec.latents[0]).double(), y).table,
     "orderless_made": lambda codec, x, y: codec.posterior(x, y),
+    "masked_diffusion": lambda codec, x, y: codec.frequencies(torch.full((1, 16), codec.model.mask), y, 0).table,
     "vq_vae": lambda codec, x, y: codec.given.outputs(torch.zeros(1, *codec.first_stage.latent_space.shape).long(), y),
 }
 

@@ -75,6 +75,7 @@ def test_codes_are_euler_steps_of_the_ode_from_a_little_noise_and_back(path: Gau
         state = moved(state, t, s)
     again = decode(model, code, y, sampling_steps=3)
     torch.testing.assert_close(again, state * 4 + 4)
+    assert all(torch.equal(labels, y) for labels in asked)
 
 
 def test_where_there_are_no_levels_codes_begin_at_the_networks_earliest_time() -> None:

@@ -25,6 +25,7 @@ from dgm.compression.sounds import SILENCE, VALUES, CompandedCodec, companding
 from dgm.compression.stack import Stack
 from dgm.contracts.laws import perturbed
 from dgm.data import sound
+from dgm.distributions.columns import Missing
 from dgm.distributions.output import output_distribution
 from dgm.errors import BadInput, Unsupported
 from dgm.protocols import Model
@@ -265,6 +266,18 @@ def test_a_real_number_costs_the_probability_of_its_cell(places: int) -> None:
     expected = -numpy.log2(mass(x.numpy() - step / 2, x.numpy() + step / 2) / inside).sum()
     assert 32 * (len(stack.words()) - 2) == pytest.approx(expected, abs=34)
     assert torch.equal(RealColumn(observed, 0, grid).pop(stack, outputs), x)
+
+
+def test_a_missing_value_costs_its_probability() -> None:
+    """A column of one number is coded by whether it is missing alone. Kills: the probabilities of the two swapped."""
+    observed = Missing(output_distribution(Space.continuous(()), 1))
+    x = torch.where(torch.arange(900) % 9 > 0, 3.0, torch.nan).double()
+    outputs = torch.tensor([[-2.0, 0.0, 3.0, 0.0]], dtype=torch.float64).repeat(len(x), 1)
+    stack, column = Stack(), RealColumn(observed, 0, Grid(0, 3, 1))
+    column.push(stack, x, outputs)
+    expected = torch.where(x.isnan(), 1 + math.exp(2), 1 + math.exp(-2)).log2().sum().item()
+    assert 32 * (len(stack.words()) - 2) == pytest.approx(expected, abs=34)
+    torch.testing.assert_close(column.pop(stack, outputs), x, equal_nan=True)
 
 
 def test_a_column_of_one_number_comes_back(tmp_path: Path) -> None:

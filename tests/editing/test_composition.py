@@ -131,6 +131,16 @@ def test_a_product_of_many_takes_steps_as_much_smaller() -> None:
     assert states[-1].std() == pytest.approx(8**-0.5, rel=0.25)
 
 
+def test_a_weight_of_two_divides_by_the_density_twice() -> None:
+    """Kills: the weight of ``without`` left out."""
+    one, wide = (Term(Correlated((1, 1, 2), v * torch.eye(2).double(), mean=m)) for v, m in ((0.25, 0.3), (2.0, 1.0)))
+    found = [
+        sampled(of, 4, seed=0, sampling_steps=5, langevin_steps=2)
+        for of in (Composition([one], [], [wide], 2.0), Composition([one], [], [wide, wide], 1.0))
+    ]
+    torch.testing.assert_close(*found)
+
+
 def test_x_0_agrees_with_the_composed_noise() -> None:
     path, x, t = CosineVP(), torch.randn(5, 2, dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)
     factors = [Factor(normal_eps(path, 0.3, 0.6), 1.0), Factor(normal_eps(path, -1.0, 0.5), -0.7)]

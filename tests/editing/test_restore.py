@@ -203,6 +203,21 @@ def test_predictions_keep_to_the_bounds_where_the_models_own_sampler_does(
     assert (predicted.x_0.max() <= 1) == (bounded and clamp)
 
 
+def test_the_unknown_is_restored_under_the_condition() -> None:
+    """Each image of a class has the class's number in all pixels. Kills: the condition left out."""
+    model, y = Correlated(SHAPE, smooth(4, 4)), torch.tensor([0, 2, 1])
+    model.condition = Space.categories(3)  # type: ignore[assignment]
+
+    def predict(x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
+        x_0 = torch.full_like(x_t, -5.0) if y is None else y.to(x_t).view(-1, 1, 1, 1).expand_as(x_t)
+        return Prediction(x_0, (x_t - model.path.alpha(t[0]) * x_0) / model.path.sigma(t[0]))
+
+    model.predict = predict  # type: ignore[method-assign]
+    expected = y.double().view(-1, 1, 1, 1).expand(3, *SHAPE)
+    *_, last = inpaint(model, expected, UPPER, y, seed=0, resampling=Resampling(sampling_steps=4))
+    torch.testing.assert_close(last.x, expected, rtol=0, atol=1e-2)  # noise of the last step
+
+
 def test_data_in_other_units_is_restored_alike() -> None:
     """As a table has them: the same images, moved and stretched."""
     few, found = Resampling(sampling_steps=4, jump=2, resamplings=2), []

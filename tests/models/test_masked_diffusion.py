@@ -147,6 +147,18 @@ def test_steps_may_be_chosen_at_sampling() -> None:
         dgm.sample(model, 2, sampling_steps=2, solver="heun")
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=lambda s: type(s).__name__.lower())
+def test_as_many_values_are_unmasked_in_a_step_as_the_schedule_says(schedule: Linear | Cosine) -> None:
+    """Kills: another schedule than the configured one."""
+    name, n, dim, steps = type(schedule).__name__.lower(), 2000, 8, 4
+    model = random(Space.tokens(dim, vocabulary=2), schedule=name, sampling_steps=steps)
+    model.logits = lambda z, y, scale: torch.zeros(*z.shape, 2)  # type: ignore[method-assign]
+    found = torch.stack([(z != model.mask).double().mean() for z, _ in model.states(n, None, 0)])
+    expected = schedule.alpha(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[1:])
+    torch.testing.assert_close(found, expected, rtol=0, atol=5 * 0.5 / math.sqrt(n * dim))
+
+
 def test_transformer_and_labels() -> None:
     model, x = random(Space.tokens(3, vocabulary=4), Space.categories(2)), torch.tensor([[0, 3, 1]])
     z = torch.full((1, 3), model.mask)

@@ -317,6 +317,17 @@ def test_every_likelihood_of_the_prior_is_under_the_condition() -> None:
         torch.testing.assert_close(getattr(model, name)(x, y), y - ladj if name == "energy" else y + ladj)
 
 
+def test_codes_are_sampled_under_the_condition() -> None:
+    """Kills: the condition left out, where the prior has one or it is drawn."""
+    prior, y, z = create("realnvp", PLANE, Space.categories(3), layers=2), torch.tensor([0, 1, 2, 2]), torch.randn(4, 2)
+    model, given = TwoStage.of(flow(PLANE), prior), list[Any]()
+    prior.sample = lambda n, y, *, seed: given.append(y) or z
+    assert torch.equal(model.drawn(4, y, seed=0)[0], z)
+    assert torch.equal(given[0], y)
+    drawn = model.drawn(4, None, seed=0)[1]
+    assert torch.equal(given[1], drawn)
+
+
 def test_stages_that_do_not_fit_are_refused() -> None:
     vae = create("vae", BITS, latent=2)
     with pytest.raises(BadInput, match="does not fit"):

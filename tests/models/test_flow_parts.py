@@ -11,7 +11,7 @@ from dgm.contracts import perturbed
 from dgm.models.flow import base
 from dgm.registry import create
 from dgm.space import Space
-from dgm.transforms import ActNorm
+from dgm.transforms import ActNorm, ChannelCoupling, RationalQuadratic
 
 
 def test_parts_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,3 +71,12 @@ def test_of_nice_the_last_scales_alone_change_volumes() -> None:
     _, ladj = flow.encode_and_ladj(torch.randn(5, 4))
     torch.testing.assert_close(ladj, -norm.log_scale.sum().expand(5))
     assert sum(isinstance(part, torch.nn.Linear) for part in flow.modules()) == 2 * 4
+
+
+def test_splines_of_an_image_have_the_bins_and_the_bound_of_the_settings() -> None:
+    """Kills: the defaults in place of either."""
+    flow: Any = create("nsf", Space.continuous((1, 4, 4)), kind="coupling", layers=1, bins=3, bound=2.0, hidden=8)
+    splines = [part.univariate for part in flow.modules() if isinstance(part, ChannelCoupling)]
+    splines = [spline for spline in splines if isinstance(spline, RationalQuadratic)]
+    assert splines
+    assert {(spline.bins, spline.bound) for spline in splines} == {(3, 2.0)}

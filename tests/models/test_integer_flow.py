@@ -173,3 +173,12 @@ def test_the_first_priors_are_independent_and_like_the_batch(space: Space, condi
     before = model.log_prob(x, y)
     model.initialise(x[:5], None if y is None else y[:5])
     assert torch.equal(model.log_prob(x, y), before)
+
+
+def test_a_prior_reads_integers_scaled_to_one() -> None:
+    """2 z / (K - 1) - 1. Kills: integers as they are."""
+    model = flow(Space.levels((1, 4, 4), 17))
+    z = torch.randint(17, (3, 2, 2, 2)).float()
+    (prior,) = model.priors
+    expected = prior(z / 8 - 1).view(3, 2, -1, 2, 2).movedim(2, -1)
+    torch.testing.assert_close(model.outputs(1, z, None), expected)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from dgm.distributions.scaling import Scaling
-from dgm.networks.condition_embedding import ConditionEmbedding, TokenEmbedding, parts_of
+from dgm.networks.condition_embedding import ConditionEmbedding, ImageEmbedding, TokenEmbedding, parts_of
 from dgm.networks.conditioning import (
     ConditionFeatures,
     ConditionMaps,
@@ -19,7 +19,7 @@ from dgm.networks.conditioning import (
     condition_vector,
 )
 from dgm.networks.conditions import partly_hidden
-from dgm.networks.maps import MapsAtSizes
+from dgm.networks.maps import MapsAtSizes, resized
 from dgm.protocols import PartlyHidden
 from dgm.space import Space
 
@@ -243,3 +243,22 @@ def test_a_perceptron_of_an_image_has_the_pixels_of_a_condition_image() -> None:
     assert (found[0, 24:] - found[1, 24:]).abs().max() > 1e-3
     assert ConditionFeatures(Space.categories(3), (3, 4), flat=True).width == 3
     assert ConditionFeatures(image, None, flat=True).width == 64
+
+
+def test_an_image_is_embedded_by_convolutions_with_silu_between_all_of_them() -> None:
+    """Of 5 x 3 pixels: one at full size, one of stride 2, one of 1 x 1. Kills: any activation left out."""
+    embedding = ImageEmbedding(Space.continuous((2, 5, 3)), 4).double()
+    h = x = torch.randn(6, 2, 5, 3, dtype=torch.float64)
+    first, second, third = embedding.convolutions[::2]
+    h = conv2d(x, first.weight, first.bias, padding=1)
+    h = conv2d(h * h.sigmoid(), second.weight, second.bias, padding=1, stride=2)
+    h = conv2d(h * h.sigmoid(), third.weight, third.bias)
+    torch.testing.assert_close(embedding(x), h.flatten(2).mT)
+
+
+def test_maps_at_half_the_size_are_means_under_a_triangle() -> None:
+    """(x_{2i-1} + 3 x_{2i} + 3 x_{2i+1} + x_{2i+2}) / 8. Kills: means of the two nearest pixels alone, which alias."""
+    x = torch.randn(2, 3, 1, 8, dtype=torch.float64).expand(-1, -1, 8, -1)
+    expected = (x[..., 1:5:2] + 3 * x[..., 2:6:2] + 3 * x[..., 3:7:2] + x[..., 4:8:2]) / 8
+    torch.testing.assert_close(resized(x, (4, 4))[..., 1:3], expected[:, :, :4])
+    torch.testing.assert_close(resized(x.mT, (4, 4))[..., 1:3, :], expected[:, :, :4].mT)

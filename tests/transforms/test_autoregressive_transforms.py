@@ -140,3 +140,18 @@ def test_an_untrained_transform_is_the_identity() -> None:
     z, ladj = Autoregressive(6)(x)
     assert torch.equal(z, x)
     assert not ladj.any()
+
+
+def test_a_gradient_of_the_inverse_passes_through_a_chain_of_all_dimensions() -> None:
+    """z_d = x_d + 2 x_{d-1}, so that dx_i / dz_j = (-2)^(i - j). Kills: iterations that end before the D-th."""
+    dim = 7
+    layer = Autoregressive(dim, hidden=[dim - 1]).double()
+    first, last = layer.network.layers
+    first.weight.data.copy_(torch.eye(dim - 1, dim))
+    first.bias.data.zero_()
+    for d in range(1, dim):
+        last.weight.data[2 * d + 1, d - 1] = 2
+    z, _ = layer(torch.ones(1, dim, dtype=torch.float64))
+    found = torch.autograd.functional.jacobian(lambda z: layer.inverse(z)[0][0], z)[:, 0]
+    expected = [[(-2.0) ** (i - j) if i >= j else 0.0 for j in range(dim)] for i in range(dim)]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))

@@ -148,3 +148,15 @@ def test_a_spline_is_zukos() -> None:
 def test_bins_that_do_not_fit_are_refused() -> None:
     with pytest.raises(BadInput, match="1000 bins of at least"):
         RationalQuadratic(1000)
+
+
+def test_no_bin_is_thinner_and_no_slope_smaller_than_a_thousandth() -> None:
+    """Of extreme parameters: the first knot lies at a thousandth of the interval, with slope 0.001. Kills: another
+    smallest size or slope.
+    """
+    parameters = torch.zeros(3 * K - 1, 1, dtype=torch.float64)
+    parameters[0], parameters[2 * K] = -1000, -1000
+    knot = torch.tensor([2 * B * 1e-3 * (1 + 1e-9) - B], dtype=torch.float64)
+    z, log_slope = RationalQuadratic(K, B).forward(knot, parameters)
+    assert z.item() == pytest.approx(2 * B / K - B, abs=1e-6)
+    assert log_slope.item() == pytest.approx(math.log(1e-3), abs=1e-3)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
-from torch.nn.functional import batch_norm, conv2d
+from torch.nn.functional import batch_norm, conv2d, interpolate
 
-from dgm.networks.conv import ConvDecoder, ConvNet, Discriminator, Generator, sizes
+from dgm.networks.conv import ConvDecoder, ConvEncoder, ConvNet, Discriminator, Generator, sizes
 from dgm.networks.mlp import mlp
 
 
@@ -68,3 +70,27 @@ def test_a_decoder_has_each_value_s_numbers_last() -> None:
     found = net(torch.randn(7, 3)).view(7, 2, 4, 6, 5)
     assert maps[0].shape == (7, 10, 4, 6)
     torch.testing.assert_close(found[:, 1, :, :, 3], maps[0][:, 8])
+
+
+def test_an_encoder_has_silu_after_every_convolution() -> None:
+    """Of an image beside planes of a number and maps of a condition. Kills: any activation left out."""
+    net: Any = ConvEncoder((2, 5, 8), 3, 4, numbers=1, maps=2).double()
+    x, number, maps = (torch.randn(6, *shape, dtype=torch.float64) for shape in ((2, 5, 8), (1,), (2, 5, 8)))
+    planes = number[:, :, None, None].expand(-1, -1, 5, 8)
+    h = silu(conv2d(torch.cat([x, planes, maps], 1), net.first.weight, net.first.bias, padding=1))
+    (conv,) = net.convs
+    h = silu(conv2d(h, conv.weight, conv.bias, padding=1, stride=2))
+    torch.testing.assert_close(net(torch.cat([x.flatten(1), number], 1), maps), net.last(h.flatten(1)))
+
+
+def test_a_decoder_has_silu_after_the_sum_with_the_maps_of_each_size() -> None:
+    """Kills: any activation left out, or maps that are added after it or at one size alone."""
+    net: Any = ConvDecoder(4, 3, (2, 5, 8), maps=2).double()
+    z = torch.randn(6, 4, dtype=torch.float64)
+    maps = torch.randn(6, 2, 1, 1, dtype=torch.float64)
+    low, high = (torch.einsum("oi,bihw->bohw", projection.weight, maps) for projection in net.maps.projections)
+    h = silu(net.first(z).view(6, 6, 3, 4) + low)
+    (conv,) = net.convs
+    h = silu(conv2d(interpolate(h, (5, 8)), conv.weight, conv.bias, padding=1) + high)
+    h = conv2d(h, net.last.weight, net.last.bias, padding=1)
+    torch.testing.assert_close(net(z, maps.expand(-1, -1, 5, 8)), h.flatten(1))

@@ -146,6 +146,7 @@ def test_a_pass_is_the_formulas() -> None:
 
 @pytest.mark.parametrize("away", [1e3, 12.0])  # with no mass at all, and with a share of 1e-14
 def test_a_lost_component_takes_the_worst_explained_example_and_the_pooled_covariance(away: float) -> None:
+    """Kills: the worst of the last batch, or of the first."""
     x = spots(60).double()
     model = GMM(PLANE, GMM.Config(components=3, shrinkage=2.0, ridge=1e-3))
     batches = [(x[:25], None), (x[25:], None)]
@@ -156,7 +157,8 @@ def test_a_lost_component_takes_the_worst_explained_example_and_the_pooled_covar
     r = (log_joint[:, [0, 2]] - log_joint[:, [0, 2]].logsumexp(1, keepdim=True)).exp()
     means = (r.T @ x) / r.sum(0)[:, None]
     pooled = sum((r[:, j, None] * (x - means[j])).T @ (x - means[j]) for j in range(2)) / 60
-    next(model.fit(batches))
+    of_the_second_batch = x.roll(30 - int(log_p.argmin()), 0).split(20)
+    next(model.fit([(part, None) for part in of_the_second_batch]))
     assert torch.allclose(model.means[1], x[log_p.argmin()])
     assert torch.allclose(model.covariances[1], pooled + 1e-3 * torch.eye(2), atol=1e-8)
     assert model.weights[1].item() == pytest.approx((1 / 60) / (61 / 60))
@@ -387,6 +389,14 @@ def test_each_row_has_its_own_missing_dimensions() -> None:
     other = dgm.sample(model, 4000, seed=8)
     error = 5 * (2 * float(model.log_prob(other).var()) / 4000) ** 0.5
     assert abs(float(model.log_prob(free).mean() - model.log_prob(other).mean())) < error
+
+
+def test_what_is_given_keeps_its_bits() -> None:
+    """Kills: values that were scaled and back, which rounds them."""
+    space = Space.continuous((2,), loc=(0.3, 0.7), scale=(1.7, 0.1))
+    model, x, seen = GMM(space, GMM.Config(components=2)), torch.randn(100, 2), torch.rand(100, 2) < 0.5
+    assert torch.equal(model.impute(x, seen, seed=0)[seen], x[seen])
+    assert not torch.equal(model.scaling.inverse(model.scaling(x)), x)
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1e4])

@@ -67,8 +67,20 @@ def test_the_density_of_a_part_is_the_estimate_of_that_part() -> None:
         assert float(log_p) == pytest.approx(float(kernels.log_prob(row[part]).sum(1).exp().mean().log()), abs=1e-4)
 
 
-def test_the_bandwidth_is_the_leave_one_out_maximum() -> None:
-    """By taking each point away. Kills: a point that explains itself, N in the place of N - 1."""
+def test_values_that_are_missing_have_independent_noise() -> None:
+    """About one point, whose kernel has no correlation. Kills: one number of noise for a whole row."""
+    model, n = KDE(Space.continuous((3,)), KDE.Config(bandwidth=0.5)), 4000
+    model.points = torch.tensor([[1.0, -2.0, 0.0]], dtype=torch.float64)
+    drawn = model.impute(torch.zeros(n, 3), torch.tensor([True, False, False]).expand(n, 3), seed=0)[:, 1:]
+    # five standard errors of a variance
+    torch.testing.assert_close(drawn.mT.cov(), 0.25 * torch.eye(2), rtol=0, atol=5 * 0.25 * (2 / n) ** 0.5)
+
+
+def test_the_bandwidth_is_the_leave_one_out_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By taking each point away, in blocks. Kills: a point that explains itself, N in the place of N - 1, a point left
+    out of each block.
+    """
+    monkeypatch.setattr(kde, "BLOCK", 17)
     x = torch.randn(40, 2).double()
     model = fitted(x, bandwidth="cv")
     scores = []

@@ -166,6 +166,30 @@ def test_a_lost_image_counts_as_no_answer(tmp_path: Path) -> None:
     assert "Images that were shown and lost by a reload of the page: 1." in found.notes
 
 
+def test_a_share_is_of_all_answers_and_raters_are_drawn_with_all_of_theirs() -> None:
+    """Of one with 94 answers and five with one each. Kills: the mean of their shares, as the value or in the draws."""
+    found = analysis.share([(0, False)] * 94 + [(rater, True) for rater in range(1, 6)])
+    assert found is not None
+    assert found.value == pytest.approx(5 / 99)
+    assert found.low is not None
+    assert found.low < found.value  # of the shares' mean every draw in forty is at least 1 / 6
+
+
+def test_units_with_one_answer_are_not_compared() -> None:
+    """Kills: their number among those that two have judged."""
+    answers = [("a", "real"), ("a", "fake"), ("b", "real"), ("c", "fake"), ("c", "fake")]
+    assert analysis.counts(answers).tolist() == [[1, 1], [2, 0]]
+
+
+def test_the_time_of_an_answer_is_the_median(tmp_path: Path) -> None:
+    file = AnswerFile(tmp_path / "study.jsonl", study_of())
+    file.add_rater({"rater": 1, "token": "a", "time": ""})
+    for trial, seconds in enumerate([1.0, 2.0, 60.0]):
+        file.add_answer(answer_of(trial, seconds=seconds))
+    file.close()
+    assert analyse(file.path).raters[0].seconds == 2
+
+
 def test_a_study_without_answers_says_so(tmp_path: Path) -> None:
     file = AnswerFile(tmp_path / "study.jsonl", study_of())
     file.close()

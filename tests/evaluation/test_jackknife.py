@@ -14,7 +14,7 @@ from dgm.data import order
 from dgm.errors import BadInput
 from dgm.evaluation import distances, jackknife
 from dgm.evaluation.frechet import frechet_and_infinity, frechet_distance, frechet_infinity
-from dgm.evaluation.jackknife import Folds, LeftOut, folds, half_width, left_out
+from dgm.evaluation.jackknife import Folds, LeftOut, folds, half_width, left_out, left_out_in_pairs
 from dgm.evaluation.kernel import kernel_distance, kernel_left_out
 from dgm.evaluation.neighbours import coverage_left_out, precision_recall_density_coverage
 
@@ -222,6 +222,17 @@ def test_shares_stay_in_their_range() -> None:
     for name in ("precision", "recall", "coverage", "density", "frechet"):
         assert distances.interval(name, 0.05, 0.1)["low"] == 0
     assert distances.interval("frechet", 5.0, 0.1)["high"] == pytest.approx(5.1)
+
+
+def test_each_of_two_folds_is_left_out_and_a_single_one_is_not() -> None:
+    """Of pairs, in both sets at once: here the mean product. Kills: a jackknife of more than two folds alone."""
+    x, y = [torch.tensor([2.0]), torch.tensor([3.0])], [torch.tensor([5.0]), torch.tensor([7.0])]
+    product = lambda a, b: (a * b).mean()[None]  # noqa: E731
+    assert left_out_in_pairs(product, x, y).real.tolist() == [[21.0], [10.0]]
+    assert left_out_in_pairs(product, x[:1], y[:1]).real.shape == (0, 1)
+    by_set = left_out(lambda a, b: torch.cat([torch.cat(a).mean()[None], torch.cat(b).mean()[None]]), x, y)
+    assert by_set.real.tolist() == [[3.0, 6.0], [2.0, 6.0]]
+    assert by_set.generated.tolist() == [[2.5, 7.0], [2.5, 5.0]]
 
 
 def test_few_examples_are_a_fold_each() -> None:

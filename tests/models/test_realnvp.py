@@ -146,3 +146,14 @@ def test_samples_are_decoded_normal_noise() -> None:
     z = flow.encode(flow.sample(4000, seed=0))
     assert z.mean(0).abs().max() < 5 / math.sqrt(4000)
     assert (z.T.cov() - torch.eye(2)).abs().max() < 5 * math.sqrt(2 / 4000)
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 4, 4)])
+def test_every_coupling_has_the_bound_two_and_the_dropout_of_the_settings(shape: tuple[int, ...]) -> None:
+    """The priors of the channels that leave too. Kills: another bound in one of them, dropout that is never on."""
+    flow = perturbed(RealNVP(Space.continuous(shape), RealNVP.Config(layers=4, hidden=8, dropout=0.5)))
+    bounds = {part.univariate.bound for part in flow.modules() if isinstance(part, (ChannelCoupling, VectorCoupling))}
+    assert bounds == {2.0}
+    x = torch.randn(6, *shape)
+    assert not torch.equal(flow.train().encode(x), flow.encode(x))
+    assert torch.equal(flow.eval().encode(x), flow.encode(x))

@@ -121,7 +121,7 @@ def encode(given: Any, space: Space, names: Names) -> Tensor:
     if not space.shape:
         return torch.tensor(value_of(alone(given, names), space, names)).to(space.dtype)
     if len(space.shape) == 1:
-        return vector(given if isinstance(given, Mapping) else pairs(str(given), names.columns), space, names)
+        return vector(by_name(given, names.columns), space, names)
     raise BadInput(f"a condition of {space} cannot be written, got {brief(given)}", "give a picture or an .npz file")
 
 
@@ -160,7 +160,7 @@ def alone(given: Any, names: Names) -> Any:
     named = isinstance(given, Mapping) or (isinstance(given, str) and given not in names.labels and "=" in given)
     if not names.columns or not named:
         return given
-    (value,) = complete(given if isinstance(given, Mapping) else pairs(given, names.columns), names.columns).values()
+    (value,) = complete(by_name(given, names.columns), names.columns).values()
     return value
 
 
@@ -205,6 +205,10 @@ def number_of(label: str, labels: Sequence[str]) -> int:
     if label.isascii() and label.isdigit() and int(label) < len(labels):
         return int(label)
     raise UnknownName.of("label of this run", label, labels)
+
+
+def by_name(given: Any, columns: Sequence[str]) -> Mapping[str, Any]:
+    return given if isinstance(given, Mapping) else pairs(str(given), columns)
 
 
 def pairs(given: str, columns: Sequence[str]) -> dict[str, str]:

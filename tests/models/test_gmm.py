@@ -325,6 +325,17 @@ def test_weights_are_learnt_by_descent() -> None:
 # -- some dimensions given the others
 
 
+def unequal(kind: Covariance) -> GMM:
+    """Two components apart from each other, of unequal weights, in units of three kinds."""
+    space = Space.continuous((3,), loc=(1.0, -1.0, 0.0), scale=(2.0, 0.5, 1.0))
+    model = GMM(space, GMM.Config(components=2, covariance=kind))
+    with torch.no_grad():
+        model.covariances.copy_(positive(model.covariances))
+        model.weights.copy_(torch.tensor([0.25, 0.75]))
+        model.means.mul_(4)
+    return model
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_dimensions_given_the_others_follow_the_quotient_of_densities(kind: Covariance) -> None:
     """P(x_2 <= t | x_1, x_3) by the integral of the joint density along the line, against the share of draws.
@@ -332,12 +343,7 @@ def test_dimensions_given_the_others_follow_the_quotient_of_densities(kind: Cova
     Kills: responsibilities of all dimensions or of none, a mean that is not moved by the observed part, the covariance
     that is not reduced by it, the weights left out.
     """
-    space = Space.continuous((3,), loc=(1.0, -1.0, 0.0), scale=(2.0, 0.5, 1.0))
-    model = GMM(space, GMM.Config(components=2, covariance=kind))
-    with torch.no_grad():
-        model.covariances.copy_(positive(model.covariances))
-        model.weights.copy_(torch.tensor([0.25, 0.75]))
-        model.means.mul_(4)
+    model = unequal(kind)
     n = 20_000
     x = torch.tensor([1.7, math.nan, 0.4]).expand(n, 3)
     seen = torch.tensor([True, False, True])
@@ -357,12 +363,7 @@ def test_the_density_of_observed_dimensions_is_the_integral_over_the_others(kind
     """By the trapezium rule in the units of the data. Kills: a marginal covariance of the roots' other product, the
     scale of a dimension that is not observed.
     """
-    space = Space.continuous((3,), loc=(1.0, -1.0, 0.0), scale=(2.0, 0.5, 1.0))
-    model = GMM(space, GMM.Config(components=2, covariance=kind))
-    with torch.no_grad():
-        model.covariances.copy_(positive(model.covariances))
-        model.weights.copy_(torch.tensor([0.25, 0.75]))
-        model.means.mul_(4)
+    model = unequal(kind)
     x = torch.tensor([1.7, -0.8, 0.4]).expand(5, 3)
     observed = torch.tensor([[0, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1], [0, 0, 0]]).bool()
     found = model.log_prob_observed(x, observed).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from studies import answer_of, session_of, study_of
 
 from dgm.study import analysis
+from dgm.study.agreement import alpha
 from dgm.study.analysis import Analysis, analyse
 from dgm.study.answers import REAL, AnswerFile, PairAnswer
 from dgm.study.plan import Pair, RealOrFake
@@ -72,6 +74,7 @@ def test_an_oracle_a_coin_and_a_sleepy_rater_have_their_true_rates(out: Path) ->
     for block in found.blocks:
         assert block.error.value == pytest.approx(numpy.mean(truth), abs=0.05)  # of 900 answers
         assert (block.answers, block.raters, block.exposure) == (900, 3, None)
+    assert not [note for note in found.notes if "staircase" in note]
     assert found.agreement["real or fake"].units == 600
     assert (
         found.agreement["real or fake"].alpha.low < expected_alpha(truth) < found.agreement["real or fake"].alpha.high
@@ -173,6 +176,95 @@ def test_a_share_is_of_all_answers_and_raters_are_drawn_with_all_of_theirs() -> 
     assert found.value == pytest.approx(5 / 99)
     assert found.low is not None
     assert found.low < found.value  # of the shares' mean every draw in forty is at least 1 / 6
+
+
+def test_five_raters_are_resampled_and_four_are_not() -> None:
+    """Each is wrong at one of two, so every draw of raters has one share; Wilson's interval of 4 of 8 is wide."""
+    four, five = (analysis.share([(rater, wrong) for rater in range(n) for wrong in (True, False)]) for n in (4, 5))
+    assert four is not None
+    assert (four.value, four.low, four.high) == pytest.approx((0.5, 0.2152, 0.7848), abs=1e-4)
+    assert five == analysis.Estimate(0.5, 0.5, 0.5)
+
+
+def test_ranks_draw_raters_with_all_of_their_answers() -> None:
+    """Of five who all choose a 11 times and b 9 times, every draw has the odds 11 / 9. Kills: answers of several."""
+    answers = [
+        comparison(*winner, rater) for rater in range(5) for winner in [("a", "b")] * 11 + [("b", "a")] * 9
+    ]  # fmt: skip
+    (row, _), _ = analysis.ranked(["a", "b"], answers)
+    half = math.log(11 / 9) / 2
+    assert (row.strength.value, row.strength.low, row.strength.high) == pytest.approx((half, half, half))
+
+
+def test_strengths_along_a_chain_are_the_odds_of_its_links() -> None:
+    """Where a and c never met. Kills: half a win for both of those too, sources in the order of their wins."""
+    rows, _ = analysis.ranked(["a", "b", "c"], [comparison("a", "b"), comparison("b", "c")])
+    assert [row.strength.value for row in rows] == pytest.approx([math.log(3), 0, -math.log(3)], abs=1e-8)
+    answers = [comparison("a", "b")] * 2 + [comparison("b", "a")] + [comparison("b", "c"), comparison("c", "b")] * 5
+    rows, _ = analysis.ranked(["b", "c", "a"], answers)
+    assert rows[0].strength.value == pytest.approx(math.log(2) * 2 / 3)
+    assert {row.source: (row.won, row.compared) for row in rows} == {"a": (2, 3), "b": (6, 13), "c": (5, 10)}
+    assert rows[0].source == "a"
+
+
+def test_one_answer_has_no_interval_and_two_have_one() -> None:
+    for answers in ([comparison("a", "b")], [comparison("a", "b"), comparison("b", "a")]):
+        (row, _), _ = analysis.ranked(["a", "b"], answers)
+        assert (row.strength.low is None) == (row.strength.high is None) == (len(answers) == 1)
+
+
+# what each rater said of the examples of a run, in turn generated and real: r(eal), f(ake), - lost; and the exposures
+SAID = {
+    (1, "vae"): "rrrf", (2, "vae"): "frfr", (3, "vae"): "r", (4, "vae"): "rrff",
+    (1, "gmm"): "fr-r", (2, "gmm"): "r", (3, "gmm"): "---", (4, "gmm"): "frfr",
+}  # fmt: skip
+EXPOSED = {1: [500, 500, 490, 530], 2: [500, 490, 490, 480], 3: [500, 510, 520], 4: [500, 530, 530, 530]}
+
+
+def test_the_numbers_of_a_small_study(tmp_path: Path) -> None:
+    """Counted by hand. Kills: lost answers counted as answers, another run's, and raters who have not finished."""
+    file = AnswerFile(tmp_path / "study.jsonl", study_of(trials=4, pairs=2))
+    for rater in EXPOSED:
+        file.add_rater({"rater": rater, "token": str(rater), "time": ""})
+    for (rater, run), said in SAID.items():
+        for k, letter in enumerate(said):
+            choice = {"r": "real", "f": "fake", "-": None}[letter]
+            about = {"run": run, "source": REAL if k % 2 else run, "stimulus": k // 2, "exposure": EXPOSED[rater][k]}
+            file.add_answer(answer_of(k, rater=rater, choice=choice, **about))
+    for rater, pair, left, right, choice in [
+        (1, 0, "vae", "gmm", "left"), (2, 0, "gmm", "vae", "right"),
+        (1, 1, "gmm", REAL, "right"), (2, 1, REAL, "gmm", "left"),
+    ]:  # fmt: skip
+        file.add_answer(comparison("", "", rater) | {"pair": pair, "left": left, "right": right, "choice": choice})
+    file.close()
+    found = analyse(file.path)
+
+    vae, gmm = found.blocks
+    assert (vae.answers, vae.raters, gmm.answers, gmm.raters) == (13, 4, 8, 3)
+    assert (vae.error.value, vae.fakes.value, vae.reals.value) == pytest.approx((6 / 13, 4 / 7, 2 / 6))
+    assert (gmm.error.value, gmm.fakes.value, gmm.reals.value) == pytest.approx((1 / 8, 1 / 4, 0))
+    assert (vae.exposure.value, gmm.exposure.value) == pytest.approx(((500 + 490 + 530) / 3, (500 + 530) / 2))
+    assert vae.exposure.low is None  # of fewer than five raters
+    first = found.raters[0]
+    assert (first.answers, first.lost, first.error.value, first.said_real) == pytest.approx((9, 1, 3 / 7, 5 / 7))
+    assert [judge.finished for judge in found.raters] == [True, False, False, False]
+    # the two who judged a pair chose the same source, on the other side; three of the units of examples are split
+    assert found.agreement["pairs"].alpha.value == 1
+    units = [[1, 3], [0, 3], [2, 1], [2, 1], [2, 1], [0, 2], [0, 2]]  # fake and real
+    assert found.agreement["real or fake"].units == len(units)
+    assert found.agreement["real or fake"].alpha.value == pytest.approx(alpha(numpy.array(units, float)))
+    assert found.agreement["real or fake"].alpha.low is not None
+    assert found.notes[0].startswith("Fewer than 5 raters")
+    assert "The staircase may not have settled: a block has 4 trials, fewer than 100." in found.notes
+    assert "Raters who have not finished: 3 of 4." in found.notes
+    assert "Images that were shown and lost by a reload of the page: 4." in found.notes
+
+
+def test_units_are_drawn_whole() -> None:
+    """The largest count of a draw of units with one answer is one, however often a unit is drawn."""
+    assert analysis.with_interval(lambda table: float(table.max()), numpy.ones((6, 1))) == analysis.Estimate(1, 1, 1)
+    answers = [answer_of(0, rater=rater, choice=choice) for rater, choice in ((1, "real"), (2, "fake"))]
+    assert analysis.agreements(answers, []) == {}  # one unit has no interval
 
 
 def test_units_with_one_answer_are_not_compared() -> None:

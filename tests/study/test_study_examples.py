@@ -44,8 +44,17 @@ def test_unbounded_images_are_shown_in_the_range_of_the_real_ones() -> None:
     x = torch.linspace(-1, 3, 16).view(1, 1, 4, 4)
     files = examples.files({REAL: x, "gan": torch.cat([x, 100 * x])}, data_of(Space.continuous((1, 4, 4)), x))
     assert files["gan"][0] == files[REAL][0]
+    shown = numpy.asarray(Image.open(io.BytesIO(files[REAL][0])))[..., 0].reshape(-1)
+    assert shown == pytest.approx(numpy.linspace(0, 255, 16), abs=1)
     pixels = numpy.asarray(Image.open(io.BytesIO(files["gan"][1])))[..., 0].reshape(-1)
     assert set(pixels.tolist()) == {0, 255}
+
+
+def test_bounded_images_are_shown_within_their_bounds() -> None:
+    x = torch.linspace(0.2, 0.4, 4).view(1, 1, 2, 2)
+    files = examples.files({REAL: x}, data_of(Space.continuous((1, 2, 2), low=0.0, high=1.0), x))
+    shown = numpy.asarray(Image.open(io.BytesIO(files[REAL][0])))[..., 0]
+    assert shown == pytest.approx(255 * x[0, 0].numpy(), abs=1)
 
 
 def test_clips_are_rows_of_frames() -> None:
@@ -90,6 +99,18 @@ def test_real_examples_are_random_ones_of_the_split_each_once() -> None:
     assert max(rows) > 400
     with pytest.raises(BadInput, match="the validation split has 300 examples, the study needs 510"):
         examples.real(Plan(0, ("vae",), 1000, 10), digits, "validation")
+
+
+def test_the_seed_draws_the_real_examples_and_their_noise() -> None:
+    """Of ten examples all can be shown, in an order and with a binarisation of the seed. Kills: a seed of either."""
+    x = torch.arange(10.0)[:, None]
+    noisy = Split(x, transform=lambda rows, generator: rows + torch.rand(rows.shape, generator=generator))
+    data = Dataset(name="", space=Space.continuous((1,)), split="", train=Split(x), validation=Split(x), test=noisy)
+    first, again, other = (examples.real(Plan(seed, ("vae",), 20, 0), data, "test") for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert sorted(first.floor().flatten().tolist()) == list(range(10))
+    assert (first.floor() != other.floor()).any()
+    assert not set(first.frac().flatten().tolist()) & set(other.frac().flatten().tolist())
 
 
 def test_samples_are_those_of_the_study_s_seed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from studies import session_of, study_of
 
+from dgm.errors import BadInput
 from dgm.study import staircase
 from dgm.study.answers import REAL, read
 from dgm.study.plan import Pair, RealOrFake
@@ -63,6 +64,22 @@ def test_a_double_key_press_is_one_answer(session: Session) -> None:
     assert first["trial"] == second["trial"]
     assert first["trial"]["number"] == 1
     assert [answer["choice"] for answer in session.file.held.answers] == ["real"]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(-0.1, 500.0), (0.5, -1.0)])
+def test_a_negative_time_is_refused(session: Session, seconds: float, shown: float) -> None:
+    page = session.begin()
+    with pytest.raises(BadInput, match="times must be positive"):
+        session.answer(page["token"], page["tab"], 0, "real", seconds, shown)
+    session.answer(page["token"], page["tab"], 0, "real", 0.0, 0.0)
+    (answer,) = session.file.held.answers
+    assert (answer["exposure"], answer["shown"], answer["seconds"]) == (staircase.FIRST, 0.0, 0.0)
+
+
+def test_an_answer_is_one_of_its_own_trial(session: Session) -> None:
+    page = session.begin()
+    with pytest.raises(BadInput, match="must be one of"):
+        answered(session, page, "left")
 
 
 def test_only_the_last_tab_is_in_use(session: Session) -> None:

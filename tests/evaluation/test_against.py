@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,31 +16,33 @@ from dgm import data
 from dgm.cli.against import show
 from dgm.data import Dataset, Split
 from dgm.errors import BadInput
-from dgm.evaluation.against import OF_PAIRS, against, neighbours, references
-from dgm.evaluation.divergences import FUNCTIONS, neighbour_kl
+from dgm.evaluation.against import OF_PAIRS, against, neighbours, quadrature, references
+from dgm.evaluation.divergences import FUNCTIONS, classifier_bound, f_divergence, neighbour_kl
 from dgm.evaluation.jackknife import folds, half_width, left_out_in_pairs
+from dgm.evaluation.kernel import KERNELS, median_distance, permutation_p
 from dgm.evaluation.sides import Side
-from dgm.evaluation.transport import wasserstein
+from dgm.evaluation.transport import sliced_wasserstein, wasserstein
+from dgm.evaluation.two_sample import held_out_log_ratios
 from dgm.seeds import Seed, streams
 from dgm.space import Space
 
 
 class Shifted(nn.Module):
-    """N(c, I) in the plane."""
+    """N(c, scale² I) in the plane."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         pass
 
-    def __init__(self, c: float) -> None:
+    def __init__(self, c: float, scale: float = 1.0) -> None:
         super().__init__()
-        self.space, self.config, self.c = Space.continuous((2,)), self.Config(), c
+        self.space, self.config, self.c, self.scale = Space.continuous((2,)), self.Config(), c, scale
 
     def sample(self, n: int, y: Tensor | None = None, *, seed: Seed = None) -> Tensor:
-        return streams(n, seed).normal((2,)) + self.c
+        return self.scale * streams(n, seed).normal((2,)) + self.c
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return -((x - self.c) ** 2).sum(1) / 2 - math.log(2 * math.pi)
+        return -(((x - self.c) / self.scale) ** 2).sum(1) / 2 - math.log(2 * math.pi * self.scale**2)
 
 
 def points(n: int, c: float = 0.0, name: str = "normal") -> Dataset:
@@ -94,6 +98,40 @@ def test_other_samples_of_b_in_the_place_of_a_are_at_its_level(document: dict) -
     assert value(document, "energy_distance", "pixels")["p"] < 0.01
     accuracy = value(document, "two_sample_accuracy", "pixels")
     assert accuracy["reference"]["low"] < 0.5 < accuracy["reference"]["high"]
+
+
+def test_rows_are_the_measures_of_the_examples_of_a_and_of_b() -> None:
+    """Of N(0, 0.8² I) and N(0.3, I), which no measure is symmetric in."""
+    a, b = Side("a", points(60), Shifted(0.0, 0.8)), Side("b", points(60), Shifted(0.3))
+    document, x, y = against(a, b, samples=60), a.draw(60).double(), b.draw(60).double()
+    pooled = torch.cat([x, y])
+    for name, expected in {"sliced_wasserstein": sliced_wasserstein(x, y), "wasserstein": wasserstein(x, y)}.items():
+        assert value(document, name, "pixels")["value"] == pytest.approx(expected.item(), rel=1e-5)
+    for name, kernel in {"energy_distance": "energy", "mmd_gaussian": "gaussian"}.items():
+        p = permutation_p(x, y, KERNELS[kernel](median_distance(pooled)))
+        assert value(document, name, "pixels")["p"] == pytest.approx(p)
+    of_both = [torch.distributions.Normal(c, s) for c, s in ((0.0, 0.8), (0.3, 1.0))]
+    log_ratio = (of_both[0].log_prob(pooled) - of_both[1].log_prob(pooled)).sum(1)
+    for name, f in FUNCTIONS.items():
+        row, estimate = value(document, name, "density"), f_divergence(f, *log_ratio.split(60))
+        assert row["value"] == pytest.approx(estimate.value.item(), rel=1e-4)
+        assert row["high"] - row["value"] == pytest.approx(1.96 * estimate.error.item(), rel=1e-4)
+    apart = (-x / 0.8**2 + (x - 0.3)).square().sum(1)
+    assert value(document, "fisher", "density")["value"] == pytest.approx(apart.mean().item(), rel=1e-5)
+    bound = classifier_bound(FUNCTIONS["kl"], *held_out_log_ratios(x, y)).value.item()
+    assert value(document, "kl", "pixels")["value"] == pytest.approx(bound)
+
+
+def test_quadrature_is_the_integral_over_the_points_and_half_their_range_to_either_side() -> None:
+    """Of p = e^x and q = e^2x the integral of p log(p / q), (1 - x) e^x, from -1/2 to 3/2."""
+    p, q = (SimpleNamespace(log_prob=lambda x, k=k: k * x[:, 0].double()) for k in (1, 2))
+    rows: Any = {row["name"]: row["value"] for row in quadrature(p, q, torch.tensor([[0.0], [1.0]]))}  # type: ignore[arg-type]
+    assert rows["kl"] == pytest.approx(-0.5 * math.exp(1.5) - 1.5 * math.exp(-0.5), rel=1e-4)
+
+
+def test_there_are_no_more_of_a_than_of_b() -> None:
+    known = replace(points(30), log_prob=Shifted(0.0).log_prob)
+    assert against(side(0.0), Side("b", known), samples=40, spaces=[])["n"] == 30
 
 
 def test_neighbours_name_a_first() -> None:

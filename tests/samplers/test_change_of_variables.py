@@ -47,3 +47,13 @@ def test_linear_flow_integrates_to_trace_and_exponential() -> None:
         errors.append(max((divergence - A.trace()).abs().max(), (x - X @ torch.matrix_exp(A)).abs().max()).item())
     assert 1e-6 < errors[0] < 1e-2
     assert errors[1] < 1e-6
+
+
+def test_each_example_keeps_its_own_field_and_probe_when_others_have_ended() -> None:
+    """dx/dt = c_i x A, whose divergence under the probe e_i is c_i e_i A e_i^T. The first ends first, by far."""
+    c, ends = torch.tensor([0.01, 1.0, 4.0], dtype=torch.float64), torch.linspace(0, 1, 2, dtype=torch.float64)
+    probes = torch.tensor([[1.0, 1, 1, 1], [1, -1, 1, -1], [-1, -1, 1, 1]], dtype=torch.float64)
+    expected = torch.stack([x @ torch.matrix_exp(by * A) for x, by in zip(X, c, strict=True)])
+    for probe, divergence in ((None, c * A.trace()), (probes, c * ((probes @ A.T) * probes).sum(1))):
+        found = integrated_divergence(lambda x, _, rows: c[rows, None] * (x @ A), X, *ends, probe, tolerance=1e-8)
+        torch.testing.assert_close(found, (expected, divergence), rtol=1e-5, atol=1e-6)

@@ -71,6 +71,12 @@ def written_out_sample_size(halves: np.ndarray) -> float:
     return halves.size / tau
 
 
+def test_chains_that_alternate_count_as_no_more_than_s_log10_s() -> None:
+    """The bound that Stan sets, of 4 chains of 250 states of one sign after the other."""
+    x = torch.tensor([1.0, -1.0]).double().repeat(4, 125) + 0.01 * autoregressive(0.0, 4, 250)
+    assert effective_sample_size(x, ranked=False) == pytest.approx(1000 * 3)
+
+
 def test_ranks_of_ties_are_their_mean() -> None:
     x = torch.tensor([[3.0, 1.0], [3.0, 2.0]])
     expected = stats.norm.ppf((stats.rankdata(x.numpy().ravel()) - 3 / 8) / 4.25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from dgm.errors import BadInput, UnknownName
 from dgm.processes.gaussian import CosineVP, LinearVE
 from dgm.processes.parameterisation import Prediction
 from dgm.samplers.diffusion import SamplerConfig, clamped, sample, states, trajectory
+from dgm.samplers.options import sampler_of
 from dgm.samplers.solvers import SOLVERS
 from dgm.samplers.times import times
 from dgm.space import Space
@@ -156,6 +158,15 @@ def test_a_solver_gets_the_models_path_the_settings_and_noise_as_strong_as_the_p
     assert options == {"s_churn": 3.0}
     torch.testing.assert_close(grid.double(), times(path, 9, "quadratic", t_min=0.07))
     assert x.std().item() == pytest.approx(20, rel=4 / 8000**0.5)
+
+
+def test_what_is_asked_for_replaces_a_models_own_sampler() -> None:
+    """Another solver has its own options, the same one keeps the model's."""
+    own = SamplerConfig(solver="ddim", sampling_steps=7, spacing="karras", clamp=True, options={"eta": 0.3})
+    model: Any = SimpleNamespace(sampler=own)
+    assert sampler_of(model) == sampler_of(model, solver="ddim", sampling_steps=7) == own
+    assert sampler_of(model, solver="heun") == replace(own, solver="heun", options={})
+    assert sampler_of(model, eta=0.5, spacing="uniform") == replace(own, options={"eta": 0.5}, spacing="uniform")
 
 
 def test_settings_left_out() -> None:

@@ -122,6 +122,23 @@ def test_an_example_depends_on_no_other() -> None:
     torch.testing.assert_close(flow_density.log_prob(model, x), alone, rtol=1e-12, atol=0)
 
 
+def test_an_example_keeps_its_condition_when_others_have_ended() -> None:
+    """x = y + N(0, 0.01²) on the straight path; those of the smallest y need the fewest steps and come first."""
+
+    class Shifted(Normal):
+        def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
+            assert y is not None
+            alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
+            standard = (x - alpha * y) / (1e-4 * alpha**2 + sigma**2)
+            return Prediction(y + 1e-4 * alpha * standard, sigma * standard)
+
+    model = Shifted(Space.continuous((1,)), Straight(), t_min=0.1)
+    y = torch.tensor([[0.0], [3.0], [300.0]], dtype=torch.float64)
+    found = flow_density.log_prob(model, 0.9 * y + 0.02, y, ODE(tolerance=1e-6))
+    expected = torch.distributions.Normal(0.0, math.sqrt(0.01 + 0.81e-4)).log_prob(torch.tensor(0.02)).expand(3)
+    torch.testing.assert_close(found, expected.double(), rtol=0, atol=1e-3)
+
+
 def dequantised(path: GaussianPath, t: Tensor, values: int) -> Tensor:
     """E_q[log p(x_t) + log P(x | x_t) - log q(x_t | x)] of each level, by quadrature over q and Bayes' rule."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(64)

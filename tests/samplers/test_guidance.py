@@ -17,6 +17,7 @@ from dgm.protocols import PartlyHidden
 from dgm.samplers.ddim import ddim
 from dgm.samplers.diffusion import denoiser
 from dgm.samplers.guidance import autoguidance, classifier, classifier_free
+from dgm.samplers.options import Guidance
 from dgm.space import Space
 
 from .gaussian import float64, path_name
@@ -32,7 +33,8 @@ class Mixture:
 
     def __init__(self, path: GaussianPath, widened: float = 1.0) -> None:
         self.path, self.widened, self.rows = path, widened, 0
-        self.condition, self.config = Space.categories(3), SimpleNamespace(condition_dropout=0.1)
+        self.space, self.condition = Space.continuous((1,)), Space.categories(3)
+        self.config = SimpleNamespace(condition_dropout=0.1)
 
     def parts(self, t: Tensor) -> Normal:
         return Normal(
@@ -99,6 +101,8 @@ def test_outside_its_interval_guidance_is_conditional(path: GaussianPath) -> Non
     for guided in (
         classifier_free(model, Y, scale=3.0, interval=(0.3, 0.6)),
         autoguidance(model, Y, weak=weak, scale=3.0, interval=(0.3, 0.6)),
+        Guidance(scale=3.0, interval=(0.3, 0.6)).guide(model)(model, Y),
+        Guidance(scale=3.0, interval=(0.3, 0.6), weak=weak).guide(model)(model, Y),
     ):
         for t, same in ((0.2, True), (0.45, False), (0.7, True)):
             at = torch.tensor(t, dtype=torch.float64)

@@ -35,12 +35,14 @@ def test_the_area_is_that_of_scikit_learn() -> None:
     assert auroc(inside, outside)[0] == pytest.approx(roc_auc_score(label, torch.cat([inside, outside])))
 
 
-def test_the_standard_error_is_that_of_repetitions() -> None:
-    """Of normal scores one apart, drawn anew. Kills: the two variances over each other's numbers."""
+@pytest.mark.parametrize(("n", "m"), [(60, 15), (15, 60)])
+def test_the_standard_error_is_that_of_repetitions(n: int, m: int) -> None:
+    """Of normal scores two apart, of which one is wider. Kills: the two variances over each other's numbers."""
     torch.manual_seed(0)
-    drawn = [auroc(torch.randn(60).double(), 1 + torch.randn(15).double()) for _ in range(800)]
+    drawn = [auroc(torch.randn(n).double(), 2 + 3 * torch.randn(m).double()) for _ in range(800)]
     values, errors = torch.tensor(drawn, dtype=torch.float64).unbind(1)
-    assert float(values.mean()) == pytest.approx(0.5 * (1 + math.erf(0.5)), abs=4 * float(values.std()) / 800**0.5)
+    area = 0.5 * (1 + math.erf(2 / (1 + 9) ** 0.5 / 2**0.5))
+    assert float(values.mean()) == pytest.approx(area, abs=4 * float(values.std()) / 800**0.5)
     # the deviation of 800 values is known to 1 in 40; the estimate is nearly unbiased
     assert float(errors.square().mean().sqrt()) == pytest.approx(float(values.std()), rel=0.1)
 
@@ -80,7 +82,7 @@ def data(x: Tensor) -> Dataset:
     return Dataset(name="points", space=PLANE, split="none", train=Split(x + 1), validation=split, test=split)
 
 
-X = torch.tensor([[0.0, 1.0], [1.0, -1.0], [0.5, 0.0], [0.2, 3.0]])
+X = torch.tensor([[0.0, 1.0], [1.0, -1.0], [0.5, 0.0], [0.2, 6.0]])
 OTHER = torch.tensor([[3.0, 0.0], [0.0, 9.0]])
 
 

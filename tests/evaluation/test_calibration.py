@@ -15,6 +15,7 @@ from dgm.data import Dataset, Split
 from dgm.evaluation.calibration import (
     calibration,
     coverage,
+    draws_of_each,
     ordered,
     posterior_calibration,
     ranks,
@@ -122,6 +123,28 @@ def test_columns_of_a_fitted_normal_are_calibrated_given_the_others() -> None:
         assert column["p"] > 1e-3
 
 
+def test_each_number_is_drawn_given_all_others() -> None:
+    """Of three numbers that are their row's own, a model that repeats the mean of what it sees."""
+
+    class Repeats(nn.Module):
+        space, condition = Space.continuous((3,)), None
+
+        def sample(self, n: int, y: Tensor | None = None, *, seed: Seed = None) -> Tensor:
+            raise AssertionError
+
+        def impute(self, x: Tensor, observed: Tensor, y: Tensor | None = None, *, seed: Seed = None) -> Tensor:
+            assert (observed.sum(1) == 2).all()
+            return torch.where(observed, x, (x * observed).sum(1, keepdim=True) / 2)
+
+        def log_prob_observed(self, x: Tensor, observed: Tensor, y: Tensor | None = None) -> Tensor:
+            raise AssertionError
+
+    x = torch.tensor([[1.0, 10.0, 100.0], [2.0, 20.0, 200.0]])
+    found = draws_of_each(Repeats(), x, 0)
+    expected = torch.tensor([[55.0, 50.5, 5.5], [110.0, 101.0, 11.0]])
+    torch.testing.assert_close(found, expected.expand(19, 2, 3))
+
+
 def linear_vae(spread: float = 1.0, shift: float = 0.0) -> Model:
     r"""x = W z + sigma eps with orthogonal columns w_j, and q(z|x) of ``spread`` times the posterior's deviation.
 
@@ -187,7 +210,11 @@ def test_classification_by_bayes_rule_says_so_and_is_calibrated() -> None:
     assert found is not None
     assert "by Bayes' rule from its exact log p(x|y)" in found["rule"]
     log_p = posterior(Normals(shares=(1 / 3, 1 / 3, 1 / 3)), table.test.x)
-    assert found["accuracy"] == pytest.approx((log_p.argmax(1) == table.test.y).double().mean().item())
+    right = (log_p.argmax(1) == table.test.y).double()
+    assert found["accuracy"] == pytest.approx(right.mean().item())
+    assert found["accuracy_se"] == pytest.approx(right.std(correction=0).item() / 500**0.5)
+    assert table.test.y is not None
+    assert found["log_p"] == pytest.approx(log_p[torch.arange(500), table.test.y].mean().item())
     # the expected error of 500 labels from the right p(y|x), in some ten bins of fifty, is 0.05
     assert found["calibration_error"] < 0.1
     assert classification(create("gmm", table.space), table.test, "test") is None

@@ -69,6 +69,7 @@ def test_a_statistic_is_that_of_scipy() -> None:
     both = ~x[:, 0].isnan()
     expected = numpy.corrcoef(x[both, 0], x[both, 1])[0, 1]
     assert measures.correlation(x[:, 0], x[:, 1]) == pytest.approx(expected)
+    assert measures.correlation(x[:, 1], x[:, 0]) == pytest.approx(expected)
     assert measures.correlation(x[:, 0], torch.ones(200)) == 0
     assert measures.total_variation(torch.tensor([0, 0, 1, 3]), torch.tensor([0, 1, 1, 1]), 4) == 0.5
 
@@ -103,6 +104,16 @@ def test_rare_categories_of_a_pair_are_one() -> None:
     number = measures.frequent(x, 90)
     assert number.unique().tolist() == list(range(51))
     assert (number[:20] < 50).all()  # those that occur three times
+    assert int((number == 50).sum()) == 91 - 50  # all others, and a missing value
+
+
+def test_the_rare_categories_are_those_of_the_real_rows() -> None:
+    """Sixty of each; in samples, both columns are below ten always. Kills: the samples' frequent categories."""
+    columns = [Column(name=name, type="category", values=tuple(map(str, range(60)))) for name in "ab"]
+    real = torch.arange(60).double().repeat(20)[:, None].expand(-1, 2)
+    x = 59 - (torch.arange(1200) % 10).double()[:, None].expand(-1, 2)  # which are rare, and then one category
+    assert measures.pairs(real, real, columns) == {"cramers_v": 0}
+    assert measures.pairs(x, real, columns)["cramers_v"] == pytest.approx(1)
 
 
 def test_what_is_learnt_from_samples_is_tested_on_real_rows() -> None:
@@ -117,6 +128,11 @@ def test_what_is_learnt_from_samples_is_tested_on_real_rows() -> None:
     numbers = measures.Task(COLUMNS, 1, real)
     assert (numbers.name, 0.4 < numbers.score(train)["utility"] < 0.8) == ("R²", True)  # 1.5² / (1.5² + 1)
     assert task.score(train[:5]) == {}
+    # 40 categories whose odd ones are true: splits of categories find them at once, of numbers one by one
+    of_category = [Column(name="k", type="category", values=tuple(map(str, range(40)))), COLUMNS[3]]
+    k = torch.arange(400).double() % 40
+    table = torch.stack([k, k % 2], 1)
+    assert measures.Task(of_category, 1, table).score(table)["utility"] == 1
 
 
 def test_copied_rows_are_closer_than_held_out_ones() -> None:
@@ -156,6 +172,7 @@ def test_samples_of_the_data_have_the_values_of_held_out_rows() -> None:
         # of one pair of 200 rows, whose Cramér's V has a standard deviation of 0.07
         assert abs(found["measures"][name]["value"] - level["value"]) < (0.2 if name == "cramers_v" else 0.08), name
     assert found["target"] == {"column": "d", "score": "accuracy", "n": 200}
+    assert measures.spread([1.0, 2.0, 6.0]) == {"value": 3.0, "low": 1.0, "high": 6.0}
     (first, *_) = found["columns"]
     assert set(first) == {"column", "measure", "value", "reference"}
 

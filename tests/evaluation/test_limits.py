@@ -178,6 +178,21 @@ def test_an_estimate_of_log_z_has_the_interval_of_the_delta_method() -> None:
         assert found["low"] == pytest.approx(sign * log_z - half)
 
 
+def test_a_constant_in_words_has_the_interval_of_each_end_and_their_gap() -> None:
+    """Backward less forward, where Z is 5 and 1 / Z is 1 / 7. Kills: the sign of the gap, both ends forward."""
+
+    class Annealed(torch.nn.Module):
+        temperatures, space = 9, Space.binary((2,))
+
+        def log_z_weights(self, y: Tensor | None = None, *, backward: bool = False) -> Tensor:
+            return torch.tensor([[1 / 7, 1 / 7] if backward else [4.0, 6.0]]).double().log()
+
+    found = annealed.constant_in_words(Annealed(), None)
+    assert found["gap"] == pytest.approx(math.log(7 / 5))
+    for end, weights, sign in (("forward", [[4.0, 6.0]], 1), ("backward", [[1 / 7, 1 / 7]], -1)):
+        assert found[end] == pytest.approx(interval(torch.tensor(weights).double().log(), sign))
+
+
 def test_a_bracket_in_words_has_the_means_and_the_error_of_the_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     lower, upper = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([2.0, 5.0, 7.0])
     monkeypatch.setattr(annealed, "bracket", lambda *args, **kwargs: annealed.Bracket(lower, lower, upper))

@@ -112,6 +112,7 @@ def test_cautions_name_what_is_missed_and_the_remedy() -> None:
     assert not copies({"duplicates": {"share": 0.12, "held_out_share": 0.1, "n": 300}})
     lines = [{"note": "alarm: first"}, {"note": "precision bf16"}, {}]
     assert alarm(lines) == "In training, alarm: first."
+    assert alarm([*lines, {"note": "alarm: last"}]) == "In training, alarm: last."
     assert not alarm(lines[1:])
 
 

@@ -225,6 +225,22 @@ def test_the_calibration_error_is_torchmetrics() -> None:
     right = (p.argmax(1) == y).double()
     expected = multiclass_calibration_error(p, y, 4, n_bins=BINS, norm="l1").item()
     assert calibration_error(p.double().amax(1), right) == pytest.approx(expected, abs=1e-6)
+    edge = torch.tensor([5 / BINS, 5 / BINS + 0.01], dtype=torch.float64)  # between two bins, which is in the lower one
+    found = calibration_error(edge, torch.tensor([0.0, 1.0]).double())
+    assert found == pytest.approx((5 / BINS + 1 - 5 / BINS - 0.01) / 2)
+
+
+def test_the_noise_of_a_bound_selects_no_label() -> None:
+    class Noisy(Normals):
+        """A bound that says nothing of the label and is drawn anew each time."""
+
+        log_prob = None  # type: ignore[assignment]
+
+        def elbo(self, x: Tensor, y: Tensor) -> Tensor:
+            return torch.randn(len(x))
+
+    found = posterior(Noisy(), torch.zeros(20, 2))
+    torch.testing.assert_close(found, torch.tensor([0.5, 0.3, 0.2]).double().log().expand(20, 3), rtol=0, atol=1e-6)
 
 
 def test_copies_in_features_are_found_and_cautioned_against() -> None:

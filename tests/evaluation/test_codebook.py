@@ -44,6 +44,25 @@ def test_the_perplexity_is_of_the_frequencies_over_all_examples(stages: int) -> 
     assert found["perplexity"] == pytest.approx(math.exp(entropy))
 
 
+def test_an_image_of_several_codes_counts_each_of_them() -> None:
+    """Of eight codes 5, 1 and 2. Kills: shares of the examples."""
+
+    class Pairs(torch.nn.Module):
+        deterministic_codes, latent_space, space = True, Space.categories(4, (2,)), Space.levels((2,), 4)
+
+        def encode(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+            return x.long()
+
+        decode = encode
+
+    x = torch.tensor([[0, 0], [0, 1], [2, 2], [0, 0]], dtype=torch.uint8)
+    found = codebook_usage(Pairs(), Split(x), "test")
+    assert found is not None
+    shares = torch.tensor([5 / 8, 1 / 8, 2 / 8])
+    assert found["perplexity"] == pytest.approx(math.exp(-float((shares * shares.log()).sum())))
+    assert (found["entries"], found["used"], found["codes"]) == (4, 3, 8)
+
+
 def test_a_model_without_a_codebook_has_no_usage() -> None:
     model = dgm.create("vae", Space.binary((1, 2, 2)))
     assert codebook_usage(model, Split(torch.zeros(3, 1, 2, 2, dtype=torch.uint8)), "test") is None

@@ -67,6 +67,13 @@ def test_a_rare_category_counts_as_much_as_a_frequent_one() -> None:
     assert measures.accuracies(z, rare.long()).item() == pytest.approx(0.8413, abs=5 * 0.5 * 0.37 / 200**0.5)
 
 
+def test_the_accuracy_is_the_mean_over_categories() -> None:
+    """At the best threshold, 0.6 beside 3 of -1 and 1, all of the frequent category are right and 3 of 4 of the rare."""
+    z = torch.tensor([[-1.0]] * 100 + [[1.0]] * 3 + [[-1.0]])
+    rare = torch.tensor([0] * 100 + [1] * 4)
+    assert measures.accuracies(z, rare).item() == pytest.approx((1 + 3 / 4) / 2)
+
+
 def test_dci_of_a_factor_in_each_dimension_is_one() -> None:
     found = measures.dci(ALIGNED, FACTORS, ALIGNED, FACTORS)
     assert found == pytest.approx((1, 1, 1))
@@ -94,9 +101,22 @@ def test_the_fixed_factor_is_found_by_the_dimension_that_varies_least() -> None:
     constant = torch.full((len(FACTORS), 1), 2.0)
     assert measures.factor_vae_score(torch.cat([ALIGNED, constant], 1), FACTORS) == 1
     assert measures.factor_vae_score(constant, FACTORS) == 0
+    collapsed = 0.01 * noise(1)  # of 1.5 at most, whose variance relative to its own is as small as any
+    assert measures.factor_vae_score(torch.cat([ALIGNED[:, :1], collapsed], 1), FACTORS[:, [2, 0]]) == pytest.approx(
+        measures.factor_vae_score(ALIGNED[:, :1], FACTORS[:, [2, 0]])
+    )
     # one dimension votes for one of three factors: of 250 votes, to 4 standard errors
     assert measures.factor_vae_score(ALIGNED[:, :1], FACTORS) == pytest.approx(1 / 3, abs=0.12)
     assert measures.factor_vae_score(noise(), FACTORS) < 0.5
+
+
+def test_votes_are_judged_by_other_votes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one dimension that votes for one of three factors, ten times in each half: a third, where the votes that are
+    the classifier would give it 0.51 of themselves.
+    """
+    monkeypatch.setattr(measures, "VOTES", 20)
+    found = [measures.factor_vae_score(ALIGNED[:, :1], FACTORS, seed=seed) for seed in range(60)]
+    assert sum(found) / 60 == pytest.approx(1 / 3, abs=4 * 0.15 / 60**0.5)
 
 
 def test_a_probe_reads_what_is_linear_and_no_more() -> None:

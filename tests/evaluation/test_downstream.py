@@ -72,7 +72,10 @@ def test_one_classifier_learns_from_samples_and_one_from_as_many_real_examples(
 
     monkeypatch.setattr(downstream, "train_classifier", trained)
     shares: list[float] = []
+    tested, judged = [], downstream.accuracy_of
+    monkeypatch.setattr(downstream, "accuracy_of", lambda d, a, b, p: tested.append(b) or judged(d, a, b, p))
     found = downstream_accuracy(digits, digits.test.x[:9], digits.test.y[:9], digits.test, shares.append)
+    assert all(test is digits.test for test in tested)
     assert shares == [0, 0.25, 0.5, 0.5, 0.75, 1]
     assert torch.equal(learnt[0], digits.test.x[:9])
     of_training = (learnt[1].flatten(1)[:, None] == digits.train.x.flatten(1)).all(2).any(1)

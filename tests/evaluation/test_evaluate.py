@@ -265,6 +265,17 @@ def failing(*arguments: object, **options: object) -> None:
     raise ZeroDivisionError("no such\nluck")
 
 
+def test_conditions_of_a_constant_are_different_ones(digits: Dataset) -> None:
+    few = Split(digits.test.x[:5], torch.tensor([3, 1, 3, 0, 1]))
+    assert evaluation.given_conditions(Faithful(digits, obeys=True), few).tolist() == [0, 1, 3]
+    assert evaluation.given_conditions(Repeats(digits, [0]), few) is None
+
+
+def test_bounds_are_drawn_as_often_as_is_asked(digits: Dataset) -> None:
+    document = evaluate(dgm.create("vae", digits.space).eval(), digits, samples=20, spaces=[], draws=3)
+    assert [row["draws"] for row in document["likelihood"]] == [3, 16]
+
+
 def test_a_measure_that_fails_is_named_and_the_others_stay(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies in pixels are looked for also where features, such as those of a download, cannot be had."""
     monkeypatch.setattr(of_samples, "duplicates", failing)
@@ -365,8 +376,12 @@ def test_one_condition_is_set_beside_the_examples_that_have_it(digits: Dataset) 
             assert same[row["features"], "coverage"] == pytest.approx(row["value"], abs=0.35)
     with pytest.raises(Unsupported, match="without a condition"):
         evaluate(Repeats(digits, [3]), digits, condition=seven)
-    with pytest.raises(BadInput, match="fewer than 2 examples"):
-        evaluate(model, digits, condition=torch.tensor(77))
+    some = torch.cat([(digits.test.y == 7).nonzero()[:1, 0], (digits.test.y != 7).nonzero()[:, 0]])
+    one_seven = replace(digits, test=Split(digits.test.x[some], digits.test.y[some]))
+    for dataset, condition in ((digits, torch.tensor(77)), (one_seven, seven)):
+        with pytest.raises(BadInput, match="fewer than 2 examples"):
+            evaluate(model, dataset, condition=condition)
+    assert document["reference"]["of"] == HeldOut(digits, "test", seven).description()
 
 
 def test_the_classifier_sees_large_images_in_blocks_means() -> None:

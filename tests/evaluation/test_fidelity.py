@@ -26,8 +26,8 @@ def test_similarity_is_torchmetrics(channels: int, height: int, width: int, data
 def test_similarity_of_a_constant_image_is_that_of_its_luminance() -> None:
     """Also of images of less than the window."""
     expected = (2 * 0.5 * 0.7 + 1e-4) / (0.5**2 + 0.7**2 + 1e-4)
-    for side in (16, 8, 4, 1):
-        constant = torch.full((1, 1, side, side), 0.5)
+    for height, width in ((16, 16), (8, 8), (4, 4), (1, 1), (9, 3), (3, 9)):
+        constant = torch.full((1, 1, height, width), 0.5)
         assert ssim(constant, constant + 0.2, 1.0).item() == pytest.approx(expected)
 
 
@@ -60,11 +60,17 @@ def test_the_mean_of_samples_has_half_the_error_of_one() -> None:
     assert mean["psnr"] == pytest.approx(10 * math.log10(255**2 / mean["mse"]))
     assert mean["ssim"] > one["ssim"]
     assert [row["name"] for row in beside_truth(results[:, :1], truth, space)] == ["one result"]
+    where = torch.zeros(12, 12, dtype=torch.bool)
+    where[3, 4] = True
+    by_hand = [results - truth[:, None], results.mean(1) - truth]
+    found = [row["mse"] for row in beside_truth(results, truth, space, where)]
+    assert found == pytest.approx([off[..., 3, 4].square().mean().item() for off in by_hand], rel=1e-4)
 
 
 def test_only_images_with_a_range_have_one() -> None:
     assert range_of(Space.levels((1, 8, 8), 17)) == 16
     assert range_of(Space.binary((1, 8, 8))) == 1
+    assert range_of(Space.continuous((1, 8, 8), low=-1.0, high=3.0)) == 4
     for space in (Space.continuous((3,)), Space.continuous((1, 4, 4)), Space.tokens(4, vocabulary=3)):
         with pytest.raises(Unsupported, match="has no range of pixels"):
             range_of(space)

@@ -128,6 +128,49 @@ def test_a_convolution_is_normalised_and_rectified() -> None:
         torch.testing.assert_close(network.convolution("c", ones, **how), torch.full((1, 1, size, size), 11.0))  # type: ignore[arg-type]
 
 
+def test_maps_have_the_sizes_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Table 1 of arXiv:1512.00567 from 299 pixels on, and the mean over the last 8 × 8; epsilon is TensorFlow's.
+
+    The last block alone has a maximum in the place of a mean.
+    """
+    sides: dict[str, int] = {}
+    right = Inception.convolution
+
+    def convolution(self: Inception, name: str, x: Tensor, stride: int = 1, *, padded: bool = True) -> Tensor:
+        sides.setdefault(name.split(".")[0], x.shape[-1])
+        return right(self, name, x, stride, padded=padded)
+
+    monkeypatch.setattr(Inception, "convolution", convolution)
+    weights = random_inception(16)
+    found = Inception(weights)(torch.randn(1, 3, 299, 299))
+    stem = [299, 149, 147, 73, 73, *[35] * 4, *[17] * 5, 8, 8]
+    assert list(sides.values()) == stem
+    assert found.mean() != found.amax()
+    last = torch.arange(128.0).view(1, 2, 8, 8)
+    monkeypatch.setattr(Inception, "branch", lambda self, block, names, x: last)
+    torch.testing.assert_close(Inception(weights)(torch.randn(1, 3, 299, 299))[0, :2], last.mean((0, 2, 3)))
+    assert inception.EPSILON == 1e-3
+    pooled = {block: branches[-1].split()[0] for block, branches in BLOCKS.items()}
+    assert {pool: [block[-2:] for block in pooled if pooled[block] == pool] for pool in pooled.values()} == {
+        "mean": ["5b", "5c", "5d", "6b", "6c", "6d", "6e", "7b"],
+        "max/2": ["6a", "7a"],
+        "max": ["7c"],
+    }
+
+
+def test_images_are_resized_between_the_centres_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pixels, black and white, on four: 0, 1/4, 3/4 and 1 of the way, as pytorch-fid does without antialiasing."""
+    seen: list[Tensor] = []
+    monkeypatch.setattr(inception, "SIDE", 4)
+    monkeypatch.setattr(inception, "read", lambda *_: {})
+    monkeypatch.setattr(inception.Inception, "__call__", lambda self, x: seen.append(x) or x.flatten(1))
+    one = torch.tensor([[[[0, 1], [0, 1]]]], dtype=torch.uint8)
+    split = data.Split(one)
+    parts = dict.fromkeys(("train", "validation", "test"), split)
+    inception.inception(data.Dataset(name="x", space=Space.binary((1, 2, 2)), split="", **parts)).of(one)
+    torch.testing.assert_close(seen[0], torch.tensor([-1.0, -0.5, 0.5, 1.0]).expand(1, 3, 4, 4))
+
+
 def test_poolings_at_the_border_are_of_the_pixels_inside() -> None:
     """Where all pixels of a map are 1, so are those of both poolings."""
     network, ones = Inception({}), torch.ones(1, 2, 4, 4)
@@ -227,6 +270,7 @@ def test_lpips_is_the_mean_of_weighted_squared_differences() -> None:
             if isinstance(after, nn.MaxPool2d):
                 a, b = (v / (v.square().sum(1, keepdim=True) + 1e-8).sqrt() for v in features)
                 expected += ((a - b).square() * left.pop(0)).sum(1).mean((1, 2))
+    assert (lpips.SHIFT, lpips.SCALE) == ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450))  # those of its authors
     found = LPIPS(by_name(network), heads)(x, truth)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     assert (found > 0.01).all()

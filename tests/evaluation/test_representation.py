@@ -16,7 +16,7 @@ FACTORS = Space.record(
     shape=Space.categories(3),
     size=Space.levels((), 4),
     weight=Space.continuous(()),
-    age=Space.levels((), 99),
+    age=Space.levels((), 51),
     worn=Space.levels((), 2, optional=True),
 )
 
@@ -73,6 +73,39 @@ def test_factors_are_discrete_of_few_values_and_never_missing() -> None:
     digits = dgm.data.load("digits")
     assert digits.train.y is not None
     assert [(factor.name, factor.ordered) for factor in factors(digits, digits.train.y)] == [("label", False)]
+
+
+def test_probes_are_trained_on_one_split_and_judged_on_the_other() -> None:
+    """Shapes 0, 1, 2 are codes 0, 1, 2 in training; of three held-out codes, near 0, 2 and 2, the last is of shape 1.
+
+    The most frequent shape in training, 0, is one of the three. A conditional model encodes each x under its condition.
+    """
+    train = Split(torch.tensor([[0.0, 0], [1, 0], [2, 0], [0, 0]]).repeat(30, 1), torch.tensor([0, 1, 2, 0]).repeat(30))
+    test = Split(torch.tensor([[0.0, 0], [2, 0], [2.1, 0]]), torch.tensor([0, 2, 1]))
+    few = Dataset(
+        name="few",
+        space=Space.continuous((2,)),
+        train=train,
+        validation=test,
+        test=test,
+        split="",
+        condition=Space.categories(3),
+        names=Names(labels=("a", "b", "c")),
+    )
+
+    class Given(Reader):
+        condition = Space.categories(3)
+
+        def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+            assert y is not None
+            assert y.shape == (len(x),)
+            return x
+
+    for model in (Reader(), Given()):
+        found = judged(model, few, "test")
+        assert found is not None
+        assert found["probe"] == {"label": pytest.approx(2 / 3)}
+        assert found["most_frequent"] == {"label": pytest.approx(1 / 3)}
 
 
 def test_codes_that_are_no_vectors_and_data_without_factors_are_not_judged() -> None:

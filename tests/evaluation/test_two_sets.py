@@ -164,6 +164,8 @@ def test_the_interval_and_the_p_value_are_binomial() -> None:
     assert found.p == pytest.approx(binom.sf(25, 40, 0.5))
     assert binom.sf(25, 40, found.low) == pytest.approx(0.025)
     assert binom.cdf(26, 40, found.high) == pytest.approx(0.025)
+    undecided = two_sample_test(torch.zeros(4), torch.zeros(6))  # a log-ratio of 0 is no reason to say x
+    assert undecided.accuracy == 6 / 10
 
 
 def test_total_variations_bound_is_the_accuracy() -> None:

@@ -177,6 +177,15 @@ def test_samples_of_the_data_have_the_values_of_held_out_rows() -> None:
     assert set(first) == {"column", "measure", "value", "reference"}
 
 
+def test_a_target_that_is_learnt_wrongly_is_wrong_on_real_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of samples with the target flipped. Kills: a test on the samples."""
+    monkeypatch.setattr(measures, "DRAWS", 1)
+    flipped, data = rows(200, 11, gap=0.0), dataset(800)
+    flipped[:, 3] = 1 - flipped[:, 3]
+    found = measures.of_table(data, flipped, data.test.x, HeldOut(data))["measures"]["utility"]
+    assert found["value"] < 0.3 < 0.7 < found["reference"]["value"]
+
+
 def test_an_evaluation_of_a_table_has_them() -> None:
     model = create("gmm", SPACE, components=1)
     found: dict[str, Any] = evaluate(model, dataset(), samples=80, target="c")

@@ -68,7 +68,7 @@ def test_a_rare_category_counts_as_much_as_a_frequent_one() -> None:
 
 
 def test_the_accuracy_is_the_mean_over_categories() -> None:
-    """At the best threshold, 0.6 beside 3 of -1 and 1, all of the frequent category are right and 3 of 4 of the rare."""
+    """All of a hundred at -1 are right, and of four at 1, 1, 1 and -1 three."""
     z = torch.tensor([[-1.0]] * 100 + [[1.0]] * 3 + [[-1.0]])
     rare = torch.tensor([0] * 100 + [1] * 4)
     assert measures.accuracies(z, rare).item() == pytest.approx((1 + 3 / 4) / 2)

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import shutil
 import signal
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 
 import dgm
 import dgm.cli.compare
+from dgm import comparison
 from dgm.cli.main import main
 from dgm.documents import read as read_json
+from dgm.errors import BadInput, Interrupted
 from dgm.runs import Run
 
 
@@ -121,15 +124,17 @@ def test_a_model_that_fails_costs_no_other_its_work(table, monkeypatch, capsys):
 
 
 def test_equal_seeds_give_equal_weights_at_the_start(table, monkeypatch):
-    started = []
+    started, seeds = [], []
 
     def caught(model, *arguments, **options):
         started.append([p.clone() for p in model.parameters()])
+        seeds.append(options["seed"])
         raise KeyError("enough")
 
     monkeypatch.setattr("dgm.training.fit", caught)
     for _ in range(2):
         assert compare(table, "--models", "vae", "--seeds", "2")[0] == 2
+    assert seeds == [0, 1, 0, 1]
     first, second, again, _ = started
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert any((a != b).any() for a, b in zip(first, second, strict=True))
@@ -164,6 +169,51 @@ def test_another_comparison_in_the_same_folder_is_refused(table, capsys):
     (table.parent / "full" / "thesis.tex").touch()
     assert main(["compare", "--data", str(table), "--out", str(table.parent / "full")]) == 2
     assert "holds something else" in capsys.readouterr().err
+
+
+@pytest.fixture
+def grouped(tmp_path):
+    """Points of the plane with a label each."""
+    table = tmp_path / "grouped.csv"
+    table.write_text("a,b,group\n" + "".join(f"{k % 7},{k % 5},{'xy'[k % 2]}\n" for k in range(40)), encoding="utf-8")
+    return dgm.data.load(table, types="a=real,b=real", condition_columns="group")
+
+
+@pytest.mark.parametrize(
+    "other", [{"budget": 6.0}, {"samples": 30}, {"target": "a"}, {"conditional": True}, {"condition": "x"}]
+)
+def test_each_setting_makes_another_comparison(other, grouped, tmp_path, monkeypatch):
+    """Given anew or left out. Kills: a setting that is not kept, one that is forgotten when it is left out."""
+
+    def stopped(*arguments, **options):
+        raise Interrupted("stopped", "go on", signal.SIGINT)
+
+    monkeypatch.setattr(comparison, "make", stopped)
+    usual = {"budget": 5.0, "samples": 20}
+    for first, second in ((usual, usual | other), (usual | other, usual)):
+        out = tmp_path / f"out {len(first)}"
+        for settings, wrong in ((first, Interrupted), (second, BadInput), (first, Interrupted)):
+            with pytest.raises(wrong, match=None if wrong is Interrupted else f"other .*{next(iter(other))}"):
+                comparison.compare(grouped, out, ["vae"], **settings)
+        shutil.rmtree(out)
+
+
+def test_each_model_is_made_with_each_seed_and_its_share_of_the_progress(grouped, tmp_path, monkeypatch):
+    made, shares = [], []
+
+    def make(name, dataset, folder, *, seed, progress, **how):
+        made.append((name, seed, folder.name))
+        progress(0.5, "half")
+        if len(made) == 4:
+            raise Interrupted("stopped", "go on", signal.SIGINT)
+
+    monkeypatch.setattr(comparison, "make", make)
+    with pytest.raises(Interrupted):
+        comparison.compare(
+            grouped, tmp_path / "out", ["vae", "gmm"], seeds=2, progress=lambda share, text: shares.append(share)
+        )
+    assert made == [(name, seed, f"seed-{seed}") for name in ("vae", "gmm") for seed in (0, 1)]
+    assert shares == [1 / 8, 3 / 8, 5 / 8, 7 / 8]
 
 
 def test_report_renders_what_is_there_without_training(table, capsys):

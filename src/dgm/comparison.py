@@ -167,7 +167,7 @@ def refuse_another_comparison(out: Path, wanted: dict[str, Any]) -> None:
         write_json(wanted, path)
         return
     held = checked(read(path), Comparison, path)
-    different = [name for name in wanted if held.get(name) != wanted[name]]
+    different = [name for name in held | wanted if held.get(name) != wanted.get(name)]
     if different:
         wrong = f"{out} holds a comparison with other {' and '.join(different)}"
         raise BadInput(wrong, "choose another folder, or repeat its command")

@@ -13,7 +13,7 @@ from studies import answer_of, session_of, study_of
 from dgm.study import analysis
 from dgm.study.agreement import alpha
 from dgm.study.analysis import Analysis, analyse
-from dgm.study.answers import REAL, AnswerFile, PairAnswer
+from dgm.study.answers import REAL, AnswerFile, Answers, PairAnswer
 from dgm.study.plan import Pair, RealOrFake
 
 STRENGTHS = {REAL: 1.5, "vae": 0.5, "gmm": -0.5}
@@ -184,6 +184,16 @@ def test_five_raters_are_resampled_and_four_are_not() -> None:
     assert four is not None
     assert (four.value, four.low, four.high) == pytest.approx((0.5, 0.2152, 0.7848), abs=1e-4)
     assert five == analysis.Estimate(0.5, 0.5, 0.5)
+    exposures = [500, 490, 480, 470, 300]
+    answers = [answer_of(0, rater=rater, exposure=exposure) for rater, exposure in enumerate(exposures, 1)]
+    lines = [{"rater": rater, "token": str(rater), "time": ""} for rater in range(1, 6)]
+    held = Answers(study_of(trials=1), lines, answers)  # type: ignore[arg-type]
+    found_exposure = analysis.exposure("vae", answers, held)  # type: ignore[arg-type]
+    assert found_exposure is not None
+    assert found_exposure.value == 448
+    assert found_exposure.low < 448 < found_exposure.high  # type: ignore[operator]
+    found = analysis.Analysis(held.study, analysis.judges(held), [], [], {})
+    assert not [note for note in analysis.notes(found) if "Fewer than" in note]
 
 
 def test_ranks_draw_raters_with_all_of_their_answers() -> None:

@@ -136,6 +136,18 @@ def test_what_is_no_condition_is_said_in_one_line(of: tuple[Space, Names], writt
     assert "\n" not in str(error.value)
 
 
+def test_the_longest_text_fits_and_names_are_of_all_dimensions() -> None:
+    assert encode("a a a a a", *TEXT).shape == (5,)
+    assert not Names(columns=("smiling", "glasses")).fit(FACE[0])
+
+
+def test_a_number_is_within_the_bounds_of_its_space() -> None:
+    share = Space.continuous((), low=0.0, high=1.0)
+    assert encode("1", share, Names()) == 1
+    with pytest.raises(BadInput, match="expected a number from 0 to 1"):
+        encode("1.5", share, Names())
+
+
 def test_quotes_hold_commas() -> None:
     assert pairs('a="1, 2",b=3,"c=4, 5"', ["a", "b", "c"]) == {"a": "1, 2", "b": "3", "c": "4, 5"}
 

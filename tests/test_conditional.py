@@ -262,6 +262,23 @@ def test_blocks_give_what_one_pass_gives(name: str, monkeypatch: pytest.MonkeyPa
         assert shares == [k / 50 for k in range(0, 50, size)]
 
 
+def test_each_block_has_noise_of_its_own_and_the_callers_noise_goes_on_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four blocks of the same eight examples. Kills: one seed for all blocks, draws taken from the caller's noise."""
+    from dgm import likelihood
+
+    model = create("vae", Space.continuous((3,)), latent=2, hidden=8)
+    monkeypatch.setattr(likelihood, "evaluation_batch", lambda model, kind=None: 8)
+    x = torch.zeros(32, 3)
+    blocks = log_likelihood(model, x).nats.view(4, 8)
+    assert not any(torch.equal(blocks[i], blocks[j]) for i in range(4) for j in range(i))
+    after = []
+    for draws in (1, 3):
+        torch.manual_seed(0)
+        log_likelihood(model, x, draws=draws)
+        after.append(torch.rand(()))
+    assert after[0] == after[1]
+
+
 def test_an_array_and_labels_in_a_list_are_taken() -> None:
     made = create("made", Space.levels((3,), 5), Space.categories(2)).eval()
     x, y = torch.tensor([[0, 1, 4], [2, 3, 3]], dtype=torch.uint8), torch.tensor([1, 0])

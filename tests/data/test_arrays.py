@@ -127,3 +127,30 @@ def test_nan_is_named_by_its_place_in_the_whole_file(tmp_path: Path, monkeypatch
     x[13, 0, 0] = numpy.inf
     with pytest.raises(BadInput, match=r"\(13, 0, 0, 0\)"):
         loaded(tmp_path, x=x)
+
+
+def test_limits_are_those_of_all_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read four rows at a time. Kills: the limits of the last block; a byte for 256."""
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 8)
+    x = numpy.full((20, 2), 7, numpy.int16)[:, None]
+    x[0, 0, 0], x[5, 0, 1] = 256, 0
+    found = loaded(tmp_path, x=x)
+    assert found.space.values == 257
+    assert max(int(split.x.max()) for split in found.splits.values()) == 256
+
+
+def test_a_column_that_changes_only_at_first_is_not_constant(tmp_path: Path) -> None:
+    """Columns are looked at in blocks of 65,536 rows. Kills: the last block's answer for all."""
+    x = torch.zeros(70_000, 2)
+    x[0] = 1
+    x[-5:, 1] = 2
+    arrays.refuse_constant(tmp_path, x)
+    x[:, 1] = 3
+    with pytest.raises(BadInput, match="column 1 of x never changes, it is 3"):
+        arrays.refuse_constant(tmp_path, x)
+
+
+def test_one_real_number_each_is_a_vector_and_one_whole_number_a_label(tmp_path: Path) -> None:
+    x, y = numbered(20)
+    assert loaded(tmp_path, x=x, y=y[:, None].astype(numpy.float32)).condition.shape == (1,)
+    assert loaded(tmp_path, x=x, y=y[:, None]).condition == Space.categories(3)

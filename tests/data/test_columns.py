@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from dgm import data
 from dgm.data import tables
-from dgm.data.columns import Column, overview, requested_types, summary
+from dgm.data.columns import EPOCH, Column, OutOfRange, of_run, overview, requested_types, summary, text
 from dgm.data.dataset import Dataset
 from dgm.errors import BadInput, UnknownName
 from dgm.space import Space
@@ -326,3 +326,26 @@ class Frame:
 
     def __getitem__(self, name: str) -> numpy.ndarray:
         return self.held[name]
+
+
+def test_a_number_is_the_inverse_of_its_text() -> None:
+    """Of thirty years from 1990 on. Kills: the offset left out, a level too many, half a year."""
+    year, space = Column(name="year", type="integer", offset=1990), Space.levels((), 30)
+    assert [year.number_of(given, space) for given in ("1990", " 2019.0 ")] == [0, 29]
+    with pytest.raises(OutOfRange, match="expected a whole number from 1990 to 2019"):
+        year.number_of("2020", space)
+    with pytest.raises(BadInput, match="expected a whole number") as found:
+        year.number_of("1990.5", space)
+    assert not isinstance(found.value, OutOfRange)
+    last = (datetime.date.max - EPOCH).days
+    day = Column(name="day", type="date", offset=last - 9)
+    assert day.fits(Space.levels((), 10))
+    assert not day.fits(Space.levels((), 11)), "the year 10,000"
+
+
+def test_texts_have_the_digits_of_a_float32_and_columns_the_names_of_their_parts() -> None:
+    assert text(1.2345678) == "1.2345678"
+    space = Space.record(age=Space.levels((), 9), at=Space.continuous((2,)))
+    assert [column.name for column in of_run({}, space)] == ["age", "at_0", "at_1"]
+    with pytest.raises(BadInput, match="are no bounds"):
+        requested_types("share=real 1..1")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dgm import data
 from dgm.condition import decode, encode
-from dgm.data import Dataset, tables
+from dgm.data import Dataset, attributes, tables
 from dgm.data.columns import of_condition
 from dgm.errors import BadInput, DgmError
 from dgm.space import Space
@@ -99,6 +99,12 @@ def test_empty_cells_are_missing_values_of_a_record(tmp_path: Path) -> None:
     assert (*parts["size"].loc, *parts["size"].scale) == pytest.approx((float(known.mean()), float(known.std())))
 
 
+def test_a_gap_in_the_only_column_makes_a_record() -> None:
+    found = attributes.inferred(attributes.Rows(Path("a.csv"), ["age"], [["1.5", "", "4", "3"]], [2, 3, 4, 5]), [0, 2])
+    assert found.space.kind == "record"
+    assert torch.equal(found.y.isnan()[:, 0], torch.tensor([False, True, False, False]))
+
+
 def test_numbers_are_standardised_by_the_training_split(tmp_path: Path) -> None:
     pictures(tmp_path)
     table(tmp_path, "file,age,size", "{k}.png,{age},{age}0")
@@ -108,6 +114,17 @@ def test_numbers_are_standardised_by_the_training_split(tmp_path: Path) -> None:
     assert found.condition is not None
     assert found.condition.loc == pytest.approx(y.double().mean(0).tolist())
     assert found.condition.scale == pytest.approx(y.double().std(0).tolist())
+
+
+def test_words_that_occur_twice_on_average_are_categories_and_numbers_are_in_their_order() -> None:
+    def kind(words: str) -> str:
+        cells = words.split()
+        return attributes.kind_of(attributes.Rows(Path("a.csv"), ["colour"], [cells], list(range(len(cells)))), 0)
+
+    assert kind("a b c d e a b c d e") == "category"
+    assert kind("a b c d e a b c d f") == "text"
+    assert attributes.categories(["10", "9", "10"]).names.labels == ("9", "10")
+    assert attributes.categories(["b", "10", "9"]).names.labels == ("10", "9", "b")
 
 
 def test_pictures_in_folders_are_named_by_their_path_or_their_name(tmp_path: Path) -> None:

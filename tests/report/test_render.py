@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -224,6 +225,10 @@ def test_samples_are_those_that_were_measured_and_are_drawn_once(report):
     collect.samples(run, digits)
     assert kept.stat().st_mtime_ns == before
     assert (collect.nearest(run, digits) == digits.train.x[[1, 2, 3]]).all()
+    nearest = {"memorisation": {"nearest": [0, 5, -1, len(digits.train)]}}
+    other = replace(run, evaluation=run.evaluation | nearest | {"samples": {**run.evaluation["samples"], "seed": 3}})
+    assert (collect.samples(other, digits) == dgm.load(run.path).sample(collect.SHOWN, seed=3)).all()
+    assert (collect.nearest(other, digits) == digits.train.x[[0, 5]]).all()
 
 
 def test_an_evaluation_of_earlier_weights_is_refused(report, tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image
 
 import dgm
 from dgm.data import Dataset, Split, sound
-from dgm.errors import BadInput, Unsupported
+from dgm.errors import BadInput, DamagedRun, Unsupported
 from dgm.space import Space
 from dgm.study import examples
 from dgm.study.answers import REAL
@@ -131,5 +131,30 @@ def test_each_run_has_a_name_of_its_own(tmp_path: Path) -> None:
     runs = [tmp_path / "a/vae", tmp_path / "b/vae"]
     session = open_study(runs, tmp_path / "study.jsonl", trials=2, pairs=0)
     assert list(session.examples) == [REAL, *map(str, runs)]
+    for run in runs:  # each has the study's seed, and one example beside the two real ones
+        x = dgm.sample(dgm.load(run), 1, seed=0)
+        assert session.examples[str(run)] == examples.files({REAL: digits.test.x[:1], "vae": x}, digits)["vae"]
+    session.file.close()
     with pytest.raises(BadInput, match="each run needs a name of its own"):
         open_study([runs[0], runs[0]], tmp_path / "other.jsonl")
+
+
+def test_images_are_timed_and_texts_are_not(tmp_path: Path) -> None:
+    """By default: 150 trials of a run with the staircase and 100 without, as in the paper."""
+    digits = dgm.data.load("digits")
+    (tmp_path / "text.txt").write_text("to be or not to be " * 500, encoding="utf-8")
+    text = dgm.data.load(tmp_path / "text.txt", context=8)
+    dgm.save(dgm.create("vae", digits.space, latent=2, hidden=8), tmp_path / "vae", digits)
+    dgm.save(dgm.create("char_gpt", text.space, layers=1, width=8, heads=1), tmp_path / "gpt", text)
+    path = str(tmp_path / "text.txt")
+    for name, data, timed, trials in (("vae", None, True, 150), ("gpt", path, False, 100)):
+        session = open_study([tmp_path / name], tmp_path / f"{name}.jsonl", data=data, pairs=0)
+        session.file.close()
+        assert (session.timed, session.plan.trials) == (timed, trials)
+    with pytest.raises(BadInput, match="the staircase times images, got text"):
+        open_study([tmp_path / "gpt"], tmp_path / "timed.jsonl", data=path, timed=True)
+    with pytest.raises(BadInput, match="were trained on different data"):
+        open_study([tmp_path / "vae", tmp_path / "gpt"], tmp_path / "both.jsonl")
+    (tmp_path / "vae" / "manifest.json").unlink()
+    with pytest.raises(DamagedRun, match="has not been trained to its end"):
+        open_study([tmp_path / "vae"], tmp_path / "vae.jsonl", pairs=0)

@@ -34,7 +34,7 @@ def test_each_two_sources_are_compared_equally_often_on_both_sides() -> None:
 
 
 def test_all_raters_judge_the_same_in_orders_of_their_own() -> None:
-    """Kills: an order of the study's seed alone, and one of the rater alone."""
+    """Kills: an order of the study's seed alone, of examples, pairs or sides, and one of the rater alone."""
     first, second = PLAN.of_rater(1), PLAN.of_rater(2)
     assert first == PLAN.of_rater(1)
     assert first != second
@@ -43,5 +43,8 @@ def test_all_raters_judge_the_same_in_orders_of_their_own() -> None:
     assert judged[0] == judged[1] == set(PLAN.blocks)
     numbers = [sorted(trial.number for trial in trials if isinstance(trial, Pair)) for trials in (first, second)]
     assert numbers == [list(range(31))] * 2
-    sides = [[trial.left for trial in trials if isinstance(trial, Pair)] for trials in (first, second)]
-    assert set(sides[0]) != set(sides[1])
+    assert [trial for trial in first if isinstance(trial, RealOrFake)] != second[: len(PLAN.blocks)]
+    pairs = [[trial for trial in trials if isinstance(trial, Pair)] for trials in (first, second)]
+    assert [pair.number for pair in pairs[0]] != [pair.number for pair in pairs[1]]
+    swapped = [[pair.left != PLAN.comparisons[pair.number].left for pair in of_rater] for of_rater in pairs]
+    assert swapped[0] != swapped[1]

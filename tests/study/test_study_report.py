@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from dgm.data import Dataset
 from dgm.data.dataset import fingerprint
 from dgm.errors import BadInput
 from dgm.report.study import of_runs, section
+from dgm.report.table import Trained
+from dgm.study.analysis import Analysis, Block, Estimate, Judge, Ranked
 from dgm.study.answers import REAL, AnswerFile, StudyPart
+from dgm.study.tables import tables
 
 NASTY = "<b>vae</b>"
 
@@ -56,10 +60,28 @@ def test_the_command_prints_the_results(tmp_path: Path) -> None:
     assert [judge["finished"] for judge in found["raters"]] == [True, True]
 
 
+def test_each_number_is_under_its_heading() -> None:
+    """Of rates that all differ. Kills: two rates exchanged, a share for an exposure, one rank for two."""
+    study = study_of(("vae",))
+    rates = [Estimate(value, None, None) for value in (0.4, 0.1, 0.7)]
+    block = Block("vae", 1234, 5, *rates, exposure=Estimate(455.4, 400, 500.6))
+    ranks = [Ranked("vae", 3, 12, Estimate(0.5, 0.25, 0.75), 1, 2), Ranked(REAL, 9, 12, Estimate(0, -1, 1), 2, 2)]
+    raters = [Judge(1, 20, 0, True, rates[0], 0.25, 1.5), Judge(2, 3, 1, False, None, None, None)]
+    found = Analysis(study, raters, [block], ranks, {})
+    blocks, ranked, judges = ([[text for text, _ in row] for row in table.rows] for table in tables(found))
+    assert blocks == [["vae", "455 ms", "10.0 %", "70.0 %", "1,234", "5"]]
+    assert ranked == [["vae", "1–2", "25 % of 12", "0.50"], [REAL, "2", "75 % of 12", "0.00"]]
+    assert judges == [["1", "20", "40.0 %", "25.0 %", "1.50", "yes"], ["2", "3", "–", "", "", "no"]]
+    assert tables(replace(found, study=study_of(("vae",), timed=False)))[0].rows[0][1] == ("40.0 %", "")
+
+
 def test_a_report_has_a_section_on_the_study(tmp_path: Path, digits: Dataset) -> None:
     study = study_of((NASTY,), trials=4, pairs=1, timed=False, sha256=fingerprint(digits.train.x))
     found = of_runs(answered(tmp_path / "study.jsonl", study), digits, [])
     assert found.notes[-1] == f"Studied, and not in this report with the same weights: {NASTY}."
+    run = Trained("vae", 0, "", {}, 0, 0.0, 0, weights=study["runs"][0]["weights"])
+    same = of_runs(tmp_path / "study.jsonl", digits, [run])
+    assert not [note for note in same.notes if "same weights" in note]
     page = section(found)
     assert NASTY not in page
     assert "&lt;b&gt;vae" in page

@@ -105,6 +105,23 @@ def test_a_reload_shows_no_timed_image_again(session: Session) -> None:
     assert rater.exposures == dict.fromkeys(("vae", "gmm"), staircase.FIRST)
 
 
+def test_a_reload_after_an_answer_loses_nothing(session: Session) -> None:
+    page = session.begin()
+    session.example(page["trial"]["tickets"][0])
+    page = answered(session, page, "real")
+    assert session.resume(page["token"])["trial"]["number"] == 1
+    assert len(session.file.held.answers) == 1
+
+
+def test_the_first_ticket_of_a_pair_is_its_left_side(tmp_path: Path) -> None:
+    session = session_of(tmp_path / "study.jsonl", study_of(trials=0))
+    page = session.begin()
+    (rater,) = session.raters.values()
+    assert isinstance(rater.trial, Pair)
+    sides = [f"{source} {k}".encode() for source, k in (rater.trial.left, rater.trial.right)]
+    assert [session.example(ticket) for ticket in page["trial"]["tickets"]] == sides
+
+
 def test_a_reload_without_a_limit_of_time_keeps_the_trial(tmp_path: Path) -> None:
     session = session_of(tmp_path / "study.jsonl", study_of(timed=False))
     page = session.begin()

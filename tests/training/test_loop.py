@@ -228,6 +228,7 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path: Any) -> None:
         (BadInput, normal(), {"resume": True, "out": None}),
         (UnknownName, normal(), {"learning_rate": 1.0}),
         (Unsupported, made("duel"), {"compile": True}),
+        (Unsupported, made("creeping"), {"compile": True}),
         (Unsupported, nn.Linear(2, 2), {}),
     ]:
         model.space = getattr(model, "space", SPACE)

@@ -321,6 +321,16 @@ def test_what_is_given_is_kept_and_the_rest_goes_on_from_it(monkeypatch: pytest.
     assert (found[:, :, 1] != x[:, :, 1]).any()
 
 
+def test_a_mixture_completes_each_block_by_its_own_given_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgm import sampling
+
+    gmm, x = create("gmm", Space.continuous((2,)), components=2), torch.randn(8, 2)
+    observed = torch.arange(16).view(8, 2) % 3 == 0
+    whole = gmm.impute(x, observed, seed=2)
+    monkeypatch.setattr(sampling, "CHUNK", 3)
+    torch.testing.assert_close(dgm.sample(gmm, 8, given=x, observed=observed, seed=2), whole)
+
+
 # -- conditions of other kinds
 
 KINDS: dict[str, Space] = {

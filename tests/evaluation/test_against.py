@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import dgm
 from dgm import data
 from dgm.cli.against import show
 from dgm.data import Dataset, Split
@@ -132,6 +133,32 @@ def test_quadrature_is_the_integral_over_the_points_and_half_their_range_to_eith
 def test_there_are_no_more_of_a_than_of_b() -> None:
     known = replace(points(30), log_prob=Shifted(0.0).log_prob)
     assert against(side(0.0), Side("b", known), samples=40, spaces=[])["n"] == 30
+
+
+def test_others_of_a_side_are_other_samples_or_held_out_examples_many_times() -> None:
+    """None where there are fewer outside of the split; the pool is the validation split and half of the training."""
+    model, table = side(0.0), Side("points", points(60))
+    (others,) = model.others(20)
+    assert not torch.isin(others, model.draw(20)).any()
+    drawn = table.others(90)
+    assert len(drawn) == 5
+    assert len({tuple(draw[:, 0].tolist()) for draw in drawn}) == 5
+    assert table.others(91) == []
+
+
+def test_an_energy_is_the_negative_of_a_log_density() -> None:
+    energy = dgm.create("ebm", Space.continuous((2,)), width=4).eval()
+    x = torch.randn(5, 2)
+    log_density = Side("ebm", points(60), energy).log_density
+    assert log_density is not None
+    torch.testing.assert_close(log_density(x), -energy.energy(x))
+    given = dgm.create("made", Space.continuous((2,)), Space.categories(3), hidden=4)
+    assert Side("made", points(60), given).log_density is None
+    log_prob = Side("made", points(60), given.eval()).log_prob
+    assert log_prob is not None
+    each = torch.stack([given.log_prob(x, torch.full((5,), k)) for k in range(3)])
+    expected = (each + given.marginal.shares.log()[:, None]).logsumexp(0)
+    torch.testing.assert_close(log_prob(x), expected.double(), rtol=1e-4, atol=1e-5)
 
 
 def test_neighbours_name_a_first() -> None:

@@ -173,6 +173,36 @@ def test_a_table_is_standardised_before_it_is_compared() -> None:
     assert torch.allclose(features("pixels", table).of(x).std(0), torch.ones(2).double(), atol=0.25)
 
 
+def test_categories_of_any_number_are_as_far_apart() -> None:
+    """Of a record: ones and zeros up to 32 categories, then bits, with a mean squared distance of 2 too.
+
+    A missing value is 0 with a mark, a number in its own scale.
+    """
+    few, many = (Space.categories(k, optional=k == 32) for k in (32, 33))
+    age = Space.levels((), 40, loc=(11.0,), scale=(6.0,))
+    of = module_of_features.of_columns(Space.record(few=few, many=many, age=age))
+    x = torch.stack([torch.arange(33).double().remainder(32), torch.arange(33).double(), torch.arange(33).double()], 1)
+    x[32, 0] = torch.nan
+    found = of(x)
+    assert found.shape == (33, 32 + 1 + 6 + 1)
+    torch.testing.assert_close(found[:, :33], torch.eye(33).double())
+    bits = (torch.arange(33)[:, None] >> torch.arange(6)) & 1
+    torch.testing.assert_close(found[:, 33:39] * 6**0.5 / 2, bits.double())
+    torch.testing.assert_close(found[:, 39], (torch.arange(33).double() - 11.5) / 6)
+
+
+def test_an_attribute_is_there_from_even_odds_on() -> None:
+    """And the loss is that of each attribute alone, or of one of the labels."""
+    logits = torch.tensor([[0.2, -0.2], [3.0, 0.7]])
+    binary: Any = replace(data.load("toy/moons"))
+    assert module_of_features.guess_of(lambda x: x, binary)(logits).tolist() == [[1, 0], [1, 1]]
+    y = torch.tensor([[1, 0], [0, 1]])
+    each = torch.nn.functional.softplus(logits * (1 - 2 * y)).mean()
+    torch.testing.assert_close(module_of_features.loss_of(logits, y), each)
+    label = torch.tensor([0, 1])
+    torch.testing.assert_close(module_of_features.loss_of(logits, label), -logits.log_softmax(1)[[0, 1], label].mean())
+
+
 def test_progress_only_rises(digits: Dataset) -> None:
     """Also over a bound that is measured twice, the second time with importance weights."""
     model, shares = dgm.create("vae", digits.space).eval(), list[float]()

@@ -408,7 +408,7 @@ def test_a_table_knows_its_family() -> None:
 
 
 @torch.no_grad()
-def test_a_given_upper_part_is_completed_by_the_prior_of_its_codes() -> None:
+def test_a_given_upper_part_is_completed_by_the_prior_of_its_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The prior is given the codes of the complete rows, and the given pixels stay as they are.
 
     Kills: a row of codes more or less, the codes of another example, pixels that are decoded again.
@@ -436,6 +436,8 @@ def test_a_given_upper_part_is_completed_by_the_prior_of_its_codes() -> None:
     assert torch.equal(drawn, torch.where(known, x, model.sample_given_code(codes.x, seed=noise)))
     last = [state.x for state in dgm.trajectory(model, 3, given=x, observed=observed, seed=1)][-1]
     assert torch.equal(last, drawn)
+    monkeypatch.setattr("dgm.sampling.CHUNK", 2)
+    assert torch.equal(dgm.sample(model, 3, given=x, observed=observed, seed=1), drawn)
     with pytest.raises(BadInput, match="hold no row of codes"):
         dgm.sample(model, 3, given=x, observed=3)
 

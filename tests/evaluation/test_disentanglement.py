@@ -77,6 +77,10 @@ def test_the_accuracy_is_the_mean_over_categories() -> None:
 def test_dci_of_a_factor_in_each_dimension_is_one() -> None:
     found = measures.dci(ALIGNED, FACTORS, ALIGNED, FACTORS)
     assert found == pytest.approx((1, 1, 1))
+    shared = torch.stack([4 * FACTORS[:, 0] + FACTORS[:, 1], FACTORS[:, 2]], 1)  # two factors in one dimension
+    found = measures.dci(shared, FACTORS, shared, FACTORS)
+    assert found.disentanglement == pytest.approx(1 - 2 / 3 * math.log(2) / math.log(3), abs=0.01)
+    assert found.completeness == pytest.approx(1, abs=0.01)
     random = measures.dci(noise(), FACTORS, noise().flip(0), FACTORS)
     assert max(random.disentanglement, random.completeness) < 0.1
     assert random.informativeness < 0.45  # chance is (1/4 + 1/4 + 1/3) / 3

@@ -12,7 +12,9 @@ from prdc import compute_prdc
 from torchmetrics.image.kid import poly_mmd
 
 from dgm.data import order
+from dgm.evaluation.distances import scores
 from dgm.evaluation.frechet import frechet_distance
+from dgm.evaluation.jackknife import folds
 from dgm.evaluation.kernel import cubic, kernel_distance, kernel_distance_of_parts
 from dgm.evaluation.neighbours import memorised, nearest, precision_recall_density_coverage
 from dgm.evaluation.score import inception_score
@@ -114,6 +116,16 @@ def test_score_is_the_product_of_its_factors() -> None:
     direct = (p * (log_p - p.mean(0).log())).sum(1).mean().exp()
     assert found.score.item() == pytest.approx(direct.item(), rel=1e-6)
     assert found.score.item() == pytest.approx((found.sharpness * found.diversity).item(), rel=1e-9)
+
+
+def test_the_score_of_folds_is_that_of_all_and_without_each_fold_of_samples() -> None:
+    """It does not depend on real examples, which have no part in its interval."""
+    log_p, real = torch.randn(60, 4).log_softmax(1), torch.randn(50, 2)
+    found = scores(folds(real), folds(log_p))
+    assert found.value.tolist() == pytest.approx([float(part) for part in inception_score(log_p)])
+    assert (found.real.shape, found.generated.shape) == ((0, 3), (10, 3))
+    kept = torch.cat(folds(log_p)[1:])
+    assert found.generated[0].tolist() == pytest.approx([float(part) for part in inception_score(kept)])
 
 
 @pytest.mark.parametrize(("classes", "expected"), [(10, 10), (1, 1), (4, 4)])

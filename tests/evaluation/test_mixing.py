@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
+from dgm.data import Dataset, Split
 from dgm.evaluation.cautions import cautions
+from dgm.evaluation.evaluate import evaluate
 from dgm.evaluation.mixing import mixing
 from dgm.models.energy.rbm import RBM
 from dgm.registry import create
@@ -37,6 +39,18 @@ def test_chains_that_flip_have_mixed_and_chains_that_are_stuck_have_not() -> Non
 def test_models_without_chains_or_energies_have_no_mixing() -> None:
     assert mixing(create("made", Space.binary((4,)), hidden=4), None, 0) is None
     assert mixing(create("ddpm", Space.continuous((2,)), sampling_steps=4), None, 0) is None
+
+
+def test_an_evaluation_states_a_constant_that_is_not_known() -> None:
+    """Of 21 hidden units, annealing not being asked for; up to 20 only where it is."""
+    x = torch.randint(2, (40, 4), dtype=torch.uint8)
+    parts = dict.fromkeys(("train", "validation", "test"), Split(x))
+    table = Dataset(name="bits", space=Space.binary((4,)), split="", **parts)
+    for hidden, annealed, stated in ((21, 0, True), (2, 0, False), (2, 5, True)):
+        model = create("rbm", table.space, hidden=hidden, sampling_steps=4)
+        model.temperatures = 5
+        document = evaluate(model, table, samples=20, spaces=[], annealed=annealed)
+        assert ("constant" in document) is stated
 
 
 def test_a_constant_that_differs_from_both_ends_is_cautioned() -> None:

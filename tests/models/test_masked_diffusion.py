@@ -229,6 +229,9 @@ def test_guidance_multiplies_the_odds_of_the_condition() -> None:
     torch.testing.assert_close(found.double(), expected / expected.sum(), rtol=0, atol=0.018)
     assert float((expected / expected.sum() - given).abs().max()) > 0.05  # above the tolerance
     assert torch.equal(dgm.sample(model, 8, condition=1, guidance=1.0), dgm.sample(model, 8, condition=1))
+    free = dgm.sample(model, 200, condition=1, guidance=0.0)  # which no condition has a part in
+    assert torch.equal(free, dgm.sample(model, 200, condition=0, guidance=0.0))
+    assert not torch.equal(free, dgm.sample(model, 200, condition=1))
     with pytest.raises(Unsupported, match="condition-dropout"):
         dgm.sample(random(space, Space.categories(3)), 1, condition=1, guidance=2.0)
     with pytest.raises(Unsupported, match="by a scale alone"):

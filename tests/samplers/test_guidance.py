@@ -184,6 +184,9 @@ def test_what_cannot_guide_is_refused() -> None:
     model.condition = None
     with pytest.raises(Unsupported, match="trained without one"):
         classifier_free(model, Y, scale=2.0)
+    for interval in ((0.3, 0.3), (0.5, 0.2), (-0.1, 0.5), (0.5, 1.1)):
+        with pytest.raises(BadInput, match="two times from 0 to 1"):
+            Guidance(scale=2.0, interval=interval)
     with pytest.raises(BadInput, match="one path"):
         autoguidance(model, Y, weak=Mixture(LinearVP()), scale=2.0)
     with pytest.raises(BadInput, match="one path"):

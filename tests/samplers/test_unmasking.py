@@ -46,6 +46,12 @@ def test_only_positions_revealed_together_are_drawn_apart(schedule: MaskingSched
     assert differ(schedule, steps, n) == pytest.approx(expected, abs=4 * (expected / n) ** 0.5)  # 4 standard errors
 
 
+def test_a_position_is_unmasked_at_the_first_time_whose_alpha_is_above_its_number() -> None:
+    """Of quarters in four steps, whose alphas are 1/4, 1/2, 3/4 and 1. Kills: an alpha that is as large."""
+    u = torch.tensor([[0.0, 0.25, 0.5, 0.75, 0.999]])
+    assert unmasking_step(u, Linear(), 4).tolist() == [[0, 1, 2, 3, 3]]
+
+
 @pytest.mark.parametrize("steps", [5, 50])
 def test_one_at_a_time_the_twins_agree(steps: int) -> None:
     assert differ(Cosine(), steps, 2000) == 0

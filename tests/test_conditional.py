@@ -304,7 +304,9 @@ def test_samples_depend_on_seed_and_number_alone(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(dgm.sample(made, 20, seed=4), whole)
     assert torch.equal(dgm.sample(made, 5, seed=4), whole[:5])
     assert not torch.equal(dgm.sample(made, 20, seed=5), whole)
-    assert torch.equal(dgm.sample(made, 20, 1, seed=4), made.sample(20, torch.ones(20, dtype=torch.int64), seed=4))
+    for y in (torch.ones(20, dtype=torch.int64), (torch.arange(20) > 8).long()):
+        assert torch.equal(dgm.sample(made, 20, y, seed=4), made.sample(20, y, seed=4))
+    assert torch.equal(dgm.sample(made, 20, 1, seed=4), dgm.sample(made, 20, torch.ones(20, dtype=torch.int64), seed=4))
 
 
 def test_what_is_given_is_kept_and_the_rest_goes_on_from_it(monkeypatch: pytest.MonkeyPatch) -> None:

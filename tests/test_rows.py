@@ -195,8 +195,8 @@ def test_a_vector_of_real_numbers_has_given_values_too() -> None:
 
 def test_each_draw_of_a_row_fills_its_own_gaps(tmp_path: Path) -> None:
     """Two draws of each of two rows. Kills: the draws of another row, given values replaced, numbers from zero."""
-    table = rows.Rows(tmp_path / "in.csv", ["a", "note"], [["1", "x"], ["?", "y"]], [2, 3])
+    table = rows.Rows(tmp_path / "in.csv", ["a", "note"], [["1.0", "x"], ["?", "y"]], [2, 3])
     x = torch.tensor([[[1.0, 10], [1, 11]], [[20, 30], [21, 31]]])
     rows.write_completed(table, x, [Column(name="a"), Column(name="b")], tmp_path / "out.csv")
     written = (tmp_path / "out.csv").read_text(encoding="utf-8").split()
-    assert written == ["a,note,b,draw", "1,x,10,1", "1,x,11,2", "20,y,30,1", "21,y,31,2"]
+    assert written == ["a,note,b,draw", "1.0,x,10,1", "1.0,x,11,2", "20,y,30,1", "21,y,31,2"]

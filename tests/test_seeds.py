@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from dgm import seeds
-from dgm.seeds import Philox, Streams, box_muller, categorical, mix, stratified, streams
+from dgm.seeds import SHARE, Philox, Streams, box_muller, categorical, mix, shuffled, stratified, streams
 
 WORD = (1 << 32) - 1
 LEAST_P = 1e-4  # of a test on a fixed seed: right numbers fall below it once in ten thousand seeds
@@ -151,6 +151,24 @@ class TestCategorical:
         logits = torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0]).log()
         u = torch.tensor([0.0, 0.25, 0.5, 1 - 2**-24])
         assert categorical(logits.expand(4, 5), u).tolist() == [1, 1, 3, 3]
+
+
+class TestShuffled:
+    def test_processes_have_the_numbers_of_the_whole_batch_in_turn(self) -> None:
+        """Also where there are fewer numbers than examples. Kills: a share of consecutive ones, numbers that differ."""
+
+        def drawn(n: int, rank: int, world: int) -> Tensor:
+            torch.manual_seed(3)
+            token = SHARE.set((rank, world))
+            try:
+                return shuffled(n, 10)
+            finally:
+                SHARE.reset(token)
+
+        for n in (6, 14):
+            whole = drawn(n, 0, 1)
+            assert len(whole.unique()) == min(n, 10)
+            assert torch.equal(torch.stack([drawn(n // 2, rank, 2) for rank in range(2)], 1).flatten(), whole)
 
 
 class TestStratified:

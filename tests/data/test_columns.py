@@ -18,6 +18,7 @@ from dgm import data
 from dgm.data import tables
 from dgm.data.columns import EPOCH, Column, OutOfRange, of_run, overview, requested_types, summary, text
 from dgm.data.dataset import Dataset
+from dgm.data.inference import Part, type_of
 from dgm.errors import BadInput, UnknownName
 from dgm.space import Space
 
@@ -349,3 +350,31 @@ def test_texts_have_the_digits_of_a_float32_and_columns_the_names_of_their_parts
     assert [column.name for column in of_run({}, space)] == ["age", "at_0", "at_1"]
     with pytest.raises(BadInput, match="are no bounds"):
         requested_types("share=real 1..1")
+
+
+def test_few_whole_numbers_make_a_record_and_texts_that_repeat_are_categories() -> None:
+    """Up to 20 different ones, each ten times on average; from 50 texts on, of which at most half are different."""
+
+    def counted(different: int, n: int) -> bool:
+        x = numpy.arange(n) % different
+        return Part(Column(name="a", type="integer"), Space.levels((), different), x.astype(float)).counted
+
+    assert [counted(20, 200), counted(20, 199), counted(21, 210)] == [True, False, False]
+    far = pyarrow.array([10**12 + 3 * (k % 7) for k in range(40)])
+    assert type_of("a", "a", far, 40) == "integer"  # by their range and not by their size
+    assert type_of("a", "a", pyarrow.array([0, 2**31]), 2) == "real"
+    repeated = pyarrow.array([f"text {k % 60}" for k in range(120)])
+    assert type_of("a", "a", repeated, 120) == "category"
+    with pytest.raises(BadInput, match="60 different texts"):
+        type_of("a", "a", repeated[:119], 119)
+
+
+def test_a_header_may_have_numbers_and_gaps_make_a_record_of_a_condition(tmp_path: Path) -> None:
+    """Kills: a header of words alone; a label or an attribute that cannot be missing."""
+    table = tmp_path / "a.csv"
+    table.write_text("2020,group,flag\n" + "1.5,a,0\n2.5,b,1\n3.5,a,1\n" * 5 + "4.5,,\n", encoding="utf-8")
+    assert [column.name for column in data.load(table).columns] == ["2020", "group", "flag"]
+    for column in ("group", "flag"):
+        condition = data.load(table, condition_columns=column).condition
+        assert condition is not None
+        assert [(name, part.optional) for name, part in condition.parts] == [(column, True)]

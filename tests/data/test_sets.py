@@ -122,6 +122,14 @@ def written_out(name: str, x: numpy.ndarray) -> numpy.ndarray:
     return numpy.log(sum(normal(u.real, 1, 0.3) * normal(u.imag, 0, 0.1) for u in turned) / 5 / 1.5**2)
 
 
+@pytest.mark.parametrize(("name", "centre", "std"), [("ring", (2, 0), 0.05), ("eight_gaussians", (0, 2), 0.2)])
+def test_a_mode_is_three_standard_deviations_wide(name: str, centre: tuple[float, float], std: float) -> None:
+    modes = TOYS[name]().modes
+    assert modes is not None
+    x = torch.tensor([centre] * 2) + std * torch.tensor([[2.9, 0], [3.1, 0]])
+    assert (modes.of(x) >= 0).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("name", TOYS)
 def test_toys_are_what_they_are_called(name: str) -> None:
     """Where they have their mass; the points along a curve stand for the curve to 2e-3 there."""

@@ -9,8 +9,9 @@ import dgm
 from dgm.data import Split
 from dgm.errors import BadInput
 from dgm.protocols import MultiPlayer, has
-from dgm.training import fit
+from dgm.training import Settings, fit
 from dgm.training.batches import Batches, moved, resident
+from dgm.training.devices import refuse_missing_devices
 
 
 def conditional(name: str, **settings: int) -> dgm.protocols.Model:
@@ -78,6 +79,13 @@ def test_what_does_not_fit_is_pinned_and_copied_without_waiting(monkeypatch: pyt
     assert calls == ["pinned", (torch.device("cuda"), True)]
     moved(torch.zeros(3), torch.device("cpu"))
     assert calls[2:] == [(torch.device("cpu"), True)]
+
+
+def test_there_are_at_most_four_processes_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    refuse_missing_devices(Settings(devices=12, accelerator="cpu"))
+    with pytest.raises(BadInput, match="up to 12 cpu devices at once, got --devices 13"):
+        refuse_missing_devices(Settings(devices=13, accelerator="cpu"))
 
 
 def test_batches_are_the_rows_of_the_order() -> None:

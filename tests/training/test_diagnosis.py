@@ -57,6 +57,24 @@ def test_an_alarm_is_raised_once_when_a_symptom_has_lasted() -> None:
     assert progress == pytest.approx(0.55 + WAIT)
 
 
+def test_each_measurement_is_of_another_batch() -> None:
+    """Of the next step's. Kills: the first batch each time."""
+
+    class Looking(Ill):
+        def __init__(self) -> None:
+            super().__init__()
+            self.x: list[Tensor] = []
+
+        def diagnose(self, x: Tensor, y: Tensor | None = None) -> dict[str, Symptom]:
+            self.x.append(x)
+            return {}
+
+    model, data = Looking(), points()
+    list(fit(model, data, steps=3, batch=16, precision="32-true", select="last"))
+    order = dgm.data.order(len(data.train), 0, 0)
+    assert [torch.equal(x, data.train.x[order[16 * k :][:16]]) for k, x in enumerate(model.x, 1)] == [True] * 3
+
+
 def test_measuring_changes_no_bit_of_the_training_and_is_in_the_log(tmp_path: Path) -> None:
     how: dict[str, Any] = {"steps": 12, "batch": 32, "precision": "32-true"}
     ring = dgm.data.load("toy/ring")

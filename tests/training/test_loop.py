@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from dgm.errors import BadInput, MissingExtra, TrainingStopped, UnknownName, Uns
 from dgm.space import Space
 from dgm.training import Settings, fit
 from dgm.training.players import factor
-from dgm.training.settings import settings_for
+from dgm.training.settings import PlayerSettings, settings_for
 
 
 def normal(condition: Space | None = None) -> Normal:
@@ -70,6 +71,15 @@ def test_a_game_moves_one_player_a_turn_and_shows_it_to_the_next() -> None:
             loss.mean().backward()
             players[name].step()
     torch.testing.assert_close(model.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_is_trained_in_training_mode_and_ends_in_evaluation_mode() -> None:
+    """With its dropout. Kills: the mode in which it was given kept."""
+    models = [made("noisy"), made("noisy").eval()]
+    for model in models:
+        trained(model, steps=3)
+        assert not any(part.training for part in model.modules())
+    assert all(torch.equal(a, b) for a, b in zip(*(model.parameters() for model in models), strict=True))
 
 
 def test_the_average_of_the_weights() -> None:
@@ -204,6 +214,21 @@ def test_explicit_settings_over_the_papers_over_the_defaults() -> None:
     kept = {"clip": 3.0, "steps": 5, "budget": None}
     assert settings_for(made("noisy"), {}, kept).clip == 3.0
     assert settings_for(made("noisy"), {"budget": 9.0}, kept).steps is None
+
+
+def test_defaults_are_adams_and_rates_below_one() -> None:
+    """Kingma & Ba's decay rates; steps that are given replace a budget of the model's own, and a rate of 0 is one."""
+    usual = settings_for(None, {})
+    assert (usual.optimiser, usual.lr, usual.betas) == ("adamw", 1e-3, (0.9, 0.999))
+    assert (usual.steps, usual.batch, usual.weight_decay, usual.ema) == (2000, 128, 0, 0)
+    assert (usual.schedule, usual.select, usual.checkpoint_every, usual.keep) == ("cosine", "best", 60, 2)
+    given = settings_for(SimpleNamespace(defaults={"budget": 5.0}), {"steps": 7})
+    assert (given.steps, given.budget) == (7, None)
+    assert PlayerSettings(lr=0.0, betas=(0.0, 0.9)).over(usual).lr == 0
+    for betas in ((1.0, 0.9), (0.9, 1.0)):
+        for make in (Settings, PlayerSettings):
+            with pytest.raises(BadInput, match="betas must be below 1"):
+                make(betas=betas)
 
 
 def test_the_seed_draws_the_noise_and_the_order() -> None:

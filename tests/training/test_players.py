@@ -160,6 +160,21 @@ def test_a_penalty_is_due_at_an_interval_and_multiplied_by_it() -> None:
     torch.testing.assert_close(model.mean.detach(), mean, rtol=1e-5, atol=1e-6)
 
 
+class Twice(Pulled):
+    """The same penalty two times, and one of a player that there is not."""
+
+    def regularisers(self) -> Sequence[Regulariser]:
+        return [Regulariser(player, 1, self.pull) for player in ("model", "model", "other")]
+
+
+def test_penalties_of_one_player_are_added() -> None:
+    """One step of plain descent from 0. Kills: their mean, a penalty of another player."""
+    model = Twice()
+    list(fit(model, points(), steps=1, batch=64, optimiser="sgd", betas=(0.0, 0.0), lr=0.01, select="last", ema=0.0))
+    (x,) = batches_of(model, steps=1, batch=64)
+    torch.testing.assert_close(model.mean.detach(), -0.01 * (-2 * x.mean(0) - 2 * 2 * 10))
+
+
 def test_buffers_move_once_a_step_with_what_the_loss_gave() -> None:
     """Kills: before the step, at validations too, without the loss's outputs."""
     model = made("noisy")

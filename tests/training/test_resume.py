@@ -18,7 +18,7 @@ from trainees import MODELS, SPACE, Normal, made, points
 
 from dgm import runs, tensor_files
 from dgm.errors import BadInput, DamagedRun, Interrupted, TrainingStopped
-from dgm.training import Step, fit, validation
+from dgm.training import Step, checkpoint, fit, validation
 from dgm.training.validation import Validation
 
 STEPS = {"noisy": 23, "duel": 23, "creeping": 2000}
@@ -270,6 +270,16 @@ def stopped_at(out: Path, step: int) -> None:
     steps = training("noisy", out, keep=2)
     assert [next(steps).step for _ in range(step + 1)][-1] == step + 1
     steps.close()
+
+
+def test_unfinished_files_are_swept_and_checkpoints_only_where_nothing_began(tmp_path: Path) -> None:
+    for name in ("checkpoints/.step-00000002.1.tmp", "checkpoints/step-00000001", "samples"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / ".config.json.1.tmp").touch()
+    checkpoint.sweep(tmp_path, everything=False)
+    assert {path.name for path in tmp_path.rglob("*")} == {"checkpoints", "step-00000001", "samples"}
+    checkpoint.sweep(tmp_path, everything=True)
+    assert {path.name for path in tmp_path.rglob("*")} == {"checkpoints", "samples"}
 
 
 @pytest.mark.parametrize("harm", ["flip", "truncate", "remove", "empty manifest"])

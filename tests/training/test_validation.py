@@ -126,6 +126,11 @@ def test_patience_counts_epochs() -> None:
     assert passing(0.5, steps=100, batch=16, patience=0)[-1].step == 100
 
 
+def test_a_loss_that_stays_the_same_is_no_better() -> None:
+    """Kills: the last of equal losses as the best one, with which a training that stands still never stops."""
+    assert passing(0.5, steps=100, lr=0.0, patience=5, validate_every=1)[-1].step == 6
+
+
 def test_a_loss_that_falls_goes_on() -> None:
     assert passing(4.0, steps=100, validate_every=1, patience=1)[-1].step == 100
 

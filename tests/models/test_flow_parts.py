@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dgm.contracts import perturbed
+from dgm.likelihood import kinds_of, log_likelihood
 from dgm.models.flow import base
 from dgm.registry import create
 from dgm.space import Space
@@ -80,3 +81,29 @@ def test_splines_of_an_image_have_the_bins_and_the_bound_of_the_settings() -> No
     splines = [spline for spline in splines if isinstance(spline, RationalQuadratic)]
     assert splines
     assert {(spline.bins, spline.bound) for spline in splines} == {(3, 2.0)}
+
+
+@pytest.mark.parametrize(
+    "name", ["ffjord", "nice", "planar", "radial", "realnvp", "glow", "iaf", "maf", "nsf", "residual_flow"]
+)
+def test_an_array_that_is_no_image_is_a_vector_of_its_numbers(name: str) -> None:
+    """Kills: an array of another number of axes that is not flattened, which raised an error in residual_flow."""
+    made = []
+    for shape in ((2, 2), (4,)):
+        torch.manual_seed(0)  # of Glow's permutations too
+        made.append(perturbed(create(name, Space.continuous(shape))))
+    array, vector = made
+    x = torch.randn(5, 2, 2)
+    for model, data in ((array, x), (vector, x.flatten(1))):
+        if hasattr(model, "initialise"):
+            model.initialise(data)
+    with torch.no_grad():
+        for one, other in zip(array.parameters(), vector.parameters(), strict=True):
+            one.copy_(other.view_as(one))
+    for kind in kinds_of(vector):
+        nats = []
+        for model, data in ((array, x), (vector, x.flatten(1))):
+            torch.manual_seed(1)
+            nats.append(log_likelihood(model, data, kind=kind).nats)
+        torch.testing.assert_close(*nats)
+    torch.testing.assert_close(array.sample(3, seed=1), vector.sample(3, seed=1).view(3, 2, 2))

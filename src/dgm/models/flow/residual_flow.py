@@ -10,7 +10,7 @@ from dgm.networks.conditioning import ConditionFeatures
 from dgm.networks.lipschitz import lipschitz
 from dgm.settings import setting
 from dgm.space import Space
-from dgm.transforms import ActNorm, Composition, Inverse, Residual, Squeeze, Transform, to_real_numbers
+from dgm.transforms import ActNorm, Composition, Flattened, Inverse, Residual, Squeeze, Transform, to_real_numbers
 
 EXACT = 16  # numbers up to which the log-determinant is exact by default
 
@@ -61,14 +61,16 @@ class ResidualFlow(Flow):
         shape = space.shape if image else (space.dim,)
         squeezes = image and shape[1] % 2 == shape[2] % 2 == 0
         first = config.blocks // 2 if squeezes else config.blocks
-        maps: list[Transform] = to_real_numbers(space)
+        maps: list[Transform] = []
         for _ in range(first):
             maps += self.block(shape)
         if squeezes:
             shape = (4 * shape[0], shape[1] // 2, shape[2] // 2)
             rest = [part for _ in range(first, config.blocks) for part in self.block(shape)]
             maps += [Squeeze(2), *rest, Inverse(Squeeze(2))]
-        self.transform = Composition(maps)
+        if not image and len(space.shape) != 1:
+            maps = [Flattened(Composition(maps))]
+        self.transform = Composition([*to_real_numbers(space), *maps])
 
     def block(self, shape: tuple[int, ...]) -> list[Transform]:
         config = self.config

@@ -94,9 +94,12 @@ class DiscreteVAE(LatentVariableModel):
     def prior_code(self, noise: Streams, y: Conditions | None) -> Tensor:
         return noise.categorical(self.prior.expand(len(noise), -1, -1)).to(self.latent_space.dtype)
 
-    def divergence(self, log_q: Tensor) -> PerExample:
-        """KL(q(z|x) || p(z))."""
-        return (log_q.exp() * (log_q - self.prior.log_softmax(-1))).sum((1, 2))
+    def divergence(self, x: Batch, y: Conditions | None = None) -> Tensor:
+        return self.divergence_of(self.log_posterior(x, y))
+
+    def divergence_of(self, log_q: Tensor) -> Tensor:
+        """KL(q(z_i|x) || p(z_i)) of each latent, (B, latent)."""
+        return (log_q.exp() * (log_q - self.prior.log_softmax(-1))).sum(2)
 
     def one_hot(self, z: Tensor) -> Tensor:
         """(..., latent) codes to (..., latent, K)."""
@@ -106,7 +109,7 @@ class DiscreteVAE(LatentVariableModel):
 
     def elbo(self, x: Batch, y: Conditions | None = None) -> PerExample:
         log_q = self.log_posterior(x, y)
-        return self.likelihood(x, drawn(log_q), y) - self.divergence(log_q)
+        return self.likelihood(x, drawn(log_q), y) - self.divergence_of(log_q).sum(1)
 
     def code_and_log_ratio(self, x: Batch, y: Conditions | None = None) -> tuple[Tensor, PerExample]:
         log_q = self.log_posterior(x, y)
@@ -121,7 +124,7 @@ class DiscreteVAE(LatentVariableModel):
             return -self.elbo(x, y)
         log_q = self.log_posterior(x, y)
         expected = self.relaxed if self.config.gradient == "gumbel" else self.scored
-        return self.divergence(log_q) - expected(x, log_q, y)
+        return self.divergence_of(log_q).sum(1) - expected(x, log_q, y)
 
     def relaxed(self, x: Batch, log_q: Tensor, y: Conditions | None) -> PerExample:
         """log p(x|y) of a Gumbel-softmax y."""

@@ -113,8 +113,11 @@ class Hierarchy(WarmedUp):
         log_w = self.likelihood_of(x, levels, y) - kl_weight * log_ratios(levels).sum(-1)
         return log_w.unflatten(0, (draws, len(x)))
 
-    def likelihood_of(self, x: Batch, levels: list[Level], y: Conditions | None) -> Tensor:
-        """log p(x|z_1) of each z_1, of which there may be several for each x, in the order of `repeated`."""
+    def likelihood_of(self, x: Batch, levels: list[Level], y: Tensor | None) -> Tensor:
+        """log p(x|z_1) of each z_1, of which there may be several for each x, in the order of `repeated`.
+
+        ``y`` has a condition for each z_1.
+        """
         z = levels[-1].z
         outputs = self.outputs_of(z, y).unflatten(0, (len(z) // len(x) if len(x) else 1, len(x)))
         return self.observed.log_prob(outputs, x).flatten(2).sum(2).flatten()

@@ -1,22 +1,21 @@
-"""Every model gives the numbers that it gave when they were last written down, on small examples."""
+"""Models, and what is done with them, give the numbers that were last written down, on small examples."""
 
 from __future__ import annotations
 
 import pytest
 import recorded
 
-from dgm.models.table import MODELS
-
 TOLERANCE = 3e-4  # of the size of the values: more than processors and their libraries round differently
 RECORDED = recorded.read()
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_gives_the_numbers_that_it_gave(name: str) -> None:
-    """Likelihoods, samples, codes, losses, gradients: of every space, under conditions of every kind, with each setting
-    changed. Where the change is meant, ``python tests/recorded.py`` writes the numbers anew.
+@pytest.mark.parametrize("subject", recorded.SUBJECTS)
+def test_the_numbers_are_those_that_were_recorded(subject: str) -> None:
+    """Likelihoods, samples, codes, losses and gradients of models in every space, under conditions of every kind, with
+    each setting changed; samplers, evaluations, edits, trainings. Where a change is meant, ``python tests/recorded.py``
+    writes the numbers anew.
     """
-    before, now = RECORDED[name], dict(recorded.summaries(name))
+    before, now = RECORDED[subject], dict(recorded.summaries(subject))
     assert list(now) == list(before)
     changed = [
         f"{case}: {what} {value:.6g}, before {old}"

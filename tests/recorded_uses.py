@@ -1,0 +1,338 @@
+"""The numbers of samplers, evaluations, edits and trainings of small models, for `recorded`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from recorded_models import examples, made, settings_of
+from torch import Tensor
+
+import dgm
+from dgm import edit
+from dgm.data import Dataset, Split
+from dgm.editing import codes
+from dgm.editing.composition import Composition, Term, composed
+from dgm.editing.resampling import Resampling
+from dgm.errors import Unsupported
+from dgm.evaluation.anomaly import anomaly
+from dgm.evaluation.evaluate import evaluate
+from dgm.samplers.options import Guidance
+from dgm.samplers.solvers import SOLVERS
+
+Numbers = Iterator[tuple[str, Tensor]]
+DENOISERS = ("ncsn", "score_sde", "ddpm", "vdm", "edm", "flow_matching", "mean_flow")
+
+
+def small(name: str, space: str, condition: str = "alone", **settings: Any) -> Any:
+    return made(name, space, condition, settings_of(name) | settings)
+
+
+def sampled() -> Iterator[tuple[str, Numbers]]:
+    """Denoising models by every solver and with guidance, others with their own options."""
+    for name in DENOISERS:
+        yield f"{name} by a solver", by_solvers(name)
+    for name in ("ddpm", "edm", "flow_matching"):
+        yield f"{name} with guidance", guided(name)
+        yield f"{name} by an ODE", densities(name)
+    for name, space in (
+        *(
+            ("made", "levels"),
+            ("nade", "bits"),
+            ("made", "numbers"),
+            ("gated_pixelcnn", "levels"),
+            ("wavenet", "tokens"),
+        ),
+        *(("pixelcnn_pp", "colours"), ("char_gpt", "tokens"), ("image_gpt", "levels"), ("pixelrnn", "levels")),
+    ):
+        yield f"{name} of {space} by other probabilities", decoded(small(name, space))
+    for name in ("glow", "maf", "realnvp"):
+        yield f"{name} at another temperature", tempered(small(name, "floats"))
+
+
+def by_solvers(name: str) -> Numbers:
+    model = small(name, "numbers", "label", condition_dropout=0.1)
+    _, y = examples(model)
+    for solver in SOLVERS:
+        yield solver, dgm.sample(model, 3, y, seed=3, solver=solver, sampling_steps=4)
+    for spacing in ("uniform", "quadratic", "log_snr", "karras"):
+        yield spacing, dgm.sample(model, 3, y, seed=3, solver="euler", sampling_steps=4, spacing=spacing)
+    yield "eta", dgm.sample(model, 3, y, seed=3, solver="ddim", sampling_steps=4, eta=0.6)
+    states = [state.x for state in dgm.trajectory(model, 3, y, seed=3, solver="heun", sampling_steps=3)]
+    yield "states", torch.stack(states)
+
+
+def guided(name: str) -> Numbers:
+    model, weak = (small(name, "floats", "record", width=width) for width in (8, 4))
+    _, y = examples(model)
+    for what, how in (
+        ("interval", Guidance(scale=1.7, interval=(0.3, 0.8))),
+        ("weak model", Guidance(scale=1.7, weak=weak)),
+        ("weak model in an interval", Guidance(scale=2.0, interval=(0.2, 0.9), weak=weak)),
+    ):
+        yield what, dgm.sample(model, 3, y, seed=3, guidance=how, sampling_steps=4)
+
+
+def densities(name: str) -> Numbers:
+    model = small(name, "points", "label")
+    x, y = examples(model)
+    for how in (
+        {"solver": "heun", "solver_steps": 3, "trace": "exact"},
+        {"solver": "heun", "solver_steps": 3, "trace": "hutchinson"},
+        {"solver": "rk4", "solver_steps": 2},
+        {"solver": "euler", "solver_steps": 5},
+        {"tolerance": 1e-3},
+    ):
+        for draws in (1, 3):
+            torch.manual_seed(2)
+            yield f"{how}, {draws}", dgm.log_likelihood(model, x, y, kind="estimate", draws=draws, **how).nats
+    yield "of all labels", dgm.log_likelihood(model, x, marginal=True, solver="heun", solver_steps=2).nats
+
+
+def decoded(model: Any) -> Numbers:
+    x, _ = examples(model)
+    for how in ({"temperature": 0.6}, {"temperature": 0.0}, {"top_k": 2}, {"top_p": 0.6}):
+        with suppress(Unsupported):  # of outputs without categories
+            yield f"{how}", dgm.sample(model, 3, seed=3, decoding=dgm.DecodingOptions(**how))
+    yield "given a part", dgm.sample(model, 3, seed=3, given=x, observed=2)
+    if model.space.kind == "tokens":
+        yield "a longer text", dgm.sample(model, 2, seed=3, length=3 * model.space.dim)
+
+
+def tempered(model: Any) -> Numbers:
+    yield "cooler", dgm.sample(model, 3, seed=3, decoding=dgm.DecodingOptions(temperature=0.7))
+
+
+# -- evaluations
+
+
+def first(name: str, n: int = 60) -> Dataset:
+    """A data set of the first examples of each split."""
+    whole = dgm.data.load(name)
+    parts = {part: whole.splits[part].x[:n] for part in ("train", "validation", "test")}
+    labels = {part: whole.splits[part].y for part in parts}
+    few = {part: Split(x, None if labels[part] is None else labels[part][:n]) for part, x in parts.items()}
+    return replace(whole, **few)
+
+
+def trained(name: str, data: Dataset, steps: int = 20, **settings: Any) -> Any:
+    torch.manual_seed(0)
+    condition = data.condition if settings.pop("conditional", False) else None
+    model = dgm.create(name, data.space, condition, **settings_of(name) | settings)
+    for _ in dgm.fit(model, data, steps=steps, batch=20, seed=1, precision="32-true", validate_every=10):
+        pass
+    return model
+
+
+def evaluated() -> Iterator[tuple[str, Numbers]]:
+    for name, data, how in (
+        *(("gan", "toy/ring", {}), ("kde", "toy/ring", {}), ("gmm", "toy/grid", {}), ("nsf", "toy/moons", {})),
+        *(
+            ("vae", "digits", {"annealed": 4}),
+            ("gmm", "digits", {}),
+            ("kde", "digits", {"draws": 2}),
+            ("rbm", "digits", {}),
+        ),
+        *(("jem", "digits", {}), ("vq_vae", "digits", {}), ("hierarchical_vae", "digits", {"draws": 3})),
+        *(
+            ("gmm", "a table", {}),
+            ("maf", "a table", {"target": "old"}),
+            ("made", "a table", {}),
+            ("gan", "digits", {"annealed": 4}),
+        ),
+        *(("made", "digits", {"marginal": True}), ("edm", "digits", {"solver": "heun", "solver_steps": 2})),
+    ):
+        yield f"{name} on {data}", evaluation(name, data, how)
+    for name in ("gmm", "vae", "jem", "pixelcnn", "rbm"):
+        yield f"anomalies for {name}", anomalies(name)
+
+
+def evaluation(name: str, data: str, how: dict[str, Any]) -> Numbers:
+    few = table() if data == "a table" else first(data)
+    model = trained(name, few, conditional=name in ("jem", "made"))
+    spaces = ["pixels", "pca"] if data == "digits" else None
+    yield from leaves(evaluate(model, few, samples=50, seed=1, spaces=spaces, **how))
+
+
+def table() -> Dataset:
+    """Rows of numbers, counts, choices and gaps."""
+    drawn = np.random.default_rng(0)
+    age = drawn.gamma(6.0, 6.0, 240).round()
+    job = np.where(age > 30, "engineer", np.where(drawn.random(240) < 0.5, "student", "nurse"))
+    pay = np.where(drawn.random(240) < 0.1, np.nan, np.exp(0.05 * age + drawn.normal(size=240)))
+    return dgm.data.load(pd.DataFrame({"age": age.astype(int), "job": job, "pay": pay, "old": age > 40}))
+
+
+def anomalies(name: str) -> Numbers:
+    few = first("digits")
+    model = trained(name, few, conditional=name == "jem")
+    yield from leaves(anomaly(model, few, few.train.x.flip(-1).contiguous(), "turned", seed=1, draws=2))
+
+
+def leaves(document: Any, at: str = "") -> Numbers:
+    """The numbers of a document that do not depend on the clock."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            if key not in ("provenance", "seconds", "per_second", "threads", "skipped"):
+                yield from leaves(value, f"{at}.{key}")
+    elif isinstance(document, list | tuple):
+        for k, value in enumerate(document):
+            yield from leaves(value, f"{at}.{k}")
+    elif isinstance(document, int | float):
+        yield at, torch.tensor(float(document))
+
+
+# -- edits
+
+
+def edited() -> Iterator[tuple[str, Numbers]]:
+    for name in ("ddpm", "edm", "flow_matching", "score_sde"):
+        yield f"images by {name}", restored(name)
+    for name, space in (
+        *(("gmm", "numbers"), ("ppca", "numbers"), ("made", "levels"), ("nade", "bits"), ("maf", "numbers")),
+        *(("vae", "levels"), ("orderless_made", "bits"), ("realnvp", "numbers"), ("flow_matching", "numbers")),
+    ):
+        yield f"missing values by {name} of {space}", completed(name, space)
+    for name, space in (
+        ("vae", "levels"),
+        ("glow", "floats"),
+        ("autoencoder", "levels"),
+        ("edm", "floats"),
+        ("gan", "levels"),
+    ):
+        yield f"codes of {name}", coded(name, space)
+    for name in ("vae", "autoencoder"):
+        yield f"sums of codes of {name}", summed(name)
+    for name, space in (("ebm", "floats"), ("ddpm", "numbers"), ("edm", "numbers")):
+        yield f"compositions of {name}", together(name, space)
+
+
+def restored(name: str) -> Numbers:
+    model = small(name, "colours", "label")
+    x, y = examples(model)
+    few = Resampling(sampling_steps=3, jump=2, resamplings=2)
+    known = torch.arange(8) % 3 > 0
+    how: dict[str, Any] = {"n": 2, "seed": 3, "resampling": few}
+    yield "inpaint", edit.inpaint(model, x, known, y, **how)
+    yield "superres", edit.superres(model, x[..., ::2, ::2], 2, y, noise=0.05, **how)
+    yield "colourise", edit.colourise(model, x[:, :1], y, **how)
+    yield "deblur", edit.deblur(model, x, 0.8, y, noise=0.1, **how)
+
+
+def completed(name: str, space: str) -> Numbers:
+    model = small(name, space)
+    x, _ = examples(model)
+    observed = torch.rand(x.shape, generator=torch.Generator().manual_seed(4)) < 0.6
+    found = edit.impute(model, x, observed=observed, n=2, seed=3)
+    yield "x", found.x
+    yield "log p", found.log_p
+    yield "effective draws", found.effective
+
+
+def coded(name: str, space: str) -> Numbers:
+    model = small(name, space)
+    x, _ = examples(model)
+    if name == "gan":
+        found = edit.invert(model, x, steps=3, starts=2, seed=3)
+        yield "inverted", found.z
+        yield "error", torch.tensor(found.error)
+        z = codes.drawn(model, 4, seed=3)
+    else:
+        z = codes.encode(model, x, seed=3)
+        yield "codes", z
+        yield "reconstructed", codes.reconstruct(model, x, seed=3).x
+        yield "between", codes.interpolate(model, x, n=3, seed=3)
+    for path in ("linear", "spherical"):
+        yield path, codes.between(model, z, n=4, path=path)
+    split = Split(x, None)
+    of = codes.spread(model, split, seed=3)
+    yield from of._asdict().items()
+    yield "traversed", codes.traverse(model, z[0], of, dimensions=2).x
+
+
+def summed(name: str) -> Numbers:
+    digits = first("digits")
+    model = trained(name, digits)
+    found = codes.arithmetic(model, "x - 1 + 7", digits, digits.test.x[:3], seed=3)
+    for part, values in found._asdict().items():
+        if isinstance(values, Tensor):
+            yield part, values
+
+
+def together(name: str, space: str) -> Numbers:
+    """Products, mixtures and negations of energies or of scores."""
+    one, other, third = (small(name, space, "label") for _ in range(3))
+    for weight, model in ((0.5, other), (-0.7, third)):
+        for parameter in model.parameters():
+            parameter.data *= 1 + 0.1 * weight
+    terms = [Term(model, torch.tensor([k])) for k, model in enumerate((one, other, third))]
+    for what, of in (
+        ("product", Composition(terms[:1], also=terms[1:2])),
+        ("mixture", Composition(terms[:2])),
+        ("negation", Composition(terms[:1], without=terms[2:], weight=0.4)),
+    ):
+        *_, last = composed(of, sampling_steps=3, langevin_steps=2).trajectory(3, seed=3)
+        yield what, last.x
+
+
+# -- trainings
+
+
+TRAININGS: Mapping[str, dict[str, Any]] = {
+    "plain": {},
+    "rmsprop": {"optimiser": "rmsprop", "betas": (0.9, 0.95)},
+    "sgd": {"optimiser": "sgd", "betas": (0.8, 0.9)},
+    "other moments": {"betas": (0.5, 0.9)},
+    "decay": {"weight_decay": 0.3},
+    "warmup": {"warmup": 3},
+    "constant rate": {"schedule": "constant"},
+    "clipped": {"clip": 0.01},
+    "averaged": {"ema": 0.9},
+    "last weights": {"select": "last"},
+    "other validations": {"validate_every": 2},
+    "other seed": {"seed": 5},
+}
+
+
+def fitted() -> Iterator[tuple[str, Numbers]]:
+    digits = first("digits")
+    for name in ("vae", "gan", "wgan_gp", "rbm", "ddpm"):
+        for what, how in TRAININGS.items():
+            yield f"{name}, {what}", steps(name, digits, how)
+
+
+def steps(name: str, data: Dataset, how: dict[str, Any]) -> Numbers:
+    torch.manual_seed(0)
+    model = dgm.create(name, data.space, **settings_of(name))
+    plain = {
+        "steps": 6,
+        "batch": 16,
+        "lr": 3e-3,
+        "seed": 1,
+        "precision": "32-true",
+        "validate_every": 1,
+        "ema": 0.0,
+        "clip": 0.0,
+        "warmup": 0,
+    }
+    taken = list(dgm.fit(model, data, **plain | how))
+    for player in taken[0].losses:
+        yield f"losses of {player}", torch.tensor([step.losses[player] for step in taken])
+    yield "rates", torch.tensor([step.lr for step in taken])
+    yield "validation", torch.tensor([step.validation or 0.0 for step in taken])
+    for symptom in taken[-1].symptoms:
+        yield symptom, torch.tensor(taken[-1].symptoms[symptom])
+    yield "weights", torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+SUBJECTS: Mapping[str, Callable[[], Iterator[tuple[str, Numbers]]]] = {
+    "samples": sampled,
+    "evaluations": evaluated,
+    "edits": edited,
+    "trainings": fitted,
+}

@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from dgm.distributions.cells import RecordCells, binary, bits_of, cells, number
+from dgm.distributions.cells import RecordCells, binary, bits_of, cells, number, reflected
 from dgm.distributions.dequantisation import Dequantised, box
 from dgm.likelihood import log_likelihood
 from dgm.space import Space
@@ -241,6 +241,20 @@ def test_noise_beyond_a_wall_of_its_cell_has_no_density() -> None:
     for end, inside in ((-1.0, True), (1.0, True), (1.001, False)):
         v = torch.tensor([[0.25, end]]).double()
         assert math.isfinite(float(record.log_noise(v, x))) == inside
+
+
+def test_the_noise_of_a_missing_value_is_normal() -> None:
+    """Its flag, of scale 3^(-1/2), is uniform on the whole cell [1, 2); the value beside it is a normal number."""
+    record = RecordCells(Space.record(r=Space.continuous((), scale=(5.0,), loc=(0.0,), optional=True)))
+    scale = 1 / math.sqrt(3)
+    v = torch.tensor([[(1.5 - 1) / scale, 0.7]]).double()
+    found = record.log_noise(v, torch.tensor([[NAN]]).double())
+    assert found.item() == pytest.approx(math.log(scale) + stats.norm.logpdf(0.7))
+
+
+def test_a_number_further_away_than_the_other_wall_stays() -> None:
+    c, low, high = torch.tensor([-2.5, -1.5, 3.5, 4.5]), torch.tensor(0.0), torch.tensor(2.0)
+    assert reflected(c, low, high).tolist() == [-2.5, 1.5, 0.5, 4.5]
 
 
 def test_missing_values_take_no_part_in_scores_or_centres() -> None:

@@ -306,6 +306,14 @@ def test_bounds_are_drawn_as_often_as_is_asked(digits: Dataset) -> None:
     assert [row["draws"] for row in document["likelihood"]] == [3, 16]
 
 
+def test_a_likelihood_is_given_the_labels_or_summed_over_them(digits: Dataset) -> None:
+    few = replace(digits, test=Split(digits.test.x[:20], digits.test.y[:20]))
+    model = dgm.create("made", digits.space, condition=digits.condition, hidden=4).eval()
+    for marginal, condition in ((False, "label"), (True, None)):
+        (row,) = evaluate(model, few, samples=20, spaces=[], marginal=marginal)["likelihood"]
+        assert row["condition"] == condition
+
+
 def test_a_measure_that_fails_is_named_and_the_others_stay(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies in pixels are looked for also where features, such as those of a download, cannot be had."""
     monkeypatch.setattr(of_samples, "duplicates", failing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -51,7 +53,19 @@ def test_a_draw_has_every_label_in_proportion_and_no_example_twice() -> None:
         rows = drawn_rows(y, 100, 50, seed)
         assert len(rows.unique()) == 50
         assert (y[rows].bincount() - torch.tensor([30, 15, 5])).abs().max() <= 1
-    assert not torch.equal(drawn_rows(y, 100, 50, 0), drawn_rows(y, 100, 50, 1))
+    for labels in (y, None):
+        assert not torch.equal(drawn_rows(labels, 100, 50, 0), drawn_rows(labels, 100, 50, 1))
+
+
+def test_held_out_examples_of_a_condition_are_those_of_the_pool_that_have_it() -> None:
+    """Kills: examples of the condition that features were fitted on."""
+    table = numbered(100, 30, 40)
+    labels = torch.arange(170) % 2
+    parts = {name: replace(split, y=labels[split.x[:, 0].long()]) for name, split in table.splits.items()}
+    odd = replace(table, condition=Space.categories(2), **parts)
+    pool, every = HeldOut(odd, "test", torch.tensor(1)), HeldOut(odd, "test")
+    found, expected = (set(one.draw(len(one), 0)[:, 0].tolist()) for one in (pool, every))
+    assert found == {number for number in expected if number % 2 == 1}
 
 
 def test_real_data_is_at_its_own_level() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
@@ -90,6 +91,24 @@ def test_annealing_counts_its_gradients(gan: Any, monkeypatch: pytest.MonkeyPatc
     bracket(Observed(gan, SIGMA), 7, temperatures=3, seed=0, progress=lambda s, _: shares.append(s))
     ends = [share for share, after in zip(shares, [*shares[1:], 0.0], strict=True) if after < share]
     assert ends == [1.0, 1.0]
+
+
+def test_the_noise_is_chosen_by_validation_examples(gan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or by training examples where there are none."""
+    train, validation, test = (Split(EXACT.sample((n,))) for n in (30, 20, 10))
+    seen: list[int] = []
+
+    def chosen(model: Any, x: Tensor, samples: Tensor) -> float:
+        seen.append(len(x))
+        raise ZeroDivisionError
+
+    module = importlib.import_module("dgm.evaluation.evaluate")
+    monkeypatch.setattr(module, "chosen_noise", chosen)
+    for held in (validation, Split(validation.x[:0])):
+        points = Dataset(name="p", space=SPACE, split="", train=train, validation=held, test=test)
+        with pytest.raises(ZeroDivisionError):
+            module.anneal({"likelihood": []}, gan, points, test, "test", 0, 3, lambda share, text: None)
+    assert seen == [20, 30]
 
 
 def test_an_interrupted_annealing_leaves_all_other_measures(gan: Any) -> None:

@@ -59,6 +59,8 @@ def test_a_temperature_scales_the_noise_of_every_scale() -> None:
     z, cold = (flow.encode(flow.sample_tempered(16, seed=0, temperature=t)) for t in (1.0, 0.7))
     torch.testing.assert_close(cold, 0.7 * z, rtol=0, atol=1e-4)
     torch.testing.assert_close(flow.sample(16, seed=0), flow.sample_tempered(16, seed=0, temperature=1.0))
+    chosen = flow.encode(dgm.sample(flow, 16, seed=0, decoding=dgm.DecodingOptions(temperature=0.7)))
+    torch.testing.assert_close(chosen, cold, rtol=0, atol=1e-4)
 
 
 def test_a_step_is_an_actnorm_a_linear_map_and_a_coupling_whose_network_is_the_papers() -> None:

@@ -148,6 +148,26 @@ def test_missing_values_are_marginalised_in_closed_form(name: str) -> None:
     assert float(found.nats[3]) == pytest.approx(0, abs=1e-6)
 
 
+@torch.no_grad()
+def test_a_gap_that_is_a_value_counts_beside_one_that_is_marginalised() -> None:
+    """p(a missing) = sum_c p(a missing, c), of a column in whose data values were missing and of one without gaps."""
+    made = create("made", Space.record(a=Space.binary((), optional=True), c=Space.binary(())), hidden=8).eval()
+    every = torch.tensor([[NAN, 0.0], [NAN, 1.0]]).double()
+    found = scores(made, torch.tensor([[NAN, NAN]]).double())
+    assert found.nats.item() == pytest.approx(made.log_prob(every).logsumexp(0).item(), abs=1e-4)
+
+
+@torch.no_grad()
+def test_each_row_has_the_kind_of_all_and_bounds_as_many_draws_as_are_asked() -> None:
+    """A hole in the last column is summed over exactly, and one in the first by particles."""
+    made = create("made", Space.record(a=Space.binary(()), c=Space.binary(())), hidden=8).eval()
+    x = torch.tensor([[1.0, NAN], [NAN, 1.0]]).double()
+    assert scores(made, x[:1]).kinds == [Kind.EXACT]
+    assert scores(made, x).kinds == [Kind.LOWER_BOUND] * 2
+    vae = create("vae", Space.binary((4,)), latent=2, hidden=4).eval()
+    assert "K = 7" in scores(vae, torch.ones(3, 4).double(), draws=7).method
+
+
 def test_a_kernel_density_estimate_draws_from_its_conditional() -> None:
     """p(x_2 | x_1) = sum_i w_i N(x_2; x_i2, h^2), w_i in proportion to N(x_1; x_i1, h^2)."""
     model = KDE(Space.continuous((2,), scale=(2.0, 3.0)), KDE.Config(bandwidth=0.4))

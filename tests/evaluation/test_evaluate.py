@@ -235,6 +235,20 @@ def test_features_take_the_third_of_the_progress_before_memorisation(monkeypatch
     )
 
 
+def test_copies_are_looked_for_beside_those_of_the_evaluated_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, seen = torch.randn(80, 2), torch.randn(30, 2), list[tuple[Tensor, Tensor]]()
+    table = Dataset(
+        name="t", space=Space.continuous((2,)), train=Split(x), validation=Split(x), test=Split(y), split=""
+    )
+    for name in ("memorisation", "duplicates"):
+        monkeypatch.setattr(of_samples, name, lambda dataset, samples, held, *rest: seen.append((samples, held)))
+    document: dict[str, Any] = {"features": {}, "metrics": []}
+    samples = torch.randn(9, 2)
+    pool = HeldOut(table, "test")
+    of_samples.measure_samples(document, samples, None, pool, table.test, [], Skipped(), lambda share, text: None)
+    assert [(one is samples, other is y) for one, other in seen] == [(True, True)] * 2
+
+
 @pytest.mark.parametrize(("held_out", "compared"), [(19, 50), (20, 20), (70, 50)])
 def test_as_many_samples_are_compared_as_there_are_held_out_examples(held_out: int, compared: int) -> None:
     """Unless there are fewer than 20, of which no reference is drawn."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import dgm
 from dgm.condition import Names
 from dgm.data import Dataset, Split
-from dgm.evaluation.representation import factors, judged
+from dgm.evaluation.representation import Factor, factors, judged, of_factors
 from dgm.space import Space
 
 FACTORS = Space.record(
@@ -106,6 +106,14 @@ def test_probes_are_trained_on_one_split_and_judged_on_the_other() -> None:
         assert found is not None
         assert found["probe"] == {"label": pytest.approx(2 / 3)}
         assert found["most_frequent"] == {"label": pytest.approx(1 / 3)}
+
+
+def test_a_factor_that_never_changes_takes_no_part_in_the_gaps() -> None:
+    """Which has no entropy to divide by."""
+    both = torch.cartesian_prod(torch.arange(3), torch.arange(4)).repeat(20, 1)
+    found = [Factor("shape", both[:, 0], ordered=False), Factor("size", both[:, 1], ordered=True)]
+    found.append(Factor("same", torch.ones(len(both)).long(), ordered=True))
+    assert of_factors(both.double(), found, both.double(), found, 0)["mig"] == pytest.approx(1)
 
 
 def test_codes_that_are_no_vectors_and_data_without_factors_are_not_judged() -> None:

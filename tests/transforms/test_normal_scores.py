@@ -135,8 +135,8 @@ def test_a_record_with_scores_has_a_density() -> None:
         own.scored((torch.tensor([[0, 0, 4.0, 0, 0], [0, 0, 0.0, 0, 0]]) - own.loc) / own.scale)[0][:, 2]
     )
     assert total == pytest.approx((zero + one) * categories * float(ages[0] - ages[1]), rel=0.02)
-    found = own.log_noise(own.noisy(x, torch.rand(len(x), 5).double(), torch.randn(len(x), 5).double(), 1.0)[0], x)
-    assert found.isfinite().all()
+    v, log_q = own.noisy(x, torch.rand(len(x), 5).double(), torch.randn(len(x), 5).double(), 1.0)
+    torch.testing.assert_close(own.log_noise(v, x), log_q.sum(1), rtol=1e-6, atol=1e-6)
 
 
 def test_models_of_tables_have_scores_that_training_fits() -> None:

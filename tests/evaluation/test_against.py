@@ -24,6 +24,7 @@ from dgm.evaluation.kernel import KERNELS, median_distance, permutation_p
 from dgm.evaluation.sides import Side
 from dgm.evaluation.transport import sliced_wasserstein, wasserstein
 from dgm.evaluation.two_sample import held_out_log_ratios
+from dgm.networks.conditions import Marginal
 from dgm.seeds import Seed, streams
 from dgm.space import Space
 
@@ -144,6 +145,25 @@ def test_others_of_a_side_are_other_samples_or_held_out_examples_many_times() ->
     assert len(drawn) == 5
     assert len({tuple(draw[:, 0].tolist()) for draw in drawn}) == 5
     assert table.others(91) == []
+
+
+def test_samples_of_another_seed_have_other_conditions() -> None:
+    class Given(Shifted):
+        """Samples that are their label."""
+
+        condition = Space.categories(50)
+
+        def __init__(self) -> None:
+            super().__init__(0.0)
+            self.marginal = Marginal(self.condition)
+
+        def sample(self, n: int, y: Tensor | None = None, *, seed: Seed = None) -> Tensor:
+            assert y is not None
+            return y[:, None].expand(n, 2).float()
+
+    first, again, other = (Side("a", points(60), Given(), seed=seed).draw(40) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_an_energy_is_the_negative_of_a_log_density() -> None:

@@ -111,8 +111,8 @@ def test_images_are_normalised_by_colour() -> None:
     expected = (torch.tensor([0.0, 1.0, 0.0]) - torch.tensor(spec.mean)) / torch.tensor(spec.std)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert (spec.mean, spec.std) == ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-    board = 255 * (torch.arange(448)[:, None] + torch.arange(448)).remainder(2).to(torch.uint8).expand(1, 3, -1, -1)
-    grey = normalised(Space.levels((3, 448, 448), 256), spec, board)[0, :, 50:60, 50:60]  # pixels that are averaged
+    board = 255 * (torch.arange(672)[:, None] + torch.arange(672)).remainder(2).to(torch.uint8).expand(1, 3, -1, -1)
+    grey = normalised(Space.levels((3, 672, 672), 256), spec, board)[0, :, 50:60, 50:60]  # each of 3 × 3 pixels
     middle = (0.5 - torch.tensor(spec.mean)) / torch.tensor(spec.std)
     torch.testing.assert_close(grey, middle[:, None, None].expand_as(grey), rtol=0, atol=0.05)
     imagenet = PRETRAINED["dinov2"]

@@ -34,7 +34,7 @@ def test_a_picture_is_given_in_the_levels_of_the_data(tmp_path: Path) -> None:
     assert x[0, 0].tolist() == [[0, 16, 8, 0, 0, 0]] * 3 + [[0] * 6]
     assert kept == 18
     whole = saved(tmp_path / "b.png", [[255] * 6] * 4)
-    assert [given.picture(whole, GREY, {}, share)[1] for share in (None, 0.25, 1.0)] == [12, 6, 24]
+    assert [given.picture(whole, GREY, {}, share)[1] for share in (None, 0.25, 1.0, 0.0)] == [12, 6, 24, 0]
     assert condition.picture(upper.with_name("b.png"), GREY).unique().tolist() == [16]
     colour = Space.levels((3, 4, 6), 256)
     assert given.picture(whole, colour, {}, None)[1] == 36  # a pixel has three numbers
@@ -49,6 +49,7 @@ def test_the_end_of_a_prompt_and_the_beginning_of_a_sound_are_given(tmp_path: Pa
     sound.write(levels, 8000, tmp_path / "a.wav")
     x, kept = given.heard(tmp_path / "a.wav", Space.levels((1, 50), 256), {"rate": 8000}, 0.5)
     assert kept == 40
+    assert given.heard(tmp_path / "a.wav", Space.levels((1, 50), 256), {"rate": 8000}, None)[1] == 50
     assert torch.equal(x[0, 0, :40], levels[:40])
     assert x[0, 0, 40:].tolist() == [128] * 10  # silence
 
@@ -85,7 +86,7 @@ def test_scores_are_numbered_from_one() -> None:
 
 
 def test_draws_that_few_weights_make_are_said(capsys: pytest.CaptureFixture[str]) -> None:
-    effective = torch.tensor([[4.9, 5.0, torch.inf, 64.0]])
+    effective = torch.tensor([[4.9, 5.0, torch.inf, torch.inf, 64.0]])
     edit_rows.say(Imputed(torch.zeros(1), torch.zeros(1), None, "so", effective, 128))
     printed = capsys.readouterr()
     assert "of 128: median 5, smallest 4.9" in printed.out

@@ -177,16 +177,20 @@ def test_masked_diffusion_costs_its_bound_on_average() -> None:
     assert len(block.words) * 32 in orders
 
 
-@pytest.mark.parametrize("prior", ["", "made"])
-def test_codes_of_a_codebook_cost_the_bound(prior: str) -> None:
+@pytest.mark.parametrize(("prior", "label"), [("", None), ("made", None), ("made", 1)])
+def test_codes_of_a_codebook_cost_the_bound(prior: str, label: int | None) -> None:
+    """Also under a label of the prior's. Kills: codes that are written under none and read under it."""
     model = made("vq_vae", Space.levels((1, 4, 4), 17), codes=6, hidden=16, width=4, blocks=1)
-    model = TwoStage.of(model, made(prior, model.latent_space, hidden=16)) if prior else model
+    condition, y = (None, None) if label is None else (Space.categories(2), torch.tensor([label]))
+    if prior:
+        model = TwoStage.of(model, perturbed(create(prior, model.latent_space, condition, hidden=16)))
     x = examples(IMAGE, 60)
     with in_float64(model):
-        coder = Coder(model, None)
+        coder = Coder(model, y)
         block = coder.encode(x, verify=False)
         assert torch.equal(coder.decode(block), x)
-        claimed = -float(model.elbo(x).sum()) / math.log(2)  # the code is no random variable: no draw, no noise
+        claims = model.elbo(x, None if y is None else y.expand(60))
+        claimed = -float(claims.sum()) / math.log(2)  # the code is no random variable: no draw, no noise
     assert 32 * len(block.words) == pytest.approx(claimed, rel=1e-3, abs=64)
 
 

@@ -99,6 +99,21 @@ def test_codes_follow_the_posterior_of_a_linear_decoder(
     torch.testing.assert_close(whitened.cov(), torch.eye(CODE, dtype=torch.float64), atol=0.15, rtol=0)
 
 
+def test_the_noise_of_the_next_time_is_drawn_anew() -> None:
+    """A measurement that says nothing, and a prediction of 2. Kills: the noise that the state implies, kept."""
+    path, two = CosineVP(), torch.full((1, 2), 2.0, dtype=torch.float64)
+    draws = iter((torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)))
+    step = latent_restore.conditioned_step(
+        lambda z, t: Prediction(two, two),
+        path,
+        torch.zeros(1, 1, dtype=torch.float64),
+        lambda z: (0 * z[:, :1], torch.ones(1, 1, dtype=torch.float64)),
+        lambda: next(draws),
+    )
+    t, s = torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)
+    torch.testing.assert_close(step(-two, t, s), path.alpha(s) * two + path.sigma(s))
+
+
 def test_the_draw_at_a_mode_is_of_the_normal_distribution_of_the_formula() -> None:
     """Of a decoder that is not linear, by autograd: the mode is a fixed point, and the precision is that of J."""
     w = torch.linspace(-1, 1, 10, dtype=torch.float64).view(5, 2)

@@ -134,6 +134,18 @@ def test_labels_reach_conditional_models_alone(condition: Space | None) -> None:
     ((_, y),) = model.seen
     assert y is None if condition is None else torch.equal(y, data.train.y[order(64, 0, 0)[:8]])
 
+    class Judged(Normal):
+        def loss(self, x: Any, y: Any = None) -> Any:
+            if not self.training:
+                self.seen.append((x, y))
+            return super().loss(x, y)
+
+    judged = Judged(SPACE, Normal.Config(), condition)
+    trained(judged, data, steps=1, batch=8)
+    held_out = [y for x, y in judged.seen if torch.equal(x, data.validation.x)]
+    assert len(held_out) == 1
+    assert held_out[0] is None if condition is None else torch.equal(held_out[0], data.validation.y)
+
 
 # -- validation
 

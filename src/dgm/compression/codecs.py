@@ -31,7 +31,7 @@ from dgm.errors import Unsupported
 from dgm.models.autoregressive.orderless_made import OrderlessMADE
 from dgm.models.discrete_diffusion.masked_diffusion import MaskedDiffusion
 from dgm.models.flow.integer_flow import IntegerFlow
-from dgm.models.two_stage import TwoStage
+from dgm.models.two_stage import TwoStage, taken
 from dgm.models.vae.base import GaussianVAE
 from dgm.models.vae.discrete_vae import DiscreteVAE
 from dgm.models.vae.factor_vae import FactorVAE
@@ -257,8 +257,10 @@ class CodebookCodec:
 
     initial = START
 
-    def __init__(self, first_stage: VQVAE, prior: Codec) -> None:
-        self.space, self.first_stage, self.prior = first_stage.space, first_stage, prior
+    def __init__(self, first_stage: VQVAE, second_stage: Model | None = None, *, stepwise: bool = False) -> None:
+        self.space, self.first_stage, self.second_stage = first_stage.space, first_stage, second_stage
+        uniform = UniformCodec(first_stage.latent_space)
+        self.prior: Codec = uniform if second_stage is None else codec_of(second_stage, stepwise=stepwise)
         self.given = GivenCode(
             first_stage.space,
             first_stage.observed,
@@ -266,12 +268,18 @@ class CodebookCodec:
         )
 
     def push(self, stack: Stack, x: Batch, y: Conditions | None) -> None:
-        z = self.first_stage.encode(x, y)
-        self.given.push(stack, x, z, y)
-        self.prior.push(stack, z, y)
+        of_first, of_second = self.taken(y)
+        z = self.first_stage.encode(x, of_first)
+        self.given.push(stack, x, z, of_first)
+        self.prior.push(stack, z, of_second)
 
     def pop(self, stack: Stack, n: int, y: Conditions | None) -> Batch:
-        return self.given.pop(stack, self.prior.pop(stack, n, y), y)
+        of_first, of_second = self.taken(y)
+        return self.given.pop(stack, self.prior.pop(stack, n, of_second), of_first)
+
+    def taken(self, y: Conditions | None) -> tuple[Conditions | None, Conditions | None]:
+        """The condition of each stage that has one."""
+        return taken(self.first_stage, y), None if self.second_stage is None else taken(self.second_stage, y)
 
 
 def codec_of(model: Model, *, stepwise: bool = False, grids: Mapping[int, Grid] | None = None) -> Codec:
@@ -299,9 +307,9 @@ def codec_of(model: Model, *, stepwise: bool = False, grids: Mapping[int, Grid] 
     if isinstance(model, MaskedDiffusion):
         return UnmaskingCodec(model)
     if isinstance(model, VQVAE):
-        return CodebookCodec(model, UniformCodec(model.latent_space))
+        return CodebookCodec(model)
     if isinstance(model, TwoStage) and isinstance(model.first_stage, VQVAE):
-        return CodebookCodec(model.first_stage, codec_of(model.prior, stepwise=stepwise))
+        return CodebookCodec(model.first_stage, model.prior, stepwise=stepwise)
     if isinstance(model, GaussianVAE) and has_normal_code(model):
         return BitsBackCodec(model)
     if isinstance(model, FactorVAE):

@@ -147,6 +147,16 @@ def test_labels_reach_conditional_models_alone(condition: Space | None) -> None:
     assert held_out[0] is None if condition is None else torch.equal(held_out[0], data.validation.y)
 
 
+def test_a_start_from_data_has_the_first_batch() -> None:
+    class Starting(Normal):
+        def initialise(self, x: Any, y: Any = None) -> None:
+            self.first = x
+
+    data, model = points(), Starting(SPACE, Normal.Config())
+    trained(model, data, steps=2, batch=8, select="last")
+    assert torch.equal(model.first, data.train.x[order(64, 0, 0)[:8]])
+
+
 # -- validation
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -14,6 +15,8 @@ from dgm.cli import train
 from dgm.errors import BadInput, UnknownName
 from dgm.protocols import Regulariser
 from dgm.training import fit
+from dgm.training.devices import fabric_for
+from dgm.training.players import Player
 from dgm.training.settings import Settings, settings_for
 
 
@@ -128,6 +131,7 @@ def test_settings_are_built_from_a_run_and_from_a_model() -> None:
     assert settings_for(Pair(), {}, asdict(settings)) == settings
     assert settings.of_player("second").lr == 3e-2
     assert settings.of_player("first") == Settings(lr=1e-2).of_player("first")
+    assert settings.of_player("prior.second").lr == 3e-2  # of a part
 
 
 class Pulled(Point):
@@ -158,6 +162,13 @@ def test_a_penalty_is_due_at_an_interval_and_multiplied_by_it() -> None:
         gradient = 2 * (mean - x.mean(0)) + (3 * 2 * (mean - 10) if k % 3 == 0 else 0)
         mean = mean - 0.01 * gradient
     torch.testing.assert_close(model.mean.detach(), mean, rtol=1e-5, atol=1e-6)
+
+
+def test_a_players_norm_is_of_all_of_its_gradients() -> None:
+    module, settings = nn.Linear(2, 1), Settings(accelerator="cpu")
+    player = Player(module, settings.of_player("model"), fabric_for(settings))
+    player.gradient(3 * module.weight.sum() + 4 * module.bias.sum())
+    assert player.gradient_norm() == pytest.approx(math.sqrt(9 + 9 + 16))
 
 
 class Twice(Pulled):

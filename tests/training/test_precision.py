@@ -111,3 +111,11 @@ def test_a_loss_that_bf16_does_not_run_is_trained_in_float32(cls: Any, monkeypat
     timing(monkeypatch, 2.0, 1.0)
     steps = fit(cls(SPACE, cls.Config()), points(), steps=300)
     assert math.isfinite(next(steps).losses["model"])
+
+
+def test_a_timed_step_leaves_no_gradient_and_one_that_is_not_finite_takes_for_ever() -> None:
+    model, cpu = Noisy(SPACE, Noisy.Config()), torch.device("cpu")
+    x = points().train.x[:4]
+    assert math.isfinite(precision.step_seconds(model, x, None, cpu, precision.FLOAT32))
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert math.isinf(precision.step_seconds(model, x * torch.nan, None, cpu, precision.FLOAT32))

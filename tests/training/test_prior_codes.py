@@ -21,7 +21,7 @@ from dgm.models.two_stage import TwoStage
 from dgm.protocols import Model
 from dgm.registry import create
 from dgm.space import Space
-from dgm.training import fit
+from dgm.training import codes, fit
 from dgm.training.codes import coded, key, two_stage
 
 POINTS = points()
@@ -118,6 +118,29 @@ def test_the_priors_space_has_the_codes_location_and_scale() -> None:
         z = first.encode(POINTS.train.x)
     assert torch.allclose(torch.tensor(space.loc), z.mean(0), atol=1e-5)
     assert torch.allclose(torch.tensor(space.scale), z.std(0), rtol=1e-4)
+
+
+def test_the_moments_are_of_random_examples_in_evaluation_mode_and_of_noise_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kills: the first examples, noise of the caller's, a first stage in training mode, for kept codes too."""
+    monkeypatch.setattr(codes, "MOMENTS", 10)
+    first_stage = autoencoder()
+    z = first_stage.encode(POINTS.train.x[dgm.data.order(len(POINTS.train), 0, 0)[:10]]).double()
+    assert codes.standardised(first_stage, POINTS).loc == pytest.approx(z.mean(0).tolist(), rel=1e-5)
+    random, found = vae(), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append((codes.standardised(random, POINTS), torch.rand(())))
+    assert found[0][0] == found[1][0]
+    torch.manual_seed(2)
+    assert found[1][1] == torch.rand(())
+    modes, encode = [], first_stage.encode
+    monkeypatch.setattr(first_stage, "encode", lambda *given: (modes.append(first_stage.training), encode(*given))[1])
+    first_stage.train()
+    codes.standardised(first_stage, POINTS)
+    codes.of_split(first_stage, POINTS.train)
+    assert set(modes) == {False}
 
 
 def test_what_all_codes_share_has_a_scale_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ Networks compute in float64; see `dgm.compression.frequencies`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy
 import torch
@@ -279,7 +279,8 @@ class CodebookCodec:
 
     def taken(self, y: Conditions | None) -> tuple[Conditions | None, Conditions | None]:
         """The condition of each stage that has one."""
-        return taken(self.first_stage, y), None if self.second_stage is None else taken(self.second_stage, y)
+        first: Any = self.first_stage
+        return taken(first, y), None if self.second_stage is None else taken(self.second_stage, y)
 
 
 def codec_of(model: Model, *, stepwise: bool = False, grids: Mapping[int, Grid] | None = None) -> Codec:

@@ -118,6 +118,10 @@ def ddpm() -> Model:
     return contracts.perturbed(create("ddpm", PLANE, width=8))
 
 
+def given_ddpm() -> Model:
+    return contracts.perturbed(create("ddpm", PLANE, Space.categories(3), width=8))
+
+
 def vae() -> Model:
     return contracts.perturbed(create("vae", Space.binary((3,)), latent=2, hidden=8))
 
@@ -132,16 +136,23 @@ def leaning(right: Any) -> Any:
     return lambda x, y=None: right(x) + 1e-5 * x[..., None] * (torch.arange(6) == 5).view(1, 1, 2, 3, 1)
 
 
+def leaning_once(right: Any) -> Any:
+    """The same of the first example alone."""
+    return lambda x, y=None: torch.cat([leaning(right)(x[:1]), right(x[1:])])
+
+
 def stopped(right: Any) -> Any:
     """The sample in a state that is not the last."""
     return lambda n, y=None, *, seed=None: (state._replace(sampling_step=1) for state in right(n, seed=seed))
 
 
-def off_the_path(share: float) -> Broken:
+def off_the_path(share: float, *, given: bool = False) -> Broken:
+    """The predicted data is off; with ``given`` only under a condition."""
+
     def broken(right: Any) -> Any:
         def predict(x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Any:
             predicted = right(x_t, t, y)
-            return predicted[0] * (1 + share), predicted[1]
+            return predicted[0] * (1 + share * (y is not None or not given)), predicted[1]
 
         return predict
 
@@ -177,6 +188,7 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     (contracts.weights_sum_to_one, Bits, "log_weight", added(0.002), added(0.0005)),
     (contracts.weights_sum_to_one, Bits, "log_weight", added(-0.002), added(-0.0005)),
     (contracts.weights_sum_to_one, Bits, "log_weight", added(0.0, 0.3), added(-0.045, 0.3)),
+    (contracts.weights_sum_to_one, Bits, "log_weight", added(-0.01), added(-6.0, 2.0)),  # weights that are rare
     (contracts.bound_sums_to_at_most_one, Bits, "elbo", added(0.03), added(0.01)),
     (contracts.bound_sums_to_at_most_one, Bits, "elbo", added(0.1, 2.0), added(-0.05, 2.0)),
     (contracts.samples_follow_density, Bits, "sample", sampled(lambda x: x.flip(-1)), sampled(lambda x: x)),
@@ -184,6 +196,7 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     (contracts.samples_follow_density, Normal, "sample", sampled(lambda x: 1.1 * x), sampled(lambda x: 1.01 * x)),
     (contracts.samples_follow_density, Normal, "sample", sampled(lambda x: 0.9 * x), sampled(lambda x: 0.99 * x)),
     (contracts.conditionals_are_autoregressive, made, "conditionals", leaning, None),
+    (contracts.conditionals_are_autoregressive, made, "conditionals", leaning_once, None),
     (contracts.density_is_the_product_of_conditionals, made, "log_prob", added(2e-4), added(5e-5)),
     (
         contracts.sequential_conditionals_agree,
@@ -192,9 +205,17 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
         shifted_steps(3e-4),
         shifted_steps(5e-5),
     ),
+    (
+        contracts.sequential_conditionals_agree,
+        made,
+        "sequential_conditionals",
+        shifted_steps(-3e-4),
+        shifted_steps(-5e-5),
+    ),
     (contracts.estimate_integrates_to_one, Normal, "log_prob_estimate", added(0.03), added(0.01)),
     (contracts.estimate_integrates_to_one, Normal, "log_prob_estimate", added(-0.03), added(-0.01)),
     (contracts.predictions_reconstruct_x_t, ddpm, "predict", off_the_path(1e-2), off_the_path(1e-6)),
+    (contracts.predictions_reconstruct_x_t, given_ddpm, "predict", off_the_path(1e-2, given=True), None),
     (contracts.energy_depends_on_x, Bits, "energy", lambda right: lambda x, y=None: torch.ones(len(x)), None),
     (contracts.energy_depends_on_x, Bits, "energy", added(math.nan), added(1.0)),
     (contracts.decode_inverts_encode, Normal, "decode", added(2e-3), added(5e-4)),
@@ -305,6 +326,40 @@ def test_what_laws_look_at() -> None:
     counts, kept = torch.tensor([1.0, 20.0, 3.0]), torch.tensor([False, True, False])
     assert contracts.likelihood.pooled(counts, kept).tolist() == [20, 4]
     assert contracts.likelihood.pooled(counts, ~kept | kept).tolist() == [1, 20, 3]
+    gaps = torch.tensor([1.0, math.nan, math.nan])
+    assert contracts.examples.equal_values(gaps, torch.tensor([1.0, math.nan, 0.0])).tolist() == [True, True, False]
+    ternary = torch.tensor([[0], [1], [2]], dtype=torch.uint8)
+    assert contracts.examples.with_changed_value(Space.levels((1,), 3), ternary, 0).flatten().tolist() == [1, 2, 0]
+    missing = contracts.random_examples(Space.record(a=Space.binary((), optional=True)), 900).isnan().double().mean()
+    assert missing.item() == pytest.approx(1 / 3, abs=5 * 0.47 / 30)
+    for value, other in ((0.9, -1.0), (1.0, -1.0), (-1.0, 1.0)):
+        moved = contracts.conditions.moved(torch.tensor([[value]]), 0, Space.continuous((1,), low=-1.0, high=1.0))
+        assert moved.item() == other
+
+
+def test_statistics_that_laws_use() -> None:
+    """The variance of the mean bound where exp of it is; chi-square on 100 degrees of freedom up to 181."""
+    draws = torch.tensor([[0.0, -20.0], [0.0, -40.0]])
+    weight = math.exp(-30)
+    assert contracts.likelihood.mean_variance(draws) == pytest.approx(200 * weight / (1 + weight) / 2, rel=1e-4)
+    sign = torch.arange(101) % 2 * 2.0 - 1
+    for squares, holds in ((150, True), (200, False)):
+        seen = 100 + sign * 10 * (squares / 101) ** 0.5
+        law = lambda model, seen=seen: contracts.likelihood.frequencies_agree(seen, torch.full((101,), 100.0))  # noqa: E731
+        assert contracts.run(law, Bits()).passed is holds
+
+
+def test_a_gradient_is_missing_beside_one_that_is_a_million_times_as_large() -> None:
+    class Uneven(Bits):
+        def __init__(self, share: float) -> None:
+            super().__init__()
+            self.idle, self.share = nn.Parameter(torch.zeros(())), share
+
+        def loss(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+            return 1e6 * super().loss(x) + self.share * self.idle
+
+    for share, holds in ((0.01, False), (100.0, True)):
+        assert contracts.run(contracts.every_parameter_has_a_gradient, Uneven(share)).passed is holds
 
 
 def test_parameters_are_moved_by_a_tenth_or_less_in_wide_layers() -> None:

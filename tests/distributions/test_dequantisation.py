@@ -234,10 +234,25 @@ def test_labels_reach_the_model_within() -> None:
         def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
             return z - y[:, None]  # type: ignore[index]
 
+    torch.manual_seed(0)
+    learnt = Dequantised(LEVELS, Dequantised.Config(noise="variational"), model=Told()).loss(x, y)
+    torch.manual_seed(0)
+    of_label_0 = Dequantised(LEVELS, Dequantised.Config(noise="variational"), model=Told()).loss(x, 0 * y)
+    torch.testing.assert_close(of_label_0 - learnt, y.float(), rtol=0, atol=1e-5)  # it adds log p(v|y), which is y
     model = dequantise(Told(), LEVELS)
     for method in (model.loss, model.elbo, model.log_weight, model.log_prob_estimate, model.energy):
         assert method(x, y).tolist() == y.tolist()
     assert torch.equal(model.decode(model.encode(x, y), y), x)
+
+
+def test_observed_integers_are_completed_from_the_centres_of_their_cells() -> None:
+    class Centred(Bare):
+        def impute(self, x: Tensor, observed: Tensor, y: Tensor | None = None, *, seed: Any = None) -> Tensor:
+            assert x.tolist() == [[0.5, 2.5]]
+            return torch.full_like(x, 1.9)
+
+    found = dequantise(Centred(), LEVELS).impute(torch.tensor([[0, 2]]).byte(), torch.tensor([[True, False]]))
+    assert found.tolist() == [[0, 1]]
 
 
 def test_its_description_has_the_model_as_a_part() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -71,6 +73,9 @@ def test_the_scale_is_the_spaces_own_and_one_dimension_has_its_own() -> None:
         assert torch.allclose(z, expected[:, dim])
         assert torch.allclose(scaling.inverse(z, dim), x.flatten(1)[:, dim], atol=1e-5)
         assert (scaling.at(dim)[0].item(), scaling.at(dim)[1].item()) == pytest.approx((loc[dim], scale[dim]))
+    pixels = Scaling(Space.continuous((1, 2, 3), loc=loc, scale=scale))
+    for i, j in itertools.product(range(2), range(3)):
+        assert torch.allclose(pixels.of_part(x[:, None], i, j), scaling(x)[:, None, i, j])
     for half in (Space.continuous((2,), loc=(1.0, -3.0)), Space.continuous((2,), scale=(0.5, 20.0))):
         one = Scaling(half)
         assert torch.allclose(one(torch.ones(1, 2), None)[:, 1], one(torch.ones(1), 1))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dgm import contracts
 from dgm.errors import BadInput
-from dgm.likelihood import Kind, kinds_of, log_likelihood
-from dgm.networks.conditions import fit_marginals
+from dgm.likelihood import Kind, kind_of, kinds_of, log_likelihood
+from dgm.networks.conditions import fit_marginals, is_label
 from dgm.protocols import (
     Classifying,
     CodeDivergence,
@@ -34,7 +34,8 @@ from dgm.registry import create, model_class
 from dgm.sampling import sample
 from dgm.space import Space
 
-EXAMPLES = 3
+EXAMPLES = 5
+LATE = 600  # steps, after which schedules are in their second part
 SPACES = {
     "numbers": Space.continuous((4,), loc=(3.0, 0.0, -1.0, 0.5), scale=(2.0, 0.5, 1.0, 1.5)),
     "floats": Space.continuous((2, 4, 4), loc=(0.5,) * 32, scale=(2.0,) * 32),
@@ -144,11 +145,11 @@ def numbers(model: Any) -> Iterator[tuple[str, Tensor]]:
     x, y = examples(model)
     for kind in kinds_of(model):
         torch.manual_seed(2)
-        steps: dict[str, Any] = {"solver": "heun", "solver_steps": 2} if has(model, Denoising) else {}
-        yield (
-            f"{kind} likelihood",
-            log_likelihood(model, x, y, kind=kind, **(steps if kind is Kind.ESTIMATE else {})).nats,
-        )
+        yield f"{kind} likelihood", log_likelihood(model, x, y, kind=kind, **ode(model, kind)).nats
+    best = kind_of(model)
+    if best not in (None, Kind.UNNORMALISED) and is_label(condition_of(model)):
+        torch.manual_seed(2)
+        yield "marginal", log_likelihood(model, x, marginal=True, kind=best, **ode(model, best)).nats
     if has(model, Samplable):
         yield "samples", sample(model, EXAMPLES, y, seed=3)
         if y is not None and getattr(model.config, "condition_dropout", 0):
@@ -170,15 +171,27 @@ def numbers(model: Any) -> Iterator[tuple[str, Tensor]]:
     if has(model, Classifying):
         yield "labels", model.label_log_probs(x)
     yield from training(model.train(), x, y)
+    for buffer in late(model):
+        buffer.fill_(LATE)
+    if late(model):
+        yield from ((f"later {what}", values) for what, values in training(model, x, y))
+
+
+def ode(model: Any, kind: Kind | None) -> dict[str, Any]:
+    """A few steps, which round alike everywhere, for the estimate of a denoising model."""
+    return {"solver": "heun", "solver_steps": 2} if has(model, Denoising) and kind is Kind.ESTIMATE else {}
+
+
+def late(model: Any) -> list[Tensor]:
+    """The counts of steps that the schedules of a loss depend on."""
+    return [buffer for name, buffer in model.named_buffers() if name.rpartition(".")[2] == "trained"]
 
 
 def training(model: Any, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:
     """The losses, their gradients, and the state after a step."""
     torch.manual_seed(2)
-    losses = {}
     if has(model, Trainable):
-        losses = {"loss": model.loss(x, y)}
-        yield from gradient(model, losses["loss"], "loss")
+        yield from gradient(model, model.loss(x, y), "loss")
     elif has(model, MultiPlayer):
         for player, loss in model.losses(x, y):
             yield from gradient(model.get_submodule(player), loss, f"loss of {player}")
@@ -186,12 +199,10 @@ def training(model: Any, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Ten
         for i, penalty in enumerate(model.regularisers()):
             torch.manual_seed(2)
             yield from gradient(model, penalty.penalty(x, y), f"penalty {i} of {penalty.player}")
-    if has(model, Stateful):
+    if has(model, Stateful) and not has(model, MultiPlayer):
         torch.manual_seed(2)
-        outputs = model.loss_and_outputs(x, y)[1] if hasattr(model, "loss_and_outputs") else ()
-        if not has(model, MultiPlayer):
-            model.after_step(*outputs)
-            yield "state", torch.cat([b.double().flatten() for b in model.buffers()])
+        model.after_step(*(model.loss_and_outputs(x, y)[1] if hasattr(model, "loss_and_outputs") else ()))
+        yield "state", torch.cat([b.double().flatten() for b in model.buffers()])
 
 
 def gradient(module: Any, loss: Tensor, what: str) -> Iterator[tuple[str, Tensor]]:

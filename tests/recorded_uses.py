@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from recorded_models import examples, made, settings_of
+from recorded_models import EXAMPLES, examples, made, settings_of
 from torch import Tensor
 
 import dgm
@@ -59,11 +59,11 @@ def by_solvers(name: str) -> Numbers:
     model = small(name, "numbers", "label", condition_dropout=0.1)
     _, y = examples(model)
     for solver in SOLVERS:
-        yield solver, dgm.sample(model, 3, y, seed=3, solver=solver, sampling_steps=4)
+        yield solver, dgm.sample(model, EXAMPLES, y, seed=3, solver=solver, sampling_steps=4)
     for spacing in ("uniform", "quadratic", "log_snr", "karras"):
-        yield spacing, dgm.sample(model, 3, y, seed=3, solver="euler", sampling_steps=4, spacing=spacing)
-    yield "eta", dgm.sample(model, 3, y, seed=3, solver="ddim", sampling_steps=4, eta=0.6)
-    states = [state.x for state in dgm.trajectory(model, 3, y, seed=3, solver="heun", sampling_steps=3)]
+        yield spacing, dgm.sample(model, EXAMPLES, y, seed=3, solver="euler", sampling_steps=4, spacing=spacing)
+    yield "eta", dgm.sample(model, EXAMPLES, y, seed=3, solver="ddim", sampling_steps=4, eta=0.6)
+    states = [state.x for state in dgm.trajectory(model, EXAMPLES, y, seed=3, solver="heun", sampling_steps=3)]
     yield "states", torch.stack(states)
 
 
@@ -75,7 +75,7 @@ def guided(name: str) -> Numbers:
         ("weak model", Guidance(scale=1.7, weak=weak)),
         ("weak model in an interval", Guidance(scale=2.0, interval=(0.2, 0.9), weak=weak)),
     ):
-        yield what, dgm.sample(model, 3, y, seed=3, guidance=how, sampling_steps=4)
+        yield what, dgm.sample(model, EXAMPLES, y, seed=3, guidance=how, sampling_steps=4)
 
 
 def densities(name: str) -> Numbers:
@@ -98,14 +98,14 @@ def decoded(model: Any) -> Numbers:
     x, _ = examples(model)
     for how in ({"temperature": 0.6}, {"temperature": 0.0}, {"top_k": 2}, {"top_p": 0.6}):
         with suppress(Unsupported):  # of outputs without categories
-            yield f"{how}", dgm.sample(model, 3, seed=3, decoding=dgm.DecodingOptions(**how))
-    yield "given a part", dgm.sample(model, 3, seed=3, given=x, observed=2)
+            yield f"{how}", dgm.sample(model, EXAMPLES, seed=3, decoding=dgm.DecodingOptions(**how))
+    yield "given a part", dgm.sample(model, EXAMPLES, seed=3, given=x, observed=2)
     if model.space.kind == "tokens":
         yield "a longer text", dgm.sample(model, 2, seed=3, length=3 * model.space.dim)
 
 
 def tempered(model: Any) -> Numbers:
-    yield "cooler", dgm.sample(model, 3, seed=3, decoding=dgm.DecodingOptions(temperature=0.7))
+    yield "cooler", dgm.sample(model, EXAMPLES, seed=3, decoding=dgm.DecodingOptions(temperature=0.7))
 
 
 # -- evaluations

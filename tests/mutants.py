@@ -7,8 +7,8 @@
 Each mutant is one change of a file: a sign or a comparison turned, a factor, a term or a function left out, a sum for a
 mean, a number doubled, a statement skipped. The tests run on a copy of the tree, in a process of their own, until the
 first fails; at the end, all that failed have to pass on the unbroken tree. Without ``--tests`` they are those that
-import the file, its doctests, those in tests/models that have its name in quotes, its model's contracts, and then the
-same of the modules that import the file.
+import the file, its doctests, those in tests/models that have its name in quotes, its model's contracts, then the same
+of the modules that import the file, and the recorded numbers.
 A survivor is a missing test, or a change that means the same; which of the two, a person decides.
 """
 
@@ -148,7 +148,8 @@ def is_axis(node: ast.Constant, parent: ast.AST) -> bool:
 def tests_of(tree: Path, file: Path) -> list[list[str]]:
     """Those that import the file, its doctests, those of models that name it, and the contracts of the model.
 
-    Then the same of the modules which import the file: a model's formula may be in the base of its family.
+    Then the same of the modules which import the file: a model's formula may be in the base of its family. At last the
+    recorded numbers of all models.
     """
     of = {module(file)}
     doctests, done = [str(tree / file)], list[str]()
@@ -163,7 +164,7 @@ def tests_of(tree: Path, file: Path) -> list[list[str]]:
         doctests = []
         contracts = " or ".join(f"[{stem}]" for stem in sorted(stems))
         groups.append([str(tree / "tests/test_contracts.py"), "-k", contracts] if stems else [])
-    return groups
+    return [*groups, [str(tree / "tests/test_recorded.py")]]
 
 
 def named_in_tests(tree: Path, modules: set[str], stems: set[str]) -> tuple[list[str], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -78,11 +78,11 @@ def variants(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     plain = settings_of(name)
     for field in dataclasses.fields(model_class(name).Config):
         value, hint = plain.get(field.name, field.default), hints(name)[field.name]
-        for other in others(value, hint, field.metadata.get("high")):
+        for other in others(value, hint):
             yield f"{field.name}={other}", plain | {field.name: other}
 
 
-def others(value: Any, hint: Any, high: float | None) -> list[Any]:
+def others(value: Any, hint: Any) -> list[Any]:
     """Values of a setting other than its present one: every choice, or one number."""
     choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
     if choices:
@@ -108,15 +108,17 @@ def models(name: str) -> Iterator[tuple[str, Any]]:
                 yield f"{space}, {condition}", model
                 first = first or space
     for changed, settings in variants(name):
-        if (model := made(name, first, "label" if takes else "alone", settings)) is not None:
-            yield f"{first}, {changed}", model
+        for space in (first, "levels"):  # some settings are of images alone
+            if (model := made(name, space, "label" if takes else "alone", settings)) is not None:
+                yield f"{space}, {changed}", model
+                break
 
 
 def cases(name: str) -> Iterator[tuple[str, Iterator[tuple[str, Tensor]]]]:
     return ((case, numbers(model)) for case, model in models(name))
 
 
-def made(name: str, space: str, condition: str, settings: dict[str, Any]) -> Any:
+def made(name: str, space: str, condition: str, settings: Mapping[str, Any]) -> Any:
     """The model with noise in its weights; None where it does not take the space, the condition or the setting."""
     torch.manual_seed(0)
     try:

@@ -157,8 +157,9 @@ def numbers(model: Any) -> Iterator[tuple[str, Tensor]]:
         if y is not None and getattr(model.config, "condition_dropout", 0):
             yield "guided samples", sample(model, EXAMPLES, y, seed=3, guidance=1.5)
     if has(model, Latent):
-        yield "codes", model.encode(x, y)
-        yield "decoded", model.decode(model.encode(x, y), y)
+        z = model.encode(x, y)
+        yield "codes", z
+        yield "decoded", model.decode(z, y)
     if has(model, Variational):
         torch.manual_seed(2)
         z, ratio = model.code_and_log_ratio(x, y)

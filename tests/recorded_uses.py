@@ -46,14 +46,15 @@ def sampled() -> Iterator[tuple[str, Numbers]]:
         yield f"{name} with guidance", guided(name)
         yield f"{name} by an ODE", densities(name)
     for name, space in (
-        *(
-            ("made", "levels"),
-            ("nade", "bits"),
-            ("made", "numbers"),
-            ("gated_pixelcnn", "levels"),
-            ("wavenet", "tokens"),
-        ),
-        *(("pixelcnn_pp", "colours"), ("char_gpt", "tokens"), ("image_gpt", "levels"), ("pixelrnn", "levels")),
+        ("made", "levels"),
+        ("nade", "bits"),
+        ("made", "numbers"),
+        ("gated_pixelcnn", "levels"),
+        ("wavenet", "tokens"),
+        ("pixelcnn_pp", "colours"),
+        ("char_gpt", "tokens"),
+        ("image_gpt", "levels"),
+        ("pixelrnn", "levels"),
     ):
         yield f"{name} of {space} by other probabilities", decoded(small(name, space))
     for name in ("glow", "maf", "realnvp"):
@@ -117,43 +118,48 @@ def tempered(model: Any) -> Numbers:
 # -- evaluations
 
 
-def first(name: str, n: int = 60) -> Dataset:
+def first(name: str) -> Dataset:
     """A data set of the first examples of each split."""
     whole = dgm.data.load(name)
-    parts = {part: whole.splits[part].x[:n] for part in ("train", "validation", "test")}
-    labels = {part: whole.splits[part].y for part in parts}
-    few = {part: Split(x, None if labels[part] is None else labels[part][:n]) for part, x in parts.items()}
+    few = {
+        part: Split(*(None if v is None else v[:60] for v in (split.x, split.y)))
+        for part, split in whole.splits.items()
+    }
     return replace(whole, **few)
 
 
-def trained(name: str, data: Dataset, steps: int = 20, **settings: Any) -> Any:
+def trained(name: str, data: Dataset, *, conditional: bool = False) -> Any:
     torch.manual_seed(0)
-    condition = data.condition if settings.pop("conditional", False) else None
-    model = dgm.create(name, data.space, condition, **settings_of(name) | settings)
-    # Adam would turn a gradient of nothing but rounding into a step
-    how: dict[str, Any] = {"optimiser": "sgd", "lr": 1e-2, "precision": "32-true"}
-    for _ in dgm.fit(model, data, steps=steps, batch=20, seed=1, validate_every=10, **how):
+    model = dgm.create(name, data.space, data.condition if conditional else None, **settings_of(name))
+    return descended(model, data, steps=20, validate_every=10, lr=1e-2)
+
+
+def descended(model: Any, data: Dataset, **how: Any) -> Any:
+    """The model after a training by SGD: Adam would turn a gradient of nothing but rounding into a step."""
+    for _ in dgm.fit(model, data, batch=20, seed=1, precision="32-true", optimiser="sgd", **how):
         pass
     return model
 
 
 def evaluated() -> Iterator[tuple[str, Numbers]]:
     for name, data, how in (
-        *(("gan", "toy/ring", {}), ("kde", "toy/ring", {}), ("gmm", "toy/grid", {}), ("nsf", "toy/moons", {})),
-        *(
-            ("vae", "digits", {"annealed": 4}),
-            ("gmm", "digits", {}),
-            ("kde", "digits", {"draws": 2}),
-            ("rbm", "digits", {}),
-        ),
-        *(("jem", "digits", {}), ("vq_vae", "digits", {}), ("hierarchical_vae", "digits", {"draws": 3})),
-        *(
-            ("gmm", "a table", {}),
-            ("maf", "a table", {"target": "old"}),
-            ("made", "a table", {}),
-            ("gan", "digits", {"annealed": 4}),
-        ),
-        *(("made", "digits", {"marginal": True}), ("edm", "digits", {"solver": "heun", "solver_steps": 2})),
+        ("gan", "toy/ring", {}),
+        ("kde", "toy/ring", {}),
+        ("gmm", "toy/grid", {}),
+        ("nsf", "toy/moons", {}),
+        ("vae", "digits", {"annealed": 4}),
+        ("gmm", "digits", {}),
+        ("kde", "digits", {"draws": 2}),
+        ("rbm", "digits", {}),
+        ("jem", "digits", {}),
+        ("vq_vae", "digits", {}),
+        ("hierarchical_vae", "digits", {"draws": 3}),
+        ("gmm", "a table", {}),
+        ("maf", "a table", {"target": "old"}),
+        ("made", "a table", {}),
+        ("gan", "digits", {"annealed": 4}),
+        ("made", "digits", {"marginal": True}),
+        ("edm", "digits", {"solver": "heun", "solver_steps": 2}),
     ):
         yield f"{name} on {data}", evaluation(name, data, how)
     for name in ("gmm", "vae", "jem", "pixelcnn", "rbm"):
@@ -201,8 +207,7 @@ def of_codes(prior: str, stage: str) -> Numbers:
     """A model of another one's codes, by label, and what is filled in with it."""
     few = first("digits")
     model = dgm.two_stage(prior, trained(stage, few), few, None if prior == "gmm" else few.condition)
-    for _ in dgm.fit(model, few, steps=5, batch=20, seed=1, precision="32-true", validate_every=1, optimiser="sgd"):
-        pass
+    descended(model, few, steps=5, validate_every=1)
     x, y = few.test.x[:3], None if prior == "gmm" else few.test.y[:3]
     yield "samples", dgm.sample(model, 3, y, seed=3)
     torch.manual_seed(2)
@@ -232,8 +237,15 @@ def edited() -> Iterator[tuple[str, Numbers]]:
     for name in ("ddpm", "edm", "flow_matching", "score_sde"):
         yield f"images by {name}", restored(name)
     for name, space in (
-        *(("gmm", "numbers"), ("ppca", "numbers"), ("made", "levels"), ("nade", "bits"), ("maf", "numbers")),
-        *(("vae", "levels"), ("orderless_made", "bits"), ("realnvp", "numbers"), ("flow_matching", "numbers")),
+        ("gmm", "numbers"),
+        ("ppca", "numbers"),
+        ("made", "levels"),
+        ("nade", "bits"),
+        ("maf", "numbers"),
+        ("vae", "levels"),
+        ("orderless_made", "bits"),
+        ("realnvp", "numbers"),
+        ("flow_matching", "numbers"),
     ):
         yield f"missing values by {name} of {space}", completed(name, space)
     for name, space in (
@@ -287,8 +299,7 @@ def coded(name: str, space: str) -> Numbers:
         yield "between", codes.interpolate(model, x, n=3, seed=3)
     for path in ("linear", "spherical"):
         yield path, codes.between(model, z, n=4, path=path)
-    split = Split(x, None)
-    of = codes.spread(model, split, seed=3)
+    of = codes.spread(model, Split(x, None), seed=3)
     yield from of._asdict().items()
     yield "traversed", codes.traverse(model, z[0], of, dimensions=2).x
 
@@ -305,9 +316,9 @@ def summed(name: str) -> Numbers:
 def together(name: str, space: str) -> Numbers:
     """Products, mixtures and negations of energies or of scores."""
     one, other, third = (small(name, space, "label") for _ in range(3))
-    for weight, model in ((0.5, other), (-0.7, third)):
+    for factor, model in ((1.05, other), (0.93, third)):
         for parameter in model.parameters():
-            parameter.data *= 1 + 0.1 * weight
+            parameter.data *= factor
     terms = [Term(model, torch.tensor([k])) for k, model in enumerate((one, other, third))]
     for what, of in (
         ("product", Composition(terms[:1], also=terms[1:2])),

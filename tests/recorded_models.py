@@ -186,8 +186,8 @@ def ode(model: Any, kind: Kind | None) -> dict[str, Any]:
 
 
 def late(model: Any) -> list[Tensor]:
-    """The counts of steps that the schedules of a loss depend on."""
-    return [buffer for name, buffer in model.named_buffers() if name.rpartition(".")[2] == "trained"]
+    """The counts of steps that the schedules of a loss depend on: of `CountsSteps`, or of a warm-up."""
+    return [buffer for name, buffer in model.named_buffers() if name.rpartition(".")[2] in ("step", "trained")]
 
 
 def training(model: Any, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:

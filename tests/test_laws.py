@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,6 +62,27 @@ class Bits(nn.Module):
         yield from (2.0, 1.5, 1.54, 1.4)
 
 
+class Coded(Bits):
+    """The bits, with codes from N(0, I) that say nothing of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent_space = Space.continuous((4,))
+
+    def code_and_log_ratio(self, x: Tensor, y: Tensor | None = None, mean: float = 0.0) -> tuple[Tensor, Tensor]:
+        z = mean + torch.randn(len(x), 4)
+        return z, self.log_prob(x) - torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
+
+
+class Copied(Bits):
+    """Bits that are their own code."""
+
+    latent_space, deterministic_codes = BITS, True
+
+    def code_and_log_ratio(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x, torch.zeros(len(x))
+
+
 class Normal(nn.Module):
     """N(0, I) in the plane, by itself as its code."""
 
@@ -98,6 +120,10 @@ def instead(*values: Any) -> Broken:
     return lambda right: lambda *a, **k: iter(values)
 
 
+def then(change: Callable[[Tensor], Tensor]) -> Broken:
+    return lambda right: lambda x, y=None: change(right(x))
+
+
 def sampled(change: Callable[[Tensor], Tensor]) -> Broken:
     return lambda right: lambda n, y=None, *, seed=None: change(right(n, seed=seed))
 
@@ -122,8 +148,8 @@ def given_ddpm() -> Model:
     return contracts.perturbed(create("ddpm", PLANE, Space.categories(3), width=8))
 
 
-def vae() -> Model:
-    return contracts.perturbed(create("vae", Space.binary((3,)), latent=2, hidden=8))
+def integers() -> Model:
+    return contracts.perturbed(create("integer_flow", Space.levels((2,), 4), hidden=8))
 
 
 def off(z: float = 0.0, ladj: float = 0.0) -> Broken:
@@ -136,9 +162,18 @@ def leaning(right: Any) -> Any:
     return lambda x, y=None: right(x) + 1e-5 * x[..., None] * (torch.arange(6) == 5).view(1, 1, 2, 3, 1)
 
 
-def leaning_once(right: Any) -> Any:
+def once(broken: Broken) -> Broken:
     """The same of the first example alone."""
-    return lambda x, y=None: torch.cat([leaning(right)(x[:1]), right(x[1:])])
+
+    def first(new: Any, old: Any) -> Any:
+        return torch.cat([new[:1], old[1:]]) if isinstance(new, Tensor) else tuple(map(first, new, old))
+
+    return lambda right: lambda x, y=None: first(broken(right)(x), right(x))
+
+
+def all_one(right: Any) -> Any:
+    """The same code for all x."""
+    return lambda x, y=None: (torch.ones_like(x), right(x)[1])
 
 
 def stopped(right: Any) -> Any:
@@ -196,7 +231,8 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     (contracts.samples_follow_density, Normal, "sample", sampled(lambda x: 1.1 * x), sampled(lambda x: 1.01 * x)),
     (contracts.samples_follow_density, Normal, "sample", sampled(lambda x: 0.9 * x), sampled(lambda x: 0.99 * x)),
     (contracts.conditionals_are_autoregressive, made, "conditionals", leaning, None),
-    (contracts.conditionals_are_autoregressive, made, "conditionals", leaning_once, None),
+    (contracts.conditionals_are_autoregressive, made, "conditionals", once(leaning), None),
+    (contracts.conditionals_are_autoregressive, made, "conditionals", then(torch.zeros_like), None),
     (contracts.density_is_the_product_of_conditionals, made, "log_prob", added(2e-4), added(5e-5)),
     (
         contracts.sequential_conditionals_agree,
@@ -219,10 +255,20 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     (contracts.energy_depends_on_x, Bits, "energy", lambda right: lambda x, y=None: torch.ones(len(x)), None),
     (contracts.energy_depends_on_x, Bits, "energy", added(math.nan), added(1.0)),
     (contracts.decode_inverts_encode, Normal, "decode", added(2e-3), added(5e-4)),
+    (contracts.decode_inverts_encode, Normal, "decode", once(added(2e-3)), None),
     (contracts.log_determinant_matches_the_jacobian, Normal, "encode_and_ladj", off(ladj=2e-3), off(ladj=5e-4)),
+    (contracts.log_determinant_matches_the_jacobian, Normal, "encode_and_ladj", once(off(ladj=2e-3)), None),
+    (contracts.log_determinant_matches_the_jacobian, integers, "encode_and_ladj", off(ladj=1.0), None),
     (contracts.log_determinant_matches_the_jacobian, Normal, "encode_and_ladj", off(z=2e-3), off(z=5e-4)),
     (contracts.codes_lie_in_the_latent_space, Normal, "encode", added(math.inf), added(1.0)),
-    (contracts.weights_under_any_prior_sum_to_one, vae, "code_and_log_ratio", off(ladj=0.2), off(z=0.0)),
+    (contracts.codes_lie_in_the_latent_space, Normal, "encode", then(Tensor.double), None),
+    (contracts.codes_lie_in_the_latent_space, Normal, "decode", then(Tensor.double), None),
+    (contracts.weights_under_any_prior_sum_to_one, Coded, "code_and_log_ratio", partial(partial, mean=0.5), None),
+    (contracts.weights_under_any_prior_sum_to_one, Copied, "code_and_log_ratio", off(ladj=2e-4), off(ladj=5e-5)),
+    (contracts.weights_under_any_prior_sum_to_one, Copied, "code_and_log_ratio", all_one, None),
+    (contracts.weights_under_any_prior_sum_to_one, Coded, "code_and_log_ratio", off(ladj=0.2), off(z=0.0)),
+    (contracts.laws.code_length_is_the_likelihood, made, "log_prob", added(1.3), added(0.8)),
+    (contracts.laws.code_length_is_the_likelihood, made, "log_prob", added(-0.6), added(-0.2)),
     (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: 2 * x), None),
     (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: x.long()), None),
     (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: x[1:]), None),

@@ -125,6 +125,7 @@ def test_a_part_of_a_record_may_be_an_array() -> None:
         (SPECIES, "species=versicolor", "no label of this run is called 'versicolor'"),
         (SPECIES, "colour=setosa", "no part of the condition is called 'colour'; known: species"),
         (PERSON, "age=33,job=nurse,tall=1", "lacks note"),
+        (PERSON, "age=33,job=nurse,note=a,tall=", "the condition has no value of tall"),
         (PERSON, "age=33,job=baker,note=a,tall=1", "no label of this run is called 'baker'"),
         (PERSON, "age=x,job=nurse,note=a,tall=1", "age: 'x' is not a value"),
         ((Space.levels((1, 4, 4), 256), Names()), "a picture", "give a picture or an .npz file"),

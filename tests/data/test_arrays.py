@@ -150,6 +150,13 @@ def test_a_column_that_changes_only_at_first_is_not_constant(tmp_path: Path) -> 
         arrays.refuse_constant(tmp_path, x)
 
 
+def test_a_column_that_is_constant_in_the_training_split_has_a_scale_of_one(tmp_path: Path) -> None:
+    train = numpy.stack([numpy.full(20, 3.0), numpy.arange(20.0)], 1).astype(numpy.float32)
+    space = loaded(tmp_path, x_train=train, x_validation=train, x_test=train + 1).space
+    assert space.loc == (3.0, 9.5)
+    assert space.scale == pytest.approx((1.0, train[:, 1].std(ddof=1)))
+
+
 def test_one_real_number_each_is_a_vector_and_one_whole_number_a_label(tmp_path: Path) -> None:
     x, y = numbered(20)
     assert loaded(tmp_path, x=x, y=y[:, None].astype(numpy.float32)).condition.shape == (1,)

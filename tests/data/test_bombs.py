@@ -64,6 +64,10 @@ def test_a_small_npz_file_that_unpacks_to_much(size: int, tmp_path: Path, monkey
 def test_an_array_up_to_what_memory_has_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numpy.savez_compressed(tmp_path / "a.npz", x=numpy.zeros((1000, 100), numpy.uint8))
     assert len(data.load(str(tmp_path / "a.npz")).train) == 800
+    numpy.savez(tmp_path / "b.npz", x=numpy.zeros((1000, 100), numpy.uint8))  # as large as what it holds
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "BOMB_BYTES", 0)
+        assert len(data.load(str(tmp_path / "b.npz")).train) == 800
     monkeypatch.setattr(memory, "available", lambda: 50_000)
     with pytest.raises(BadInput, match=r"takes 0\.0 GiB of memory"):
         data.load(str(tmp_path / "a.npz"))

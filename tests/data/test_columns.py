@@ -83,6 +83,11 @@ class TestTypes:
             assert part.loc == pytest.approx((float(known.mean()),))
             assert part.scale == pytest.approx((float(known.std()),))
 
+    def test_a_column_that_is_constant_in_the_training_split_has_a_scale_of_one(self) -> None:
+        train = torch.tensor([[3.0, 0.0], [3.0, 2.0]], dtype=torch.float64)
+        assert tables.vector([None, None], train).scale == pytest.approx((1.0, 2**0.5))
+        assert tables.standardised(Space.continuous(()), train[:, 0]).scale == (1.0,)
+
     def test_values_come_back_as_they_were(self, tmp_path: Path) -> None:
         """Kills: an offset added twice or not at all, days counted from another day, categories of another order."""
         found = mixed(tmp_path)

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 import dgm
-from dgm.data import load
+from dgm.data import arrow, load
 from dgm.data.dataset import WINDOW, order_of_shards
 from dgm.data.lazy import Lazy
 from dgm.errors import BadInput
@@ -208,6 +209,25 @@ def test_links_and_broken_files(tmp_path: Path) -> None:
     torn.write_bytes(torn.read_bytes()[:2000])
     with pytest.raises(BadInput, match=r"c.tar ends within .*; take it from a copy"):
         data.train.batch(torch.arange(len(data.train)))
+
+
+def test_other_splits_than_three_of_a_saved_data_set_are_drawn_anew_and_labels_have_names(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image()})
+    parts = {
+        name: datasets.Dataset.from_dict(
+            {"image": [{"bytes": png(PICTURES[k]), "path": None} for k in rows]}, features=features
+        )
+        for name, rows in (("train", range(12)), ("extra", range(12, 20)))
+    }
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "two"))
+    data = load(tmp_path / "two")
+    assert data.split == "80 / 10 / 10 %, seed 0"
+    assert sorted(k for split in data.splits.values() for k in numbers(split.x[:])) == list(range(20))
+    for y in ([0, 2], [-1, 0]):
+        table = SimpleNamespace(features={"y": SimpleNamespace(names=["a", "b"])}, with_format=lambda _, y=y: {"y": y})
+        with pytest.raises(BadInput, match="labels go from 0 to 1"):
+            arrow.labels(table, "y", tmp_path)
 
 
 def test_a_saved_data_set_has_its_own_splits_and_reads_no_other_files(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from dgm import contracts, data
+from dgm.data import palette
 from dgm.data.dataset import Split
 from dgm.data.palette import clustered, colours_of, in_colour, table, tokens
 from dgm.errors import BadInput, UnknownName
@@ -64,6 +65,15 @@ def test_the_palette_is_the_means_of_clusters() -> None:
     pixels = x.movedim(1, 3).reshape(-1, 3).double()
     means = [pixels[(places == k).flatten()].mean(0).round().int().tolist() for k in range(3)]
     assert table(colours_of(x, 3)).tolist() == sorted(means)
+
+
+def test_the_palette_is_of_pixels_all_over_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every twelfth here. Kills: the first pixels, rows of pixels."""
+    monkeypatch.setattr(palette, "PIXELS", 40)
+    pixels = torch.zeros(20 * 24, 3, dtype=torch.uint8)
+    pixels[::12] = FIVE.repeat(8, 1)
+    found = table(colours_of(pixels.view(20, 4, 6, 3).movedim(3, 1), 8))
+    assert sorted(found.tolist()) == sorted(FIVE.tolist())
 
 
 def test_the_palette_is_that_of_the_training_split(folder: Path) -> None:

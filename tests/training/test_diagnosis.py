@@ -17,7 +17,7 @@ from dgm.models.gan.base import duplicates
 from dgm.models.gan.gan import GAN
 from dgm.protocols import Symptom
 from dgm.training import fit
-from dgm.training.diagnosis import WAIT, Diagnosis
+from dgm.training.diagnosis import Diagnosis
 from dgm.training.ema import EMA
 
 PLANE = dgm.Space.continuous((2,))
@@ -50,11 +50,11 @@ def test_an_alarm_is_raised_once_when_a_symptom_has_lasted() -> None:
     """Kills: an alarm at the first sight, at each line, after it was well in between, at the limit itself."""
     ((progress, note),) = notes(lambda k: 39.0)
     assert note == "alarm: it has a fever: cool it"
-    assert progress == pytest.approx(0.025 + WAIT)
+    assert progress == pytest.approx(0.125)
     assert not notes(lambda k: 39.0 if k % 4 else 37.0)
     assert not notes(lambda k: 38.0)
     ((progress, _),) = notes(lambda k: 39.0 if k > 20 else 37.0)
-    assert progress == pytest.approx(0.55 + WAIT)
+    assert progress == pytest.approx(0.65)
 
 
 def test_each_measurement_is_of_another_batch() -> None:
@@ -119,6 +119,10 @@ def test_modes_are_those_of_samples_of_the_averaged_weights() -> None:
     values, _ = Diagnosis(model, model, ring, ema).measure(0.5, ring.train.x[:8], None, {})
     assert (values["modes covered"], values["share of modes missed"]) == (8, 0)
     assert model.scale == 0
+    for covered, ill in ((4, False), (3, True)):  # an alarm is of less than half of the modes
+        some = Scaled(circle(8)[:covered].float())
+        symptom = Diagnosis(some, some, ring, EMA(some, 0)).of_samples()["share of modes missed"]
+        assert (symptom.value > symptom.limit) is ill
 
 
 def test_copies_in_a_batch() -> None:

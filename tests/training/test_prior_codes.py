@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -149,6 +150,11 @@ def test_what_all_codes_share_has_a_scale_of_one(monkeypatch: pytest.MonkeyPatch
     space = two_stage("gmm", first, POINTS).prior.space
     assert space.loc == pytest.approx((float(POINTS.train.x[:, 0].mean()), 3.0))
     assert space.scale == pytest.approx((float(POINTS.train.x[:, 0].std()), 1.0))
+
+
+def test_units_that_a_first_stage_states_are_kept() -> None:
+    for space in (Space.continuous((2,), scale=(3.0, 4.0)), Space.continuous((2,), low=0.0, high=1.0)):
+        assert codes.standardised(SimpleNamespace(latent_space=space), POINTS) is space
 
 
 def test_an_image_of_codes_has_one_scale_a_channel() -> None:

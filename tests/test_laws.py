@@ -136,6 +136,11 @@ def one_seed(right: Any) -> Any:
     return lambda n, y=None, *, seed=None: right(n, seed=seed if not isinstance(seed, int) else 3)
 
 
+def first_of_five(x: Tensor) -> Tensor:
+    """One of twelve samples differs in a batch of five."""
+    return x + (len(x) == 5) * (torch.arange(len(x)) == 0)[:, None]
+
+
 def made() -> Model:
     return contracts.perturbed(create("made", BITS, hidden=16))
 
@@ -211,6 +216,17 @@ def moving(right: Any) -> Any:
     return loss
 
 
+def with_a_count() -> Model:
+    model = Bits()
+    model.register_buffer("calls", torch.zeros(()))
+    return model
+
+
+def remembering(right: Any) -> Any:
+    """The loss, which counts its calls and does not depend on the count."""
+    return lambda x, y=None: (right.__self__.calls.add_(1), right(x))[1]
+
+
 def shifted_steps(by: float) -> Broken:
     return lambda right: lambda x, y=None: (outputs + by for outputs in right(x, y))
 
@@ -254,6 +270,7 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     (contracts.predictions_reconstruct_x_t, given_ddpm, "predict", off_the_path(1e-2, given=True), None),
     (contracts.energy_depends_on_x, Bits, "energy", lambda right: lambda x, y=None: torch.ones(len(x)), None),
     (contracts.energy_depends_on_x, Bits, "energy", added(math.nan), added(1.0)),
+    (contracts.energy_depends_on_x, Bits, "energy", then(lambda energy: energy[:, None]), None),
     (contracts.decode_inverts_encode, Normal, "decode", added(2e-3), added(5e-4)),
     (contracts.decode_inverts_encode, Normal, "decode", once(added(2e-3)), None),
     (contracts.log_determinant_matches_the_jacobian, Normal, "encode_and_ladj", off(ladj=2e-3), off(ladj=5e-4)),
@@ -274,12 +291,14 @@ BETWEEN: list[tuple[Any, Callable[[], Any], str, Broken, Broken | None]] = [
     (contracts.samples_lie_in_the_space, Bits, "sample", sampled(lambda x: x[1:]), None),
     (contracts.sample_depends_on_seed_and_index_alone, Normal, "sample", another_batch, sampled(lambda x: x + 1)),
     (contracts.sample_depends_on_seed_and_index_alone, Normal, "sample", one_seed, None),
+    (contracts.sample_depends_on_seed_and_index_alone, Normal, "sample", sampled(first_of_five), None),
     (contracts.trajectory_ends_in_the_sample, Bits, "trajectory", instead(State(ZEROS, 2, 2)), None),
     (contracts.trajectory_ends_in_the_sample, Bits, "trajectory", stopped, None),
     (contracts.every_parameter_has_a_gradient, Bits, "loss", lambda right: lambda x, y=None: right(x).mean(), None),
     (contracts.every_parameter_has_a_gradient, Bits, "loss", added(math.inf), added(1.0)),
     (contracts.loss_has_no_side_effects, Bits, "loss", counting, added(0.0, 0.5)),
     (contracts.loss_has_no_side_effects, Bits, "loss", moving, None),
+    (contracts.loss_has_no_side_effects, with_a_count, "loss", remembering, None),
     (contracts.fitting_increases_the_likelihood, Bits, "fit", instead(2.0, 1.5, 1.6, 1.4), instead(2.0, 1.5, 1.54)),
     (contracts.fitting_increases_the_likelihood, Bits, "fit", instead(2.0, 2.04, 2.08), instead(2.0, 2.04)),
 ]

@@ -30,6 +30,18 @@ def test_a_cut_gradient_breaks_the_law() -> None:
     assert contracts.run(LAW, model).outcome is contracts.Outcome.BROKEN
 
 
+def test_a_gradient_of_another_size_breaks_the_law() -> None:
+    model: Any = contracts.perturbed(create("vae", contracts.PLANE))
+
+    class Steeper(type(model)):  # type: ignore[misc]
+        def rsample(self, *given: Any, **options: Any) -> Any:
+            x = super().rsample(*given, **options)
+            return x + 0.5 * (x - x.detach())
+
+    model.__class__ = Steeper
+    assert contracts.run(LAW, model).outcome is contracts.Outcome.BROKEN
+
+
 def test_another_draw_breaks_the_law() -> None:
     flow: Any = contracts.perturbed(create("realnvp", contracts.PLANE, layers=2))
     right = flow.sample

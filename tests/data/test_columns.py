@@ -87,6 +87,8 @@ class TestTypes:
         train = torch.tensor([[3.0, 0.0], [3.0, 2.0]], dtype=torch.float64)
         assert tables.vector([None, None], train).scale == pytest.approx((1.0, 2**0.5))
         assert tables.standardised(Space.continuous(()), train[:, 0]).scale == (1.0,)
+        bounded = Space.continuous((), low=0.0, high=9.0)
+        assert tables.standardised(bounded, train[:, 1]) == bounded
 
     def test_values_come_back_as_they_were(self, tmp_path: Path) -> None:
         """Kills: an offset added twice or not at all, days counted from another day, categories of another order."""

@@ -42,10 +42,11 @@ def test_a_long_text_goes_on_window_by_window(monkeypatch: pytest.MonkeyPatch) -
 
     seen, draw = [], sampling.draw_states_of
     monkeypatch.setattr(sampling, "draw_states_of", lambda *args, **how: seen.append(how) or draw(*args, **how))
-    text = dgm.sample(create("char_gpt", Space.tokens(8, 50), **SMALL), 200, length=16)
+    text = dgm.sample(create("char_gpt", Space.tokens(8, 50), **SMALL), 200, length=15)
+    assert text.shape == (200, 15)
     for how, end in zip([how for how in seen if how.get("observed")], (8, 12), strict=True):
         assert torch.equal(how["given"][:, : how["observed"]], text[:, end - 4 : end])
-        assert (text[:, end - 4 : end] == text[:, end : end + 4]).double().mean() < 0.1  # 1 / 50 by chance
+        assert (text[:, end - 4 : end - 1] == text[:, end : end + 3]).double().mean() < 0.1  # 1 / 50 by chance
 
 
 def trained(model: Model, x: torch.Tensor, y: torch.Tensor | None = None) -> Model:

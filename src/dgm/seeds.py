@@ -209,9 +209,13 @@ def shuffled(n: int, values: int, device: torch.device | str = "cpu") -> Tensor:
 
     If several processes share the batch, they are this process's of the whole batch.
     """
+    return torch.randperm(values, device=device)[in_turn(n, values, device)]
+
+
+def in_turn(n: int, values: int, device: torch.device | str = "cpu") -> Tensor:
+    """n of the numbers 0 … values-1 in turn, again from 0 if n is larger; of a shared batch as in `shuffled`."""
     rank, world = SHARE.get()
-    order = torch.randperm(values, device=device)
-    return order[torch.arange(rank, n * world, world, device=device) % values]
+    return torch.arange(rank, n * world, world, device=device) % values
 
 
 Seed: TypeAlias = Union[int, Streams, None]

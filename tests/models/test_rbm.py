@@ -173,20 +173,22 @@ def test_a_condition_shifts_the_hidden_biases(hidden: int) -> None:
     assert not torch.allclose(found, getattr(alone, log_prob)(x), atol=0.1)
 
 
-def test_persistent_chains_go_on_and_others_start_at_the_data() -> None:
-    """Kills: chains that start anew, one sweep too many, hidden states of the start."""
+def test_persistent_chains_go_on_in_turn_and_others_start_at_the_data() -> None:
+    """Kills: chains that start anew, one sweep too many, hidden states of the start, the same chains at each step."""
     model, x = rbm(chains=7, gibbs_steps=3), states(5)[:6].to(torch.uint8)
     before, seen = model.persistent.clone(), []
     model.visible_given = lambda h, noise, beta=1.0: seen.append(h) or torch.ones(6, 5).double()  # type: ignore[method-assign, func-returns-value]
     with torch.no_grad():
         model.b.copy_(torch.tensor([90.0, -90.0, 90.0, -90.0]))  # of which every h but the first is
-    _, (rows, ends) = model.loss_and_outputs(x)
+    _, (ends,) = model.loss_and_outputs(x)
     assert torch.equal(model.persistent, before)
-    assert torch.equal(seen[0], before[rows])
+    assert torch.equal(seen[0], before[:6])
     assert [h.tolist() for h in (*seen[1:], ends)] == [[[1, 0, 1, 0]] * 6] * 3
-    model.after_step(rows, ends)
-    assert torch.equal(model.persistent[rows], ends)
-    assert len(rows.unique()) == 6
+    model.after_step(ends)
+    assert torch.equal(model.persistent, torch.cat([before[6:], ends]))
+    model.after_step(torch.cat([ends, before]))
+    assert torch.equal(model.persistent, before), "the last ones of more examples than chains"
+    assert torch.equal(model.next_chains(12), torch.cat([before, before[:5]]))
     contrastive = rbm(chains=0)
     contrastive.W.data.copy_(80 * torch.eye(5)[:, :4] - 40 / 5)
     contrastive.b.data.fill_(0)
@@ -201,7 +203,7 @@ def test_a_persistent_chain_keeps_hidden_states_given_its_own_end() -> None:
     model.W.data.fill_(40)
     model.b.data.fill_(-90)
     model.visible_given = lambda h, noise, beta=1.0: torch.ones(6, 5).double()  # type: ignore[method-assign]
-    _, (_, ends) = model.loss_and_outputs(torch.zeros(6, 5, dtype=torch.uint8))
+    _, (ends,) = model.loss_and_outputs(torch.zeros(6, 5, dtype=torch.uint8))
     assert (ends == 1).all()
 
 

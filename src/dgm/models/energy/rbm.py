@@ -33,7 +33,7 @@ from dgm.protocols import (
 )
 from dgm.samplers.ais import annealed_importance, late_schedule, log_mean
 from dgm.samplers.gibbs import block_gibbs
-from dgm.seeds import Seed, shuffled, streams
+from dgm.seeds import Seed, in_turn, streams
 from dgm.settings import setting
 from dgm.space import Space
 
@@ -168,18 +168,21 @@ class RBM(nn.Module):
         return self.loss_and_outputs(x, y)[0]
 
     def loss_and_outputs(self, x: Batch, y: Conditions | None = None) -> tuple[PerExample, tuple[Tensor, ...]]:
-        """The loss, the rows of the persistent chains, and the hidden states that they end in."""
+        """The loss and, with persistent chains, the hidden states that they end in."""
         v, b = self.scaled(x), self.hidden_bias(y)
         noise = Draws(len(v), v.device)
         with torch.no_grad():
-            rows = shuffled(len(v), self.config.chains, v.device) if self.config.chains else None
-            h = bernoulli(self.inputs(v, b), noise) if rows is None else self.persistent[rows]
+            h = self.next_chains(len(v)) if self.config.chains else bernoulli(self.inputs(v, b), noise)
             end = self.after_sweeps(self.visible_given(h, noise), b, noise, self.config.gibbs_steps - 1)
         both = torch.cat([v, end])  # one product for the gradient of W is faster than two
         inputs = self.inputs(both, b if len(b) == 1 else torch.cat([b, b]))
         of_data, of_ends = self.free_energy(both, inputs).chunk(2)
         ends = inputs.detach()[len(v) :]
-        return of_data - of_ends, () if rows is None else (rows, bernoulli(ends, noise))
+        return of_data - of_ends, (bernoulli(ends, noise),) if self.config.chains else ()
+
+    def next_chains(self, n: int) -> Tensor:
+        """The hidden states of the n persistent chains whose turn it is, (n, H)."""
+        return self.persistent[in_turn(n, self.config.chains, self.persistent.device)]
 
     @torch.no_grad()
     def initialise(self, x: Batch, y: Conditions | None = None) -> None:
@@ -191,9 +194,9 @@ class RBM(nn.Module):
         self.started.fill_(True)
 
     def after_step(self, *outputs: Tensor) -> None:
-        """Replaces the hidden states of the persistent chains."""
-        rows, ends = outputs
-        self.persistent[rows] = ends
+        """The persistent chains that went on come last, with their new hidden states."""
+        for ends in outputs:
+            self.persistent.copy_(torch.cat([self.persistent[len(ends) :], ends])[-self.config.chains :])
 
     # -- sampling
 

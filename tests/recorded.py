@@ -25,6 +25,7 @@ FILE = Path(__file__).parent / "recorded.json"
 # of each subject the cases, and of each case the numbers by name
 SUBJECTS: Mapping[str, Callable[[], Iterator[tuple[str, Iterator[tuple[str, Tensor]]]]]] = {
     **{name: partial(recorded_models.cases, name) for name in MODELS},
+    "defaults": recorded_models.defaults,
     **recorded_uses.SUBJECTS,
 }
 

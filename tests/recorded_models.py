@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Iterator, Mapping
+from inspect import ismodule, signature
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
+import dgm
 from dgm import contracts
 from dgm.errors import BadInput
 from dgm.likelihood import Kind, kind_of, kinds_of, log_likelihood
+from dgm.models.table import MODELS
 from dgm.networks.conditions import fit_marginals, is_label
 from dgm.protocols import (
     Classifying,
@@ -33,6 +37,7 @@ from dgm.protocols import (
 from dgm.registry import create, model_class
 from dgm.sampling import sample
 from dgm.space import Space
+from dgm.training import Settings
 
 EXAMPLES = 5
 LATE = 600  # steps, after which schedules are in their second part
@@ -206,6 +211,30 @@ def training(model: Any, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Ten
         torch.manual_seed(2)
         model.after_step(*(model.loss_and_outputs(x, y)[1] if hasattr(model, "loss_and_outputs") else ()))
         yield "state", torch.cat([b.double().flatten() for b in model.buffers()])
+
+
+def defaults() -> Iterator[tuple[str, Iterator[tuple[str, Tensor]]]]:
+    """Of every model, its settings and those of its training; of every public function and class, its arguments."""
+    for name in MODELS:
+        of_training = {"": getattr(model_class(name), "defaults", {})}
+        yield name, iter([*arguments(model_class(name).Config), *((what, number(v)) for what, v in of_training.items())])
+    public = {name: getattr(dgm, name) for name in dgm.__all__}
+    modules = {f"{of}.{name}": getattr(module, name) for of, module in public.items() if ismodule(module) for name in module.__all__}
+    for name, value in (public | modules | {"Settings": Settings}).items():
+        if callable(value) and value is not dgm.Kind:  # whose signature is Python's
+            yield f"dgm.{name}", arguments(value)
+
+
+def arguments(function: Any) -> Iterator[tuple[str, Tensor]]:
+    """The defaults of its arguments."""
+    given = signature(function).parameters.values()
+    return ((argument.name, number(argument.default)) for argument in given if argument.default is not argument.empty)
+
+
+def number(value: Any) -> Tensor:
+    """A number as it is, and one for anything else."""
+    is_number = isinstance(value, int | float)
+    return torch.tensor([float(value) if is_number else zlib.crc32(repr(getattr(value, "__name__", value)).encode()) % 10007])
 
 
 def gradient(module: Any, loss: Tensor, what: str) -> Iterator[tuple[str, Tensor]]:

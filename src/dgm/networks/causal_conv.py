@@ -102,10 +102,15 @@ class PixelConv:
     """
 
     def __init__(self, conv: CausalConv2d, n: int, size: tuple[int, int], cursor: Cursor) -> None:
-        self.side, self.right, self.rows = conv.side, conv.right, conv.above + 1
+        self.side, self.rows = conv.side, conv.above + 1
         self.stride, self.halvings, self.cursor, self.bias = conv.stride, conv.halvings, cursor, conv.bias
-        self.taps = [weight.permute(2, 3, 1, 0).flatten(0, 2) for weight in rotated(conv)]
-        self.past = stored_rows(conv, n, size).movedim(1, -1).contiguous()
+        self.taps = [weight.permute(3, 2, 1, 0).flatten(0, 2) for weight in rotated(conv)]
+        width = conv.side + 1 + conv.right
+        self.past = stored_rows(conv, n, size).permute(0, 3, 2, 1).contiguous()  # a pixel's columns are adjacent
+        columns = self.past.shape[1]
+        self.places = [[self.past[:, j, i] for i in range(self.rows)] for j in range(columns)]
+        # to the right of the pixel in its row are inputs of another row, with masked weights
+        self.visible = [self.past[:, j : j + width].flatten(1) for j in range(columns - width + 1)]
 
     def __call__(self, h: Tensor) -> Tensor | None:
         if self.side == 0 and self.rows == 1:
@@ -114,13 +119,11 @@ class PixelConv:
         i, j = self.cursor.row >> self.halvings, self.cursor.column >> self.halvings
         if i % self.stride or j % self.stride:
             return None
-        # to the right of the pixel in its row are inputs of another row, with masked weights
-        visible = self.past[:, :, j : j + self.side + 1 + self.right].flatten(1)
-        return torch.addmm(self.bias, visible, self.taps[i % self.rows])
+        return torch.addmm(self.bias, self.visible[j], self.taps[i % self.rows])
 
     def store(self, h: Tensor) -> None:
         i, j = self.cursor.row >> self.halvings, self.cursor.column >> self.halvings
-        self.past[:, i % self.rows, j + self.side] = h
+        self.places[j + self.side][i % self.rows].copy_(h.detach())
 
 
 class RowConv:

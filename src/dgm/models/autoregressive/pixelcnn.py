@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch import Tensor, nn, relu
 
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling

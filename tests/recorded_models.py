@@ -217,9 +217,17 @@ def defaults() -> Iterator[tuple[str, Iterator[tuple[str, Tensor]]]]:
     """Of every model, its settings and those of its training; of every public function and class, its arguments."""
     for name in MODELS:
         of_training = {"": getattr(model_class(name), "defaults", {})}
-        yield name, iter([*arguments(model_class(name).Config), *((what, number(v)) for what, v in of_training.items())])
+        yield (
+            name,
+            iter([*arguments(model_class(name).Config), *((what, number(v)) for what, v in of_training.items())]),
+        )
     public = {name: getattr(dgm, name) for name in dgm.__all__}
-    modules = {f"{of}.{name}": getattr(module, name) for of, module in public.items() if ismodule(module) for name in module.__all__}
+    modules = {
+        f"{of}.{name}": getattr(module, name)
+        for of, module in public.items()
+        if ismodule(module)
+        for name in module.__all__
+    }
     for name, value in (public | modules | {"Settings": Settings}).items():
         if callable(value) and value is not dgm.Kind:  # whose signature is Python's
             yield f"dgm.{name}", arguments(value)
@@ -234,7 +242,9 @@ def arguments(function: Any) -> Iterator[tuple[str, Tensor]]:
 def number(value: Any) -> Tensor:
     """A number as it is, and one for anything else."""
     is_number = isinstance(value, int | float)
-    return torch.tensor([float(value) if is_number else zlib.crc32(repr(getattr(value, "__name__", value)).encode()) % 10007])
+    return torch.tensor(
+        [float(value) if is_number else zlib.crc32(repr(getattr(value, "__name__", value)).encode()) % 10007]
+    )
 
 
 def gradient(module: Any, loss: Tensor, what: str) -> Iterator[tuple[str, Tensor]]:

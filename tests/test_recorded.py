@@ -12,7 +12,7 @@ RECORDED = recorded.read()
 @pytest.mark.parametrize("subject", recorded.SUBJECTS)
 def test_the_numbers_are_those_that_were_recorded(subject: str) -> None:
     """Likelihoods, samples, codes, losses and gradients of models in every space, under conditions of every kind, with
-    each setting changed; samplers, evaluations, edits, trainings; the defaults of settings and arguments. Where a change
+    each setting changed; samplers, evaluations, edits, trainings; defaults of settings and of arguments. Where a change
     is meant, ``python tests/recorded.py`` writes the numbers anew.
     """
     before, now = RECORDED[subject], dict(recorded.summaries(subject))

@@ -5,6 +5,7 @@ Both sides are measured in processor time of one thread, which other work on the
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from dgm.space import Space
 from dgm.training import fit
 
 SPACE = Space.binary((1, 28, 28))
-HIDDEN, BATCH, EXAMPLES, LR, ROUNDS = 500, 100, 5000, 0.01, 7
+HIDDEN, BATCHES, EXAMPLES, LR, ROUNDS = 500, (100, 500), 5000, 0.01, 7
 TEMPERATURES, OF = 145, 14_500  # a hundredth of the published number, in each round
 
 
@@ -33,16 +34,16 @@ def examples() -> Tensor:
     return (torch.rand(EXAMPLES, *SPACE.shape, generator=torch.Generator().manual_seed(0)) < 1 / 3).to(torch.uint8)
 
 
-def epochs(x: Tensor, precision: str) -> Iterator[Any]:
+def epochs(x: Tensor, precision: str, batch: int) -> Iterator[Any]:
     """One step of training after another, with persistent chains and one Gibbs sweep, as scikit-learn has it."""
     data = Dataset(name="bits", space=SPACE, train=Split(x), validation=Split(x[:8]), test=Split(x[:8]), split="none")
-    model = dgm.create("rbm", SPACE, hidden=HIDDEN, chains=BATCH)
+    model = dgm.create("rbm", SPACE, hidden=HIDDEN, chains=batch)
     plain = {"optimiser": "sgd", "betas": (0.0, 0.0), "ema": 0.0, "clip": 0.0}
-    yield from fit(model, data, steps=10**6, batch=BATCH, lr=LR, precision=precision, **plain)
+    yield from fit(model, data, steps=10**6, batch=batch, lr=LR, precision=precision, **plain)
 
 
-def of_scikit_learn(x: Tensor, dtype: Any) -> Callable[[], Any]:
-    peer = BernoulliRBM(HIDDEN, learning_rate=LR, batch_size=BATCH, n_iter=1, random_state=0)
+def of_scikit_learn(x: Tensor, dtype: Any, batch: int) -> Callable[[], Any]:
+    peer = BernoulliRBM(HIDDEN, learning_rate=LR, batch_size=batch, n_iter=1, random_state=0)
     flat = x.flatten(1).numpy().astype(dtype)
     return lambda: peer.fit(flat)
 
@@ -52,17 +53,17 @@ def main() -> None:
     threadpool_limits(1)  # a second thread that waits counts as processor time too
     warnings.filterwarnings("ignore")
     x = examples()
-    peers = {dtype: of_scikit_learn(x, dtype) for dtype in (np.float64, np.float32)}
-    for precision in ("32-true", "bf16-mixed"):
-        steps = epochs(x, precision)
+    for batch, precision in itertools.product(BATCHES, ("32-true", "bf16-mixed")):
+        steps = epochs(x, precision, batch)
 
-        def ours(steps: Iterator[Any] = steps) -> float:
-            return seconds(lambda: [next(steps) for _ in range(EXAMPLES // BATCH)], time.process_time)
+        def ours(steps: Iterator[Any] = steps, of_epoch: int = EXAMPLES // batch) -> float:
+            return seconds(lambda: [next(steps) for _ in range(of_epoch)], time.process_time)
 
         ours()
-        for dtype, peer in peers.items():
+        for dtype in (np.float64, np.float32):
+            peer = of_scikit_learn(x, dtype, batch)
             in_turn(
-                f"RBM ({HIDDEN} hidden, 28×28, batch {BATCH}, k = 1) in {precision}, an epoch of {EXAMPLES:,}; peer: "
+                f"RBM ({HIDDEN} hidden, 28×28, batch {batch}, k = 1) in {precision}, an epoch of {EXAMPLES:,}; peer: "
                 f"scikit-learn's BernoulliRBM in {np.dtype(dtype).name}",
                 ours,
                 lambda peer=peer: seconds(peer, time.process_time),

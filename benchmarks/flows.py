@@ -21,6 +21,7 @@ from timing import figure, no_arguments, seconds
 from torch import Tensor, nn
 
 import dgm
+from dgm.memory import keep_freed
 from dgm.models.flow.glow import Glow
 from dgm.space import Space
 from dgm.transforms import alternating
@@ -234,6 +235,7 @@ def glow() -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
+    keep_freed()  # as `dgm.fit` does; for all sides
     for name, dim in (
         ("MAF", 6),
         ("MAF", 43),

@@ -38,6 +38,8 @@ class TestFolder:
         assert (len(found.train), len(found.validation), len(found.test)) == (24, 3, 3)
         wanted = {numpy.asarray(Image.open(f)).tobytes() for f in tmp_path.rglob("*.png")}
         assert {image.numpy().tobytes() for image in everything(found)} == wanted
+        in_order = [Image.open(sorted(tmp_path.rglob("*.png"))[k]) for k in data.order(30, 0, 0).tolist()]
+        assert [image.numpy().tobytes() for image in everything(found)] == [image.tobytes() for image in in_order]
 
     def test_colour_any_size_and_grey(self, tmp_path: Path) -> None:
         write_images(tmp_path, 10, (40, 64), "RGB")
@@ -51,6 +53,7 @@ class TestFolder:
         for k in range(10):
             Image.fromarray(wide).save(tmp_path / f"{k}.png")
         assert (everything(data.load(str(tmp_path), size=8)) == 200).all()
+        assert data.load(str(tmp_path), size=4).space.shape == (1, 4, 4)
 
     def test_sixteen_bits_become_eight(self, tmp_path: Path) -> None:
         """65,535 is white, and k / 257 is rounded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from dgm.evaluation.calibration import (
 )
 from dgm.evaluation.cautions import memorised
 from dgm.evaluation.classification import BINS, calibration_error, classification, posterior
-from dgm.evaluation.memorisation import memorisation
+from dgm.evaluation.memorisation import memorisation, shares
 from dgm.networks.conditions import Marginal
 from dgm.protocols import Model
 from dgm.seeds import Seed, streams
@@ -252,6 +253,8 @@ def test_copies_in_features_are_found_and_cautioned_against() -> None:
     for held_out in (found, found["in_features"]["pca"]):
         assert held_out["held_out_share"] < 0.05
         assert held_out["held_out_authenticity"] > 0.3
+    parts = (SimpleNamespace(share=k + 0.1, exact=k + 0.2, authenticity=k + 0.3) for k in range(2))
+    assert list(shares(*parts).values()) == [0.1, 0.2, 0.3, 1.1, 1.2, 1.3]
     caution = memorised({"memorisation": found})
     assert caution.startswith("Memorised: 100% of the samples are copies of training examples in pixels, of held-out")
     assert memorised({"memorisation": found | {"share": 0.04, "in_features": {}}}) == ""

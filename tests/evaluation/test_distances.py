@@ -74,6 +74,7 @@ def test_kernel_is_unbiased_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyP
     whole = kernel_distance(x, y).item()
     monkeypatch.setattr("dgm.evaluation.kernel.BLOCK", 7)
     assert kernel_distance(x, y).item() == pytest.approx(whole, rel=1e-9)
+    assert kernel_distance_of_parts(x, y, 1).item() == pytest.approx(whole, rel=1e-3)
 
 
 def test_the_kernel_distance_of_parts_is_their_mean() -> None:

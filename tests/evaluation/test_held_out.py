@@ -38,6 +38,10 @@ def test_no_held_out_example_is_of_the_real_side_or_was_fitted_on(split: str) ->
     assert len(fitted) == 50
 
 
+def test_the_training_split_has_no_examples_of_its_own_in_the_samples_place() -> None:
+    assert [name for name, _, _ in HeldOut(numbered(100, 30, 40), "train").parts] == ["validation"]
+
+
 def test_a_set_with_enough_validation_is_fitted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out, "ENOUGH", 30)
     table = numbered(100, 30, 40)

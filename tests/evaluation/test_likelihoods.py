@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import dgm
 from dgm.errors import Unsupported
-from dgm.evaluation.likelihoods import likelihoods
+from dgm.evaluation.likelihoods import likelihoods, reported_kinds
 from dgm.likelihood import Kind, kind_of, kinds_of, log_likelihood
 from dgm.space import Space
 
@@ -149,3 +149,7 @@ def test_each_number_is_in_its_own_unit() -> None:
     found = log_likelihood(Table(), nats[:, None].expand(4, 3))
     torch.testing.assert_close(found.bits_per_dim, nats / 3 / math.log(2))
     assert found.perplexity.item() == pytest.approx(math.exp(4))
+
+
+def test_a_bound_is_not_reported_beside_an_exact_likelihood() -> None:
+    assert reported_kinds([Kind.EXACT, Kind.LOWER_BOUND]) == [Kind.EXACT]

@@ -14,7 +14,7 @@ from dgm.data.stacked import stacked
 from dgm.data.toy import TOYS
 from dgm.errors import BadInput
 from dgm.evaluation.cautions import alarm, copies, missed_modes
-from dgm.evaluation.modes import duplicates, modes, number
+from dgm.evaluation.modes import duplicates, modes, nearest_other, number
 from dgm.evaluation.modes import stacked as stacked_modes
 
 
@@ -128,3 +128,7 @@ def test_labels_are_modes_where_no_others_are_known() -> None:
     assert some is not None
     assert some["missed"] == [5, 6, 8, 9]
     assert isinstance(digits.train, Split)
+
+
+def test_the_nearest_other_point_is_at_a_distance() -> None:
+    assert nearest_other(torch.tensor([[0.0], [3.0], [7.0]])).tolist() == [3, 3, 4]

@@ -80,6 +80,18 @@ def test_permutations_of_four_points_by_hand() -> None:
     assert found == pytest.approx(1 / 3, abs=5 * math.sqrt(2 / 9 / 3000))
 
 
+def test_permutations_of_sets_of_different_sizes_are_compared_by_their_discrepancy() -> None:
+    """Of the relabellings of two and four points on a line as many as `mmd` says are as far apart."""
+    points = torch.tensor([[0.0], [3.0], [1.0], [2.0], [5.0], [9.0]])
+    values = [
+        mmd(points[list(rows)], points[[k for k in range(6) if k not in rows]], minus_distance)
+        for rows in itertools.combinations(range(6), 2)
+    ]
+    share = sum(float(value >= values[0] - 1e-9) for value in values) / 15
+    found = permutation_p(points[:2], points[2:], minus_distance, permutations=3000)
+    assert found == pytest.approx(share, abs=5 * math.sqrt(0.25 / 3000))
+
+
 @pytest.mark.parametrize("name", ["gaussian", "energy"])
 def test_the_permutation_test_keeps_its_level_and_finds_a_shift(name: str) -> None:
     kernel = KERNELS[name](2.0)

@@ -211,6 +211,14 @@ def test_links_and_broken_files(tmp_path: Path) -> None:
         data.train.batch(torch.arange(len(data.train)))
 
 
+def test_labels_of_a_tar_file_go_up_to_the_largest(tmp_path: Path) -> None:
+    """Kills: as many classes as there are different labels, so that the largest is none of them."""
+    files = {
+        f"{k}.{end}": file for k in range(12) for end, file in (("png", png(PICTURES[k])), ("cls", b"%d" % (k % 2 * 2)))
+    }
+    assert load(packed(tmp_path / "a.tar", files)).condition == dgm.Space.categories(3)
+
+
 def test_other_splits_than_three_of_a_saved_data_set_are_drawn_anew_and_labels_have_names(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image()})

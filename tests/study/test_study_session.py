@@ -73,7 +73,7 @@ def test_a_negative_time_is_refused(session: Session, seconds: float, shown: flo
         session.answer(page["token"], page["tab"], 0, "real", seconds, shown)
     session.answer(page["token"], page["tab"], 0, "real", 0.0, 0.0)
     (answer,) = session.file.held.answers
-    assert (answer["exposure"], answer["shown"], answer["seconds"]) == (staircase.FIRST, 0.0, 0.0)
+    assert (answer["exposure"], answer["shown"], answer["seconds"]) == (500, 0.0, 0.0)
 
 
 def test_an_answer_is_one_of_its_own_trial(session: Session) -> None:

@@ -50,6 +50,9 @@ def test_what_is_frozen() -> None:
     """Weights and buffers of a part without gradients. Kills: weights alone, a moving part taken along."""
     assert frozen_names(Staged()) == {f"first_stage.{name}" for name in Staged().first_stage.state_dict()}
     assert not frozen_names(Noisy(SPACE, Noisy.Config()))
+    partly = Staged()
+    next(partly.prior.parameters()).requires_grad_(False)
+    assert frozen_names(partly) == frozen_names(Staged())
     nested: Any = nn.Module()
     nested.model = Staged()
     nested.parts = {"within": nested.model}

@@ -105,6 +105,15 @@ class TestFolder:
         monkeypatch.setattr("dgm.data.storage.SHARE_OF_MEMORY", 0.0)
         assert torch.equal(everything(data.load(str(tmp_path))), whole)
 
+    def test_arrays_in_memory_that_are_mapped_do_not_share_a_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Kills: a file whose name does not depend on the numbers or on the seed of the splits."""
+        monkeypatch.setattr("dgm.data.storage.SHARE_OF_MEMORY", 0.0)
+        first, second, seeded = (
+            data.load(numpy.full((20, 2), k) + numpy.arange(20)[:, None], seed=s) for k, s in ((0, 0), (5, 0), (0, 1))
+        )
+        assert torch.equal(second.train.x, first.train.x + 5)
+        assert not torch.equal(seeded.train.x, first.train.x)
+
     def test_empty_and_unknown_options(self, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="holds 0 images"):
             data.load(str(tmp_path))

@@ -129,6 +129,8 @@ def test_what_no_step_is_short_enough_for_is_refused() -> None:
     starts = torch.tensor([[0.1], [1.0], [0.2]])
     with pytest.raises(BadInput, match="at t = 1"):
         integrate_each(lambda x, t, _: x.square(), starts, *torch.tensor([0.0, 2.0]).unbind())
+    with pytest.raises(BadInput, match=r"shorter than \de-07 at t = 1001"):  # of an interval of 2, wherever it begins
+        integrate_each(lambda x, t, _: x.square(), torch.ones(1, 1).double(), *float64(1000, 1002).unbind())
 
 
 def test_what_is_no_number_is_refused() -> None:

@@ -211,7 +211,9 @@ def glow() -> None:
     """A step of Glow on 28×28 images beside a step of the convolutions in it, on inputs of their shapes.
 
     Its convolutions are channels-last, which makes them faster than in PyTorch's default format; ours is beside both.
+    All sides keep freed memory, as a training by `dgm.fit` does.
     """
+    keep_freed()
     torch.manual_seed(0)
     flow = Glow(Space.continuous((1, 28, 28)), Glow.Config(layers=4, hidden=64))
     shapes: list[tuple[nn.Module, Tensor]] = []
@@ -235,7 +237,6 @@ def glow() -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    keep_freed()  # as `dgm.fit` does; for all sides
     for name, dim in (
         ("MAF", 6),
         ("MAF", 43),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any, Literal
 
 import torch
@@ -168,6 +169,15 @@ def cached(network: nn.Module, kind: type[PixelConv | RowConv], n: int, size: tu
     if isinstance(network, CausalConv2d):
         return kind(network, n, size, cursor)
     copied = copy.copy(network)
-    # a convolution of one pixel is not a module, whose call would take longer than the convolution itself
+    # neither a convolution of one pixel nor a copy that has one is called as a module is, or read as one: either takes
+    # as long as the convolution itself
     copied._modules = {name: part and cached(part, kind, n, size, cursor) for name, part in network._modules.items()}
+    vars(copied).update(copied._modules)
+    copied.__class__ = without_hooks(type(network))
     return copied
+
+
+@functools.cache
+def without_hooks(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class, whose call is ``forward``."""
+    return type(kind.__name__, (kind,), {"__call__": kind.forward})

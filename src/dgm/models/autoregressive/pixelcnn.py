@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn, relu
+from torch import Tensor, nn, relu, relu_
 
 from dgm.distributions.output import output_distribution
 from dgm.distributions.scaling import Scaling
@@ -99,7 +99,7 @@ class Network(nn.Module):
             h = h + per_channel(self.condition_bias(y), h)
         for block in self.blocks:
             h = h + block(h)
-        return self.output(relu(self.hidden(relu(h))))
+        return self.output(relu_(self.hidden(relu(h))))
 
 
 class Residual(nn.Module):
@@ -112,4 +112,4 @@ class Residual(nn.Module):
         self.up = CausalConv2d(h, 2 * h, 1, mask="B", channels=channels)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.up(relu(self.conv(relu(self.down(relu(h))))))
+        return self.up(relu_(self.conv(relu_(self.down(relu(h))))))

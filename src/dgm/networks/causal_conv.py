@@ -178,6 +178,6 @@ def cached(network: nn.Module, kind: type[PixelConv | RowConv], n: int, size: tu
 
 
 @functools.cache
-def without_hooks(kind: type[nn.Module]) -> type[nn.Module]:
+def without_hooks(kind: Any) -> Any:
     """The class, whose call is ``forward``."""
     return type(kind.__name__, (kind,), {"__call__": kind.forward})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -168,12 +168,12 @@ def cached(network: nn.Module, kind: type[PixelConv | RowConv], n: int, size: tu
     """A copy of ``network`` with the same weights, whose convolutions work pixel by pixel or row by row."""
     if isinstance(network, CausalConv2d):
         return kind(network, n, size, cursor)
-    copied = copy.copy(network)
+    copied, of_module = copy.copy(network), cast(Any, type(network))
     # neither a convolution of one pixel nor a copy that has one is called as a module is, or read as one: either takes
     # as long as the convolution itself
     copied._modules = {name: part and cached(part, kind, n, size, cursor) for name, part in network._modules.items()}
     vars(copied).update(copied._modules)
-    copied.__class__ = without_hooks(type(network))
+    copied.__class__ = without_hooks(of_module)
     return copied
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import functools
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -168,16 +167,8 @@ def cached(network: nn.Module, kind: type[PixelConv | RowConv], n: int, size: tu
     """A copy of ``network`` with the same weights, whose convolutions work pixel by pixel or row by row."""
     if isinstance(network, CausalConv2d):
         return kind(network, n, size, cursor)
-    copied, of_module = copy.copy(network), cast(Any, type(network))
-    # neither a convolution of one pixel nor a copy that has one is called as a module is, or read as one: either takes
-    # as long as the convolution itself
+    copied = copy.copy(network)
+    # a convolution of one pixel is not a module, whose call and whose look-up as a part would take as long as itself
     copied._modules = {name: part and cached(part, kind, n, size, cursor) for name, part in network._modules.items()}
     vars(copied).update(copied._modules)
-    copied.__class__ = without_hooks(of_module)
     return copied
-
-
-@functools.cache
-def without_hooks(kind: Any) -> Any:
-    """The class, whose call is ``forward``."""
-    return type(kind.__name__, (kind,), {"__call__": kind.forward})

@@ -199,7 +199,8 @@ OF_GAMES = {"batch": 64, "ema": 0.998, "schedule": "constant", "select": "last"}
 LEARNING: dict[str, dict[str, Any]] = {
     **dict.fromkeys(["ncsn", "score_sde", "score_matching", "ddpm", "ddim", "vdm", "edm"], OF_DENOISING),
     **dict.fromkeys(["flow_matching", "ot_cfm", "rectified_flow", "mean_flow", "masked_diffusion"], OF_DENOISING),
-    **dict.fromkeys(["nice", "iaf", "maf", "nsf"], OF_FLOWS),
+    **dict.fromkeys(["nice", "iaf", "maf"], OF_FLOWS),
+    "nsf": {**OF_FLOWS, "precision": "32-true"},
     **{name: {**OF_FLOWS, "lr": 0.005} for name in ["planar", "radial"]},
     **dict.fromkeys(["vae", "beta_vae", "tc_vae", "iwae", "hierarchical_vae", "ladder_vae", "discrete_vae"], OF_VAES),
     **{name: {"batch": 100, "weight_decay": 0.01} for name in ["autoencoder", "sparse_ae", "stacked_ae"]},

@@ -37,7 +37,6 @@ from dgm.protocols import (
 from dgm.registry import create, model_class
 from dgm.sampling import sample
 from dgm.space import Space
-from dgm.training import Settings
 
 EXAMPLES = 5
 LATE = 600  # steps, after which schedules are in their second part
@@ -213,22 +212,22 @@ def training(model: Any, x: Tensor, y: Tensor | None) -> Iterator[tuple[str, Ten
         yield "state", torch.cat([b.double().flatten() for b in model.buffers()])
 
 
+def gradient(module: Any, loss: Tensor, what: str) -> Iterator[tuple[str, Tensor]]:
+    yield what, loss.detach()
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss.mean(), parameters, allow_unused=True)
+    yield f"gradient of the {what}", torch.cat([g.double().flatten() for g in found if g is not None])
+
+
 def defaults() -> Iterator[tuple[str, Iterator[tuple[str, Tensor]]]]:
-    """Of every model, its settings and those of its training; of every public function and class, its arguments."""
+    """Of the settings of every model, and of the arguments of every public function and class."""
     for name in MODELS:
-        of_training = {"": getattr(model_class(name), "defaults", {})}
-        yield (
-            name,
-            iter([*arguments(model_class(name).Config), *((what, number(v)) for what, v in of_training.items())]),
-        )
+        yield name, arguments(model_class(name).Config)
     public = {name: getattr(dgm, name) for name in dgm.__all__}
-    modules = {
-        f"{of}.{name}": getattr(module, name)
-        for of, module in public.items()
-        if ismodule(module)
-        for name in module.__all__
-    }
-    for name, value in (public | modules | {"Settings": Settings}).items():
+    for of, module in list(public.items()):
+        if ismodule(module):
+            public |= {f"{of}.{name}": getattr(module, name) for name in module.__all__}
+    for name, value in public.items():
         if callable(value) and value is not dgm.Kind:  # whose signature is Python's
             yield f"dgm.{name}", arguments(value)
 
@@ -241,14 +240,6 @@ def arguments(function: Any) -> Iterator[tuple[str, Tensor]]:
 
 def number(value: Any) -> Tensor:
     """A number as it is, and one for anything else."""
-    is_number = isinstance(value, int | float)
-    return torch.tensor(
-        [float(value) if is_number else zlib.crc32(repr(getattr(value, "__name__", value)).encode()) % 10007]
-    )
-
-
-def gradient(module: Any, loss: Tensor, what: str) -> Iterator[tuple[str, Tensor]]:
-    yield what, loss.detach()
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    found = torch.autograd.grad(loss.mean(), parameters, allow_unused=True)
-    yield f"gradient of the {what}", torch.cat([g.double().flatten() for g in found if g is not None])
+    if not isinstance(value, int | float):
+        value = zlib.crc32(repr(getattr(value, "__name__", value)).encode()) % 10007
+    return torch.tensor([float(value)])

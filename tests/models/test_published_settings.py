@@ -13,6 +13,7 @@ import pytest
 from dgm.evaluation.features import CLASSIFIER
 from dgm.models.energy.ebm import EBM
 from dgm.models.energy.trainers import TRAINERS
+from dgm.models.table import MODELS
 from dgm.networks.causal_conv import CausalConv2d
 from dgm.registry import create, model_class
 from dgm.space import Space
@@ -196,6 +197,7 @@ OF_DENOISING = {"batch": 128, "lr": 2e-3, "warmup": 50, "clip": 1.0, "ema": 0.99
 OF_FLOWS = {"batch": 256, "ema": 0.995, "clip": 10.0, "warmup": 100}
 OF_VAES = {"batch": 100, "ema": 0.999, "weight_decay": 0.01}
 OF_GAMES = {"batch": 64, "ema": 0.998, "schedule": "constant", "select": "last"}
+OF_AUTOENCODERS = {"batch": 100, "weight_decay": 0.01}
 LEARNING: dict[str, dict[str, Any]] = {
     **dict.fromkeys(["ncsn", "score_sde", "score_matching", "ddpm", "ddim", "vdm", "edm"], OF_DENOISING),
     **dict.fromkeys(["flow_matching", "ot_cfm", "rectified_flow", "mean_flow", "masked_diffusion"], OF_DENOISING),
@@ -203,7 +205,9 @@ LEARNING: dict[str, dict[str, Any]] = {
     "nsf": {**OF_FLOWS, "precision": "32-true"},
     **{name: {**OF_FLOWS, "lr": 0.005} for name in ["planar", "radial"]},
     **dict.fromkeys(["vae", "beta_vae", "tc_vae", "iwae", "hierarchical_vae", "ladder_vae", "discrete_vae"], OF_VAES),
-    **{name: {"batch": 100, "weight_decay": 0.01} for name in ["autoencoder", "sparse_ae", "stacked_ae"]},
+    **dict.fromkeys(["autoencoder", "sparse_ae", "stacked_ae", "denoising_ae", "contractive_ae"], OF_AUTOENCODERS),
+    "gmm": {"batch": 2048},
+    **{name: {"batch": 1024} for name in ["ppca", "kde"]},
     **{name: {"batch": 100, "weight_decay": 0.1, "ema": 0.999} for name in ["made", "orderless_made"]},
     **{name: {"batch": 100, "lr": 0.001, "ema": 0.999} for name in ["nade", "fvsbn"]},
     **{name: {"batch": 64, "lr": 0.001, "ema": 0.999, "clip": 1.0} for name in ["pixelcnn", "gated_pixelcnn"]},
@@ -258,9 +262,9 @@ def test_settings_of_a_training_that_nobody_chose() -> None:
     assert vars(Settings()) == expected
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", MODELS)
 def test_settings_of_the_optimiser(name: str) -> None:
-    assert model_class(name).defaults == LEARNING[name]
+    assert getattr(model_class(name), "defaults", {}) == LEARNING.get(name, {})
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ class PixelConv:
 
     def store(self, h: Tensor) -> None:
         i, j = self.cursor.row >> self.halvings, self.cursor.column >> self.halvings
-        self.places[j + self.side][i % self.rows].copy_(h.detach())
+        self.places[j + self.side][i % self.rows].copy_(h.detach())  # a view that was made before takes no gradient
 
 
 class RowConv:

@@ -195,8 +195,8 @@ class RBM(nn.Module):
 
     def after_step(self, *outputs: Tensor) -> None:
         """The persistent chains that went on come last, with their new hidden states."""
-        for ends in outputs:
-            self.persistent.copy_(torch.cat([self.persistent[len(ends) :], ends])[-self.config.chains :])
+        (ends,) = outputs
+        self.persistent.copy_(torch.cat([self.persistent[len(ends) :], ends])[-self.config.chains :])
 
     # -- sampling
 

@@ -394,11 +394,11 @@ TRAININGS: Mapping[str, dict[str, Any]] = {
 
 def fitted() -> Iterator[tuple[str, Numbers]]:
     digits = first("digits")
-    for name in ("vae", "gan", "rbm"):
+    for name in ("vae", "rbm"):
         for what, how in TRAININGS.items():
             yield f"{name}, {what}", steps(name, digits, how)
-    for name in ("wgan_gp", "ddpm"):  # with gradients of nothing but rounding, which Adam turns into steps
-        for what in ("warmup", "constant rate", "clipped", "averaged", "last weights", "other seed"):
+    for name in ("gan", "wgan_gp", "ddpm"):  # with gradients of nothing but rounding, which Adam turns into steps
+        for what in ("decay", "warmup", "constant rate", "clipped", "averaged", "last weights", "other seed"):
             yield f"{name}, {what}", steps(name, digits, {"optimiser": "sgd"} | TRAININGS[what])
 
 

@@ -1,6 +1,6 @@
-"""The distance of GANs' samples of MNIST and Fashion-MNIST to real examples, in results/gans.json.
+"""The distance of GANs' samples of MNIST, Fashion-MNIST and CIFAR-10 to real examples, in results/gans.json.
 
-python results/gans.py                              trains four GANs on both, about 70 minutes of a core
+python results/gans.py                              trains four GANs on each, about two hours of a core
 python results/gans.py --data mnist --games 2       the first two of them on MNIST alone
 python results/gans.py --pictures PICTURES          keeps 64 samples of each as a picture
 
@@ -29,7 +29,7 @@ from dgm.registry import model_class
 from dgm.report.pictures import grid
 
 HERE = Path(__file__).parent
-DATA, SAMPLES, EMA, BATCH, MINUTES = ("mnist", "fashion_mnist"), 10_000, 0.995, 32, 6
+DATA, SAMPLES, EMA, BATCH, MINUTES = ("mnist", "fashion_mnist", "cifar10"), 10_000, 0.995, 32, 6
 NETWORKS: dict[str, Any] = {"network": "dcgan", "width": 16}
 
 

@@ -56,7 +56,9 @@ CASES = {
 def covered(dataset: Any, case: Case, game: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     model = dgm.create("r3gan", dataset.space, **{"r1": case.gamma, "r2": case.gamma, **case.settings, **game})
-    run = trained(model, dataset, steps=steps, seed=seed, lr=case.lr, optimiser=case.optimiser, ema=0.99)
+    # the first of the betas is the momentum of gradient descent too
+    how = {"lr": case.lr, "optimiser": case.optimiser, "betas": (0.0, 0.99), "ema": 0.99}
+    run = trained(model, dataset, steps=steps, seed=seed, **how)
     if "stopped" in run:
         return run
     found = modes(dataset, dgm.sample(model, SAMPLES, seed=seed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from inspect import ismodule, signature
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -73,6 +74,7 @@ def settings_of(name: str) -> dict[str, Any]:
     return {field: value for field, value in SIZES.items() if field in hints(name)}
 
 
+@cache
 def hints(name: str) -> dict[str, Any]:
     return get_type_hints(model_class(name).Config)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bad_commands import commands, prepare
 
-PARTS = 10  # of the slow test, each a process that imports everything once
+PARTS = 4  # of the slow test, each a process that imports everything once
 EVERY = 60  # of the commands, one is tried in the quick suite
 JUDGE = Path(__file__).with_name("judged_commands.py")
 

@@ -46,21 +46,19 @@ NOTHING_TO_LOOK_AT = {
 FEW_STEPS: dict[str, dict[str, Any]] = {
     "rbm": {"hidden": 6, "chains": 20, "sampling_steps": 20},  # an exact likelihood; the model's own is an estimate
 } | {name: {"sampling_steps": 6} for name in ("ebm", "jem", "energy_matching", "score_matching")}
-# sizes on which no law depends, but the time to code examples one by one
+# sizes and steps on which no law depends, but the time to code examples one by one, to draw a bound or a sample
 SMALL: dict[str, dict[str, Any]] = {
     "orderless_made": {"orders": 4, "hidden": 64},
     "hierarchical_vae": {"latents": (3, 2)},
     "ladder_vae": {"latents": (3, 2)},
     "realnvp": {"hidden": 8},
+    "score_sde": {"sampling_steps": 40},
 }
 
 
 # vdm's bound over all x needs thousands of draws of its single term; the others have most laws in common with
 # flow_matching. Of these the slow tests alone take the laws, and those of the estimate of a larger rbm.
-MINUTES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("vdm", "ddpm", "ddim", "edm", "ncsn", "ot_cfm", "ffjord"), {}),
-    "score_sde": {"sampling_steps": 40},
-}
+MINUTES = {"vdm", "ddpm", "ddim", "edm", "score_sde", "ncsn", "rectified_flow", "ot_cfm", "ffjord"}
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in MINUTES])
@@ -69,9 +67,9 @@ def test_every_law_holds_of(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*MINUTES, "rbm"])
+@pytest.mark.parametrize("name", [*sorted(MINUTES), "rbm"])
 def test_every_law_holds_of_what_takes_longer(name: str) -> None:
-    refuse_broken_on_small_spaces(name, **MINUTES.get(name, {}))
+    refuse_broken_on_small_spaces(name, **SMALL.get(name, {}))
 
 
 def refuse_broken_on_small_spaces(name: str, **config: Any) -> None:

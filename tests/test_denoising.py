@@ -41,6 +41,7 @@ def pixels(image: Image.Image) -> numpy.ndarray:
     return numpy.asarray(image.convert("RGB")).astype(int)
 
 
+@pytest.mark.slow
 def test_every_solver_samples_and_what_is_left_out_is_the_model_s_own(runs: Path) -> None:
     from dgm.samplers.solvers import SOLVERS
 

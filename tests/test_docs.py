@@ -83,6 +83,7 @@ def run(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_is_made_as_its_page_says(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     (script,) = blocks("docs/own-model.md", "sh")

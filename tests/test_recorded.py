@@ -7,13 +7,10 @@ import recorded
 
 TOLERANCE = 3e-4  # of the size of the values: more than processors and their libraries round differently
 RECORDED = recorded.read()
-# those that take more than a few seconds
-SLOW = {"flow_matching", "ot_cfm", "rectified_flow", "mean_flow", "score_sde", "ncsn", "edm", "ffjord", "residual_flow"}
-SLOW |= {"samples", "evaluations", "edits", "trainings"}
-SUBJECTS = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in recorded.SUBJECTS]
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.slow
+@pytest.mark.parametrize("subject", recorded.SUBJECTS)
 def test_the_numbers_are_those_that_were_recorded(subject: str) -> None:
     """Likelihoods, samples, codes, losses and gradients of models in every space, under conditions of every kind, with
     each setting changed; samplers, evaluations, edits, trainings; defaults of settings and of arguments. Where a change

@@ -178,14 +178,14 @@ if os.environ["RANK"] == "1":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "names"),
     [
-        ("ddp", ["vae", "masked_diffusion", "duel", "rbm"]),
-        pytest.param("ddp", list(DRAWING), marks=pytest.mark.slow),
-        pytest.param("fsdp", [name for name in DRAWING if name != "vdm"], marks=pytest.mark.slow),
+        ("ddp", list(DRAWING)),
+        ("fsdp", [name for name in DRAWING if name != "vdm"]),
     ],
-    ids=["quick", "ddp", "fsdp"],
+    ids=["ddp", "fsdp"],
 )
 def test_noise_is_drawn_for_the_whole_batch(strategy: str, names: list[str], tmp_path: Path) -> None:
     """The processes train one model after the other, in the same process group.

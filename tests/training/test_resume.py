@@ -178,6 +178,7 @@ def killed_at(context: Any, name: str, out: Path, call: int | None, after: float
     return process.exitcode
 
 
+@pytest.mark.slow
 def test_killed_inside_every_write_of_a_checkpoint(context: Any, tmp_path: Path, uninterrupted: Any) -> None:
     """Each process gets one disk call further than the last one before it is killed, and all work in one directory."""
     out, call, code = tmp_path / "run", 0, -signal.SIGKILL

@@ -15,6 +15,8 @@ import argparse
 import json
 import platform
 import sys
+from collections import ChainMap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,12 @@ DRAWS = {recipe: 5000 for recipe in PUBLISHED if recipe.split("/")[1] in BOUNDED
 ANNEALED = {"binarized_mnist/rbm": 14_500}
 
 
+def settings_of(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model and of the models that it has as parts, such as a flow under a dequantisation."""
+    parts = described.get("parts", {}).values()
+    return dict(ChainMap(described["config"], *map(settings_of, parts)))
+
+
 def progress_of(run: runs.Run) -> dict[str, Any]:
     """How long it trained, where the kept weights were, and what the last tenth of the time still gained."""
     rows = run.metrics()
@@ -130,7 +138,7 @@ def main() -> None:
         "published": published and dict(zip(("value", "unit", "source"), published, strict=True)),
         **measured(run, dataset, DRAWS.get(chosen.recipe, 0), ANNEALED.get(chosen.recipe, 0)),
         "training": progress_of(run),
-        "settings": {"model": run.config["model"]["config"], "training": run.config["training"]},
+        "settings": {"model": settings_of(run.config["model"]), "training": run.config["training"]},
         "dim": dataset.space.dim,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }

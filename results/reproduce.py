@@ -15,14 +15,12 @@ import argparse
 import json
 import platform
 import sys
-from collections import ChainMap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dgm import files, runs
+from dgm import files, registry, runs
 from dgm.cli import train
 from dgm.data import Dataset
 from dgm.evaluation.evaluate import evaluate
@@ -81,12 +79,6 @@ DRAWS = {recipe: 5000 for recipe in PUBLISHED if recipe.split("/")[1] in BOUNDED
 ANNEALED = {"binarized_mnist/rbm": 14_500}
 
 
-def settings_of(described: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a model and of the models that it has as parts, such as a flow under a dequantisation."""
-    parts = described.get("parts", {}).values()
-    return dict(ChainMap(described["config"], *map(settings_of, parts)))
-
-
 def progress_of(run: runs.Run) -> dict[str, Any]:
     """How long it trained, where the kept weights were, and what the last tenth of the time still gained."""
     rows = run.metrics()
@@ -131,14 +123,16 @@ def main() -> None:
     if chosen.run is None and train.main(command.split()[2:]):
         sys.exit(2)
     run, published = runs.Run(Path(path)), PUBLISHED[chosen.recipe]
-    dataset = run.dataset()
+    dataset, described = run.dataset(), run.config["model"]
+    # a flow of images is a part of its dequantisation
+    model_settings = registry.trained(described)["config"] | described["config"]
     document = {
         "recipe": chosen.recipe,
         "command": command,
         "published": published and dict(zip(("value", "unit", "source"), published, strict=True)),
         **measured(run, dataset, DRAWS.get(chosen.recipe, 0), ANNEALED.get(chosen.recipe, 0)),
         "training": progress_of(run),
-        "settings": {"model": settings_of(run.config["model"]), "training": run.config["training"]},
+        "settings": {"model": model_settings, "training": run.config["training"]},
         "dim": dataset.space.dim,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }

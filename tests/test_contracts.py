@@ -57,7 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 # vdm's bound over all x needs thousands of draws of its single term; the others have most laws in common with
-# flow_matching. Of these the slow tests alone take the laws, and those of the estimate of a larger rbm.
+# flow_matching. The slow tests alone take their laws, and those of a larger rbm, whose likelihood is an estimate.
 MINUTES = {"vdm", "ddpm", "ddim", "edm", "score_sde", "ncsn", "rectified_flow", "ot_cfm", "ffjord"}
 
 

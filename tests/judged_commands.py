@@ -22,7 +22,7 @@ import torch
 from dgm.cli.main import main
 
 ENDLESS = 30  # seconds of the processor, after which a command is taken for one that does not end
-ROOM = 2 << 30  # bytes of addresses that the commands may take beside those of torch
+ROOM = 2 << 30  # bytes of addresses that a command may take beside those of the process so far
 # what is said besides the one line: how far it got, a return to an earlier step, and what was done with the data
 ASIDE = re.compile(r"[^\n]*: +\d+%  [^\n]*\n|[^\n]*: rolled back to step [^\n]*\n|12 images have 12 sizes: [^\n]*\n")
 
@@ -46,9 +46,9 @@ def alarm() -> Iterator[None]:
 
 
 def bound_memory() -> None:
+    """For the next command: libraries and threads keep addresses, the more, the more cores there are."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    most = pages * resource.getpagesize() + ROOM
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, resource.RLIM_INFINITY))
 
 
 def listing(folder: Path) -> dict[Path, tuple[int, int]]:
@@ -60,6 +60,7 @@ def listing(folder: Path) -> dict[Path, tuple[int, int]]:
 def verdict(command: list[str], folder: Path) -> str:
     """What a command did wrong; nothing where it was refused as it should be."""
     before, out, err = listing(folder), io.StringIO(), io.StringIO()
+    bound_memory()
     try:
         with alarm(), contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main(command)
@@ -80,6 +81,5 @@ def verdict(command: list[str], folder: Path) -> str:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    bound_memory()
     judged = ((" ".join(command)[:200], verdict(command, Path(sys.argv[1]))) for command in json.load(sys.stdin))
     print(json.dumps([found for found in judged if found[1]]))

@@ -4,9 +4,10 @@ python results/gans.py                              trains four GANs on each, ab
 python results/gans.py --data mnist --games 2       the first two of them on MNIST alone
 python results/gans.py --pictures PICTURES          keeps 64 samples of each as a picture
 
-All have the networks of DCGAN, so that objectives and penalties are compared, and the same time of a core: the number
-of steps follows from the cost of one. The steps of the critic, the learning rate and the decay rates are those of the
-paper of the game, but for what `GAMES` says. Games that the file has of the same protocol are kept.
+All have the networks of DCGAN, but that only its own discriminator normalises batches, which penalties of single
+examples and spectral normalisation exclude. All have the same time of a core: the number of steps follows from the cost
+of one. The steps of the critic, the learning rate and the decay rates are those of the paper of the game, but for what
+`GAMES` says. Games that the file has of the same protocol are kept.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def main() -> None:
     path = HERE / "gans.json"
     document: dict[str, Any] = {
         "command": f"python results/{Path(sys.argv[0]).name}",
-        "protocol": f"networks of DCGAN of width {NETWORKS['width']}, batches of {BATCH}, seed 0, EMA {EMA}, as many "
+        "protocol": f"networks of DCGAN of width {NETWORKS['width']}, whose discriminator "
+        f"normalises batches for DCGAN alone, batches of {BATCH}, seed 0, EMA {EMA}, as many "
         f"steps of the generator as take about {MINUTES} minutes of a core; {SAMPLES:,} samples and the 10,000 "
         "examples of the test split; features of a classifier that was trained on other examples of the training split",
         "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from dgm.cli import condition, edit_rows, evaluate_results, given, images, sample, scores
+from dgm.cli.main import main
 from dgm.data import sound
 from dgm.edit import Imputed
 from dgm.errors import BadInput
@@ -76,6 +78,17 @@ def test_states_are_evenly_spaced_to_the_last_and_samples_are_as_many_as_conditi
     ]  # fmt: skip
     with pytest.raises(BadInput, match="-n 4 samples of 5 conditions"):
         condition.number_of_samples(4, many)
+
+
+@pytest.mark.parametrize("model", ["lsgan", "gan"])  # whose default is false, and true
+def test_a_switch_is_given_alone_or_with_its_value(model: str, tmp_path: Path) -> None:
+    """Kills: a switch that takes no value, one that needs a value, false read as a word that is not empty."""
+    for k, (value, expected) in enumerate([([], True), (["true"], True), (["false"], False)]):
+        out = str(tmp_path / str(k))
+        command = ["train", model, "--data", "toy/ring", "--model.width", "4", "--steps", "1", "--out", out]
+        assert main([*command, "--model.spectral-norm", *value]) == 0
+        described = json.loads(Path(out, "config.json").read_text(encoding="utf-8"))["model"]
+        assert described["config"]["spectral_norm"] is expected
 
 
 def test_scores_are_numbered_from_one() -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dgm.distributions.dequantisation import Dequantised
 from dgm.distributions.scaling import Scaling
 from dgm.editing import completion, latent_restore, latent_search
 from dgm.editing import restore as restoration
@@ -228,14 +229,16 @@ def invert(
         Unsupported: For a model that is not a GAN.
     """
     model_given(model)
-    if not isinstance(model, AdversarialModel):
-        wrong = f"{type(model).__name__} is not a GAN, whose codes are searched for"
+    game = model.model if isinstance(model, Dequantised) else model
+    if not isinstance(game, AdversarialModel):
+        wrong = f"{type(game).__name__} is not a GAN, whose codes are searched for"
         raise Unsupported(wrong, "use a GAN of `dgm models`; for a diffusion model there is encode")
     x, steps, starts = model.space.check(x), whole("steps", steps, low=1), whole("starts", starts, low=1)
     y = check_condition(given_condition(model, condition, len(x)), condition_of(model))
-    z = latent_search.invert(model, x, y, steps=steps, starts=starts, seed=random_seed(seed))
+    target = model.cells.centre(x) if isinstance(model, Dequantised) else x
+    z = latent_search.invert(game, target, y, steps=steps, starts=starts, seed=random_seed(seed))
     with evaluating(model), torch.no_grad():
-        again = model.decode(z, y)
+        again = model.decode(z, None if y is None else y.to(z.device))
     return Reconstruction(again.cpu(), z.cpu(), error(model, again.cpu(), x))
 
 

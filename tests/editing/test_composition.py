@@ -72,6 +72,18 @@ def test_an_energy_is_composed_under_its_condition() -> None:
         composed(Composition([Term(a.model)]))
 
 
+def test_a_composition_is_on_the_device_of_its_models_and_has_the_density_of_all_labels() -> None:
+    """JEM has an E(x) beside E(x, y). Kills: a scaling of the composition's own, a condition for every energy."""
+    jem = dgm.create("jem", PLANE, Space.categories(3), width=1)
+    module = composed(Composition([Term(jem)], [Term(jem, torch.tensor([2]))]))
+    z = torch.randn(4, 2)
+    label = torch.full((4,), 2)
+    torch.testing.assert_close(module.potential(z), jem.potential(z) + jem.potential(z, label))  # type: ignore[operator]
+    there = composed(Composition([Term(jem.to("meta"), torch.tensor([2]))]))
+    *_, last = there.trajectory(2, seed=0)  # type: ignore[operator]
+    assert last.x.device.type == "meta"
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_samples_of_a_product_of_normal_energies(weight: float) -> None:
     """N(m1, v1) N(m2, v2) / N(m3, v3)^w is normal with the sum of precisions; chains widen it by 1 / (1 - eta / 4v)."""
@@ -215,3 +227,15 @@ def test_the_command_composes_runs(tmp_path: Path, capsys: pytest.CaptureFixture
     ):
         assert main(["edit", "compose", a, *wrong, "--out", str(tmp_path / "y.png")]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_points_are_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Kills: a refusal after all steps of the chains."""
+    run = str(tmp_path / "run")
+    assert main(["train", "ebm", "--data", "toy/ring", "--steps", "1", "--model.width", "2", "--out", run]) == 0
+    capsys.readouterr()
+    assert main(["edit", "compose", run, "--or", run, "--out", str(tmp_path / "x.png")]) == 2
+    err = capsys.readouterr().err
+    assert "are no pictures" in err
+    assert ".npz" in err
+    assert "composing" not in err

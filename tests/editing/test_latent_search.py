@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -12,7 +13,9 @@ from commands import dgm as command
 from torch import nn
 
 import dgm
-from dgm.editing import latent_search
+from dgm.condition import Names
+from dgm.data import Dataset, Split
+from dgm.editing import codes, latent_search
 from dgm.errors import Unsupported
 from dgm.models.gan.gan import GAN
 from dgm.networks.conditions import OF_CONDITIONS, sampled_condition
@@ -84,6 +87,40 @@ def test_a_conditional_generator_gets_the_condition_and_others_are_refused() -> 
     for without in (lambda: dgm.edit.invert(gan, x, steps=1), lambda: dgm.edit.decode(gan, torch.zeros(2, 2))):
         with pytest.raises(Unsupported, match="needs a label for each example"):
             without()
+
+
+def test_a_gan_of_a_table_is_searched_through_its_cells() -> None:
+    """Kills: a search for the record itself in place of the centres of its cells; a truncation that is refused."""
+    torch.manual_seed(0)
+    record = Space.record(
+        n=Space.levels((), 9, loc=(4.0,), scale=(2.0,)), r=Space.continuous((), loc=(0.0,), scale=(3.0,))
+    )
+    gan = dgm.create("gan", record, latent=2, width=8)
+    gan.model.generator.network = nn.Linear(2, 2)
+    nn.init.orthogonal_(gan.model.generator.network.weight)
+    x = torch.tensor([[5.0, 2.0], [2.0, -1.0]]).double()
+    found = dgm.edit.invert(gan, x)
+    torch.testing.assert_close(found.x[:, 0], x[:, 0])
+    assert (found.x[:, 1] - x[:, 1]).abs().max() < 0.3
+    torch.testing.assert_close(found.z, latent_search.invert(gan.model, gan.cells.centre(x)))
+    truncated = dgm.sample(gan, 5, seed=1, truncation=0.5)
+    torch.testing.assert_close(truncated, gan.cells.floor(dgm.sample(gan.model, 5, seed=1, truncation=0.5)))
+
+
+def test_codes_of_a_gan_are_added_and_subtracted() -> None:
+    """Kills: a refusal of GANs, a mean of all training examples, a sign."""
+    gan = linear(4, 4)
+    x, y = torch.randn(60, 4), torch.arange(60) % 2
+    split = Split(x, y)
+    points = Dataset(
+        name="p", space=gan.space, split="", train=split, validation=split, test=split, condition=Space.categories(2)
+    )
+    points = replace(points, names=Names(labels=("a", "b")))
+    a, b = (latent_search.invert(gan, x[y == k][: codes.SEARCHED]).mean(0) for k in (0, 1))
+    own = latent_search.invert(gan, x[:3])
+    found = dgm.edit.arithmetic(gan, "x - a + b", points, x[:3])
+    torch.testing.assert_close(found.z, own - a + b)
+    torch.testing.assert_close(found.x, gan.decode(own - a + b))
 
 
 def test_the_command_writes_codes_and_pictures(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import dgm
 from dgm.cli.main import main
 from dgm.data.dataset import Dataset, Split
 from dgm.errors import BadInput
-from dgm.evaluation.anomaly import anomaly, auroc, code_lengths, permuted, row
+from dgm.evaluation.anomaly import Scored, anomaly, auroc, code_lengths, gradient, permuted, row
 from dgm.models.energy.jem import JEM
 from dgm.protocols import Classifying
 from dgm.space import Space
@@ -100,6 +100,34 @@ def test_scores_of_a_normal_density(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(found["typicality"][0], (nats - Normal().log_prob(X + 1).mean()).abs().double())
     torch.testing.assert_close(found["gradient"][1], torch.tensor([3.0, 9 / 4]).double())
     assert set(found) == {"log p", "typicality", "gradient"}
+
+
+def test_the_gradient_has_no_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: a gradient in which the column of the smallest unit is the whole norm; of integers too."""
+    units = torch.tensor([1e3, 1e-3])
+    model = Normal()
+    model.space = Space.continuous((2,), loc=(0.0, 0.0), scale=tuple(units.tolist()))
+    monkeypatch.setattr(model, "log_prob", lambda x, y=None: Normal().log_prob(x / units), raising=False)
+    monkeypatch.setattr("dgm.evaluation.anomaly.row", lambda inside, outside: (inside, outside))
+    split = Split(X * units)
+    points = Dataset(name="p", space=model.space, split="", train=split, validation=split, test=split)
+    found = anomaly(model.eval(), points, OTHER * units, "other")["scores"]
+    torch.testing.assert_close(found["gradient"][1], torch.tensor([3.0, 9 / 4]).double())
+    record = Space.record(
+        n=Space.levels((), 4, loc=(1.5,), scale=(2.0,)), r=Space.continuous((), loc=(0.0,), scale=(9.0,))
+    )
+    ebm = dgm.create("ebm", record)
+    of = Scored(ebm, points, torch.tensor([[1.0, 5.0], [3.0, -2.0]]), *2 * [lambda: None])  # type: ignore[arg-type]
+    v = ebm.model.scaling(ebm.cells.centre(of.x)).requires_grad_()
+    (slope,) = torch.autograd.grad((ebm.model.potential(v) / ebm.model.temperature).sum(), v)
+    torch.testing.assert_close(gradient(of), slope.norm(dim=1))
+
+
+def test_an_energy_of_signs_has_no_gradient() -> None:
+    """Kills: torch's own words about a function without one."""
+    digits = dgm.data.load("digits")
+    found = anomaly(dgm.create("hopfield", digits.space), digits, digits.train.x[:5], "other")
+    assert "not differentiable" in next(one["reason"] for one in found["skipped"] if one["what"] == "gradient")
 
 
 def test_reconstruction_and_confidence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,28 @@ def test_the_noise_is_chosen_by_validation_examples(gan: Any, monkeypatch: pytes
     assert seen == [20, 30]
 
 
+def test_annealed_examples_are_of_the_whole_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split may be sorted. Kills: its first examples, conditions of other ones."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def annealed(model: Any, x: Tensor, y: Tensor, **_: Any) -> Any:
+        seen.append((x, y))
+        raise ZeroDivisionError
+
+    module = importlib.import_module("dgm.evaluation.evaluate")
+    monkeypatch.setattr(module, "annealed_likelihood", annealed)
+    rows = torch.arange(1000)
+    vae = dgm.create("vae", Space.binary((2,)), Space.categories(1000), latent=1, hidden=2)
+    one = Split((rows[:, None] % torch.tensor([2, 1000]) > 0).to(torch.uint8), rows)
+    points = Dataset(name="p", space=vae.space, split="", train=one, validation=one, test=one, condition=vae.condition)
+    with pytest.raises(ZeroDivisionError):
+        module.anneal({"likelihood": []}, vae, points, one, "test", 0, 3, lambda share, text: None)
+    ((x, y),) = seen
+    assert len(x) == 100 == len(y.unique())
+    assert 300 < y.double().mean() < 700
+    assert torch.equal(x, one.x[y])
+
+
 def test_an_interrupted_annealing_leaves_all_other_measures(gan: Any) -> None:
     points = Dataset(
         name="points",

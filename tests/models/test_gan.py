@@ -137,6 +137,16 @@ def test_labels_that_are_drawn_are_independent_of_z() -> None:
         assert correlations.abs().max() < 5 / 4000**0.5
 
 
+def test_integers_with_a_scale_of_their_own_have_no_bounds() -> None:
+    """They are standardised. Kills: a tanh that holds them within one scale, a reflection at it."""
+    gan = GAN(Space.levels((2,), 100, loc=(50.0, 50.0), scale=(5.0, 5.0)), GAN.Config(latent=2))
+    gan.generator.network = Kept()
+    z = torch.tensor([[3.0, -2.0]])
+    torch.testing.assert_close(gan.generated(z, None), z)
+    x = torch.tensor([[65, 40]], dtype=torch.uint8)
+    assert (gan.lifted(x) - z).abs().max() <= 0.1 + 1e-6  # of a cell of 1 / 5
+
+
 @pytest.mark.parametrize("truncation", [0.5, 2.0])
 def test_a_truncated_z_is_normal_given_its_bound(truncation: float) -> None:
     """Kills: a uniform z, a z that is clamped, one scaled by the bound."""

@@ -129,6 +129,16 @@ class TestDivergences:
         assert t.min() < slopes.min()
         assert t.max() > slopes.max()
 
+    def test_the_conjugate_of_the_activation_is_exact_where_a_discriminator_is_sure(self, name: str) -> None:
+        """Kills: f* after g in float32, which is infinite for V above 16; a sign or a constant of the other form."""
+        divergence, v = DIVERGENCES[name], torch.linspace(-12, 12, 97, dtype=torch.float64)
+        exact = divergence.conjugate(divergence.activation(v))
+        torch.testing.assert_close(divergence.conjugate_of_activation(v), exact, rtol=1e-9, atol=1e-9)
+        sure = torch.tensor([20.0, 40.0])
+        found = divergence.objective.discriminator(sure, sure)
+        expected = divergence.conjugate_of_activation(sure.double()) - divergence.activation(sure.double())
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
     def test_the_bound_is_tight_at_the_best_discriminator(self, name: str) -> None:
         u = (P / Q).requires_grad_()
         (t,) = torch.autograd.grad(DIVERGENCES[name].f(u).sum(), u)

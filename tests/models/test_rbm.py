@@ -24,6 +24,13 @@ BITS = Space.binary((5,))
 PLANE = Space.continuous((2,), loc=(3.0, -1.0), scale=(2.0, 0.5))
 
 
+def test_a_batch_of_one_has_no_deviation() -> None:
+    """Kills: the NaN of a deviation of one number."""
+    model = RBM(PLANE, RBM.Config(hidden=2))
+    model.initialise(torch.tensor([[3.5, -1.0]]))
+    torch.testing.assert_close(model.visible.log_sigma, torch.full((2,), math.log(0.05)))
+
+
 def rbm(space: Space = BITS, condition: Space | None = None, spread: float = 1.0, **config: Any) -> RBM:
     """With large weights, in float64."""
     torch.manual_seed(0)

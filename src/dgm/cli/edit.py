@@ -7,7 +7,7 @@ dgm edit superres RUN --factor 4 --out out.png           super-resolution
 dgm edit colourise RUN --out out.png                     colourise a grey image
 dgm edit deblur RUN --blur 1.5 --out out.png             sharpen a blurred image
 
-By codes, also with a vae, an autoencoder or a flow; interpolate and traverse with a gan too:
+By codes, also with a vae, an autoencoder or a flow; interpolate, traverse and arithmetic with a gan too:
 dgm edit encode RUN --out codes.npz                      the codes z
 dgm edit reconstruct RUN --out out.png                   an image and the reconstruction from its code
 dgm edit interpolate RUN --out out.png                   interpolate between images by their codes

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgm.cli.edit_task import Edited, Task
+from dgm.cli.edit_task import Edited, Task, refuse_no_picture
 from dgm.cli.images import EXAMPLES, examples
 from dgm.cli.values import MOST_STEPS, real, whole
 from dgm.errors import BadInput
@@ -136,7 +136,7 @@ def arithmetic(args: argparse.Namespace, model: Model, about: Mapping[str, Any])
     from dgm.runs import Run
 
     own = OWN in (term.name for term in terms_of(args.expression))
-    x, y = pairs(args, model, about) if own else (None, None if args.y is None else args.y[0])
+    x, y = with_conditions(args, model, about) if own else (None, None if args.y is None else args.y[0])
     dataset = Run(args.run).dataset(args.data)
     found = edit.arithmetic(model, args.expression, dataset, x, y, **coding(args), seed=args.seed)
     means = tuple(mean.expand_as(found.x) for mean in found.terms)
@@ -146,13 +146,11 @@ def arithmetic(args: argparse.Namespace, model: Model, about: Mapping[str, Any])
 def invert(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
     from dgm import edit
 
-    is_picture = Path(args.out).suffix == ".png"
-    if is_picture and len(model.space.shape) != 3:
-        raise BadInput(f"examples of {model.space} are no pictures, got --out {args.out}", "end it in .npz")
+    refuse_no_picture(args, model)
     x, y = with_conditions(args, model, about)
     again, z, error = edit.invert(model, x, y, steps=args.steps, starts=args.starts, seed=args.seed)
     print(error_in_words(error, model.space))
-    return Edited("x", again[:, None], (x,)) if is_picture else Edited("z", z[:, None])
+    return Edited("z", z[:, None]) if Path(args.out).suffix == ".npz" else Edited("x", again[:, None], (x,))
 
 
 def pairs(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:

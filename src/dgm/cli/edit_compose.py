@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgm.cli import condition, own
-from dgm.cli.edit_task import Edited, Task
+from dgm.cli.edit_task import Edited, Task, refuse_no_picture
 from dgm.cli.terminal import Progress
 from dgm.cli.values import MOST_STEPS, real, whole
 from dgm.errors import BadInput
@@ -40,6 +40,7 @@ def composing_options(parser: argparse.ArgumentParser) -> None:
 def compose(args: argparse.Namespace, model: Model, about: Mapping[str, Any]) -> Edited:
     from dgm.editing.composition import Composition, Term, composed
 
+    refuse_no_picture(args, model)
     either, also, without = (
         [term(text, args, model) for text in texts] for texts in (args.either, args.also, args.without)
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgm.cli import condition, own
 from dgm.cli.values import seed, whole
+from dgm.errors import BadInput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +70,15 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="a .png, or an .npz file of the results alone")
     own.add_data(parser)
     own.add_trust(parser)
+
+
+def refuse_no_picture(args: argparse.Namespace, model: Model) -> None:
+    """
+    Raises:
+        BadInput: If a picture is asked for, and examples are none.
+    """
+    if Path(args.out).suffix == ".png" and len(model.space.shape) != 3:
+        raise BadInput(f"examples of {model.space} are no pictures, got --out {args.out}", "end it in .npz")
 
 
 def write(edited: Edited, space: Space, out: Path) -> None:

@@ -190,7 +190,8 @@ def show_observed(held: dict[str, Any]) -> None:
     """Prints lower bounds of the density of a generator's noisy samples, which is no likelihood of the generator."""
     heading(f"no p(x) of its own; lower bounds of the log-density of its {held['rule']}")
     for row in held["likelihood"]:
-        heading(f"{row['method']}: {row['split']}, N = {row['n']:,}")
+        of = "of x given y" if row["condition"] else "of x"
+        heading(f"{of}, {row['method']}: {row['split']}, N = {row['n']:,}")
         show_nats(row)
     if "bracket" in held:  # else it failed, and is listed as not measured
         show_bracket(held["bracket"])

@@ -184,8 +184,10 @@ def add_settings(parser: jsonargparse.ArgumentParser, cls: type, prefix: str, ov
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
         default, text = overrides.get(field.name, field.default), field.metadata.get("help", "")
-        if hints[field.name] is bool and default is False:
-            parser.add_argument(option_of(prefix + field.name), action="store_true", help=text)
+        if hints[field.name] is bool:  # --x, --x true or --x false
+            parser.add_argument(
+                option_of(prefix + field.name), type=bool, default=default, nargs="?", const=True, help=text
+            )
         elif field.name == "players":  # each player has its own options
             continue
         elif field.name == "budget":

@@ -178,7 +178,8 @@ class GaussianUnits(Units):
 
     @torch.no_grad()
     def fit(self, v: Tensor) -> Tensor:
-        self.log_sigma.copy_(v.std(0).clamp_min(NARROWEST).log())
+        deviation = v.std(0, correction=min(1, len(v) - 1))  # 0 of a single example
+        self.log_sigma.copy_(deviation.clamp_min(NARROWEST).log())
         return v.mean(0)
 
 

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from dgm.data import Dataset, Split
 from dgm.distributions.scaling import Scaling
-from dgm.editing import inversion
+from dgm.editing import inversion, latent_search
 from dgm.editing.expressions import Term, rows_of, terms_of
 from dgm.errors import BadInput, Unsupported
 from dgm.inputs import model_given, number, of_type, whole
 from dgm.likelihood import evaluation_batch
+from dgm.models.gan.base import AdversarialModel
 from dgm.models.two_stage import sample_code
 from dgm.modes import device_of, evaluating
 from dgm.networks.conditions import given_condition
@@ -26,6 +27,7 @@ from dgm.seeds import streams
 
 Curve = Literal["linear", "spherical"]
 MOST = 1000  # training examples, at most, behind a mean code or the spread of a dimension
+SEARCHED = 16  # the same where a code is found by descent
 OWN = "x"  # the term of an expression that is an example's own code
 
 
@@ -357,7 +359,8 @@ def arithmetic(
     Args:
         expression: Terms with + and - between them. A term is a label, or a part of the condition and its value: the
             mean code of at most `MOST` training examples that have it, as in ``"7 - 1 + 4"``; or ``x``, the code of
-            each example, as in ``"x - glasses=1 + glasses=0"``.
+            each example, as in ``"x - glasses=1 + glasses=0"``. Codes under a GAN are found by descent, as by
+            `dgm.edit.invert`, and a mean is of at most `SEARCHED` of them.
         dataset: The data with these labels, attributes or columns.
         x: The examples, if the expression has them.
         condition: For a conditional model, that of the examples and of the results.
@@ -365,16 +368,18 @@ def arithmetic(
     Raises:
         UnknownName: If the data does not have the label or the attribute.
     """
-    refuse_without_encoder(model)
     refuse_discrete_codes(model)
+    if not isinstance(model, AdversarialModel):
+        refuse_without_encoder(model)
+    most = SEARCHED if isinstance(model, AdversarialModel) else MOST
     of_type("the data", dataset, Dataset, "load it by dgm.data.load")
     terms = terms_of(expression)
-    rows = {term.name: rows_of(term.name, dataset)[:MOST] for term in terms if term.name != OWN}
+    rows = {term.name: rows_of(term.name, dataset)[:most] for term in terms if term.name != OWN}
     if x is None and len(rows) < len({term.name for term in terms}):
         raise BadInput(f"'{expression}' has the code of an example, and there is none", "give x")
     how: dict[str, Any] = {"sampling_steps": sampling_steps, "seed": seed}
     means = {name: mean_code(model, dataset.train, part, **how) for name, part in rows.items()}
-    own = None if x is None else encode(model, x, condition, **how)
+    own = None if x is None else codes_of(model, x, condition, **how)
     z = within(model, total(terms, means, own))
     y = given_condition(model, condition, len(z))
     shown = [means[term.name] for term in terms if term.name != OWN]
@@ -393,4 +398,14 @@ def mean_code(model: Model, split: Split, rows: Tensor, *, sampling_steps: int, 
     """The mean of the codes of these training examples, (*latent)."""
     x, y = split.batch(rows, torch.Generator().manual_seed(seed))
     y = None if condition_of(model) is None or has(model, Denoising) else y
-    return encode(model, x, y, sampling_steps=sampling_steps, seed=seed).mean(0)
+    return codes_of(model, x, y, sampling_steps=sampling_steps, seed=seed).mean(0)
+
+
+def codes_of(
+    model: Model, x: Batch | Any, condition: Conditions | Any | None, *, sampling_steps: int, seed: int
+) -> Codes:
+    """Codes as by `encode`, or under a GAN by descent."""
+    if not isinstance(model, AdversarialModel):
+        return encode(model, x, condition, sampling_steps=sampling_steps, seed=seed)
+    x, y = model.space.check(x), given_condition(model, condition, len(x))
+    return latent_search.invert(model, x, y, seed=seed).cpu()

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from dgm.errors import BadInput, Unsupported
 from dgm.models.energy.base import LangevinEnergy
 from dgm.modes import evaluated
-from dgm.protocols import Batch, Conditions, Denoising, Model, PerExample, State, condition_of, has
+from dgm.protocols import Batch, Classifying, Conditions, Denoising, Model, PerExample, State, condition_of, has
 from dgm.samplers.annealed_langevin import annealed_langevin
 from dgm.samplers.composition import Factor, evidence, one_of, product, whole_density
 from dgm.samplers.guidance import refuse_other_path
@@ -61,6 +61,7 @@ class ComposedEnergy(LangevinEnergy):
         config = replace(first.config, **({} if sampling_steps is None else {"sampling_steps": sampling_steps}))
         super().__init__(first.space, config, None, step_size=first.step_size, noise=first.noise, buffer=0)
         self.of, self.models = of, models_of(of)
+        self.scaling = first.scaling  # on the device of the models
 
     def potential(self, z: Tensor, y: Conditions | None = None) -> PerExample:
         of = self.of
@@ -75,7 +76,12 @@ class ComposedEnergy(LangevinEnergy):
 def energy_of(term: Term, z: Tensor) -> PerExample:
     """E of scaled examples."""
     model, y = energy_model(term), term.y
-    return model.potential(z, None if y is None else y.expand(len(z), *y.shape[1:])) / model.temperature
+    return model.potential(z, rows(y, z)) / model.temperature
+
+
+def rows(y: Conditions | None, z: Tensor) -> Conditions | None:
+    """The one condition of a term for each of the examples, on their device."""
+    return None if y is None else y.to(z.device).expand(len(z), *y.shape[1:])
 
 
 def energy_model(term: Term) -> LangevinEnergy:
@@ -100,15 +106,12 @@ class ComposedScore(nn.Module):
         draw = streams(n, seed, loc.device)
         chosen = (draw.uniform(()) * len(of.either)).long()
 
-        def rows(y: Conditions | None) -> Conditions | None:
-            return None if y is None else y.expand(n, *y.shape[1:])
-
         def noise() -> Tensor:
             return draw.normal(first.space.shape).to(loc)
 
-        factors = [Factor(one_of([whole_density(term.model, rows(term.y)) for term in of.either], chosen), 1.0)]
-        factors += [Factor(evidence(term.model, rows(term.y)), 1.0) for term in of.also]
-        factors += [Factor(evidence(term.model, rows(term.y)), -of.weight) for term in of.without]
+        factors = [Factor(one_of([whole_density(t.model, rows(t.y, chosen)) for t in of.either], chosen), 1.0)]
+        factors += [Factor(evidence(term.model, rows(term.y, chosen)), 1.0) for term in of.also]
+        factors += [Factor(evidence(term.model, rows(term.y, chosen)), -of.weight) for term in of.without]
         grid = times(path, self.sampling_steps, "log_snr", t_min=first.t_min).to(loc)
         walk = annealed_langevin(
             product(factors, path),
@@ -146,7 +149,8 @@ def composed(of: Composition, *, sampling_steps: int | None = None, langevin_ste
             raise BadInput(wrong, "take runs on data of the same shape and values")
     if all(isinstance(term.model, LangevinEnergy) for term in of.terms):
         for term in of.terms:
-            if condition_of(term.model) is not None and term.y is None:
+            classifies = has(term.model, Classifying)  # whose E(x) is a density of its own
+            if condition_of(term.model) is not None and term.y is None and not classifies:
                 wrong = f"the energy of {type(term.model).__name__} needs a condition of its own"
                 raise BadInput(wrong, "name it after the run: RUN@CONDITION")
         return ComposedEnergy(of, sampling_steps)

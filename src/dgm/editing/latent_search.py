@@ -44,7 +44,7 @@ def invert(
     """
     like = next(model.parameters())
     target, (d,) = model.scaling(x.to(like.device)).repeat_interleave(starts, 0), model.latent_space.shape
-    y = None if y is None else y.repeat_interleave(starts, 0)
+    y = None if y is None else y.to(like.device).repeat_interleave(starts, 0)
     z = streams(len(x), seed, like.device).normal((starts, d)).flatten(0, 1).to(like).requires_grad_()
     optimiser = torch.optim.Adam([z], lr=LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

@@ -260,7 +260,7 @@ def refuse_without_densities(model: Model) -> None:
 
 
 def no_densities(model: BaseModel) -> Unsupported:
-    wrong = f"{type(model).__name__} has no p(z) and p(x|z) of a continuous code to anneal between"
+    wrong = f"{type(model).__name__} of {model.space} has no p(z) and p(x|z) of a continuous code to anneal between"
     return Unsupported(wrong, "leave annealed out")
 
 

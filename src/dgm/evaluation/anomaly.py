@@ -9,7 +9,7 @@ score             value                                                   source
 log p             -log p(x), of any kind of likelihood                    Bishop, 1994
 typicality        \|log p(x) - mean of log p of training data\|             Nalisnick et al., 2019, arXiv:1906.02994
 complexity        -log p(x) - the length of a compressed file of x         Serrà et al., 2020, arXiv:1909.11480, eq. 1
-gradient          \|\|d log p(x) / dx\|\|                                     Grathwohl et al., 2020, section 5.3
+gradient          \|\|d log p(x) / dz\|\|, z the scaled x                     Grathwohl et al., 2020, section 5.3
 reconstruction    the squared error of decode(encode(x))                  An & Cho, 2015
 confidence        -max p(y\|x) of a classifier                             Hendrycks & Gimpel, 2017
 ================  ======================================================  ==========================================
@@ -21,7 +21,7 @@ import io
 import math
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,8 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from dgm.data import Dataset, order
+from dgm.distributions.dequantisation import Dequantised
+from dgm.distributions.scaling import Scaling
 from dgm.errors import BadInput, Unsupported
 from dgm.evaluation.classification import label_log_probs
 from dgm.evaluation.features import features
@@ -78,18 +80,29 @@ def complexity(of: Scored) -> PerExample:
 def gradient(of: Scored) -> PerExample:
     """Of the exact log-density of real numbers, or of an energy, which is a function of real numbers always."""
     model, kind = of.model, kind_of(of.model)
+    if isinstance(model, Dequantised) and kind is Kind.UNNORMALISED:
+        return gradient(replace(of, model=model.model, x=model.cells.centre(of.x)))
     differentiable = kind is Kind.UNNORMALISED or (kind is Kind.EXACT and model.space.kind == "continuous")
     if not differentiable or (condition_of(model) is not None and not has(model, Classifying)):
         raise Unsupported("no log p(x) of real numbers has a gradient here", "use a flow or an energy")
     log_density = model.log_prob if kind is Kind.EXACT else model.energy
-    return in_blocks(model, of.x, lambda x: slope(log_density, x.to(torch.get_default_dtype())))
+    scale = Scaling(model.space).scale.to(device_of(model))  # else the column of the smallest unit is the whole norm
+    return in_blocks(model, of.x, lambda x: (slope(log_density, x) * scale).flatten(1).norm(dim=1))
 
 
-def slope(function: Callable[[Tensor], Tensor], x: Tensor) -> PerExample:
+def slope(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The gradient of the function at each x, (B, *shape).
+
+    Raises:
+        Unsupported: If it has none.
+    """
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        (found,) = torch.autograd.grad(function(x).sum(), x)
-    return found.flatten(1).norm(dim=1)
+        x = x.to(torch.get_default_dtype()).detach().requires_grad_()
+        value = function(x).sum()
+        if not value.requires_grad:
+            raise Unsupported("the energy of this model is not differentiable", "use a flow or another energy")
+        (found,) = torch.autograd.grad(value, x)
+    return found
 
 
 def reconstruction(of: Scored) -> PerExample:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dgm import __version__, torchrun
-from dgm.data import Dataset, Split
+from dgm.data import Dataset, Split, order
 from dgm.errors import BadInput, UnknownName, Unsupported
 from dgm.evaluation.annealed import (
     CHAINS,
@@ -212,15 +212,16 @@ def anneal(
         samples = means_of(model, SAMPLES, seed)
         held = (dataset.validation if len(dataset.validation) else dataset.train).x[:1000]
         sigma = chosen_noise(model, model.dequantised(held.to(x.device)), samples)
-        rows = [row_of(density_of_samples(model, x, sigma, samples), len(real), split, CHAINS)]
+        rows = [row_of(density_of_samples(model, x, sigma, samples), len(real), split, SAMPLES)]
         rule = f"samples with N(0, {sigma:.3g}²) noise, which has the best validation value, in scaled data"
         into = document["observed"] = {"sigma": sigma, "rule": rule, "likelihood": rows}
         model = Observed(model, sigma)
     n = examples_within(model, x, real.y, annealed)
-    y = None if real.y is None else real.y[:n]
+    chosen = order(len(x), seed, 0)[:n]  # of a split that may be sorted
+    x, y = x[chosen.to(x.device)], None if real.y is None else real.y[chosen]
     held_out, simulated = within(progress, 0.0, 1 / 3), within(progress, 1 / 3, 2 / 3)
     rows.append(
-        row_of(annealed_likelihood(model, x[:n], y, temperatures=annealed, progress=held_out), len(real), split, CHAINS)
+        row_of(annealed_likelihood(model, x, y, temperatures=annealed, progress=held_out), len(real), split, CHAINS)
     )
     into["bracket"] = bracket_in_words(model, n, annealed, seed, simulated)
 
@@ -229,7 +230,7 @@ def given_conditions(model: Model, real: Split) -> Tensor | None:
     """The different conditions of the examples, `EXAMPLES` at most; None for an unconditional model."""
     if condition_of(model) is None or real.y is None:
         return None
-    return real.y[:EXAMPLES].unique(dim=0).to(device_of(model))
+    return real.y[order(len(real.y), 0, 0)[:EXAMPLES]].unique(dim=0).to(device_of(model))
 
 
 def check_arguments(

@@ -200,7 +200,10 @@ def _decoded_mean(model: Model | TrainsPart) -> DrawStates:
     return lambda rows, y, noise: iter([State(sample_mean(len(rows), y, seed=noise), 1, 1)])
 
 
-def _truncated(model: Model, truncation: float) -> DrawStates:
+def _truncated(model: Model | TrainsPart, truncation: float) -> DrawStates:
+    if isinstance(model, TrainsPart):
+        of_part = _truncated(model.trained_part[1], truncation)
+        return lambda rows, y, noise: model.through_part(lambda y, noise: of_part(rows, y, noise), y, noise)
     if not hasattr(model, "sample_truncated"):
         raise Unsupported(f"{type(model).__name__} has no z to truncate", "leave truncation out, or sample a GAN")
     if truncation <= 0:

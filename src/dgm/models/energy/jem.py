@@ -43,8 +43,9 @@ class JEM(LangevinEnergy):
     z- the final states of chains of exp(-f(z) / T) from a replay buffer. As in the source, chains have a temperature T
     far below 1 and the classifier has none: the energy f / T is in the units of the chains, p(y|x) is of T = 1.
 
-    ``energy(x, y)`` and ``energy(x)`` have the same unknown log Z, so that log p(x) is compared over labels. Without
-    labels the model has one logit and is an `EBM`.
+    ``energy(x, y)`` is of the chains given y and ``energy(x)`` of those without. At T = 1 they have the same unknown
+    log Z and differ by -log p(y|x); at any other T each has a log Z of its own. Without labels the model has one logit
+    and is an `EBM`.
 
     Source: Your Classifier is Secretly an Energy Based Model and You Should Treat it Like One (Grathwohl et al., 2020),
     arXiv:1912.03263, equations 5-8 and algorithm 1. Differs from it: a small network; chains as those of `EBM`, with a
@@ -98,7 +99,7 @@ class JEM(LangevinEnergy):
         return potential_of(self.logits(z), y)
 
     def energy(self, x: Batch, y: Conditions | None = None) -> PerExample:
-        """E(x, y), or E(x) without y, which has the same log Z."""
+        """E(x, y), or E(x) without y, which has the same log Z only at T = 1."""
         y = None if y is None else check_condition(y, self.condition)
         return self.potential(self.scaling(x), y) / self.temperature - self.scaling.ladj
 

@@ -79,7 +79,7 @@ def preset(name: str, default: Any) -> Any:
 class Implicit(nn.Module, ABC):
     """A generator G(z, y), z ~ N(0, I), of samples without a density; no likelihood.
 
-    Discrete data is scaled to [-1, 1] and samples are rounded to the levels.
+    Discrete data without a scale of its own is scaled to [-1, 1], and samples are rounded to the levels.
 
     Args:
         make: Makes the generator's network from the number of its inputs.
@@ -96,6 +96,7 @@ class Implicit(nn.Module, ABC):
         self.marginal = None if condition is None else Marginal(condition)
         self.scaling = Scaling(space)
         self.latent_space = Space.continuous((config.latent,))
+        self.bounded = not space.scale if space.discrete else space.bounds is not None  # scaled x is in [-1, 1]
         self.flat = flat
         self.generator = ConditionalGenerator(make, config.latent, self.condition_features())
 
@@ -143,7 +144,7 @@ class Implicit(nn.Module, ABC):
     def generated(self, z: Tensor, y: Conditions | None) -> Tensor:
         """Scaled examples from z (B, latent)."""
         x = self.generator(z, y)
-        return x if self.space.kind == "continuous" and self.space.bounds is None else x.tanh()
+        return x.tanh() if self.bounded else x
 
     def dequantised(self, x: Batch) -> Tensor:
         """Scaled x, with uniform noise in its cell where the data is discrete."""
@@ -248,7 +249,7 @@ class AdversarialModel(Implicit):
     def lifted(self, x: Batch) -> Tensor:
         """Dequantised x, in which the outer half of the cell at a bound is reflected inwards."""
         z = self.dequantised(x)
-        return z - 2 * (z - z.clamp(-1, 1)) if self.space.discrete else z
+        return z - 2 * (z - z.clamp(-1, 1)) if self.space.discrete and self.bounded else z
 
 
 def duplicates(real: Tensor, fake: Tensor) -> float:

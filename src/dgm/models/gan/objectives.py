@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu, softplus
 
@@ -53,24 +54,30 @@ class Divergence(NamedTuple):
     f: Callable[[Tensor], Tensor]
     conjugate: Callable[[Tensor], Tensor]
     activation: Callable[[Tensor], Tensor]
+    conjugate_of_activation: Callable[[Tensor], Tensor]  # f*(g(V)), without the rounding of g near the end of its range
 
     @property
     def objective(self) -> Objective:
         return Objective(
-            lambda real, fake: self.conjugate(self.activation(fake)) - self.activation(real),
+            lambda real, fake: self.conjugate_of_activation(fake) - self.activation(real),
             lambda real, fake: -self.activation(fake),
         )
 
 
 DIVERGENCES: Mapping[str, Divergence] = {
-    "kl": Divergence(lambda u: u * u.log(), lambda t: (t - 1).exp(), lambda v: v),
-    "reverse_kl": Divergence(lambda u: -u.log(), lambda t: -1 - (-t).log(), lambda v: -(-v).exp()),
-    "pearson": Divergence(lambda u: (u - 1).square(), lambda t: t.square() / 4 + t, lambda v: v),
-    "squared_hellinger": Divergence(lambda u: (u.sqrt() - 1).square(), lambda t: t / (1 - t), lambda v: 1 - (-v).exp()),
+    "kl": Divergence(lambda u: u * u.log(), lambda t: (t - 1).exp(), lambda v: v, lambda v: (v - 1).exp()),
+    "reverse_kl": Divergence(lambda u: -u.log(), lambda t: -1 - (-t).log(), lambda v: -(-v).exp(), lambda v: v - 1),
+    "pearson": Divergence(
+        lambda u: (u - 1).square(), lambda t: t.square() / 4 + t, lambda v: v, lambda v: v.square() / 4 + v
+    ),
+    "squared_hellinger": Divergence(
+        lambda u: (u.sqrt() - 1).square(), lambda t: t / (1 - t), lambda v: 1 - (-v).exp(), torch.expm1
+    ),
     "jensen_shannon": Divergence(
         lambda u: u * u.log() - (u + 1) * ((u + 1) / 2).log(),
         lambda t: -(2 - t.exp()).log(),
         lambda v: math.log(2) + logsigmoid(v),
+        lambda v: softplus(v) - math.log(2),
     ),
 }
 

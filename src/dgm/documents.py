@@ -116,6 +116,7 @@ class State(TypedDict):
     frozen: NotRequired[str]
     validated: NotRequired[int]
     best_loss: NotRequired[float | None]
+    symptoms: NotRequired[dict[str, float | None]]
     slower: NotRequired[float]
     note: NotRequired[str]
     owed: NotRequired[OwedPart]

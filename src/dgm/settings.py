@@ -23,12 +23,15 @@ def setting(default: Any, help: str, *, low: float | None = None, high: float | 
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
+def build(
+    cls: type[T], values: Mapping[str, Any], *, what: str, defaults: Mapping[str, Any] = types.MappingProxyType({})
+) -> T:
     """``cls(**values)``, after a check of every name, type and range.
 
     Args:
         cls: A dataclass whose fields were made by `setting`.
         what: The owner of the settings, for the error message: ``"vae"``, ``"training"``.
+        defaults: The owner's own defaults in the place of the fields', for the same.
 
     Raises:
         UnknownName: If there is no such field. The message has the nearest name.
@@ -40,7 +43,9 @@ def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
     for name, value in values.items():
         if name not in fields:
             raise UnknownName.of(f"option of {what}", name, fields)
-        chosen[name] = _checked(f"{what}'s {name}", value, hints[name], fields[name])
+        default = defaults.get(name, fields[name].default)
+        remedy = "leave it out" if default is None else f"its default is {default}"
+        chosen[name] = _checked(f"{what}'s {name}", value, hints[name], fields[name], remedy)
     return cls(**chosen)
 
 
@@ -99,8 +104,7 @@ def refused(value: float, low: float | None, high: float | None) -> str:
     return f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
 
 
-def _checked(name: str, value: Any, hint: Any, field: dataclasses.Field[Any]) -> Any:
-    remedy = "leave it out" if field.default is None else f"its default is {field.default}"
+def _checked(name: str, value: Any, hint: Any, field: dataclasses.Field[Any], remedy: str) -> Any:
     value = plain(tuple(value) if isinstance(value, list) else value)
     if hint is float and type(value) is int:
         value = float(value) if abs(value) < LARGEST_WHOLE else math.inf

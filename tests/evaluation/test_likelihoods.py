@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import dgm
 from dgm.errors import Unsupported
-from dgm.evaluation.likelihoods import likelihoods, reported_kinds
-from dgm.likelihood import Kind, kind_of, kinds_of, log_likelihood
+from dgm.evaluation.likelihoods import likelihoods, reported_kinds, row_of
+from dgm.likelihood import Kind, Likelihood, kind_of, kinds_of, log_likelihood
 from dgm.space import Space
 
 module = importlib.import_module("dgm.evaluation.likelihoods")
@@ -146,6 +146,10 @@ def test_each_number_is_in_its_own_unit() -> None:
     assert row["bits_per_dim"] == pytest.approx(12 / 3 / math.log(2))
     assert row["bits_per_dim_se"] == pytest.approx(error / 3 / math.log(2))
     assert row["perplexity"] == pytest.approx(math.exp(4))
+    (row,) = likelihoods(Table(), 1e4 * torch.ones(4, 3), None, "test", 1)
+    assert row["perplexity"] is None
+    energy = Likelihood(nats, Kind.UNNORMALISED, "energy", 3)
+    assert row_of(energy, 4, "test", 1)["perplexity"] is None
     found = log_likelihood(Table(), nats[:, None].expand(4, 3))
     torch.testing.assert_close(found.bits_per_dim, nats / 3 / math.log(2))
     assert found.perplexity.item() == pytest.approx(math.exp(4))

@@ -221,6 +221,11 @@ def test_a_nat_between_both_ends_is_a_doubt(gap: float, said: bool) -> None:
     assert bool(cautions.unknown_constant(document(constant=constant))) is said
 
 
+@pytest.mark.parametrize(("r_hat", "said"), [(1.01, False), (1.011, True), (math.nan, False)])
+def test_chains_above_1_01_have_not_mixed(r_hat: float, said: bool) -> None:
+    assert bool(cautions.unmixed(document(mixing={"r_hat": r_hat}))) is said
+
+
 @pytest.mark.parametrize(("coverage", "other", "said"), [(0.5, 0.1, True), (0.499, 0.1, False), (0.5, 0.101, False)])
 def test_spaces_disagree_from_a_half_and_a_tenth_on(coverage: float, other: float, said: bool) -> None:
     metrics = [

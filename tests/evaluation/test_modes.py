@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -110,9 +111,11 @@ def test_cautions_name_what_is_missed_and_the_remedy() -> None:
     assert not missed_modes({"modes": None})
     assert "40% of 300 samples" in copies({"duplicates": {"share": 0.4, "held_out_share": 0.1, "n": 300}})
     assert not copies({"duplicates": {"share": 0.12, "held_out_share": 0.1, "n": 300}})
-    lines = [{"note": "alarm: first"}, {"note": "precision bf16"}, {}]
-    assert alarm(lines) == "In training, alarm: first."
-    assert alarm([*lines, {"note": "alarm: last"}]) == "In training, alarm: last."
+    lines: list[dict[str, Any]] = [{"step": 3, "note": "alarm: first"}, {"note": "precision bf16"}, {}]
+    assert alarm(lines) == "In training, at step 3, alarm: first."
+    lines.append({"step": 5, "note": "slower; alarm: last"})
+    assert alarm(lines) == "In training, at step 5, alarm: last."
+    lines.pop()
     assert not alarm(lines[1:])
 
 

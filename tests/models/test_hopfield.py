@@ -114,6 +114,14 @@ def test_the_first_patterns_of_several_batches_are_stored_and_no_further_batch_i
         assert len(read) == needed
 
 
+def test_fewer_examples_than_patterns_are_refused_and_many_take_no_memory_before_the_fit() -> None:
+    """Kills: a promise of patterns that are not there; random patterns as many as will be stored."""
+    memory = Hopfield(Space.binary((4,)), Hopfield.Config(patterns=100_000))
+    assert memory.W.abs().max() <= 100 / 4
+    with pytest.raises(BadInput, match=r"100,000 patterns are to be stored, and there are 3 examples; .* 3"):
+        list(memory.fit([(torch.eye(4)[:3].to(torch.uint8), None)]))
+
+
 def test_before_the_fit_random_patterns_are_stored_and_each_sweep_is_a_state() -> None:
     """One pattern of signs has |W_ij| = 1 / D. Kills: bits for signs, states counted from 0 or from 2."""
     model = Hopfield(Space.binary((8,)), Hopfield.Config(patterns=1, sampling_steps=3))

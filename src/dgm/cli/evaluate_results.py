@@ -159,6 +159,8 @@ def show_table(table: dict[str, Any]) -> None:
         ends = level and (level["low"], level["high"])
         if level and name.startswith("closest"):
             entry(TABLE[name], f"{found['value']:.4g}", "", f"held out: {level['value']:.4g}")
+        elif level and level["low"] == level["high"]:  # one value, and no interval
+            entry(TABLE[name], f"{found['value']:.5g}", "", f"{level['value']:.4g}")
         else:
             number(TABLE[name], found["value"], None, ends)
 

@@ -210,7 +210,9 @@ def train(chosen: jsonargparse.Namespace, given: set[str]) -> int:
     from dgm.data.columns import summary
     from dgm.protocols import loss_unit
     from dgm.training import fit
+    from dgm.training.guard import refuse_taken
 
+    refuse_taken(Path(chosen.out))  # before the data is read
     how = training_settings(chosen)
     dataset = chosen_data(chosen, given)
     config = vars(chosen.get("model", jsonargparse.Namespace())).copy()
@@ -289,7 +291,8 @@ def training_settings(chosen: jsonargparse.Namespace) -> dict[str, Any]:
     values["players"] = players(chosen)
     if values["budget"] is not None:
         values["budget"] = settings.seconds(str(values["budget"]))
-    settings.build(Settings, values, what="training")  # raises BadInput for a setting out of range
+    # raises BadInput for a setting out of range, before the data is read; the model's own defaults are not known here
+    settings.build(Settings, values, what="training", defaults=dict.fromkeys(values))
     return values
 
 

@@ -15,13 +15,15 @@ PASSES = 3  # over the training data: a run with fewer is hardly trained
 # has 21 %: the threshold lies between the two
 FIRST, LAST, FALLING = 0.05, 0.8, 0.1
 APART = 1.0  # nats between two estimates of log Z
+MIXED = 1.01  # R-hat of chains, at most
 ALIVE, ENOUGH = 0.9, 10  # share of a codebook's entries that are in use; codes for each entry that can show it
 
 
 def cautions(document: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> list[str]:
     """Cautions about one run, from its evaluation, the rows of its metrics.jsonl and its config."""
     sentences = [disagreement(document), missed_modes(document), copies(document)]
-    sentences += [memorised(document), collapse(document), dead_codes(document), unknown_constant(document)]
+    sentences += [memorised(document), collapse(document), dead_codes(document)]
+    sentences += [unknown_constant(document), unmixed(document)]
     sentences += [few_passes(metrics, config), still_falling(metrics), alarm(metrics)]
     return [sentence for sentence in sentences if sentence]
 
@@ -44,6 +46,17 @@ def unknown_constant(document: Mapping[str, Any]) -> str:
         f"log Z is not known: annealing forward and backward gives {constant['forward']['log_z']:.1f} and "
         f"{constant['backward']['log_z']:.1f} nats, and log p(x) may be overstated by more than that. Take more "
         "temperatures (--annealed), or train with a smaller learning rate."
+    )
+
+
+def unmixed(document: Mapping[str, Any]) -> str:
+    """A caution where the chains of the samples depend on their start."""
+    mixed = document.get("mixing")
+    if mixed is None or not mixed["r_hat"] > MIXED:
+        return ""
+    return (
+        f"The chains have not mixed: R-hat of their energies is {mixed['r_hat']:.3g}, of mixed chains at most {MIXED}. "
+        "Samples depend on where their chains start; take more --sampling-steps."
     )
 
 
@@ -121,9 +134,10 @@ def memorised(document: Mapping[str, Any]) -> str:
 
 
 def alarm(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """The last alarm of the training."""
-    alarms = [line["note"] for line in metrics if str(line.get("note", "")).startswith("alarm: ")]
-    return f"In training, {alarms[-1]}." if alarms else ""
+    """The last alarm of the training, and when it was given, since a training may recover."""
+    notes = [(line.get("step"), *str(line.get("note", "")).partition("alarm: ")) for line in metrics]
+    alarms = [(step, sign + text) for step, _, sign, text in notes if sign]
+    return f"In training, at step {alarms[-1][0]}, {alarms[-1][1]}." if alarms else ""
 
 
 def few_passes(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str:

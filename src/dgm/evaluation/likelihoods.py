@@ -93,6 +93,12 @@ def likelihood(
     return row_of(log_likelihood(model, x[rows], labels, **how, **ode), len(x), split, draws)
 
 
+def perplexity(result: Likelihood) -> float | None:
+    """Of one dimension; None where log Z is unknown, or beyond the largest float."""
+    found = math.inf if result.kind is Kind.UNNORMALISED else float(result.perplexity)
+    return found if math.isfinite(found) else None
+
+
 def row_of(result: Likelihood, of: int, split: str, draws: int) -> dict[str, Any]:
     """The mean of a batch's likelihood, with its standard error, for the document."""
     nats = result.nats.double()
@@ -106,7 +112,7 @@ def row_of(result: Likelihood, of: int, split: str, draws: int) -> dict[str, Any
         "nats_se": error,
         "bits_per_dim": -mean * bits,
         "bits_per_dim_se": error * bits,
-        "perplexity": math.exp(-mean / result.dim),
+        "perplexity": perplexity(result),
         "n": len(nats),
         "of": of,
         "split": split,

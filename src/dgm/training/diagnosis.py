@@ -16,7 +16,8 @@ from dgm.training.ema import EMA
 from dgm.training.players import Player
 from dgm.training.random_state import preserved_random_states
 
-WAIT = 0.1  # of the training: a symptom that lasts so long is an alarm
+START = 0.2  # of the training: until then a generator may be nearly constant, as it is at first
+WAIT = 0.1  # of the training: a symptom that lasts so long after the start is an alarm
 ROUNDING = 1e-9  # of the difference of two shares
 PARTS = 40  # measurements in a training
 SAMPLES = 1000  # of which the modes are counted
@@ -65,10 +66,17 @@ class Diagnosis:
         }
 
     def alarms(self, progress: float, symptoms: Mapping[str, Symptom]) -> Iterator[str]:
-        """Of each symptom once, when it has lasted for `WAIT` of the training."""
+        """Of each symptom once, when it has lasted for `WAIT` of the training after its `START`."""
         for name, symptom in symptoms.items():
-            if symptom.value <= symptom.limit:
+            if symptom.value <= symptom.limit or progress < START:
                 self.since.pop(name, None)
             elif progress - self.since.setdefault(name, progress) > WAIT - ROUNDING:
                 self.since[name] = math.inf
                 yield f"alarm: {symptom.warning}"
+
+    def state(self) -> dict[str, float | None]:
+        """``since``, for a checkpoint; None of a symptom whose alarm was given."""
+        return {name: since if math.isfinite(since) else None for name, since in self.since.items()}
+
+    def restore(self, state: Mapping[str, float | None]) -> None:
+        self.since = {name: math.inf if since is None else since for name, since in state.items()}

@@ -48,8 +48,8 @@ class Guard:
 
     def lock(self, out: Path) -> None:
         """Takes the lock. The kernel releases it when the process ends, so a killed process leaves no lock."""
-        if self.fresh and out.exists() and not is_blank(out):
-            raise BadInput(f"{out} exists", f"choose another --out, or go on with: dgm train --resume {out}")
+        if self.fresh:
+            refuse_taken(out)
         missing = [folder for folder in (out, *out.parents) if not folder.exists()]
         with writable(out):
             try:
@@ -91,6 +91,15 @@ def remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+def refuse_taken(out: Path) -> None:
+    """
+    Raises:
+        BadInput: If the folder is there and has more than a training that ended before it began.
+    """
+    if out.exists() and not is_blank(out):
+        raise BadInput(f"{out} exists", f"choose another --out, or go on with: dgm train --resume {out}")
 
 
 def is_blank(out: Path) -> bool:

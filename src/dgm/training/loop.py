@@ -207,7 +207,6 @@ class Training:
         if self.saving is None or self.slower != 1 or not checkpoint.all_of(self.saving.out / ROLLBACK):
             raise self.stopped(diverged)
         self.saving.roll_back(SLOWER, f"{diverged.wrong}: rolled back to step {{step}}, {SMALLER} learning rate")
-        self.diagnosis.since.clear()
         self.recent.clear()
 
     def steps(self, metrics: Metrics, guard: Guard) -> Iterator[Step]:
@@ -263,7 +262,7 @@ class Training:
         """The step with the symptoms of the training, and with an alarm where one is due."""
         x, y = self.batches.at(self.step)
         symptoms, alarm = self.diagnosis.measure(step.progress, x, y if self.conditional else None, self.players)
-        return replace(step, symptoms=symptoms, note=step.note or alarm)
+        return replace(step, symptoms=symptoms, note="; ".join(filter(None, (step.note, alarm))))
 
     def descents(self) -> Iterator[Losses]:
         on_cpu = self.fabric.device.type == "cpu"  # on a GPU, a check of the loss blocks the step

@@ -107,6 +107,8 @@ class Saving:
         values |= {"step": of.step, "seconds": of.seconds, "players": list(of.players)}
         values |= of.validation.state() | {"processes": of.fabric.world_size}
         values |= ({"slower": of.slower} if of.slower != 1 else {}) | ({"note": of.note} if of.note else {})
+        if lasting := of.diagnosis.state():
+            values["symptoms"] = lasting
         if self.digest:
             values["frozen"] = self.digest
         return tensors, values
@@ -161,6 +163,7 @@ class Saving:
         of.validation.restore(placed_as(part(tensors, "best"), of.model.state_dict()), values)
         of.step, of.seconds = values["step"], values["seconds"]
         of.slower, of.note = values.get("slower", 1.0), values.get("note", "")
+        of.diagnosis.restore(values.get("symptoms", {}))
         of.players.clear()
         for name in values["players"]:
             of.player(name).restore(part(tensors, f"optimiser/{name}"))

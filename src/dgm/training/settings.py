@@ -112,7 +112,8 @@ def settings_for(model: Any, chosen: Mapping[str, Any], kept: Mapping[str, Any] 
     if chosen.get("steps") is not None or chosen.get("budget") is not None:
         values |= {"steps": None, "budget": None}
     players = merged(values.get("players") or {}, chosen.get("players") or {})
-    result = settings.build(Settings, values | dict(chosen, players=players or None), what="training")
+    own = getattr(model, "defaults", {})
+    result = settings.build(Settings, values | dict(chosen, players=players or None), what="training", defaults=own)
     for name in players:
         result.of_player(name)  # checks the ranges
     if result.steps is not None and result.budget is not None:

@@ -16,6 +16,7 @@ from dgm.settings import setting
 from dgm.space import Space
 
 ROUNDING = 1e-9  # of the input of a unit
+UNFITTED = 100  # patterns, at most, of a network before its fit
 
 
 class Hopfield(nn.Module):
@@ -62,8 +63,10 @@ class Hopfield(nn.Module):
         if space.dim < 2:
             raise BadInput("a Hopfield network needs at least two units, got 1", "give examples of more dimensions")
         self.space, self.config = space, config
-        # before the fit: random patterns
-        start = torch.randint(2, (config.patterns, space.dim), generator=torch.Generator().manual_seed(space.dim))
+        # before the fit: random patterns, few of them, since a loaded model has them too
+        start = torch.randint(
+            2, (min(config.patterns, UNFITTED), space.dim), generator=torch.Generator().manual_seed(space.dim)
+        )
         self.register_buffer("W", RULES[config.rule](2.0 * start.double() - 1))
         self.register_buffer("fitted", torch.tensor(False))
 
@@ -91,6 +94,9 @@ class Hopfield(nn.Module):
             if sum(map(len, kept)) >= self.config.patterns:
                 break
         patterns = torch.cat(kept)
+        if len(patterns) < self.config.patterns:
+            wrong = f"{self.config.patterns:,} patterns are to be stored, and there are {len(patterns):,} examples"
+            raise BadInput(wrong, f"train with --model.patterns {len(patterns)}, or with more data")
         self.W.copy_(RULES[self.config.rule](self.signs(patterns)))
         self.fitted.fill_(True)
         yield float(self.energy(patterns).mean())

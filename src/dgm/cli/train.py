@@ -210,9 +210,11 @@ def train(chosen: jsonargparse.Namespace, given: set[str]) -> int:
     from dgm.data.columns import summary
     from dgm.protocols import loss_unit
     from dgm.training import fit
+    from dgm.training.devices import is_first_process
     from dgm.training.guard import refuse_taken
 
-    refuse_taken(Path(chosen.out))  # before the data is read
+    if is_first_process():  # before the data is read
+        refuse_taken(Path(chosen.out))
     how = training_settings(chosen)
     dataset = chosen_data(chosen, given)
     config = vars(chosen.get("model", jsonargparse.Namespace())).copy()

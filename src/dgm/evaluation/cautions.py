@@ -56,7 +56,7 @@ def unmixed(document: Mapping[str, Any]) -> str:
         return ""
     return (
         f"The chains have not mixed: R-hat of their energies is {mixed['r_hat']:.3g}, of mixed chains at most {MIXED}. "
-        "Samples depend on where their chains start; take more --sampling-steps."
+        "Samples depend on where their chains start; draw them by dgm sample with more --sampling-steps."
     )
 
 

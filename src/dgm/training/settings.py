@@ -108,11 +108,11 @@ def settings_for(model: Any, chosen: Mapping[str, Any], kept: Mapping[str, Any] 
         kept: The settings of the resumed run, which replace those of the paper.
     """
     before = {"patience": 0}  # the value of older runs, which do not have this setting
-    values = dict(getattr(model, "defaults", {})) if kept is None else before | dict(kept)
+    own = getattr(model, "defaults", {})
+    values = dict(own) if kept is None else before | dict(kept)
     if chosen.get("steps") is not None or chosen.get("budget") is not None:
         values |= {"steps": None, "budget": None}
     players = merged(values.get("players") or {}, chosen.get("players") or {})
-    own = getattr(model, "defaults", {})
     result = settings.build(Settings, values | dict(chosen, players=players or None), what="training", defaults=own)
     for name in players:
         result.of_player(name)  # checks the ranges
